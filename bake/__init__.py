@@ -1,0 +1,1 @@
+"""Bakes verified AMIs that boot a FLUX.1-dev worker."""

@@ -1,0 +1,42 @@
+"""The errors a person sees: what happened, where, and what to do next."""
+
+from __future__ import annotations
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_NOT_AGREED = 3
+EXIT_INTERRUPTED = 130
+
+
+class BakeError(Exception):
+    """Something went wrong that the user can understand and act on.
+
+    `hint` says what to do next; `exit_code` is what the command ends with.
+    """
+
+    exit_code = EXIT_FAILED
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(BakeError):
+    """The input is wrong: nothing was started."""
+
+    exit_code = EXIT_USAGE
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM arrived; a BaseException so that no `except Exception` swallows it."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
+class RemoteCommandError(BakeError):
+    """A command on the builder failed; the message shows it whole with the end of both streams."""
+
+
+class CleanupError(BakeError):
+    """Something that was created could not be removed; names it and the command that removes it."""

@@ -1,0 +1,208 @@
+"""One SSH connection to a machine, with its host key pinned.
+
+Remote commands are argument lists, quoted here and nowhere else. Secrets go in by `stdin`.
+"""
+
+from __future__ import annotations
+
+import io
+import shlex
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import paramiko
+
+from bake.errors import BakeError, RemoteCommandError
+
+TAIL_LINES = 25
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """What a remote command did. `seconds` is wall time as the controller saw it."""
+
+    argv: tuple[str, ...]
+    exit_code: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+    def check(self) -> CommandResult:
+        """Return self, or raise RemoteCommandError with the command and the end of both streams."""
+        if self.exit_code == 0:
+            return self
+        parts = [f"command failed with exit code {self.exit_code}: {shlex.join(self.argv)}"]
+        for name, text in (("stdout", self.stdout), ("stderr", self.stderr)):
+            tail = text.strip().splitlines()[-TAIL_LINES:]
+            parts += [f"  {name}: (empty)"] if not tail else [f"  {name}:", *(f"    {line}" for line in tail)]
+        raise RemoteCommandError("\n".join(parts))
+
+
+@dataclass(frozen=True)
+class Login:
+    """How to reach a machine. Keys are OpenSSH texts; `host_key` is `ssh-ed25519 AAAA…`."""
+
+    address: str
+    user: str
+    private_key: str
+    host_key: str
+    port: int = 22
+
+    def __repr__(self) -> str:  # the private key must never reach a log
+        return f"Login({self.user}@{self.address}:{self.port})"
+
+
+class Session:
+    """Runs commands on one machine over one connection; safe to use from several threads."""
+
+    def __init__(self, client: paramiko.SSHClient, login: Login) -> None:
+        self._client = client
+        self._sftp_lock = threading.Lock()
+        self.login = login
+        self.commands = 0
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def run(
+        self, *argv: str, stdin: bytes | None = None, sudo: bool = False, check: bool = True
+    ) -> CommandResult:
+        """Run one command and wait for it.
+
+        `sudo` runs it as root without a password prompt. With `check`, a non-zero exit raises
+        RemoteCommandError. `stdin` is the way for secrets: it reaches no log and no argument list.
+        """
+        full = ("sudo", "-n", *argv) if sudo else argv
+        result = self.run_shell(shlex.join(full), stdin=stdin, argv=full)
+        return result.check() if check else result
+
+    def run_shell(
+        self, command: str, *, stdin: bytes | None = None, argv: tuple[str, ...] | None = None
+    ) -> CommandResult:
+        """Run a shell command line as it is; only testinfra needs this, which quotes by itself."""
+        started = time.monotonic()
+        self.commands += 1
+        try:
+            transport = self._client.get_transport()
+            if transport is None:
+                raise EOFError("the connection is closed")
+            channel = transport.open_session()
+            channel.exec_command(command)
+            stdout, stderr = _exchange(channel, stdin)
+            exit_code = channel.recv_exit_status()
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise BakeError(
+                f"the SSH connection to {self.login.address} broke while running: {command}\n  {error}",
+                hint="the machine may have stopped; its console output is in the run directory",
+            ) from error
+        return CommandResult(
+            argv or (command,),
+            exit_code,
+            stdout.decode("utf-8", "replace"),
+            stderr.decode("utf-8", "replace"),
+            time.monotonic() - started,
+        )
+
+    def put(self, content: bytes | Path, remote: str, *, mode: int = 0o600) -> None:
+        """Copy bytes or a local file to `remote`, a path the login user may write."""
+        # One SFTP client at a time: paramiko's is not safe to share between threads.
+        with self._sftp_lock, self._client.open_sftp() as sftp:
+            source = io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")
+            with source:
+                sftp.putfo(source, remote)
+            sftp.chmod(remote, mode)
+
+
+def _exchange(channel: paramiko.Channel, stdin: bytes | None) -> tuple[bytes, bytes]:
+    """Send stdin and drain both streams at once, so that neither side can block the other."""
+    stderr = bytearray()
+
+    def drain_stderr() -> None:
+        while chunk := channel.recv_stderr(65536):
+            stderr.extend(chunk)
+
+    def feed() -> None:
+        try:
+            if stdin:
+                channel.sendall(stdin)
+            channel.shutdown_write()
+        except OSError:
+            pass  # the command ended without reading its input: its exit code tells the story
+
+    threads = [threading.Thread(target=work, daemon=True) for work in (drain_stderr, feed)]
+    for thread in threads:
+        thread.start()
+    stdout = bytearray()
+    while chunk := channel.recv(65536):
+        stdout.extend(chunk)
+    for thread in threads:
+        thread.join()
+    return bytes(stdout), bytes(stderr)
+
+
+def connect(login: Login, *, timeout: float = 300) -> Session:
+    """Connect as soon as the machine answers, at most `timeout` seconds long.
+
+    The host key must be the one in `login`; any other ends the attempt at once, since a wrong key is
+    somebody else's machine and waiting will not mend it.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return _connect_once(login)
+        except paramiko.BadHostKeyException as error:
+            raise BakeError(
+                f"{login.address} answers with another SSH host key ({error.key.get_name()} "
+                f"{error.key.fingerprint}) than the one made for this run",
+                hint="someone may be between you and the machine; nothing was sent to it",
+            ) from error
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            if time.monotonic() > deadline:
+                raise BakeError(
+                    f"no SSH connection to {login.user}@{login.address}:{login.port} within {timeout:.0f} s: "
+                    f"{error or type(error).__name__}",
+                    hint="is port 22 open from here in the security group, and is the address reachable?",
+                ) from error
+            time.sleep(0.3)
+
+
+def _connect_once(login: Login) -> Session:
+    client = paramiko.SSHClient()
+    key_type, key_data = login.host_key.split()[:2]
+    host = login.address if login.port == 22 else f"[{login.address}]:{login.port}"
+    entry = paramiko.hostkeys.HostKeyEntry.from_line(f"{host} {key_type} {key_data}")
+    if entry is None or entry.key is None:
+        raise BakeError("the pinned host key is not a valid OpenSSH public key")
+    client.get_host_keys().add(host, key_type, entry.key)
+    client.set_missing_host_key_policy(paramiko.RejectPolicy())
+    try:
+        client.connect(
+            login.address,
+            port=login.port,
+            username=login.user,
+            pkey=paramiko.Ed25519Key.from_private_key(io.StringIO(login.private_key)),
+            timeout=5,
+            banner_timeout=10,
+            auth_timeout=10,
+            allow_agent=False,
+            look_for_keys=False,
+        )
+    except BaseException:
+        client.close()
+        raise
+    transport = client.get_transport()
+    if transport is not None:
+        transport.set_keepalive(15)
+        sock = transport.sock
+        if isinstance(sock, socket.socket):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return Session(client, login)
