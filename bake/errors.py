@@ -4,7 +4,6 @@ from __future__ import annotations
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-EXIT_NOT_AGREED = 3
 EXIT_INTERRUPTED = 130
 
 
@@ -28,10 +27,12 @@ class UsageError(BakeError):
     exit_code = EXIT_USAGE
 
 
-class Interrupted(BaseException):
-    """SIGINT or SIGTERM arrived; a BaseException so that no `except Exception` swallows it."""
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM arrived; no `except Exception` swallows it, and pytest stops at it."""
 
-    exit_code = EXIT_INTERRUPTED
+
+class ConnectionLost(BakeError):
+    """The SSH connection broke; what runs as a unit on the machine goes on without it."""
 
 
 class RemoteCommandError(BakeError):

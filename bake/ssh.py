@@ -16,7 +16,8 @@ from types import TracebackType
 
 import paramiko
 
-from bake.errors import BakeError, RemoteCommandError
+from bake.errors import BakeError, ConnectionLost, RemoteCommandError
+from bake.progress import Tally
 
 TAIL_LINES = 25
 
@@ -59,11 +60,13 @@ class Login:
 class Session:
     """Runs commands on one machine over one connection; safe to use from several threads."""
 
-    def __init__(self, client: paramiko.SSHClient, login: Login) -> None:
+    def __init__(self, client: paramiko.SSHClient, login: Login, tally: Tally) -> None:
         self._client = client
         self._sftp_lock = threading.Lock()
+        self._reconnect_lock = threading.Lock()
+        self._closed = False
         self.login = login
-        self.commands = 0
+        self.tally = tally
 
     def __enter__(self) -> Session:
         return self
@@ -71,6 +74,7 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closed = True
         self._client.close()
 
     def run(
@@ -90,17 +94,20 @@ class Session:
     ) -> CommandResult:
         """Run a shell command line as it is; only testinfra needs this, which quotes by itself."""
         started = time.monotonic()
-        self.commands += 1
+        self.tally.ssh_commands += 1
         try:
             transport = self._client.get_transport()
             if transport is None:
                 raise EOFError("the connection is closed")
             channel = transport.open_session()
             channel.exec_command(command)
-            stdout, stderr = _exchange(channel, stdin)
-            exit_code = channel.recv_exit_status()
+            with self.tally.waiting():
+                stdout, stderr = _exchange(channel, stdin)
+                exit_code = channel.recv_exit_status()
+            if exit_code == -1:  # the channel closed without a status: the connection is gone
+                raise EOFError("the connection closed before the command's exit code came")
         except (paramiko.SSHException, EOFError, OSError) as error:
-            raise BakeError(
+            raise ConnectionLost(
                 f"the SSH connection to {self.login.address} broke while running: {command}\n  {error}",
                 hint="the machine may have stopped; its console output is in the run directory",
             ) from error
@@ -120,6 +127,17 @@ class Session:
             with source:
                 sftp.putfo(source, remote)
             sftp.chmod(remote, mode)
+
+    def reconnect(self) -> None:
+        """Open the connection anew, with the same pinned host key."""
+        with self._reconnect_lock:
+            if self._closed:
+                raise BakeError(f"the session with {self.login.address} is over")
+            transport = self._client.get_transport()
+            if transport is not None and transport.is_active():
+                return  # another thread was quicker
+            self._client.close()
+            self._client = _connect(self.login, 60)
 
 
 def _exchange(channel: paramiko.Channel, stdin: bytes | None) -> tuple[bytes, bytes]:
@@ -149,12 +167,18 @@ def _exchange(channel: paramiko.Channel, stdin: bytes | None) -> tuple[bytes, by
     return bytes(stdout), bytes(stderr)
 
 
-def connect(login: Login, *, timeout: float = 300) -> Session:
+def connect(login: Login, tally: Tally | None = None, *, timeout: float = 300) -> Session:
     """Connect as soon as the machine answers, at most `timeout` seconds long.
 
     The host key must be the one in `login`; any other ends the attempt at once, since a wrong key is
     somebody else's machine and waiting will not mend it.
     """
+    tally = tally or Tally()
+    with tally.waiting():
+        return Session(_connect(login, timeout), login, tally)
+
+
+def _connect(login: Login, timeout: float) -> paramiko.SSHClient:
     deadline = time.monotonic() + timeout
     while True:
         try:
@@ -175,7 +199,7 @@ def connect(login: Login, *, timeout: float = 300) -> Session:
             time.sleep(0.3)
 
 
-def _connect_once(login: Login) -> Session:
+def _connect_once(login: Login) -> paramiko.SSHClient:
     client = paramiko.SSHClient()
     key_type, key_data = login.host_key.split()[:2]
     host = login.address if login.port == 22 else f"[{login.address}]:{login.port}"
@@ -205,4 +229,4 @@ def _connect_once(login: Login) -> Session:
         sock = transport.sock
         if isinstance(sock, socket.socket):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return Session(client, login)
+    return client

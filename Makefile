@@ -1,0 +1,54 @@
+# The two commands: `make rehearse` and `make test`. Both install what is missing.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BAKE := $(VENV)/bin/bake
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env)
+PROFILE ?= g6e-ubuntu
+
+# Command -> Debian package that has it.
+TOOLS := systemd-nspawn:systemd-container mmdebstrap:mmdebstrap nft:nftables ip:iproute2 mkfs.ext4:e2fsprogs ssh:openssh-client
+
+.PHONY: help rehearse test test-fast bench lint lock system-packages clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+rehearse: system-packages $(VENV)/ready  ## Bake PROFILE (g6e-ubuntu) on the local cloud, without AWS
+	$(SUDO) $(BAKE) --profile $(PROFILE) --rehearse
+
+test: system-packages $(VENV)/ready  ## Run all tests; with root this includes a full rehearsal
+	$(VENV)/bin/pytest
+
+test-fast: $(VENV)/ready  ## Run the tests that need no root and no machine
+	$(VENV)/bin/pytest -m 'not root'
+
+bench: system-packages $(VENV)/ready  ## Print the figures: time of each step, of the controller, of the worker
+	$(SUDO) $(VENV)/bin/python tests/bench/bench_rehearsal.py
+	$(VENV)/bin/python tests/bench/bench_worker.py
+
+lint: $(VENV)/ready  ## ruff, mypy and shellcheck, as the tests run them
+	$(VENV)/bin/pytest -q tests/test_house.py
+
+lock: $(VENV)/ready  ## Compile provision/locks/*.txt anew
+	PATH=$(CURDIR)/$(VENV)/bin:$$PATH provision/locks/compile.sh
+
+system-packages:
+	@missing=; for pair in $(TOOLS); do \
+	  PATH=$$PATH:/usr/sbin:/sbin command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
+	if [ -n "$$missing" ]; then \
+	  echo "installing:$$missing"; \
+	  $(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	  $(SUDO) apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+
+$(VENV)/ready: pyproject.toml worker/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=python3.x")'
+	@echo "making $(VENV): about 1.2 GB with the CPU build of torch, several with a CUDA build"
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet -e '.[local,dev]' -e worker
+	@touch $@
+
+clean:  ## Remove the virtual environment and the runs; the caches in ~/.cache/bake stay
+	rm -rf $(VENV) .bake build worker/build *.egg-info worker/*.egg-info

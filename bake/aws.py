@@ -1,0 +1,119 @@
+"""The only maker of boto3 clients, and the only place that waits for AWS.
+
+Steps see a cloud only through `Aws` and never learn whether it is local.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bake.errors import BakeError
+from bake.progress import Tally
+
+if TYPE_CHECKING:
+    import boto3
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+T = TypeVar("T")
+
+# AMI and snapshot waits run past 30 minutes in practice, where boto3's own waiters give up after 10.
+HOURS = 3600.0
+
+
+class Aws:
+    """Clients for one bake: EC2 in the builder's region; queue, bucket and bus in the worker's (R-REGIONS).
+
+    With `endpoint` (a rehearsal), credentials are dummies and any request to another address is refused
+    before it leaves, so that a rehearsal can never reach AWS.
+    """
+
+    def __init__(
+        self,
+        *,
+        region: str,
+        worker_region: str,
+        endpoint: str | None = None,
+        tally: Tally | None = None,
+    ) -> None:
+        self.region = region
+        self.worker_region = worker_region
+        self.endpoint = endpoint
+        self.tally = tally or Tally()
+
+    @cached_property
+    def _session(self) -> boto3.Session:
+        import boto3
+
+        if self.endpoint is None:
+            session = boto3.Session()
+        else:
+            session = boto3.Session(aws_access_key_id="rehearsal", aws_secret_access_key="rehearsal")  # noqa: S106
+            session.events.register("before-send", self._refuse_elsewhere)
+        session.events.register("before-call", self._count)
+        return session
+
+    def _count(self, **_: Any) -> None:
+        self.tally.api_calls += 1
+
+    def _refuse_elsewhere(self, request: Any, **_: Any) -> None:
+        if not str(request.url).startswith(f"{self.endpoint}/"):
+            raise BakeError(f"a rehearsal tried to reach {request.url}; it may only talk to {self.endpoint}")
+
+    def _client(self, service: str, region: str) -> Any:
+        from botocore.config import Config
+
+        # Virtual-hosted bucket names do not resolve on a local endpoint.
+        style = {"addressing_style": "path"} if self.endpoint else {}
+        config = Config(retries={"mode": "standard", "total_max_attempts": 8}, s3=style)  # type: ignore[arg-type]
+        return self._session.client(
+            service,
+            region_name=region,
+            endpoint_url=self.endpoint,
+            config=config,
+        )
+
+    @cached_property
+    def ec2(self) -> EC2Client:
+        return self._client("ec2", self.region)  # type: ignore[no-any-return]
+
+    @cached_property
+    def sqs(self) -> SQSClient:
+        return self._client("sqs", self.worker_region)  # type: ignore[no-any-return]
+
+    @cached_property
+    def s3(self) -> S3Client:
+        return self._client("s3", self.worker_region)  # type: ignore[no-any-return]
+
+    @cached_property
+    def events(self) -> EventBridgeClient:
+        return self._client("events", self.worker_region)  # type: ignore[no-any-return]
+
+    def wait(
+        self, what: str, look: Callable[[], T | None], *, timeout: float = HOURS, hint: str | None = None
+    ) -> T:
+        """Call `look` until it returns something other than None; at most `timeout` seconds.
+
+        The pause grows from 0.2 s to 5 s: short things end promptly, long ones cost few calls, and the
+        end of an hour's wait is noticed within 5 s.
+        """
+        deadline = time.monotonic() + timeout
+        pause = 0.2
+        with self.tally.waiting():
+            while (found := look()) is None:
+                if time.monotonic() > deadline:
+                    raise BakeError(f"{what}: not there after {timeout:.0f} s", hint=hint)
+                time.sleep(pause)
+                pause = min(pause * 1.3, 5.0)
+        return found
+
+
+def error_code(error: Exception) -> str:
+    """The AWS error code of a ClientError, or an empty string for anything else."""
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""

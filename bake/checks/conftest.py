@@ -1,0 +1,64 @@
+"""Fixtures of the checks: the machine, what is expected of it, and what the probes found on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+from bake.checks import backend, probe
+from bake.checks.expectations import Expectations
+from bake.checks.runner import SUBJECT
+
+
+@pytest.fixture(scope="session")
+def host(pytestconfig: pytest.Config) -> Host:
+    """The machine, as root, over the bake's own session."""
+    return backend.host(pytestconfig.stash[SUBJECT][0])
+
+
+@pytest.fixture(scope="session")
+def expect(pytestconfig: pytest.Config) -> Expectations:
+    """What the machine is held against."""
+    return pytestconfig.stash[SUBJECT][1]
+
+
+@pytest.fixture(scope="session")
+def system(host: Host) -> dict[str, Any]:
+    """Facts about users, ports, disks and packages: one round trip."""
+    return probe.run(host, "system", {})
+
+
+@pytest.fixture(scope="session")
+def cache(host: Host, expect: Expectations) -> dict[str, Any]:
+    """Facts about the Hugging Face cache: one round trip."""
+    where = {"cache": expect.cache_dir, "repo_dir": expect.repo_dir, "revision": expect.revision}
+    return probe.run(host, "cache", {**where, "files": dict(expect.files)})
+
+
+@pytest.fixture(scope="session")
+def secrets(host: Host, expect: Expectations) -> dict[str, Any]:
+    """Where secrets were found: files, processes, the journal. The token travels by stdin."""
+    return probe.run(host, "secrets", {"token": expect.token, "cache": expect.cache_dir})
+
+
+@pytest.fixture(scope="session")
+def model(host: Host, expect: Expectations) -> dict[str, Any]:
+    """The model, loaded once as the worker would load it: its user, its environment, no network."""
+    return probe.run(host, "model", {}, prefix=probe.as_worker(expect))
+
+
+@pytest.fixture(scope="session")
+def unit(host: Host, expect: Expectations) -> dict[str, str]:
+    """The worker's unit as systemd understands it: `systemctl show`, property -> value."""
+    shown = host.check_output("systemctl show --no-pager %s", expect.unit)
+    return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+
+
+@pytest.fixture(scope="session")
+def worker_env(host: Host, expect: Expectations) -> dict[str, str]:
+    """The worker's baked environment: name -> value."""
+    content = host.check_output("cat %s", expect.worker_env)
+    lines = [line.strip() for line in content.splitlines()]
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))

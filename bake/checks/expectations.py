@@ -1,0 +1,44 @@
+"""What the checks hold a machine against; made by the controller from the plan and from what AWS says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Expectations:
+    """One machine as it was agreed on. Sizes of volumes are GiB, sizes of files bytes."""
+
+    os_ids: frozenset[str]
+    """What `ID=` in /etc/os-release may say: `ubuntu`; `debian` where a stand-in base is used."""
+    user: str
+    home: str
+    cache_dir: str
+    """The Hugging Face cache, absolute: what `HF_HUB_CACHE` must be."""
+    repo: str
+    revision: str
+    """The commit, 40 hex digits."""
+    files: Mapping[str, int]
+    """Path inside the snapshot -> bytes: exactly what the cache must hold."""
+    root_volume_gib: int
+    root_volume_type: str
+    volume_gib: int
+    """The root volume as DescribeVolumes reports it."""
+    volume_type: str
+    python: str
+    """Minor version of the worker's Python, such as `3.11`."""
+    region: str
+    """Where the machine runs."""
+    token: str | None = field(default=None, repr=False)
+    """The Hugging Face token used for the download: searched for, and never shown."""
+    precision: str = "bfloat16"
+    worker_env: str = "/etc/flux-worker/worker.env"
+    venv: str = "/opt/flux-worker/venv"
+    unit: str = "flux-worker.service"
+    working_directory: str = "/var/lib/flux-worker"
+
+    @property
+    def repo_dir(self) -> str:
+        """The repository's folder in the cache, as huggingface_hub names it."""
+        return f"{self.cache_dir}/models--{self.repo.replace('/', '--')}"

@@ -1,0 +1,1 @@
+"""Programs that run on the machine, not here: each reads JSON from stdin and prints facts as JSON."""

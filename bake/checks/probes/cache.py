@@ -1,0 +1,59 @@
+"""Facts about the Hugging Face cache: what is missing, wrong, or too much.
+
+Input: `cache` (the directory), `repo_dir` (the repository's folder in it), `revision`,
+`files` (path -> bytes).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+
+def snapshot_facts(snapshot: Path, repo_dir: Path, files: dict[str, int]) -> dict[str, object]:
+    """Hold the snapshot against the files that are expected in it."""
+    there = {str(path.relative_to(snapshot)): path for path in snapshot.rglob("*") if not path.is_dir()}
+    known = {name: there[name] for name in files if name in there}
+    sizes = {name: path.stat().st_size for name, path in known.items() if path.exists()}
+    return {
+        "missing": sorted(set(files) - set(there)),
+        "dangling": sorted(name for name, path in there.items() if not path.exists()),
+        "wrong_size": {name: [files[name], size] for name, size in sizes.items() if size != files[name]},
+        "extra": sorted(set(there) - set(files)),
+        # A link out of the repository's folder would lose its target when the cache is moved or sealed.
+        "outside": sorted(name for name, path in there.items() if repo_dir not in path.resolve().parents),
+        "bytes": sum(sizes.values()),
+    }
+
+
+def leftover_facts(cache: Path, repo_dir: Path, snapshot: Path) -> dict[str, object]:
+    """Look for what a download leaves behind, and for what nobody asked for."""
+    everything = [Path(folder, name) for folder, _, names in os.walk(cache) for name in names]
+    used = {path.resolve() for path in snapshot.rglob("*")}
+    blobs = list((repo_dir / "blobs").glob("*"))
+    return {
+        "partial": [str(path) for path in everything if path.suffix == ".incomplete"],
+        "locks": [str(path) for path in everything if path.suffix == ".lock"],
+        "unused_blobs": [path.name for path in blobs if path.suffix != ".incomplete" and path not in used],
+        "other_repos": [str(path) for path in cache.glob("*--*") if path != repo_dir],
+        "other_revisions": [path.name for path in (repo_dir / "snapshots").glob("*") if path != snapshot],
+        "owners": sorted({path.lstat().st_uid for path in [cache, repo_dir, *everything] if path.exists()}),
+        "unreadable": [str(path) for path in everything if path.exists() and not path.stat().st_mode & 0o400],
+    }
+
+
+def main() -> None:
+    """Print the facts."""
+    given = json.load(sys.stdin)
+    cache, repo_dir = Path(given["cache"]), Path(given["repo_dir"])
+    snapshot = repo_dir / "snapshots" / given["revision"]
+    facts = {
+        **snapshot_facts(snapshot, repo_dir, given["files"]),
+        **leftover_facts(cache, repo_dir, snapshot),
+    }
+    print(json.dumps(facts))
+
+
+main()

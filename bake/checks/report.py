@@ -1,0 +1,38 @@
+"""What the checks found, for people and for the manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Outcome = Literal["passed", "failed", "skipped", "error"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check. `seconds` is wall time; `message` is empty unless there is something to say."""
+
+    id: str
+    title: str
+    outcome: Outcome
+    seconds: float
+    message: str
+    requirements: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """All checks of one machine, in the order they ran."""
+
+    checks: tuple[Check, ...]
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check passed; one that was skipped did not pass."""
+        return bool(self.checks) and not self.red
+
+    @property
+    def red(self) -> tuple[Check, ...]:
+        """The checks that did not pass."""
+        return tuple(check for check in self.checks if check.outcome != "passed")

@@ -1,0 +1,132 @@
+"""Runs pytest inside this process, silently, on the checks in this package."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from bake.checks.expectations import Expectations
+from bake.checks.report import Check, Outcome, Report
+from bake.errors import BakeError
+from bake.ssh import Session
+
+SUBJECT: pytest.StashKey[tuple[Session, Expectations]] = pytest.StashKey()
+REQUIREMENT = re.compile(r"\b[RC]-[A-Z0-9]+(?:-[A-Z0-9]+)*\b")
+
+
+def run_checks(
+    session: Session, expect: Expectations, junit_xml: Path, log: Path, select: str | None
+) -> Report:
+    """See `bake.checks.run`."""
+    started = time.monotonic()
+    with log.open("w", encoding="utf-8") as stream, _no_outside_options():
+        recorder = Recorder(session, expect, stream)
+        arguments = [
+            str(Path(__file__).parent),
+            # The user's own pytest settings and plugins are about their project, not about these checks.
+            f"--config-file={os.devnull}",
+            "--disable-plugin-autoload",
+            "-p",
+            "no:cacheprovider",
+            "--rootdir",
+            str(Path(__file__).parent),
+            # Progress is drawn by another thread of this process: its output must not be captured.
+            "--capture=no",
+            "--tb=short",
+            "-ra",
+            f"--junit-xml={junit_xml}",
+            *(["-k", select] if select else []),
+        ]
+        code = pytest.main(arguments, plugins=[recorder])
+    if recorder.stopped_by is not None:
+        raise recorder.stopped_by
+    if code == pytest.ExitCode.INTERRUPTED:
+        raise KeyboardInterrupt
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise BakeError(f"the checks could not be run (pytest ended with {code!r})", hint=f"see {log}")
+    return Report(tuple(recorder.checks), time.monotonic() - started)
+
+
+@contextmanager
+def _no_outside_options() -> Iterator[None]:
+    options = os.environ.pop("PYTEST_ADDOPTS", None)
+    try:
+        yield
+    finally:
+        if options is not None:
+            os.environ["PYTEST_ADDOPTS"] = options
+
+
+class Recorder:
+    """The pytest plugin that hands the machine in and takes the results out."""
+
+    def __init__(self, session: Session, expect: Expectations, stream: IO[str]) -> None:
+        self._subject = (session, expect)
+        self._stream = stream
+        self.checks: list[Check] = []
+        self.stopped_by: BaseException | None = None
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Hand the machine to the fixtures and send pytest's words to the log."""
+        config.stash[SUBJECT] = self._subject
+        reporter = config.pluginmanager.getplugin("terminalreporter")
+        if reporter is not None:
+            config.pluginmanager.unregister(reporter)
+            config.pluginmanager.register(type(reporter)(config, self._stream), "terminalreporter")
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Put the title and the ids of requirements into the JUnit report."""
+        item.user_properties.append(("title", _title(item)))
+        item.user_properties += [("requirement", name) for name in _requirements(item)]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Record the result; an interrupt or a broken connection is no check's failure and ends the run."""
+        report = yield
+        error = call.excinfo.value if call.excinfo else None
+        if error is not None and _ends_the_run(error):
+            self.stopped_by = self.stopped_by or error
+            item.session.shouldstop = "the machine cannot be checked any more"
+        if report.when == "call" or not report.passed:
+            self.checks.append(_check(item, report))
+        return report
+
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Keep an interrupt that arrived between two checks: pytest itself would swallow it."""
+        self.stopped_by = self.stopped_by or excinfo.value
+
+
+def _ends_the_run(error: BaseException) -> bool:
+    # `pytest.skip` and `pytest.fail` are no `Exception`s either.
+    verdict = isinstance(error, pytest.skip.Exception | pytest.fail.Exception)
+    return isinstance(error, BakeError) or not (verdict or isinstance(error, Exception))
+
+
+def _title(item: pytest.Item) -> str:
+    return _docstring(item).strip().splitlines()[0]
+
+
+def _requirements(item: pytest.Item) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(REQUIREMENT.findall(_docstring(item))))
+
+
+def _docstring(item: pytest.Item) -> str:
+    return getattr(getattr(item, "function", None), "__doc__", None) or item.name
+
+
+def _check(item: pytest.Item, report: pytest.TestReport) -> Check:
+    outcome: Outcome = "error" if report.when != "call" and report.failed else report.outcome
+    crash = getattr(report.longrepr, "reprcrash", None)
+    message = "" if report.passed else str(crash.message if crash is not None else report.longrepr)
+    name = f"{item.path.stem.removeprefix('test_')}::{item.name.removeprefix('test_')}"
+    return Check(name, _title(item), outcome, report.duration, message, _requirements(item))

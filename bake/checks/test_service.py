@@ -1,0 +1,143 @@
+"""The worker as a service: its unit, its environment, its command."""
+
+from __future__ import annotations
+
+import shlex
+
+from testinfra.host import Host
+
+from bake.checks.expectations import Expectations
+
+# Weights come off a volume that is filled from S3 while it is read: systemd's own 90 s would kill the start.
+SHORTEST_START_S = 600
+# A spot instance is gone two minutes after its notice.
+LONGEST_STOP_S = 110
+EX_CONFIG = "78"
+# Where a login, a service or cloud-init would pick a variable up.
+ENVIRONMENT_PLACES = (
+    "/etc/environment",
+    "/etc/environment.d",
+    "/etc/profile",
+    "/etc/profile.d",
+    "/etc/bash.bashrc",
+    "/etc/security",
+    "/etc/default",
+    "/etc/flux-worker",
+    "/etc/systemd/system",
+    "/root/.profile",
+    "/root/.bashrc",
+    "/home/*/.profile",
+    "/home/*/.bashrc",
+)
+SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600}
+
+
+def seconds(span: str) -> float:
+    """Read a time span as systemd prints it: `1min 30s`, `infinity`."""
+    if span == "infinity":
+        return float("inf")
+    total = 0.0
+    for word in span.split():
+        number = word.rstrip("abcdefghijklmnopqrstuvwxyz")
+        total += float(number) * SECONDS[word[len(number) :]]
+    return total
+
+
+def test_unit_is_valid(host: Host, expect: Expectations) -> None:
+    """systemd finds nothing wrong with the unit (R-SYSTEMD)."""
+    done = host.run("systemd-analyze verify --man=no %s", expect.unit)
+    said = [line for line in done.stderr.splitlines() if expect.unit in line]
+    assert done.rc == 0 and said == [], done.stderr
+
+
+def test_unit_type(unit: dict[str, str]) -> None:
+    """The unit is ready only when the worker says so: Type=notify (R-SYSTEMD)."""
+    assert (unit["Type"], unit["NotifyAccess"]) == ("notify", "main")
+
+
+def test_unit_user(unit: dict[str, str], expect: Expectations) -> None:
+    """The worker runs as the image's user, not as root (R-SYSTEMD)."""
+    assert unit["User"] == expect.user
+
+
+def test_unit_command(unit: dict[str, str], expect: Expectations) -> None:
+    """The unit starts the worker from its own virtual environment."""
+    assert f"path={expect.venv}/bin/flux-worker ;" in unit["ExecStart"]
+    assert f"argv[]={expect.venv}/bin/flux-worker serve ;" in unit["ExecStart"]
+
+
+def test_environment_files(host: Host, unit: dict[str, str], expect: Expectations) -> None:
+    """The unit reads its environment from files, and the one it cannot do without exists (R-SYSTEMD)."""
+    assert f"{expect.worker_env} (ignore_errors=no)" in unit["EnvironmentFiles"]
+    assert host.file(expect.worker_env).is_file
+
+
+def test_working_directory(host: Host, unit: dict[str, str], expect: Expectations) -> None:
+    """The unit's working directory exists and belongs to the worker's user (R-SYSTEMD)."""
+    assert unit["WorkingDirectory"] == expect.working_directory
+    directory = host.file(expect.working_directory)
+    assert directory.is_directory
+    assert directory.user == expect.user
+
+
+def test_unit_time_limits(unit: dict[str, str]) -> None:
+    """Cold weights have time to load, and a stop ends within a spot notice."""
+    assert seconds(unit["TimeoutStartUSec"]) >= SHORTEST_START_S
+    assert seconds(unit["TimeoutStopUSec"]) < LONGEST_STOP_S
+
+
+def test_unit_restarts(unit: dict[str, str]) -> None:
+    """A crashed worker is started again, a misconfigured one is not."""
+    assert unit["Restart"] == "on-failure"
+    assert EX_CONFIG in unit["RestartPreventExitStatus"].split()
+
+
+def test_enabled(host: Host, unit: dict[str, str], expect: Expectations) -> None:
+    """A boot starts the worker, after cloud-init has written its queue (R-SYSTEMD, R-USERDATA)."""
+    assert host.service(expect.unit).is_enabled
+    assert "cloud-final.service" in unit["After"].split()
+
+
+def test_not_started_here(unit: dict[str, str]) -> None:
+    """The worker has not been started on the builder, so nothing of a run is on the image."""
+    assert unit["ActiveState"] == "inactive"
+
+
+def test_worker_environment(worker_env: dict[str, str], expect: Expectations) -> None:
+    """The baked environment names model, revision and cache, and forbids downloads (R-CACHE, R-MODEL)."""
+    wanted = {
+        "FLUX_MODEL_REPO": expect.repo,
+        "FLUX_MODEL_REVISION": expect.revision,
+        "HF_HUB_CACHE": expect.cache_dir,
+        "HF_HUB_OFFLINE": "1",
+    }
+    assert {name: worker_env.get(name) for name in wanted} == wanted
+
+
+def test_environment_is_roots(host: Host, expect: Expectations) -> None:
+    """Only root can change what the worker runs with (R-SYSTEMD)."""
+    for path in (expect.worker_env, f"{expect.venv}/bin/flux-worker", f"/etc/systemd/system/{expect.unit}"):
+        file = host.file(path)
+        assert (file.user, file.mode & 0o022) == ("root", 0), path
+
+
+def test_no_hf_home(host: Host) -> None:
+    """HF_HOME, which holds the token beside the cache, is set nowhere; HF_HUB_CACHE alone is (R-CACHE)."""
+    places = " ".join(ENVIRONMENT_PLACES)
+    found = host.run(f"grep -rlsE '^[^#]*\\bHF_HOME=' {places}")
+    assert found.stdout.split() == []
+
+
+def test_command_runs(host: Host, expect: Expectations) -> None:
+    """The worker's command runs as its user."""
+    with host.sudo(expect.user):
+        done = host.run("%s --help", f"{expect.venv}/bin/flux-worker")
+    assert done.rc == 0, done.stderr
+    assert "serve" in done.stdout
+
+
+def test_packages_fit(host: Host, expect: Expectations) -> None:
+    """The packages in the worker's environment fit each other."""
+    python = shlex.quote(f"{expect.venv}/bin/python")
+    done = host.run(f"/opt/bake/tools/bin/uv pip check --python {python}")
+    assert done.rc == 0, done.stderr

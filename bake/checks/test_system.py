@@ -1,0 +1,100 @@
+"""The operating system, its user and the doors that are open."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from testinfra.host import Host
+
+from bake.checks.expectations import Expectations
+
+SSH = 22
+DHCP_CLIENT = {68, 546}
+# SigV4 refuses requests that are five minutes off; a machine with working NTP is off by far less.
+LARGEST_CLOCK_ERROR_S = 60
+
+
+def test_operating_system(host: Host, expect: Expectations) -> None:
+    """The operating system is the one the profile chose (R-OS, R-AMI)."""
+    content = host.file("/etc/os-release").content_string
+    ids = [line[3:].strip("'\"") for line in content.splitlines() if line.startswith("ID=")]
+    assert ids and ids[0] in expect.os_ids
+
+
+def test_user_and_home(host: Host, expect: Expectations) -> None:
+    """The user exists and has the home the operating system gives it (R-OS)."""
+    assert host.user(expect.user).exists
+    assert host.user(expect.user).home == expect.home
+
+
+def test_home_belongs_to_user(host: Host, expect: Expectations) -> None:
+    """The home belongs to its user, and nobody else may write to it (R-OS)."""
+    home = host.file(expect.home)
+    assert home.is_directory
+    assert home.user == expect.user
+    assert not home.mode & 0o022, f"{expect.home} has mode {home.mode:o}"
+
+
+def test_user_may_become_root(host: Host, expect: Expectations) -> None:
+    """The user becomes root without a password, as on every EC2 image (R-OS)."""
+    with host.sudo(expect.user):
+        done = host.run("sudo -n id -u")
+    assert done.stdout.strip() == "0", done.stderr
+
+
+def test_no_passwords(system: dict[str, Any]) -> None:
+    """No account has a password or is open without one: keys alone let people in."""
+    assert system["with_password"] == []
+
+
+def test_only_ssh_listens(system: dict[str, Any]) -> None:
+    """Nothing but SSH can be reached from outside."""
+    outside = [entry for entry in system["listening"] if not _is_loopback(entry[1])]
+    assert [entry for entry in outside if not _is_expected(entry[0], entry[2])] == []
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address in ("::1", "::ffff:127.0.0.1")
+
+
+def _is_expected(protocol: str, port: int) -> bool:
+    return port == SSH if protocol.startswith("tcp") else port in DHCP_CLIENT
+
+
+def test_packages_are_consistent(host: Host) -> None:
+    """Every package is installed completely: nothing is half configured."""
+    assert host.check_output("dpkg --audit") == ""
+
+
+def test_system_python_is_untouched(host: Host) -> None:
+    """The system's own Python is as its packages delivered it."""
+    # "??5??????" marks a changed content; lines with " c " are settings, which may change.
+    pattern = "'python3*-minimal' 'libpython3*-stdlib' python3"
+    lines = host.run(f"dpkg --verify $(dpkg-query -W -f '${{Package}} ' {pattern})").stdout.splitlines()
+    assert [line for line in lines if " c " not in line] == []
+
+
+def test_no_failed_units(host: Host) -> None:
+    """No unit of systemd has failed on the builder."""
+    assert host.check_output("systemctl list-units --failed --plain --no-legend --no-pager") == ""
+
+
+def test_no_swap(system: dict[str, Any]) -> None:
+    """A boot switches no swap on: weights that are swapped out look like a hung worker (R-OOM)."""
+    assert system["swap"] == []
+
+
+def test_clock(system: dict[str, Any]) -> None:
+    """The clock is right: AWS refuses requests that are signed at another time."""
+    assert abs(system["clock"] - time.time()) < LARGEST_CLOCK_ERROR_S
+
+
+def test_metadata_needs_a_token(host: Host) -> None:
+    """The instance metadata answer IMDSv2 alone."""
+    ask = (
+        "import urllib.request as u, urllib.error as e\n"
+        "try: print(u.urlopen('http://169.254.169.254/latest/meta-data/', timeout=5).status)\n"
+        "except e.HTTPError as error: print(error.code)"
+    )
+    assert host.check_output("python3 -c %s", ask) == "401"

@@ -1,0 +1,75 @@
+"""Commands of the host that the local cloud is built on, and what to install when they are missing."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+from bake.errors import BakeError, UsageError
+
+# command -> Debian and Ubuntu package that brings it
+TOOLS = {
+    "systemd-nspawn": "systemd-container",
+    "mmdebstrap": "mmdebstrap",
+    "nft": "nftables",
+    "ip": "iproute2",
+    "mkfs.ext4": "e2fsprogs",
+    "resize2fs": "e2fsprogs",
+    "losetup": "mount",
+    "fsfreeze": "util-linux",
+}
+
+# A root shell over `su` often lacks the sbin directories.
+_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/bin", "/bin"])
+
+
+def require_root() -> None:
+    """Raise UsageError unless this process is root."""
+    if os.geteuid() != 0:
+        raise UsageError(
+            "the local cloud needs root: it starts real machines with systemd-nspawn, mounts disks and "
+            "makes network namespaces",
+            hint="run the same command with sudo -E",
+        )
+
+
+def require_tools() -> None:
+    """Raise UsageError naming the packages of the commands that are missing."""
+    missing = [tool for tool in TOOLS if shutil.which(tool, path=_PATH) is None]
+    if missing:
+        packages = sorted({TOOLS[tool] for tool in missing})
+        raise UsageError(
+            f"the local cloud needs {', '.join(missing)}", hint=f"apt-get install {' '.join(packages)}"
+        )
+
+
+def run(*argv: str | Path, stdin: str | None = None, check: bool = True, timeout: float = 120) -> str:
+    """Run a command and return its stdout; BakeError with the end of stderr when it fails.
+
+    The locale is C, so that messages can be read; `timeout` is in seconds.
+    """
+    arguments = [str(argument) for argument in argv]
+    try:
+        done = subprocess.run(
+            arguments,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env={**os.environ, "PATH": _PATH, "LC_ALL": "C"},
+            check=False,
+        )
+    except FileNotFoundError as error:
+        package = TOOLS.get(arguments[0])
+        raise UsageError(
+            f"the command {arguments[0]} is missing", hint=f"apt-get install {package}" if package else None
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise BakeError(f"no end within {timeout:.0f} s: {shlex.join(arguments)}") from error
+    if check and done.returncode != 0:
+        tail = "\n".join(f"    {line}" for line in done.stderr.strip().splitlines()[-15:])
+        raise BakeError(f"exit code {done.returncode}: {shlex.join(arguments)}\n{tail}")
+    return done.stdout

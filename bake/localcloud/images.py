@@ -1,0 +1,83 @@
+"""AMIs and snapshots on disk, which outlive the cloud: a sparse disk and a JSON file each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+KEPT = 3
+
+
+@dataclass
+class StoredSnapshot:
+    """A snapshot. `gib` is the size of the volume it was made from; `created` is ISO 8601 in UTC."""
+
+    id: str
+    volume_id: str
+    gib: int
+    description: str
+    created: str
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class StoredImage:
+    """An AMI with one root volume."""
+
+    id: str
+    name: str
+    description: str
+    created: str
+    snapshot_id: str
+    volume_type: str
+    iops: int | None
+    throughput: int | None
+    source_instance: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+class ImageStore:
+    """The directory of AMIs and snapshots of one local cloud."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def disk(self, snapshot_id: str) -> Path:
+        return self.directory / f"{snapshot_id}.img"
+
+    def save(self, record: StoredImage | StoredSnapshot) -> None:
+        """Write a record; whole or not at all."""
+        path = self.directory / f"{record.id}.json"
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(record), indent=2))
+        partial.replace(path)
+
+    def forget(self, identity: str) -> None:
+        """Remove an AMI's record, or a snapshot's record and disk."""
+        for suffix in ("json", "img", "img.partial"):
+            (self.directory / f"{identity}.{suffix}").unlink(missing_ok=True)
+
+    def images(self) -> list[StoredImage]:
+        """The AMIs whose disk is there too, oldest first."""
+        found = [StoredImage(**json.loads(path.read_text())) for path in self.directory.glob("ami-*.json")]
+        whole = [image for image in found if self.disk(image.snapshot_id).exists()]
+        return sorted(whole, key=lambda image: image.created)
+
+    def snapshots(self) -> list[StoredSnapshot]:
+        """The snapshots whose disk is there too, oldest first."""
+        found = [StoredSnapshot(**json.loads(path.read_text())) for path in self.directory.glob("snap-*.json")]
+        return sorted((s for s in found if self.disk(s.id).exists()), key=lambda snapshot: snapshot.created)
+
+    def prune(self, say: Callable[[str], None], kept: int = KEPT) -> None:
+        """Keep the newest AMIs; remove older ones, and whatever a crash left half-made."""
+        for image in self.images()[:-kept]:
+            say(f"removing the local AMI {image.id} ({image.name}): only the newest {kept} are kept")
+            self.forget(image.id)
+            self.forget(image.snapshot_id)
+        whole = {image.id for image in self.images()} | {snapshot.id for snapshot in self.snapshots()}
+        for path in self.directory.iterdir():
+            if path.name.split(".")[0] not in whole:
+                path.unlink()

@@ -1,0 +1,124 @@
+"""The instance metadata service: who asks is known by the source address, tokens are per instance (IMDSv2)."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from werkzeug.wrappers import Request, Response
+
+TTL_HEADER = "X-aws-ec2-metadata-token-ttl-seconds"
+TOKEN_HEADER = "X-aws-ec2-metadata-token"  # noqa: S105 - a header's name
+MAX_TTL = 21600
+
+Tree = dict[str, Any]  # str -> leaf text or Tree
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What one instance may know: the tree below `latest/`, user data, and whether it needs a token."""
+
+    tree: Tree
+    user_data: bytes | None
+    token_required: bool
+    enabled: bool = True
+
+
+@dataclass
+class Tokens:
+    """IMDSv2 session tokens. Each belongs to one address and ends after its time to live, in seconds."""
+
+    clock: Callable[[], float] = time.monotonic
+    _known: dict[str, tuple[str, float]] = field(default_factory=dict)
+
+    def issue(self, address: str, ttl: int) -> str:
+        now = self.clock()
+        self._known = {token: entry for token, entry in self._known.items() if entry[1] > now}
+        token = secrets.token_urlsafe(42)
+        self._known[token] = (address, now + ttl)
+        return token
+
+    def valid(self, address: str, token: str) -> bool:
+        owner, until = self._known.get(token, ("", 0.0))
+        return owner == address and until > self.clock()
+
+
+class Imds:
+    """WSGI application; `lookup` finds the metadata of the instance with an address, or None."""
+
+    def __init__(self, lookup: Callable[[str], Metadata | None]) -> None:
+        self._lookup = lookup
+        self._tokens = Tokens()
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        request = Request(environ)
+        return self._answer(request)(environ, start_response)
+
+    def _answer(self, request: Request) -> Response:
+        address = request.remote_addr or ""
+        metadata = self._lookup(address)
+        if metadata is None:
+            return Response("", 404)
+        if not metadata.enabled:
+            return Response("", 403)
+        if request.path == "/latest/api/token":
+            return self._token(request, address)
+        if request.method not in {"GET", "HEAD"}:
+            return Response("", 405)
+        token = request.headers.get(TOKEN_HEADER)
+        if token is None and metadata.token_required:
+            return Response("", 401)
+        if token is not None and not self._tokens.valid(address, token):
+            return Response("", 401)
+        return _read(metadata, request.path)
+
+    def _token(self, request: Request, address: str) -> Response:
+        if request.method != "PUT":
+            return Response("", 405, headers={"Allow": "OPTIONS, PUT"})
+        if "X-Forwarded-For" in request.headers:  # an open proxy asks for somebody else
+            return Response("", 403)
+        text = request.headers.get(TTL_HEADER, "")
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_TTL:
+            return Response("", 400)
+        token = self._tokens.issue(address, int(text))
+        return Response(token, 200, headers={TTL_HEADER: text}, content_type="text/plain")
+
+
+def _read(metadata: Metadata, path: str) -> Response:
+    parts = [part for part in path.split("/") if part]
+    if not parts:
+        return _text("1.0\n2018-09-24\n2021-03-23\nlatest")
+    if not re.fullmatch(r"latest|1\.0|\d{4}-\d\d-\d\d", parts[0]):
+        return Response("", 404)
+    if parts[1:] == ["user-data"]:
+        if metadata.user_data is None:
+            return Response("", 404)
+        return Response(metadata.user_data, content_type="application/octet-stream")
+    node: Any = metadata.tree
+    for part in parts[1:]:
+        node = node.get(part) if isinstance(node, dict) else None
+    if node is None:
+        return Response("", 404)
+    if isinstance(node, str):
+        return _text(node)
+    extra = ["user-data"] if len(parts) == 1 and metadata.user_data is not None else []
+    return _text("\n".join([*listing(node), *extra]))
+
+
+def listing(node: Tree) -> list[str]:
+    """The lines of a directory. A key pair is listed as `0=name`, which is why "=name" is kept as a leaf."""
+    lines = []
+    for key, value in node.items():
+        if isinstance(value, dict):
+            lines.append(f"{key}={value['=name']}" if "=name" in value else f"{key}/")
+        elif key != "=name":
+            lines.append(key)
+    return lines
+
+
+def _text(content: str) -> Response:
+    return Response(content, content_type="text/plain")

@@ -1,0 +1,124 @@
+"""What RunInstances asks for, checked as EC2 does and made honest in what moto shows."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from moto.ec2.exceptions import EC2ClientError
+
+from bake.localcloud.guests import Guest
+
+USER_DATA_LIMIT = 16384
+_IOPS = {"gp3": 3000, "io1": 100, "io2": 100}
+
+
+@dataclass(frozen=True)
+class RootVolume:
+    """The root volume asked for, with the image's values where nothing was asked."""
+
+    device: str
+    gib: int
+    kind: str
+    iops: int | None
+    throughput: int | None
+    delete: bool
+    snapshot_id: str
+    encrypted: bool
+
+    def mapping(self) -> dict[str, Any]:
+        """As moto's run_instances takes it; it knows nothing of IOPS, hence gp3 for all until `describe`."""
+        ebs = {
+            "VolumeSize": self.gib,
+            "VolumeType": "gp3",
+            "SnapshotId": None,
+            "Encrypted": self.encrypted,
+            "DeleteOnTermination": self.delete,
+        }
+        return {"DeviceName": self.device, "Ebs": ebs}
+
+    def describe(self, backend: Any, instance: Any) -> None:
+        """Make moto's volume of the instance say what was asked for."""
+        volume = backend.get_volume(instance.block_device_mapping[self.device].volume_id)
+        volume.volume_type, volume.iops, volume.throughput = self.kind, self.iops, self.throughput
+        volume.snapshot_id = self.snapshot_id
+
+
+def root_volume(image: Any, call: dict[str, str]) -> RootVolume:
+    """Read the root volume from the call's block device mappings, or refuse it as EC2 does."""
+    [default] = [mapping["Ebs"] for mapping in image.block_device_mappings]
+    asked: dict[str, str] = {}
+    for mapping in _numbered(call, "BlockDeviceMapping"):
+        if mapping.get("DeviceName") != image.root_device_name:
+            raise EC2ClientError(
+                "UnsupportedOperation",
+                f"The local cloud gives instances a root volume ({image.root_device_name}) and no other: "
+                f"{mapping.get('DeviceName')}",
+            )
+        asked = {key.removeprefix("Ebs."): value for key, value in mapping.items()}
+    gib = int(asked.get("VolumeSize") or default["VolumeSize"])
+    if gib < default["VolumeSize"]:
+        raise EC2ClientError(
+            "InvalidBlockDeviceMapping",
+            f"Volume of size {gib}GB is smaller than snapshot '{default['SnapshotId']}', "
+            f"expect size >= {default['VolumeSize']}GB",
+        )
+    kind = asked.get("VolumeType") or default["VolumeType"]
+    iops, throughput = asked.get("Iops"), asked.get("Throughput")
+    return RootVolume(
+        device=image.root_device_name,
+        gib=gib,
+        kind=kind,
+        iops=int(iops) if iops else _IOPS.get(kind),
+        throughput=int(throughput) if throughput else (125 if kind == "gp3" else None),
+        delete=asked.get("DeleteOnTermination", "true").lower() == "true",
+        snapshot_id=default["SnapshotId"],
+        encrypted=asked.get("Encrypted", "false").lower() == "true",
+    )
+
+
+def _numbered(call: dict[str, str], name: str) -> list[dict[str, str]]:
+    """The list parameter `name` of a query call: Name.1.Key=value and so on."""
+    found: dict[int, dict[str, str]] = {}
+    for key, value in call.items():
+        if match := re.fullmatch(rf"{name}\.(\d+)\.(.+)", key):
+            found.setdefault(int(match[1]), {})[match[2]] = value
+    return [found[number] for number in sorted(found)]
+
+
+def check_user_data(user_data: Any) -> None:
+    """EC2 takes 16 KB before base64."""
+    if user_data is not None and len(base64.b64decode(str(user_data))) > USER_DATA_LIMIT:
+        raise EC2ClientError("InvalidParameterValue", f"User data is limited to {USER_DATA_LIMIT} bytes")
+
+
+def comparable(call: dict[str, str]) -> dict[str, str]:
+    """A call's parameters without those that differ when a call is repeated."""
+    return {key: value for key, value in call.items() if not key.startswith(("Signature", "X-Amz", "Timestamp"))}
+
+
+def public_is_private(instance: Any) -> None:
+    """moto invents public addresses, which belong to somebody; here the private one is the public one."""
+    for nic in instance.nics.values():
+        if nic.public_ip:
+            nic.public_ip = nic.private_ip_address
+
+
+def status(guest: Guest) -> dict[str, Any]:
+    """An entry of DescribeInstanceStatus."""
+    instance = guest.instance
+    if guest.state != "running":
+        check: dict[str, Any] = {"Status": "not-applicable"}
+    elif guest.reachable:
+        check = {"Status": "ok", "Details": [{"Name": "reachability", "Status": "passed"}]}
+    else:
+        check = {"Status": "initializing", "Details": [{"Name": "reachability", "Status": "initializing"}]}
+    return {
+        "InstanceId": instance.id,
+        "AvailabilityZone": instance.availability_zone,
+        "InstanceState": {"Code": instance.state_code, "Name": instance.state},
+        "InstanceStatus": check,
+        "SystemStatus": check,
+    }

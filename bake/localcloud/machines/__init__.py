@@ -1,0 +1,1 @@
+"""What an instance runs on. One backend so far: systemd-nspawn."""

@@ -1,0 +1,169 @@
+"""A machine in a systemd-nspawn container: its own init, disk, network namespace and cgroup."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bake.errors import BakeError
+from bake.localcloud import disks, network
+from bake.localcloud.settings import Settings
+
+REBOOT_CODE = 133  # what nspawn with --keep-unit ends with when the machine asked for a reboot
+CONSOLE_LIMIT = 64 << 10
+# systemd's init takes these as "power off" and "reboot"; see systemd(1).
+_POWEROFF = signal.SIGRTMIN + 4
+_REBOOT = signal.SIGRTMIN + 5
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a machine is plugged into."""
+
+    address: str
+    mac: str
+
+
+class Machine:
+    """One real machine. Its directory holds `disk.img`, the mount point `root` and `console.log`."""
+
+    def __init__(self, settings: Settings, name: str, hardware: Hardware) -> None:
+        self.name = name
+        self.hardware = hardware
+        self.directory = settings.instances / name
+        self.disk = self.directory / "disk.img"
+        self.root = self.directory / "root"
+        self.console = self.directory / "console.log"
+        self._settings = settings
+        self._cgroup = cgroup_of(settings) / name
+        self._process: subprocess.Popen[bytes] | None = None
+        self._leader: int | None = None
+
+    def start(self, *, timeout: float = 60) -> None:
+        """Plug in disk and network, and return when the machine's init runs (not when it has booted)."""
+        disks.mount(self.disk, self.root)
+        netns = network.attach(self._settings, self.hardware.address, self.hardware.mac)
+        (self.root / "etc/resolv.conf").unlink(missing_ok=True)
+        (self.root / "etc/resolv.conf").write_text(network.resolv_conf())
+        self._cgroup.mkdir(parents=True, exist_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, self.console.open("ab") as console:
+            notify.bind(f"\0bake-{self._settings.tag}-{self.name}")
+            self._process = subprocess.Popen(
+                self._command(netns),
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+                env={
+                    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+                    "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+                    "NOTIFY_SOCKET": f"@bake-{self._settings.tag}-{self.name}",
+                },
+            )
+            self._leader = self._await_leader(notify, timeout)
+
+    def _command(self, netns: str) -> list[str]:
+        nspawn = [
+            "systemd-nspawn", "--quiet", "--settings=no", f"--directory={self.root}", f"--machine={self.name}",
+            "--boot", "--register=no", "--keep-unit", f"--network-namespace-path=/run/netns/{netns}",
+            "--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=read-only",
+        ]  # fmt: skip
+        # Two machines in one cgroup would take each other's services for their own.
+        return ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(self._cgroup), *nspawn]
+
+    def _await_leader(self, notify: socket.socket, timeout: float) -> int:
+        """Wait for nspawn's word that init runs, and return init's pid."""
+        notify.settimeout(0.2)
+        deadline = time.monotonic() + timeout
+        leader = None
+        while time.monotonic() < deadline and self._process and self._process.poll() is None:
+            with suppress(TimeoutError):
+                fields = dict(line.partition("=")[::2] for line in notify.recv(4096).decode().splitlines())
+                leader = int(fields["X_NSPAWN_LEADER_PID"]) if "X_NSPAWN_LEADER_PID" in fields else leader
+                if leader and fields.get("READY") == "1":
+                    return leader
+        raise BakeError(f"the machine {self.name} did not start:\n{self.console_text()[-2000:]}")
+
+    def wait(self) -> bool:
+        """Wait until the machine is off, unplug it, and say whether it asked to be booted again."""
+        if self._process is None:
+            raise BakeError(f"the machine {self.name} was never started")
+        code = self._process.wait()
+        self.unplug()
+        return code == REBOOT_CODE
+
+    def poweroff(self) -> None:
+        """Press the power button: a clean shutdown. `wait` tells when it is off."""
+        self._signal(_POWEROFF)
+
+    def reboot(self) -> None:
+        """Ask for a clean reboot."""
+        self._signal(_REBOOT)
+
+    def kill(self) -> None:
+        """Pull the plug."""
+        kill_cgroup(self._cgroup)
+        if self._process is not None:
+            self._process.kill()
+
+    def unplug(self) -> None:
+        """Release what `start` took; the disk file stays."""
+        self._leader = None
+        kill_cgroup(self._cgroup)
+        remove_cgroup(self._cgroup)
+        disks.unmount(self.root)
+        network.detach(self._settings, self.hardware.address)
+
+    def console_text(self) -> str:
+        """The end of the console output, at most 64 KiB as on EC2."""
+        with suppress(FileNotFoundError), self.console.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - CONSOLE_LIMIT))
+            return file.read().decode("utf-8", "replace")
+        return ""
+
+    def answers(self, port: int = 22) -> bool:
+        """Whether something accepts connections on a TCP port of the machine."""
+        with suppress(OSError), socket.create_connection((self.hardware.address, port), timeout=0.5):
+            return True
+        return False
+
+    def _signal(self, number: int) -> None:
+        if self._leader is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._leader, number)
+
+
+def cgroup_of(settings: Settings) -> Path:
+    """The cgroup (version 2) that holds one cgroup for each machine of this cloud."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        if right.startswith("cgroup2 "):
+            return Path(left.split()[4]) / f"bake-{settings.tag}"
+    raise BakeError("no cgroup version 2 is mounted", hint="mount -t cgroup2 none /sys/fs/cgroup/unified")
+
+
+def kill_cgroup(cgroup: Path) -> None:
+    """Kill every process in a cgroup and below, and wait until they are gone."""
+    if not cgroup.is_dir():
+        return
+    with suppress(OSError):
+        (cgroup / "cgroup.kill").write_text("1")
+    deadline = time.monotonic() + 10
+    while "populated 1" in (cgroup / "cgroup.events").read_text() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def remove_cgroup(cgroup: Path) -> None:
+    """Remove an empty cgroup with all below it."""
+    if cgroup.is_dir():
+        for path in sorted((path for path in cgroup.rglob("*") if path.is_dir()), reverse=True):
+            with suppress(OSError):
+                path.rmdir()
+        with suppress(OSError):
+            cgroup.rmdir()

@@ -1,0 +1,107 @@
+"""Where the local cloud lives on this machine: directories, network, names derived from the network."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bake.errors import UsageError
+
+API_PORT = 4566
+HUB_PORT = 4580
+WHEELS_PORT = 4581
+IMDS_PORT = 4582
+METADATA_ADDRESS = "169.254.169.254"
+FIRST_INSTANCE = 10
+
+ACCOUNT = "123456789012"
+REGION = "eu-west-1"
+SPOT_REGION = "eu-north-1"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One local cloud: `cache` may be shared between clouds, `state` and `network` may not."""
+
+    cache: Path
+    state: Path
+    network: ipaddress.IPv4Network
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Read BAKE_CACHE, BAKE_LOCAL_STATE and BAKE_LOCAL_NETWORK; UsageError for a network that can't be."""
+        env = os.environ if environment is None else environment
+        cache = Path(env.get("BAKE_CACHE") or "~/.cache/bake").expanduser().absolute()
+        state = Path(env.get("BAKE_LOCAL_STATE") or cache / "local").expanduser().absolute()
+        return cls(cache, state, _network(env.get("BAKE_LOCAL_NETWORK") or "10.214.0.0/24"))
+
+    def environment(self) -> dict[str, str]:
+        """The variables that make `load` return an equal value, for a child process."""
+        return {
+            "BAKE_CACHE": str(self.cache),
+            "BAKE_LOCAL_STATE": str(self.state),
+            "BAKE_LOCAL_NETWORK": str(self.network),
+        }
+
+    @property
+    def address(self) -> str:
+        """The bridge's own address, which every server binds and nothing else."""
+        return str(self.network[1])
+
+    @property
+    def tag(self) -> str:
+        """Eight hex digits that tell two clouds' interfaces apart (interface names have 15 characters)."""
+        return f"{int(self.network.network_address):08x}"
+
+    @property
+    def bridge(self) -> str:
+        return f"bk{self.tag}"
+
+    @property
+    def table(self) -> str:
+        """The nftables table of this cloud."""
+        return f"bake_{self.tag}"
+
+    @property
+    def netns_prefix(self) -> str:
+        return f"bake-{self.tag}-"
+
+    @property
+    def instances(self) -> Path:
+        """One directory an instance: disk, mount point, console."""
+        return self.state / "instances"
+
+    @property
+    def images(self) -> Path:
+        """AMIs and snapshots; these outlive the cloud."""
+        return self.state / "images"
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://{self.address}:{API_PORT}"
+
+    @property
+    def hub(self) -> str:
+        return f"http://{self.address}:{HUB_PORT}"
+
+    @property
+    def wheels(self) -> str:
+        return f"http://{self.address}:{WHEELS_PORT}/simple"
+
+
+def _network(text: str) -> ipaddress.IPv4Network:
+    try:
+        network = ipaddress.IPv4Network(text)
+    except ValueError as error:
+        raise UsageError(f"BAKE_LOCAL_NETWORK: {text!r} is not a network: {error}", hint=_HINT) from error
+    if not network.is_private or network.is_loopback or network.is_link_local:
+        raise UsageError(f"BAKE_LOCAL_NETWORK: {network} is not a private network", hint=_HINT)
+    if not 16 <= network.prefixlen <= 27:
+        raise UsageError(f"BAKE_LOCAL_NETWORK: {network} must be between a /16 and a /27", hint=_HINT)
+    return network
+
+
+_HINT = "something like BAKE_LOCAL_NETWORK=10.214.0.0/24"

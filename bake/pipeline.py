@@ -1,0 +1,56 @@
+"""The whole bake, in order."""
+
+from __future__ import annotations
+
+from bake.aws import Aws
+from bake.plan import Plan
+from bake.release import Release, write_manifest
+from bake.run import Run
+from bake.steps import prefetch, provision
+from bake.steps.boot_check import boot_check
+from bake.steps.create_image import create_image, stop
+from bake.steps.launch import launch, log_in
+from bake.steps.seal import seal
+from bake.steps.verify import verify
+from bake.undo import Undo
+
+
+def bake(plan: Plan, aws: Aws, run: Run) -> Release:
+    """Turn a plan into a verified AMI and leave nothing else behind.
+
+    Raises BakeError with what went wrong; by then everything that was created is removed again.
+    """
+    step = run.progress.step
+    with Undo(run.progress.status) as draft:  # the image, until it has proved itself
+        with Undo(run.progress.status) as undo:  # the builder
+            with step("launch"):
+                builder = launch(plan, aws, run, undo, role="builder", image=plan.base.id)
+            with step("connect"):
+                session = log_in(builder, run)
+            with session:
+                with step("tools"):
+                    provision.upload(session, plan, run)
+                    provision.install_tools(session, run)
+                download = prefetch.start(session, plan, run)
+                with step("provision"):
+                    provision.run_scripts(session, run)
+                with step("prefetch"):
+                    weights = download.wait()
+                with step("verify"):
+                    report = verify(session, plan, aws, run, builder, weights)
+                with step("seal"):
+                    seal(session, run)
+            with step("stop"):
+                stop(aws, builder)
+            with step("create image"):
+                image = create_image(plan, aws, run, builder, draft)
+            with step("remove builder"):
+                undo.now()
+        with Undo(run.progress.status) as undo:
+            with step("boot check"):
+                drawing = boot_check(plan, aws, run, undo, image.id)
+            with step("clean up"):
+                undo.now()
+        release = write_manifest(plan, run, image, weights, report, drawing)
+        draft.keep()
+    return release

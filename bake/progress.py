@@ -1,0 +1,192 @@
+"""What a person sees of a bake, and what a machine reads of it.
+
+Every event goes to `events.jsonl` in the run directory and to one screen: rich on a terminal, plain
+lines elsewhere, JSON lines with `--json`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+
+@dataclass
+class Tally:
+    """What a bake asked of others: API calls, SSH commands, and seconds the main thread waited for them."""
+
+    api_calls: int = 0
+    ssh_commands: int = 0
+    waited: float = 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the block as waiting; only the main thread's waiting delays the bake."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                self.waited += time.monotonic() - started
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """One finished step: wall seconds, of these `waited` for the remote side, and what it asked for."""
+
+    name: str
+    seconds: float
+    waited: float
+    api_calls: int
+    ssh_commands: int
+
+
+class Screen(Protocol):
+    """Shows events as they come; `close` leaves the terminal as it was."""
+
+    def show(self, event: dict[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Progress:
+    """Where steps say what they do. Safe to use from several threads."""
+
+    def __init__(self, screen: Screen, tally: Tally | None = None) -> None:
+        self.tally = tally or Tally()
+        self.steps: list[StepTime] = []
+        self._screen = screen
+        self._file: IO[str] | None = None
+        self._lock = threading.Lock()
+        self._started = time.monotonic()
+
+    def record_to(self, path: Path) -> None:
+        """Keep every event from here on in `path`, one JSON object a line."""
+        self._file = path.open("a", encoding="utf-8")
+
+    def emit(self, kind: str, **facts: Any) -> None:
+        event = {"event": kind, "at": round(time.monotonic() - self._started, 3), **facts}
+        with self._lock:
+            if self._file is not None:
+                self._file.write(json.dumps(event) + "\n")
+                self._file.flush()
+            self._screen.show(event)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """One step of the recipe; its time and cost are kept in `steps`, its outcome is shown."""
+        before = (time.monotonic(), self.tally.waited, self.tally.api_calls, self.tally.ssh_commands)
+        self.emit("step_started", step=name)
+        outcome = "failed"
+        try:
+            yield
+            outcome = "done"
+        finally:
+            done = StepTime(
+                name,
+                round(time.monotonic() - before[0], 2),
+                round(self.tally.waited - before[1], 2),
+                self.tally.api_calls - before[2],
+                self.tally.ssh_commands - before[3],
+            )
+            self.steps.append(done)
+            self.emit(
+                "step_ended",
+                step=name,
+                outcome=outcome,
+                seconds=done.seconds,
+                waited=done.waited,
+                api_calls=done.api_calls,
+                ssh_commands=done.ssh_commands,
+            )
+
+    def note(self, text: str) -> None:
+        """Something worth a line on every screen."""
+        self.emit("note", text=text)
+
+    def status(self, text: str) -> None:
+        """What is going on right now; replaced by the next one on a terminal."""
+        self.emit("status", text=text)
+
+    def transfer(self, what: str, done: int, total: int) -> None:
+        """Bytes of a transfer so far; screens work out rate and time left."""
+        self.emit("transfer", what=what, done=done, total=total)
+
+    def close(self) -> None:
+        with self._lock:
+            self._screen.close()
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
+
+class PlainScreen:
+    """Lines for logs and pipes: no colour, no cursor, transfers at every tenth."""
+
+    def __init__(self, stream: IO[str] | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._tenths: dict[str, int] = {}
+
+    def show(self, event: dict[str, Any]) -> None:
+        line = _line(event)
+        if event["event"] == "transfer":
+            tenth = 10 * event["done"] // max(event["total"], 1)
+            if tenth == self._tenths.get(event["what"]):
+                return
+            self._tenths[event["what"]] = tenth
+        if line:
+            print(line, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+class JsonScreen:
+    """One JSON object a line on stdout."""
+
+    def show(self, event: dict[str, Any]) -> None:
+        print(json.dumps(event), flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+def _line(event: dict[str, Any]) -> str:
+    match event["event"]:
+        case "step_started":
+            return f"==> {event['step']}"
+        case "step_ended":
+            return f"    {event['step']} {event['outcome']} in {event['seconds']:.1f} s"
+        case "note" | "status":
+            return f"    {event['text']}"
+        case "plan" | "released":
+            return str(event["text"])
+        case "transfer":
+            return f"    {event['what']}: {readable(event['done'])} of {readable(event['total'])}"
+    return ""
+
+
+def readable(size: float) -> str:
+    """Bytes as a person reads them, in decimal units like EBS and the Hub use."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError("unreachable")
+
+
+def choose_screen(*, as_json: bool) -> Screen:
+    """The screen that fits: JSON if asked for, rich on a terminal, plain lines elsewhere."""
+    if as_json:
+        return JsonScreen()
+    if sys.stderr.isatty():
+        from bake.terminal import RichScreen  # rich takes 0.1 s to import
+
+        return RichScreen()
+    return PlainScreen()

@@ -1,0 +1,81 @@
+"""What a bake hands over: the AMI and the manifest that tells how it came about."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bake import plan as planning
+from bake.checks import Report
+from bake.plan import Plan
+from bake.progress import StepTime
+from bake.run import Run
+from bake.steps.boot_check import Drawing
+from bake.steps.create_image import Image
+from bake.steps.prefetch import Weights
+
+
+@dataclass(frozen=True)
+class Release:
+    """A verified AMI. `directory` holds plan, events, logs, JUnit XML, manifest and the first image."""
+
+    image: Image
+    directory: Path
+    drawing: Drawing
+    checks: int
+    steps: tuple[StepTime, ...]
+
+
+def write_manifest(
+    plan: Plan, run: Run, image: Image, weights: Weights, report: Report, drawing: Drawing
+) -> Release:
+    """Write `manifest.json` and return the release."""
+    release = Release(image, run.directory, drawing, len(report.checks), tuple(run.progress.steps))
+    manifest = {
+        "run": run.id,
+        "image": asdict(image),
+        "plan": planning.as_dict(plan),
+        "weights": {"files": dict(weights.files), "bytes": weights.bytes, "seconds": weights.seconds},
+        "checks": [
+            {"id": check.id, "title": check.title, "outcome": check.outcome} for check in report.checks
+        ],
+        "boot_check": {
+            "width": drawing.width,
+            "height": drawing.height,
+            "object": drawing.s3,
+            "ready_seconds_after_boot": drawing.ready_seconds,
+        },
+        "steps": [asdict(step) for step in run.progress.steps],
+    }
+    text = json.dumps(manifest, indent=2) + "\n"
+    (run.directory / "manifest.json").write_text(text, encoding="utf-8")
+    return release
+
+
+def summary(release: Release, *, rehearsal: bool) -> str:
+    """The end of the output: what there is now, where it is, how long it took, what to try next."""
+    times = "\n".join(f"  {step.name:<13} {step.seconds:7.1f} s" for step in release.steps)
+    total = sum(step.seconds for step in release.steps)
+    image = release.image.id
+    next_steps = (
+        f"""  bake local up                       # the local cloud, to try the image by hand
+  bake local boot {image}
+  bake local draw "a cat" --out cat.png
+  bake local down"""
+        if rehearsal
+        else f"  launch {image} with user data that writes /etc/flux-worker/instance.env (see README.md)"
+    )
+    return f"""
+{times}
+  {"in all":<13} {total:7.1f} s
+
+AMI            {image}  {release.image.name}
+Checks         {release.checks} passed
+First image    {release.drawing.file} ({release.drawing.width} x {release.drawing.height}), \
+worker ready {release.drawing.ready_seconds:.0f} s after boot
+Run directory  {release.directory}
+
+Try next:
+{next_steps}
+"""

@@ -1,0 +1,1 @@
+"""One step of the bake, one module, one verb."""

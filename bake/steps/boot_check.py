@@ -1,0 +1,221 @@
+"""Boot the new AMI and let it draw one image: the proof that the image works.
+
+The instance gets queues, a bucket and a bus of its own, all throw-away, so that no job of anybody else's
+is ever taken and nobody else sees this one.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bake.aws import Aws
+from bake.errors import BakeError
+from bake.plan import Plan
+from bake.run import Run
+from bake.ssh import Session
+from bake.steps.launch import launch, log_in
+from bake.undo import Undo
+
+WIDTH, HEIGHT, STEPS = 256, 256, 4
+INSTANCE_ENV = "/etc/flux-worker/instance.env"
+PNG_HEADER = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What the booted image drew: the PNG's size in pixels, where it was in S3, where it is kept now."""
+
+    width: int
+    height: int
+    s3: str
+    file: Path
+    ready_seconds: float
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """The throw-away queues, bucket and bus of one boot check; queues by URL."""
+
+    jobs: str
+    results: str
+    bucket: str
+    bus: str
+
+    def environment(self, plan: Plan) -> str:
+        """The worker's `instance.env`."""
+        facts = {
+            "AWS_REGION": plan.profile.worker.region,
+            "FLUX_QUEUE_URL": self.jobs,
+            "FLUX_BUCKET": self.bucket,
+            "FLUX_EVENT_BUS": self.bus,
+            **plan.sources.worker,
+        }
+        return "".join(f"{key}={value}\n" for key, value in facts.items())
+
+
+def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawing:
+    """Launch `image`, wait for READY, send one job, and check the PNG that comes back."""
+    wiring = wire(aws, run, undo)
+    files = {INSTANCE_ENV: wiring.environment(plan)}
+    instance = launch(plan, aws, run, undo, role="boot-check", image=image, files=files)
+    with log_in(instance, run) as session:
+        seconds = wait_until_ready(session, aws, run)
+        job = {
+            "id": f"boot-check-{run.id}",
+            "prompt": "a lighthouse at dawn",
+            "width": WIDTH,
+            "height": HEIGHT,
+            "steps": STEPS,
+            "seed": 7,
+        }
+        aws.sqs.send_message(QueueUrl=wiring.jobs, MessageBody=json.dumps(job))
+        run.progress.status("waiting for the first image")
+        try:
+            detail = aws.wait(
+                "the event of the first image", lambda: _receive(aws, wiring.results), timeout=600
+            )
+        except BaseException:
+            _keep_journal(session, run)
+            raise
+        _keep_journal(session, run)
+    return _fetch(aws, run, detail, seconds)
+
+
+def wait_until_ready(session: Session, aws: Aws, run: Run) -> float:
+    """Wait for the worker's READY=1 (`Type=notify`: only then is the unit active); seconds since boot."""
+
+    def look() -> str | None:
+        output = session.run(
+            "systemctl", "show", "flux-worker", "-p", "ActiveState,SubState,StatusText,NRestarts"
+        ).stdout
+        facts = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+        run.progress.status(f"worker: {facts.get('StatusText') or facts.get('SubState')}")
+        if facts.get("ActiveState") == "failed" or int(facts.get("NRestarts") or 0) > 2:
+            _keep_journal(session, run)
+            journal = session.run(
+                "journalctl", "-u", "flux-worker", "-n", "20", "-o", "cat", sudo=True
+            ).stdout
+            raise BakeError(f"the worker does not start on the new image:\n{journal.strip()}")
+        return "ready" if facts.get("ActiveState") == "active" else None
+
+    try:
+        aws.wait("the worker's READY", look, timeout=1800)
+    except BaseException:
+        _keep_journal(session, run)
+        raise
+    uptime = session.run("cat", "/proc/uptime").stdout
+    return float(uptime.split()[0])
+
+
+def _keep_journal(session: Session, run: Run) -> None:
+    journal = session.run("journalctl", "-b", "--no-pager", sudo=True, check=False).stdout
+    (run.logs / "boot-check.journal.log").write_text(journal, encoding="utf-8")
+
+
+def wire(aws: Aws, run: Run, undo: Undo) -> Wiring:
+    """Make two queues, a bucket, a bus and the rule that brings the worker's events to the second queue."""
+    name = f"bake-{run.id}"
+    jobs, _ = _queue(aws, undo, f"{name}-jobs")
+    results, results_arn = _queue(aws, undo, f"{name}-results")
+    _bucket(aws, undo, name)
+    _bus(aws, undo, name, results, results_arn)
+    return Wiring(jobs, results, name, name)
+
+
+def _queue(aws: Aws, undo: Undo, name: str) -> tuple[str, str]:
+    with undo.creating():
+        url = aws.sqs.create_queue(QueueName=name)["QueueUrl"]
+        undo.add(
+            f"queue {name}",
+            lambda: aws.sqs.delete_queue(QueueUrl=url),
+            by_hand=f"aws sqs delete-queue --region {aws.worker_region} --queue-url {url}",
+        )
+    attributes = aws.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
+    return url, attributes["QueueArn"]
+
+
+def _bucket(aws: Aws, undo: Undo, name: str) -> None:
+    def remove() -> None:
+        for item in aws.s3.list_objects_v2(Bucket=name).get("Contents", []):
+            aws.s3.delete_object(Bucket=name, Key=item["Key"])
+        aws.s3.delete_bucket(Bucket=name)
+
+    where: Any = {"CreateBucketConfiguration": {"LocationConstraint": aws.worker_region}}
+    with undo.creating():
+        aws.s3.create_bucket(Bucket=name, **({} if aws.worker_region == "us-east-1" else where))
+        undo.add(f"bucket {name}", remove, by_hand=f"aws s3 rb --force s3://{name}")
+
+
+def _bus(aws: Aws, undo: Undo, name: str, queue: str, queue_arn: str) -> None:
+    region = aws.worker_region
+    with undo.creating():
+        aws.events.create_event_bus(Name=name)
+        undo.add(
+            f"event bus {name}",
+            lambda: aws.events.delete_event_bus(Name=name),
+            by_hand=f"aws events delete-event-bus --region {region} --name {name}",
+        )
+    with undo.creating():
+        rule = aws.events.put_rule(
+            Name=name, EventBusName=name, EventPattern=json.dumps({"source": ["flux.worker"]})
+        )["RuleArn"]
+        undo.add(
+            f"rule {name}",
+            lambda: aws.events.delete_rule(Name=name, EventBusName=name),
+            by_hand=f"aws events delete-rule --region {region} --event-bus-name {name} --name {name}",
+        )
+    aws.sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": _policy(queue_arn, rule)})
+    with undo.creating():
+        aws.events.put_targets(Rule=name, EventBusName=name, Targets=[{"Id": "results", "Arn": queue_arn}])
+        undo.add(
+            f"target of rule {name}",
+            lambda: aws.events.remove_targets(Rule=name, EventBusName=name, Ids=["results"]),
+            by_hand=f"aws events remove-targets --region {region} --event-bus-name {name} --rule {name} "
+            "--ids results",
+        )
+
+
+def _policy(queue_arn: str, rule_arn: str) -> str:
+    """EventBridge may write to a queue only if the queue's own policy lets this rule."""
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": queue_arn,
+        "Condition": {"ArnEquals": {"aws:SourceArn": rule_arn}},
+    }
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+def _receive(aws: Aws, queue: str) -> dict[str, Any] | None:
+    messages = aws.sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=2).get("Messages", [])
+    if not messages:
+        return None
+    event = json.loads(messages[0]["Body"])
+    if event["detail-type"] != "FluxImageReady":
+        raise BakeError(f"the first image failed: {event['detail'].get('reason')}")
+    return dict(event["detail"])
+
+
+def _fetch(aws: Aws, run: Run, detail: dict[str, Any], seconds: float) -> Drawing:
+    """Fetch the object that the event names and check that it is a PNG of the asked size."""
+    where = f"s3://{detail['bucket']}/{detail['key']}"
+    content = aws.s3.get_object(Bucket=detail["bucket"], Key=detail["key"])["Body"].read()
+    file = run.directory / "first-image.png"
+    file.write_bytes(content)
+    width, height = png_size(content, where)
+    if (width, height) != (WIDTH, HEIGHT):
+        raise BakeError(f"{where} has {width} x {height} pixels, {WIDTH} x {HEIGHT} were asked for")
+    return Drawing(width, height, where, file, seconds)
+
+
+def png_size(content: bytes, where: str) -> tuple[int, int]:
+    """Width and height in pixels from the IHDR chunk (PNG specification, 11.2.1)."""
+    if not content.startswith(PNG_HEADER) or content[12:16] != b"IHDR":
+        raise BakeError(f"{where} is not a PNG ({len(content)} bytes)")
+    width, height = struct.unpack(">II", content[16:24])
+    return width, height

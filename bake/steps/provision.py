@@ -1,0 +1,123 @@
+"""Put `provision/` on the builder and run its scripts in order."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+
+from bake import units
+from bake.errors import BakeError
+from bake.plan import PROVISION, WORKER, Plan, source_files
+from bake.run import Run
+from bake.ssh import Session
+
+REMOTE = "/opt/bake"
+TOOLS_SCRIPT = "00-tools.sh"
+
+
+def upload(session: Session, plan: Plan, run: Run) -> None:
+    """Send scripts, rendered files, locks and the worker's wheel to `/opt/bake`."""
+    run.progress.status("building the worker's wheel")
+    wheel = build_wheel(run.directory / "wheels")
+    bundle = pack(plan, wheel)
+    run.progress.status(f"sending {len(bundle) // 1024} KiB to {REMOTE}")
+    session.run("mkdir", "-p", REMOTE, sudo=True)
+    session.run("tar", "--extract", "--gzip", "--directory", REMOTE, "--owner=root", stdin=bundle, sudo=True)
+
+
+def install_tools(session: Session, run: Run) -> None:
+    """Run the first script alone: prefetch needs what it installs, the others run beside prefetch."""
+    _run_script(session, run, TOOLS_SCRIPT)
+
+
+def run_scripts(session: Session, run: Run) -> None:
+    """Run the remaining scripts, in the order of their names."""
+    for script in sorted((PROVISION / "scripts").glob("*.sh")):
+        if script.name != TOOLS_SCRIPT:
+            _run_script(session, run, script.name)
+
+
+def _run_script(session: Session, run: Run, name: str) -> None:
+    run.progress.status(name)
+    unit = units.start(
+        session,
+        f"bake-{Path(name).stem}",
+        "bash",
+        f"{REMOTE}/scripts/{name}",
+        directory=REMOTE,
+        environment_file=f"{REMOTE}/settings.env",
+    )
+    result = unit.wait()
+    unit.save_logs(run.logs, result)
+    result.check()
+    run.progress.note(f"{name} {result.seconds:.1f} s")
+
+
+def build_wheel(directory: Path) -> Path:
+    """Build flux_worker's wheel from this checkout, leaving the checkout as it is."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        source = Path(scratch) / "worker"
+        for file in source_files(WORKER):
+            target = source / file.relative_to(WORKER)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, target)
+        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+        done = subprocess.run(
+            [*command, "--wheel-dir", str(directory), str(source)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    wheels = list(directory.glob("flux_worker-*.whl"))
+    if done.returncode or not wheels:
+        raise BakeError(f"the worker's wheel could not be built:\n{done.stderr.strip()}")
+    return wheels[0]
+
+
+def pack(plan: Plan, wheel: Path) -> bytes:
+    """A gzipped tar of all that goes to `/opt/bake`, owned by root."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as tar:
+        for file in source_files(PROVISION):
+            name = str(file.relative_to(PROVISION))
+            content = file.read_bytes()
+            if name.endswith(".j2"):
+                name, content = name.removesuffix(".j2"), render(content.decode(), plan.settings).encode()
+            _add(tar, name, content, executable=bool(file.stat().st_mode & 0o100))
+        _add(tar, "settings.env", environment_text(plan.settings).encode())
+        _add(tar, "seal.json", json.dumps(yaml.safe_load((PROVISION / "seal.yaml").read_text())).encode())
+        _add(tar, "requirements/worker.txt", plan.sources.requirements.read_bytes())
+        _add(tar, "requirements/tools.txt", plan.sources.tools.read_bytes())
+        _add(tar, f"wheels/{wheel.name}", wheel.read_bytes())
+    return buffer.getvalue()
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes, *, executable: bool = False) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    entry.mode = 0o755 if executable else 0o644
+    tar.addfile(entry, io.BytesIO(content))
+
+
+def render(template: str, settings: Mapping[str, str]) -> str:
+    """Fill in a `.j2` file; a name that is not in `settings` is an error, never an empty string."""
+    # Unit and environment files are plain text: HTML escaping would corrupt them.
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701
+    return environment.from_string(template).render(settings)
+
+
+def environment_text(settings: Mapping[str, str]) -> str:
+    """`KEY=value` lines that both systemd and a shell read the same."""
+    return "".join(f"{key}={shlex.quote(value)}\n" for key, value in settings.items())

@@ -1,0 +1,22 @@
+"""Remove from the builder what must not be in an image, and check by the same list that it is gone."""
+
+from __future__ import annotations
+
+from bake.errors import BakeError
+from bake.run import Run
+from bake.ssh import Session
+from bake.steps.provision import REMOTE
+
+# Memory, so that the tool itself is never in the snapshot.
+SCRATCH = "/run/bake-seal"
+
+
+def seal(session: Session, run: Run) -> None:
+    """Run `provision/seal.py` over the seal list; the session outlives its own authorized_keys."""
+    session.run("install", "-d", "-m", "700", SCRATCH, sudo=True)
+    session.run("cp", f"{REMOTE}/seal.py", f"{REMOTE}/seal.json", SCRATCH, sudo=True)
+    done = session.run("python3", f"{SCRATCH}/seal.py", "delete", sudo=True)
+    (run.logs / "seal.log").write_text(done.stdout, encoding="utf-8")
+    left = session.run("python3", f"{SCRATCH}/seal.py", "check", sudo=True, check=False)
+    if left.exit_code:
+        raise BakeError(f"the seal is not tight; still there:\n{left.stdout.strip()}{left.stderr.strip()}")

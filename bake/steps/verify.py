@@ -1,0 +1,52 @@
+"""Hold the provisioned machine against the plan, by testinfra over the bake's own connection."""
+
+from __future__ import annotations
+
+from bake import checks, interrupt
+from bake.aws import Aws
+from bake.checks import Expectations, Report
+from bake.errors import BakeError
+from bake.plan import Plan
+from bake.run import Run
+from bake.ssh import Session
+from bake.steps.launch import Instance
+from bake.steps.prefetch import Weights
+
+
+def verify(session: Session, plan: Plan, aws: Aws, run: Run, instance: Instance, weights: Weights) -> Report:
+    """Run every check; raises BakeError that names the failed ones. The JUnit XML is kept either way."""
+    junit = run.directory / "junit.xml"
+    report = checks.run(session, expectations(plan, aws, instance, weights), junit, run.logs / "verify.log")
+    interrupt.check()
+    run.progress.note(f"{len(report.checks) - len(report.red)} of {len(report.checks)} checks passed")
+    if not report.ok:
+        lines = [f"{len(report.red)} of {len(report.checks)} checks did not pass:"]
+        lines += [f"  {check.id}: {check.title}\n    {_first_line(check.message)}" for check in report.red]
+        raise BakeError("\n".join(lines), hint=f"the whole report: {junit} and {run.logs / 'verify.log'}")
+    return report
+
+
+def _first_line(message: str) -> str:
+    return message.strip().splitlines()[0] if message.strip() else "no message"
+
+
+def expectations(plan: Plan, aws: Aws, instance: Instance, weights: Weights) -> Expectations:
+    """What the checks compare with: the plan, and the root volume as DescribeVolumes reports it."""
+    volume = aws.ec2.describe_volumes(VolumeIds=[instance.root_volume])["Volumes"][0]
+    profile = plan.profile
+    return Expectations(
+        os_ids=plan.system.os_ids,
+        user=plan.system.user,
+        home=plan.system.home,
+        cache_dir=plan.cache,
+        repo=profile.weights.repo,
+        revision=profile.weights.revision,
+        files=weights.files,
+        root_volume_gib=profile.root_volume.size_gib,
+        root_volume_type=profile.root_volume.type,
+        volume_gib=volume["Size"],
+        volume_type=volume["VolumeType"],
+        python=plan.sources.python,
+        region=profile.builder.region,
+        token=profile.weights.token.get_secret_value(),
+    )

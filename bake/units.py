@@ -1,0 +1,116 @@
+"""Long work on the builder as transient systemd units: a dropped SSH connection costs nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bake.errors import ConnectionLost
+from bake.ssh import CommandResult, Session
+
+LOGS = "/run/bake"
+RECONNECTS = 5
+
+# Waits on the machine itself, so that its end is seen at once with few round trips.
+_FOLLOW = """
+for _ in $(seq 1 {ticks}); do
+  state=$(systemctl show --property=SubState --value {unit})
+  case "$state" in running|start|start-pre|activating|auto-restart) sleep 0.1 ;; *) break ;; esac
+done
+systemctl show --property=SubState,ExecMainStatus,Result {unit}
+"""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A transient unit that was started; its output is kept on the machine in `/run/bake`."""
+
+    session: Session
+    name: str
+    argv: tuple[str, ...]
+    started: float
+
+    def wait(self, on_tick: Callable[[], None] = lambda: None, *, seconds: float = 2.0) -> CommandResult:
+        """Wait for the end; `on_tick` is called about every `seconds`. Reconnects when SSH breaks."""
+        lost = 0
+        while True:
+            try:
+                facts = self._follow(seconds)
+            except ConnectionLost:
+                lost += 1
+                if lost > RECONNECTS:
+                    raise
+                self.session.reconnect()
+                continue
+            on_tick()
+            if facts.get("SubState") not in ("running", "start", "start-pre", "activating"):
+                return self._result(facts)
+
+    def _follow(self, seconds: float) -> dict[str, str]:
+        script = _FOLLOW.format(ticks=max(int(seconds / 0.1), 1), unit=self.name)
+        output = self.session.run("sh", "-c", script).stdout
+        return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+
+    def _result(self, facts: Mapping[str, str]) -> CommandResult:
+        code = int(facts.get("ExecMainStatus") or 1)
+        if code == 0 and facts.get("Result") != "success":
+            code = 1  # killed by a signal, a timeout or the OOM killer: `Result` says which
+        tail = "" if code == 0 else f"\nsystemd: result {facts.get('Result')}"
+        return CommandResult(
+            self.argv,
+            code,
+            self.output("out"),
+            self.output("err") + tail,
+            time.monotonic() - self.started,
+        )
+
+    def output(self, stream: str) -> str:
+        """What the unit wrote so far to `out` or `err`."""
+        return self.session.run("cat", f"{LOGS}/{self.name}.{stream}", sudo=True, check=False).stdout
+
+    def save_logs(self, directory: Path, result: CommandResult) -> None:
+        """Keep both streams in the run directory."""
+        for suffix, text in (("out", result.stdout), ("err", result.stderr)):
+            if text.strip():
+                (directory / f"{self.name}.{suffix}.log").write_text(text, encoding="utf-8")
+
+
+def start(
+    session: Session,
+    name: str,
+    *argv: str,
+    user: str = "root",
+    directory: str = "/",
+    environment_file: str | None = None,
+    stdin: bytes | None = None,
+) -> Unit:
+    """Start `argv` as the unit `name` and return at once.
+
+    `stdin` travels through a named pipe in `/run` (memory, never a disk) and is the way for secrets.
+    """
+    properties = {
+        "Type": "exec",
+        "RemainAfterExit": "yes",
+        "User": user,
+        "WorkingDirectory": directory,
+        "StandardOutput": f"file:{LOGS}/{name}.out",
+        "StandardError": f"file:{LOGS}/{name}.err",
+    }
+    if environment_file:
+        properties["EnvironmentFile"] = environment_file
+    session.run("mkdir", "-p", "-m", "755", LOGS, sudo=True)
+    pipe = f"{LOGS}/{name}.stdin"
+    if stdin is not None:
+        session.run("mkfifo", "-m", "600", pipe, sudo=True)
+        properties["StandardInput"] = f"file:{pipe}"
+    settings = [f"--property={key}={value}" for key, value in properties.items()]
+    started = time.monotonic()
+    # With a pipe as stdin the unit counts as started only once both ends are open: do not wait for it.
+    session.run("systemd-run", "--quiet", "--no-block", f"--unit={name}", *settings, "--", *argv, sudo=True)
+    if stdin is not None:
+        # The time limit is for a unit that could not start and so never opens its end.
+        session.run("timeout", "60", "tee", pipe, stdin=stdin, sudo=True)
+        session.run("rm", pipe, sudo=True)
+    return Unit(session, name, argv, started)

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Why: an image is only repeatable when every package it installs is pinned and hashed. `make lock` runs
+# this to write those pins anew, for the machine that is baked (x86-64 Linux) whatever runs it:
+#   worker.txt  everything the worker's virtual environment holds, from worker/pyproject.toml
+#   tools.txt   uv and huggingface_hub, which run under the base image's own python3 (3.10 on Ubuntu 22.04)
+# `UV` names the uv to use; further arguments go to every `uv pip compile` (`--upgrade`, `--upgrade-package X`).
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")"
+uv=${UV:-uv}
+
+compile() { # compile SOURCE OUTPUT PYTHON [ARGUMENTS…]
+  local source=$1 output=$2 python=$3
+  shift 3
+  # The header says `make lock` instead of the command, and no index is named: neither belongs to the lock.
+  "$uv" pip compile "$source" --output-file "$output" --quiet \
+    --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
+    --python-version "$python" --custom-compile-command "make lock" "$@"
+}
+
+compile ../../worker/pyproject.toml worker.txt 3.11 --python-platform x86_64-manylinux_2_28 "$@"
+compile tools.in tools.txt 3.10 --universal "$@"

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Why: a boot of the image must start the worker; this bake must not, since there is no queue here and a
+# started worker would leave traces. The working directory exists from now on (systemd refuses a unit
+# without it), owned by the user the unit runs as.
+# From settings.env: BAKE_USER.
+set -euo pipefail
+
+install --directory --owner="$BAKE_USER" --group="$(id --group --name "$BAKE_USER")" --mode=0755 \
+  /var/lib/flux-worker
+systemctl daemon-reload
+systemctl enable --quiet flux-worker.service

@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+"""Why: what is on an image is on every machine that boots it, so keys, identity, traces and caches go last.
+
+    seal.py delete [--list FILE] [--keep PATH]...   remove what the list names, then discard freed blocks
+    seal.py check  [--list FILE] [--keep PATH]...   print what is left of it, one path a line; exit 1 if any
+
+Run as root with any Python from 3.9 on. The list is seal.yaml as JSON, by default `seal.json` beside this
+program. `delete` removes /opt/bake as well, so both files are copied to a folder in /run first (memory,
+which no snapshot holds) and run from there:
+
+    install -d -m 700 /run/bake-seal && cp /opt/bake/seal.py /opt/bake/seal.json /run/bake-seal/
+    python3 /run/bake-seal/seal.py delete --keep /home/ubuntu/.cache/huggingface/hub
+    python3 /run/bake-seal/seal.py check
+
+An SSH session that is open survives; no new one can be opened. Stop the machine by the API afterwards.
+`delete` can be repeated. It goes on after a failure, names all of them on stderr and exits 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import glob
+import json
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+CHUNK = 1 << 20
+DISK_FILESYSTEMS = {"ext4", "xfs", "btrfs"}
+
+
+def main() -> int:
+    """Seal the machine, or check that it is sealed."""
+    parser = argparse.ArgumentParser(description="Seal a machine before it becomes an image.")
+    parser.add_argument("verb", choices=("delete", "check"))
+    parser.add_argument("--list", type=Path, default=Path(__file__).with_name("seal.json"))
+    parser.add_argument("--keep", action="append", default=[], help="a path that must survive")
+    arguments = parser.parse_args()
+    seal = json.loads(arguments.list.read_text(encoding="utf-8"))
+    kept = [Path(path) for path in [*seal["keep"], *arguments.keep]]
+    if arguments.verb == "check":
+        return check(seal)
+    failures = delete(seal, kept)
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    return 1 if failures else 0
+
+
+def delete(seal: dict[str, Any], kept: list[Path]) -> list[str]:
+    """Silence what writes, remove what is listed, discard the freed blocks; return what went wrong."""
+    failures = silence(seal["stop"])
+    mounts: set[Path] = set()
+    for entry in seal["entries"]:
+        gone = 0
+        for path in leftovers(entry):
+            if any(path == keep or path in keep.parents or keep in path.parents for keep in kept):
+                failures.append(f"{path}: listed to be removed, and to be kept: left as it is")
+                continue
+            mounts.add(mount_of(path))
+            try:
+                gone += destroy(path, entry)
+            except OSError as error:
+                failures.append(f"{path}: {error.strerror or error}")
+        if gone:
+            print(f"{entry['action']} {entry['path']}: {gone} files ({entry['why']})")
+    os.sync()
+    for mount in sorted(mounts | {Path("/")}):
+        discard(mount)
+    return failures
+
+
+def check(seal: dict[str, Any]) -> int:
+    """Print everything the list names that is still there."""
+    left = [(path, entry["why"]) for entry in seal["entries"] for path in leftovers(entry)]
+    for path, why in left:
+        print(f"{path}  ({why})")
+    return 1 if left else 0
+
+
+def silence(units: list[str]) -> list[str]:
+    """Stop what would write to the disk again, the journal's part on the disk included."""
+    command = ["systemctl", "list-units", "--state=active", "--plain", "--no-legend", "--no-pager", *units]
+    listed = subprocess.run(command, capture_output=True, text=True).stdout
+    active = [line.split()[0] for line in listed.splitlines() if line.strip()]
+    stop = [["systemctl", "stop", *active]] if active else []
+    failures = []
+    for command in [*stop, ["journalctl", "--relinquish-var"]]:
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            failures.append(f"{' '.join(command)}: exit code {done.returncode}: {done.stderr.strip()}")
+    return failures
+
+
+def leftovers(entry: dict[str, Any]) -> Iterator[Path]:
+    """Every path of the entry that is still to go; the same for deleting and for checking."""
+    for path in (path for pattern in patterns(entry["path"]) for path in matches(pattern)):
+        if entry["action"] == "remove":
+            yield path
+        elif entry["action"] == "empty":
+            yield from sorted(path.iterdir()) if path.is_dir() else []
+        elif is_file(path) and path.stat().st_size > 0:
+            yield path
+
+
+def patterns(pattern: str) -> list[str]:
+    """The pattern for the home of each user, where it begins with `~`."""
+    if not pattern.startswith("~"):
+        return [pattern]
+    return sorted({user.pw_dir.rstrip("/") + pattern[1:] for user in pwd.getpwall()})
+
+
+def matches(pattern: str) -> list[Path]:
+    """What the pattern matches. `/**` never follows links: they lead out of the folder."""
+    top, deep, tail = pattern.partition("/**")
+    if not deep:
+        return [Path(path) for path in sorted(glob.glob(pattern))]  # noqa: PTH207  # Path.glob skips dead links
+    name = tail.lstrip("/") or "*"
+    below = (Path(folder, file) for folder, _, files in os.walk(top) for file in files)
+    return sorted(path for path in below if fnmatch.fnmatch(path.name, name))
+
+
+def is_file(path: Path) -> bool:
+    """Whether this is a file itself, and no link to one."""
+    return stat.S_ISREG(path.lstat().st_mode)
+
+
+def destroy(path: Path, entry: dict[str, Any]) -> int:
+    """Empty or remove one path; return how many files went."""
+    inside = [Path(folder, name) for folder, _, names in os.walk(path) for name in names] or [path]
+    if entry.get("overwrite"):
+        for file in inside:
+            overwrite(file)
+    if entry["action"] == "truncate":
+        os.truncate(path, 0)
+    elif path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    return len(inside)
+
+
+def overwrite(path: Path) -> None:
+    """Put zeros where the content was, on the disk, before the blocks are freed."""
+    if not is_file(path) or path.stat().st_nlink > 1:
+        return  # the other name of a hard link is not ours to destroy
+    with path.open("r+b") as file:
+        left = path.stat().st_size
+        while left > 0:
+            left -= file.write(bytes(min(left, CHUNK)))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def mount_of(path: Path) -> Path:
+    """The mount point that `path` lies below."""
+    path = path.parent.resolve()
+    while not path.is_mount():
+        path = path.parent
+    return path
+
+
+def discard(mount: Path) -> None:
+    """Give freed blocks back, so that the snapshot holds neither them nor their content."""
+    kind = subprocess.run(["findmnt", "-n", "-o", "FSTYPE", str(mount)], capture_output=True, text=True)
+    if kind.stdout.strip() not in DISK_FILESYSTEMS:
+        return
+    done = subprocess.run(["fstrim", "--verbose", str(mount)], capture_output=True, text=True)
+    if done.returncode == 0:
+        print(done.stdout.strip())
+        return
+    # Overwriting all free space instead would cost minutes, and a snapshot of the volume's full size. Files
+    # with secrets were overwritten one by one, so what stays in freed blocks is caches and downloads.
+    print(
+        f"{mount}: freed blocks could not be discarded ({done.stderr.strip()}); the files that hold secrets"
+    )
+    print(
+        f"{mount}: were overwritten before they were removed, other removed files stay readable in a snapshot"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

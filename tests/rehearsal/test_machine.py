@@ -1,0 +1,160 @@
+"""SSH, units and prefetch against one real machine of the local cloud."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic import SecretStr
+
+from bake import ssh, units
+from bake.errors import BakeError, RemoteCommandError
+from bake.steps import prefetch, provision
+from bake.steps.launch import KeyPair
+
+if TYPE_CHECKING:
+    from tests.rehearsal.conftest import Machine
+
+pytestmark = pytest.mark.root
+CANARY = "canary-8c1f-never-on-a-disk"
+
+
+def test_the_machine_is_what_was_asked_for(machine: Machine) -> None:
+    volume = machine.aws.ec2.describe_volumes(VolumeIds=[machine.instance.root_volume])["Volumes"][0]
+    assert (volume["Size"], volume["VolumeType"]) == (80, "gp3")
+    size = machine.session.run("df", "--block-size=1G", "--output=size", "/").stdout.split()[-1]
+    assert 76 <= int(size) <= 80
+    facts = machine.aws.ec2.describe_instances(InstanceIds=[machine.instance.id])
+    instance = facts["Reservations"][0]["Instances"][0]
+    assert instance["InstanceType"] == "g6e.xlarge"
+    assert instance["MetadataOptions"]["HttpTokens"] == "required"
+    named = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
+    assert named["bake:run"] == machine.run.id
+    assert named["bake:plan"] == machine.plan.id
+
+
+def test_any_other_host_key_is_refused_at_once(machine: Machine) -> None:
+    login = dataclasses.replace(machine.instance.login, host_key=KeyPair.generate().public)
+    started = time.monotonic()
+    with pytest.raises(BakeError, match="another SSH host key"):
+        ssh.connect(login, timeout=60)
+    assert time.monotonic() - started < 30
+
+
+def test_no_answer_says_what_to_look_at(machine: Machine) -> None:
+    login = dataclasses.replace(machine.instance.login, port=2)
+    with pytest.raises(BakeError, match="no SSH connection to ubuntu@.*:2 within 1 s") as caught:
+        ssh.connect(login, timeout=1)
+    assert "security group" in str(caught.value.hint)
+
+
+def test_both_streams_are_drained_at_once(machine: Machine) -> None:
+    script = "import sys\nfor _ in range(200): sys.stdout.write('o' * 9999); sys.stderr.write('e' * 9999)"
+    result = machine.session.run("python3", "-c", script)
+    assert (len(result.stdout), len(result.stderr)) == (1_999_800, 1_999_800)
+
+
+def test_arguments_arrive_as_they_are(machine: Machine) -> None:
+    odd = ["a b", "$HOME", "'quoted'", "new\nline", "", "*", "ünïcödé"]
+    assert machine.session.run("printf", "%s\\0", *odd).stdout.split("\0")[:-1] == odd
+
+
+def test_a_failing_command_shows_itself_its_code_and_both_streams(machine: Machine) -> None:
+    with pytest.raises(RemoteCommandError) as caught:
+        machine.session.run("sh", "-c", "echo to-out; echo to-err >&2; exit 7")
+    for part in ("exit code 7", "sh -c", "to-out", "to-err"):
+        assert part in caught.value.message
+
+
+def test_a_unit_runs_with_its_settings_and_without_a_terminal(machine: Machine) -> None:
+    machine.session.run("sh", "-c", "echo GREETING=hello > /tmp/settings.env")
+    unit = units.start(
+        machine.session,
+        "test-settings",
+        "bash",
+        "-c",
+        'echo "$GREETING $PWD $(id -un)"; test -t 0 && echo terminal; cat',
+        user="ubuntu",
+        directory="/tmp",
+        environment_file="/tmp/settings.env",
+    )
+    result = unit.wait()
+    assert (result.exit_code, result.stdout) == (0, "hello /tmp ubuntu\n")
+
+
+@pytest.mark.parametrize(("script", "code"), [("exit 3", 3), ("kill -9 $$", 9)], ids=["exit code", "killed"])
+def test_a_failing_unit_is_told_apart(machine: Machine, script: str, code: int) -> None:
+    name = f"test-fails-{code}"
+    result = units.start(machine.session, name, "bash", "-c", f"echo so far >&2; {script}").wait()
+    assert result.exit_code == code
+    with pytest.raises(RemoteCommandError, match="so far"):
+        result.check()
+
+
+def test_a_secret_goes_in_by_stdin_and_is_nowhere_else(machine: Machine) -> None:
+    unit = units.start(
+        machine.session,
+        "test-secret",
+        "bash",
+        "-c",
+        "read -r secret; sleep 2; echo ${#secret}",
+        stdin=f"{CANARY}\n".encode(),
+    )
+    look = (
+        "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline; journalctl --no-pager; "
+        "cat /run/systemd/transient/test-secret.service; grep -rs -e canary-8c1f-never /run/bake /tmp /var/log"
+    )
+    seen = machine.session.run("sh", "-c", look, sudo=True, check=False).stdout
+    # The looking commands name a part of the canary only; the whole must not be seen.
+    assert CANARY not in seen
+    assert unit.wait().stdout.strip() == str(len(CANARY))
+
+
+def test_a_dropped_connection_costs_nothing(machine: Machine) -> None:
+    with ssh.connect(machine.instance.login) as session:
+        unit = units.start(session, "test-drop", "bash", "-c", "sleep 3; echo survived")
+
+        def drop() -> None:
+            time.sleep(1)
+            # Every sshd of this user but the one that carries the shared session is older than `unit`'s.
+            machine.session.run("pkill", "--newest", "--full", "sshd: ubuntu", sudo=True)
+
+        cutter = threading.Thread(target=drop)
+        cutter.start()
+        result = unit.wait()
+        cutter.join()
+    assert (result.exit_code, result.stdout) == (0, "survived\n")
+
+
+def test_prefetch_says_what_is_wrong_with_the_token(machine: Machine) -> None:
+    provision.upload(machine.session, machine.plan, machine.run)
+    provision.install_tools(machine.session, machine.run)
+    weights = machine.plan.profile.weights.model_copy(update={"token": SecretStr("hf_wrong")})
+    plan = dataclasses.replace(
+        machine.plan, profile=machine.plan.profile.model_copy(update={"weights": weights})
+    )
+    with pytest.raises(BakeError, match="the Hub refused the download") as caught:
+        prefetch.start(machine.session, plan, machine.run).wait()
+    assert caught.value.hint
+    assert "hf_wrong" not in f"{caught.value.message}{caught.value.hint}"
+    machine.session.run("systemctl", "reset-failed", prefetch.UNIT, sudo=True, check=False)
+
+
+def test_prefetch_fetches_what_diffusers_loads_and_nothing_else(machine: Machine) -> None:
+    weights = prefetch.start(machine.session, machine.plan, machine.run).wait()
+    assert "model_index.json" in weights.files
+    assert not [name for name in weights.files if name.startswith(("flux1-dev", "ae.", "dev_grid", "README"))]
+    found = machine.session.run("find", "-L", weights.folder, "-type", "f", "-printf", "%P %s\n").stdout
+    sizes = {name: int(size) for name, size in (line.split() for line in found.splitlines())}
+    assert sizes == dict(weights.files)
+    owners = machine.session.run("find", machine.plan.cache, "-printf", "%u\n").stdout
+    assert set(owners.split()) == {"ubuntu"}
+    token = machine.plan.profile.weights.token.get_secret_value().encode()
+    searched = machine.session.run(
+        "grep", "-rlFs", "-f", "-", "/home", "/opt", "/etc", "/var", "/run/bake", "/tmp", "/root",
+        stdin=token, sudo=True, check=False,
+    )  # fmt: skip
+    assert searched.stdout == ""

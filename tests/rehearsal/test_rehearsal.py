@@ -1,0 +1,246 @@
+"""`bake --profile g6e-ubuntu --rehearse`, whole, as a person runs it; and what happens when it goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bake.localcloud.cloud import LocalCloud
+
+from bake.aws import Aws
+
+pytestmark = pytest.mark.root
+ROOT = Path(__file__).parents[2]
+ARGUMENTS = ["--profile", "g6e-ubuntu", "--rehearse", "--json"]
+
+
+def start(runs: Path, *, checkout: Path = ROOT) -> subprocess.Popen[str]:
+    """Start a rehearsal on the cloud of the tests."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "bake.cli", *ARGUMENTS, "--runs", str(runs)],
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": str(checkout)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    events: list[dict[str, Any]]
+    errors: str
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["event"] == kind]
+
+
+def finish(process: subprocess.Popen[str], timeout: float = 600) -> Outcome:
+    out, errors = process.communicate(timeout=timeout)
+    return Outcome(process.returncode, [json.loads(line) for line in out.splitlines()], errors)
+
+
+@pytest.fixture(scope="module")
+def aws(cloud: LocalCloud) -> Aws:
+    variables = cloud.environment
+    return Aws(
+        region=variables["SPOT_AWS_REGION"], worker_region=variables["AWS_REGION"], endpoint=cloud.endpoint
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("rehearsals")
+
+
+@pytest.fixture(scope="module")
+def baked(cloud: LocalCloud, runs: Path) -> Outcome:
+    outcome = finish(start(runs))
+    assert outcome.code == 0, outcome.errors
+    return outcome
+
+
+@pytest.fixture(scope="module")
+def directory(baked: Outcome) -> Path:
+    return Path(baked.of("released")[0]["directory"])
+
+
+@pytest.fixture(scope="module")
+def manifest(directory: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((directory / "manifest.json").read_text())
+    return found
+
+
+def leftovers(aws: Aws, run: str) -> list[str]:
+    """What a run has left in the cloud, its image and snapshot aside."""
+    tagged = [{"Name": "tag:bake:run", "Values": [run]}]
+    reservations = aws.ec2.describe_instances(Filters=tagged)["Reservations"]  # type: ignore[arg-type]
+    found = [
+        f"{item['InstanceId']} {item['State']['Name']}"
+        for group in reservations
+        for item in group["Instances"]
+        if item["State"]["Name"] != "terminated"
+    ]
+    name = f"bake-{run}"
+    found += [volume["VolumeId"] for volume in aws.ec2.describe_volumes(Filters=tagged)["Volumes"]]  # type: ignore[arg-type]
+    found += [key["KeyName"] for key in aws.ec2.describe_key_pairs(Filters=tagged)["KeyPairs"]]  # type: ignore[arg-type]
+    found += [url for url in aws.sqs.list_queues().get("QueueUrls", []) if name in url]
+    found += [bucket["Name"] for bucket in aws.s3.list_buckets()["Buckets"] if name in bucket["Name"]]
+    found += [bus["Name"] for bus in aws.events.list_event_buses()["EventBuses"] if name in bus["Name"]]
+    return found
+
+
+def images(aws: Aws, run: str) -> list[str]:
+    tagged = [{"Name": "tag:bake:run", "Values": [run]}]
+    return [image["ImageId"] for image in aws.ec2.describe_images(Filters=tagged)["Images"]]  # type: ignore[arg-type]
+
+
+def test_the_plan_comes_first_and_says_how_a_rehearsal_differs(baked: Outcome) -> None:
+    kinds = [event["event"] for event in baked.events]
+    steps = [event["step"] for event in baked.events if event["event"] == "step_started"]
+    assert steps == [
+        "local cloud", "plan", "launch", "connect", "tools", "provision", "prefetch", "verify", "seal", "stop",
+        "create image", "remove builder", "boot check", "clean up",
+    ]  # fmt: skip
+    launched = next(i for i, event in enumerate(baked.events) if event.get("step") == "launch")
+    assert kinds.index("plan") < launched
+    assert "How this rehearsal differs from the real bake" in baked.of("plan")[0]["text"]
+
+
+def test_the_booted_image_drew_a_png_of_the_asked_size(directory: Path, manifest: dict[str, Any]) -> None:
+    content = (directory / "first-image.png").read_bytes()
+    assert content.startswith(b"\x89PNG\r\n\x1a\n")
+    assert struct.unpack(">II", content[16:24]) == (256, 256)
+    assert manifest["boot_check"]["object"].startswith("s3://")
+
+
+def test_at_least_25_checks_passed_and_are_kept_as_junit_xml(
+    directory: Path, manifest: dict[str, Any]
+) -> None:
+    assert len(manifest["checks"]) >= 25
+    assert {check["outcome"] for check in manifest["checks"]} == {"passed"}
+    suite = ET.parse(directory / "junit.xml").getroot()
+    assert len(list(suite.iter("testcase"))) == len(manifest["checks"])
+    assert not list(suite.iter("failure"))
+
+
+def test_the_run_directory_has_all_the_evidence(directory: Path) -> None:
+    names = {str(file.relative_to(directory)) for file in directory.rglob("*")}
+    assert {"plan.json", "events.jsonl", "junit.xml", "manifest.json", "first-image.png"} <= names
+    assert {"logs/verify.log", "logs/seal.log", "logs/bake-prefetch.out.log"} <= names
+    assert [name for name in names if name.startswith("logs/bake-20")]
+
+
+def test_the_end_says_what_there_is_and_what_to_try_next(baked: Outcome, manifest: dict[str, Any]) -> None:
+    text = baked.of("released")[0]["text"]
+    for part in (manifest["image"]["id"], "bake local boot", "create image", "in all"):
+        assert part in text
+
+
+def test_the_image_is_what_was_agreed(aws: Aws, manifest: dict[str, Any]) -> None:
+    image = aws.ec2.describe_images(ImageIds=[manifest["image"]["id"]])["Images"][0]
+    root = image["BlockDeviceMappings"][0]["Ebs"]
+    assert (image["State"], root["VolumeSize"]) == ("available", 80)
+    snapshot = aws.ec2.describe_snapshots(SnapshotIds=[root["SnapshotId"]])["Snapshots"][0]
+    assert (snapshot["State"], snapshot["VolumeSize"]) == ("completed", 80)
+    for tags in (image["Tags"], snapshot["Tags"]):
+        assert {"Key": "bake:plan", "Value": manifest["plan"]["id"]} in tags
+
+
+def test_everything_else_is_removed(aws: Aws, manifest: dict[str, Any]) -> None:
+    assert leftovers(aws, manifest["run"]) == []
+    assert images(aws, manifest["run"]) == [manifest["image"]["id"]]
+
+
+def test_the_token_is_in_no_file_of_the_run(cloud: LocalCloud, directory: Path) -> None:
+    token = cloud.environment["HF_TOKEN"].encode()
+    for file in directory.rglob("*"):
+        assert not file.is_file() or token not in file.read_bytes(), file
+
+
+def test_the_token_and_keys_are_not_in_the_images_raw_bytes(
+    cloud: LocalCloud, manifest: dict[str, Any], tmp_path: Path
+) -> None:
+    disk = cloud.disk(manifest["image"]["id"])
+    patterns = tmp_path / "patterns"
+    patterns.write_text(f"{cloud.environment['HF_TOKEN']}\n-----BEGIN OPENSSH PRIVATE KEY-----\n")
+    # fmt: off
+    found = subprocess.run(
+        ["grep", "--binary-files=text", "--fixed-strings", "--count", "--file", str(patterns), str(disk)],
+        capture_output=True, text=True, check=False,
+    )
+    # fmt: on
+    assert found.stdout.strip() == "0"
+
+
+@pytest.fixture
+def interrupted(cloud: LocalCloud, runs: Path) -> Iterator[subprocess.Popen[str]]:
+    process = start(runs)
+    yield process
+    if process.poll() is None:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("step", "number"),
+    [("launch", signal.SIGINT), ("provision", signal.SIGTERM)],
+    ids=["Ctrl-C while launching", "SIGTERM while provisioning"],
+)
+def test_an_interrupt_leaves_nothing(
+    aws: Aws, interrupted: subprocess.Popen[str], step: str, number: signal.Signals
+) -> None:
+    assert interrupted.stdout is not None
+    run = ""
+    for line in interrupted.stdout:
+        event = json.loads(line)
+        if event["event"] == "note" and "run directory" in event["text"]:
+            run = Path(event["text"].split()[-1]).name
+        if event["event"] == "step_started" and event["step"] == step:
+            time.sleep(0.5)
+            interrupted.send_signal(number)
+            break
+    _, errors = interrupted.communicate(timeout=120)
+    assert interrupted.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert leftovers(aws, run) == []
+    assert images(aws, run) == []
+
+
+@pytest.fixture
+def broken_checkout(tmp_path: Path) -> Path:
+    """This checkout with a provisioning script that fails."""
+    checkout = tmp_path / "checkout"
+    for name in ("bake", "profiles", "provision", "worker"):
+        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__", "build"))
+    script = checkout / "provision/scripts/05-broken.sh"
+    script.write_text("echo about to break\necho nothing here >&2\nls /does/not/exist\n")
+    return checkout
+
+
+def test_a_failing_script_is_shown_whole_and_leaves_nothing(
+    aws: Aws, cloud: LocalCloud, runs: Path, broken_checkout: Path
+) -> None:
+    before = set(runs.iterdir())
+    outcome = finish(start(runs, checkout=broken_checkout))
+    assert outcome.code == 1
+    for part in ("05-broken.sh", "exit code", "about to break", "nothing here", "/does/not/exist"):
+        assert part in outcome.errors
+    assert "Traceback" not in outcome.errors
+    (run,) = set(runs.iterdir()) - before
+    assert (run / "logs/bake-05-broken.err.log").exists()
+    assert leftovers(aws, run.name) == []
+    assert images(aws, run.name) == []

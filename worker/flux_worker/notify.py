@@ -1,0 +1,44 @@
+"""systemd's notification protocol (sd_notify(3)): datagrams to the socket that NOTIFY_SOCKET names."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Mapping
+
+
+class Notifier:
+    """Tells systemd how the service does; silent where nobody listens."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        address = environment.get("NOTIFY_SOCKET", "")
+        # A leading @ stands for the abstract namespace, whose addresses begin with a NUL byte.
+        self._address = f"\0{address[1:]}" if address.startswith("@") else address
+        watched = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        self.watchdog_seconds = int(environment.get("WATCHDOG_USEC") or 0) / 1e6 if watched else 0.0
+        """Pings must come at least this often; 0 means that none are expected."""
+
+    def ready(self) -> None:
+        """The model is loaded and has drawn once: jobs may come."""
+        self._send("READY=1")
+
+    def status(self, text: str) -> None:
+        """What `systemctl status` shows; counts as a sign of life."""
+        self._send(f"STATUS={text}")
+        self.ping()
+
+    def ping(self) -> None:
+        """A sign of life for the watchdog."""
+        if self.watchdog_seconds:
+            self._send("WATCHDOG=1")
+
+    def stopping(self) -> None:
+        """No more jobs are taken."""
+        self._send("STOPPING=1")
+
+    def _send(self, message: str) -> None:
+        if not self._address:
+            return
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(message.encode(), self._address)
