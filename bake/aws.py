@@ -70,7 +70,12 @@ class Aws:
 
         # Virtual-hosted bucket names do not resolve on a local endpoint.
         style = {"addressing_style": "path"} if self.endpoint else {}
-        config = Config(retries={"mode": "standard", "total_max_attempts": 8}, s3=style)  # type: ignore[arg-type]
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": 8},
+            s3=style,  # type: ignore[arg-type]
+            # A proxy of the user's leads to AWS, never to a cloud on this machine.
+            proxies={} if self.endpoint else None,
+        )
         return self._session.client(
             service,
             region_name=region,

@@ -20,6 +20,7 @@ from bake.errors import BakeError, ConnectionLost, RemoteCommandError
 from bake.progress import Tally
 
 TAIL_LINES = 25
+KILLED = -1  # paramiko's exit status of a command that a signal ended
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class CommandResult:
         """Return self, or raise RemoteCommandError with the command and the end of both streams."""
         if self.exit_code == 0:
             return self
-        parts = [f"command failed with exit code {self.exit_code}: {shlex.join(self.argv)}"]
+        how = "was killed by a signal" if self.exit_code == KILLED else f"failed with exit code {self.exit_code}"
+        parts = [f"command {how}: {shlex.join(self.argv)}"]
         for name, text in (("stdout", self.stdout), ("stderr", self.stderr)):
             tail = text.strip().splitlines()[-TAIL_LINES:]
             parts += [f"  {name}: (empty)"] if not tail else [f"  {name}:", *(f"    {line}" for line in tail)]
@@ -104,7 +106,9 @@ class Session:
             with self.tally.waiting():
                 stdout, stderr = _exchange(channel, stdin)
                 exit_code = channel.recv_exit_status()
-            if exit_code == -1:  # the channel closed without a status: the connection is gone
+            # Without a status the command was killed by a signal, or the connection is gone.
+            # A dying transport closes its channels a moment before it calls itself inactive.
+            if exit_code == KILLED and (transport.join(0.2) or not transport.is_active()):
                 raise EOFError("the connection closed before the command's exit code came")
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise ConnectionLost(

@@ -106,9 +106,11 @@ def start(
         session.run("mkfifo", "-m", "600", pipe, sudo=True)
         properties["StandardInput"] = f"file:{pipe}"
     settings = [f"--property={key}={value}" for key, value in properties.items()]
+    # systemd replaces $NAME in a unit's command line; what is meant for the command is doubled.
+    command = [argument.replace("$", "$$") for argument in argv]
     started = time.monotonic()
     # With a pipe as stdin the unit counts as started only once both ends are open: do not wait for it.
-    session.run("systemd-run", "--quiet", "--no-block", f"--unit={name}", *settings, "--", *argv, sudo=True)
+    session.run("systemd-run", "--quiet", "--no-block", f"--unit={name}", *settings, "--", *command, sudo=True)
     if stdin is not None:
         # The time limit is for a unit that could not start and so never opens its end.
         session.run("timeout", "60", "tee", pipe, stdin=stdin, sudo=True)

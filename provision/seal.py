@@ -133,17 +133,18 @@ def is_file(path: Path) -> bool:
 
 def destroy(path: Path, entry: dict[str, Any]) -> int:
     """Empty or remove one path; return how many files went."""
-    inside = [Path(folder, name) for folder, _, names in os.walk(path) for name in names] or [path]
+    folder = path.is_dir() and not path.is_symlink()
+    files = [Path(top, name) for top, _, names in os.walk(path) for name in names] if folder else [path]
     if entry.get("overwrite"):
-        for file in inside:
+        for file in files:
             overwrite(file)
     if entry["action"] == "truncate":
         os.truncate(path, 0)
-    elif path.is_dir() and not path.is_symlink():
+    elif folder:
         shutil.rmtree(path)
     else:
         path.unlink()
-    return len(inside)
+    return len(files)
 
 
 def overwrite(path: Path) -> None:

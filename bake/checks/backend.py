@@ -7,13 +7,22 @@ import shlex
 from typing import Any
 
 import testinfra.host
-from testinfra.backend.base import BaseBackend
-from testinfra.backend.base import CommandResult as Output
+from testinfra.backend.base import BaseBackend, CommandResult
 
 from bake.ssh import Session
 
 # testinfra logs every command with all of its output; what a check finds on the machine stays out of logs.
 logging.getLogger("testinfra").setLevel(logging.WARNING)
+
+TAIL_LINES = 5
+
+
+class Output(CommandResult):  # type: ignore[misc]  # testinfra is read as Any
+    """A command's result that says in a failed check what a person wants to know."""
+
+    def __repr__(self) -> str:
+        said = (self.stderr or self.stdout).strip().splitlines()[-TAIL_LINES:]
+        return f"<exit code {self.rc}: {' / '.join(said) or 'no output'}>"
 
 
 class SessionBackend(BaseBackend):  # type: ignore[misc]  # testinfra is read as Any
@@ -38,7 +47,7 @@ class SessionBackend(BaseBackend):  # type: ignore[misc]  # testinfra is read as
         """Run one command; `%s` in it stand for `args`, quoted."""
         line = self.get_command(command, *args)
         done = self._session.run_shell(line, stdin=stdin)
-        return self.result(done.exit_code, line.encode(), done.stdout, done.stderr)
+        return Output(self, done.exit_code, line.encode(), done.stdout, done.stderr)
 
 
 def host(session: Session) -> testinfra.host.Host:

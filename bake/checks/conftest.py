@@ -51,9 +51,12 @@ def model(host: Host, expect: Expectations) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def unit(host: Host, expect: Expectations) -> dict[str, str]:
-    """The worker's unit as systemd understands it: `systemctl show`, property -> value."""
+    """The worker's unit as systemd understands it, property -> value; lines of a repeated one are joined."""
     shown = host.check_output("systemctl show --no-pager %s", expect.unit)
-    return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    properties: dict[str, str] = {}
+    for name, _, value in (line.partition("=") for line in shown.splitlines()):
+        properties[name] = f"{properties[name]}\n{value}" if name in properties else value
+    return properties
 
 
 @pytest.fixture(scope="session")

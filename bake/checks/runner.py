@@ -40,6 +40,8 @@ def run_checks(
             # Progress is drawn by another thread of this process: its output must not be captured.
             "--capture=no",
             "--tb=short",
+            # Show whole lists: a reviewer wants every path, not the first difference.
+            "--override-ini=verbosity_assertions=2",
             "-ra",
             f"--junit-xml={junit_xml}",
             *(["-k", select] if select else []),
@@ -47,8 +49,6 @@ def run_checks(
         code = pytest.main(arguments, plugins=[recorder])
     if recorder.stopped_by is not None:
         raise recorder.stopped_by
-    if code == pytest.ExitCode.INTERRUPTED:
-        raise KeyboardInterrupt
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise BakeError(f"the checks could not be run (pytest ended with {code!r})", hint=f"see {log}")
     return Report(tuple(recorder.checks), time.monotonic() - started)
@@ -100,6 +100,10 @@ class Recorder:
         if report.when == "call" or not report.passed:
             self.checks.append(_check(item, report))
         return report
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Keep what interrupted the run, to raise it where the bake waits for the checks."""
+        self.stopped_by = self.stopped_by or excinfo.value
 
     def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Keep an interrupt that arrived between two checks: pytest itself would swallow it."""

@@ -46,7 +46,7 @@ def test_no_other_hf_token(secrets: dict[str, Any]) -> None:
 def test_no_hf_token_file(host: Host) -> None:
     """huggingface_hub has stored no token (R-CONFIG)."""
     names = " -o ".join(f"-path '*/{name}'" for name in HF_TOKEN_FILES)
-    assert host.run(f"find /root /home /opt \\( {names} \\) -print").stdout.split() == []
+    assert host.check_output(f"find /root /home /opt \\( {names} \\) -print") == ""
 
 
 def test_no_aws_keys(secrets: dict[str, Any]) -> None:

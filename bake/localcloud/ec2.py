@@ -31,6 +31,9 @@ CALL: ContextVar[dict[str, str]] = ContextVar("CALL")
 class LocalEc2(EC2Backend):  # type: ignore[misc]
     """One region's EC2. Machines live in the spot region only."""
 
+    # moto finds a service's URLs by the module of its backend's class.
+    __module__ = EC2Backend.__module__
+
     guests: ClassVar[Guests]
     store: ClassVar[ImageStore]
     subnet_default: ClassVar[str] = ""

@@ -143,8 +143,9 @@ class Guest:
     def _off(self) -> None:
         """The machine is off for good: by StopInstances, by TerminateInstances, or by its own `poweroff`."""
         with self._lock:
-            inside = not self._stopping and not self._terminating
-            if inside:
+            while self._captures and not self._terminating:
+                self._captures.pop(0)()
+            if not self._stopping and not self._terminating:
                 self._state("stopping", "Client.InstanceInitiatedShutdown: Instance initiated shutdown")
                 self._terminating = self.instance.instance_initiated_shutdown_behavior == "terminate"
             if not self._terminating:
@@ -159,9 +160,12 @@ class Guest:
         self._console = self.machine.console_text()
         self.machine.unplug()
         shutil.rmtree(self.machine.directory, ignore_errors=True)
+        while self._captures:
+            self._captures.pop(0)()  # the disk is gone, so these fail, and say so to who waits for them
         for volume in self.instance.block_device_mapping.values():
             volume.delete_on_termination = True  # its disk is gone: the local cloud keeps no loose volumes
         self.instance.terminate()
+        self.instance.nics[0].subnet.del_subnet_ip(self.machine.hardware.address)
         self.instance.state_reason = reason
 
     def _capture_frozen(self, copy: Callable[[], None]) -> None:

@@ -8,14 +8,51 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Network, ip_interface
 from pathlib import Path
+from typing import TextIO
 
 from bake.errors import UsageError
 from bake.localcloud import host
 from bake.localcloud.settings import IMDS_PORT, METADATA_ADDRESS, Settings
 
+_RUN = Path("/run/bake")
 _FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 # Shared by all local clouds of this machine: the last one to leave puts ip_forward back.
-_FORWARD_USERS = Path("/run/bake/ip-forward")
+_FORWARD_USERS = _RUN / "ip-forward"
+
+
+def claim(settings: Settings) -> TextIO:
+    """Make the network this process's own while the returned file is open; UsageError if it is another's."""
+    _RUN.mkdir(parents=True, exist_ok=True)
+    file = _claim_file(settings).open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise UsageError(
+            f"the network {settings.network} belongs to a local cloud that is up; its state is in "
+            f"{_claim_file(settings).read_text()}",
+            hint="choose another with BAKE_LOCAL_NETWORK, like BAKE_LOCAL_NETWORK=10.213.0.0/24",
+        ) from None
+    file.truncate(0)
+    file.write(str(settings.state))
+    file.flush()
+    return file
+
+
+def claimed(settings: Settings) -> bool:
+    """Whether a living process has claimed the network."""
+    try:
+        with _claim_file(settings).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _claim_file(settings: Settings) -> Path:
+    return _RUN / f"{settings.tag}.lock"
 
 
 def up(settings: Settings) -> None:
@@ -131,14 +168,14 @@ def _refuse_overlap(settings: Settings) -> None:
 @contextmanager
 def _forward_lock() -> Iterator[None]:
     _FORWARD_USERS.mkdir(parents=True, exist_ok=True)
-    with (_FORWARD_USERS.parent / "lock").open("w") as lock:
+    with (_RUN / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _forward_on(tag: str) -> None:
     with _forward_lock():
-        before = _FORWARD_USERS.parent / "ip-forward-before"
+        before = _RUN / "ip-forward-before"
         if not any(_FORWARD_USERS.iterdir()):
             before.write_text(_FORWARD.read_text())
         (_FORWARD_USERS / tag).touch()
@@ -148,7 +185,7 @@ def _forward_on(tag: str) -> None:
 def _forward_off(tag: str) -> None:
     with _forward_lock():
         marker = _FORWARD_USERS / tag
-        before = _FORWARD_USERS.parent / "ip-forward-before"
+        before = _RUN / "ip-forward-before"
         if not marker.exists():
             return
         marker.unlink()

@@ -17,5 +17,5 @@ fi
 # `pip` is the last thing that a new environment gets: without it the environment is half made.
 [ -x "$tools/bin/pip" ] || python3 -m venv --clear "$tools"
 
-"$tools/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --no-cache-dir \
+"$tools/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --no-cache-dir --no-compile \
   --require-hashes --requirement /opt/bake/requirements/tools.txt

@@ -39,9 +39,12 @@ def refuse() -> None:
 
 def test_a_leak_is_named_with_the_command_that_removes_it() -> None:
     removed: list[str] = []
-    with pytest.raises(
-        CleanupError, match="queue q could not be removed .access denied.; remove it with: aws sqs"
-    ), Undo() as undo:
+    with (
+        pytest.raises(
+            CleanupError, match=r"queue q could not be removed \(access denied\); remove it with: aws sqs"
+        ),
+        Undo() as undo,
+    ):
         undo.add("key", lambda: removed.append("key"), by_hand="rm key")
         undo.add("queue q", refuse, by_hand="aws sqs delete-queue")
     assert removed == ["key"]

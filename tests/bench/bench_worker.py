@@ -1,7 +1,7 @@
 """What the worker costs: import and load time, host memory while loading, seconds a step, VRAM.
 
-    PYTHONPATH=worker python3 tests/bench/bench_worker.py                   # the tiny FLUX on the CPU
-    PYTHONPATH=worker python3 tests/bench/bench_worker.py --device cuda     # FLUX.1-dev's true shape, random weights
+    PYTHONPATH=worker python3 tests/bench/bench_worker.py                 # a tiny FLUX on the CPU
+    PYTHONPATH=worker python3 tests/bench/bench_worker.py --device cuda   # FLUX.1-dev's true shape
 
 `--device cuda` writes 34 GB into --folder. Weights are random: the pictures mean nothing, the figures do.
 """
@@ -26,7 +26,7 @@ MIB = 1024**2
 
 
 def host_memory() -> dict[str, float]:
-    """This process's memory by the kernel's count, in MiB: anonymous, mapped from files, and the peak of both."""
+    """This process's memory by the kernel's count, in MiB: anonymous, mapped from files, peak of both."""
     status = Path("/proc/self/status").read_text()
     names = {"anonymous": "RssAnon", "mapped": "RssFile", "peak": "VmHWM"}
     return {key: int(re.search(rf"{name}:\s+(\d+)", status)[1]) / 1024 for key, name in names.items()}  # type: ignore[index]
@@ -119,7 +119,7 @@ def main() -> None:
             if not (folder / "models--black-forest-labs--FLUX.1-dev").exists():
                 write_model(folder, options.device)
         model = measure_load(folder, options.device)
-        sizes = [(1024, 28), (1024, 28), (1440, 28)] if options.device == "cuda" else [(256, 4), (512, 4)]
+        sizes = [(1024, 28), (1024, 28), (1440, 28)] if options.device == "cuda" else [(256, 4), (1024, 4)]
         for side, steps in sizes:
             measure_draw(model, side, steps)
         print(f"{'host memory, peak':<44}{host_memory()['peak']:9.1f} MiB")

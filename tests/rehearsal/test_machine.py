@@ -46,7 +46,7 @@ def test_any_other_host_key_is_refused_at_once(machine: Machine) -> None:
 
 def test_no_answer_says_what_to_look_at(machine: Machine) -> None:
     login = dataclasses.replace(machine.instance.login, port=2)
-    with pytest.raises(BakeError, match="no SSH connection to ubuntu@.*:2 within 1 s") as caught:
+    with pytest.raises(BakeError, match=r"no SSH connection to ubuntu@.*:2 within 1 s") as caught:
         ssh.connect(login, timeout=1)
     assert "security group" in str(caught.value.hint)
 
@@ -105,7 +105,8 @@ def test_a_secret_goes_in_by_stdin_and_is_nowhere_else(machine: Machine) -> None
     )
     look = (
         "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline; journalctl --no-pager; "
-        "cat /run/systemd/transient/test-secret.service; grep -rs -e canary-8c1f-never /run/bake /tmp /var/log"
+        "cat /run/systemd/transient/test-secret.service; "
+        "grep -rs -e canary-8c1f-never /run/bake /tmp /var/log"
     )
     seen = machine.session.run("sh", "-c", look, sudo=True, check=False).stdout
     # The looking commands name a part of the canary only; the whole must not be seen.
@@ -116,17 +117,19 @@ def test_a_secret_goes_in_by_stdin_and_is_nowhere_else(machine: Machine) -> None
 def test_a_dropped_connection_costs_nothing(machine: Machine) -> None:
     with ssh.connect(machine.instance.login) as session:
         unit = units.start(session, "test-drop", "bash", "-c", "sleep 3; echo survived")
-
-        def drop() -> None:
-            time.sleep(1)
-            # Every sshd of this user but the one that carries the shared session is older than `unit`'s.
-            machine.session.run("pkill", "--newest", "--full", "sshd: ubuntu", sudo=True)
-
-        cutter = threading.Thread(target=drop)
-        cutter.start()
+        server = session.run("sh", "-c", "echo $PPID").stdout.strip()  # the sshd of this connection
+        killer = threading.Timer(1, lambda: machine.session.run("kill", server, sudo=True))
+        killer.start()
         result = unit.wait()
-        cutter.join()
+        killer.join()
+        assert session.run("sh", "-c", "echo $PPID").stdout.strip() != server
     assert (result.exit_code, result.stdout) == (0, "survived\n")
+
+
+def test_a_command_that_is_killed_is_told_apart_from_a_lost_connection(machine: Machine) -> None:
+    with pytest.raises(RemoteCommandError, match="killed by a signal"):
+        machine.session.run("sh", "-c", "kill -9 $$")
+    assert machine.session.run("echo", "still here").stdout == "still here\n"
 
 
 def test_prefetch_says_what_is_wrong_with_the_token(machine: Machine) -> None:

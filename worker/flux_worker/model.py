@@ -64,13 +64,13 @@ class FluxModel:
     """A loaded pipeline, ready to draw one image at a time."""
 
     def __init__(self, pipeline: Any, *, device: str, revision: str) -> None:
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         self.device = device
         self.revision = revision
 
     def check(self, job: Job) -> None:
         """Raise InvalidJob where the prompt is longer than the model reads; diffusers would cut it off."""
-        tokens = len(self._pipeline.tokenizer_2(job.prompt, verbose=False).input_ids)
+        tokens = len(self.pipeline.tokenizer_2(job.prompt, verbose=False).input_ids)
         if tokens > MAX_PROMPT_TOKENS:
             reason = f"prompt: {tokens} tokens long, and the model reads {MAX_PROMPT_TOKENS}"
             raise InvalidJob(reason, job_id=job.id)
@@ -85,7 +85,7 @@ class FluxModel:
             on_step(step + 1)
             return {}
 
-        result = self._pipeline(
+        result = self.pipeline(
             prompt=job.prompt,
             width=job.width,
             height=job.height,

@@ -7,6 +7,8 @@ import os
 import socket
 from collections.abc import Mapping
 
+_PATIENCE_SECONDS = 5.0  # for what must arrive; progress may be lost, but must never hold up the drawing
+
 
 class Notifier:
     """Tells systemd how the service does; silent where nobody listens."""
@@ -21,24 +23,27 @@ class Notifier:
 
     def ready(self) -> None:
         """The model is loaded and has drawn once: jobs may come."""
-        self._send("READY=1")
+        self._send("READY=1", patience=_PATIENCE_SECONDS)
 
     def status(self, text: str) -> None:
         """What `systemctl status` shows; counts as a sign of life."""
-        self._send(f"STATUS={text}")
-        self.ping()
+        self._send(f"STATUS={text}", *self._sign_of_life())
 
     def ping(self) -> None:
         """A sign of life for the watchdog."""
-        if self.watchdog_seconds:
-            self._send("WATCHDOG=1")
+        self._send(*self._sign_of_life())
 
     def stopping(self) -> None:
         """No more jobs are taken."""
-        self._send("STOPPING=1")
+        self._send("STOPPING=1", patience=_PATIENCE_SECONDS)
 
-    def _send(self, message: str) -> None:
-        if not self._address:
+    def _sign_of_life(self) -> list[str]:
+        return ["WATCHDOG=1"] if self.watchdog_seconds else []
+
+    def _send(self, *variables: str, patience: float = 0) -> None:
+        """Send one datagram; where the listener's buffer is full, drop it after `patience` seconds."""
+        if not self._address or not variables:
             return
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.sendto(message.encode(), self._address)
+            sender.settimeout(patience)
+            sender.sendto("\n".join(variables).encode(), self._address)

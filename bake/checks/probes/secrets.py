@@ -18,32 +18,37 @@ SEARCHED = ("/etc", "/home", "/root", "/opt", "/var", "/run", "/tmp", "/srv", "/
 LARGEST_FILE = 64 << 20
 LARGEST_TEXT = 1 << 20
 JOURNAL_CHUNK = 1 << 20
+# Each kind with words that a file must hold at all: looking for them is far cheaper than for the shape.
 SHAPES = {
-    "hf_tokens": re.compile(rb"\bhf_[A-Za-z0-9]{34,}\b"),
+    "hf_tokens": ((b"hf_",), re.compile(rb"\bhf_[A-Za-z0-9]{34,}\b")),
     # Documentation's key ids end in EXAMPLE.
-    "aws_keys": re.compile(rb"\b(?:AKIA|ASIA)(?![A-Z0-9]{9}EXAMPLE)[A-Z0-9]{16}\b"),
-    "private_keys": re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----"),
+    "aws_keys": (
+        (b"AKIA", b"ASIA"),
+        re.compile(rb"\b(?:AKIA|ASIA)(?![A-Z0-9]{9}EXAMPLE)[A-Z0-9]{16}\b"),
+    ),
+    "private_keys": ((b"PRIVATE KEY",), re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----")),
 }
 # cloud-init keeps what the metadata service told this one instance: its passing role credentials, and its
 # user data with the host key of this run. The seal destroys that; the token is searched for in it as well.
 CLOUD_INIT = ("/var/lib/cloud/", "/run/cloud-init/")
 # A machine's own identity, made anew by each: OpenSSH's host keys and Debian's self-signed example.
 OWN_KEYS = re.compile(r"/etc/ssh/ssh_host_\w+_key|/etc/ssl/private/ssl-cert-snakeoil\.key")
-# Third-party code quotes keys in its tests and examples.
-PACKAGES = ("/site-packages/", "/dist-packages/", "/usr/local/")
+# Third-party code quotes keys in its tests and examples; uv's cache holds the same packages.
+PACKAGES = ("/site-packages/", "/dist-packages/", "/usr/local/", "/opt/bake/cache/uv/")
 
 
 def files_below(top: str) -> Iterator[os.DirEntry[str]]:
-    """Every regular file below `top` on the same file system; links are not followed."""
+    """Every regular file below `top` on the same file system, each once; links are not followed."""
     device = Path(top).lstat().st_dev
-    waiting = [top]
+    waiting, seen = [top], set()
     while waiting:
         try:
             entries = list(os.scandir(waiting.pop()))
         except OSError:
             continue  # gone meanwhile
         for entry in entries:
-            if entry.is_file(follow_symlinks=False):
+            if entry.is_file(follow_symlinks=False) and entry.inode() not in seen:
+                seen.add(entry.inode())  # uv's cache holds second names of what is installed
                 yield entry
             elif entry.is_dir(follow_symlinks=False) and _device(entry) == device:
                 waiting.append(entry.path)
@@ -68,7 +73,11 @@ def shapes_in(path: str, data: bytes) -> list[str]:
     """Which kinds of secret the file seems to hold."""
     if len(data) > LARGEST_TEXT or path.startswith(CLOUD_INIT) or any(part in path for part in PACKAGES):
         return []
-    kinds = [kind for kind, shape in SHAPES.items() if shape.search(data)]
+    kinds = [
+        kind
+        for kind, (words, shape) in SHAPES.items()
+        if any(word in data for word in words) and shape.search(data)
+    ]
     return [kind for kind in kinds if not (kind == "private_keys" and OWN_KEYS.fullmatch(path))]
 
 

@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import struct
 import time
 from pathlib import Path
 
 LISTENING = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
+
+# Where a login, a service or cloud-init would pick a variable up.
+ENVIRONMENT_PLACES = (
+    "etc/environment",
+    "etc/environment.d/**/*",
+    "etc/profile",
+    "etc/profile.d/**/*",
+    "etc/bash.bashrc",
+    "etc/security/**/*",
+    "etc/default/**/*",
+    "etc/flux-worker/**/*",
+    "etc/systemd/**/*",
+    "root/.profile",
+    "root/.bashrc",
+    "home/*/.profile",
+    "home/*/.bashrc",
+)
+HF_HOME = re.compile(r"^[^#]*\bHF_HOME=", re.MULTILINE)
 
 
 def address(text: str) -> str:
@@ -46,6 +65,12 @@ def swap_entries() -> list[str]:
     return units + [words[0] for words in lines if len(words) > 2 and words[2] == "swap"]
 
 
+def setting_hf_home() -> list[str]:
+    """Files that put HF_HOME into an environment."""
+    files = (path for place in ENVIRONMENT_PLACES for path in Path("/").glob(place) if path.is_file())
+    return [str(path) for path in files if HF_HOME.search(path.read_text(errors="replace"))]
+
+
 def main() -> None:
     """Print the facts."""
     root = os.statvfs("/")
@@ -53,6 +78,7 @@ def main() -> None:
         "listening": listening(),
         "with_password": with_password(),
         "swap": swap_entries() if Path("/etc/fstab").exists() else [],
+        "hf_home": setting_hf_home(),
         "root_bytes": root.f_blocks * root.f_frsize,
         "root_free_bytes": root.f_bavail * root.f_frsize,
         "clock": time.time(),

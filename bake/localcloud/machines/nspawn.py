@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from bake.localcloud.settings import Settings
 
 REBOOT_CODE = 133  # what nspawn with --keep-unit ends with when the machine asked for a reboot
 CONSOLE_LIMIT = 64 << 10
+_PROPAGATE = Path("/run/systemd/nspawn/propagate")
 # systemd's init takes these as "power off" and "reboot"; see systemd(1).
 _POWEROFF = signal.SIGRTMIN + 4
 _REBOOT = signal.SIGRTMIN + 5
@@ -39,6 +41,7 @@ class Machine:
         self.directory = settings.instances / name
         self.disk = self.directory / "disk.img"
         self.root = self.directory / "root"
+        self.uuid = self.directory / "uuid"
         self.console = self.directory / "console.log"
         self._settings = settings
         self._cgroup = cgroup_of(settings) / name
@@ -51,6 +54,7 @@ class Machine:
         netns = network.attach(self._settings, self.hardware.address, self.hardware.mac)
         (self.root / "etc/resolv.conf").unlink(missing_ok=True)
         (self.root / "etc/resolv.conf").write_text(network.resolv_conf())
+        self.uuid.write_text(f"ec2{uuid.uuid4().hex[3:8]}-0000-0000-0000-000000000000\n")
         self._cgroup.mkdir(parents=True, exist_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, self.console.open("ab") as console:
             notify.bind(f"\0bake-{self._settings.tag}-{self.name}")
@@ -63,6 +67,7 @@ class Machine:
                 env={
                     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
                     "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+                    "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
                     "NOTIFY_SOCKET": f"@bake-{self._settings.tag}-{self.name}",
                 },
             )
@@ -73,6 +78,8 @@ class Machine:
             "systemd-nspawn", "--quiet", "--settings=no", f"--directory={self.root}", f"--machine={self.name}",
             "--boot", "--register=no", "--keep-unit", f"--network-namespace-path=/run/netns/{netns}",
             "--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=read-only",
+            # How software knows that it runs on EC2 (Xen instances have it); cloud-init uses tokens only then.
+            f"--bind-ro={self.uuid}:/sys/hypervisor/uuid",
         ]  # fmt: skip
         # Two machines in one cgroup would take each other's services for their own.
         return ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(self._cgroup), *nspawn]
@@ -118,6 +125,8 @@ class Machine:
         kill_cgroup(self._cgroup)
         remove_cgroup(self._cgroup)
         disks.unmount(self.root)
+        with suppress(OSError):  # nspawn leaves it where systemd itself does not run
+            (_PROPAGATE / self.name).rmdir()
         network.detach(self._settings, self.hardware.address)
 
     def console_text(self) -> str:

@@ -1,0 +1,97 @@
+"""The API's front door: a thin WSGI layer around moto's server."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl
+from xml.sax.saxutils import escape
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.wrappers import Request, Response
+
+from bake.localcloud.ec2 import CALL
+from bake.localcloud.guests import Guests
+
+log = logging.getLogger(__name__)
+
+_XMLNS = "http://ec2.amazonaws.com/doc/2016-11-15/"
+Route = Callable[[Request], Any]
+
+
+class Api:
+    """WSGI application: AWS calls go to moto, `/-/` is the cloud's own, for processes of this host only."""
+
+    def __init__(self, guests: Guests, routes: Mapping[tuple[str, str], Route]) -> None:
+        self._guests = guests
+        self._routes = routes
+        self._moto = DomainDispatcherApplication(create_backend_app)
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path.startswith("/-/"):
+            return self._own(Request(environ))(environ, start_response)
+        if path.startswith("/moto-api"):  # a reset would forget machines that run
+            return Response("", 404)(environ, start_response)
+        return self._aws(environ, start_response)
+
+    def _own(self, request: Request) -> Response:
+        # A process of this host that talks to the bridge's address comes from that address; instances don't.
+        if request.remote_addr != self._guests.settings.address:
+            return Response("", 403)
+        route = self._routes.get((request.method, request.path))
+        if route is None:
+            return Response("", 404)
+        return Response(json.dumps(route(request)), content_type="application/json")
+
+    def _aws(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        call = _ec2_call(environ)
+        if call.get("Action") == "GetConsoleOutput" and call.get("InstanceId") in self._guests:
+            return self._console(call["InstanceId"])(environ, start_response)
+        token = CALL.set(call)
+        try:
+            answer: Iterable[bytes] = self._moto(environ, start_response)
+        except NotImplementedError as error:
+            # moto would answer 500, which SDKs take for a passing trouble and try again.
+            answer = error_response("UnsupportedOperation", f"Not in the local cloud: {error}")(
+                environ, start_response
+            )
+        finally:
+            CALL.reset(token)
+        return answer
+
+    def _console(self, instance_id: str) -> Response:
+        output = base64.b64encode(self._guests[instance_id].console.encode()).decode()
+        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        return Response(
+            f'<GetConsoleOutputResponse xmlns="{_XMLNS}"><requestId>{uuid.uuid4()}</requestId>'
+            f"<instanceId>{instance_id}</instanceId><timestamp>{stamp}</timestamp>"
+            f"<output>{output}</output></GetConsoleOutputResponse>",
+            content_type="text/xml",
+        )
+
+
+def _ec2_call(environ: dict[str, Any]) -> dict[str, str]:
+    """The parameters of an EC2 call (form-encoded), the body put back for moto; {} for other services."""
+    if "/ec2/aws4_request" not in environ.get("HTTP_AUTHORIZATION", ""):
+        return {}
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    body = environ["wsgi.input"].read(length)
+    environ["wsgi.input"] = io.BytesIO(body)
+    return dict(parse_qsl(body.decode(), keep_blank_values=True))
+
+
+def error_response(code: str, message: str) -> Response:
+    """An error as EC2 writes it."""
+    return Response(
+        f"<Response><Errors><Error><Code>{code}</Code><Message>{escape(message)}</Message></Error></Errors>"
+        f"<RequestID>{uuid.uuid4()}</RequestID></Response>",
+        400,
+        content_type="text/xml",
+    )

@@ -1,0 +1,261 @@
+"""Bring the local cloud up and down, and ask how it is. The cloud itself is a process of its own."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bake.errors import BakeError, UsageError
+from bake.localcloud import host, network
+from bake.localcloud.base import base
+from bake.localcloud.images import ImageStore
+from bake.localcloud.prepared import Prepared
+from bake.localcloud.settings import Settings
+from bake.localcloud.state import Status
+from bake.localcloud.sweep import sweep
+from bake.localcloud.tiny_flux import VERSION
+from bake.localcloud.wheels import wheels
+
+Say = Callable[[str], None]
+START_TIMEOUT = 60.0
+STOP_TIMEOUT = 40.0
+
+
+def _quiet(text: str) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True)
+class LocalCloud:
+    """A local cloud that is up.
+
+    `environment` is what ${NAME} means in a profile during a rehearsal. `python` is the minor version of
+    the base image's python3; `requirements` (the worker's) and `tools_requirements` are hashed locks of
+    the wheels that the index at `wheels` serves. `differences` says how it differs from AWS.
+    """
+
+    endpoint: str
+    hub: str
+    wheels: str
+    environment: Mapping[str, str]
+    python: str
+    requirements: Path
+    tools_requirements: Path
+    differences: tuple[str, ...]
+
+
+def up(*, owner_pid: int | None = None, say: Say = _quiet) -> LocalCloud:
+    """Bring the cloud up, or find it up.
+
+    With `owner_pid` it goes down by itself once that process and all other owners are gone; without, it
+    stays until `down`. UsageError without root or when something it needs is missing or taken.
+    """
+    host.require_root()
+    settings = Settings.load()
+    host.require_tools()
+    with _lock(settings):
+        running = _health(settings)
+        if running is None:
+            network.claim(settings).close()  # another cloud's? then say so before anything is touched
+            prepared = _prepare(settings, say)
+            _start(settings, prepared, owner_pid, say)
+            running = _health(settings) or {}
+        elif owner_pid is not None:
+            _call(settings, "POST", f"/-/owners?pid={owner_pid}")
+        else:
+            _call(settings, "POST", "/-/keep")
+        return _describe(settings, running)
+
+
+def down(say: Say = _quiet) -> None:
+    """Take the cloud down, also one that crashed. AMIs and caches stay on disk."""
+    host.require_root()
+    settings = Settings.load()
+    with _lock(settings):
+        _stop(settings)
+        for leftover in sweep(settings):
+            say(f"removed what was left over: {leftover}")
+
+
+def status() -> Status | None:
+    """What the cloud that is up holds; None when none is up."""
+    settings = Settings.load()
+    if _health(settings) is None:
+        return None
+    return Status.of(_call(settings, "GET", "/-/status"))
+
+
+@contextmanager
+def running(say: Say = _quiet) -> Iterator[LocalCloud]:
+    """Use the cloud that is up, or one that is brought up for this and goes when its last user does."""
+    settings = Settings.load()
+    cloud = up(owner_pid=os.getpid(), say=say)
+    pid = (_health(settings) or {}).get("pid")
+    try:
+        yield cloud
+    finally:
+        with suppress(OSError, BakeError):
+            if _call(settings, "DELETE", f"/-/owners?pid={os.getpid()}")["last"] and pid:
+                with _lock(settings):
+                    _await_end(pid)
+
+
+def _prepare(settings: Settings, say: Say) -> Prepared:
+    settings.cache.mkdir(parents=True, exist_ok=True)
+    with _cache_lock(settings):
+        image = base(settings.cache, say)
+        found = wheels(settings.cache, image.python, say)
+        hub = _hub(settings, say)
+    return Prepared(
+        base=image,
+        hub=hub,
+        wheel_files=found.files,
+        requirements=found.worker,
+        tools_requirements=found.tools,
+        torch=found.torch,
+        token=f"hf_{secrets.token_hex(17)}",
+    )
+
+
+def _hub(settings: Settings, say: Say) -> Path:
+    key = hashlib.sha256(f"{VERSION}".encode()).hexdigest()[:16]
+    place = settings.cache / "hub" / key
+    if not place.exists():
+        started = time.monotonic()
+        say("building a tiny FLUX for the local Hub (once; about 20 s) …")
+        work = place.with_name(f"{key}.partial")
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        host.run(sys.executable, "-m", "bake.localcloud.tiny_flux", work, timeout=600)
+        work.rename(place)
+        say(f"built the tiny FLUX in {time.monotonic() - started:.0f} s")
+    return place
+
+
+def _start(settings: Settings, prepared: Prepared, owner_pid: int | None, say: Say) -> None:
+    settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _stop(settings)
+    for leftover in sweep(settings):
+        say(f"removed what an earlier cloud left over: {leftover}")
+    ImageStore(settings.images).prune(say)
+    prepared.save(settings.state / "prepared.json")
+    (settings.state / "failure.json").unlink(missing_ok=True)
+    log = settings.state / "daemon.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bake.localcloud.daemon", *([str(owner_pid)] if owner_pid else [])],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd="/",
+            env={**os.environ, **settings.environment(), "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+    deadline = time.monotonic() + START_TIMEOUT
+    while _health(settings) is None:
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            sweep(settings)
+            raise _failure(settings, log)
+        time.sleep(0.05)
+
+
+def _failure(settings: Settings, log: Path) -> BakeError:
+    with suppress(FileNotFoundError):
+        content = json.loads((settings.state / "failure.json").read_text())
+        return UsageError(content["message"], hint=content["hint"])
+    tail = "\n".join(f"    {line}" for line in log.read_text().splitlines()[-15:])
+    return BakeError(f"the local cloud did not come up:\n{tail}", hint=f"the whole log: {log}")
+
+
+def _stop(settings: Settings) -> None:
+    """End the daemon, which takes everything down by itself; kill it if it does not."""
+    with suppress(FileNotFoundError, ValueError, ProcessLookupError):
+        pid = int(json.loads((settings.state / "cloud.json").read_text())["pid"])
+        if b"bake.localcloud.daemon" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGTERM)
+            _await_end(pid)
+    (settings.state / "cloud.json").unlink(missing_ok=True)
+
+
+def _await_end(pid: int) -> None:
+    deadline = time.monotonic() + STOP_TIMEOUT
+    with suppress(FileNotFoundError, ProcessLookupError):
+        while "(zombie)" not in Path(f"/proc/{pid}/status").read_text():
+            if time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+                return
+            time.sleep(0.05)
+
+
+def _describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
+    prepared = Prepared.load(settings.state / "prepared.json")
+    return LocalCloud(
+        endpoint=settings.endpoint,
+        hub=settings.hub,
+        wheels=settings.wheels,
+        environment=running["environment"],
+        python=prepared.base.python,
+        requirements=prepared.requirements,
+        tools_requirements=prepared.tools_requirements,
+        differences=(
+            f"Machines are systemd-nspawn containers on this host ({os.cpu_count()} CPUs, its memory, its "
+            "kernel): there is no GPU, whatever the instance type says.",
+            f"The base AMI is a stand-in: {prepared.base.os} with user ubuntu, without drivers or CUDA.",
+            f"torch is {prepared.torch}, and Python packages come as wheels from this controller.",
+            "The model is a tiny FLUX with random weights: the same files and code, pictures of noise.",
+            "Disks are sparse files: no EBS speeds, no lazy loading from S3, and they are not grown by the "
+            "machine itself.",
+            "Security groups, IAM policies and quotas are accepted and not enforced.",
+        ),
+    )
+
+
+def _health(settings: Settings) -> dict[str, Any] | None:
+    """What the daemon says of itself once it is ready."""
+    if not (settings.state / "cloud.json").exists():
+        return None
+    with suppress(OSError, ValueError):
+        about: dict[str, Any] = _call(settings, "GET", "/-/health")
+        return about if about.get("ready") else None
+    return None
+
+
+def _call(settings: Settings, method: str, path: str) -> Any:
+    request = urllib.request.Request(f"{settings.endpoint}{path}", method=method)  # noqa: S310
+    # No proxy: the bridge's address is this machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=5) as answer:
+        return json.load(answer)
+
+
+@contextmanager
+def _lock(settings: Settings) -> Iterator[None]:
+    """One `up` or `down` at a time."""
+    settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (settings.state / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _cache_lock(settings: Settings) -> Iterator[None]:
+    """The cache may be shared by several clouds; only one of them builds what is missing."""
+    with (settings.cache / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

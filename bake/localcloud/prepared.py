@@ -1,0 +1,35 @@
+"""What the caches give a local cloud: base image, model files, wheels. Made by `up`, read by the daemon."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bake.localcloud.base import Base
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Paths are absolute. `token` is what this cloud's Hub demands."""
+
+    base: Base
+    hub: Path
+    wheel_files: Path
+    requirements: Path
+    tools_requirements: Path
+    torch: str
+    token: str
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self), default=str, indent=2))
+        path.chmod(0o600)
+
+    @classmethod
+    def load(cls, path: Path) -> Prepared:
+        content: dict[str, Any] = json.loads(path.read_text())
+        base = content.pop("base")
+        token, torch = content.pop("token"), content.pop("torch")
+        paths = {key: Path(value) for key, value in content.items()}
+        return cls(base=Base(**{**base, "disk": Path(base["disk"])}), token=token, torch=torch, **paths)

@@ -1,0 +1,100 @@
+"""Remove whatever a local cloud left on this machine, found by name and path: for after a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from bake.errors import UsageError
+from bake.localcloud import disks, host, network
+from bake.localcloud.machines.nspawn import cgroup_of, kill_cgroup, remove_cgroup
+from bake.localcloud.settings import Settings
+
+
+def sweep(settings: Settings) -> list[str]:
+    """Remove machines, mounts, loop devices, network and instance directories; say what was found.
+
+    AMIs and caches stay. Nothing of another local cloud is touched: every name carries the network, every
+    path the state directory.
+    """
+    found: list[str] = []
+    with suppress(UsageError), network.claim(settings):  # a living cloud's network is not ours to remove
+        _machines(settings)
+        found += [f"network namespace {name}" for name in network.namespaces(settings)]
+        network.down(settings)
+    found += [*_processes(settings), *_mounts(settings), *_loops(settings)]
+    for directory in settings.instances.glob("*"):
+        found.append(f"disk {directory}")
+        shutil.rmtree(directory, ignore_errors=True)
+    return found
+
+
+def leftovers(settings: Settings) -> list[str]:
+    """What of a local cloud is on this machine, without touching it. Empty when it is down."""
+    found = [f"process {pid}" for pid in _machine_processes(settings)]
+    found += [f"mount {point}" for point in _own_mounts(settings)]
+    found += [f"loop device {loop}" for loop in _own_loops(settings)]
+    found += [f"network namespace {name}" for name in network.namespaces(settings)]
+    links = json.loads(host.run("ip", "-json", "link", "show") or "[]")
+    found += [f"interface {link['ifname']}" for link in links if link["ifname"].startswith(settings.bridge)]
+    tables = host.run("nft", "list", "tables").splitlines()
+    return found + [f"nftables {table}" for table in tables if table.endswith(f" {settings.table}")]
+
+
+def _machine_processes(settings: Settings) -> list[int]:
+    """The nspawn processes whose command line names a directory of this cloud."""
+    marker = f"--directory={settings.instances}/".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if any(argument.startswith(marker) for argument in path.read_bytes().split(b"\0")):
+                found.append(int(path.parent.name))
+    return found
+
+
+def _machines(settings: Settings) -> None:
+    """Kill the machines' own processes, also where their nspawn is gone already."""
+    cgroup = cgroup_of(settings)
+    kill_cgroup(cgroup)
+    remove_cgroup(cgroup)
+
+
+def _processes(settings: Settings) -> list[str]:
+    found = []
+    for pid in _machine_processes(settings):
+        found.append(f"machine process {pid}")
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while _machine_processes(settings) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+def _own_mounts(settings: Settings) -> list[Path]:
+    return [Path(point) for point in disks.mounted() if point.startswith(f"{settings.instances}/")]
+
+
+def _mounts(settings: Settings) -> list[str]:
+    points = sorted(_own_mounts(settings), reverse=True)
+    for point in points:
+        disks.unmount(point)
+    return [f"mount {point}" for point in points]
+
+
+def _own_loops(settings: Settings) -> list[str]:
+    listed = host.run("losetup", "--json", "--list", "--output", "NAME,BACK-FILE")
+    devices = json.loads(listed)["loopdevices"] if listed.strip() else []
+    return [d["name"] for d in devices if (d["back-file"] or "").startswith(f"{settings.instances}/")]
+
+
+def _loops(settings: Settings) -> list[str]:
+    loops = _own_loops(settings)
+    for loop in loops:
+        host.run("losetup", "--detach", loop, check=False)
+    return [f"loop device {loop}" for loop in loops]

@@ -1,0 +1,161 @@
+"""A FLUX.1-dev of 1 MB for rehearsals: the real architecture and file layout, random weights.
+
+Run as a process of its own (`python -m bake.localcloud.tiny_flux DIRECTORY`), since it needs torch and
+diffusers, which nothing else in the local cloud does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+VERSION = 2  # part of the cache's key: raise it when what is built changes
+
+# Text to train the tokenizers on; any English will do.
+_CORPUS = [
+    "a photograph of a cat that sits on a red chair beside the window",
+    "an oil painting of a lighthouse in a storm, dramatic light, high detail",
+    "a robot reading a book in a library, soft morning light",
+    "the quick brown fox jumps over the lazy dog, 0123456789",
+]
+
+
+def build(target: Path) -> None:
+    """Write the repository's files below `target`."""
+    import torch
+    from diffusers import (
+        AutoencoderKL,
+        FlowMatchEulerDiscreteScheduler,
+        FluxPipeline,
+        FluxTransformer2DModel,
+    )
+    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+    torch.manual_seed(0)
+    transformer = FluxTransformer2DModel(
+        patch_size=1,
+        in_channels=4,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        pooled_projection_dim=32,
+        axes_dims_rope=[4, 4, 8],
+        guidance_embeds=True,
+    )
+    # Four blocks as the real one has, so that a latent is an eighth of the image and 256x256 is quick.
+    vae = AutoencoderKL(
+        sample_size=32,
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=(4, 4, 4, 4),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        latent_channels=1,
+        norm_num_groups=1,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        shift_factor=0.0609,
+        scaling_factor=1.5035,
+    )
+    clip = CLIPTextConfig(
+        vocab_size=1000,
+        hidden_size=32,
+        intermediate_size=37,
+        num_attention_heads=4,
+        num_hidden_layers=2,
+        projection_dim=32,
+        bos_token_id=0,
+        eos_token_id=2,
+        pad_token_id=1,
+    )
+    t5 = T5Config(vocab_size=1000, d_model=32, d_ff=37, d_kv=8, num_heads=4, num_layers=2)
+    pipeline = FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0),
+        vae=vae,
+        text_encoder=CLIPTextModel(clip).eval(),
+        tokenizer=_clip_tokenizer(),
+        text_encoder_2=T5EncoderModel(t5).eval(),
+        tokenizer_2=_t5_tokenizer(),
+        transformer=transformer,
+    ).to(torch.bfloat16)
+    pipeline.save_pretrained(target)
+    # The real repository's big parts come in shards with an index; so do these.
+    pipeline.transformer.save_pretrained(target / "transformer", max_shard_size="60KB")
+    pipeline.text_encoder_2.save_pretrained(target / "text_encoder_2", max_shard_size="60KB")
+    for single in (
+        "transformer/diffusion_pytorch_model.safetensors",
+        "text_encoder_2/model.safetensors",
+    ):
+        (target / single).unlink(missing_ok=True)
+    _vocabulary(target / "tokenizer")
+    _duplicates(target)
+
+
+def _vocabulary(tokenizer: Path) -> None:
+    """The real repository also holds the CLIP vocabulary in its older form."""
+    model = json.loads((tokenizer / "tokenizer.json").read_text())["model"]
+    (tokenizer / "vocab.json").write_text(json.dumps(model["vocab"]))
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    (tokenizer / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+
+
+def _clip_tokenizer() -> Any:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from transformers import CLIPTokenizer
+
+    tokenizer = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))  # noqa: S106
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=900,
+        special_tokens=["<|startoftext|>", "<|pad|>", "<|endoftext|>"],
+        end_of_word_suffix="</w>",
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_CORPUS, trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    merges = [tuple(merge) for merge in model["merges"]]
+    return CLIPTokenizer(
+        vocab=model["vocab"],
+        merges=merges,
+        bos_token="<|startoftext|>",  # noqa: S106
+        eos_token="<|endoftext|>",  # noqa: S106
+        unk_token="<|endoftext|>",  # noqa: S106
+        pad_token="<|endoftext|>",  # noqa: S106
+        model_max_length=77,
+    )
+
+
+def _t5_tokenizer() -> Any:
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import T5TokenizerFast
+
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=300, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False  # noqa: S106
+    )
+    tokenizer.train_from_iterator(_CORPUS, trainer)
+    vocab = [tuple(entry) for entry in json.loads(tokenizer.to_str())["model"]["vocab"]]
+    return T5TokenizerFast(vocab=vocab, extra_ids=0, model_max_length=512)
+
+
+def _duplicates(target: Path) -> None:
+    """What the real repository also holds and diffusers never loads."""
+    (target / "flux1-dev.safetensors").write_bytes(os.urandom(3 << 20))
+    (target / "ae.safetensors").write_bytes(os.urandom(1 << 20))
+    (target / "dev_grid.jpg").write_bytes(b"\xff\xd8\xff\xe0" + os.urandom(64 << 10))
+    (target / "README.md").write_text("# A stand-in for FLUX.1-dev\n\nRandom weights, for rehearsals.\n")
+    (target / "LICENSE.md").write_text("Made for rehearsals; nothing of the real model is in it.\n")
+    (target / ".gitattributes").write_text("*.safetensors filter=lfs diff=lfs merge=lfs -text\n")
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]))

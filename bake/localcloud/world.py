@@ -1,0 +1,63 @@
+"""What an account has before anybody bakes in it: network, security group, instance profile."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from bake.localcloud.prepared import Prepared
+from bake.localcloud.settings import ACCOUNT, FIRST_INSTANCE, REGION, SPOT_REGION, Settings
+
+__all__ = ["ACCOUNT", "PROFILE", "create"]
+
+PROFILE = "flux-rehearsal"
+
+
+def create(settings: Settings, prepared: Prepared) -> dict[str, str]:
+    """Make it and return the environment that profiles refer to. Straight into moto, before the first call."""
+    from moto.ec2.models import ec2_backends
+    from moto.iam.models import iam_backends
+
+    ec2 = ec2_backends[ACCOUNT][SPOT_REGION]
+    subnet, group = _network(ec2, settings)
+    _profile(iam_backends[ACCOUNT]["aws"])
+    return {
+        "AWS_REGION": REGION,
+        "SPOT_AWS_REGION": SPOT_REGION,
+        "BASE_AMI_ID": prepared.base.image_id,
+        "BAKE_SUBNET_ID": subnet,
+        "BAKE_SECURITY_GROUP_ID": group,
+        "BAKE_INSTANCE_PROFILE": PROFILE,
+        "HF_TOKEN": prepared.token,
+        "HF_ENDPOINT": settings.hub,
+    }
+
+
+def _network(ec2: Any, settings: Settings) -> tuple[str, str]:
+    cidr = str(settings.network)
+    vpc = ec2.create_vpc(cidr_block=cidr)
+    subnet = ec2.create_subnet(vpc_id=vpc.id, cidr_block=cidr, availability_zone=f"{SPOT_REGION}a")
+    for number in range(4, FIRST_INSTANCE):  # moto leaves out the first four, as EC2 does
+        subnet.request_ip(str(settings.network[number]), None)
+    ec2.subnet_default = subnet.id
+    group = ec2.create_security_group("flux-rehearsal", "The local cloud's machines", vpc_id=vpc.id)
+    return subnet.id, group.id
+
+
+def _profile(iam: Any) -> None:
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        ],
+    }
+    role = iam.create_role(
+        role_name=PROFILE,
+        assume_role_policy_document=json.dumps(policy),
+        path="/",
+        permissions_boundary=None,
+        description="What instances of the local cloud may do",
+        tags=[],
+        max_session_duration=3600,
+    )
+    iam.create_instance_profile(name=PROFILE, path="/", role_names=[role.name])

@@ -1,0 +1,84 @@
+"""The parts of steps that need no machine."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from jinja2 import UndefinedError
+
+from bake.errors import BakeError
+from bake.steps import prefetch, provision
+from bake.steps.boot_check import png_size
+from bake.steps.launch import KeyPair, user_data
+
+
+def png(width: int, height: int) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_a_pngs_size_is_read_from_its_header() -> None:
+    assert png_size(png(320, 256), "s3://b/k") == (320, 256)
+
+
+@pytest.mark.parametrize("content", [b"", b"<Error>AccessDenied</Error>", png(8, 8)[:10]], ids=len)
+def test_what_is_no_png_is_said_with_its_place(content: bytes) -> None:
+    with pytest.raises(BakeError, match=r"s3://b/k is not a PNG"):
+        png_size(content, "s3://b/k")
+
+
+def test_user_data_carries_the_host_key_and_the_files() -> None:
+    key = KeyPair.generate()
+    config = yaml.safe_load(user_data(key, {"/etc/x.env": "A=1\n"}))
+    assert config["ssh_keys"]["ed25519_private"] == key.private
+    assert config["ssh_deletekeys"] is True
+    assert config["write_files"] == [{"path": "/etc/x.env", "content": "A=1\n", "permissions": "0644"}]
+
+
+def test_user_data_that_ec2_would_refuse_is_refused_here() -> None:
+    with pytest.raises(BakeError, match="EC2 takes 16,384"):
+        user_data(KeyPair.generate(), {"/big": "x" * 16_384})
+
+
+def test_key_pairs_are_real_openssh_keys(tmp_path: Path) -> None:
+    key = KeyPair.generate()
+    file = tmp_path / "key"
+    file.write_text(key.private)
+    file.chmod(0o600)
+    derived = subprocess.run(
+        ["ssh-keygen", "-y", "-f", str(file)], capture_output=True, text=True, check=True
+    )
+    assert derived.stdout.split()[:2] == key.public.split()[:2]
+
+
+def test_settings_read_the_same_by_a_shell() -> None:
+    odd = {"A": "with space", "B": "it's", "C": "$HOME"}
+    script = provision.environment_text(odd) + 'printf "%s|%s|%s" "$A" "$B" "$C"'
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "with space|it's|$HOME"
+
+
+def test_a_name_that_no_setting_has_is_an_error() -> None:
+    assert provision.render("User={{ BAKE_USER }}\n", {"BAKE_USER": "ubuntu"}) == "User=ubuntu\n"
+    with pytest.raises(UndefinedError):
+        provision.render("User={{ BAKE_USR }}\n", {"BAKE_USER": "ubuntu"})
+
+
+def test_the_wheel_is_built_without_a_trace_in_the_checkout(tmp_path: Path) -> None:
+    before = sorted(path for path in provision.WORKER.rglob("*") if "__pycache__" not in path.parts)
+    wheel = provision.build_wheel(tmp_path / "wheels")
+    assert wheel.name.startswith("flux_worker-")
+    after = sorted(path for path in provision.WORKER.rglob("*") if "__pycache__" not in path.parts)
+    assert after == before
+
+
+def test_progress_lines_that_are_still_being_written_are_passed_over() -> None:
+    whole = '{"event": "progress", "done": 1, "total": 9}\n{"event": "progress", "done": 5, "total": 9}\n'
+    assert prefetch._events(whole + '{"event": "progre')["progress"]["done"] == 5

@@ -1,0 +1,169 @@
+"""How the checks are run and reported, on sessions that stand in for a machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import threading
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bake import checks
+from bake.checks import Expectations, Report
+from bake.errors import ConnectionLost, Interrupted
+from bake.ssh import CommandResult, Login, Session
+
+REQUIREMENTS = {
+    "C-KIND", "C-PKG", "C-TREE", "C-SHAPE", "C-USE", "R-DISK", "R-EBS", "R-MODEL", "R-OOM", "R-XFORMERS",
+    "R-OFFLOAD", "R-DTYPE", "R-HW", "R-INF2", "R-OS", "R-AMI", "R-NEURON", "R-CACHE", "R-SYSTEMD",
+    "R-USERDATA", "R-CONFIG", "R-AGREE", "R-REGIONS", "R-GIT-S3", "R-SPOT",
+}  # fmt: skip
+EXPECT = Expectations(
+    os_ids=frozenset({"debian"}),
+    user="ubuntu",
+    home="/home/ubuntu",
+    cache_dir="/home/ubuntu/.cache/huggingface/hub",
+    repo="black-forest-labs/FLUX.1-dev",
+    revision="3de623fc3c33e44ffbe2bad470d0f45bccf2eb21",
+    files={"model_index.json": 536},
+    root_volume_gib=80,
+    root_volume_type="gp3",
+    volume_gib=8,
+    volume_type="gp2",
+    python="3.11",
+    region="eu-north-1",
+    token="hf_a-token-that-nobody-may-see",
+)
+
+Answer = Callable[[str], CommandResult]
+
+
+class StandIn(Session):
+    """A session whose every command gets the same treatment."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.login = Login("192.0.2.1", "ubuntu", "", "ssh-ed25519 AAAA")
+        self._answer = answer
+
+    def run_shell(
+        self, command: str, *, stdin: bytes | None = None, argv: tuple[str, ...] | None = None
+    ) -> CommandResult:
+        return self._answer(command)
+
+
+def refuse(command: str) -> CommandResult:
+    return CommandResult((command,), 1, "", "nothing works here", 0.0)
+
+
+def run(answer: Answer, folder: Path, select: str | None = None) -> Report:
+    return checks.run(StandIn(answer), EXPECT, folder / "junit.xml", folder / "log", select=select)
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
+    """A machine where every command fails."""
+    folder = tmp_path_factory.mktemp("refused")
+    return run(refuse, folder), folder
+
+
+def test_there_are_enough_checks_with_titles_of_their_own(refused: tuple[Report, Path]) -> None:
+    found = refused[0].checks
+    assert len(found) >= 25
+    assert len({check.id for check in found}) == len({check.title for check in found}) == len(found)
+    assert all(re.fullmatch(r"[A-Za-z].{15,}[.]", check.title) for check in found), found
+
+
+def test_requirements_are_known_and_covered(refused: tuple[Report, Path]) -> None:
+    named = {name for check in refused[0].checks for name in check.requirements}
+    assert named <= REQUIREMENTS
+    assert named >= {
+        "R-DISK",
+        "R-EBS",
+        "R-MODEL",
+        "R-XFORMERS",
+        "R-OFFLOAD",
+        "R-DTYPE",
+        "R-OS",
+        "R-CACHE",
+        "R-SYSTEMD",
+    }
+
+
+def test_no_check_passes_on_a_machine_where_nothing_works(refused: tuple[Report, Path]) -> None:
+    report, _ = refused
+    assert [check.id for check in report.checks if check.outcome == "passed"] == []
+    assert not report.ok
+    assert report.red == report.checks
+    assert all(check.message for check in report.red)
+
+
+def test_junit_names_titles_and_requirements(refused: tuple[Report, Path]) -> None:
+    report, folder = refused
+    cases = ET.parse(folder / "junit.xml").getroot().findall(".//testcase")
+    assert len(cases) == len(report.checks)
+    user = next(case for case in cases if case.get("name") == "test_unit_user")
+    properties = [(item.get("name"), item.get("value")) for item in user.iter("property")]
+    assert ("requirement", "R-SYSTEMD") in properties
+    assert ("title", "The worker runs as the image's user, not as root (R-SYSTEMD).") in properties
+
+
+def test_the_token_reaches_no_report(refused: tuple[Report, Path]) -> None:
+    report, folder = refused
+    assert EXPECT.token and EXPECT.token not in repr(EXPECT)
+    for text in ((folder / "junit.xml").read_text(), (folder / "log").read_text(), repr(report)):
+        assert EXPECT.token not in text
+
+
+def test_the_terminal_stays_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run(refuse, tmp_path)
+    assert capfd.readouterr() == ("", "")
+    assert "short test summary" in (tmp_path / "log").read_text()
+
+
+def test_other_threads_may_print_meanwhile(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def answer(command: str) -> CommandResult:
+        threading.Thread(target=print, args=("progress",)).start()
+        time.sleep(0.01)
+        return refuse(command)
+
+    run(answer, tmp_path, select="operating_system")
+    assert "progress" in capfd.readouterr().out
+
+
+def test_pytest_options_of_the_user_do_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: tuple[Report, Path]
+) -> None:
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--exitfirst --no-such-option")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -k nothing\n")
+    assert len(run(refuse, tmp_path).checks) == len(refused[0].checks)
+    assert os.environ["PYTEST_ADDOPTS"] == "--exitfirst --no-such-option"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionLost("gone"), Interrupted(), KeyboardInterrupt()],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_ends_the_bake_ends_the_checks(tmp_path: Path, error: BaseException) -> None:
+    asked = []
+
+    def answer(command: str) -> CommandResult:
+        asked.append(command)
+        raise error
+
+    with pytest.raises(type(error)):
+        run(answer, tmp_path)
+    assert len(asked) == 1
+
+
+def test_expectations_alone_decide_on_the_volume(tmp_path: Path) -> None:
+    agreed = dataclasses.replace(EXPECT, volume_gib=80, volume_type="gp3")
+    report = checks.run(StandIn(refuse), agreed, tmp_path / "junit.xml", tmp_path / "log", select="as_agreed")
+    assert [check.outcome for check in report.checks] == ["passed", "passed"]
+    assert report.ok

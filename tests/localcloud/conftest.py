@@ -1,0 +1,116 @@
+"""Launch and reach machines of a local cloud as any client of EC2 would."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pytest
+
+from bake.localcloud.cloud import LocalCloud
+from bake.ssh import Login
+from bake.steps.launch import KeyPair, user_data
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A launched instance. `parameters` are those of its RunInstances."""
+
+    id: str
+    login: Login
+    parameters: dict[str, Any]
+
+
+class Account:
+    """The account behind a local cloud."""
+
+    def __init__(self, cloud: LocalCloud) -> None:
+        self.cloud = cloud
+        self.ec2 = self.client("ec2", "SPOT_AWS_REGION")
+
+    def client(self, service: str, region: str = "AWS_REGION") -> Any:
+        return boto3.client(
+            service,
+            endpoint_url=self.cloud.endpoint,
+            region_name=self.cloud.environment[region],
+            aws_access_key_id="rehearsal",
+            aws_secret_access_key="rehearsal",
+        )
+
+    def launch(self, image: str | None = None, **changes: Any) -> Launched:
+        """RunInstances as the bake calls it; `changes` replace parameters."""
+        environment = self.cloud.environment
+        name = f"test-{uuid.uuid4().hex[:8]}"
+        user, host_key = KeyPair.generate(), KeyPair.generate()
+        self.ec2.import_key_pair(KeyName=name, PublicKeyMaterial=user.public.encode())
+        volume = {"VolumeSize": 80, "VolumeType": "gp3", "Throughput": 250}
+        parameters: dict[str, Any] = {
+            "ImageId": image or environment["BASE_AMI_ID"],
+            "InstanceType": "g6e.xlarge",
+            "MinCount": 1,
+            "MaxCount": 1,
+            "ClientToken": name,
+            "KeyName": name,
+            "SubnetId": environment["BAKE_SUBNET_ID"],
+            "SecurityGroupIds": [environment["BAKE_SECURITY_GROUP_ID"]],
+            "IamInstanceProfile": {"Name": environment["BAKE_INSTANCE_PROFILE"]},
+            "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled"},
+            "UserData": user_data(host_key, {"/etc/greeting": "hello\n"}),
+            "BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": volume}],
+            "TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "bake:run", "Value": name}]}],
+            **changes,
+        }
+        [instance] = self.ec2.run_instances(**parameters)["Instances"]
+        assert instance["State"]["Name"] == "pending"
+        login = Login(instance["PrivateIpAddress"], "ubuntu", user.private, host_key.public)
+        return Launched(instance["InstanceId"], login, parameters)
+
+    def state(self, instance_id: str) -> str:
+        [group] = self.ec2.describe_instances(InstanceIds=[instance_id])["Reservations"]
+        return str(group["Instances"][0]["State"]["Name"])
+
+    def reach(self, instance_id: str, wanted: str, seconds: float = 60) -> set[str]:
+        """Wait for a state and return all states seen on the way."""
+        seen: set[str] = set()
+
+        def ask() -> bool | None:
+            seen.add(self.state(instance_id))
+            return True if wanted in seen else None
+
+        self.wait(f"{instance_id} {wanted}", ask, seconds)
+        return seen
+
+    def terminate(self, instance_id: str) -> None:
+        self.ec2.terminate_instances(InstanceIds=[instance_id])
+        self.reach(instance_id, "terminated", 15)
+
+    def image_of(self, instance_id: str, name: str, **parameters: Any) -> str:
+        """CreateImage, and wait until it is available."""
+        image = str(self.ec2.create_image(InstanceId=instance_id, Name=name, **parameters)["ImageId"])
+        waiter = self.ec2.get_waiter("image_available")
+        waiter.wait(ImageIds=[image], WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+        return image
+
+    @staticmethod
+    def wait(what: str, ask: Callable[[], Any], seconds: float = 60) -> Any:
+        """Ask until there is an answer."""
+        deadline = time.monotonic() + seconds
+        while (answer := ask()) is None:
+            assert time.monotonic() < deadline, f"{what}: nothing within {seconds} s"
+            time.sleep(0.1)
+        return answer
+
+
+@pytest.fixture(scope="session")
+def account(cloud: LocalCloud) -> Account:
+    return Account(cloud)
+
+
+@pytest.fixture(scope="session")
+def account_of() -> type[Account]:
+    """For tests with a cloud of their own."""
+    return Account

@@ -1,0 +1,101 @@
+"""Whatever happens to the local cloud's process, nothing of it stays on the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bake.errors import UsageError
+from bake.localcloud import cloud as localcloud
+from bake.localcloud import network
+from bake.localcloud.settings import Settings
+from bake.localcloud.sweep import leftovers, sweep
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """The place of a cloud of this test's own, beside the shared one."""
+    monkeypatch.setenv("BAKE_LOCAL_STATE", str(tmp_path / "state"))
+    for number in range(100, 120):
+        monkeypatch.setenv("BAKE_LOCAL_NETWORK", f"10.214.{number}.0/24")
+        if not network.claimed(Settings.load()):
+            break
+    yield Settings.load()
+    localcloud.down()
+
+
+def test_down_removes_all_after_a_kill(own: Settings, account_of: Any) -> None:
+    forwarding = Path("/proc/sys/net/ipv4/ip_forward").read_text()
+    account = account_of(localcloud.up())
+    machine = account.launch()
+    account.reach(machine.id, "running")
+    found = " ".join(leftovers(own))
+    for kind in ("process", "mount", "loop device", "network namespace", "interface", "nftables"):
+        assert kind in found
+    os.kill(json.loads((own.state / "cloud.json").read_text())["pid"], signal.SIGKILL)
+    time.sleep(0.2)
+    assert localcloud.status() is None
+    said: list[str] = []
+    localcloud.down(said.append)
+    assert leftovers(own) == []
+    assert any("network namespace" in line for line in said)
+    assert list(own.instances.iterdir()) == []
+    assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == forwarding
+
+
+def test_a_killed_owner_takes_its_cloud_along(own: Settings, account_of: Any) -> None:
+    owner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    account = account_of(localcloud.up(owner_pid=owner.pid))
+    machine = account.launch()
+    account.reach(machine.id, "running")
+    owner.kill()
+    owner.wait()
+    account.wait("the end of the cloud", lambda: None if leftovers(own) else True, 20)
+    assert not (own.state / "cloud.json").exists()
+
+
+def test_a_cloud_that_is_up_is_used_and_stays(own: Settings) -> None:
+    first = localcloud.up()
+    with localcloud.running() as second:
+        assert second == first
+    status = localcloud.status()
+    assert status is not None
+    assert status.endpoint == first.endpoint
+
+
+def test_another_clouds_network_is_refused_and_left_alone(
+    own: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    localcloud.up()
+    before = leftovers(own)
+    with monkeypatch.context() as other:
+        other.setenv("BAKE_LOCAL_STATE", str(tmp_path / "other"))
+        with pytest.raises(UsageError, match="belongs to a local cloud that is up") as refused:
+            localcloud.up()
+        assert "BAKE_LOCAL_NETWORK" in (refused.value.hint or "")
+        sweep(Settings.load())
+    assert leftovers(own) == before
+
+
+def test_a_network_of_the_hosts_is_refused(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    subprocess.run(["ip", "link", "add", "bake-test0", "type", "bridge"], check=True)
+    try:
+        address = str(own.network[9])
+        subprocess.run(["ip", "addr", "add", f"{address}/28", "dev", "bake-test0"], check=True)
+        subprocess.run(["ip", "link", "set", "bake-test0", "up"], check=True)
+        with pytest.raises(UsageError, match="bake-test0"):
+            localcloud.up()
+    finally:
+        subprocess.run(["ip", "link", "del", "bake-test0"], check=True)
+    assert leftovers(own) == []

@@ -1,0 +1,54 @@
+"""The scripts that run on the builder: what can be seen without running them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+PROVISION = Path(__file__).parents[2] / "provision"
+SCRIPTS = sorted((PROVISION / "scripts").glob("*.sh"))
+named = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+
+
+def test_order() -> None:
+    names = [script.name for script in SCRIPTS]
+    assert names[0] == "00-tools.sh", "the prefetch waits for the tools alone"
+    assert all(re.fullmatch(r"\d\d-[a-z-]+\.sh", name) for name in names)
+
+
+@named
+def test_says_why_it_exists(script: Path) -> None:
+    lines = script.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "#!/usr/bin/env bash"
+    assert lines[1].startswith("# Why: ")
+
+
+@named
+def test_can_be_run(script: Path) -> None:
+    assert script.stat().st_mode & 0o111 == 0o111
+
+
+@named
+def test_apt_waits_for_its_lock_and_asks_nothing(script: Path) -> None:
+    text = script.read_text(encoding="utf-8")
+    calls = re.findall(r"^\s*apt-get .*", text, re.MULTILINE)
+    assert all("-o DPkg::Lock::Timeout=300" in call for call in calls)
+    assert not calls or "export DEBIAN_FRONTEND=noninteractive" in text
+    assert all("--yes" in call for call in calls if " install " in call)
+
+
+@named
+def test_leaves_the_system_python_alone(script: Path) -> None:
+    """Only a virtual environment's own Python installs anything."""
+    text = re.sub(r"#.*", "", script.read_text(encoding="utf-8"))
+    assert not re.search(r"^\s*(pip3?|python3? -m pip|easy_install) ", text, re.MULTILINE)
+    assert "--break-system-packages" not in text
+
+
+@named
+def test_installs_python_packages_by_hash_only(script: Path) -> None:
+    text = script.read_text(encoding="utf-8").replace("\\\n", " ")
+    for call in re.findall(r"^.*pip (?:install|sync) .*$", text, re.MULTILINE):
+        assert "--require-hashes" in call or "--no-deps --no-index" in call, call

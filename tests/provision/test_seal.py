@@ -1,0 +1,168 @@
+"""The seal list and the program that reads it, on folders made for the purpose."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+PROVISION = Path(__file__).parents[2] / "provision"
+LIST: dict[str, Any] = yaml.safe_load((PROVISION / "seal.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def seal() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("seal", PROVISION / "seal.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def entry(path: Path | str, action: str, **more: Any) -> dict[str, Any]:
+    return {"path": str(path), "action": action, "why": "a test", **more}
+
+
+@pytest.fixture
+def quiet(seal: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The program without what it does to the machine it runs on: services, journal, discarding."""
+    monkeypatch.setattr(seal, "silence", lambda units: [])
+    monkeypatch.setattr(seal, "discard", lambda mount: None)
+    return seal
+
+
+def sealed(seal: ModuleType, *entries: dict[str, Any], keep: tuple[Path, ...] = ()) -> list[str]:
+    failures: list[str] = seal.delete({"stop": [], "entries": list(entries)}, list(keep))
+    return failures
+
+
+@pytest.mark.parametrize("item", LIST["entries"], ids=lambda item: item["path"])
+def test_every_entry_is_whole(item: dict[str, Any]) -> None:
+    assert item["action"] in ("remove", "empty", "truncate")
+    assert item["path"].startswith(("/", "~/")) and item["path"] not in ("/", "~/")
+    assert item["why"]
+    assert set(item) <= {"path", "action", "why", "overwrite"}
+
+
+def test_what_others_must_never_find_is_listed() -> None:
+    paths = {item["path"] for item in LIST["entries"]}
+    assert {
+        "~/.ssh/authorized_keys*",
+        "/etc/ssh/ssh_host_*_key*",
+        "/etc/machine-id",
+        "/var/lib/cloud/instances/*",
+        "~/.*_history",
+        "/var/log/journal",
+        "~/.cache/huggingface/token",
+        "/opt/bake",
+    } <= paths
+
+
+def test_remove_takes_links_and_folders_but_not_what_links_lead_to(quiet: ModuleType, tmp_path: Path) -> None:
+    kept, gone = tmp_path / "kept", tmp_path / "gone"
+    (gone / "deep").mkdir(parents=True)
+    kept.mkdir()
+    (gone / "deep" / "file").write_text("x")
+    (kept / "file").write_text("kept")
+    (gone / "link").symlink_to(kept / "file")
+    (tmp_path / "link").symlink_to(kept)
+    (tmp_path / "dead").symlink_to(tmp_path / "nowhere")
+    entries = [entry(tmp_path / name, "remove", overwrite=True) for name in ("gone", "link", "dead")]
+    assert sealed(quiet, *entries) == []
+    assert list(tmp_path.iterdir()) == [kept]
+    assert (kept / "file").read_text() == "kept"
+
+
+def test_empty_keeps_the_folder(quiet: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "file").write_text("x")
+    assert sealed(quiet, entry(tmp_path, "empty")) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_truncate_keeps_files_and_follows_no_link_out_of_the_folder(
+    quiet: ModuleType, tmp_path: Path
+) -> None:
+    logs, outside = tmp_path / "log", tmp_path / "outside"
+    (logs / "app").mkdir(parents=True)
+    outside.mkdir()
+    (outside / "data").write_text("not a log")
+    (logs / "app" / "a.log").write_text("secret")
+    (logs / "app" / "a.log").chmod(0o640)
+    (logs / "elsewhere").symlink_to(outside)
+    (logs / "file").symlink_to(outside / "data")
+    assert sealed(quiet, entry(f"{logs}/**", "truncate", overwrite=True)) == []
+    assert (logs / "app" / "a.log").read_bytes() == b""
+    assert (logs / "app" / "a.log").stat().st_mode & 0o777 == 0o640
+    assert (outside / "data").read_text() == "not a log"
+
+
+def test_overwriting_spares_the_other_name_of_a_hard_link(quiet: ModuleType, tmp_path: Path) -> None:
+    """uv links packages from its cache into the worker's environment."""
+    cache, installed = tmp_path / "cache", tmp_path / "installed"
+    cache.write_text("code")
+    os.link(cache, installed)
+    assert sealed(quiet, entry(cache, "remove", overwrite=True)) == []
+    assert installed.read_text() == "code"
+
+
+def test_overwriting_leaves_nothing_in_the_old_blocks(quiet: ModuleType, tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    secret.write_bytes(b"s" * 3_000_000)
+    with secret.open("rb") as still_open:
+        assert sealed(quiet, entry(secret, "remove", overwrite=True)) == []
+        assert still_open.read() == bytes(3_000_000)
+
+
+@pytest.mark.parametrize("listed", ["hub", "hub/blob", "."], ids=["it", "inside it", "above it"])
+def test_what_is_kept_cannot_be_removed(quiet: ModuleType, tmp_path: Path, listed: str) -> None:
+    hub = tmp_path / "hub"
+    hub.mkdir()
+    (hub / "blob").write_text("weights")
+    failures = sealed(quiet, entry(tmp_path / listed, "remove"), keep=(hub,))
+    assert len(failures) == 1 and "to be kept" in failures[0]
+    assert (hub / "blob").read_text() == "weights"
+
+
+def test_homes_of_all_users_are_searched(seal: ModuleType) -> None:
+    assert "/root/.ssh/authorized_keys" in seal.patterns("~/.ssh/authorized_keys")
+
+
+def test_check_names_what_is_left(tmp_path: Path) -> None:
+    """The program as it runs on the machine, with its list beside it."""
+    list_file = tmp_path / "seal.json"
+    (tmp_path / "token").write_text("x")
+    entries = [entry(tmp_path / "token", "remove"), entry(tmp_path / "absent", "remove")]
+    list_file.write_text(json.dumps({"stop": [], "keep": [], "entries": entries}))
+    command = [sys.executable, str(PROVISION / "seal.py"), "check", "--list", str(list_file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == f"{tmp_path / 'token'}  (a test)\n"
+    (tmp_path / "token").unlink()
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def test_volumes_without_discard_are_said_aloud(
+    seal: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """fstrim that fails, as on a volume that cannot discard: a real command, found first on the PATH."""
+    for name, body in (
+        ("findmnt", "echo ext4"),
+        ("fstrim", "echo 'fstrim: /: the discard operation is not supported' >&2; exit 1"),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    seal.discard(Path("/"))
+    assert (
+        "could not be discarded (fstrim: /: the discard operation is not supported)"
+        in capsys.readouterr().out
+    )

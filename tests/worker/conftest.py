@@ -1,0 +1,273 @@
+"""A tiny FLUX in a real Hub cache, AWS as a real server process, and one worker that serves all cases."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from bake.localcloud import tiny_flux
+
+COMMAND = str(Path(sys.executable).parent / "flux-worker")
+REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
+REGION = "eu-west-1"
+VISIBILITY_SECONDS = 3
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+
+@pytest.fixture(scope="session")
+def _hub_online() -> None:
+    """The worker goes offline before it imports huggingface_hub; other tests in this process must not."""
+    import huggingface_hub.constants
+
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a case does to the environment ends with it."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    for name in os.environ:
+        if name.startswith(("FLUX_", "AWS_", "HF_HUB_CACHE")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def repository(_hub_online: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("repository") / "flux"
+    tiny_flux.build(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lay_out(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], tuple[Path, Path]]:
+    """Makes a fresh Hub cache with the tiny FLUX in it; gives back the cache and the snapshot's folder."""
+
+    def make() -> tuple[Path, Path]:
+        cache = tmp_path_factory.mktemp("cache")
+        model = cache / "models--black-forest-labs--FLUX.1-dev"
+        snapshot = model / "snapshots" / REVISION
+        (model / "blobs").mkdir(parents=True)
+        (model / "refs").mkdir()
+        (model / "refs" / "main").write_text(REVISION)
+        for file in repository.rglob("*"):
+            inside = file.relative_to(repository)
+            # Only what diffusers loads is downloaded; the duplicates lie at the top.
+            if file.is_dir() or (len(inside.parts) == 1 and inside.name != "model_index.json"):
+                continue
+            blob = model / "blobs" / hashlib.sha256(file.read_bytes()).hexdigest()
+            blob.write_bytes(file.read_bytes())
+            link = snapshot / inside
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(os.path.relpath(blob, link.parent))
+        return cache, snapshot
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def cache(lay_out: Callable[[], tuple[Path, Path]]) -> Path:
+    """One Hub cache for every case that only reads it."""
+    return lay_out()[0]
+
+
+@pytest.fixture(scope="session")
+def model(cache: Path) -> Any:
+    """The tiny FLUX, loaded as the worker loads it."""
+    from flux_worker.model import load
+    from flux_worker.settings import ModelSettings
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "0")
+        environment = {"FLUX_MODEL_REVISION": REVISION, "HF_HUB_CACHE": str(cache)}
+        return load(ModelSettings.from_environment(environment))
+
+
+class Aws:
+    """A queue, a bucket, and a bus whose events arrive on a second queue, on moto's server."""
+
+    def __init__(self, endpoint: str, name: str) -> None:
+        self.endpoint = endpoint
+        self.bucket = f"{name}-images"
+        self.bus = f"{name}-bus"
+        self.jobs, self.events = (
+            self.client("sqs").create_queue(QueueName=f"{name}-{kind}")["QueueUrl"]
+            for kind in ("jobs", "events")
+        )
+        self.make_bucket()
+        events = self.client("events")
+        events.create_event_bus(Name=self.bus)
+        events.put_rule(Name="all", EventBusName=self.bus, EventPattern='{"source": ["flux.worker"]}')
+        arn = f"arn:aws:sqs:{REGION}:123456789012:{name}-events"
+        events.put_targets(Rule="all", EventBusName=self.bus, Targets=[{"Id": "1", "Arn": arn}])
+
+    def client(self, service: str) -> Any:
+        return boto3.client(
+            service,  # type: ignore[call-overload,unused-ignore]
+            endpoint_url=self.endpoint,
+            region_name=REGION,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+
+    def make_bucket(self) -> None:
+        self.client("s3").create_bucket(
+            Bucket=self.bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
+        )
+
+    def send(self, body: object) -> None:
+        text = body if isinstance(body, str) else json.dumps(body)
+        self.client("sqs").send_message(QueueUrl=self.jobs, MessageBody=text)
+
+    def event(self, seconds: float = 30) -> dict[str, Any]:
+        """The next event; a failure when none comes in time."""
+        deadline = time.monotonic() + seconds
+        sqs = self.client("sqs")
+        while time.monotonic() < deadline:
+            for message in sqs.receive_message(QueueUrl=self.events, WaitTimeSeconds=1).get("Messages", []):
+                sqs.delete_message(QueueUrl=self.events, ReceiptHandle=message["ReceiptHandle"])
+                return json.loads(message["Body"])  # type: ignore[no-any-return]
+        pytest.fail(f"no event within {seconds} s")
+
+    def left(self) -> int:
+        """Messages still on the queue of jobs, hidden ones too."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        answer = self.client("sqs").get_queue_attributes(QueueUrl=self.jobs, AttributeNames=names)
+        return sum(int(answer["Attributes"][name]) for name in names)
+
+    def wait_until_empty(self, seconds: float = 10) -> None:
+        """The event comes a moment before the message is deleted."""
+        until(lambda: self.left() == 0, seconds, "the queue to be empty")
+
+
+def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {seconds} s for {what}")
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def endpoint() -> Iterator[str]:
+    """moto's server, as a process of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        sys.executable,
+        "-c",
+        "from moto.server import main; main()",
+        "-H",
+        "127.0.0.1",
+        "-p",
+        str(port),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            until(lambda: _answers(port), 30, "moto's server")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.kill()
+
+
+@pytest.fixture(scope="session")
+def new_aws(endpoint: str) -> Callable[[], Aws]:
+    """Makes places of its own for one case or one module."""
+    numbers = itertools.count(1)
+    return lambda: Aws(endpoint, f"flux-{next(numbers)}")
+
+
+@pytest.fixture(scope="module")
+def aws(new_aws: Callable[[], Aws]) -> Aws:
+    return new_aws()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@dataclass
+class Served:
+    """A `flux-worker serve` process, what it tells systemd, and what it logs."""
+
+    process: subprocess.Popen[bytes]
+    socket: socket.socket
+    log: Path
+    told: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        """Read at once, as systemd does: the socket's buffer holds ten datagrams and no more."""
+        with contextlib.suppress(OSError):
+            while datagram := self.socket.recv(4096):
+                self.told += datagram.decode().splitlines()
+
+    def wait_told(self, pattern: str, seconds: float = 30, since: int = 0) -> None:
+        until(lambda: self._heard(pattern, since), seconds, pattern)
+
+    def _heard(self, pattern: str, since: int) -> bool:
+        if self.process.poll() is not None:
+            pytest.fail(f"the worker is gone: {self.log.read_text()}")
+        return any(re.match(pattern, text) for text in self.told[since:])
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def environment(aws: Aws, cache: Path) -> dict[str, str]:
+    """All that `flux-worker serve` needs, and nothing of what this process has."""
+    return CREDENTIALS | {
+        "PATH": os.environ["PATH"],
+        "HOME": "/nonexistent",
+        "OMP_NUM_THREADS": "1",  # threads that wait for each other are slow where cores are few
+        "AWS_ENDPOINT_URL": aws.endpoint,
+        "AWS_REGION": REGION,
+        "FLUX_QUEUE_URL": aws.jobs,
+        "FLUX_BUCKET": aws.bucket,
+        "FLUX_EVENT_BUS": aws.bus,
+        "FLUX_MODEL_REVISION": REVISION,
+        "FLUX_VISIBILITY_SECONDS": str(VISIBILITY_SECONDS),
+        "HF_HUB_CACHE": str(cache),
+    }
+
+
+@pytest.fixture(scope="module")
+def worker(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One process for a whole module, since loading torch takes its time."""
+    folder = tmp_path_factory.mktemp("worker")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener, (folder / "log").open("wb") as log:
+        listener.bind(str(folder / "notify"))
+        extra = {"NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "60000000"}
+        process = subprocess.Popen([COMMAND, "serve"], env=environment | extra, stderr=log, cwd=folder)
+        served = Served(process, listener, folder / "log")
+        try:
+            served.wait_told("READY=1", 120)
+            yield served
+        finally:
+            process.kill()
+            process.wait()

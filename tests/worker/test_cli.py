@@ -1,0 +1,101 @@
+"""The command line: quick help, clear errors with their exit codes, and one image drawn by hand."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+COMMAND = str(Path(sys.executable).parent / "flux-worker")
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, env=environment, check=False)
+
+
+def test_help_does_not_load_torch() -> None:
+    heavy = "{'torch', 'boto3', 'pydantic', 'huggingface_hub'}"
+    code = f"import sys, flux_worker.cli; sys.exit(bool({heavy} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert "serve" in run("--help").stdout
+
+
+def test_serve_names_every_missing_variable() -> None:
+    done = run("serve", AWS_REGION="eu-west-1")
+    assert done.returncode == 78
+    missing = re.findall(r"^  (\w+) is not set$", done.stderr, re.M)
+    assert sorted(missing) == ["FLUX_BUCKET", "FLUX_EVENT_BUS", "FLUX_MODEL_REVISION", "FLUX_QUEUE_URL"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(
+            ["--prompt", "a", "--width", "1000", "--out", "a.png"], "width: .*multiple of 16", id="size"
+        ),
+        pytest.param(["--prompt", " ", "--out", "a.png"], "prompt: .*blank", id="blank-prompt"),
+        pytest.param(["--prompt", "a", "--out", "a.jpg"], "must end in .png", id="not-png"),
+        pytest.param(["--prompt", "a", "--out", "/no/such/a.png"], "a folder that exists", id="no-folder"),
+        pytest.param(
+            ["--prompt", "a", "--seed", "x", "--out", "a.png"], "'x' is not a valid integer", id="seed"
+        ),
+        pytest.param(["--out", "a.png"], "Missing option '--prompt'", id="no-prompt"),
+    ],
+)
+def test_a_bad_request_is_a_usage_error(arguments: list[str], message: str) -> None:
+    done = run("draw", *arguments)
+    assert done.returncode == 2
+    assert re.search(message, done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+def test_draw_without_a_model_says_where_it_looked(tmp_path: Path) -> None:
+    environment = {"FLUX_MODEL_REVISION": "0" * 40, "HF_HUB_CACHE": str(tmp_path)}
+    done = run("draw", "--prompt", "a cat", "--out", str(tmp_path / "cat.png"), **environment)
+    assert done.returncode == 78
+    assert str(tmp_path) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_draw_writes_a_png_and_says_so(cache: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+    out = tmp_path / "cat.png"
+    options = ["--width", "256", "--height", "320", "--steps", "2", "--seed", "7", "--out", str(out)]
+    done = run("draw", "--prompt", "a cat", *options, **environment)
+    assert done.returncode == 0, done.stderr
+    assert re.search(rf"^Wrote {out} \(256x320, 2 steps, seed 7\) in \d+\.\d s$", done.stdout, re.M)
+    assert Image.open(out).size == (256, 320)
+
+
+def test_the_readme_names_every_variable_and_command() -> None:
+    from flux_worker.cli import main
+    from flux_worker.settings import ServeSettings
+
+    readme = (ROOT / "worker" / "README.md").read_text()
+    names = [str(field.alias) for field in ServeSettings.model_fields.values()]
+    assert [name for name in names if f"`{name}`" not in readme] == []
+    assert [name for name in main.commands if f"flux-worker {name}" not in readme] == []
+
+
+def test_the_wheel_holds_the_package_and_no_more(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-q",
+        "-w",
+        str(tmp_path),
+    ]
+    subprocess.run([*command, str(ROOT / "worker")], check=True)
+    with zipfile.ZipFile(tmp_path / "flux_worker-0.1.0-py3-none-any.whl") as wheel:
+        held = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    package = ROOT / "worker" / "flux_worker"
+    assert held == {f"flux_worker/{file.name}" for file in package.iterdir() if file.is_file()}

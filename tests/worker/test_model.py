@@ -1,0 +1,178 @@
+"""How the model is loaded and what it draws, with a tiny FLUX on the CPU."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flux_worker.errors import ConfigurationError, InvalidJob
+from flux_worker.job import Job
+from flux_worker.settings import ModelSettings
+from PIL import Image
+
+REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
+MakeCache = Callable[[], tuple[Path, Path]]
+
+
+def job(**parameters: Any) -> Job:
+    return Job(**{"id": "a", "prompt": "a cat", "width": 256, "height": 256, "steps": 2} | parameters)
+
+
+def load(cache: Path, revision: str = REVISION) -> Any:
+    from flux_worker import model
+
+    return model.load(
+        ModelSettings.from_environment({"FLUX_MODEL_REVISION": revision, "HF_HUB_CACHE": str(cache)})
+    )
+
+
+def networks(model: Any) -> dict[str, Any]:
+    parts = model._pipeline.components
+    return {name: parts[name] for name in ("transformer", "text_encoder", "text_encoder_2", "vae")}
+
+
+def test_everything_is_bfloat16(model: Any) -> None:
+    import torch
+
+    for name, network in networks(model).items():
+        assert {weight.dtype for weight in network.parameters()} == {torch.bfloat16}, name
+
+
+def test_weights_are_mapped_from_the_files_and_not_copied(model: Any) -> None:
+    ranges = re.findall(r"^(\w+)-(\w+) .*/blobs/\w+$", Path("/proc/self/maps").read_text(), re.M)
+    mapped = [(int(start, 16), int(end, 16)) for start, end in ranges]
+    for name in ("transformer", "text_encoder_2"):
+        weights = list(networks(model)[name].parameters())
+        inside = [w for w in weights if any(start <= w.data_ptr() < end for start, end in mapped)]
+        # A tensor that lies unaligned in its file is copied; there are few.
+        assert len(inside) > 0.8 * len(weights), name
+
+
+def test_nothing_is_offloaded(model: Any) -> None:
+    for name, network in networks(model).items():
+        assert not any(hasattr(module, "_hf_hook") for module in network.modules()), name
+        assert network.device.type == model.device, name
+
+
+def test_attention_is_torchs_own(model: Any) -> None:
+    kinds = {type(processor).__name__ for processor in model._pipeline.transformer.attn_processors.values()}
+    assert kinds == {"FluxAttnProcessor"}
+
+
+def test_a_seed_draws_the_same_again(model: Any) -> None:
+    first, again, other = (model.draw(job(seed=seed)).image.tobytes() for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_the_png_carries_its_parameters(model: Any) -> None:
+    drawing = model.draw(job(width=272, prompt="a cat \u2014 \x07"))
+    image = Image.open(io.BytesIO(drawing.png()))
+    assert (image.format, image.size) == ("PNG", (272, 256))
+    expected = drawing.job.model_dump() | {
+        "model": "black-forest-labs/FLUX.1-dev",
+        "model_revision": REVISION,
+    }
+    assert json.loads(image.text["parameters"]) == expected  # type: ignore[attr-defined]
+    assert drawing.job.seed is not None
+
+
+def test_every_step_is_told(model: Any) -> None:
+    steps: list[int] = []
+    model.draw(job(steps=3), steps.append)
+    assert steps == [1, 2, 3]
+
+
+def test_512_tokens_pass_and_513_are_refused(model: Any) -> None:
+    def tokens(words: int) -> int:
+        return len(model._pipeline.tokenizer_2("a " * words, verbose=False).input_ids)
+
+    a_word = tokens(101) - tokens(100)
+    fitting = 100 + (512 - tokens(100)) // a_word
+    assert tokens(fitting) <= 512 < tokens(fitting + 1)
+    model.check(job(prompt="a " * fitting))
+    with pytest.raises(InvalidJob, match=f"{tokens(fitting + 1)} tokens long"):
+        model.check(job(prompt="a " * (fitting + 1)))
+
+
+def test_another_revision_is_not_found(cache: Path) -> None:
+    with pytest.raises(ConfigurationError, match=f"{'0' * 40} is not .* in HF_HUB_CACHE={cache}"):
+        load(cache, "0" * 40)
+
+
+def remove_shard(snapshot: Path) -> None:
+    next(snapshot.glob("transformer/*-00002-*.safetensors")).unlink()
+
+
+def cut_shard_short(snapshot: Path) -> None:
+    shard = next(snapshot.glob("text_encoder_2/*.safetensors")).resolve()
+    shard.write_bytes(shard.read_bytes()[:-100])
+
+
+def forget_a_weight(snapshot: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shard = next(snapshot.glob("vae/*.safetensors")).resolve()
+    weights = load_file(shard)
+    weights.pop("decoder.conv_in.weight")
+    save_file(weights, shard, metadata={"format": "pt"})
+
+
+def forget_the_index(snapshot: Path) -> None:
+    (snapshot / "model_index.json").unlink()
+
+
+def forget_a_folder(snapshot: Path) -> None:
+    shutil.rmtree(snapshot / "tokenizer_2")
+
+
+def become_schnell(snapshot: Path) -> None:
+    config = snapshot / "transformer" / "config.json"
+    config.write_text(config.read_text().replace('"guidance_embeds": true', '"guidance_embeds": false'))
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        pytest.param(remove_shard, "cannot be loaded|not .wholly.", id="shard-missing"),
+        pytest.param(cut_shard_short, "damaged|cannot be loaded", id="shard-cut-short"),
+        pytest.param(
+            forget_a_weight, "vae lacks the weight|incomplete|cannot be loaded", id="weight-missing"
+        ),
+        pytest.param(forget_the_index, "no readable FLUX.1-dev", id="index-missing"),
+        pytest.param(forget_a_folder, "cannot be loaded", id="tokenizer-missing"),
+        pytest.param(become_schnell, "another model than", id="schnell-in-disguise"),
+    ],
+)
+def test_a_harmed_model_is_a_clear_error(
+    lay_out: MakeCache, harm: Callable[[Path], None], message: str
+) -> None:
+    cache, snapshot = lay_out()
+    harm(snapshot)
+    with pytest.raises(ConfigurationError, match=message):
+        load(cache)
+
+
+def test_duplicates_that_nobody_downloads_are_not_missed(lay_out: MakeCache, model: Any) -> None:
+    """huggingface_hub keeps the repository's whole listing beside the snapshot, and would miss them."""
+    from flux_worker.model import find
+
+    cache, snapshot = lay_out()
+    listing = cache / "models--black-forest-labs--FLUX.1-dev" / "trees"
+    assert find(ModelSettings(FLUX_MODEL_REVISION=REVISION, HF_HUB_CACHE=cache)) == snapshot, listing
+
+
+def test_xformers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flux_worker.model import refuse_packages
+
+    (tmp_path / "xformers").mkdir()
+    (tmp_path / "xformers" / "__init__.py").touch()
+    refuse_packages()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigurationError, match="xformers is installed"):
+        refuse_packages()
