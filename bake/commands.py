@@ -75,7 +75,7 @@ def _bake(
     run = runs_of.new(runs, progress)
     (run.directory / "plan.json").write_text(json.dumps(planning.as_dict(plan), indent=2) + "\n")
     progress.emit("plan", text=planning.as_text(plan), plan=planning.as_dict(plan))
-    progress.note(f"run directory {run.directory}")
+    progress.emit("run", id=run.id, directory=str(run.directory))
     release = bake(plan, aws, run)
     text = summary(release, rehearsal=endpoint is not None)
     progress.emit("released", image=release.image.id, directory=str(release.directory), text=text)

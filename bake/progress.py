@@ -132,9 +132,13 @@ class PlainScreen:
     def __init__(self, stream: IO[str] | None = None) -> None:
         self._stream = stream or sys.stderr
         self._tenths: dict[str, int] = {}
+        self._last = ""
 
     def show(self, event: dict[str, Any]) -> None:
         line = _line(event)
+        if event["event"] == "status" and line == self._last:
+            return
+        self._last = line or self._last
         if event["event"] == "transfer":
             tenth = 10 * event["done"] // max(event["total"], 1)
             if tenth == self._tenths.get(event["what"]):
@@ -165,6 +169,8 @@ def _line(event: dict[str, Any]) -> str:
             return f"    {event['step']} {event['outcome']} in {event['seconds']:.1f} s"
         case "note" | "status":
             return f"    {event['text']}"
+        case "run":
+            return f"\nRun {event['id']}, kept in {event['directory']}"
         case "plan" | "released":
             return str(event["text"])
         case "transfer":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -55,20 +57,21 @@ def write_manifest(
 
 def summary(release: Release, *, rehearsal: bool) -> str:
     """The end of the output: what there is now, where it is, how long it took, what to try next."""
-    times = "\n".join(f"  {step.name:<13} {step.seconds:7.1f} s" for step in release.steps)
+    times = "\n".join(f"  {step.name:<15} {step.seconds:7.1f} s" for step in release.steps)
     total = sum(step.seconds for step in release.steps)
     image = release.image.id
+    bake = _program()
     next_steps = (
-        f"""  bake local up                       # the local cloud, to try the image by hand
-  bake local boot {image}
-  bake local draw "a cat" --out cat.png
-  bake local down"""
+        f"""  {bake} local up                        # the local cloud, to try the image by hand
+  {bake} local boot {image}
+  {bake} local draw "a cat" --out cat.png
+  {bake} local down"""
         if rehearsal
         else f"  launch {image} with user data that writes /etc/flux-worker/instance.env (see README.md)"
     )
     return f"""
 {times}
-  {"in all":<13} {total:7.1f} s
+  {"in all":<15} {total:7.1f} s
 
 AMI            {image}  {release.image.name}
 Checks         {release.checks} passed
@@ -79,3 +82,10 @@ Run directory  {release.directory}
 Try next:
 {next_steps}
 """
+
+
+def _program() -> str:
+    """How the user called `bake`, so that what is suggested can be pasted."""
+    called = Path(sys.argv[0])
+    name = str(called) if called.name == "bake" else "bake"
+    return f"sudo {name}" if os.environ.get("SUDO_USER") else name

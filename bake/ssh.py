@@ -37,7 +37,11 @@ class CommandResult:
         """Return self, or raise RemoteCommandError with the command and the end of both streams."""
         if self.exit_code == 0:
             return self
-        how = "was killed by a signal" if self.exit_code == KILLED else f"failed with exit code {self.exit_code}"
+        how = (
+            "was killed by a signal"
+            if self.exit_code == KILLED
+            else f"failed with exit code {self.exit_code}"
+        )
         parts = [f"command {how}: {shlex.join(self.argv)}"]
         for name, text in (("stdout", self.stdout), ("stderr", self.stderr)):
             tail = text.strip().splitlines()[-TAIL_LINES:]
@@ -107,8 +111,7 @@ class Session:
                 stdout, stderr = _exchange(channel, stdin)
                 exit_code = channel.recv_exit_status()
             # Without a status the command was killed by a signal, or the connection is gone.
-            # A dying transport closes its channels a moment before it calls itself inactive.
-            if exit_code == KILLED and (transport.join(0.2) or not transport.is_active()):
+            if exit_code == KILLED and _is_lost(transport):
                 raise EOFError("the connection closed before the command's exit code came")
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise ConnectionLost(
@@ -142,6 +145,12 @@ class Session:
                 return  # another thread was quicker
             self._client.close()
             self._client = _connect(self.login, 60)
+
+
+def _is_lost(transport: paramiko.Transport) -> bool:
+    """Whether the connection is gone; a dying one closes its channels a moment before it says so."""
+    transport.join(0.2)
+    return not transport.is_active()
 
 
 def _exchange(channel: paramiko.Channel, stdin: bytes | None) -> tuple[bytes, bytes]:

@@ -57,6 +57,8 @@ class RichScreen:
                     self._steps.update(self._tasks[self._current], description=text)
             case "note":
                 self._live.console.print(f"  [dim]{_escape(event['text'])}[/]")
+            case "run":
+                self._live.console.print(f"\nRun {event['id']}, kept in {_escape(event['directory'])}")
             case "plan" | "released":
                 self._live.console.print(_escape(event["text"]))
             case "transfer":

@@ -71,10 +71,9 @@ class Unit:
         return self.session.run("cat", f"{LOGS}/{self.name}.{stream}", sudo=True, check=False).stdout
 
     def save_logs(self, directory: Path, result: CommandResult) -> None:
-        """Keep both streams in the run directory."""
+        """Keep both streams in the run directory; an empty file says that the unit was silent."""
         for suffix, text in (("out", result.stdout), ("err", result.stderr)):
-            if text.strip():
-                (directory / f"{self.name}.{suffix}.log").write_text(text, encoding="utf-8")
+            (directory / f"{self.name}.{suffix}.log").write_text(text, encoding="utf-8")
 
 
 def start(
@@ -110,7 +109,9 @@ def start(
     command = [argument.replace("$", "$$") for argument in argv]
     started = time.monotonic()
     # With a pipe as stdin the unit counts as started only once both ends are open: do not wait for it.
-    session.run("systemd-run", "--quiet", "--no-block", f"--unit={name}", *settings, "--", *command, sudo=True)
+    session.run(
+        "systemd-run", "--quiet", "--no-block", f"--unit={name}", *settings, "--", *command, sudo=True
+    )
     if stdin is not None:
         # The time limit is for a unit that could not start and so never opens its end.
         session.run("timeout", "60", "tee", pipe, stdin=stdin, sudo=True)

@@ -21,7 +21,9 @@ ROOT_DEVICE = "/dev/sda1"
 class LocalSnapshot(Snapshot):  # type: ignore[misc]
     """A snapshot whose disk lies in the image store, or elsewhere when `disk` says so."""
 
-    def __init__(self, backend: Any, volume: Volume, *, description: str, identity: str | None = None) -> None:
+    def __init__(
+        self, backend: Any, volume: Volume, *, description: str, identity: str | None = None
+    ) -> None:
         super().__init__(backend, identity or random_snapshot_id(), volume, description)
         self.percent = 100
         self.disk: Path | None = None
@@ -133,7 +135,11 @@ class LocalAmi(Ami):  # type: ignore[misc]
         image.creation_date = datetime.fromisoformat(stored.created)
         image.instance_id = stored.source_instance
         volume = snapshot.volume
-        volume.volume_type, volume.iops, volume.throughput = stored.volume_type, stored.iops, stored.throughput
+        volume.volume_type, volume.iops, volume.throughput = (
+            stored.volume_type,
+            stored.iops,
+            stored.throughput,
+        )
         snapshot.from_ami = image.id
         if amazon:
             image.owner_id, image.owner_alias = "898082745236", "amazon"

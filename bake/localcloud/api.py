@@ -22,6 +22,9 @@ from bake.localcloud.guests import Guests
 log = logging.getLogger(__name__)
 
 _XMLNS = "http://ec2.amazonaws.com/doc/2016-11-15/"
+# moto would say yes to these, and nothing would happen to any disk.
+NOT_REAL = {"ModifyVolume", "CreateVolume", "AttachVolume", "DetachVolume", "CreateSnapshots", "CopySnapshot"}
+NOT_REAL |= {"CopyImage", "RegisterImage", "RequestSpotInstances", "RequestSpotFleet", "CreateFleet"}
 Route = Callable[[Request], Any]
 
 
@@ -54,6 +57,9 @@ class Api:
         call = _ec2_call(environ)
         if call.get("Action") == "GetConsoleOutput" and call.get("InstanceId") in self._guests:
             return self._console(call["InstanceId"])(environ, start_response)
+        if call.get("Action") in NOT_REAL:
+            what = f"Not in the local cloud: {call['Action']} would be without effect"
+            return error_response("UnsupportedOperation", what)(environ, start_response)
         token = CALL.set(call)
         try:
             answer: Iterable[bytes] = self._moto(environ, start_response)

@@ -1,4 +1,4 @@
-"""The base AMI: a stand-in for the Deep Learning AMI, built by mmdebstrap from the host's own distribution."""
+"""The base AMI: a stand-in for the Deep Learning AMI, made by mmdebstrap of the host's own distribution."""
 
 from __future__ import annotations
 
@@ -14,10 +14,27 @@ from pathlib import Path
 from bake.errors import BakeError, UsageError
 from bake.localcloud import host
 
-PACKAGES = (
-    "systemd-sysv udev dbus libnss-myhostname locales netbase iproute2 ca-certificates curl sudo procps "
-    "openssh-server cloud-init python3 python3-venv e2fsprogs util-linux mount gpgv"
-).split()
+PACKAGES = [
+    "systemd-sysv",
+    "udev",
+    "dbus",
+    "libnss-myhostname",
+    "locales",
+    "netbase",
+    "iproute2",
+    "ca-certificates",
+    "curl",
+    "sudo",
+    "procps",
+    "openssh-server",
+    "cloud-init",
+    "python3",
+    "python3-venv",
+    "e2fsprogs",
+    "util-linux",
+    "mount",
+    "gpgv",
+]
 SIZE_GIB = 8
 
 # What makes the machine behave as on EC2. Keys are paths on the image.
@@ -56,16 +73,25 @@ ssh_genkeytypes: [ed25519]
     "etc/motd": "A stand-in for a Deep Learning AMI: a rehearsal machine without a GPU.\n",
 }
 # Nothing of these has a meaning in a container, and a background apt run would hold the bake's locks.
-MASKED = (
-    "apt-daily.timer apt-daily-upgrade.timer systemd-networkd.service systemd-networkd-wait-online.service "
-    "systemd-resolved.service systemd-timesyncd.service e2scrub_all.timer e2scrub_reap.service fstrim.timer "
-    "console-getty.service getty@tty1.service dpkg-db-backup.timer"
-).split()
+MASKED = [
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "systemd-networkd.service",
+    "systemd-networkd-wait-online.service",
+    "systemd-resolved.service",
+    "systemd-timesyncd.service",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "console-getty.service",
+    "getty@tty1.service",
+    "dpkg-db-backup.timer",
+]
 
 
 @dataclass(frozen=True)
 class Base:
-    """A base image on disk. `python` is the minor version of its python3, like "3.11"; `os` its pretty name."""
+    """A base image on disk. `python` is its python3's minor version, like "3.11"; `os` is its pretty name."""
 
     disk: Path
     image_id: str
@@ -96,14 +122,18 @@ def _build(place: Path, sources: list[str]) -> None:
     work.mkdir(parents=True)
     (work / "sources.list").write_text("".join(f"{line}\n" for line in sources))
     options = [f"--aptopt={line}" for line in _proxy()]
+    # In namespaces of its own, so that an interrupted build leaves no process and no mount behind.
     host.run(
+        "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
         "mmdebstrap", "--variant=minbase", "--mode=root", f"--include={','.join(PACKAGES)}", *options,
         _codename(), root, work / "sources.list", timeout=1800,
     )  # fmt: skip
     _configure(root)
     facts = {"python": _python(root), "os": _os_release(root)["PRETTY_NAME"]}
     system = re.match(r"(\S+).*?([\d.]+)", facts["os"])
-    facts["name"] = f"Stand-in for Deep Learning Base AMI ({' '.join(system.groups()) if system else facts['os']})"
+    facts["name"] = (
+        f"Stand-in for Deep Learning Base AMI ({' '.join(system.groups()) if system else facts['os']})"
+    )
     disk = work / "disk.img"
     with disk.open("wb") as file:
         file.truncate(SIZE_GIB << 30)
@@ -166,7 +196,9 @@ def _codename() -> str:
 def _proxy() -> list[str]:
     """The host's apt proxy settings, as apt.conf lines without the semicolon."""
     dump = host.run("apt-config", "dump", "--format", '%f "%v"%n')
-    return sorted(line for line in dump.splitlines() if re.match(r"Acquire::https?::Proxy(::\S+)? \"..", line))
+    return sorted(
+        line for line in dump.splitlines() if re.match(r"Acquire::https?::Proxy(::\S+)? \"..", line)
+    )
 
 
 def own_sources(etc_apt: Path = Path("/etc/apt")) -> list[str]:
@@ -183,7 +215,8 @@ def own_sources(etc_apt: Path = Path("/etc/apt")) -> list[str]:
     found = list(dict.fromkeys(line for line in lines if own.search(line)))
     if not found:
         raise BakeError(
-            f"no apt sources for {codename} in {etc_apt}", hint="the base AMI is made from the host's apt sources"
+            f"no apt sources for {codename} in {etc_apt}",
+            hint="the base AMI is made from the host's apt sources",
         )
     return found
 

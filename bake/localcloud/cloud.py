@@ -92,6 +92,13 @@ def down(say: Say = _quiet) -> None:
             say(f"removed what was left over: {leftover}")
 
 
+def current() -> LocalCloud | None:
+    """The cloud that is up, or None."""
+    settings = Settings.load()
+    about = _health(settings)
+    return _describe(settings, about) if about else None
+
+
 def status() -> Status | None:
     """What the cloud that is up holds; None when none is up."""
     settings = Settings.load()
@@ -167,12 +174,16 @@ def _start(settings: Settings, prepared: Prepared, owner_pid: int | None, say: S
             env={**os.environ, **settings.environment(), "PYTHONPATH": str(Path(__file__).parents[2])},
         )
     deadline = time.monotonic() + START_TIMEOUT
-    while _health(settings) is None:
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            sweep(settings)
-            raise _failure(settings, log)
-        time.sleep(0.05)
+    try:
+        while _health(settings) is None:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise _failure(settings, log)
+            time.sleep(0.05)
+    except BaseException:  # an interrupt, too: nothing of a cloud that never came up stays
+        process.kill()
+        process.wait()
+        sweep(settings)
+        raise
 
 
 def _failure(settings: Settings, log: Path) -> BakeError:

@@ -6,10 +6,10 @@ import json
 import logging
 import os
 import select
+import shutil
 import signal
 import sys
 import threading
-import time
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 
 from bake.errors import BakeError
 from bake.localcloud import network
+from bake.localcloud.machines.nspawn import cgroup_of, remove_cgroup, uuids
 from bake.localcloud.prepared import Prepared
 from bake.localcloud.settings import (
     API_PORT,
@@ -77,7 +78,7 @@ class Owners:
 
 
 def main() -> int:
-    """Run a local cloud until SIGTERM, SIGINT, or until its owners are gone. Settings from the environment."""
+    """Run a local cloud until SIGTERM or SIGINT, or until its owners are gone."""
     settings = Settings.load()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("botocore").setLevel(logging.WARNING)
@@ -117,13 +118,18 @@ def _live(settings: Settings, prepared: Prepared, owners: Owners, done: threadin
             stop()
     finally:
         (settings.state / "cloud.json").unlink(missing_ok=True)
+        remove_cgroup(cgroup_of(settings))
+        shutil.rmtree(uuids(settings), ignore_errors=True)
         network.down(settings)
 
 
 def _serve(settings: Settings, prepared: Prepared, owners: Owners) -> Any:
     """Start everything, announce it in cloud.json, and return what stops the machines."""
     os.environ.update(MOTO)
-    from bake.localcloud import ec2, world  # moto is imported here, after its settings
+    # moto is imported by these, after its settings.
+    from moto.ec2.models import ec2_backends
+
+    from bake.localcloud import ec2, world
     from bake.localcloud.api import Api
     from bake.localcloud.guests import Guests
     from bake.localcloud.hub import Hub
@@ -136,7 +142,11 @@ def _serve(settings: Settings, prepared: Prepared, owners: Owners) -> Any:
 
     guests, store = Guests(settings), ImageStore(settings.images)
     ec2.install(guests, store)
-    about: dict[str, Any] = {"id": uuid.uuid4().hex, "pid": os.getpid(), "since": datetime.now(UTC).isoformat()}
+    about: dict[str, Any] = {
+        "id": uuid.uuid4().hex,
+        "pid": os.getpid(),
+        "since": datetime.now(UTC).isoformat(),
+    }
 
     def metadata(address: str) -> Metadata | None:
         guest = guests.at(address)
@@ -162,7 +172,7 @@ def _serve(settings: Settings, prepared: Prepared, owners: Owners) -> Any:
     serve(settings.address, WHEELS_PORT, WheelIndex(Path(prepared.wheel_files)), "the wheel index")
     serve(settings.address, API_PORT, Api(guests, routes), "the API")
     about["environment"] = world.create(settings, prepared)
-    ec2.ec2_backends[world.ACCOUNT][SPOT_REGION].load(prepared.base)
+    ec2_backends[world.ACCOUNT][SPOT_REGION].load(prepared.base)
     about["ready"] = True
     _write(settings.state / "cloud.json", about)
     return guests.terminate_all
@@ -175,7 +185,6 @@ def _write(path: Path, content: Any) -> None:
 
 
 if __name__ == "__main__":
-    started = time.monotonic()
     code = main()
     # Threads that wait in moto or in a server must not hold the process back.
     logging.shutdown()

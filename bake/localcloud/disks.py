@@ -1,4 +1,4 @@
-"""Volumes and snapshots as sparse files: a raw ext4 of the asked size, which takes only what is written to it."""
+"""Volumes and snapshots as sparse files: raw ext4 of the size asked for, taking only what is written."""
 
 from __future__ import annotations
 

@@ -7,9 +7,11 @@ to the backend (`NoReboot`, a volume's throughput) is read from the call's own p
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from moto.ec2.exceptions import EC2ClientError
@@ -25,7 +27,7 @@ from bake.localcloud.images import ImageStore, StoredImage, StoredSnapshot
 from bake.localcloud.settings import SPOT_REGION
 
 # The parameters of the EC2 call that this thread is answering, as they came over the wire.
-CALL: ContextVar[dict[str, str]] = ContextVar("CALL")
+CALL: ContextVar[Mapping[str, str]] = ContextVar("CALL", default=MappingProxyType({}))
 
 
 class LocalEc2(EC2Backend):  # type: ignore[misc]
@@ -40,7 +42,7 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
 
     def __init__(self, region_name: str, account_id: str) -> None:
         self._launching = threading.Lock()
-        self._launched: dict[str, tuple[dict[str, str], Reservation]] = {}
+        self._launched: dict[str, tuple[Mapping[str, str], Reservation]] = {}
         super().__init__(region_name, account_id)
 
     # --- instances -------------------------------------------------------------------------------
@@ -51,10 +53,12 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
         """Launch machines. The same client token again returns the same reservation."""
         if self.region_name != SPOT_REGION:
             raise EC2ClientError(
-                "UnsupportedOperation", f"The local cloud's machines live in {SPOT_REGION}, not in {self.region_name}"
+                "UnsupportedOperation",
+                f"The local cloud's machines live in {SPOT_REGION}, not in {self.region_name}",
             )
         with self._launching:
-            if earlier := self._launched_before(kwargs["client_token"]):
+            token = kwargs.setdefault("client_token", uuid.uuid4().hex)
+            if earlier := self._launched_before(token):
                 return earlier
             launch.check_user_data(user_data)
             image: LocalAmi = self.describe_images(ami_ids=[image_id])[0]
@@ -63,7 +67,7 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
             if not kwargs.get("subnet_id") and not kwargs.get("nics"):
                 kwargs["subnet_id"] = self.subnet_default
             reservation = super().run_instances(image_id, count, user_data, security_group_names, **kwargs)
-            self._launched[kwargs["client_token"]] = (launch.comparable(CALL.get()), reservation)
+            self._launched[token] = (launch.comparable(CALL.get()), reservation)
         for instance in reservation.instances:
             instance.reservation_id = reservation.id
             volume.describe(self, instance)
@@ -131,14 +135,18 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
             done.append((instance, before))
         return done
 
-    def describe_instance_status(self, instance_ids: list[str], include_all_instances: bool, filters: Any) -> Any:
+    def describe_instance_status(
+        self, instance_ids: list[str], include_all_instances: bool, filters: Any
+    ) -> Any:
         """`initializing` until the machine answers on port 22."""
         found = super().describe_instance_status(instance_ids, include_all_instances, filters)
         return [launch.status(self.guests[instance.id]) for instance in found]
 
     # --- images and snapshots --------------------------------------------------------------------
 
-    def create_image(self, instance_id: str, name: str, description: str, tag_specifications: list[Any]) -> Any:
+    def create_image(
+        self, instance_id: str, name: str, description: str, tag_specifications: list[Any]
+    ) -> Any:
         """Copy the root disk into a new AMI: `pending` until the copy is whole."""
         self._check_name(name)
         guest = self._guest(instance_id)
@@ -151,10 +159,11 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
         snapshot.description = f"Created by CreateImage({instance_id}) for {image.id}"
         snapshot.from_ami = image.id
         for specification in tag_specifications:
-            resource = {"image": image, "snapshot": snapshot}.get(specification["ResourceType"])
+            resource: Any = {"image": image, "snapshot": snapshot}.get(specification["ResourceType"])
             if resource is None:
                 raise EC2ClientError(
-                    "InvalidParameterValue", f"'{specification['ResourceType']}' can't be tagged by CreateImage"
+                    "InvalidParameterValue",
+                    f"'{specification['ResourceType']}' can't be tagged by CreateImage",
                 )
             resource.add_tags({tag["Key"]: tag["Value"] for tag in specification["Tags"]})
         self.amis[image.id] = image
@@ -169,7 +178,9 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
         """Copy a volume's disk; a running machine's file system stands still meanwhile."""
         volume = self.get_volume(volume_id)
         if from_ami or not volume.attachment:
-            raise EC2ClientError("UnsupportedOperation", "The local cloud has no volumes but instances' root volumes")
+            raise EC2ClientError(
+                "UnsupportedOperation", "The local cloud has no volumes but instances' root volumes"
+            )
         snapshot = self._snapshot_of(volume, description)
         self.snapshots[snapshot.id] = snapshot
         guest = self._guest(volume.attachment.instance.id)
@@ -201,7 +212,9 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
 
     def _check_name(self, name: str) -> None:
         if not 3 <= len(name) <= 128:
-            raise EC2ClientError("InvalidAMIName.Malformed", "AMI names must be between 3 and 128 characters long")
+            raise EC2ClientError(
+                "InvalidAMIName.Malformed", "AMI names must be between 3 and 128 characters long"
+            )
         for image in self.amis.values():
             if image.name == name and image.owner_id == self.account_id:
                 raise EC2ClientError(
@@ -257,7 +270,9 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
         self._load_base(base)
 
     def _load_snapshot(self, stored: StoredSnapshot) -> LocalSnapshot:
-        volume = Volume(self, stored.volume_id, stored.gib, None, volume_type="gp3", iops=3000, throughput=125)
+        volume = Volume(
+            self, stored.volume_id, stored.gib, None, volume_type="gp3", iops=3000, throughput=125
+        )
         snapshot = LocalSnapshot(self, volume, description=stored.description, identity=stored.id)
         snapshot.start_time = datetime.fromisoformat(stored.created)
         self.snapshots[stored.id] = snapshot
@@ -274,7 +289,15 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
         )
         snapshot.disk = base.disk
         stored = StoredImage(
-            base.image_id, base.name, about, made, snapshot.id, "gp3", 3000, 125, tags={"bake:stand-in": "true"}
+            base.image_id,
+            base.name,
+            about,
+            made,
+            snapshot.id,
+            "gp3",
+            3000,
+            125,
+            tags={"bake:stand-in": "true"},
         )
         self.amis[base.image_id] = LocalAmi.restored(self, snapshot, stored, amazon=True)
 

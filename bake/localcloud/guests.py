@@ -212,7 +212,10 @@ class Guests:
     def terminate_all(self, timeout: float = 15) -> None:
         """Pull every plug, at once, and wait for the disks to be gone."""
         for guest in self.all():
-            if guest.state != "terminated":
-                guest.terminate()
+            try:
+                if guest.state != "terminated":
+                    guest.terminate()
+            except Exception:
+                log.exception("instance %s", guest.instance.id)
         for guest in self.all():
             guest.join(timeout)

@@ -20,6 +20,7 @@ TOOLS = {
     "resize2fs": "e2fsprogs",
     "losetup": "mount",
     "fsfreeze": "util-linux",
+    "unshare": "util-linux",
 }
 
 # A root shell over `su` often lacks the sbin directories.

@@ -110,7 +110,9 @@ class Hub:
     def _whoami(self, request: Request) -> Response:
         if self._given(request) != self._token:
             return _error(401, "", "Invalid username or password.")
-        return _json({"type": "user", "name": "rehearsal", "auth": {"accessToken": {"role": "read"}}, "orgs": []})
+        return _json(
+            {"type": "user", "name": "rehearsal", "auth": {"accessToken": {"role": "read"}}, "orgs": []}
+        )
 
     def _missing(self, owner: str, name: str, revision: str) -> Response | None:
         if f"{owner}/{name}" != REPO:
@@ -152,9 +154,12 @@ class Hub:
         inside = [file for file in self._files.values() if file.path.startswith(below)]
         if request.args.get("recursive", "").lower() in {"true", "1"}:
             return _json([file.entry() for file in inside])
-        folders = sorted({file.path[len(below) :].split("/")[0] for file in inside if "/" in file.path[len(below) :]})
+        folders = sorted(
+            {file.path[len(below) :].split("/")[0] for file in inside if "/" in file.path[len(below) :]}
+        )
         listing: list[dict[str, Any]] = [
-            {"type": "directory", "oid": REVISION, "size": 0, "path": f"{below}{folder}"} for folder in folders
+            {"type": "directory", "oid": REVISION, "size": 0, "path": f"{below}{folder}"}
+            for folder in folders
         ]
         return _json([*listing, *(file.entry() for file in inside if "/" not in file.path[len(below) :])])
 

@@ -68,7 +68,9 @@ class ImageStore:
 
     def snapshots(self) -> list[StoredSnapshot]:
         """The snapshots whose disk is there too, oldest first."""
-        found = [StoredSnapshot(**json.loads(path.read_text())) for path in self.directory.glob("snap-*.json")]
+        found = [
+            StoredSnapshot(**json.loads(path.read_text())) for path in self.directory.glob("snap-*.json")
+        ]
         return sorted((s for s in found if self.disk(s.id).exists()), key=lambda snapshot: snapshot.created)
 
     def prune(self, say: Callable[[str], None], kept: int = KEPT) -> None:

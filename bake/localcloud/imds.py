@@ -1,4 +1,4 @@
-"""The instance metadata service: who asks is known by the source address, tokens are per instance (IMDSv2)."""
+"""The instance metadata service: the source address tells who asks; tokens are per instance (IMDSv2)."""
 
 from __future__ import annotations
 

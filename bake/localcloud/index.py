@@ -48,11 +48,15 @@ class WheelIndex:
             case ["simple", name]:
                 return self._project(normalized(name))
             case ["files", name] if name in self._wheels():
-                return send_file(self._wheels()[name], request.environ, mimetype="application/zip", conditional=True)
+                return send_file(
+                    self._wheels()[name], request.environ, mimetype="application/zip", conditional=True
+                )
         return Response("", 404)
 
     def _project(self, name: str) -> Response:
-        found = {file: path for file, path in self._wheels().items() if normalized(file.split("-")[0]) == name}
+        found = {
+            file: path for file, path in self._wheels().items() if normalized(file.split("-")[0]) == name
+        }
         if not found:
             return Response("", 404)
         return _page([(f"/files/{quote(file)}#sha256={sha256(path)}", file) for file, path in found.items()])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +47,7 @@ class RootVolume:
         volume.snapshot_id = self.snapshot_id
 
 
-def root_volume(image: Any, call: dict[str, str]) -> RootVolume:
+def root_volume(image: Any, call: Mapping[str, str]) -> RootVolume:
     """Read the root volume from the call's block device mappings, or refuse it as EC2 does."""
     [default] = [mapping["Ebs"] for mapping in image.block_device_mappings]
     asked: dict[str, str] = {}
@@ -79,7 +80,7 @@ def root_volume(image: Any, call: dict[str, str]) -> RootVolume:
     )
 
 
-def _numbered(call: dict[str, str], name: str) -> list[dict[str, str]]:
+def _numbered(call: Mapping[str, str], name: str) -> list[dict[str, str]]:
     """The list parameter `name` of a query call: Name.1.Key=value and so on."""
     found: dict[int, dict[str, str]] = {}
     for key, value in call.items():
@@ -94,9 +95,11 @@ def check_user_data(user_data: Any) -> None:
         raise EC2ClientError("InvalidParameterValue", f"User data is limited to {USER_DATA_LIMIT} bytes")
 
 
-def comparable(call: dict[str, str]) -> dict[str, str]:
+def comparable(call: Mapping[str, str]) -> dict[str, str]:
     """A call's parameters without those that differ when a call is repeated."""
-    return {key: value for key, value in call.items() if not key.startswith(("Signature", "X-Amz", "Timestamp"))}
+    return {
+        key: value for key, value in call.items() if not key.startswith(("Signature", "X-Amz", "Timestamp"))
+    }
 
 
 def public_is_private(instance: Any) -> None:

@@ -1,4 +1,4 @@
-"""The local cloud's network: a bridge, one namespace an instance, metadata by DNAT, the way out by masquerade."""
+"""The network: a bridge, one namespace an instance, metadata by DNAT, the way out by masquerade."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from bake.errors import UsageError
 from bake.localcloud import host
 from bake.localcloud.settings import IMDS_PORT, METADATA_ADDRESS, Settings
 
-_RUN = Path("/run/bake")
+RUN = Path("/run/bake")
 _FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 # Shared by all local clouds of this machine: the last one to leave puts ip_forward back.
-_FORWARD_USERS = _RUN / "ip-forward"
+_FORWARD_USERS = RUN / "ip-forward"
 
 
 def claim(settings: Settings) -> TextIO:
     """Make the network this process's own while the returned file is open; UsageError if it is another's."""
-    _RUN.mkdir(parents=True, exist_ok=True)
+    RUN.mkdir(parents=True, exist_ok=True)
     file = _claim_file(settings).open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,7 +52,7 @@ def claimed(settings: Settings) -> bool:
 
 
 def _claim_file(settings: Settings) -> Path:
-    return _RUN / f"{settings.tag}.lock"
+    return RUN / f"{settings.tag}.lock"
 
 
 def up(settings: Settings) -> None:
@@ -160,7 +160,7 @@ def _refuse_overlap(settings: Settings) -> None:
     for route in routes:
         if route["dst"] != "default" and settings.network.overlaps(IPv4Network(route["dst"], strict=False)):
             raise UsageError(
-                f"the local cloud's network {settings.network} is in use: {route['dst']} goes to {route['dev']}",
+                f"the network {settings.network} is in use: {route['dst']} goes to {route['dev']}",
                 hint="choose another with BAKE_LOCAL_NETWORK, like BAKE_LOCAL_NETWORK=10.213.0.0/24",
             )
 
@@ -168,14 +168,14 @@ def _refuse_overlap(settings: Settings) -> None:
 @contextmanager
 def _forward_lock() -> Iterator[None]:
     _FORWARD_USERS.mkdir(parents=True, exist_ok=True)
-    with (_RUN / "lock").open("w") as lock:
+    with (RUN / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _forward_on(tag: str) -> None:
     with _forward_lock():
-        before = _RUN / "ip-forward-before"
+        before = RUN / "ip-forward-before"
         if not any(_FORWARD_USERS.iterdir()):
             before.write_text(_FORWARD.read_text())
         (_FORWARD_USERS / tag).touch()
@@ -185,7 +185,7 @@ def _forward_on(tag: str) -> None:
 def _forward_off(tag: str) -> None:
     with _forward_lock():
         marker = _FORWARD_USERS / tag
-        before = _RUN / "ip-forward-before"
+        before = RUN / "ip-forward-before"
         if not marker.exists():
             return
         marker.unlink()

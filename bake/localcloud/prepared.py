@@ -23,8 +23,9 @@ class Prepared:
     token: str
 
     def save(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        path.touch(mode=0o600)
         path.write_text(json.dumps(asdict(self), default=str, indent=2))
-        path.chmod(0o600)
 
     @classmethod
     def load(cls, path: Path) -> Prepared:

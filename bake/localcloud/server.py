@@ -32,5 +32,7 @@ def serve(address: str, port: int, app: Callable[..., Any], what: str) -> BaseWS
             hint=f"see what has it with: ss -ltnp 'sport = :{port}'",
         ) from error
     server.daemon_threads = True  # type: ignore[attr-defined]
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name=what, daemon=True).start()
+    threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.1}, name=what, daemon=True
+    ).start()
     return server

@@ -32,7 +32,7 @@ class Settings:
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None) -> Settings:
-        """Read BAKE_CACHE, BAKE_LOCAL_STATE and BAKE_LOCAL_NETWORK; UsageError for a network that can't be."""
+        """Read BAKE_CACHE, BAKE_LOCAL_STATE, BAKE_LOCAL_NETWORK; UsageError for an impossible network."""
         env = os.environ if environment is None else environment
         cache = Path(env.get("BAKE_CACHE") or "~/.cache/bake").expanduser().absolute()
         state = Path(env.get("BAKE_LOCAL_STATE") or cache / "local").expanduser().absolute()

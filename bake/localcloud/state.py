@@ -93,5 +93,7 @@ def images(store: ImageStore) -> list[ImageStatus]:
     for image in store.images():
         disk = store.disk(image.snapshot_id)
         size = disk.stat()
-        found.append(ImageStatus(image.id, image.name, image.created, size.st_size >> 30, size.st_blocks * 512))
+        found.append(
+            ImageStatus(image.id, image.name, image.created, size.st_size >> 30, size.st_blocks * 512)
+        )
     return found

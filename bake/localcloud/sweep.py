@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bake.errors import UsageError
 from bake.localcloud import disks, host, network
-from bake.localcloud.machines.nspawn import cgroup_of, kill_cgroup, remove_cgroup
+from bake.localcloud.machines.nspawn import cgroup_of, kill_cgroup, remove_cgroup, uuids
 from bake.localcloud.settings import Settings
 
 
@@ -27,7 +27,9 @@ def sweep(settings: Settings) -> list[str]:
         _machines(settings)
         found += [f"network namespace {name}" for name in network.namespaces(settings)]
         network.down(settings)
+        shutil.rmtree(uuids(settings), ignore_errors=True)
     found += [*_processes(settings), *_mounts(settings), *_loops(settings)]
+    shutil.rmtree(settings.state / "keys", ignore_errors=True)
     for directory in settings.instances.glob("*"):
         found.append(f"disk {directory}")
         shutil.rmtree(directory, ignore_errors=True)

@@ -14,7 +14,7 @@ PROFILE = "flux-rehearsal"
 
 
 def create(settings: Settings, prepared: Prepared) -> dict[str, str]:
-    """Make it and return the environment that profiles refer to. Straight into moto, before the first call."""
+    """Make it, straight in moto, and return the environment that profiles refer to."""
     from moto.ec2.models import ec2_backends
     from moto.iam.models import iam_backends
 

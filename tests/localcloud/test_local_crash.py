@@ -36,7 +36,6 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
 
 
 def test_down_removes_all_after_a_kill(own: Settings, account_of: Any) -> None:
-    forwarding = Path("/proc/sys/net/ipv4/ip_forward").read_text()
     account = account_of(localcloud.up())
     machine = account.launch()
     account.reach(machine.id, "running")
@@ -51,7 +50,7 @@ def test_down_removes_all_after_a_kill(own: Settings, account_of: Any) -> None:
     assert leftovers(own) == []
     assert any("network namespace" in line for line in said)
     assert list(own.instances.iterdir()) == []
-    assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == forwarding
+    assert not (Path("/run/bake/ip-forward") / own.tag).exists()
 
 
 def test_a_killed_owner_takes_its_cloud_along(own: Settings, account_of: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from pathlib import Path
@@ -99,10 +100,18 @@ def _job(parameters: dict[str, Any]) -> Job:
         raise click.UsageError(problems(error)) from error
 
 
+def _only_errors() -> None:
+    """The libraries' warnings are of no use to somebody who draws by hand."""
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.ERROR)
+    logging.basicConfig(handlers=[handler])
+
+
 def _draw(job: Job, out: Path, settings: Any) -> None:
     from .errors import InvalidJob
     from .model import load
 
+    _only_errors()
     started = time.monotonic()
     model = load(settings)
     click.echo(f"Loaded FLUX.1-dev on {model.device} in {time.monotonic() - started:.1f} s")

@@ -117,8 +117,9 @@ def load(settings: ModelSettings) -> FluxModel:
     """
     refuse_packages()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    pipeline = _from_files(find(settings)).to(device)
+    pipeline = _from_files(find(settings))
     _assert_whole(pipeline)
+    pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)
     return FluxModel(pipeline, device=device, revision=settings.revision)
 
@@ -158,6 +159,7 @@ def find(settings: ModelSettings) -> Path:
             f"{settings.repo} at {settings.revision} is not (wholly) in {where}: {error}"
         ) from error
     _assert_dev(Path(folder))
+    _assert_vocabularies(Path(folder))
     return Path(folder)
 
 
@@ -172,6 +174,15 @@ def _assert_dev(folder: Path) -> None:
         raise ConfigurationError(f"{folder} holds another model than {MODEL}")
 
 
+def _assert_vocabularies(folder: Path) -> None:
+    """transformers makes an empty tokenizer of a folder without a vocabulary, and says nothing."""
+    for name in ("tokenizer", "tokenizer_2"):
+        if not any(
+            (folder / name / file).is_file() for file in ("tokenizer.json", "vocab.json", "spiece.model")
+        ):
+            raise ConfigurationError(f"{folder / name} holds no vocabulary: the model's files are incomplete")
+
+
 def _from_files(folder: Path) -> Any:
     import diffusers
     import transformers
@@ -180,6 +191,9 @@ def _from_files(folder: Path) -> Any:
         library.utils.logging.disable_progress_bar()
         library.utils.logging.disable_default_handler()
         library.utils.logging.enable_propagation()
+    # At each prompt of more than 77 tokens it warns that CLIP, which FLUX asks for a summary only, reads no
+    # further; the warning quotes the prompt, and prompts do not belong into logs.
+    logging.getLogger("diffusers.pipelines.flux.pipeline_flux").setLevel(logging.ERROR)
     try:
         return diffusers.FluxPipeline.from_pretrained(
             folder,

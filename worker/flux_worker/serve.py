@@ -69,17 +69,15 @@ class Worker:
 
     def handle(self, message: Message) -> None:
         """See one message through; after an error it is left alone, to come back when its visibility ends."""
-        job_id = None
         with self.queue.hidden(message):
             try:
-                job = parse(message.body)
-                job_id = job.id
+                job = parse(message.body).seeded()
                 self.model.check(job)
             except InvalidJob as error:
                 with logs.about(error.job_id):
                     self._refuse(message, error)
                 return
-            with logs.about(job_id):
+            with logs.about(job.id):
                 self._fulfil(message, job)
 
     def _refuse(self, message: Message, error: InvalidJob) -> None:

@@ -41,7 +41,8 @@ class Machine:
         self.directory = settings.instances / name
         self.disk = self.directory / "disk.img"
         self.root = self.directory / "root"
-        self.uuid = self.directory / "uuid"
+        # In memory: a mount from a disk of the host's would give the machine a way to that disk (fstrim).
+        self.uuid = uuids(settings) / name
         self.console = self.directory / "console.log"
         self._settings = settings
         self._cgroup = cgroup_of(settings) / name
@@ -54,6 +55,7 @@ class Machine:
         netns = network.attach(self._settings, self.hardware.address, self.hardware.mac)
         (self.root / "etc/resolv.conf").unlink(missing_ok=True)
         (self.root / "etc/resolv.conf").write_text(network.resolv_conf())
+        self.uuid.parent.mkdir(parents=True, exist_ok=True)
         self.uuid.write_text(f"ec2{uuid.uuid4().hex[3:8]}-0000-0000-0000-000000000000\n")
         self._cgroup.mkdir(parents=True, exist_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, self.console.open("ab") as console:
@@ -75,10 +77,11 @@ class Machine:
 
     def _command(self, netns: str) -> list[str]:
         nspawn = [
-            "systemd-nspawn", "--quiet", "--settings=no", f"--directory={self.root}", f"--machine={self.name}",
-            "--boot", "--register=no", "--keep-unit", f"--network-namespace-path=/run/netns/{netns}",
-            "--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=read-only",
-            # How software knows that it runs on EC2 (Xen instances have it); cloud-init uses tokens only then.
+            "systemd-nspawn", "--quiet", "--settings=no", "--boot", "--register=no", "--keep-unit",
+            f"--directory={self.root}", f"--machine={self.name}", "--console=read-only",
+            f"--network-namespace-path=/run/netns/{netns}",
+            "--resolv-conf=off", "--timezone=off", "--link-journal=no",
+            # By this, which Xen instances have, software knows EC2; cloud-init uses tokens only there.
             f"--bind-ro={self.uuid}:/sys/hypervisor/uuid",
         ]  # fmt: skip
         # Two machines in one cgroup would take each other's services for their own.
@@ -125,6 +128,7 @@ class Machine:
         kill_cgroup(self._cgroup)
         remove_cgroup(self._cgroup)
         disks.unmount(self.root)
+        self.uuid.unlink(missing_ok=True)
         with suppress(OSError):  # nspawn leaves it where systemd itself does not run
             (_PROPAGATE / self.name).rmdir()
         network.detach(self._settings, self.hardware.address)
@@ -148,6 +152,11 @@ class Machine:
                 os.kill(self._leader, number)
 
 
+def uuids(settings: Settings) -> Path:
+    """Where the machines' hypervisor UUIDs lie while they run."""
+    return network.RUN / f"{settings.tag}-uuids"
+
+
 def cgroup_of(settings: Settings) -> Path:
     """The cgroup (version 2) that holds one cgroup for each machine of this cloud."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
@@ -159,20 +168,18 @@ def cgroup_of(settings: Settings) -> Path:
 
 def kill_cgroup(cgroup: Path) -> None:
     """Kill every process in a cgroup and below, and wait until they are gone."""
-    if not cgroup.is_dir():
-        return
+    deadline = time.monotonic() + 10
+    # The machine's own thread may remove the cgroup at any moment: it is empty then.
     with suppress(OSError):
         (cgroup / "cgroup.kill").write_text("1")
-    deadline = time.monotonic() + 10
-    while "populated 1" in (cgroup / "cgroup.events").read_text() and time.monotonic() < deadline:
-        time.sleep(0.02)
+        while "populated 1" in (cgroup / "cgroup.events").read_text() and time.monotonic() < deadline:
+            time.sleep(0.02)
 
 
 def remove_cgroup(cgroup: Path) -> None:
     """Remove an empty cgroup with all below it."""
-    if cgroup.is_dir():
-        for path in sorted((path for path in cgroup.rglob("*") if path.is_dir()), reverse=True):
-            with suppress(OSError):
-                path.rmdir()
-        with suppress(OSError):
-            cgroup.rmdir()
+    with suppress(OSError):
+        for below in cgroup.iterdir():
+            if below.is_dir():
+                remove_cgroup(below)
+        cgroup.rmdir()

@@ -1,0 +1,181 @@
+"""`bake local`: the local cloud by hand. Heavy imports stay inside the commands."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bake.errors import UsageError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def local() -> None:
+    """Try images by hand on the local cloud.
+
+    \b
+    Example:
+      sudo bake local up
+      sudo bake local boot ami-0123456789abcdef0
+      sudo bake local draw "a cat" --out cat.png
+      sudo bake local down
+    """
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+@local.command()
+def up() -> None:
+    """Bring the local cloud up; it stays until `down`.
+
+    The first time builds its base AMI, a tiny FLUX and a set of wheels, which takes two or three minutes.
+
+    \b
+    Example:
+      bake local up
+    """
+    from bake.localcloud import cloud
+
+    up = cloud.up(say=_say)
+    click.echo(f"the local cloud is up: {up.endpoint} (AWS API), {up.hub} (Hub), {up.wheels} (wheels)")
+    click.echo(f"its base AMI is {up.environment['BASE_AMI_ID']}; try: bake local status")
+
+
+@local.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, or null when it is down.")
+def status(as_json: bool) -> None:
+    """Show what the local cloud runs and holds.
+
+    \b
+    Example:
+      bake local status
+      bake local status --json
+    """
+    from bake.localcloud import cloud, host
+    from bake.localcloud.table import render
+
+    host.require_root()
+    found = cloud.status()
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(found) if found else None, indent=2))
+    else:
+        click.echo(render(found))
+
+
+@local.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def images(as_json: bool) -> None:
+    """List the AMIs on disk, newest last; the cloud need not be up.
+
+    \b
+    Example:
+      bake local images
+    """
+    from bake.localcloud import host
+    from bake.localcloud.images import ImageStore
+    from bake.localcloud.settings import Settings
+    from bake.localcloud.state import images as on_disk
+    from bake.localcloud.table import image_rows
+
+    host.require_root()
+    found = on_disk(ImageStore(Settings.load().images))
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(image) for image in found], indent=2))
+    else:
+        click.echo(image_rows(found))
+
+
+def _by_hand() -> Any:
+    """The cloud that is up; UsageError when none is."""
+    from bake.localcloud import cloud, host
+    from bake.localcloud.byhand import ByHand
+    from bake.localcloud.settings import Settings
+
+    host.require_root()
+    found = cloud.current()
+    if found is None:
+        raise UsageError("the local cloud is not up", hint="bake local up")
+    return ByHand(found, Settings.load())
+
+
+@local.command()
+@click.argument("ami")
+def boot(ami: str) -> None:
+    """Launch an instance of an AMI, its worker wired to the queue flux-jobs.
+
+    \b
+    Example:
+      bake local boot ami-0123456789abcdef0
+    """
+    booted = _by_hand().boot(ami, _say)
+    click.echo(f"{booted.id} answers at {booted.address}; try: bake local ssh {booted.id}")
+
+
+@local.command(context_settings={"ignore_unknown_options": True})
+@click.argument("instance")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def ssh(instance: str, command: tuple[str, ...]) -> None:
+    """Log in to an instance that was booted by hand, or run a command there.
+
+    \b
+    Example:
+      bake local ssh i-0123456789abcdef0
+      bake local ssh i-0123456789abcdef0 systemctl status flux-worker
+    """
+    from bake.localcloud.byhand import ssh as open_ssh
+
+    sys.exit(open_ssh(_by_hand().booted(instance), command))
+
+
+@local.command()
+@click.argument("prompt")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("drawing.png"),
+    show_default=True,
+    help="Where the PNG goes.",
+)
+@click.option("--width", default=256, show_default=True, help="Pixels, a multiple of 16.")
+@click.option("--height", default=256, show_default=True, help="Pixels, a multiple of 16.")
+@click.option("--steps", default=4, show_default=True, help="Denoising steps.")
+@click.option("--seed", type=int, help="The same seed draws the same picture.")
+@click.option("--timeout", default=300.0, show_default=True, help="Seconds to wait for the picture.")
+def draw(
+    prompt: str, out: Path, width: int, height: int, steps: int, seed: int | None, timeout: float
+) -> None:
+    """Send a job to the booted instances, wait, and save the PNG.
+
+    The model of the local cloud has random weights: it draws noise, quickly.
+
+    \b
+    Example:
+      bake local draw "a cat" --out cat.png --seed 7
+    """
+    from bake.localcloud.byhand import Job
+
+    if not out.absolute().parent.is_dir():
+        raise UsageError(f"{out}: there is no directory {out.absolute().parent}", hint="make it first")
+    png, event = _by_hand().draw(Job(prompt, width, height, steps, seed), timeout)
+    out.write_bytes(png)
+    click.echo(f"{out}: {event['width']}x{event['height']}, seed {event['seed']}, {event['seconds']:.1f} s")
+
+
+@local.command()
+def down() -> None:
+    """Take the local cloud down, also one that crashed. AMIs and caches stay.
+
+    \b
+    Example:
+      bake local down
+    """
+    from bake.localcloud import cloud
+
+    cloud.down(_say)
+    click.echo("the local cloud is down")

@@ -1,0 +1,163 @@
+"""Faults to plant on a provisioned builder, each with the checks that must see it.
+
+The scripts run as root by bash, with these set: SNAPSHOT and BLOBS (folders of the cache), BLOB (the name of
+one), PY (such as `python3.11`), TOKEN.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CACHE = "/home/ubuntu/.cache/huggingface/hub"
+UNIT = "/etc/systemd/system/flux-worker.service"
+ENVIRONMENT = "/etc/flux-worker/worker.env"
+XFORMERS = "/opt/flux-worker/venv/lib/$PY/site-packages/xformers-1.0.dist-info"
+# Put together here, so that no scanner takes this file for a leak.
+AWS_KEY = "AKIA" + "Q" * 16
+HF_TOKEN = "hf_" + "x" * 34
+PRIVATE_KEY = "-----BEGIN OPENSSH " + "PRIVATE KEY-----"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong: how to plant it, how to mend it, and the checks that must go red."""
+
+    plant: str
+    mend: str
+    red: tuple[str, ...]
+
+
+SYSTEM = [
+    Fault(
+        "sed -i.kept 's/^ID=.*/ID=arch/' /etc/os-release",
+        "mv /etc/os-release.kept /etc/os-release",
+        ("system::operating_system",),
+    ),
+    Fault("chmod 777 ~ubuntu", "chmod 755 ~ubuntu", ("system::home_belongs_to_user",)),
+    Fault("echo ubuntu:letmein | chpasswd", "passwd -qdl ubuntu", ("system::no_passwords",)),
+    Fault(
+        "systemd-run -q --unit=fault-port python3 -m http.server --bind 0.0.0.0 8099; sleep 1",
+        "systemctl stop fault-port",
+        ("system::only_ssh_listens",),
+    ),
+    Fault(
+        "systemd-run -q --unit=fault-failed false; sleep 0.3",
+        "systemctl reset-failed fault-failed",
+        ("system::no_failed_units",),
+    ),
+    Fault(
+        "cp -a /usr/lib/$PY/this.py /root/; echo >> /usr/lib/$PY/this.py",
+        "mv /root/this.py /usr/lib/$PY/",
+        ("system::system_python_is_untouched",),
+    ),
+    Fault(
+        "echo '/swapfile none swap sw 0 0' >> /etc/fstab",
+        "sed -i /swapfile/d /etc/fstab",
+        ("system::no_swap",),
+    ),
+]
+SERVICE = [
+    Fault(
+        "rmdir /var/lib/flux-worker",
+        "install -d -o ubuntu -g ubuntu /var/lib/flux-worker",
+        ("service::working_directory",),
+    ),
+    Fault("systemctl disable -q flux-worker", "systemctl enable -q flux-worker", ("service::enabled",)),
+    Fault(
+        f"cp -a {UNIT} /root/unit; sed -i 's/^User=.*/User=root/; s/^Type=.*/Type=exec/;"
+        " s/^TimeoutStopSec=.*/TimeoutStopSec=600/; s/^Restart=.*/Restart=no/;"
+        f" s/^WorkingDirectory=/#/; s#^EnvironmentFile={ENVIRONMENT}##' {UNIT}; systemctl daemon-reload",
+        f"mv /root/unit {UNIT}; systemctl daemon-reload",
+        (
+            "service::unit_user",
+            "service::unit_type",
+            "service::unit_time_limits",
+            "service::unit_restarts",
+            "service::environment_files",
+            "service::working_directory",
+        ),
+    ),
+    Fault(f"chmod 666 {ENVIRONMENT}", f"chmod 644 {ENVIRONMENT}", ("service::environment_is_roots",)),
+    Fault(
+        "echo 'export HF_HOME=/opt/hf' > /etc/profile.d/hf.sh",
+        "rm /etc/profile.d/hf.sh",
+        ("service::no_hf_home",),
+    ),
+    Fault(
+        f"sed -i 's#^HF_HUB_CACHE=.*#&/#' {ENVIRONMENT}",
+        f"sed -i 's#^\\(HF_HUB_CACHE=.*\\)/$#\\1#' {ENVIRONMENT}",
+        ("service::worker_environment",),
+    ),
+    Fault(
+        f"install -d {XFORMERS}; touch {XFORMERS}/RECORD;"
+        f" printf 'Wheel-Version: 1.0\\nTag: py3-none-any\\n' > {XFORMERS}/WHEEL;"
+        f" printf 'Metadata-Version: 2.1\\nName: xformers\\nVersion: 1.0\\n' > {XFORMERS}/METADATA",
+        f"rm -r {XFORMERS}",
+        ("model::no_xformers",),
+    ),
+]
+FILES = [
+    Fault(
+        "mv /usr/share/doc/flux-worker/NOTICE /root/",
+        "mv /root/NOTICE /usr/share/doc/flux-worker/",
+        ("cache::licence_notice",),
+    ),
+    Fault(
+        "install -o ubuntu /dev/null $BLOBS/0123.incomplete",
+        "rm $BLOBS/0123.incomplete",
+        ("cache::nothing_partly_downloaded",),
+    ),
+    Fault(
+        f"install -D -o ubuntu /dev/null {CACHE}/.locks/x/y.lock",
+        f"rm -r {CACHE}/.locks",
+        ("cache::no_locks",),
+    ),
+    Fault(
+        "ln -s ../../blobs/$BLOB $SNAPSHOT/flux1-dev.safetensors; chown -h ubuntu $SNAPSHOT/flux1*",
+        "rm $SNAPSHOT/flux1-dev.safetensors",
+        ("cache::nothing_unneeded",),
+    ),
+    Fault("install -o ubuntu /dev/null $BLOBS/4567", "rm $BLOBS/4567", ("cache::no_unused_blobs",)),
+    Fault(
+        f"install -d -o ubuntu {CACHE}/models--black-forest-labs--FLUX.1-schnell",
+        f"rmdir {CACHE}/models--black-forest-labs--FLUX.1-schnell",
+        ("cache::only_this_model",),
+    ),
+    Fault(
+        "install -d -o ubuntu $SNAPSHOT/../0123",
+        "rmdir $SNAPSHOT/../0123",
+        ("cache::only_this_revision",),
+    ),
+    Fault("chown root $BLOBS/$BLOB", "chown ubuntu $BLOBS/$BLOB", ("cache::cache_belongs_to_worker",)),
+]
+SECRETS = [
+    Fault(
+        'echo "token = $TOKEN" > /srv/notes.txt',
+        "rm /srv/notes.txt",
+        ("secrets::token_not_on_disk",),
+    ),
+    Fault(
+        "HF_TOKEN=$TOKEN setsid sleep 300 > /dev/null 2>&1 & echo $! > /run/fault.pid",
+        "kill $(cat /run/fault.pid); rm /run/fault.pid",
+        ("secrets::token_not_in_processes",),
+    ),
+    Fault(
+        'journalctl --relinquish-var; logger <<< "fetching with $TOKEN"; sleep 0.2',
+        "rm -rf /run/log/journal/*; systemctl restart systemd-journald; journalctl --flush",
+        ("secrets::token_not_in_journal",),
+    ),
+    Fault(
+        "install -D /dev/null /root/.cache/huggingface/token",
+        "rm /root/.cache/huggingface/token",
+        ("secrets::no_hf_token_file",),
+    ),
+    Fault(f"echo {HF_TOKEN} > /etc/motd.hf", "rm /etc/motd.hf", ("secrets::no_other_hf_token",)),
+    Fault(
+        f"mkdir ~ubuntu/.aws; echo {AWS_KEY} > ~ubuntu/.aws/credentials",
+        "rm -r ~ubuntu/.aws",
+        ("secrets::no_aws_keys",),
+    ),
+    Fault(f"echo '{PRIVATE_KEY}' > ~ubuntu/.ssh/id_x", "rm ~ubuntu/.ssh/id_x", ("secrets::no_private_keys",)),
+]
+# All of these live on one machine together, since each has a check of its own.
+FAULTS = [*SYSTEM, *SERVICE, *FILES, *SECRETS]

@@ -1,0 +1,213 @@
+"""The checks against a real machine: each planted fault is seen, nothing else is, and the seal holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bake import checks, profile
+from bake import plan as planning
+from bake import run as runs_of
+from bake.aws import Aws
+from bake.checks import Expectations, Report
+from bake.commands import sources
+from bake.localcloud.cloud import LocalCloud
+from bake.localcloud.settings import Settings
+from bake.plan import Plan
+from bake.progress import PlainScreen, Progress
+from bake.run import Run
+from bake.ssh import Session
+from bake.steps import prefetch, provision
+from bake.steps.create_image import stop
+from bake.steps.launch import Instance, launch, log_in
+from bake.steps.seal import seal
+from bake.steps.verify import expectations
+from bake.undo import Undo
+
+from . import planted
+
+pytestmark = pytest.mark.root
+
+PROFILES = Path(__file__).parents[2] / "profiles"
+LOADED = ("loads_offline", "is_flux_dev", "precision", "no_offload")
+
+
+@dataclass(frozen=True)
+class Builder:
+    """A machine as the bake has it just before `verify`."""
+
+    plan: Plan
+    aws: Aws
+    run: Run
+    instance: Instance
+    session: Session
+    expect: Expectations
+    blob: str
+    """The name of a blob in the cache."""
+
+    def check(self, select: str | None = None, **expect: object) -> Report:
+        """Run the checks, all of them unless `select` narrows it."""
+        expected = dataclasses.replace(self.expect, **expect)  # type: ignore[arg-type]
+        with tempfile.TemporaryDirectory() as folder:
+            files = Path(folder, "junit.xml"), Path(folder, "log")
+            return checks.run(self.session, expected, *files, select=select)
+
+    def root(self, *lines: str) -> str:
+        """Run a bash script as root. It goes in by stdin: sudo would log it, a planted token too."""
+        names = {
+            "SNAPSHOT": f"{self.expect.repo_dir}/snapshots/{self.expect.revision}",
+            "BLOBS": f"{self.expect.repo_dir}/blobs",
+            "BLOB": self.blob,
+            "PY": f"python{self.expect.python}",
+            "TOKEN": self.expect.token or "",
+        }
+        settings = [f"{name}={shlex.quote(value)}" for name, value in names.items()]
+        script = "\n".join([*settings, *lines]).encode()
+        return self.session.run("bash", "-euo", "pipefail", "-s", stdin=script, sudo=True).stdout
+
+
+@pytest.fixture(scope="module")
+def builder(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
+    progress = Progress(PlainScreen())
+    found = profile.load("g6e-ubuntu", PROFILES, dict(cloud.environment))
+    aws = Aws(
+        region=found.builder.region,
+        worker_region=found.worker.region,
+        endpoint=cloud.endpoint,
+        tally=progress.tally,
+    )
+    plan = planning.make(found, aws, sources(cloud))
+    run = runs_of.new(tmp_path_factory.mktemp("runs"), progress)
+    with Undo() as undo:
+        instance = launch(plan, aws, run, undo, role="builder", image=plan.base.id)
+        with log_in(instance, run) as session:
+            provision.upload(session, plan, run)
+            provision.install_tools(session, run)
+            download = prefetch.start(session, plan, run)
+            provision.run_scripts(session, run)
+            expect = expectations(plan, aws, instance, download.wait())
+            blob = session.run("ls", f"{expect.repo_dir}/blobs").stdout.split()[0]
+            yield Builder(plan, aws, run, instance, session, expect, blob)
+
+
+def red(report: Report) -> set[str]:
+    return {check.id for check in report.red}
+
+
+def test_every_planted_fault_is_seen_and_nothing_else(builder: Builder) -> None:
+    assert len(planted.FAULTS) >= 25
+    builder.root(*(fault.plant for fault in planted.FAULTS))
+    try:
+        report = builder.check()
+    finally:
+        builder.root(*(fault.mend for fault in planted.FAULTS))
+    seen = {name for fault in planted.FAULTS for name in fault.red}
+    assert {check.id: check.message for check in report.red if check.id not in seen} == {}
+    assert red(report) == seen
+    assert builder.expect.token not in "".join(check.message for check in report.checks)
+
+
+def test_broken_weights(builder: Builder) -> None:
+    """A shard that is missing and one that is cut short: sizes, links and the model itself tell."""
+    gone, short = sorted(name for name in builder.expect.files if name.startswith("transformer/diffusion"))[
+        :2
+    ]
+    builder.root(
+        f"mv $SNAPSHOT/{gone} /root/shard",
+        f"cp --preserve=all -L $SNAPSHOT/{short} /root/whole",
+        f"truncate -s 100 $SNAPSHOT/{short}",
+    )
+    report = builder.check(select="cache or model")
+    builder.root(f"mv /root/shard $SNAPSHOT/{gone}", f"cp --preserve=all /root/whole $SNAPSHOT/{short}")
+    builder.root("rm /root/whole")
+    assert red(report) == {
+        "cache::files_are_there",
+        "cache::files_have_their_size",
+        "cache::no_unused_blobs",
+        *(f"model::{name}" for name in LOADED),
+    }
+
+
+def test_model_in_another_precision(builder: Builder) -> None:
+    report = builder.check(select="precision or no_offload", precision="float16")
+    assert red(report) == {"model::precision"}
+
+
+def test_cache_in_memory(builder: Builder) -> None:
+    builder.root(f"mount -t tmpfs none {planted.CACHE}")
+    report = builder.check(select="test_disk")
+    builder.root(f"umount {planted.CACHE}")
+    assert red(report) == {"disk::cache_on_root_volume", "disk::cache_on_a_disk"}
+
+
+def test_volume_that_nobody_agreed_to(builder: Builder) -> None:
+    report = builder.check(select="test_disk", root_volume_gib=100, root_volume_type="io2")
+    assert red(report) == {
+        "disk::volume_size_as_agreed",
+        "disk::volume_type_as_agreed",
+        "disk::filesystem_fills_volume",
+    }
+
+
+def test_green_as_provisioned(builder: Builder) -> None:
+    """Last of the checks: all faults are mended, and none was in the provisioning."""
+    report = builder.check()
+    assert {check.id: check.message for check in report.red} == {}
+    assert report.seconds < 40
+
+
+def test_scripts_can_run_again(builder: Builder) -> None:
+    """A second run changes nothing that matters, and needs no package index of the system."""
+    builder.root("mv /etc/apt /etc/apt.gone; systemctl stop 'bake-*'")
+    try:
+        provision.install_tools(builder.session, builder.run)
+        provision.run_scripts(builder.session, builder.run)
+    finally:
+        builder.root("mv /etc/apt.gone /etc/apt")
+    assert red(builder.check(select="service")) == set()
+
+
+def test_sealed_disk_holds_no_trace(builder: Builder, cloud_settings: Settings) -> None:
+    """What was deleted cannot be read from the raw disk either, and what must stay is there."""
+    trace = f"trace-of-{builder.run.id}"
+    builder.root(
+        f"echo {trace} > ~ubuntu/.bash_history",
+        f"mkdir /var/log/app; echo {trace} > /var/log/app/x.log",
+        f"echo {trace} > /var/lib/cloud/instance/user-data.txt",
+        f"echo {trace} > /root/.netrc",
+        "sync",
+    )
+    seal(builder.session, builder.run)
+    listing = builder.session.run("find", planted.CACHE, "/opt", "-maxdepth", "1", sudo=True).stdout.split()
+    assert {builder.expect.repo_dir, "/opt/flux-worker"} <= set(listing)
+    assert "/opt/bake" not in listing
+    stop(builder.aws, builder.instance)
+    disk = cloud_settings.instances / builder.instance.id / "disk.img"
+    # The second word shows that the search works.
+    assert found_in(disk, trace.encode(), b"FLUX_MODEL_REVISION=") == {b"FLUX_MODEL_REVISION="}
+
+
+def found_in(disk: Path, *words: bytes) -> set[bytes]:
+    """Which of the words the data of a sparse file holds."""
+    buffer = bytearray(8 << 20)
+    overlap = max(map(len, words))
+    found: set[bytes] = set()
+    with disk.open("rb") as file:
+        end, size = 0, disk.stat().st_size
+        while end < size:
+            try:
+                start = os.lseek(file.fileno(), end, os.SEEK_DATA)
+            except OSError:
+                break  # only a hole is left
+            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            for offset in range(start, end, len(buffer) - overlap):
+                count = os.preadv(file.fileno(), [buffer], offset)
+                found |= {word for word in words if buffer.find(word, 0, count) >= 0}
+    return found

@@ -1,0 +1,100 @@
+"""`bake local`: what a person types."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from bake.errors import BakeError, UsageError
+from bake.localcloud.cli import local
+
+
+def run(*words: str) -> tuple[int, str]:
+    """Run a command; its exit code and stdout. An error that the command line would show is raised."""
+    result = CliRunner().invoke(local, words)
+    if isinstance(result.exception, BakeError):
+        raise result.exception
+    return result.exit_code, result.stdout
+
+
+@pytest.mark.parametrize("name", sorted(local.commands))
+def test_every_command_has_help_with_an_example(name: str) -> None:
+    text = local.commands[name].get_help(click.Context(local.commands[name]))
+    assert f"bake local {name}" in text
+
+
+@pytest.fixture(scope="module")
+def booted(account: Any) -> Iterator[str]:
+    _, said = run("boot", account.cloud.environment["BASE_AMI_ID"])
+    instance = said.split()[0]
+    yield instance
+    account.terminate(instance)
+
+
+@pytest.mark.root
+def test_boot_status_and_ssh(booted: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert booted in run("status")[1]
+    status = json.loads(run("status", "--json")[1])
+    assert status["instances"][0]["state"] == "running"
+    assert run("ssh", booted, "test", "-s", "/etc/flux-worker/instance.env")[0] == 0
+    assert run("ssh", booted, "exit", "7")[0] == 7
+    run("ssh", booted, "cat", "/etc/flux-worker/instance.env")
+    assert "FLUX_QUEUE_URL=http://" in capfd.readouterr().out
+
+
+@pytest.mark.root
+def test_a_drawing_is_fetched(booted: str, account: Any, tmp_path: Path) -> None:
+    """The worker's part is played by a thread; the rehearsal has the real one."""
+
+    def work() -> None:
+        sqs = account.client("sqs")
+        queue = sqs.get_queue_url(QueueName="flux-jobs")["QueueUrl"]
+        ask = lambda: sqs.receive_message(QueueUrl=queue).get("Messages")  # noqa: E731
+        [message] = account.wait("the job", ask)
+        job = json.loads(message["Body"])
+        key = f"images/{job['id']}.png"
+        account.client("s3").put_object(Bucket="flux-images", Key=key, Body=b"picture")
+        detail = {**job, "bucket": "flux-images", "key": key, "seed": 7, "seconds": 0.5}
+        entry = {"Source": "flux.worker", "DetailType": "FluxImageReady", "EventBusName": "flux"}
+        account.client("events").put_events(Entries=[{**entry, "Detail": json.dumps(detail)}])
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    code, said = run("draw", "a cat", "--out", str(tmp_path / "cat.png"), "--seed", "7", "--timeout", "20")
+    worker.join()
+    assert (code, (tmp_path / "cat.png").read_bytes()) == (0, b"picture")
+    assert "256x256, seed 7" in said
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        pytest.param(("boot", "ami-0"), "can't be booted", id="unknown-ami"),
+        pytest.param(("ssh", "i-0"), "no instance i-0", id="unknown-instance"),
+        pytest.param(("draw", "x", "--out", "/no/such/x.png"), "no directory /no/such", id="no-directory"),
+    ],
+)
+def test_mistakes_are_explained(booted: str, words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as error:
+        run(*words)
+    assert error.value.hint
+
+
+@pytest.mark.root
+def test_a_cloud_that_is_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKE_LOCAL_STATE", str(tmp_path))
+    monkeypatch.setenv("BAKE_LOCAL_NETWORK", "10.214.99.0/24")
+    assert run("status") == (0, "the local cloud is down\n")
+    assert run("status", "--json") == (0, "null\n")
+    assert run("images") == (0, "No AMIs baked yet.\n")
+    with pytest.raises(UsageError, match="not up"):
+        run("boot", "ami-1")
+    assert run("down")[0] == 0

@@ -1,0 +1,118 @@
+"""Metadata tokens and listings, without a machine."""
+
+from __future__ import annotations
+
+import pytest
+from werkzeug.test import Client
+
+from bake.localcloud.imds import MAX_TTL, TOKEN_HEADER, TTL_HEADER, Imds, Metadata, Tokens
+
+TREE = {
+    "meta-data": {
+        "instance-id": "i-1",
+        "placement": {"region": "eu-north-1"},
+        "public-keys": {"0": {"=name": "mine", "openssh-key": "ssh-ed25519 AAAA\n"}},
+    },
+    "dynamic": {},
+}
+KNOWN = {
+    "10.0.0.10": Metadata(TREE, b"\x00\xffdata", token_required=True),
+    "10.0.0.11": Metadata(TREE, None, token_required=False),
+    "10.0.0.12": Metadata(TREE, None, token_required=False, enabled=False),
+}
+
+
+class Guest:
+    """A machine that asks the metadata service."""
+
+    def __init__(self, service: Imds, address: str) -> None:
+        self.client = Client(service)
+        self.address = {"REMOTE_ADDR": address}
+
+    def get(self, path: str, token: str | None = None) -> tuple[int, bytes]:
+        headers = {TOKEN_HEADER: token} if token else {}
+        answer = self.client.get(path, headers=headers, environ_base=self.address)
+        return answer.status_code, answer.data
+
+    def token(self, **headers: str) -> tuple[int, str]:
+        named = {TTL_HEADER: headers.pop("ttl", "60"), **headers}
+        answer = self.client.put("/latest/api/token", headers=named, environ_base=self.address)
+        return answer.status_code, answer.text
+
+
+@pytest.fixture
+def service() -> Imds:
+    return Imds(KNOWN.get)
+
+
+@pytest.fixture
+def strict(service: Imds) -> Guest:
+    return Guest(service, "10.0.0.10")
+
+
+@pytest.fixture
+def lax(service: Imds) -> Guest:
+    return Guest(service, "10.0.0.11")
+
+
+def test_a_token_is_demanded_and_works(strict: Guest) -> None:
+    assert strict.get("/latest/meta-data/instance-id")[0] == 401
+    status, token = strict.token()
+    assert status == 200
+    assert strict.get("/latest/meta-data/instance-id", token) == (200, b"i-1")
+    assert strict.get("/2021-03-23/meta-data/instance-id", token) == (200, b"i-1")
+    assert strict.get("/latest/user-data", token) == (200, b"\x00\xffdata")
+
+
+def test_a_token_is_optional_where_the_instance_says_so(lax: Guest) -> None:
+    assert lax.get("/latest/meta-data/instance-id") == (200, b"i-1")
+    assert lax.get("/latest/meta-data/instance-id", "wrong")[0] == 401
+    assert lax.get("/latest/user-data")[0] == 404
+
+
+def test_a_token_belongs_to_one_instance(strict: Guest, lax: Guest) -> None:
+    assert strict.get("/latest/meta-data/", lax.token()[1])[0] == 401
+
+
+@pytest.mark.parametrize("ttl", ["0", str(MAX_TTL + 1), "x", "", "-1", "²"], ids=repr)
+def test_a_wrong_time_to_live_is_refused(strict: Guest, ttl: str) -> None:
+    assert strict.token(ttl=ttl)[0] == 400
+
+
+def test_a_proxy_gets_no_token(strict: Guest) -> None:
+    assert strict.token(**{"X-Forwarded-For": "1.2.3.4"})[0] == 403
+
+
+def test_a_token_ends() -> None:
+    now = [0.0]
+    tokens = Tokens(clock=lambda: now[0])
+    token = tokens.issue("a", 10)
+    now[0] = 9.9
+    assert tokens.valid("a", token)
+    now[0] = 10.0
+    assert not tokens.valid("a", token)
+
+
+def test_strangers_and_switched_off_instances_get_nothing(service: Imds) -> None:
+    assert Guest(service, "10.0.0.99").get("/latest/meta-data/instance-id")[0] == 404
+    assert Guest(service, "10.0.0.12").get("/latest/meta-data/instance-id")[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "listing"),
+    [
+        pytest.param("/latest/meta-data/", b"instance-id\nplacement/\npublic-keys/", id="folders"),
+        pytest.param("/latest/meta-data/public-keys/", b"0=mine", id="keys"),
+        pytest.param("/latest/meta-data/public-keys/0/", b"openssh-key", id="key"),
+        pytest.param("/latest/", b"meta-data/\ndynamic/", id="top"),
+    ],
+)
+def test_listings(lax: Guest, path: str, listing: bytes) -> None:
+    assert lax.get(path) == (200, listing)
+
+
+@pytest.mark.parametrize(
+    "path", ["/latest/meta-data/no", "/1999-1-1/meta-data/", "/x", "/latest/meta-data/instance-id/x"]
+)
+def test_unknown_paths(lax: Guest, path: str) -> None:
+    assert lax.get(path)[0] == 404
