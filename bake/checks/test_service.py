@@ -13,6 +13,9 @@ from bake.checks.expectations import Expectations
 SHORTEST_START_S = 600
 # A spot instance is gone two minutes after its notice.
 LONGEST_STOP_S = 110
+# An upload with its retries may take 90 s without a sign of life.
+SHORTEST_WATCHDOG_S = 100
+LONGEST_WATCHDOG_S = 600
 EX_CONFIG = "78"
 SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600}
 
@@ -69,6 +72,11 @@ def test_unit_time_limits(unit: dict[str, str]) -> None:
     """Cold weights have time to load, and a stop ends within a spot notice."""
     assert seconds(unit["TimeoutStartUSec"]) >= SHORTEST_START_S
     assert seconds(unit["TimeoutStopUSec"]) < LONGEST_STOP_S
+
+
+def test_unit_watchdog(unit: dict[str, str]) -> None:
+    """A worker that hangs, on its GPU say, is noticed and started again (R-SYSTEMD)."""
+    assert SHORTEST_WATCHDOG_S <= seconds(unit["WatchdogUSec"]) <= LONGEST_WATCHDOG_S
 
 
 def test_unit_restarts(unit: dict[str, str]) -> None:

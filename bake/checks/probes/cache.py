@@ -44,6 +44,15 @@ def leftover_facts(cache: Path, repo_dir: Path, snapshot: Path) -> dict[str, obj
     }
 
 
+def disk_model(path: Path) -> str:
+    """The model of the disk that holds `path`, or nothing: /dev/root leads to no device, its numbers do."""
+    number = path.stat().st_dev
+    device = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}").resolve()
+    # A partition's folder lies in that of its disk.
+    models = [folder / "device" / "model" for folder in (device, device.parent)]
+    return next((model.read_text().strip() for model in models if model.exists()), "")
+
+
 def main() -> None:
     """Print the facts."""
     given = json.load(sys.stdin)
