@@ -20,6 +20,8 @@ FLUX = "black-forest-labs/FLUX.1-dev"
 
 
 class Section(BaseModel):
+    """A mapping of the profile: frozen, and an unknown key is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 

@@ -92,7 +92,7 @@ def test_clock(system: dict[str, Any]) -> None:
 
 
 def test_metadata_needs_a_token(host: Host) -> None:
-    """The instance metadata answer IMDSv2 alone."""
+    """The metadata service answers IMDSv2 alone."""
     ask = (
         "import urllib.request as u, urllib.error as e\n"
         "try: print(u.urlopen('http://169.254.169.254/latest/meta-data/', timeout=5).status)\n"

@@ -71,7 +71,8 @@ def up(*, owner_pid: int | None = None, say: Say = _quiet) -> LocalCloud:
     with _lock(settings):
         running = _health(settings)
         if running is None:
-            network.claim(settings).close()  # another cloud's? then say so before anything is touched
+            _stop(settings)  # one that is there and does not answer
+            network.claim(settings).close()  # another cloud's? Then say so before anything is touched.
             prepared = _prepare(settings, say)
             _start(settings, prepared, owner_pid, say)
             running = _health(settings) or {}
@@ -155,8 +156,6 @@ def _hub(settings: Settings, say: Say) -> Path:
 
 
 def _start(settings: Settings, prepared: Prepared, owner_pid: int | None, say: Say) -> None:
-    settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _stop(settings)
     for leftover in sweep(settings):
         say(f"removed what an earlier cloud left over: {leftover}")
     ImageStore(settings.images).prune(say)
@@ -243,7 +242,7 @@ def _health(settings: Settings) -> dict[str, Any] | None:
         return None
     with suppress(OSError, ValueError):
         about: dict[str, Any] = _call(settings, "GET", "/-/health")
-        return about if about.get("ready") else None
+        return about
     return None
 
 

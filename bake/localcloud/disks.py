@@ -131,9 +131,12 @@ def source_of(where: Path) -> str:
 
 @contextmanager
 def frozen(where: Path) -> Iterator[None]:
-    """Hold the mounted file system still, so that a copy of its disk is consistent."""
-    host.run("fsfreeze", "--freeze", where)
+    """Hold the mounted file system still, so that a copy of its disk is consistent.
+
+    One that can't be held still (it is on its way down) is copied as a power cut would leave it.
+    """
+    host.run("fsfreeze", "--freeze", where, check=False)
     try:
         yield
     finally:
-        host.run("fsfreeze", "--unfreeze", where)
+        host.run("fsfreeze", "--unfreeze", where, check=False)

@@ -149,6 +149,8 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
     ) -> Any:
         """Copy the root disk into a new AMI: `pending` until the copy is whole."""
         self._check_name(name)
+        if any(key.startswith("BlockDeviceMapping.") for key in CALL.get()):
+            raise EC2ClientError("UnsupportedOperation", "The local cloud images the root volume as it is")
         guest = self._guest(instance_id)
         if guest.state not in {"running", "stopped", "stopping"}:
             raise _wrong_state(guest, "imaged")
@@ -249,16 +251,14 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
 
     def _save(self, identity: str) -> None:
         """Keep what the API knows of a finished image or snapshot."""
-        record = None
-        if identity in self.amis and self.amis[identity].state == "available":
-            record = self.amis[identity].record()
-        elif identity in self.snapshots and self.snapshots[identity].status == "completed":
-            record = self.snapshots[identity].record()
-        if record is not None and record.id != self._base_id and record.id != self._base_snapshot:
+        record: StoredImage | StoredSnapshot | None = None
+        image, snapshot = self.amis.get(identity), self.snapshots.get(identity)
+        if image is not None and image.state == "available" and not image.ebs_snapshot.disk:
+            record = image.record()
+        elif snapshot is not None and snapshot.status == "completed" and not snapshot.disk:
+            record = snapshot.record()
+        if record is not None:
             self.store.save(record)
-
-    _base_id = ""
-    _base_snapshot = ""
 
     def load(self, base: Base) -> None:
         """Register the base AMI and the AMIs and snapshots on disk."""
@@ -282,7 +282,6 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
     def _load_base(self, base: Base) -> None:
         key = base.image_id.removeprefix("ami-")
         made = datetime.fromtimestamp(base.disk.stat().st_mtime, UTC).replace(tzinfo=None).isoformat()
-        self._base_id, self._base_snapshot = base.image_id, f"snap-{key}"
         about = f"{base.os}, user ubuntu; stands for the Deep Learning AMI in rehearsals"
         snapshot = self._load_snapshot(
             StoredSnapshot(f"snap-{key}", f"vol-{key}", base.disk.stat().st_size >> 30, about, made)

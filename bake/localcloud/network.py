@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Network, ip_interface
@@ -20,23 +21,33 @@ _FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 _FORWARD_USERS = RUN / "ip-forward"
 
 
-def claim(settings: Settings) -> TextIO:
-    """Make the network this process's own while the returned file is open; UsageError if it is another's."""
+def claim(settings: Settings, *, patience: float = 30) -> TextIO:
+    """Make the network this process's own while the returned file is open.
+
+    UsageError if another local cloud has it; one with the same state directory is on its way down, and
+    is waited for, `patience` seconds long.
+    """
     RUN.mkdir(parents=True, exist_ok=True)
     file = _claim_file(settings).open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise UsageError(
-            f"the network {settings.network} belongs to a local cloud that is up; its state is in "
-            f"{_claim_file(settings).read_text()}",
-            hint="choose another with BAKE_LOCAL_NETWORK, like BAKE_LOCAL_NETWORK=10.213.0.0/24",
-        ) from None
-    file.truncate(0)
-    file.write(str(settings.state))
-    file.flush()
-    return file
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _claim_file(settings).read_text()
+            if holder == str(settings.state) and time.monotonic() < deadline:
+                time.sleep(0.1)
+                continue
+            file.close()
+            raise UsageError(
+                f"the network {settings.network} belongs to a local cloud that is up, with its state in "
+                f"{holder}",
+                hint="choose another with BAKE_LOCAL_NETWORK, like BAKE_LOCAL_NETWORK=10.213.0.0/24",
+            ) from None
+        file.truncate(0)
+        file.write(str(settings.state))
+        file.flush()
+        return file
 
 
 def claimed(settings: Settings) -> bool:

@@ -65,7 +65,7 @@ SERVICE = [
     Fault("systemctl disable -q flux-worker", "systemctl enable -q flux-worker", ("service::enabled",)),
     Fault(
         f"cp -a {UNIT} /root/unit; sed -i 's/^User=.*/User=root/; s/^Type=.*/Type=exec/;"
-        " s/^TimeoutStopSec=.*/TimeoutStopSec=600/; s/^Restart=.*/Restart=no/;"
+        " s/^TimeoutStopSec=.*/TimeoutStopSec=600/; s/^Restart=.*/Restart=no/; s/^WatchdogSec=.*//;"
         f" s/^WorkingDirectory=/#/; s#^EnvironmentFile={ENVIRONMENT}##' {UNIT}; systemctl daemon-reload",
         f"mv /root/unit {UNIT}; systemctl daemon-reload",
         (
@@ -73,6 +73,7 @@ SERVICE = [
             "service::unit_type",
             "service::unit_time_limits",
             "service::unit_restarts",
+            "service::unit_watchdog",
             "service::environment_files",
             "service::working_directory",
         ),

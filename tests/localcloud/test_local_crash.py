@@ -22,6 +22,8 @@ from bake.localcloud.sweep import leftovers, sweep
 
 pytestmark = pytest.mark.root
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
@@ -97,4 +99,27 @@ def test_a_network_of_the_hosts_is_refused(own: Settings, monkeypatch: pytest.Mo
             localcloud.up()
     finally:
         subprocess.run(["ip", "link", "del", "bake-test0"], check=True)
+    assert leftovers(own) == []
+
+
+def test_two_at_once_bring_up_one_cloud(own: Settings) -> None:
+    code = "from bake.localcloud import cloud; print(cloud.up().environment['BAKE_SUBNET_ID'])"
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        for _ in range(2)
+    ]
+    said = {process.communicate(timeout=90)[0] for process in both}
+    assert [process.returncode for process in both] == [0, 0]
+    assert len(said) == 1
+
+
+def test_an_interrupted_up_leaves_nothing(own: Settings) -> None:
+    """Ctrl-C while the cloud's process is on its way up."""
+    code = "from bake.localcloud import cloud; cloud.up()"
+    starting = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while not leftovers(own) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    starting.send_signal(signal.SIGINT)
+    assert starting.wait(timeout=60) != 0
     assert leftovers(own) == []

@@ -234,3 +234,11 @@ def test_terminate_leaves_nothing(cloud_settings: Settings, account: Any) -> Non
     assert machine.id not in Path("/proc/self/mountinfo").read_text()
     filters = [{"Name": "attachment.instance-id", "Values": [machine.id]}]
     assert account.ec2.describe_volumes(Filters=filters)["Volumes"] == []
+
+
+def test_no_disk_of_the_hosts_shows_inside(session: Session) -> None:
+    """Except nspawn's own way in, which is in memory where /run is."""
+    mounts = session.run("findmnt", "-rno", "TARGET,SOURCE", "--real").stdout.splitlines()
+    assert [
+        mount for mount in mounts if " /dev/" in mount and not mount.startswith(("/ ", "/run/host/"))
+    ] == []

@@ -81,6 +81,16 @@ def test_the_lock_of_the_wheels_installs_from_the_index(tmp_path: Path) -> None:
     assert (tmp_path / "site" / "zed_b.py").read_text() == "version = '1.0+cpu'\n"
 
 
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    server = serve("127.0.0.1", 0, WheelIndex(tmp_path), "the wheel index")
+    try:
+        with pytest.raises(UsageError, match=f"port {server.server_port} on 127.0.0.1 is taken") as refused:
+            serve("127.0.0.1", server.server_port, WheelIndex(tmp_path), "the API")
+        assert str(server.server_port) in (refused.value.hint or "")
+    finally:
+        server.shutdown()
+
+
 def test_a_lock_without_torch_is_a_list_of_constraints(tmp_path: Path) -> None:
     lock = tmp_path / "worker.txt"
     lock.write_text(

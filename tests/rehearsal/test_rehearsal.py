@@ -211,8 +211,12 @@ def interrupted(cloud: LocalCloud, runs: Path) -> Iterator[subprocess.Popen[str]
 
 @pytest.mark.parametrize(
     ("step", "number"),
-    [("launch", signal.SIGINT), ("provision", signal.SIGTERM)],
-    ids=["Ctrl-C while launching", "SIGTERM while provisioning"],
+    [
+        pytest.param("launch", signal.SIGINT, id="Ctrl-C while launching"),
+        pytest.param("verify", signal.SIGTERM, id="SIGTERM while verifying"),
+        pytest.param("create image", signal.SIGINT, id="Ctrl-C while the image is made"),
+        pytest.param("boot check", signal.SIGTERM, id="SIGTERM while the image boots"),
+    ],
 )
 def test_an_interrupt_leaves_nothing(
     aws: Aws, interrupted: subprocess.Popen[str], step: str, number: signal.Signals

@@ -61,6 +61,8 @@ def main() -> None:
     facts = {
         **snapshot_facts(snapshot, repo_dir, given["files"]),
         **leftover_facts(cache, repo_dir, snapshot),
+        "there": cache.is_dir(),
+        "disk_model": disk_model(cache) if cache.is_dir() else "",
     }
     print(json.dumps(facts))
 

@@ -55,7 +55,7 @@ class Machine:
         netns = network.attach(self._settings, self.hardware.address, self.hardware.mac)
         (self.root / "etc/resolv.conf").unlink(missing_ok=True)
         (self.root / "etc/resolv.conf").write_text(network.resolv_conf())
-        self.uuid.parent.mkdir(parents=True, exist_ok=True)
+        self.uuid.parent.mkdir(mode=0o700, exist_ok=True)
         self.uuid.write_text(f"ec2{uuid.uuid4().hex[3:8]}-0000-0000-0000-000000000000\n")
         self._cgroup.mkdir(parents=True, exist_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, self.console.open("ab") as console:
@@ -154,7 +154,7 @@ class Machine:
 
 def uuids(settings: Settings) -> Path:
     """Where the machines' hypervisor UUIDs lie while they run."""
-    return network.RUN / f"{settings.tag}-uuids"
+    return Path("/dev/shm") / f"bake-{settings.tag}-uuids"  # noqa: S108 - the one tmpfs that all hosts have
 
 
 def cgroup_of(settings: Settings) -> Path:

@@ -1,0 +1,87 @@
+"""Start a local cloud's servers on the bridge address.
+
+Importing this imports moto, which reads its settings from the environment at that moment.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from moto.ec2.models import ec2_backends
+
+from bake.localcloud import ec2, world
+from bake.localcloud.api import Api, Route
+from bake.localcloud.guests import Guests
+from bake.localcloud.hub import Hub
+from bake.localcloud.images import ImageStore
+from bake.localcloud.imds import Imds, Metadata
+from bake.localcloud.index import WheelIndex
+from bake.localcloud.metadata import metadata_of
+from bake.localcloud.owners import Owners
+from bake.localcloud.prepared import Prepared
+from bake.localcloud.server import serve
+from bake.localcloud.settings import (
+    ACCOUNT,
+    API_PORT,
+    HUB_PORT,
+    IMDS_PORT,
+    SPOT_REGION,
+    WHEELS_PORT,
+    Settings,
+)
+from bake.localcloud.state import report
+
+
+def start(
+    settings: Settings, prepared: Prepared, owners: Owners
+) -> tuple[dict[str, Any], Callable[[], None]]:
+    """Start everything; return what the cloud says of itself, and what takes its machines down."""
+    guests, store = Guests(settings), ImageStore(settings.images)
+    ec2.install(guests, store)
+    about: dict[str, Any] = {
+        "id": uuid.uuid4().hex,
+        "pid": os.getpid(),
+        "since": datetime.now(UTC).isoformat(),
+        "environment": world.create(settings, prepared),
+    }
+    ec2_backends[ACCOUNT][SPOT_REGION].load(prepared.base)
+
+    def metadata(address: str) -> Metadata | None:
+        guest = guests.at(address)
+        return metadata_of(guest.instance) if guest else None
+
+    routes = {
+        ("GET", "/-/health"): lambda request: about,
+        ("GET", "/-/status"): lambda request: report(settings, about, guests, store),
+        **_ownership(owners),
+    }
+    serve(settings.address, IMDS_PORT, Imds(metadata), "instance metadata")
+    serve(settings.address, HUB_PORT, Hub(prepared.hub, prepared.token), "the Hub")
+    serve(settings.address, WHEELS_PORT, WheelIndex(prepared.wheel_files), "the wheel index")
+    serve(settings.address, API_PORT, Api(guests, routes), "the API")
+    return about, guests.terminate_all
+
+
+def _ownership(owners: Owners) -> dict[tuple[str, str], Route]:
+    """Who keeps the cloud up."""
+
+    def add(request: Any) -> dict[str, bool]:
+        owners.add(int(request.args["pid"]))
+        return {}
+
+    def keep(request: Any) -> dict[str, bool]:
+        owners.keep()
+        return {}
+
+    def release(request: Any) -> dict[str, bool]:
+        return {"last": owners.release(int(request.args["pid"]))}
+
+    return {
+        ("POST", "/-/owners"): add,
+        ("DELETE", "/-/owners"): release,
+        ("POST", "/-/keep"): keep,
+    }
