@@ -39,7 +39,7 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
                 with step("verify"):
                     report = verify(session, plan, aws, run, builder, weights)
                 with step("seal"):
-                    seal(session, run)
+                    seal(session, plan, run)
             with step("stop"):
                 stop(aws, builder)
             with step("create image"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bake.errors import BakeError
+from bake.plan import Plan
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps.provision import REMOTE
@@ -11,11 +12,14 @@ from bake.steps.provision import REMOTE
 SCRATCH = "/run/bake-seal"
 
 
-def seal(session: Session, run: Run) -> None:
-    """Run `provision/seal.py` over the seal list; the session outlives its own authorized_keys."""
+def seal(session: Session, plan: Plan, run: Run) -> None:
+    """Run `provision/seal.py` over the seal list; the session outlives its own authorized_keys.
+
+    The model cache is kept wherever the profile puts it, even below a place that the list empties.
+    """
     session.run("install", "-d", "-m", "700", SCRATCH, sudo=True)
     session.run("cp", f"{REMOTE}/seal.py", f"{REMOTE}/seal.json", SCRATCH, sudo=True)
-    done = session.run("python3", f"{SCRATCH}/seal.py", "delete", sudo=True)
+    done = session.run("python3", f"{SCRATCH}/seal.py", "delete", "--keep", plan.cache, sudo=True)
     (run.logs / "seal.log").write_text(done.stdout, encoding="utf-8")
     left = session.run("python3", f"{SCRATCH}/seal.py", "check", sudo=True, check=False)
     if left.exit_code:
