@@ -26,16 +26,36 @@ _CORPUS = [
 def build(target: Path) -> None:
     """Write the repository's files below `target`."""
     import torch
-    from diffusers import (
-        AutoencoderKL,
-        FlowMatchEulerDiscreteScheduler,
-        FluxPipeline,
-        FluxTransformer2DModel,
-    )
-    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 
     torch.manual_seed(0)
-    transformer = FluxTransformer2DModel(
+    text_encoder, text_encoder_2 = _text_encoders()
+    pipeline = FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0),
+        vae=_vae(),
+        text_encoder=text_encoder,
+        tokenizer=_clip_tokenizer(),
+        text_encoder_2=text_encoder_2,
+        tokenizer_2=_t5_tokenizer(),
+        transformer=_transformer(),
+    ).to(torch.bfloat16)
+    pipeline.save_pretrained(target)
+    # The real repository's big parts come in shards with an index; so do these.
+    pipeline.transformer.save_pretrained(target / "transformer", max_shard_size="60KB")
+    pipeline.text_encoder_2.save_pretrained(target / "text_encoder_2", max_shard_size="60KB")
+    for single in (
+        "transformer/diffusion_pytorch_model.safetensors",
+        "text_encoder_2/model.safetensors",
+    ):
+        (target / single).unlink(missing_ok=True)
+    _vocabulary(target / "tokenizer")
+    _duplicates(target)
+
+
+def _transformer() -> Any:
+    from diffusers import FluxTransformer2DModel
+
+    return FluxTransformer2DModel(
         patch_size=1,
         in_channels=4,
         num_layers=1,
@@ -47,8 +67,13 @@ def build(target: Path) -> None:
         axes_dims_rope=[4, 4, 8],
         guidance_embeds=True,
     )
-    # Four blocks as the real one has, so that a latent is an eighth of the image and 256x256 is quick.
-    vae = AutoencoderKL(
+
+
+def _vae() -> Any:
+    """Four blocks as the real one has, so that a latent is an eighth of the image and 256x256 is quick."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
         sample_size=32,
         in_channels=3,
         out_channels=3,
@@ -63,6 +88,11 @@ def build(target: Path) -> None:
         shift_factor=0.0609,
         scaling_factor=1.5035,
     )
+
+
+def _text_encoders() -> tuple[Any, Any]:
+    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
     clip = CLIPTextConfig(
         vocab_size=1000,
         hidden_size=32,
@@ -75,26 +105,7 @@ def build(target: Path) -> None:
         pad_token_id=1,
     )
     t5 = T5Config(vocab_size=1000, d_model=32, d_ff=37, d_kv=8, num_heads=4, num_layers=2)
-    pipeline = FluxPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0),
-        vae=vae,
-        text_encoder=CLIPTextModel(clip).eval(),
-        tokenizer=_clip_tokenizer(),
-        text_encoder_2=T5EncoderModel(t5).eval(),
-        tokenizer_2=_t5_tokenizer(),
-        transformer=transformer,
-    ).to(torch.bfloat16)
-    pipeline.save_pretrained(target)
-    # The real repository's big parts come in shards with an index; so do these.
-    pipeline.transformer.save_pretrained(target / "transformer", max_shard_size="60KB")
-    pipeline.text_encoder_2.save_pretrained(target / "text_encoder_2", max_shard_size="60KB")
-    for single in (
-        "transformer/diffusion_pytorch_model.safetensors",
-        "text_encoder_2/model.safetensors",
-    ):
-        (target / single).unlink(missing_ok=True)
-    _vocabulary(target / "tokenizer")
-    _duplicates(target)
+    return CLIPTextModel(clip).eval(), T5EncoderModel(t5).eval()
 
 
 def _vocabulary(tokenizer: Path) -> None:

@@ -19,8 +19,9 @@ def seal(session: Session, plan: Plan, run: Run) -> None:
     """
     session.run("install", "-d", "-m", "700", SCRATCH, sudo=True)
     session.run("cp", f"{REMOTE}/seal.py", f"{REMOTE}/seal.json", SCRATCH, sudo=True)
-    done = session.run("python3", f"{SCRATCH}/seal.py", "delete", "--keep", plan.cache, sudo=True)
+    keep = ("--keep", plan.cache)
+    done = session.run("python3", f"{SCRATCH}/seal.py", "delete", *keep, sudo=True)
     (run.logs / "seal.log").write_text(done.stdout, encoding="utf-8")
-    left = session.run("python3", f"{SCRATCH}/seal.py", "check", sudo=True, check=False)
+    left = session.run("python3", f"{SCRATCH}/seal.py", "check", *keep, sudo=True, check=False)
     if left.exit_code:
         raise BakeError(f"the seal is not tight; still there:\n{left.stdout.strip()}{left.stderr.strip()}")
