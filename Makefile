@@ -32,7 +32,7 @@ lint: $(VENV)/ready  ## ruff, mypy and shellcheck, as the tests run them
 	$(VENV)/bin/pytest -q tests/test_house.py
 
 lock: $(VENV)/ready  ## Compile provision/locks/*.txt anew
-	PATH=$(CURDIR)/$(VENV)/bin:$$PATH provision/locks/compile.sh
+	UV=$(CURDIR)/$(VENV)/bin/uv provision/locks/compile.sh
 
 system-packages:
 	@missing=; for pair in $(TOOLS); do \

@@ -81,6 +81,7 @@ def measure_load(cache: Path, device: str) -> Any:
 
 def measure_draw(model: Any, side: int, steps: int) -> None:
     import torch
+
     from flux_worker.job import Job
 
     cuda = model.device == "cuda"

@@ -184,7 +184,7 @@ def test_sealed_disk_holds_no_trace(builder: Builder, cloud_settings: Settings) 
         f"echo {trace} > /root/.netrc",
         "sync",
     )
-    seal(builder.session, builder.run)
+    seal(builder.session, builder.plan, builder.run)
     listing = builder.session.run("find", planted.CACHE, "/opt", "-maxdepth", "1", sudo=True).stdout.split()
     assert {builder.expect.repo_dir, "/opt/flux-worker"} <= set(listing)
     assert "/opt/bake" not in listing

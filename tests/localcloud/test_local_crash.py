@@ -113,13 +113,15 @@ def test_two_at_once_bring_up_one_cloud(own: Settings) -> None:
     assert len(said) == 1
 
 
-def test_an_interrupted_up_leaves_nothing(own: Settings) -> None:
+@pytest.mark.parametrize("delay", [0, 0.2], ids=["at once", "a moment later"])
+def test_an_interrupted_up_leaves_nothing(own: Settings, delay: float) -> None:
     """Ctrl-C while the cloud's process is on its way up."""
     code = "from bake.localcloud import cloud; cloud.up()"
     starting = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
-    while not leftovers(own) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    deadline = time.monotonic() + 60
+    while not (own.state / "daemon.log").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(delay)
     starting.send_signal(signal.SIGINT)
     assert starting.wait(timeout=60) != 0
     assert leftovers(own) == []

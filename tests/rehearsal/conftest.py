@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from bake.localcloud.cloud import LocalCloud
 
 from bake import plan as planning
 from bake import profile
 from bake import run as runs_of
 from bake.aws import Aws
 from bake.commands import sources
+from bake.localcloud.cloud import LocalCloud
 from bake.plan import Plan
 from bake.progress import PlainScreen, Progress
 from bake.run import Run

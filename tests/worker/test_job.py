@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from flux_worker.errors import InvalidJob
 from flux_worker.job import Job, parse
 

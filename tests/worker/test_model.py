@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+
 from flux_worker.errors import ConfigurationError, InvalidJob
 from flux_worker.job import Job
 from flux_worker.settings import ModelSettings
-from PIL import Image
 
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 MakeCache = Callable[[], tuple[Path, Path]]

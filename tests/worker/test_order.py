@@ -112,6 +112,7 @@ def test_an_event_that_is_not_taken_is_an_error() -> None:
     """PutEvents answers 200 even then."""
     import boto3
     from botocore.stub import ANY, Stubber
+
     from flux_worker.errors import AnnouncementRefused, InvalidJob
     from flux_worker.results import Results
 

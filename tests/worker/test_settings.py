@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from flux_worker.errors import ConfigurationError
 from flux_worker.settings import ModelSettings, ServeSettings
 
