@@ -147,7 +147,9 @@ def main() -> None:
     try:
         code = main_group.main(prog_name="bake", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
-    except click.exceptions.Abort:
+    except (KeyboardInterrupt, click.exceptions.Abort) as error:
+        # click turns the one into the other, with the interrupt as its cause.
+        show_interrupt(error.__cause__ or error)
         sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as error:
         error.show()
@@ -155,9 +157,6 @@ def main() -> None:
     except BakeError as error:
         show_error(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt as error:
-        _say("interrupted: everything that was created is removed again", error)
-        sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
         sys.exit(_unexpected(error))
 
@@ -168,6 +167,12 @@ def show_error(error: BakeError) -> None:
     _say(f"{colour} {error.message}", error)
     if error.hint:
         print(f"hint: {error.hint}", file=sys.stderr)
+
+
+def show_interrupt(error: BaseException) -> None:
+    """Say that it was interrupted, and what could not be removed, if anything."""
+    leaked = bool(getattr(error, "__notes__", []))
+    _say("interrupted" if leaked else "interrupted: everything that was created is removed again", error)
 
 
 def _say(text: str, error: BaseException) -> None:

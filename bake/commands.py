@@ -11,6 +11,7 @@ from bake import plan as planning
 from bake import profile as profiles
 from bake import run as runs_of
 from bake.aws import Aws
+from bake.errors import BakeError
 from bake.pipeline import bake
 from bake.plan import Sources
 from bake.progress import Progress, choose_screen
@@ -105,5 +106,8 @@ def _progress(as_json: bool) -> Iterator[Progress]:
     progress = Progress(choose_screen(as_json=as_json))
     try:
         yield progress
+    except BakeError as error:
+        progress.emit("failed", message=error.message, hint=error.hint)
+        raise
     finally:
         progress.close()

@@ -233,6 +233,7 @@ def test_an_interrupt_leaves_nothing(
             break
     _, errors = interrupted.communicate(timeout=120)
     assert interrupted.returncode == 130, errors
+    assert "interrupted: everything that was created is removed again" in errors
     assert "Traceback" not in errors
     assert leftovers(aws, run) == []
     assert images(aws, run) == []
@@ -258,6 +259,7 @@ def test_a_failing_script_is_shown_whole_and_leaves_nothing(
     for part in ("05-broken.sh", "exit code", "about to break", "nothing here", "/does/not/exist"):
         assert part in outcome.errors
     assert "Traceback" not in outcome.errors
+    assert "/does/not/exist" in outcome.of("failed")[0]["message"]
     (run,) = set(runs.iterdir()) - before
     assert (run / "logs/bake-05-broken.err.log").exists()
     assert leftovers(aws, run.name) == []
