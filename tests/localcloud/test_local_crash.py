@@ -116,7 +116,8 @@ def test_two_at_once_bring_up_one_cloud(own: Settings) -> None:
 @pytest.mark.parametrize("delay", [0, 0.2], ids=["at once", "a moment later"])
 def test_an_interrupted_up_leaves_nothing(own: Settings, delay: float) -> None:
     """Ctrl-C while the cloud's process is on its way up."""
-    code = "from bake.localcloud import cloud; cloud.up()"
+    # As the command does it: a process that inherits an ignored SIGINT (a background job) hears it, too.
+    code = "from bake import interrupt; interrupt.install(); from bake.localcloud import cloud; cloud.up()"
     starting = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not (own.state / "daemon.log").exists() and time.monotonic() < deadline:
