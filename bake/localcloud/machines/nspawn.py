@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 import uuid
 from contextlib import suppress
@@ -110,11 +111,11 @@ class Machine:
 
     def poweroff(self) -> None:
         """Press the power button: a clean shutdown. `wait` tells when it is off."""
-        self._signal(_POWEROFF)
+        self._press(_POWEROFF)
 
     def reboot(self) -> None:
         """Ask for a clean reboot."""
-        self._signal(_REBOOT)
+        self._press(_REBOOT)
 
     def kill(self) -> None:
         """Pull the plug."""
@@ -145,6 +146,17 @@ class Machine:
         with suppress(OSError), socket.create_connection((self.hardware.address, port), timeout=0.5):
             return True
         return False
+
+    def _press(self, number: int) -> None:
+        """Signal init every second until the machine is off: while it still boots it may not hear it."""
+        process = self._process
+
+        def again() -> None:
+            while process is self._process and process is not None and process.poll() is None:
+                self._signal(number)
+                time.sleep(1)
+
+        threading.Thread(target=again, daemon=True).start()
 
     def _signal(self, number: int) -> None:
         if self._leader is not None:
