@@ -3,250 +3,142 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-
-from bake import marks
+from bake import complaints, literals, marks
 from bake.errors import UsageError
+from bake.marks import Document
+from bake.schema import FLUX, Profile
+from bake.variables import Secrets, Variables, environment, fill
 
-VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-FLUX = "black-forest-labs/FLUX.1-dev"
+__all__ = [
+    "FLUX",
+    "Origins",
+    "Profile",
+    "Variables",
+    "environment",
+    "load",
+    "load_with_origins",
+    "names",
+    "outline",
+]
 
+Origins = Mapping[str, str]
+"""Dotted path ("root_volume.size_gib") -> where its value came from."""
 
-class Section(BaseModel):
-    """A mapping of the profile: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-# These differ from account to account or are secret, so they never stand in a profile (R-CONFIG).
-FromEnvironment = Annotated[str, Field(min_length=1, json_schema_extra={"from_environment": True})]
-
-
-class Base(Section):
-    """The AMI to start from; the user chooses it (R-AMI)."""
-
-    ami: FromEnvironment = Field(pattern=r"^ami-[0-9a-f]{8,17}$")
-    os: Literal["ubuntu"]
-    accelerator: Literal["cuda"]
-
-
-class Builder(Section):
-    """The instance that bakes. Nothing here has a default: it is the user's infrastructure (R-AGREE)."""
-
-    region: FromEnvironment = Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
-    instance_type: str = Field(pattern=r"^[a-z][a-z0-9-]*\.[a-z0-9-]+$")
-    subnet: FromEnvironment = Field(pattern=r"^subnet-[0-9a-f]{8,17}$")
-    security_group: FromEnvironment = Field(pattern=r"^sg-[0-9a-f]{8,17}$")
-    instance_profile: FromEnvironment
-
-
-class RootVolume(Section):
-    """The root EBS volume, of the builder and of the image (R-DISK)."""
-
-    size_gib: int = Field(ge=1, le=65536)
-    type: Literal["gp3"]
-
-
-class Weights(Section):
-    """What is prefetched, and where to (R-CACHE)."""
-
-    repo: str = FLUX
-    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
-    cache: str = "~/.cache/huggingface/hub"
-    token: SecretStr = Field(min_length=1, json_schema_extra={"from_environment": True})
-
-
-class Worker(Section):
-    """Where the booted worker finds its queue and event bus; not where it runs (R-REGIONS)."""
-
-    region: FromEnvironment = Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
-
-
-class Image(Section):
-    """What the AMI is called; `{profile}` and `{run}` are filled in."""
-
-    name: str = Field(min_length=3, max_length=100)
-
-
-class Profile(Section):
-    """A profile as the bake uses it: typed, complete, frozen."""
-
-    name: str
-    base: Base
-    builder: Builder
-    root_volume: RootVolume
-    weights: Weights
-    worker: Worker
-    image: Image
+MAX_PARENTS = 5
 
 
 def names(directory: Path) -> list[str]:
-    """The profiles in `directory`, by name."""
-    return sorted(file.stem for file in directory.glob("*.yaml") if not file.name.endswith(".lock.yaml"))
+    """The profiles in `directory`, by name; `_x.yaml` is there to be extended only."""
+    return sorted(
+        file.stem
+        for file in directory.glob("*.yaml")
+        if not file.name.endswith(".lock.yaml") and not file.name.startswith(("_", ".")) and file.is_file()
+    )
 
 
-def environment(env_file: Path | None) -> dict[str, str]:
-    """The process's environment over `env_file` (`.env.local`): what is exported wins."""
-    stored = dotenv_values(env_file) if env_file is not None and env_file.exists() else {}
-    return {key: value for key, value in {**stored, **os.environ}.items() if value is not None}
-
-
-def load(name: str, directory: Path, variables: Mapping[str, str]) -> Profile:
+def load(name: str, directory: Path, variables: Mapping[str, str], secrets: Secrets | None = None) -> Profile:
     """Read `directory/name.yaml` with `${NAME}` filled in from `variables`.
 
-    Raises UsageError with every problem of the file in one message.
+    Raises UsageError with every problem of the file, and of those it extends, in one message.
     """
-    file = directory / f"{name}.yaml"
-    if name not in names(directory):
-        known = names(directory)
+    return load_with_origins(name, directory, variables, secrets)[0]
+
+
+def load_with_origins(
+    name: str, directory: Path, variables: Mapping[str, str], secrets: Secrets | None = None
+) -> tuple[Profile, Origins]:
+    """As `load`, and where each value came from: "profiles/x.yaml:17", "BASE_AMI_ID (.env.local)",
+    "secretsmanager:NAME#KEY" or "default".
+    """
+    document, files = read(name, directory)
+    filled = fill(document, variables, secrets)
+    profile = complaints.validated(name, filled)
+    if document.problems or profile is None:
+        raise UsageError(_told(document, files), hint=_hint(bool(filled.missing)))
+    return profile, complaints.origins(profile, filled)
+
+
+def read(name: str, directory: Path) -> tuple[Document, list[Path]]:
+    """The profile as its files say it, parents merged in, nothing filled in; and the files, its own first."""
+    known = names(directory)
+    if name not in known:
         close = difflib.get_close_matches(name, known, 1)
         raise UsageError(
             f"no profile named {name!r} in {directory}; there are: {', '.join(known) or 'none'}",
             hint=f"did you mean --profile {close[0]}?" if close else None,
         )
+    chain = [_one(directory / f"{name}.yaml")]
+    while (parent := _parent(chain[-1], [each.file for each in chain])) is not None:
+        try:
+            chain.append(_one(parent))
+        except UsageError as error:
+            said = [_told(each, [each.file]) for each in chain if each.problems]
+            raise UsageError("\n".join([*said, error.message])) from error
+    document = chain[-1]
+    for child in reversed(chain[:-1]):
+        document = child.over(document)
+    return document, [each.file for each in chain]
+
+
+def outline(name: str, directory: Path) -> dict[str, Any]:
+    """What the files of a profile say, parents merged in, with every `${NAME}` as it is.
+
+    Raises UsageError for what can be seen to be wrong without variables.
+    """
+    document, files = read(name, directory)
+    if document.problems:
+        raise UsageError(_told(document, files))
+    return {key: value for key, value in document.value.items() if key != "extends"}
+
+
+def _one(file: Path) -> Document:
     document = marks.read(file)
-    missing: dict[str, marks.Mark] = {}
-    filled = _fill(document, document.value, (), variables, missing)
-    profile = _validate(document, name, filled) if isinstance(filled, dict) else None
-    _report(document, missing)
-    assert profile is not None  # whatever made it None was reported just above
-    return profile
+    literals.report(document)
+    return document
 
 
-def _report(document: marks.Document, missing: Mapping[str, marks.Mark]) -> None:
-    lines = [str(problem) for problem in sorted(document.problems, key=lambda problem: problem.mark)]
-    if missing:
-        lines.append(f"{document.file}: variables that are not set:")
-        lines += [f"    {name} (line {mark.line})" for name, mark in missing.items()]
-    if lines:
-        raise UsageError(
-            "\n".join(lines),
-            hint="set them in the environment or in .env.local" if missing else None,
-        )
-
-
-def _fill(
-    document: marks.Document,
-    value: Any,
-    path: marks.Path_,
-    variables: Mapping[str, str],
-    missing: dict[str, marks.Mark],
-) -> Any:
-    """Replace `${NAME}` and `${NAME:-default}` in every string below `value`."""
-    if isinstance(value, dict):
-        return {key: _fill(document, item, (*path, key), variables, missing) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_fill(document, item, (*path, index), variables, missing) for index, item in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-
-    def one(match: re.Match[str]) -> str:
-        found = variables.get(match[1]) or match[2]
-        if found is None:
-            missing.setdefault(match[1], document.mark(path))
-            return match[0]
-        return found
-
-    return VARIABLE.sub(one, value)
-
-
-def _validate(document: marks.Document, name: str, filled: dict[str, Any]) -> Profile | None:
-    for path in _literal_secrets(document.value):
-        document.problem(
-            path,
-            "must come from the environment, not from the file",
-            "write ${NAME} here and set NAME in the environment or in .env.local",
-        )
-    try:
-        profile = Profile.model_validate({"name": name, **filled})
-    except ValidationError as error:
-        for item in error.errors(include_url=False):
-            _add(document, item)
+def _parent(document: Document, files: list[Path]) -> Path | None:
+    """The file that `document` extends; what is wrong with that is added to its problems."""
+    if "extends" not in document.value or ("extends",) in document.unread:
         return None
-    if profile.weights.repo != FLUX:
-        document.problem(("weights", "repo"), f"must be {FLUX}: this pipeline serves that model and no other")
-    if not profile.weights.cache.startswith(("/", "~/")):
-        document.problem(("weights", "cache"), "must be an absolute path or start with ~/")
-    for placeholder in re.findall(r"\{[^}]*\}?|\}", profile.image.name):
-        if placeholder not in ("{profile}", "{run}"):
-            document.problem(
-                ("image", "name"), f"unknown placeholder {placeholder}", "there are {profile} and {run}"
-            )
-    return profile
+    name = document.value["extends"]
+    directory = document.file.parent
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name) or name.endswith(".lock"):
+        return _no(document, "must be the name of one profile, without .yaml")
+    file = directory / f"{name}.yaml"
+    if file in files:
+        circle = [*files[files.index(file) :], file]
+        return _no(document, f"goes round in a circle: {' -> '.join(each.stem for each in circle)}")
+    if not file.is_file():
+        others = [each.stem for each in directory.glob("*.yaml") if not each.name.endswith(".lock.yaml")]
+        others = sorted(set(others) - {document.file.stem})
+        close = difflib.get_close_matches(name[:64], others, 1)
+        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(others) or 'none'}"
+        return _no(document, f"there is no profile {marks.printable(name, 40)}", hint)
+    if len(files) > MAX_PARENTS:
+        return _no(document, f"more than {MAX_PARENTS} profiles over one another")
+    return file
 
 
-def _literal_secrets(value: Mapping[str, Any]) -> list[marks.Path_]:
-    """The fields that must name a variable and do not."""
-    found: list[marks.Path_] = []
-    for section, model in _sections().items():
-        content = value.get(section)
-        if not isinstance(content, dict):
-            continue
-        for key, info in model.model_fields.items():
-            extra = info.json_schema_extra
-            if isinstance(extra, dict) and extra.get("from_environment"):
-                text = content.get(key)
-                if text is not None and not VARIABLE.search(str(text)):
-                    found.append((section, key))
-    return found
+def _no(document: Document, text: str, hint: str | None = None) -> Path | None:
+    document.problem(("extends",), text, hint)
+    document.partial = True
+    return None
 
 
-def _sections() -> dict[str, type[BaseModel]]:
-    return {
-        name: info.annotation
-        for name, info in Profile.model_fields.items()
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
-    }
+def _told(document: Document, files: list[Path]) -> str:
+    """Every problem once, in the order of the files and of their lines."""
+    found = sorted(
+        dict.fromkeys(document.problems),
+        key=lambda problem: (files.index(problem.mark.file), problem.mark.line, problem.mark.column),
+    )
+    return "\n".join(map(str, found))
 
 
-def _add(document: marks.Document, item: Mapping[str, Any]) -> None:
-    """Say one pydantic error in the words of the profile."""
-    path: marks.Path_ = tuple(item["loc"])
-    value = item.get("input")
-    if isinstance(value, str) and VARIABLE.search(value):
-        return  # a missing variable, reported with the others
-    match item["type"]:
-        case "extra_forbidden":
-            known = _known_keys(path[:-1])
-            close = difflib.get_close_matches(str(path[-1]), known, 1)
-            hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-            document.problem(path, "unknown key", hint, at_key=True)
-        case "missing":
-            document.problem(path, "is missing")
-        case "string_pattern_mismatch":
-            document.problem(path, f"{value!r} does not look like {_looks(item['ctx']['pattern'])}")
-        case _:
-            document.problem(path, f"{item['msg'][0].lower()}{item['msg'][1:]}, not {_shown(path, value)}")
-
-
-def _shown(path: marks.Path_, value: Any) -> str:
-    return "this" if "token" in path or isinstance(value, dict | list) else repr(value)
-
-
-def _looks(pattern: str) -> str:
-    examples = {
-        "ami": "an AMI id (ami-0123456789abcdef0)",
-        "subnet": "a subnet id (subnet-0123456789abcdef0)",
-        "sg": "a security group id (sg-0123456789abcdef0)",
-        "[0": "a commit (40 hexadecimal digits)",
-        "[a-z]{2}": "a region (eu-north-1)",
-        "[a-z][": "an instance type (g6e.xlarge)",
-    }
-    for start, text in examples.items():
-        if pattern.startswith(f"^{start}"):
-            return text
-    return pattern
-
-
-def _known_keys(path: marks.Path_) -> list[str]:
-    if not path:
-        return list(_sections())
-    model = _sections().get(str(path[0]))
-    return list(model.model_fields) if model else []
+def _hint(missing: bool) -> str | None:
+    return "set the missing variables in the environment or in .env.local" if missing else None

@@ -1,0 +1,225 @@
+"""What pydantic finds, said in the words of the profile."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from bake.marks import Path_, dotted, printable
+from bake.schema import INSTANCE_TYPE, Profile, sections
+from bake.variables import Filled
+
+LOOKS = {
+    r"^ami-": "an AMI id (ami-0123456789abcdef0)",
+    r"^subnet-": "a subnet id (subnet-0123456789abcdef0)",
+    r"^(sg-": "a security group id (sg-0123456789abcdef0), nor is it `temporary`",
+    r"^[0-9a-f]{40}": "a commit (40 hexadecimal digits)",
+    r"^[a-z]{2}(": "a region (eu-north-1)",
+    INSTANCE_TYPE: "an instance type (g6e.xlarge)",
+    r"^/": "an SSM parameter (/aws/service/…)",
+    r"^(amazon": "amazon, self or an account id",
+    r"^https?": "a queue's URL",
+    r"^[a-z0-9][a-z0-9.-]": "a bucket's name",
+    r"^[A-Za-z0-9._/-]{1,256}": "an event bus's name",
+    r"^[0-9]{12}": "an account id (12 digits)",
+}
+
+
+def validated(name: str, filled: Filled) -> Profile | None:
+    """The profile; or None, with a problem in the document for each thing that is wrong."""
+    values = {key: value for key, value in filled.value.items() if key not in ("name", "extends")}
+    if "name" in filled.document.value:
+        _unknown(filled, ("name",))
+    _whole_numbers(values, filled)
+    try:
+        return Profile.model_validate({"name": name, **values})
+    except ValidationError as error:
+        items = sorted(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
+        meant: set[Path_] = set()
+        bad = {path for item in items if (path := _say(filled, item, meant))}
+    for section, text in _conflicts(values, bad | filled.unresolved):
+        if not filled.document.partial:
+            filled.document.problem((section,), text, _why(filled, section, text), at_key=True)
+    return None
+
+
+def _whole_numbers(values: dict[str, Any], filled: Filled) -> None:
+    """Variables are text: where the field is a number and a variable's text is one, it is that number."""
+    for section, model in sections().items():
+        content = values.get(section)
+        raw = filled.document.value.get(section)
+        if not isinstance(content, dict) or not isinstance(raw, dict):
+            continue
+        for key, info in model.model_fields.items():
+            text = content.get(key)
+            if info.annotation not in (int, int | None) or not isinstance(text, str) or text == raw.get(key):
+                continue
+            if re.fullmatch(r"0|[1-9][0-9]{0,17}", text, re.ASCII):
+                content[key] = int(text)
+
+
+def _say(filled: Filled, item: Mapping[str, Any], meant: set[Path_]) -> Path_ | None:
+    """Add one error to the document's problems; returns its path, or None for those between fields.
+
+    `meant` are the keys that a mistyped one stands for: these are not called missing as well.
+    """
+    path: Path_ = tuple(item["loc"])
+    if item["type"] == "value_error" and len(path) == 1:
+        return None  # said by _conflicts, which hears of all sections
+    if path in filled.unresolved or any(path[:n] in filled.unresolved for n in range(1, len(path))):
+        return path
+    if item["type"] == "extra_forbidden":
+        meant |= _unknown(filled, path)
+    elif item["type"] != "missing" or not (path in meant or filled.document.partial):
+        text, hint = _words(filled, path, item)
+        filled.document.problem(path, text, hint, at_key=item["type"] == "missing")
+    return path
+
+
+def _unknown(filled: Filled, path: Path_) -> set[Path_]:
+    known = _known_keys(path[:-1])
+    close = difflib.get_close_matches(str(path[-1])[:64], known, 1)
+    elsewhere = [f"{name}.{path[-1]}" for name, model in sections().items() if path[-1] in model.model_fields]
+    guess = close or (elsewhere if path[-1] != "name" else [])
+    hint = f"did you mean {guess[0]}?" if guess else f"known here: {', '.join(known)}"
+    filled.document.problem(path, "unknown key", hint, at_key=True)
+    return {(*path[:-1], key) for key in close}
+
+
+def _words(filled: Filled, path: Path_, item: Mapping[str, Any]) -> tuple[str, str | None]:
+    value, limits = item.get("input"), item.get("ctx", {})
+    shown = _shown(filled, path, value)
+    if item["type"] == "missing":
+        variable = filled.emptied.get(path)
+        return (
+            f"is missing: {variable} is not set and its default is empty" if variable else "is missing"
+        ), None
+    if value is None:
+        return "has no value", None
+    match item["type"]:
+        case "string_pattern_mismatch":
+            return f"{shown} does not look like {_looks(limits['pattern'])}", None
+        case "literal_error":
+            return _choice(str(limits["expected"]), value, shown)
+        case "value_error":
+            return str(limits["error"]), None
+        case "int_type" | "int_parsing" | "int_from_float":
+            return f"must be a whole number, not {shown}", _unit(str(path[-1]), value)
+        case "string_type":
+            return f"must be text, not {shown}", _quote(value)
+        case "tuple_type" | "list_type":
+            return f"must be a list, not {shown}", None
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"must be a mapping (`key: value`), not {shown}", None
+        case "greater_than_equal":
+            return f"must be at least {limits['ge']:,}, not {shown}", None
+        case "less_than_equal":
+            return f"must be at most {limits['le']:,}, not {shown}", None
+        case "string_too_short":
+            return f"must have at least {limits['min_length']} letters, not {shown}", None
+        case "string_too_long":
+            return f"must have at most {limits['max_length']} letters", None
+        case "too_short":
+            return f"must have at least {limits['min_length']} entry", None
+        case "too_long":
+            return f"must have at most {limits['max_length']} entries", None
+    return f"{item['msg'][0].lower()}{item['msg'][1:]}, not {shown}", None
+
+
+def _shown(filled: Filled, path: Path_, value: Any) -> str:
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    if isinstance(value, bool):
+        return str(value).lower()
+    hidden = path in filled.private or path[:2] == ("weights", "token")
+    return "what is given" if hidden else printable(str(value) if value != "" else "''", 60)
+
+
+def _choice(expected: str, value: Any, shown: str) -> tuple[str, str | None]:
+    known = re.findall(r"'([^']*)'", expected)
+    close = difflib.get_close_matches(str(value)[:64].lower(), known, 1)
+    hint = f"did you mean {close[0]}?" if close else None
+    return f"must be {' or '.join(known)}, not {shown}", hint
+
+
+def _unit(key: str, value: Any) -> str | None:
+    units = {"size_gib": "GiB", "throughput": "MiB/s", "iops": "operations a second"}
+    if isinstance(value, str) and value.isdecimal() and value.isascii():
+        return "write it without quotes"
+    if isinstance(value, str) and key in units and re.match(r"\s*[0-9]", value):
+        return f"write the number alone: {key} counts {units[key]}"
+    return None
+
+
+def _quote(value: Any) -> str | None:
+    return "put it in quotes" if isinstance(value, int | float) else None
+
+
+def _looks(pattern: str) -> str:
+    return next((text for start, text in LOOKS.items() if pattern.startswith(start)), pattern)
+
+
+def _known_keys(path: Path_) -> list[str]:
+    if not path:
+        return ["extends", *sections()]
+    model = sections().get(str(path[0]))
+    return list(model.model_fields) if model else []
+
+
+class _Undecided:
+    """Stands for a field that is wrong by itself: whoever compares it learns nothing."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("undecided")
+
+
+def _conflicts(values: Mapping[str, Any], bad: set[Path_]) -> Iterator[tuple[str, str]]:
+    """What is wrong between fields, also in sections where one field is wrong by itself."""
+    for section, model in sections().items():
+        content = values.get(section)
+        if not isinstance(content, dict) or (section,) in bad:
+            continue
+        unsure = {path[1] for path in bad if len(path) > 1 and path[0] == section}
+        fields = {key: value for key, value in content.items() if key in model.model_fields}
+        fields |= {key: _Undecided() for key in unsure if key in fields}
+        try:
+            for text in model.model_construct(None, **fields).conflicts():
+                yield section, text
+        except (AttributeError, TypeError, ValueError):
+            continue  # it hung on a field that was reported already
+
+
+def _why(filled: Filled, section: str, text: str) -> str | None:
+    """What a conflict in `section` may come from that its lines do not show."""
+    document = filled.document
+    own = document.keys.get((section,))
+    for key in re.findall(r"\w+", text):
+        path: Path_ = (section, key)
+        if path in filled.emptied:
+            return f"{key} has no value, since {filled.emptied[path]} is not set"
+        mark = document.keys.get(path)
+        if own and mark and mark.file != own.file and filled.value[section].get(key) is not None:
+            return f"{key} comes from {mark.file}:{mark.line}; `{key}: null` here drops it"
+    return None
+
+
+def origins(profile: Profile, filled: Filled) -> dict[str, str]:
+    """Where each value of `profile` came from, by dotted path; what nobody said is "default"."""
+    found = {"name": str(filled.document.file)}
+    for section, model in sections().items():
+        for key in model.model_fields:
+            path = dotted((section, key))
+            found[path] = filled.origins.get(path, "default")
+            given = getattr(getattr(profile, section), key)
+            if isinstance(given, tuple):
+                entries = (f"{path}.{index}" for index in range(len(given)))
+                found |= {entry: filled.origins[entry] for entry in entries if entry in filled.origins}
+    return found

@@ -1,0 +1,271 @@
+"""What a profile may say: one schema for checking, for the plan and for editors.
+
+Every field that is the user's infrastructure (R-AGREE) is required: nothing about disks, region, instance
+type, OS, network or AMI has a default.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+FLUX = "black-forest-labs/FLUX.1-dev"
+
+REGION = r"^[a-z]{2}(-[a-z]+)+-[0-9]$"
+INSTANCE_TYPE = r"^[a-z][a-z0-9-]*\.[a-z0-9-]+$"
+CACHE = r"^~?(/[A-Za-z0-9._+@-]+)+$"
+ACCOUNT = r"^[0-9]{12}$"
+
+# Where nothing lasts: instance stores are lost with their instance and no snapshot holds them (R-EBS).
+FLEETING = {
+    "/opt/dlami/nvme": "is the instance store of a Deep Learning AMI",
+    "/mnt": "is where an instance store is mounted",
+    "/media": "is where an instance store is mounted",
+    "/tmp": "is emptied at boot",  # noqa: S108
+    "/var/tmp": "is emptied by the system",  # noqa: S108
+    "/run": "lies in memory",
+    "/dev": "lies in memory",
+    "/proc": "lies in memory",
+    "/sys": "lies in memory",
+}
+
+
+def variable(name: str, *literals: str, optional: bool = False) -> dict[str, Any]:
+    """Of a field whose values differ from account to account or are secret: the variable that people use.
+
+    Such a value never stands in a profile (R-CONFIG), but for the words in `literals`; `optional` fields may
+    hold anything that names no account.
+    """
+    return {"variable": name, "literals": list(literals), "literal": optional}
+
+
+Region = Annotated[str, Field(pattern=REGION)]
+InstanceTypeName = Annotated[str, Field(pattern=INSTANCE_TYPE)]
+
+
+class Section(BaseModel):
+    """A mapping of the profile: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    def conflicts(self) -> Iterator[str]:
+        """What is wrong between the fields, each being right by itself."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Section:
+        if found := list(self.conflicts()):
+            raise ValueError("\n".join(found))
+        return self
+
+
+class Base(Section):
+    """The AMI to start from; the user chooses it (R-AMI): by id, by SSM parameter, or by name and owner."""
+
+    ami: str | None = Field(None, pattern=r"^ami-[0-9a-f]{8,17}$", json_schema_extra=variable("BASE_AMI_ID"))
+    """The id of an AMI in the builder's region."""
+    ssm: str | None = Field(None, pattern=r"^/[A-Za-z0-9._/-]+$", max_length=1000)
+    """An SSM parameter that holds an AMI id."""
+    name: str | None = Field(None, min_length=3, max_length=128)
+    """A name with `*`; the newest AMI of `owner` with such a name."""
+    owner: str | None = Field(
+        None,
+        pattern=r"^(amazon|self|[0-9]{12})$",
+        json_schema_extra=variable("BASE_AMI_OWNER", "amazon", "self"),
+    )
+    """Who published the AMI called `name`."""
+    os: Literal["ubuntu", "amazon-linux"]
+    """The operating system of the AMI."""
+    accelerator: Literal["cuda", "neuron", "cpu"]
+    """What the model runs on."""
+
+    def conflicts(self) -> Iterator[str]:
+        """Exactly one way to name the AMI, and an owner with a name: anybody may publish any name."""
+        ways = [key for key in ("ami", "ssm", "name") if getattr(self, key) is not None]
+        if len(ways) != 1:
+            yield f"needs exactly one of ami, ssm, or name with owner; has {' and '.join(ways) or 'none'}"
+        if (self.name is None) != (self.owner is None):
+            yield "name and owner go together: anybody may publish an AMI of any name"
+
+
+class Builder(Section):
+    """The instance that bakes: the user's infrastructure, so nothing has a default but the market."""
+
+    region: Region = Field(json_schema_extra=variable("SPOT_AWS_REGION"))
+    """Where the AMI is made and the spot workers run."""
+    instance_type: InstanceTypeName | None = None
+    """The builder's instance type."""
+    instance_types: tuple[InstanceTypeName, ...] | None = Field(None, min_length=1, max_length=8)
+    """Instead of `instance_type`: alternatives, tried in this order."""
+    market: Literal["spot", "on-demand"] = "on-demand"
+    """How the builder is paid."""
+    subnet: str = Field(pattern=r"^subnet-[0-9a-f]{8,17}$", json_schema_extra=variable("BAKE_SUBNET_ID"))
+    """The builder's subnet."""
+    security_group: str = Field(
+        pattern=r"^(sg-[0-9a-f]{8,17}|temporary)$",
+        json_schema_extra=variable("BAKE_SECURITY_GROUP_ID", "temporary"),
+    )
+    """A group that lets port 22 in from where `bake` runs; or `temporary`, with `ssh_from`."""
+    ssh_from: str | None = Field(None, json_schema_extra=variable("BAKE_SSH_FROM"))
+    """The network (CIDR) that a temporary security group lets in on port 22."""
+    instance_profile: str = Field(
+        min_length=1, max_length=128, json_schema_extra=variable("BAKE_INSTANCE_PROFILE")
+    )
+    """The worker's instance profile: SQS, S3 and EventBridge."""
+
+    @field_validator("ssh_from")
+    @classmethod
+    def _network(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            network = ipaddress.IPv4Network(value)
+        except ValueError:
+            raise ValueError("must be an IPv4 network such as 203.0.113.7/32") from None
+        if network.prefixlen == 0:
+            raise ValueError("must not open port 22 to everybody")
+        return value
+
+    def conflicts(self) -> Iterator[str]:
+        """One type or a list of them; a temporary security group says whom it lets in."""
+        if (self.instance_type is None) == (self.instance_types is None):
+            yield "needs instance_type, or instance_types with the alternatives, and not both"
+        if self.instance_types is not None and len(set(self.instance_types)) < len(self.instance_types):
+            yield "instance_types names a type twice"
+        if (self.security_group == "temporary") != (self.ssh_from is not None):
+            yield "security_group: temporary and ssh_from (whom to let in on port 22) go together"
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The agreed instance types, in the order in which they are tried."""
+        return self.instance_types or (self.instance_type or "",)
+
+
+class RootVolume(Section):
+    """The root EBS volume, of the builder and of the image (R-DISK): GiB, IOPS, MiB/s."""
+
+    size_gib: int = Field(ge=1, le=65536, strict=True)
+    """Size in GiB. Nothing ever changes it but you."""
+    type: Literal["gp2", "gp3", "io1", "io2"]
+    """EBS volume type."""
+    iops: int | None = Field(None, ge=100, le=256_000, strict=True)
+    """Provisioned operations a second; gp3 has 3,000 without it."""
+    throughput: int | None = Field(None, ge=125, le=2000, strict=True)
+    """Provisioned MiB/s, gp3 only; gp3 has 125 without it."""
+    kms_key: str | None = Field(None, min_length=1, json_schema_extra=variable("BAKE_KMS_KEY"))
+    """The key that encrypts the volume and the snapshot."""
+
+    def conflicts(self) -> Iterator[str]:
+        """What EC2 would refuse after the launch is refused here."""
+        if self.throughput is not None and self.type != "gp3":
+            yield f"throughput can be set for gp3 only, not for {self.type}"
+        if self.iops is not None and self.type == "gp2":
+            yield "iops can't be set for gp2"
+        if self.iops is None and self.type in ("io1", "io2"):
+            yield f"{self.type} needs iops"
+
+
+class Weights(Section):
+    """What is prefetched, in which precision it is served, and where it lies (R-CACHE, R-DTYPE)."""
+
+    repo: str = Field(FLUX, json_schema_extra={"const": FLUX})
+    """The model. There is one."""
+    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+    """A commit of the model's repository, never a branch."""
+    cache: str = Field("~/.cache/huggingface/hub", json_schema_extra={"pattern": CACHE})
+    """The Hugging Face cache on the image; on the root volume."""
+    precision: Literal["bf16", "int8"] = "bf16"
+    """The weights' type in the accelerator's memory."""
+    token: SecretStr = Field(min_length=1, json_schema_extra=variable("HF_TOKEN"))
+    """A Hugging Face token whose account accepted the model's licence; used while downloading only."""
+
+    @field_validator("repo")
+    @classmethod
+    def _the_model(cls, value: str) -> str:
+        if value != FLUX:
+            raise ValueError(f"must be {FLUX}: this pipeline serves that model and no other")
+        return value
+
+    @field_validator("cache")
+    @classmethod
+    def _lasting(cls, value: str) -> str:
+        if not re.search(CACHE, value) or value.endswith("\n"):
+            raise ValueError("must be an absolute path, or start with ~/, of plain letters")
+        path = PurePosixPath(value)
+        if ".." in path.parts or "." in value.split("/"):
+            raise ValueError("must not go up with . or ..")
+        for place, why in FLEETING.items():
+            if path.is_relative_to(place):
+                raise ValueError(f"{place} {why}; the weights must lie on EBS to be in the image (R-EBS)")
+        return value
+
+
+class Worker(Section):
+    """Where the booted worker finds its queue and event bus; not where it runs (R-REGIONS)."""
+
+    region: Region = Field(json_schema_extra=variable("AWS_REGION"))
+    """Where SQS, Secrets Manager and EventBridge are."""
+    queue: str | None = Field(None, pattern=r"^https?://[^\s/]", json_schema_extra=variable("FLUX_QUEUE_URL"))
+    """The URL of the queue; checked when given."""
+    bucket: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
+        json_schema_extra=variable("FLUX_BUCKET", optional=True),
+    )
+    """The bucket of finished images; checked when given."""
+    bus: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9._/-]{1,256}$",
+        json_schema_extra=variable("FLUX_EVENT_BUS", optional=True),
+    )
+    """The event bus; checked when given."""
+
+
+class Image(Section):
+    """What the AMI is called, and who may use it besides its owner."""
+
+    name: str = Field(min_length=3, max_length=100)
+    """The AMI's name; `{profile}` and `{run}` are filled in."""
+    share_with: tuple[Annotated[str, Field(pattern=ACCOUNT)], ...] = Field(
+        (), max_length=50, json_schema_extra=variable("BAKE_SHARE_WITH")
+    )
+    """Account ids that may launch the AMI; the model's licence binds them too."""
+    keep: int | None = Field(None, ge=1, le=100, strict=True)
+    """How many images of this profile are kept."""
+
+    @field_validator("name")
+    @classmethod
+    def _placeholders(cls, value: str) -> str:
+        for placeholder in re.findall(r"\{[^}]*\}?|\}", value):
+            if placeholder not in ("{profile}", "{run}"):
+                raise ValueError(f"unknown placeholder {placeholder}; there are {{profile}} and {{run}}")
+        # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateImage.html
+        if bad := re.search(r"[^A-Za-z0-9()\[\] ./'@_{}-]", value):
+            raise ValueError(f"an AMI's name can't have the character {bad[0]!r}")
+        return value
+
+
+class Profile(Section):
+    """A profile as the bake uses it: typed, complete, frozen."""
+
+    name: str
+    base: Base
+    builder: Builder
+    root_volume: RootVolume
+    weights: Weights
+    worker: Worker
+    image: Image
+
+
+def sections() -> dict[str, type[Section]]:
+    """The sections of a profile by name."""
+    return {
+        name: info.annotation
+        for name, info in Profile.model_fields.items()
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Section)
+    }

@@ -1,0 +1,107 @@
+"""Broken profiles, each with the exact message that it gets: file, line, column, what, and what to do.
+
+`profiles_broken/NAME.yaml` is the profile and `NAME.expected` the message; most extend `_good.yaml`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from bake import profile
+from bake.errors import BakeError, UsageError
+
+BROKEN = Path(__file__).parent / "profiles_broken"
+TOKEN = "hf_neverShownAnywhere"
+VARIABLES = {
+    "AWS_REGION": "eu-west-1",
+    "SPOT_AWS_REGION": "eu-north-1",
+    "BASE_AMI_ID": "ami-0123456789abcdef0",
+    "BAKE_SUBNET_ID": "subnet-0123456789abcdef0",
+    "BAKE_SECURITY_GROUP_ID": "sg-0123456789abcdef0",
+    "BAKE_INSTANCE_PROFILE": "flux-worker",
+    "HF_TOKEN": TOKEN,
+    "EVERYBODY": "0.0.0.0/0",
+    "REFERS": "${BASE_AMI_ID}",
+}
+
+
+def secrets(name: str, key: str) -> str:
+    """Secrets Manager with one secret, `flux`."""
+    if name != "flux":
+        raise BakeError(f"there is no secret {name}")
+    return {"token": TOKEN, "empty": ""}[key]
+
+
+def message(name: str, directory: Path = BROKEN) -> str:
+    """What is printed for a broken profile, with paths as seen from its directory."""
+    with pytest.raises(UsageError) as caught:
+        profile.load(name, directory, VARIABLES, secrets)
+    hint = f"\nhint: {caught.value.hint}" if caught.value.hint else ""
+    return f"{caught.value.message}{hint}\n".replace(f"{directory}/", "")
+
+
+@pytest.mark.parametrize("name", profile.names(BROKEN))
+def test_a_broken_profile_gets_exactly_its_message(name: str) -> None:
+    found = message(name)
+    assert found == (BROKEN / f"{name}.expected").read_text(encoding="utf-8")
+    assert TOKEN not in found
+    assert "Traceback" not in found
+    for line in found.splitlines():
+        assert re.match(r"[\w.-]+\.yaml:\d+:\d+: \S|    \S|hint: ", line), line
+
+
+def test_the_corpus_is_large_and_each_message_belongs_to_a_profile() -> None:
+    known = profile.names(BROKEN)
+    assert len(known) >= 120
+    assert sorted(file.stem for file in BROKEN.glob("*.expected")) == known
+
+
+GOOD = (BROKEN / "_good.yaml").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        pytest.param(b"base:\n  ami: \xff\n", "p.yaml:2:8: not UTF-8\n", id="binary"),
+        pytest.param(GOOD.decode().encode("utf-16"), "p.yaml:1:1: not UTF-8\n", id="UTF-16"),
+        pytest.param(
+            b"base:\n  ami: \x00\n", "p.yaml:2:8: the character U+0000 can't stand in YAML\n", id="NUL"
+        ),
+        pytest.param(
+            b"base:\n  ami: \x1b[31m\n", "p.yaml:2:8: the character U+001B can't stand in YAML\n", id="escape"
+        ),
+        pytest.param(
+            b"# " * 5_000_000,
+            "p.yaml:1:1: 10,000,000 bytes; a profile has at most 65,536\n",
+            id="10 MB",
+        ),
+        pytest.param(
+            b"\xef\xbb\xbf" + GOOD.replace(b"80", b"80GB").replace(b"\n", b"\r\n"),
+            "p.yaml:16:13: root_volume.size_gib: must be a whole number, not 80GB\n"
+            "    write the number alone: size_gib counts GiB\n",
+            id="BOM and CRLF",
+        ),
+        pytest.param(
+            GOOD.replace(b"size_gib: 80", b"size_gib: " + b"8" * 5_000),
+            f"p.yaml:16:13: root_volume.size_gib: YAML reads {'8' * 39}… as a number too large\n"
+            "    write a plain decimal number\n",
+            id="5,000 digits",
+        ),
+        pytest.param(b"[" * 60_000, "p.yaml:1:13: nested more than 12 deep\n", id="60,000 brackets"),
+    ],
+)
+def test_files_that_are_no_text_get_their_message_soon(tmp_path: Path, content: bytes, expected: str) -> None:
+    (tmp_path / "p.yaml").write_bytes(content)
+    started = time.monotonic()
+    assert message("p", tmp_path) == expected
+    assert time.monotonic() - started < 5
+
+
+def test_an_unreadable_file_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("extends: _loop\n")
+    (tmp_path / "_loop.yaml").symlink_to("_loop.yaml")
+    assert message("p", tmp_path).startswith("p.yaml:1:10: extends: there is no profile _loop")
