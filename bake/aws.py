@@ -19,11 +19,17 @@ if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sts import STSClient
 
 T = TypeVar("T")
 
 # AMI and snapshot waits run past 30 minutes in practice, where boto3's own waiters give up after 10.
 HOURS = 3600.0
+
+# The price list is served from three regions and tells the prices of all.
+# https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-price-list-query-api.html
+PRICING_REGION = "us-east-1"
+BRIEFLY: dict[str, Any] = {"attempts": 1, "patience": 3}
 
 
 class Aws:
@@ -65,13 +71,21 @@ class Aws:
         if not str(request.url).startswith(f"{self.endpoint}/"):
             raise BakeError(f"a rehearsal tried to reach {request.url}; it may only talk to {self.endpoint}")
 
-    def _client(self, service: str, region: str) -> Any:
+    def elsewhere(self, region: str) -> Aws:
+        """The same account with EC2 in another region: to look, never to make anything."""
+        there = Aws(region=region, worker_region=region, endpoint=self.endpoint, tally=self.tally)
+        there.__dict__["_session"] = self._session  # the session costs more than its clients
+        return there
+
+    def _client(self, service: str, region: str, *, attempts: int = 8, patience: float = 60) -> Any:
         from botocore.config import Config
 
         # Virtual-hosted bucket names do not resolve on a local endpoint.
         style = {"addressing_style": "path"} if self.endpoint else {}
         config = Config(
-            retries={"mode": "standard", "total_max_attempts": 8},
+            retries={"mode": "standard", "total_max_attempts": attempts},
+            connect_timeout=patience,
+            read_timeout=patience,
             s3=style,  # type: ignore[arg-type]
             # A proxy of the user's leads to AWS, never to a cloud on this machine.
             proxies={} if self.endpoint else None,
@@ -99,6 +113,36 @@ class Aws:
     def events(self) -> EventBridgeClient:
         return self._client("events", self.worker_region)  # type: ignore[no-any-return]
 
+    @cached_property
+    def ssm(self) -> Any:
+        return self._client("ssm", self.region)
+
+    @cached_property
+    def sts(self) -> STSClient:
+        return self._client("sts", self.region)  # type: ignore[no-any-return]
+
+    @cached_property
+    def secretsmanager(self) -> Any:
+        return self._client("secretsmanager", self.worker_region)
+
+    # The plan asks these for what is good to know: it can do without an answer, and does not wait for one.
+
+    @cached_property
+    def iam(self) -> Any:
+        return self._client("iam", self.region, **BRIEFLY)
+
+    @cached_property
+    def kms(self) -> Any:
+        return self._client("kms", self.region, **BRIEFLY)
+
+    @cached_property
+    def quotas(self) -> Any:
+        return self._client("service-quotas", self.region, **BRIEFLY)
+
+    @cached_property
+    def pricing(self) -> Any:
+        return self._client("pricing", PRICING_REGION, **BRIEFLY)
+
     def wait(
         self, what: str, look: Callable[[], T | None], *, timeout: float = HOURS, hint: str | None = None
     ) -> T:
@@ -122,3 +166,12 @@ def error_code(error: Exception) -> str:
     """The AWS error code of a ClientError, or an empty string for anything else."""
     response = getattr(error, "response", None)
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+def unanswered(error: Exception) -> str | None:
+    """Why AWS did not answer a question (refused, unreachable, not known there); None for any other error."""
+    if code := error_code(error):
+        return code
+    if type(error).__module__.startswith("botocore"):
+        return type(error).__name__
+    return None

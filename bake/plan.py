@@ -7,12 +7,28 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-from bake.aws import Aws, error_code
-from bake.errors import UsageError
+from bake.agreement import Fact
+from bake.aws import Aws
+from bake.flux import WeightFile
+from bake.planning import base_image, estimates, guarded, hardware, image, network, prices, quotas, wiring
+from bake.planning import disk as disk_of
+from bake.planning import memory as memory_of
+from bake.planning import weights as weights_of
+from bake.planning.base_image import BaseImage
+from bake.planning.disk import Disk
+from bake.planning.estimates import Estimates
+from bake.planning.findings import Findings
+from bake.planning.guarded import stated_facts
+from bake.planning.hardware import InstanceType
+from bake.planning.memory import Memory
+from bake.planning.network import Network
+from bake.planning.text import as_dict, as_text
+from bake.planning.weights import WeightFiles
 from bake.profile import Profile
 from bake.systems import SYSTEMS, System
+
+__all__ = ["BaseImage", "InstanceType", "Plan", "Sources", "as_dict", "as_text", "make", "stated_facts"]
 
 ROOT = Path(__file__).resolve().parents[1]
 PROVISION = ROOT / "provision"
@@ -26,7 +42,8 @@ class Sources:
     """Where the builder gets things from: the field's own places, or a local cloud's stand-ins.
 
     `builder` and `worker` are extra environment for provisioning and for a booted worker;
-    `requirements` and `tools` are locked and hashed requirement files.
+    `requirements` and `tools` are locked and hashed requirement files. `hub` is asked for the weights'
+    sizes (None: the real Hub), unless `sizes` has them, as where the Hub serves smaller stand-ins.
     """
 
     requirements: Path = PROVISION / "locks" / "worker.txt"
@@ -35,42 +52,46 @@ class Sources:
     builder: Mapping[str, str] = field(default_factory=dict)
     worker: Mapping[str, str] = field(default_factory=dict)
     differences: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class BaseImage:
-    """The AMI to start from, as DescribeImages tells it."""
-
-    id: str
-    name: str
-    architecture: str
-    root_device: str
-    root_gib: int
-
-
-@dataclass(frozen=True)
-class InstanceType:
-    """What DescribeInstanceTypes says; hardware is asked for, never looked up in a table here (R-HW)."""
-
-    name: str
-    architectures: tuple[str, ...]
-    vcpus: int
-    memory_mib: int
-    gpu: str
-    gpu_memory_mib: int
+    hub: str | None = None
+    sizes: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a bake needs, decided before anything is started."""
+    """Everything a bake needs, decided before anything is started.
+
+    `instance_types` and `memory` go together, in the order in which the types are tried. `unbakeable` says
+    why this version can plan the profile and not bake it. `unchecked` are questions nobody answered.
+    """
 
     profile: Profile
     base: BaseImage
-    instance_type: InstanceType
+    instance_types: tuple[InstanceType, ...]
+    network: Network
     system: System
     sources: Sources
     inputs: Mapping[str, str]
     id: str
+    weights: WeightFiles
+    disk: Disk
+    memory: tuple[Memory, ...]
+    estimates: Estimates
+    facts: tuple[Fact, ...]
+    origins: Mapping[str, str]
+    warnings: tuple[str, ...]
+    checked: tuple[str, ...]
+    unchecked: tuple[str, ...]
+    unbakeable: str | None
+
+    @property
+    def instance_type(self) -> InstanceType:
+        """The first choice; the others are tried only where it has no capacity."""
+        return self.instance_types[0]
+
+    @property
+    def weight_files(self) -> Mapping[str, WeightFile]:
+        """What the bake downloads: path in the repository -> file; empty where the Hub did not answer."""
+        return self.weights.files if self.weights.certain else {}
 
     @property
     def cache(self) -> str:
@@ -92,113 +113,70 @@ class Plan:
         }
 
 
-def make(profile: Profile, aws: Aws, sources: Sources) -> Plan:
+def make(profile: Profile, aws: Aws, sources: Sources, origins: Mapping[str, str] | None = None) -> Plan:
     """Ask AWS for what the profile names and decide the bake; changes nothing.
 
     Raises UsageError with everything that does not fit, in one message.
     """
-    problems: list[str] = []
-    base = _base_image(profile, aws, problems)
-    instance_type = _instance_type(profile, aws, problems)
-    _check_network(profile, aws, problems)
-    _check_fit(profile, base, instance_type, problems)
-    if problems or base is None or instance_type is None:
-        raise UsageError("\n".join(problems), hint="nothing was started")
-    inputs = {
+    findings = Findings(origins or {})
+    base = base_image.find(profile, aws, findings)
+    types = hardware.find(profile, aws, findings)
+    where = network.find(profile, aws, findings)
+    wiring.check(profile, aws, findings)
+    image.check_name(profile, aws, findings)
+    disk_of.check_key(profile, aws, findings)
+    files = weights_of.find(profile, sources.hub, sources.sizes, findings)
+    memories = memory_of.check(profile, types, files, aws, findings)
+    quotas.check(profile, types, aws, findings)
+    estimates.check(profile, types, findings)
+    image.check_user_data(profile, sources.worker, findings)
+    if base is not None:
+        hardware.check(profile, base, types, where.zone, aws, findings)
+        disk_of.check(profile, base, disk_of.work_out(profile, base, files), findings)
+    findings.stop_if_any()
+    assert base is not None  # or it would be among the findings
+    disk = disk_of.work_out(profile, base, files)
+    inputs = _inputs(sources)
+    found = prices.find(profile, types[0].name, where.zone, aws, findings)
+    return Plan(
+        profile=profile,
+        base=base,
+        instance_types=types,
+        network=where,
+        system=SYSTEMS[profile.base.os],
+        sources=sources,
+        inputs=inputs,
+        id=_plan_id(profile, base, sources, inputs),
+        weights=files,
+        disk=disk,
+        memory=memories,
+        estimates=estimates.work_out(profile, types[0], files, disk, found),
+        facts=guarded.facts(profile, base, where, findings.origins),
+        origins=findings.origins,
+        warnings=tuple(findings.warnings),
+        checked=tuple(findings.checked),
+        unchecked=tuple(findings.unchecked),
+        unbakeable=_unbakeable(profile),
+    )
+
+
+def _unbakeable(profile: Profile) -> str | None:
+    """What this version can't bake yet; it can plan it."""
+    asked = (profile.base.os, profile.base.accelerator, profile.weights.precision)
+    if asked == ("ubuntu", "cuda", "bf16"):
+        return None
+    system, accelerator, precision = asked
+    return f"this version bakes ubuntu with cuda in bf16, not {system} with {accelerator} in {precision}"
+
+
+def _inputs(sources: Sources) -> dict[str, str]:
+    return {
         "provision": _hash_tree(PROVISION),
         "worker": _hash_tree(WORKER),
         "checks": _hash_tree(CHECKS),
         "requirements": _hash_file(sources.requirements),
         "tools": _hash_file(sources.tools),
     }
-    plan_id = _plan_id(profile, base, sources, inputs)
-    return Plan(profile, base, instance_type, SYSTEMS[profile.base.os], sources, inputs, plan_id)
-
-
-def _base_image(profile: Profile, aws: Aws, problems: list[str]) -> BaseImage | None:
-    ami = profile.base.ami
-    try:
-        images = aws.ec2.describe_images(ImageIds=[ami])["Images"]
-    except Exception as error:
-        if not error_code(error).startswith("InvalidAMI"):
-            raise
-        images = []
-    if not images:
-        problems.append(f"base.ami: {ami} does not exist in {aws.region}, or is not shared with this account")
-        return None
-    image = images[0]
-    if image.get("State") != "available":
-        problems.append(f"base.ami: {ami} is {image.get('State')}, not available")
-    root = image.get("RootDeviceName", "")
-    sizes = {
-        mapping.get("DeviceName"): mapping["Ebs"].get("VolumeSize", 0)
-        for mapping in image.get("BlockDeviceMappings", [])
-        if "Ebs" in mapping
-    }
-    if root not in sizes:
-        problems.append(f"base.ami: {ami} has no EBS root volume; only EBS can be snapshotted")
-    return BaseImage(ami, image.get("Name", ""), image.get("Architecture", ""), root, sizes.get(root, 0))
-
-
-def _instance_type(profile: Profile, aws: Aws, problems: list[str]) -> InstanceType | None:
-    name = profile.builder.instance_type
-    try:
-        found = aws.ec2.describe_instance_types(InstanceTypes=[name])["InstanceTypes"]  # type: ignore[list-item]
-    except Exception as error:
-        if not error_code(error).startswith("InvalidInstanceType"):
-            raise
-        found = []
-    if not found:
-        problems.append(f"builder.instance_type: {name} is not offered in {aws.region}")
-        return None
-    facts = found[0]
-    gpus = facts.get("GpuInfo", {})
-    gpu = (gpus.get("Gpus") or [{}])[0]
-    return InstanceType(
-        name,
-        tuple(facts.get("ProcessorInfo", {}).get("SupportedArchitectures", [])),
-        facts.get("VCpuInfo", {}).get("DefaultVCpus", 0),
-        facts.get("MemoryInfo", {}).get("SizeInMiB", 0),
-        str(gpu.get("Name", "")),
-        gpus.get("TotalGpuMemoryInMiB", 0),
-    )
-
-
-def _check_network(profile: Profile, aws: Aws, problems: list[str]) -> None:
-    builder = profile.builder
-    for what, wanted, look in (
-        ("subnet", builder.subnet, lambda: aws.ec2.describe_subnets(SubnetIds=[builder.subnet])),
-        (
-            "security_group",
-            builder.security_group,
-            lambda: aws.ec2.describe_security_groups(GroupIds=[builder.security_group]),
-        ),
-    ):
-        try:
-            look()
-        except Exception as error:
-            if "NotFound" not in error_code(error):
-                raise
-            problems.append(f"builder.{what}: {wanted} does not exist in {aws.region}")
-
-
-def _check_fit(
-    profile: Profile, base: BaseImage | None, instance_type: InstanceType | None, problems: list[str]
-) -> None:
-    if base is not None and profile.root_volume.size_gib < base.root_gib:
-        problems.append(
-            f"root_volume.size_gib: {profile.root_volume.size_gib} GiB is less than the base AMI's own "
-            f"{base.root_gib} GiB. A volume can't be smaller than its snapshot; nothing is resized for you"
-        )
-    if base is None or instance_type is None:
-        return
-    if base.architecture not in instance_type.architectures:
-        problems.append(
-            f"base.ami: {base.id} is {base.architecture}, but {instance_type.name} runs "
-            f"{', '.join(instance_type.architectures)}"
-        )
-    if profile.base.accelerator == "cuda" and not instance_type.gpu:
-        problems.append(f"builder.instance_type: {instance_type.name} has no NVIDIA GPU")
 
 
 def _plan_id(profile: Profile, base: BaseImage, sources: Sources, inputs: Mapping[str, str]) -> str:
@@ -233,48 +211,3 @@ def _hash_tree(directory: Path) -> str:
         mode = "x" if file.stat().st_mode & 0o100 else "-"
         whole.update(f"{file.relative_to(directory)} {mode} {_hash_file(file)}\n".encode())
     return whole.hexdigest()
-
-
-def as_dict(plan: Plan) -> dict[str, Any]:
-    """The plan for machines; the token is left out."""
-    return {
-        "id": plan.id,
-        "profile": plan.profile.model_dump(mode="json", exclude={"weights": {"token"}}),
-        "base": asdict(plan.base),
-        "instance_type": asdict(plan.instance_type),
-        "cache": plan.cache,
-        "inputs": dict(plan.inputs),
-        "differences": list(plan.sources.differences),
-    }
-
-
-def as_text(plan: Plan) -> str:
-    """The plan for people."""
-    profile, kind = plan.profile, plan.instance_type
-    gpu = f", {kind.gpu} with {kind.gpu_memory_mib:,} MiB" if kind.gpu else ""
-    rows = [
-        (
-            "base AMI",
-            f"{plan.base.id}  {plan.base.name} ({plan.base.architecture}, {plan.base.root_gib} GiB)",
-        ),
-        (
-            "builder",
-            f"{kind.name} in {profile.builder.region}: {kind.vcpus} vCPU, {kind.memory_mib:,} MiB{gpu}",
-        ),
-        ("network", f"{profile.builder.subnet}, {profile.builder.security_group}"),
-        ("root volume", f"{profile.root_volume.size_gib} GiB {profile.root_volume.type}"),
-        ("weights", f"{profile.weights.repo} at {profile.weights.revision[:12]}"),
-        ("cache", f"{plan.cache} (on the root volume)"),
-        ("worker", f"runs as {plan.system.user}; queue and event bus in {profile.worker.region}"),
-    ]
-    lines = [f"Plan {plan.id}: profile {profile.name}", *(f"  {name:<12} {text}" for name, text in rows)]
-    lines += [
-        "",
-        "What will be created and removed again: a key pair, a builder, one instance of the new image,",
-        "  and for its first job two queues, a bucket, an event bus and a rule.",
-        "What stays: one AMI and its snapshot.",
-    ]
-    if plan.sources.differences:
-        lines += ["", "How this rehearsal differs from the real bake:"]
-        lines += [f"  - {difference}" for difference in plan.sources.differences]
-    return "\n".join(lines)

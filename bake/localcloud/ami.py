@@ -32,6 +32,12 @@ class LocalSnapshot(Snapshot):  # type: ignore[misc]
     def progress(self) -> str:
         return f"{self.percent}%"
 
+    @property
+    def full_snapshot_size_in_bytes(self) -> int | None:
+        """What is written, as DescribeSnapshots tells it; None before the copy is there."""
+        disk = self.disk or self.ec2_backend.store.disk(self.id)
+        return disk.stat().st_blocks * 512 if disk.exists() else None
+
     def copy_from(self, source: Path, store: ImageStore) -> None:
         """Copy a disk into the store; the percentage follows."""
 

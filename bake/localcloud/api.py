@@ -25,6 +25,8 @@ _XMLNS = "http://ec2.amazonaws.com/doc/2016-11-15/"
 # moto would say yes to these, and nothing would happen to any disk.
 NOT_REAL = {"ModifyVolume", "CreateVolume", "AttachVolume", "DetachVolume", "CreateSnapshots", "CopySnapshot"}
 NOT_REAL |= {"CopyImage", "RegisterImage", "RequestSpotInstances", "RequestSpotFleet", "CreateFleet"}
+# moto has no such service, and would answer 500, which SDKs take for a passing trouble.
+NOT_HERE = {"pricing"}
 Route = Callable[[Request], Any]
 
 
@@ -57,6 +59,8 @@ class Api:
         call = _ec2_call(environ)
         if call.get("Action") == "GetConsoleOutput" and call.get("InstanceId") in self._guests:
             return self._console(call["InstanceId"])(environ, start_response)
+        if any(f"/{service}/aws4_request" in environ.get("HTTP_AUTHORIZATION", "") for service in NOT_HERE):
+            return Response('{"__type": "UnsupportedOperation"}', 400)(environ, start_response)
         if call.get("Action") in NOT_REAL:
             what = f"Not in the local cloud: {call['Action']} would be without effect"
             return error_response("UnsupportedOperation", what)(environ, start_response)

@@ -227,6 +227,7 @@ def _describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
             f"Machines are systemd-nspawn containers on this host ({os.cpu_count()} CPUs, its memory, its "
             "kernel): there is no GPU, whatever the instance type says.",
             f"The base AMI is a stand-in: {prepared.base.os} with user ubuntu, without drivers or CUDA.",
+            "Base AMIs for Amazon Linux and Neuron are there to plan with; their disk is the same stand-in.",
             f"torch is {prepared.torch}, and Python packages come as wheels from this controller.",
             "The model is a tiny FLUX with random weights: the same files and code, pictures of noise.",
             "Disks are sparse files: no EBS speeds, no lazy loading from S3, and they are not grown by the "

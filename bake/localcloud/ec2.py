@@ -25,6 +25,7 @@ from bake.localcloud.base import Base
 from bake.localcloud.guests import Guest, Guests
 from bake.localcloud.images import ImageStore, StoredImage, StoredSnapshot
 from bake.localcloud.settings import SPOT_REGION
+from bake.localcloud.stand_ins import StandIn, stand_ins
 
 # The parameters of the EC2 call that this thread is answering, as they came over the wire.
 CALL: ContextVar[Mapping[str, str]] = ContextVar("CALL", default=MappingProxyType({}))
@@ -261,13 +262,14 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
             self.store.save(record)
 
     def load(self, base: Base) -> None:
-        """Register the base AMI and the AMIs and snapshots on disk."""
+        """Register the base AMIs and the AMIs and snapshots on disk."""
         for stored in self.store.snapshots():
             self._load_snapshot(stored)
         for image in self.store.images():
             if image.snapshot_id in self.snapshots:
                 self.amis[image.id] = LocalAmi.restored(self, self.snapshots[image.snapshot_id], image)
-        self._load_base(base)
+        for stand_in in stand_ins(base):
+            self._load_base(base, stand_in)
 
     def _load_snapshot(self, stored: StoredSnapshot) -> LocalSnapshot:
         volume = Volume(
@@ -279,18 +281,18 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
         snapshot.add_tags(stored.tags)
         return snapshot
 
-    def _load_base(self, base: Base) -> None:
-        key = base.image_id.removeprefix("ami-")
+    def _load_base(self, base: Base, stand_in: StandIn) -> None:
+        key = stand_in.id.removeprefix("ami-")
         made = datetime.fromtimestamp(base.disk.stat().st_mtime, UTC).replace(tzinfo=None).isoformat()
-        about = f"{base.os}, user ubuntu; stands for the Deep Learning AMI in rehearsals"
+        gib = base.disk.stat().st_size >> 30
         snapshot = self._load_snapshot(
-            StoredSnapshot(f"snap-{key}", f"vol-{key}", base.disk.stat().st_size >> 30, about, made)
+            StoredSnapshot(f"snap-{key}", f"vol-{key}", gib, stand_in.description, made)
         )
         snapshot.disk = base.disk
         stored = StoredImage(
-            base.image_id,
-            base.name,
-            about,
+            stand_in.id,
+            stand_in.name,
+            stand_in.description,
             made,
             snapshot.id,
             "gp3",
@@ -298,7 +300,7 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
             125,
             tags={"bake:stand-in": "true"},
         )
-        self.amis[base.image_id] = LocalAmi.restored(self, snapshot, stored, amazon=True)
+        self.amis[stand_in.id] = LocalAmi.restored(self, snapshot, stored, amazon=True)
 
     def _disk_of(self, image: LocalAmi) -> Any:
         return image.ebs_snapshot.disk or self.store.disk(image.ebs_snapshot.id)

@@ -22,6 +22,7 @@ _ROUTES = Map(
     [
         Rule("/api/whoami-v2", endpoint="whoami"),
         Rule("/api/models/<owner>/<name>", endpoint="info"),
+        Rule("/api/models/<owner>/<name>/auth-check", endpoint="leave"),
         Rule("/api/models/<owner>/<name>/revision/<revision>", endpoint="info"),
         Rule("/api/models/<owner>/<name>/tree/<revision>", endpoint="tree"),
         Rule("/api/models/<owner>/<name>/tree/<revision>/<path:path>", endpoint="tree"),
@@ -146,6 +147,13 @@ class Hub:
                 "siblings": siblings,
             }
         )
+
+    def _leave(self, request: Request, owner: str, name: str) -> Response:
+        """Whether a token may download the gated files."""
+        if missing := self._missing(owner, name, "main"):
+            return missing
+        token = self._given(request)
+        return _json({}) if token == self._token else _gated(401 if token is None else 403)
 
     def _tree(self, request: Request, owner: str, name: str, revision: str, path: str = "") -> Response:
         if missing := self._missing(owner, name, revision):

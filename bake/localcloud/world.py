@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 from bake.localcloud.prepared import Prepared
 from bake.localcloud.settings import ACCOUNT, FIRST_INSTANCE, REGION, SPOT_REGION, Settings
+from bake.localcloud.stand_ins import stand_ins
 
 __all__ = ["ACCOUNT", "PROFILE", "create"]
 
 PROFILE = "flux-rehearsal"
+# Of eu-north-1's zones the one that offers all instance types of the profiles.
+ZONE = "eu-north-1b"
 
 
 def create(settings: Settings, prepared: Prepared) -> dict[str, str]:
@@ -24,7 +31,7 @@ def create(settings: Settings, prepared: Prepared) -> dict[str, str]:
     return {
         "AWS_REGION": REGION,
         "SPOT_AWS_REGION": SPOT_REGION,
-        "BASE_AMI_ID": prepared.base.image_id,
+        **{stand_in.variable: stand_in.id for stand_in in stand_ins(prepared.base)},
         "BAKE_SUBNET_ID": subnet,
         "BAKE_SECURITY_GROUP_ID": group,
         "BAKE_INSTANCE_PROFILE": PROFILE,
@@ -35,13 +42,36 @@ def create(settings: Settings, prepared: Prepared) -> dict[str, str]:
 
 def _network(ec2: Any, settings: Settings) -> tuple[str, str]:
     cidr = str(settings.network)
-    vpc = ec2.create_vpc(cidr_block=cidr)
-    subnet = ec2.create_subnet(vpc_id=vpc.id, cidr_block=cidr, availability_zone=f"{SPOT_REGION}a")
+    with _lasting_ids(cidr):
+        vpc = ec2.create_vpc(cidr_block=cidr)
+        subnet = ec2.create_subnet(vpc_id=vpc.id, cidr_block=cidr, availability_zone=ZONE)
+        group = ec2.create_security_group("flux-rehearsal", "The local cloud's machines", vpc_id=vpc.id)
     for number in range(4, FIRST_INSTANCE):  # moto leaves out the first four, as EC2 does
         subnet.request_ip(str(settings.network[number]), None)
     ec2.subnet_default = subnet.id
-    group = ec2.create_security_group("flux-rehearsal", "The local cloud's machines", vpc_id=vpc.id)
     return subnet.id, group.id
+
+
+@contextmanager
+def _lasting_ids(cidr: str) -> Iterator[None]:
+    """Ids that follow from the network: what was agreed about a rehearsal survives `down` and `up`."""
+    counts: dict[str, int] = {}
+
+    def numbered(prefix: str) -> Any:
+        def make(*_: Any) -> str:
+            counts[prefix] = counts.get(prefix, 0) + 1
+            name = f"{cidr} {prefix} {counts[prefix]}"
+            return f"{prefix}-{hashlib.sha256(name.encode()).hexdigest()[:17]}"
+
+        return make
+
+    models = "moto.ec2.models"
+    with (
+        mock.patch(f"{models}.vpcs.random_vpc_id", numbered("vpc")),
+        mock.patch(f"{models}.subnets.random_subnet_id", numbered("subnet")),
+        mock.patch(f"{models}.security_groups.random_security_group_id", numbered("sg")),
+    ):
+        yield
 
 
 def _profile(iam: Any) -> None:

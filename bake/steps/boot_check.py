@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,14 +46,14 @@ class Wiring:
     bucket: str
     bus: str
 
-    def environment(self, plan: Plan) -> str:
+    def environment(self, region: str, extra: Mapping[str, str]) -> str:
         """The worker's `instance.env`."""
         facts = {
-            "AWS_REGION": plan.profile.worker.region,
+            "AWS_REGION": region,
             "FLUX_QUEUE_URL": self.jobs,
             "FLUX_BUCKET": self.bucket,
             "FLUX_EVENT_BUS": self.bus,
-            **plan.sources.worker,
+            **extra,
         }
         return "".join(f"{key}={value}\n" for key, value in facts.items())
 
@@ -60,7 +61,7 @@ class Wiring:
 def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawing:
     """Launch `image`, wait for READY, send one job, and check the PNG that comes back."""
     wiring = wire(aws, run, undo)
-    files = {INSTANCE_ENV: wiring.environment(plan)}
+    files = {INSTANCE_ENV: wiring.environment(plan.profile.worker.region, plan.sources.worker)}
     instance = launch(plan, aws, run, undo, role="boot-check", image=image, files=files)
     with log_in(instance, run) as session:
         seconds = wait_until_ready(session, aws, run)

@@ -4,71 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
+from bake import flux, profile
 from bake import plan as planning
-from bake import profile
+from bake.agreement import GUARDED
 from bake.aws import Aws
 from bake.errors import BakeError, UsageError
 from bake.plan import Plan, Sources
-from bake.profile import Profile
+
+if TYPE_CHECKING:
+    from tests.bake.conftest import PlanCloud
 
 PROFILES = Path(__file__).parents[2] / "profiles"
-REGION = "eu-north-1"
+
+NAMES = profile.names(PROFILES)
 
 
 @pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def aws(endpoint: str) -> Aws:
-    return Aws(region=REGION, worker_region="eu-west-1", endpoint=endpoint)
-
-
-@pytest.fixture(scope="module")
-def variables(aws: Aws) -> dict[str, str]:
-    subnet = aws.ec2.describe_subnets()["Subnets"][0]
-    images = aws.ec2.describe_images(Filters=[{"Name": "architecture", "Values": ["x86_64"]}])["Images"]
-    image = next(
-        image for image in images if image["BlockDeviceMappings"][0].get("Ebs", {}).get("VolumeSize", 0) > 1
-    )
-    groups = aws.ec2.describe_security_groups()["SecurityGroups"]
-    return {
-        "AWS_REGION": "eu-west-1",
-        "SPOT_AWS_REGION": REGION,
-        "BASE_AMI_ID": image["ImageId"],
-        "BAKE_SUBNET_ID": subnet["SubnetId"],
-        "BAKE_SECURITY_GROUP_ID": groups[0]["GroupId"],
-        "BAKE_INSTANCE_PROFILE": "flux-worker",
-        "HF_TOKEN": "hf_canary_token",
-    }
-
-
-@pytest.fixture(scope="module")
-def found(variables: dict[str, str]) -> Profile:
-    return profile.load("g6e-ubuntu", PROFILES, variables)
-
-
-@pytest.fixture(scope="module")
-def plan(found: Profile, aws: Aws) -> Plan:
-    return planning.make(found, aws, Sources(differences=("a stand-in base",)))
+def plan(plan_account: PlanCloud) -> Plan:
+    found, origins = profile.load_with_origins("g6e-ubuntu", PROFILES, plan_account.variables)
+    sources = Sources(sizes=flux.SIZES, differences=("a stand-in base",))
+    return planning.make(found, plan_account.aws(), sources, origins)
 
 
 def test_hardware_is_what_the_api_says(plan: Plan) -> None:
-    assert plan.instance_type.gpu == "L40S"
-    assert plan.instance_type.gpu_memory_mib == 45776
-    assert plan.instance_type.memory_mib == 32768
+    kind = plan.instance_type
+    assert kind.device is not None
+    assert (kind.device.name, kind.device.count, kind.device.memory_mib) == ("L40S", 1, 45776)
+    assert (kind.memory_mib, kind.instance_store_gb, kind.ebs_baseline) == (32768, 250, 125.0)
 
 
 def test_the_cache_is_in_the_home_of_the_systems_user(plan: Plan) -> None:
@@ -80,81 +48,169 @@ def test_the_token_stands_in_no_form_of_the_plan(plan: Plan) -> None:
     assert "hf_canary" not in shown
 
 
-def test_the_text_says_what_matters(plan: Plan) -> None:
+def test_the_text_is_complete_and_calm(plan: Plan) -> None:
     text = planning.as_text(plan)
-    for part in ("80 GiB gp3", "g6e.xlarge in eu-north-1", "How this rehearsal differs", "a stand-in base"):
-        assert part in text
-
-
-def test_the_id_is_the_same_for_the_same_inputs_and_another_for_others(
-    plan: Plan, found: Profile, aws: Aws
-) -> None:
-    assert planning.make(found, aws, Sources()).id == plan.id
-    bigger = found.model_copy(update={"root_volume": found.root_volume.model_copy(update={"size_gib": 120})})
-    assert planning.make(bigger, aws, Sources()).id != plan.id
-
-
-def test_another_token_is_the_same_plan(plan: Plan, variables: dict[str, str], aws: Aws) -> None:
-    other = profile.load("g6e-ubuntu", PROFILES, {**variables, "HF_TOKEN": "hf_other"})
-    assert planning.make(other, aws, Sources()).id == plan.id
-
-
-def test_everything_that_does_not_fit_comes_in_one_message(variables: dict[str, str], aws: Aws) -> None:
-    wrong = {
-        "BASE_AMI_ID": "ami-00000000000000000",
-        "BAKE_SUBNET_ID": "subnet-00000000",
-        "BAKE_SECURITY_GROUP_ID": "sg-00000000",
-    }
-    found = profile.load("g6e-ubuntu", PROFILES, {**variables, **wrong})
-    kind = found.builder.model_copy(update={"instance_type": "g6e.tiny"})
-    with pytest.raises(UsageError) as caught:
-        planning.make(found.model_copy(update={"builder": kind}), aws, Sources())
     for part in (
-        "base.ami: ami-00000000000000000 does not exist in eu-north-1",
-        "builder.instance_type: g6e.tiny is not offered",
-        "builder.subnet: subnet-00000000 does not exist",
-        "builder.security_group: sg-00000000 does not exist",
+        f"base AMI     {plan.base.id} ",
+        "BASE_AMI_ID (environment)",
+        "builder      g6e.xlarge in eu-north-1, on-demand",
+        "g6e.xlarge: 4 vCPUs, 32,768 MiB, L40S with 45,776 MiB; 250 GB of instance store stay unused",
+        "root volume  80 GiB gp3 ",
+        "removed again, in about 0.3 h",
+        "+ one AMI and its snapshot of 80 GiB",
+        "✓ 80 GiB root volume: fits",
+        "✓ g6e.xlarge in bf16: fits",
+        "✓ g6e.xlarge is offered in eu-north-1b, the subnet's zone",
+        "How this rehearsal differs from the real bake:\n  - a stand-in base",
     ):
-        assert part in caught.value.message
+        assert part in text
+    assert "None" not in text
+    assert max(len(line) for line in text.splitlines()) <= 125
 
 
-@pytest.mark.parametrize(
-    ("section", "change", "expected"),
-    [
-        pytest.param("root_volume", {"size_gib": 1}, "1 GiB is less than the base AMI's own", id="disk"),
-        pytest.param("builder", {"instance_type": "t3.micro"}, "t3.micro has no NVIDIA GPU", id="no GPU"),
-        pytest.param(
-            "builder", {"instance_type": "g5g.xlarge"}, "is x86_64, but g5g.xlarge runs", id="arm64"
-        ),
-    ],
-)
-def test_what_does_not_fit_is_refused(
-    found: Profile, aws: Aws, section: str, change: dict[str, object], expected: str
-) -> None:
-    changed = found.model_copy(update={section: getattr(found, section).model_copy(update=change)})
-    with pytest.raises(UsageError, match=expected.replace(".", r"\.")):
-        planning.make(changed, aws, Sources())
+def test_each_value_shows_where_it_came_from(plan: Plan) -> None:
+    text = planning.as_text(plan)
+    assert re.search(r"root volume  80 GiB gp3 +\S*profiles/g6e-ubuntu\.yaml:\d+$", text, re.M)
+    assert re.search(r"private +default$", text, re.M)
 
 
-def test_planning_changes_nothing(found: Profile, aws: Aws, endpoint: str) -> None:
-    client = boto3.client(
-        "ec2", REGION, endpoint_url=endpoint, aws_access_key_id="x", aws_secret_access_key="x"
-    )
-    before = client.describe_instances()["Reservations"], client.describe_key_pairs()["KeyPairs"]
-    planning.make(found, aws, Sources())
-    assert (client.describe_instances()["Reservations"], client.describe_key_pairs()["KeyPairs"]) == before
+def test_the_guarded_facts_are_all_there_and_resolved(plan: Plan, plan_account: PlanCloud) -> None:
+    facts = {fact.name: fact for fact in plan.facts}
+    assert list(facts) == list(GUARDED)
+    assert facts["base_ami"].value == plan_account.variables["BASE_AMI_ID"]
+    assert facts["instance_types"].value == ["g6e.xlarge"]
+    assert facts["sharing"].value == []
+    assert str(facts["vpc"].value).startswith("vpc-")
+    assert facts["base_ami"].origin == "BASE_AMI_ID (environment)"
+    stated = {fact.name: fact for fact in planning.stated_facts(plan.profile, plan.origins)}
+    assert stated == {name: fact for name, fact in facts.items() if name != "vpc"}
 
 
-def test_a_rehearsal_refuses_any_other_address(endpoint: str) -> None:
-    aws = Aws(region=REGION, worker_region=REGION, endpoint=endpoint)
+def test_the_json_holds_the_same(plan: Plan) -> None:
+    told = json.loads(json.dumps(planning.as_dict(plan)))
+    assert told["disk"]["verdict"] == "fits"
+    assert told["memory"][0]["needed"] == 37068
+    assert told["facts"]["root_volume.size_gib"]["value"] == 80
+    assert told["estimates"]["bake_dollars"] is None
+
+
+def test_the_id_is_the_same_for_the_same_inputs_and_another_for_others(plan_cloud: PlanCloud) -> None:
+    first = plan_cloud.plan().id
+    assert plan_cloud.plan().id == first
+    assert plan_cloud.plan(root_volume={"size_gib": 120}).id != first
+
+
+def test_another_token_is_the_same_plan(plan_cloud: PlanCloud) -> None:
+    other = profile.load("g6e-ubuntu", PROFILES, {**plan_cloud.variables, "HF_TOKEN": "hf_other"})
+    assert planning.make(other, plan_cloud.aws(), Sources(sizes=flux.SIZES)).id == plan_cloud.plan().id
+
+
+def test_everything_that_does_not_fit_comes_in_one_message(plan_cloud: PlanCloud) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan_cloud.plan(
+            base={"ami": "ami-00000000000000000"},
+            builder={
+                "instance_type": "g6e.tiny",
+                "subnet": "subnet-00000000",
+                "security_group": "sg-00000000",
+                "instance_profile": "nobody",
+            },
+            worker={"bus": "nowhere"},
+        )
+    assert caught.value.message.splitlines() == [
+        "base.ami: ami-00000000000000000 does not exist in eu-north-1, or is not shared with this account",
+        "builder.instance_type: g6e.tiny is not offered in eu-north-1",
+        "builder.subnet: subnet-00000000 does not exist in eu-north-1",
+        "builder.security_group: sg-00000000 does not exist in eu-north-1",
+        "builder.instance_profile: there is no instance profile nobody in this account",
+        "worker.bus: there is no event bus nowhere in eu-west-1",
+    ]
+    assert caught.value.exit_code == 2
+
+
+def test_a_problem_names_the_place_that_it_came_from(plan_cloud: PlanCloud) -> None:
+    variables = {**plan_cloud.variables, "BASE_AMI_ID": "ami-00000000000000000"}
+    found, origins = profile.load_with_origins("g6e-ubuntu", PROFILES, variables)
+    with pytest.raises(UsageError, match=r"^BASE_AMI_ID \(environment\): base\.ami: ami-0+ does not exist"):
+        planning.make(found, plan_cloud.aws(), Sources(sizes=flux.SIZES), origins)
+
+
+VERDICTS = {
+    "g6e-ubuntu": "fits",
+    "g6e-amazon-linux": "fits",
+    "g5-ubuntu": "tight",
+    "g5-amazon-linux": "tight",
+    "g6-ubuntu": "tight",
+    "inf2-ubuntu": "refused",
+    "inf2-amazon-linux": "refused",
+}
+
+
+def test_every_profile_has_a_verdict_here() -> None:
+    assert set(VERDICTS) == set(NAMES)
+
+
+@pytest.mark.parametrize(("name", "verdict"), VERDICTS.items(), ids=VERDICTS)
+def test_every_profile_plans_with_the_right_verdict(plan_cloud: PlanCloud, name: str, verdict: str) -> None:
+    if verdict == "refused":
+        with pytest.raises(UsageError, match=r"does not fit inf2\.xlarge"):
+            plan_cloud.plan(name)
+        return
+    plan = plan_cloud.plan(name)
+    assert plan.memory[0].verdict == verdict
+    assert (plan.unbakeable is None) == (name == "g6e-ubuntu")
+
+
+def test_what_this_version_cannot_bake_is_said(plan_cloud: PlanCloud) -> None:
+    plan = plan_cloud.plan("g5-amazon-linux")
+    why = "this version bakes ubuntu with cuda in bf16, not amazon-linux with cuda in int8"
+    assert plan.unbakeable == why
+    assert f"not baked yet:\n  - {why}" in planning.as_text(plan)
+
+
+def test_planning_changes_nothing(plan_cloud: PlanCloud) -> None:
+    ec2 = plan_cloud.aws().ec2
+
+    def state() -> Any:
+        return (
+            ec2.describe_instances()["Reservations"],
+            ec2.describe_key_pairs()["KeyPairs"],
+            ec2.describe_security_groups()["SecurityGroups"],
+            ec2.describe_volumes()["Volumes"],
+        )
+
+    before = state()
+    plan_cloud.plan()
+    assert state() == before
+
+
+def test_one_question_is_one_call(plan_cloud: PlanCloud) -> None:
+    aws = plan_cloud.aws()
+    planning.make(plan_cloud.profile(), aws, Sources(sizes=flux.SIZES))
+    # AMI, its snapshot, type, zones, subnet, group, instance profile, quota, prices.
+    assert aws.tally.api_calls == 9
+
+
+def test_a_rehearsal_refuses_any_other_address(plan_cloud: PlanCloud) -> None:
+    aws = plan_cloud.aws()
     aws.ec2.describe_regions()
     aws.endpoint = "http://127.0.0.1:9"  # as if a client had been made for elsewhere
     with pytest.raises(BakeError, match="may only talk to"):
         aws.ec2.describe_regions()
 
 
-def test_api_calls_are_counted(endpoint: str) -> None:
-    aws = Aws(region=REGION, worker_region=REGION, endpoint=endpoint)
+def test_elsewhere_is_refused_any_other_address_too(plan_cloud: PlanCloud) -> None:
+    aws = plan_cloud.aws()
+    there = aws.elsewhere("eu-west-1")
+    there.ec2.describe_regions()
+    assert there.ec2.meta.region_name == "eu-west-1"
+    aws.endpoint = "http://127.0.0.1:9"
+    with pytest.raises(BakeError, match="may only talk to"):
+        there.ec2.describe_regions()
+
+
+def test_api_calls_are_counted(plan_cloud: PlanCloud) -> None:
+    aws = Aws(region="eu-north-1", worker_region="eu-north-1", endpoint=plan_cloud.endpoint)
     aws.ec2.describe_regions()
     aws.sqs.list_queues()
     assert aws.tally.api_calls == 2

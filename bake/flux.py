@@ -1,0 +1,92 @@
+"""What is known of FLUX.1-dev: its files, their sizes, the memory it takes; nothing about hardware."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+REPO = "black-forest-labs/FLUX.1-dev"
+GIB = 1 << 30
+MIB = 1 << 20
+
+# The revision that ten public sources agree on.
+REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
+
+# What diffusers loads, and nothing else: the single-file checkpoints beside it would double the download.
+COMPONENTS = (
+    "transformer",
+    "text_encoder_2",
+    "text_encoder",
+    "vae",
+    "tokenizer_2",
+    "tokenizer",
+    "scheduler",
+)
+INDEX = "model_index.json"
+
+# Bytes of the large files of REVISION; two public sources agree on each. What is left out (configurations,
+# indexes, merges.txt) has less than 1 MB in all.
+SIZES: Mapping[str, int] = MappingProxyType(
+    {
+        "transformer/diffusion_pytorch_model-00001-of-00003.safetensors": 9_983_040_304,
+        "transformer/diffusion_pytorch_model-00002-of-00003.safetensors": 9_949_328_904,
+        "transformer/diffusion_pytorch_model-00003-of-00003.safetensors": 3_870_584_832,
+        "text_encoder_2/model-00001-of-00002.safetensors": 4_994_582_224,
+        "text_encoder_2/model-00002-of-00002.safetensors": 4_530_066_360,
+        "text_encoder/model.safetensors": 246_144_352,
+        "vae/diffusion_pytorch_model.safetensors": 167_666_902,
+        "tokenizer_2/tokenizer.json": 2_424_235,
+        "tokenizer_2/spiece.model": 791_656,
+        "tokenizer/vocab.json": 1_059_962,
+    }
+)
+
+# Peak reserved VRAM of one 1024 x 1024 image, 50 steps, on an H100: GiB. int8 is torchao's weight-only
+# quantisation of the transformer and of T5. https://huggingface.co/blog/diffusers-quantization
+PEAK_GIB: Mapping[str, float] = MappingProxyType({"bf16": 36.2, "int8": 21.5})
+
+# Quantised in int8; the rest stays in bfloat16.
+QUANTISED = ("transformer", "text_encoder_2")
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One file of the repository; `sha256` only where the Hub told it."""
+
+    bytes: int
+    sha256: str | None = None
+
+
+def component(path: str) -> str:
+    """The folder of a file in the repository: `transformer`, `vae`, …; the file itself at the top."""
+    return path.split("/", 1)[0]
+
+
+def wanted(path: str) -> bool:
+    """Whether diffusers loads this file of the repository."""
+    return path == INDEX or component(path) in COMPONENTS
+
+
+def resident_bytes(files: Mapping[str, WeightFile], precision: str) -> int:
+    """Bytes of the weights in the accelerator's memory: the files hold bfloat16, int8 takes half of that."""
+    total = 0
+    for path, file in files.items():
+        if path.endswith(".safetensors"):
+            halved = precision == "int8" and component(path) in QUANTISED
+            total += file.bytes // 2 if halved else file.bytes
+    return total
+
+
+def working_bytes(precision: str) -> int:
+    """Activations, VAE and allocator at 1024 x 1024: the measured peak less the weights measured with it."""
+    known = {path: WeightFile(size) for path, size in SIZES.items()}
+    return round(PEAK_GIB[precision] * GIB) - resident_bytes(known, precision)
+
+
+def largest_component(files: Mapping[str, WeightFile]) -> tuple[str, int]:
+    """The largest component and its bytes."""
+    sizes: dict[str, int] = {}
+    for path, file in files.items():
+        sizes[component(path)] = sizes.get(component(path), 0) + file.bytes
+    return max(sizes.items(), key=lambda item: item[1])

@@ -1,0 +1,141 @@
+"""Whether everything fits onto the root volume. A size is compared here, never changed (R-DISK)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bake import flux
+from bake.aws import Aws
+from bake.flux import GIB
+from bake.planning.base_image import BaseImage
+from bake.planning.findings import Findings
+from bake.planning.weights import WeightFiles
+from bake.profile import Profile
+
+# Bytes on disk of the worker's environment, byte code included. cuda: measured, provision/locks/worker.txt
+# (torch 2.13 for CUDA 13) synced by uv, 5.37 GB, and 0.1 GB for a Python that uv brings along. cpu: the same
+# less the CUDA libraries and with torch's CPU build. neuron: not measured, taken to be as large as cuda's.
+ENVIRONMENT = {"cuda": 5_500_000_000, "cpu": 1_300_000_000, "neuron": 5_500_000_000}
+MEASURED = {"cuda": "measured", "cpu": "measured", "neuron": "not measured: as large as CUDA's"}
+
+# ext4's own and reserved blocks, /boot and the EFI partition: the share that no file gets, as checked on the
+# machine (bake/checks/test_disk.py). Two GiB stay free for logs and caches of the worker.
+FILE_SYSTEM_SHARE = 0.07
+KEPT_FREE = 2 * GIB
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that takes room: its bytes, and how they are known."""
+
+    name: str
+    bytes: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The root volume and what is to go on it. `at_most` when the base's part is an upper bound."""
+
+    volume_gib: int
+    parts: tuple[Part, ...]
+    at_most: bool
+
+    @property
+    def needed(self) -> int:
+        return sum(part.bytes for part in self.parts)
+
+    @property
+    def free(self) -> int:
+        """Bytes to spare; negative when it does not fit."""
+        return self.volume_gib * GIB - self.needed
+
+    @property
+    def stored(self) -> int:
+        """Bytes that the snapshot holds: the files, without the room around them."""
+        return sum(part.bytes for part in self.parts if part.name not in (FILE_SYSTEM, SPARE))
+
+    @property
+    def verdict(self) -> str:
+        if self.free >= 0:
+            return "fits"
+        return "may not fit" if self.at_most and self.free + self.parts[0].bytes >= 0 else "does not fit"
+
+
+FILE_SYSTEM, SPARE = "file system", "kept free"
+
+
+def work_out(profile: Profile, base: BaseImage, weights: WeightFiles) -> Disk:
+    """The arithmetic of the root volume."""
+    volume = profile.root_volume.size_gib
+    accelerator = profile.base.accelerator
+    known = base.content_bytes is not None
+    content = base.content_bytes if base.content_bytes is not None else base.root_gib * GIB
+    parts = [
+        Part(
+            "base AMI", content, f"{base.snapshot}: written blocks" if known else "at most: its volume's size"
+        ),
+        Part("weights", weights.bytes, weights.source),
+        Part("worker", ENVIRONMENT[accelerator], f"its environment, {MEASURED[accelerator]}"),
+        Part(FILE_SYSTEM, round(volume * GIB * FILE_SYSTEM_SHARE), f"{FILE_SYSTEM_SHARE:.0%} of the volume"),
+        Part(SPARE, KEPT_FREE, "logs, caches"),
+    ]
+    if profile.weights.precision == "int8":
+        extra = sum(
+            file.bytes // 2
+            for path, file in weights.files.items()
+            if flux.component(path) in flux.QUANTISED and path.endswith(".safetensors")
+        )
+        parts.insert(2, Part("int8 copies", extra, "made beside the weights"))
+    return Disk(volume, tuple(parts), at_most=not known)
+
+
+def check(profile: Profile, base: BaseImage, disk: Disk, findings: Findings) -> None:
+    """Too small is a problem, with the arithmetic; too small only if the base is full is a warning."""
+    volume = profile.root_volume.size_gib
+    if volume < base.root_gib:
+        findings.problem(
+            "root_volume.size_gib",
+            f"{volume} GiB is less than the base AMI's own {base.root_gib} GiB",
+            "a volume can't be smaller than its snapshot; nothing is resized for you",
+        )
+    if disk.verdict == "does not fit":
+        findings.problem(
+            "root_volume.size_gib",
+            f"{volume} GiB is too small: {disk.needed / GIB:.1f} GiB are needed; nothing is resized for you",
+            *arithmetic(disk),
+        )
+    elif disk.verdict == "may not fit":
+        room = (disk.free + disk.parts[0].bytes) / GIB
+        findings.warn(
+            f"root_volume.size_gib: {volume} GiB leave {room:.1f} GiB for what the base AMI holds. EC2 does "
+            f"not tell how much that is; its volume has {base.root_gib} GiB"
+        )
+
+
+def check_key(profile: Profile, aws: Aws, findings: Findings) -> None:
+    """The key that the volume is encrypted with must be there, and in use."""
+    key = profile.root_volume.kms_key
+    if key is None:
+        return
+    answer = findings.require(
+        "root_volume.kms_key",
+        f"such KMS key in {aws.region}",
+        lambda: aws.kms.describe_key(KeyId=key),
+        "NotFoundException",
+        "InvalidArnException",
+    )
+    if answer is None:
+        return
+    if answer["KeyMetadata"].get("Enabled", True):
+        findings.confirm("the KMS key is there and enabled")
+    else:
+        findings.problem("root_volume.kms_key", "the KMS key is disabled")
+
+
+def arithmetic(disk: Disk) -> list[str]:
+    """The sum as a person would write it down, in GiB."""
+    lines = [f"{part.bytes / GIB:7.1f} GiB  {part.name:<12} {part.source}" for part in disk.parts]
+    verb = "to spare" if disk.free >= 0 else "missing"
+    total = f"{disk.needed / GIB:7.1f} GiB  of {disk.volume_gib} GiB; {abs(disk.free) / GIB:.1f} GiB {verb}"
+    return [*lines, total]

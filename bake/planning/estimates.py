@@ -1,0 +1,111 @@
+"""How long the bake takes, what it costs, how fast an instance of the image starts: rough, and said so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bake import flux
+from bake.flux import GIB
+from bake.planning.disk import Disk
+from bake.planning.findings import Findings
+from bake.planning.hardware import InstanceType
+from bake.planning.prices import Prices
+from bake.planning.weights import WeightFiles
+from bake.profile import Profile
+from bake.schema import RootVolume
+
+# Seconds that hardly depend on the weights, all assumed: both boots with cloud-init; installing the worker
+# (beside the download); checks and seal; the boot check's drawing and clean-up.
+BOOT, INSTALL, CHECKS, DRAWING = 90, 300, 120, 90
+MIB_PER_S = 1.048576  # MB/s
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Seconds, GB-months and dollars; speeds are MB/s. None where a price is not known.
+
+    `volume` is the root volume's throughput, `instance` what the instance type gives to EBS steadily.
+    """
+
+    builder_seconds: float
+    moved_bytes: int
+    volume: float
+    instance: float
+    cold_start_seconds: float
+    cold_start_bytes: int
+    snapshot_gb: float
+    at_most: bool
+    prices: Prices
+
+    @property
+    def limit(self) -> str:
+        """What sets the speed."""
+        return "the instance type's EBS limit" if 0 < self.instance < self.volume else "the volume's limit"
+
+    @property
+    def speed(self) -> float:
+        """The lower of the two: what weights are written and read with."""
+        return min(self.volume, self.instance) if self.instance else self.volume
+
+    @property
+    def bake_dollars(self) -> float | None:
+        price = self.prices.builder_hour
+        return None if price is None else price * self.builder_seconds / 3600
+
+    @property
+    def month_dollars(self) -> float | None:
+        price = self.prices.snapshot_month
+        return None if price is None else price * self.snapshot_gb
+
+
+def work_out(
+    profile: Profile, kind: InstanceType, weights: WeightFiles, disk: Disk, prices: Prices
+) -> Estimates:
+    """The weights move three times: from the Hub, through the checks, and into the booted image's memory."""
+    volume, instance = throughput(profile.root_volume), kind.ebs_baseline
+    speed = min(volume, instance) if instance else volume
+    network = min(speed, kind.network_baseline) if kind.network_baseline else speed
+    cold = flux.resident_bytes(weights.files, profile.weights.precision)
+    download, check, start = (
+        _seconds(size, rate) for size, rate in ((weights.bytes, network), (cold, speed), (cold, speed))
+    )
+    return Estimates(
+        builder_seconds=BOOT + max(INSTALL, download) + check + CHECKS + BOOT + start + DRAWING,
+        moved_bytes=weights.bytes + 2 * cold,
+        volume=volume,
+        instance=instance,
+        cold_start_seconds=start,
+        cold_start_bytes=cold,
+        snapshot_gb=disk.stored / GIB,
+        at_most=disk.at_most,
+        prices=prices,
+    )
+
+
+def check(profile: Profile, types: tuple[InstanceType, ...], findings: Findings) -> None:
+    """A volume that is faster than the instance type ever lets through costs without being of use."""
+    volume = throughput(profile.root_volume)
+    for kind in types:
+        if profile.root_volume.throughput and 0 < kind.ebs_maximum < volume:
+            findings.warn(
+                f"root_volume.throughput: {volume:.0f} MB/s is more than {kind.name} ever gets from EBS: "
+                f"{kind.ebs_baseline:.0f} MB/s steadily, {kind.ebs_maximum:.0f} MB/s for a while"
+            )
+
+
+def _seconds(size: int, rate: float) -> float:
+    return size / (rate * 1e6)
+
+
+def throughput(volume: RootVolume) -> float:
+    """MB/s of a volume. https://docs.aws.amazon.com/ebs/latest/userguide/ebs-volume-types.html"""
+    iops = volume.iops or 0
+    mib = {
+        "gp3": volume.throughput or 125,
+        # Up to 170 GiB; larger ones reach 250 MiB/s, below 334 GiB while their burst credits last.
+        "gp2": 128 if volume.size_gib <= 170 else 250,
+        # 256 KiB an operation up to 500 MiB/s, beyond 32,000 IOPS 16 KiB an operation up to 1,000 MiB/s.
+        "io1": min(iops / 4, 500) if iops <= 32_000 else min(iops / 64, 1000),
+        "io2": min(iops / 4, 4000),
+    }[volume.type]
+    return mib * MIB_PER_S

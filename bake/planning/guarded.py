@@ -1,0 +1,59 @@
+"""The guarded facts of a plan: what the user must have agreed to before a bake (R-AGREE)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bake.agreement import GUARDED, Fact, FactValue
+from bake.planning.base_image import BaseImage
+from bake.planning.network import TEMPORARY, Network
+from bake.profile import Profile
+
+
+def facts(
+    profile: Profile, base: BaseImage, network: Network, origins: Mapping[str, str]
+) -> tuple[Fact, ...]:
+    """All guarded facts, resolved: the AMI by its id, the VPC by its subnet."""
+    resolved = {
+        "base_ami": Fact("base_ami", base.id, _base_origin(profile, origins)),
+        "vpc": Fact("vpc", network.vpc, f"the VPC of {network.subnet}"),
+    }
+    stated = {fact.name: fact for fact in stated_facts(profile, origins)}
+    everything = {**stated, **resolved}
+    return tuple(everything[name] for name in GUARDED)
+
+
+def stated_facts(profile: Profile, origins: Mapping[str, str] | None = None) -> tuple[Fact, ...]:
+    """The facts that the profile states by itself, without asking AWS: no VPC, an AMI only by its id."""
+    builder, volume = profile.builder, profile.root_volume
+    group = builder.security_group
+    if group == TEMPORARY:
+        group = f"{TEMPORARY}, port 22 from {builder.ssh_from}"
+    types = "builder.instance_type" if builder.instance_type else "builder.instance_types"
+    stated: list[tuple[str, FactValue, str]] = [
+        ("region", builder.region, "builder.region"),
+        ("instance_types", list(builder.types), types),
+        ("market", builder.market, "builder.market"),
+        ("os", profile.base.os, "base.os"),
+        ("root_volume.size_gib", volume.size_gib, "root_volume.size_gib"),
+        ("root_volume.type", volume.type, "root_volume.type"),
+        ("root_volume.iops", volume.iops, "root_volume.iops"),
+        ("root_volume.throughput", volume.throughput, "root_volume.throughput"),
+        ("root_volume.kms_key", volume.kms_key, "root_volume.kms_key"),
+        ("subnet", builder.subnet, "builder.subnet"),
+        ("security_group", group, "builder.security_group"),
+        ("sharing", list(profile.image.share_with), "image.share_with"),
+    ]
+    if profile.base.ami is not None:
+        stated.insert(4, ("base_ami", profile.base.ami, "base.ami"))
+    where = origins or {}
+    return tuple(Fact(name, value, where.get(path, "the profile")) for name, value, path in stated)
+
+
+def _base_origin(profile: Profile, origins: Mapping[str, str]) -> str:
+    base = profile.base
+    if base.ami is not None:
+        return origins.get("base.ami", "the profile")
+    if base.ssm is not None:
+        return f"{origins.get('base.ssm', 'the profile')}: SSM parameter {base.ssm}"
+    return f"{origins.get('base.name', 'the profile')}: newest {base.name} of {base.owner}"

@@ -1,0 +1,160 @@
+"""Whether the model fits the accelerator's memory at the profile's precision, and what the host needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bake import flux
+from bake.aws import Aws
+from bake.flux import MIB
+from bake.planning import hardware
+from bake.planning.findings import Findings
+from bake.planning.hardware import Device, InstanceType
+from bake.planning.weights import WeightFiles
+from bake.profile import Profile
+
+# Python, torch and the accelerator's libraries on the host: assumed. Loading bfloat16 or int8 files with
+# low_cpu_mem_usage adds 1 to 2 MiB, since they are mapped and copied from there (measured).
+PROCESS_MIB = 3 * 1024
+# Less than this to spare is called tight: the CUDA context and fragmentation take a part of it.
+TIGHT_MIB = 1024
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One instance type's memory against the model's need, in MiB.
+
+    `available` is one GPU's memory: a pipeline runs on one. Neuron shards a model, so there it is all the
+    devices together. Without an accelerator it is the host's, and `host_needed` counts the same need.
+    """
+
+    instance_type: str
+    precision: str
+    where: str
+    available: int
+    weights: int
+    working: int
+    host: int
+    host_needed: int
+    host_why: str
+
+    @property
+    def needed(self) -> int:
+        return self.weights + self.working
+
+    @property
+    def verdict(self) -> str:
+        if self.needed > self.available or self.host_needed > self.host:
+            return "does not fit"
+        return "tight" if self.available - self.needed < TIGHT_MIB else "fits"
+
+    @property
+    def fits(self) -> bool:
+        return self.verdict != "does not fit"
+
+
+def work_out(profile: Profile, kind: InstanceType, weights: WeightFiles, precision: str) -> Memory:
+    """The arithmetic for one instance type."""
+    resident = flux.resident_bytes(weights.files, precision) // MIB
+    working = flux.working_bytes(precision) // MIB
+    host, why = PROCESS_MIB, "the files are mapped, not read into memory"
+    if kind.device is None or profile.base.accelerator == "cpu":
+        where, available = "host memory", kind.memory_mib
+        host, why = PROCESS_MIB + resident + working, "the model runs there"
+        available -= PROCESS_MIB
+    elif kind.device.kind == "neuron":
+        where, available = _all_of(kind.device), kind.device.total_mib
+        name, size = flux.largest_component(weights.files)
+        # R-INF2: the OOM killer ended it there. What is not sharded on disk passes through the host whole.
+        host, why = PROCESS_MIB + size // MIB, f"its {name} of {size / 1e9:.1f} GB passes through it"
+    else:
+        where, available = _one_of(kind.device), kind.device.memory_mib
+    return Memory(kind.name, precision, where, available, resident, working, kind.memory_mib, host, why)
+
+
+def _one_of(device: Device) -> str:
+    return device.name if device.count == 1 else f"one {device.name} of {device.count}"
+
+
+def _all_of(device: Device) -> str:
+    return device.name if device.count == 1 else f"{device.count} x {device.name}"
+
+
+def check(
+    profile: Profile, types: tuple[InstanceType, ...], weights: WeightFiles, aws: Aws, findings: Findings
+) -> tuple[Memory, ...]:
+    """Each type's arithmetic; what does not fit is a problem that says what would."""
+    precision = profile.weights.precision
+    if precision == "int8" and profile.base.accelerator == "neuron":
+        findings.problem("weights.precision", "int8 weights are made for CUDA (torchao); Neuron gets bf16")
+        precision = "bf16"
+    found = []
+    for kind in types:
+        if not hardware.suits(profile, kind):
+            continue
+        memory = work_out(profile, kind, weights, precision)
+        found.append(memory)
+        if not memory.fits:
+            _refuse(profile, kind, memory, weights, aws, findings)
+    return tuple(found)
+
+
+def _refuse(
+    profile: Profile, kind: InstanceType, memory: Memory, weights: WeightFiles, aws: Aws, findings: Findings
+) -> None:
+    path = "weights.precision" if profile.base.accelerator == "cuda" else "builder.instance_type"
+    findings.problem(
+        path,
+        f"FLUX.1-dev in {memory.precision} does not fit {kind.name}",
+        *arithmetic(memory),
+        *_ways_out(profile, kind, memory, weights, aws),
+    )
+
+
+def _ways_out(
+    profile: Profile, kind: InstanceType, memory: Memory, weights: WeightFiles, aws: Aws
+) -> list[str]:
+    """What would fit: another precision, or types of the same family. Choosing is the user's."""
+    lines = []
+    if memory.precision == "bf16" and profile.base.accelerator == "cuda":
+        smaller = work_out(profile, kind, weights, "int8")
+        if smaller.fits:
+            lines.append(
+                f"with weights.precision: int8 it needs {smaller.needed:,} MiB, which "
+                f"{'is tight but fits' if smaller.verdict == 'tight' else 'fits'}, with VAE tiling"
+            )
+    fitting = [
+        other
+        for other in hardware.family(kind.name, aws)
+        if hardware.suits(profile, other) and work_out(profile, other, weights, memory.precision).fits
+    ]
+    if fitting:
+        lines.append(f"types of its family with enough memory for {memory.precision}:")
+        lines += [f"    {other.name:<15} {other.device}; {other.memory_mib:,} MiB RAM" for other in fitting]
+    if not lines:
+        return [f"an accelerator with {memory.needed:,} MiB is needed"]
+    return [*lines, "which it shall be is yours to say, in the profile"]
+
+
+def arithmetic(memory: Memory) -> list[str]:
+    """The sums as a person would write them down, in MiB."""
+    host = f"of {memory.host:,} MiB host RAM ({memory.host / 1024:.0f} GiB) to load"
+    return [
+        f"{memory.weights:7,} MiB  weights      {memory.weights * MIB / 1e9:.1f} GB in {memory.precision}",
+        f"{memory.working:7,} MiB  working      activations, VAE at 1024 x 1024; measured on a GPU",
+        f"{memory.needed:7,} MiB  of {memory.available:,} MiB ({memory.where}); "
+        f"{_spare(memory.available - memory.needed)}",
+        f"{memory.host_needed:7,} MiB  {host}; {_spare(memory.host - memory.host_needed)}",
+        f"{'':11}  {memory.host_why}",
+    ]
+
+
+def _spare(mib: int) -> str:
+    return f"{mib:,} MiB to spare" if mib >= 0 else f"{-mib:,} MiB missing"
+
+
+def settings(memory: Memory) -> list[str]:
+    """What the worker must do so that it fits."""
+    if memory.precision == "int8":
+        return ["VAE tiling and slicing"]
+    return []

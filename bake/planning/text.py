@@ -1,0 +1,191 @@
+"""A plan for people, and for machines. The token stands in neither."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from bake.planning import disk as disk_of
+from bake.planning import memory as memory_of
+from bake.planning.estimates import Estimates
+from bake.planning.hardware import InstanceType
+from bake.planning.memory import Memory
+
+if TYPE_CHECKING:
+    from bake.plan import Plan
+
+WIDTH = 100
+MARKS = {"fits": "✓", "tight": "!", "may not fit": "!"}
+
+
+def as_dict(plan: Plan) -> dict[str, Any]:
+    """The plan for machines: bytes, MiB, seconds, MB/s, dollars."""
+    return {
+        "id": plan.id,
+        "profile": plan.profile.model_dump(mode="json", exclude={"weights": {"token"}}),
+        "base": asdict(plan.base),
+        "instance_types": [asdict(kind) for kind in plan.instance_types],
+        "network": asdict(plan.network),
+        "cache": plan.cache,
+        "weights": asdict(plan.weights),
+        "disk": {
+            **asdict(plan.disk),
+            "needed": plan.disk.needed,
+            "free": plan.disk.free,
+            "verdict": plan.disk.verdict,
+        },
+        "memory": [{**asdict(one), "needed": one.needed, "verdict": one.verdict} for one in plan.memory],
+        "estimates": {
+            **asdict(plan.estimates),
+            "bake_dollars": plan.estimates.bake_dollars,
+            "month_dollars": plan.estimates.month_dollars,
+        },
+        "facts": {fact.name: {"value": fact.value, "origin": fact.origin} for fact in plan.facts},
+        "origins": dict(plan.origins),
+        "inputs": dict(plan.inputs),
+        "warnings": list(plan.warnings),
+        "checked": list(plan.checked),
+        "unchecked": list(plan.unchecked),
+        "unbakeable": plan.unbakeable,
+        "differences": list(plan.sources.differences),
+    }
+
+
+def as_text(plan: Plan) -> str:
+    """The plan for people."""
+    sections = [
+        [f"Plan {plan.id}: profile {plan.profile.name}"],
+        _table("What is used", _used(plan)),
+        _made(plan),
+        _verdict(f"{plan.profile.root_volume.size_gib} GiB root volume", plan.disk.verdict)
+        + [f"    {line}" for line in disk_of.arithmetic(plan.disk)],
+        *(_memory(plan, memory) for memory in plan.memory),
+        _table("Estimates, rough", _estimates(plan.estimates)),
+        _points("Checked", plan.checked, "✓"),
+        _points("Not checked", plan.unchecked, "?"),
+        _points("Warnings", plan.warnings, "!"),
+        _points("How this rehearsal differs from the real bake", plan.sources.differences),
+        _points("This can be planned, and not baked yet", (plan.unbakeable,) if plan.unbakeable else ()),
+    ]
+    return "\n\n".join("\n".join(section) for section in sections if section)
+
+
+def _used(plan: Plan) -> list[tuple[str, str, str]]:
+    """Name, value, where it comes from."""
+    profile, base, where = plan.profile, plan.base, plan.network
+    setting = "ami" if profile.base.ami else "ssm" if profile.base.ssm else "name"
+    types = "builder.instance_type" if profile.builder.instance_type else "builder.instance_types"
+    rows = [
+        ("base AMI", base.id, f"base.{setting}"),
+        ("", f"{base.name} ({base.architecture}, {base.root_gib} GiB)", ""),
+        ("system", f"{profile.base.os}: user {plan.system.user}, {plan.system.home}", "base.os"),
+        (
+            "builder",
+            f"{' or '.join(profile.builder.types)} in {profile.builder.region}, {profile.builder.market}",
+            types,
+        ),
+        *(("", _hardware(kind), "") for kind in plan.instance_types),
+        ("network", f"{where.subnet} in {where.zone}, {where.vpc}", "builder.subnet"),
+        ("", where.security_group, "builder.security_group"),
+        ("root volume", _volume(plan), "root_volume.size_gib"),
+        ("weights", f"{profile.weights.repo} at {profile.weights.revision[:12]}", "weights.revision"),
+        ("", f"in {profile.weights.precision}", "weights.precision"),
+        ("cache", f"{plan.cache} (on the root volume)", "weights.cache"),
+        ("worker", f"queue and event bus in {profile.worker.region}", "worker.region"),
+        ("image", profile.image.name.replace("{profile}", profile.name), "image.name"),
+        ("", _sharing(plan), "image.share_with"),
+    ]
+    return [(name, value, plan.origins.get(path, "")) for name, value, path in rows]
+
+
+def _hardware(kind: InstanceType) -> str:
+    device = f", {kind.device}" if kind.device else ""
+    store = f"; {kind.instance_store_gb} GB of instance store stay unused" if kind.instance_store_gb else ""
+    return f"{kind.name}: {kind.vcpus} vCPUs, {kind.memory_mib:,} MiB{device}{store}"
+
+
+def _volume(plan: Plan) -> str:
+    volume = plan.profile.root_volume
+    parts = [f"{volume.size_gib} GiB {volume.type}"]
+    parts += [f"{volume.iops:,} IOPS"] if volume.iops else []
+    parts += [f"{volume.throughput} MiB/s"] if volume.throughput else []
+    parts += ["encrypted"] if volume.kms_key else []
+    return ", ".join(parts)
+
+
+def _sharing(plan: Plan) -> str:
+    accounts = plan.profile.image.share_with
+    return f"shared with {', '.join(accounts)}" if accounts else "private"
+
+
+def _made(plan: Plan) -> list[str]:
+    hours = plan.estimates.builder_seconds / 3600
+    temporary = ["a security group"] if plan.network.security_group == "temporary" else []
+    things = [
+        "a key pair",
+        *temporary,
+        f"a builder ({plan.profile.builder.market})",
+        "one instance of the new image",
+    ]
+    return [
+        f"What will be created and removed again, in about {hours:.1f} h and the time of the snapshot:",
+        f"  + {', '.join(things)}",
+        "  + for its first job: two queues, a bucket, an event bus, a rule",
+        "What stays:",
+        f"  + one AMI and its snapshot of {plan.profile.root_volume.size_gib} GiB",
+    ]
+
+
+def _verdict(what: str, verdict: str) -> list[str]:
+    return [f"{MARKS[verdict]} {what}: {verdict}"]
+
+
+def _memory(plan: Plan, memory: Memory) -> list[str]:
+    lines = _verdict(f"{memory.instance_type} in {memory.precision}", memory.verdict)
+    lines += [f"    {line}" for line in memory_of.arithmetic(memory)]
+    return lines + [f"    the worker needs {need} for this" for need in memory_of.settings(memory)]
+
+
+def _estimates(estimates: Estimates) -> list[tuple[str, str, str]]:
+    bound = "at most " if estimates.at_most else ""
+    moved = f"moves {estimates.moved_bytes / 1e9:.0f} GB at {estimates.speed:.0f} MB/s, {estimates.limit}"
+    return [
+        ("builder", f"{estimates.builder_seconds / 3600:.1f} h{_dollars(estimates.bake_dollars)}", moved),
+        (
+            "snapshot",
+            f"{bound}{estimates.snapshot_gb:.0f} GB-month{_dollars(estimates.month_dollars, ' a month')}",
+            "",
+        ),
+        (
+            "cold start",
+            f"{estimates.cold_start_seconds:.0f} s at best",
+            f"reads {estimates.cold_start_bytes / 1e9:.1f} GB; blocks that come from S3 first are slower",
+        ),
+    ]
+
+
+def _dollars(amount: float | None, per: str = "") -> str:
+    return ", price not known here" if amount is None else f", ${amount:.2f}{per}"
+
+
+def _table(title: str, rows: list[tuple[str, str, str]]) -> list[str]:
+    """Aligned rows of name, value, and a remark after the longest value."""
+    names = max(len(name) for name, _, _ in rows)
+    values = max(len(value) for _, value, remark in rows if remark) if any(row[2] for row in rows) else 0
+    return [
+        f"{title}:",
+        *(
+            f"  {name:<{names}}  {value:<{values if remark else 0}}  {remark}".rstrip()
+            for name, value, remark in rows
+        ),
+    ]
+
+
+def _points(title: str, texts: tuple[str, ...], mark: str = "-") -> list[str]:
+    if not texts:
+        return []
+    lines = [f"{title}:"]
+    for text in texts:
+        lines += textwrap.wrap(text, WIDTH, initial_indent=f"  {mark} ", subsequent_indent="    ")
+    return lines

@@ -1,0 +1,112 @@
+"""An AWS account to plan in: moto's server, with answers for the services that moto does not have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+from werkzeug.wrappers import Request, Response
+
+from bake import flux, profile
+from bake.aws import Aws
+from bake.plan import Plan, Sources, make
+from bake.profile import Profile
+
+PROFILES = Path(__file__).parents[2] / "profiles"
+SPOT, HOME = "eu-north-1", "eu-west-1"
+Answer = Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]
+
+
+class Front:
+    """WSGI: calls named in `answers` (by the action in X-Amz-Target) are answered here, the rest by moto."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Answer] = {}
+        self._moto = DomainDispatcherApplication(create_backend_app)
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        action = environ.get("HTTP_X_AMZ_TARGET", "").split(".")[-1]
+        if action not in self.answers:
+            return self._moto(environ, start_response)
+        status, content = self.answers[action](json.loads(Request(environ).get_data() or "{}"))
+        body = json.dumps(content)
+        return Response(body, status, content_type="application/x-amz-json-1.1")(environ, start_response)
+
+
+@dataclass
+class PlanCloud:
+    """The account: its endpoint, what profiles refer to, and what the front answers."""
+
+    endpoint: str
+    front: Front
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def aws(self) -> Aws:
+        return Aws(region=SPOT, worker_region=HOME, endpoint=self.endpoint)
+
+    def profile(self, name: str = "g6e-ubuntu", **changes: dict[str, Any]) -> Profile:
+        """A profile of the checkout; `root_volume={"size_gib": 40}` changes fields of a section."""
+        found = profile.load(name, PROFILES, self.variables)
+        sections = {
+            section: getattr(found, section).model_copy(update=fields) for section, fields in changes.items()
+        }
+        return found.model_copy(update=sections)
+
+    def plan(self, name: str = "g6e-ubuntu", **changes: dict[str, Any]) -> Plan:
+        return make(self.profile(name, **changes), self.aws(), Sources(sizes=flux.SIZES))
+
+    def network(self, zone: str) -> dict[str, str]:
+        """A subnet of a zone and the default group of its VPC."""
+        ec2 = self.aws().ec2
+        subnets = ec2.describe_subnets()["Subnets"]
+        subnet = next(item for item in subnets if item["AvailabilityZone"] == zone)
+        own = [{"Name": "vpc-id", "Values": [subnet["VpcId"]]}]
+        group = ec2.describe_security_groups(Filters=own)["SecurityGroups"][0]  # type: ignore[arg-type]
+        return {"BAKE_SUBNET_ID": subnet["SubnetId"], "BAKE_SECURITY_GROUP_ID": group["GroupId"]}
+
+
+def image_named(aws: Aws, name: str) -> str:
+    """One of the public AMIs that moto knows."""
+    filters = [{"Name": "name", "Values": [name]}, {"Name": "architecture", "Values": ["x86_64"]}]
+    return str(aws.ec2.describe_images(Filters=filters)["Images"][0]["ImageId"])  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def plan_account() -> Iterator[PlanCloud]:
+    """One account for all; what a test adds to it stays, so names are the test's own."""
+    front = Front()
+    server = make_server("127.0.0.1", 0, front, threaded=True)
+    Thread(target=server.serve_forever, daemon=True).start()
+    cloud = PlanCloud(f"http://127.0.0.1:{server.server_port}", front)
+    aws = cloud.aws()
+    ubuntu, amazon = (image_named(aws, name) for name in ("ubuntu/images/*", "al2023-ami-ecs-hvm-*x86_64"))
+    aws.iam.create_role(RoleName="flux", AssumeRolePolicyDocument="{}")
+    aws.iam.create_instance_profile(InstanceProfileName="flux")
+    aws.iam.add_role_to_instance_profile(InstanceProfileName="flux", RoleName="flux")
+    cloud.variables = {
+        "AWS_REGION": HOME,
+        "SPOT_AWS_REGION": SPOT,
+        "BASE_AMI_ID": ubuntu,
+        "BASE_AMI_ID_AMAZON_LINUX": amazon,
+        "BASE_AMI_ID_NEURON": ubuntu,
+        "BASE_AMI_ID_NEURON_AMAZON_LINUX": amazon,
+        "BAKE_INSTANCE_PROFILE": "flux",
+        "HF_TOKEN": "hf_canary_token",
+        **cloud.network("eu-north-1b"),  # the zone that offers all of the profiles' types
+    }
+    yield cloud
+    server.shutdown()
+
+
+@pytest.fixture
+def plan_cloud(plan_account: PlanCloud) -> Iterator[PlanCloud]:
+    """The account, with the front's answers of this test alone."""
+    yield plan_account
+    plan_account.front.answers.clear()

@@ -1,0 +1,111 @@
+"""The root volume's arithmetic: told, never changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bake import flux
+from bake.errors import UsageError
+from bake.flux import GIB, WeightFile
+from bake.planning import disk as disk_of
+from bake.planning.base_image import BaseImage
+from bake.planning.disk import Disk
+from bake.planning.findings import Findings
+from bake.planning.weights import WeightFiles
+from bake.profile import Profile
+
+if TYPE_CHECKING:
+    from tests.bake.conftest import PlanCloud
+
+WEIGHTS = WeightFiles({path: WeightFile(size) for path, size in flux.SIZES.items()}, "known sizes")
+
+
+def base(root_gib: int = 8, content: int | None = None) -> BaseImage:
+    return BaseImage(
+        "ami-1", "ubuntu", "x86_64", "/dev/sda1", root_gib, snapshot="snap-1", content_bytes=content
+    )
+
+
+def check(profile: Profile, image: BaseImage) -> tuple[Disk, Findings]:
+    findings = Findings()
+    disk = disk_of.work_out(profile, image, WEIGHTS)
+    disk_of.check(profile, image, disk, findings)
+    return disk, findings
+
+
+def test_the_sum_of_80_gib(plan_cloud: PlanCloud) -> None:
+    disk, findings = check(plan_cloud.profile(), base(content=20 * GIB))
+    assert disk_of.arithmetic(disk) == [
+        "   20.0 GiB  base AMI     snap-1: written blocks",
+        "   31.4 GiB  weights      known sizes",
+        "    5.1 GiB  worker       its environment, measured",
+        "    5.6 GiB  file system  7% of the volume",
+        "    2.0 GiB  kept free    logs, caches",
+        "   64.2 GiB  of 80 GiB; 15.8 GiB to spare",
+    ]
+    assert disk.verdict == "fits"
+    assert not findings.problems
+
+
+def test_too_small_is_an_error_with_the_arithmetic(plan_cloud: PlanCloud) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan_cloud.plan(root_volume={"size_gib": 40})
+    first, *rest = caught.value.message.splitlines()
+    assert first == (
+        "root_volume.size_gib: 40 GiB is too small: 56.4 GiB are needed; nothing is resized for you"
+    )
+    assert rest[-1].strip() == "56.4 GiB  of 40 GiB; 16.4 GiB missing"
+    assert len(rest) == 6
+
+
+def test_a_base_whose_content_is_not_known_may_not_fit(plan_cloud: PlanCloud) -> None:
+    """The size of the base's volume is an upper bound: a volume that is half empty may well do."""
+    disk, findings = check(plan_cloud.profile(), base(root_gib=45))
+    assert disk.verdict == "may not fit"
+    assert not findings.problems
+    assert findings.warnings == [
+        "root_volume.size_gib: 80 GiB leave 35.8 GiB for what the base AMI holds. EC2 does not tell how much "
+        "that is; its volume has 45 GiB"
+    ]
+
+
+def test_a_base_whose_content_is_known_to_be_too_large(plan_cloud: PlanCloud) -> None:
+    disk, findings = check(plan_cloud.profile(), base(root_gib=45, content=40 * GIB))
+    assert disk.verdict == "does not fit"
+    assert len(findings.problems) == 1
+
+
+def test_a_volume_smaller_than_its_snapshot(plan_cloud: PlanCloud) -> None:
+    _, findings = check(plan_cloud.profile(root_volume={"size_gib": 60}), base(root_gib=75, content=GIB))
+    assert findings.problems == [
+        "root_volume.size_gib: 60 GiB is less than the base AMI's own 75 GiB\n"
+        "    a volume can't be smaller than its snapshot; nothing is resized for you"
+    ]
+
+
+def test_int8_is_made_beside_the_weights(plan_cloud: PlanCloud) -> None:
+    disk, _ = check(plan_cloud.profile(weights={"precision": "int8"}), base())
+    copies = next(part for part in disk.parts if part.name == "int8 copies")
+    assert round(copies.bytes / 1e9, 1) == 16.7
+
+
+def test_the_snapshot_holds_the_files_alone(plan_cloud: PlanCloud) -> None:
+    disk, _ = check(plan_cloud.profile(), base(content=20 * GIB))
+    assert round(disk.stored / GIB, 1) == 56.6
+    assert disk.free == 80 * GIB - disk.needed
+
+
+def test_a_key_that_is_not_there(plan_cloud: PlanCloud) -> None:
+    with pytest.raises(UsageError, match=r"root_volume\.kms_key: there is no such KMS key in eu-north-1"):
+        plan_cloud.plan(root_volume={"kms_key": "alias/nobodys"})
+
+
+def test_a_key_that_is_disabled(plan_cloud: PlanCloud) -> None:
+    kms = plan_cloud.aws().kms
+    key = kms.create_key()["KeyMetadata"]["KeyId"]
+    assert "the KMS key is there and enabled" in plan_cloud.plan(root_volume={"kms_key": key}).checked
+    kms.disable_key(KeyId=key)
+    with pytest.raises(UsageError, match=r"root_volume\.kms_key: the KMS key is disabled"):
+        plan_cloud.plan(root_volume={"kms_key": key})

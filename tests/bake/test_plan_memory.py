@@ -1,0 +1,162 @@
+"""Does the model fit? By what EC2 says of each type, and what was measured of the model."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bake import flux
+from bake.errors import UsageError
+from bake.flux import MIB, WeightFile
+from bake.planning import hardware
+from bake.planning import memory as memory_of
+from bake.planning.text import as_text
+
+if TYPE_CHECKING:
+    from tests.bake.conftest import PlanCloud
+
+KNOWN = {path: WeightFile(size) for path, size in flux.SIZES.items()}
+
+
+def refusal(plan_cloud: PlanCloud, name: str, **changes: dict[str, object]) -> list[str]:
+    with pytest.raises(UsageError) as caught:
+        plan_cloud.plan(name, **changes)
+    text = caught.value.message
+    assert not re.search(r"offload|schnell|SDXL|another model|smaller model", text, re.IGNORECASE)
+    return text.splitlines()
+
+
+def test_the_weights_are_those_that_are_known() -> None:
+    """11.901 B and 4.762 B parameters in two bytes each, and the two small ones."""
+    assert round(flux.resident_bytes(KNOWN, "bf16") / 1e9, 2) == 33.74
+    assert round(flux.resident_bytes(KNOWN, "int8") / 1e9, 2) == 17.08
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_weights_and_work_are_the_measured_peak(precision: str) -> None:
+    peak = flux.resident_bytes(KNOWN, precision) + flux.working_bytes(precision)
+    assert peak == round(flux.PEAK_GIB[precision] * 1024 * MIB)
+
+
+def test_bf16_fits_an_l40s(plan_cloud: PlanCloud) -> None:
+    memory = plan_cloud.plan("g6e-ubuntu").memory[0]
+    assert memory_of.arithmetic(memory) == [
+        " 32,178 MiB  weights      33.7 GB in bf16",
+        "  4,890 MiB  working      activations, VAE at 1024 x 1024; measured on a GPU",
+        " 37,068 MiB  of 45,776 MiB (L40S); 8,708 MiB to spare",
+        "  3,072 MiB  of 32,768 MiB host RAM (32 GiB) to load; 29,696 MiB to spare",
+        "             the files are mapped, not read into memory",
+    ]
+    assert memory.verdict == "fits"
+
+
+@pytest.mark.parametrize(("name", "gpu"), [("g5-ubuntu", "A10G"), ("g6-ubuntu", "L4")])
+def test_bf16_does_not_fit_24_gb_and_the_setting_that_does_is_named(
+    plan_cloud: PlanCloud, name: str, gpu: str
+) -> None:
+    lines = refusal(plan_cloud, name, weights={"precision": "bf16"})
+    kind = f"{name.removesuffix('-ubuntu')}.xlarge"
+    assert lines[0] == f"weights.precision: FLUX.1-dev in bf16 does not fit {kind}"
+    assert f"of 22,888 MiB ({gpu}); 14,180 MiB missing" in lines[3]
+    assert lines[6].strip() == (
+        "with weights.precision: int8 it needs 22,015 MiB, which is tight but fits, with VAE tiling"
+    )
+    assert lines[-1].strip() == "which it shall be is yours to say, in the profile"
+
+
+def test_int8_is_tight_on_24_gb_and_says_what_it_needs(plan_cloud: PlanCloud) -> None:
+    plan = plan_cloud.plan("g5-ubuntu")
+    assert plan.memory[0].verdict == "tight"
+    assert "! g5.xlarge in int8: tight" in as_text(plan)
+    assert "the worker needs VAE tiling and slicing for this" in as_text(plan)
+
+
+def test_inf2_xlarge_is_refused_with_the_arithmetic(plan_cloud: PlanCloud) -> None:
+    assert refusal(plan_cloud, "inf2-ubuntu") == [
+        "builder.instance_type: FLUX.1-dev in bf16 does not fit inf2.xlarge",
+        "     32,178 MiB  weights      33.7 GB in bf16",
+        "      4,890 MiB  working      activations, VAE at 1024 x 1024; measured on a GPU",
+        "     37,068 MiB  of 32,768 MiB (Inferentia2); 4,300 MiB missing",
+        "     25,772 MiB  of 16,384 MiB host RAM (16 GiB) to load; 9,388 MiB missing",
+        "                 its transformer of 23.8 GB passes through it",
+        "    types of its family with enough memory for bf16:",
+        "        inf2.24xlarge   6 x Inferentia2 with 32,768 MiB; 393,216 MiB RAM",
+        "        inf2.48xlarge   12 x Inferentia2 with 32,768 MiB; 786,432 MiB RAM",
+        "    which it shall be is yours to say, in the profile",
+    ]
+
+
+def test_more_host_memory_alone_is_not_enough(plan_cloud: PlanCloud) -> None:
+    lines = refusal(plan_cloud, "inf2-ubuntu", builder={"instance_type": "inf2.8xlarge"})
+    assert "4,300 MiB missing" in lines[3]
+    assert "to spare" in lines[4]
+
+
+def test_a_neuron_type_with_enough_fits(plan_cloud: PlanCloud) -> None:
+    plan = plan_cloud.plan("inf2-ubuntu", builder={"instance_type": "inf2.24xlarge"})
+    assert plan.memory[0].verdict == "fits"
+    assert plan.memory[0].available == 6 * 32768
+
+
+def test_int8_is_not_for_neuron(plan_cloud: PlanCloud) -> None:
+    changes = {"builder": {"instance_type": "inf2.24xlarge"}, "weights": {"precision": "int8"}}
+    lines = refusal(plan_cloud, "inf2-ubuntu", **changes)
+    assert lines == ["weights.precision: int8 weights are made for CUDA (torchao); Neuron gets bf16"]
+
+
+def test_a_pipeline_runs_on_one_gpu(plan_cloud: PlanCloud) -> None:
+    """Four GPUs of 22,888 MiB are not one of 91,552."""
+    changes = {"builder": {"instance_type": "g6.12xlarge"}, "weights": {"precision": "bf16"}}
+    lines = refusal(plan_cloud, "g6-ubuntu", **changes)
+    assert "of 22,888 MiB (one L4 of 4); 14,180 MiB missing" in lines[3]
+
+
+def test_where_nothing_fits_the_need_is_said(plan_cloud: PlanCloud) -> None:
+    changes = {"builder": {"instance_type": "g4dn.xlarge"}, "weights": {"precision": "int8"}}
+    lines = refusal(plan_cloud, "g5-ubuntu", **changes)
+    assert lines[-1].strip() == "an accelerator with 22,015 MiB is needed"
+
+
+def test_alternatives_are_each_held_against_the_model(plan_cloud: PlanCloud) -> None:
+    types = {"instance_type": None, "instance_types": ("g6e.xlarge", "g6.xlarge")}
+    lines = refusal(plan_cloud, "g6e-ubuntu", builder=types)
+    assert lines[0] == "weights.precision: FLUX.1-dev in bf16 does not fit g6.xlarge"
+    both = {"instance_type": None, "instance_types": ("g6e.xlarge", "g6e.2xlarge")}
+    plan = plan_cloud.plan("g6e-ubuntu", builder=both)
+    assert [memory.instance_type for memory in plan.memory] == ["g6e.xlarge", "g6e.2xlarge"]
+    assert plan.instance_type.name == "g6e.xlarge"
+    assert "g6e.xlarge or g6e.2xlarge in eu-north-1, on-demand" in as_text(plan)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        pytest.param("t3.micro", "t3.micro has no NVIDIA GPU, which accelerator: cuda needs", id="none"),
+        pytest.param(
+            "inf2.24xlarge", "no NVIDIA GPU, which accelerator: cuda needs; it has 6 x Inf", id="inf2"
+        ),
+    ],
+)
+def test_an_accelerator_of_another_kind(plan_cloud: PlanCloud, kind: str, text: str) -> None:
+    lines = refusal(plan_cloud, "g6e-ubuntu", builder={"instance_type": kind})
+    assert any(text in line for line in lines)
+    assert not any("does not fit" in line for line in lines)
+
+
+def test_a_gpu_of_another_maker_is_no_cuda_device() -> None:
+    gpu = {"Name": "Radeon Pro V520", "Manufacturer": "AMD", "Count": 1, "MemoryInfo": {"SizeInMiB": 8192}}
+    device = hardware.device_of({"InstanceType": "g4ad.xlarge", "GpuInfo": {"Gpus": [gpu]}})
+    assert device is not None
+    assert device.kind == "other"
+
+
+def test_without_an_accelerator_the_host_holds_the_model(plan_cloud: PlanCloud) -> None:
+    small = {"base": {"accelerator": "cpu"}, "builder": {"instance_type": "m5.xlarge"}}
+    lines = refusal(plan_cloud, "g6e-ubuntu", **small)
+    assert lines[0] == "builder.instance_type: FLUX.1-dev in bf16 does not fit m5.xlarge"
+    large = {"base": {"accelerator": "cpu"}, "builder": {"instance_type": "m5.4xlarge"}}
+    plan = plan_cloud.plan("g6e-ubuntu", **large)
+    assert plan.memory[0].verdict == "fits"
+    assert plan.unbakeable is not None

@@ -1,0 +1,27 @@
+"""The account of a local cloud is the same one each time it comes up."""
+
+from __future__ import annotations
+
+from moto.ec2.models import EC2Backend
+
+from bake.localcloud import world
+from bake.localcloud.settings import SPOT_REGION, Settings
+
+
+def ids(network: str) -> tuple[str, ...]:
+    settings = Settings.load({"BAKE_LOCAL_STATE": "/nowhere", "BAKE_LOCAL_NETWORK": network})
+    backend = EC2Backend(SPOT_REGION, "123456789012")
+    subnet, group = world._network(backend, settings)
+    return backend.get_subnet(subnet).vpc_id, subnet, group
+
+
+def test_ids_follow_from_the_network() -> None:
+    assert ids("10.214.40.0/24") == ids("10.214.40.0/24")
+    assert not set(ids("10.214.40.0/24")) & set(ids("10.214.41.0/24"))
+
+
+def test_other_ids_stay_random() -> None:
+    backend = EC2Backend(SPOT_REGION, "123456789012")
+    ids("10.214.40.0/24")
+    made = {backend.create_vpc("10.0.0.0/16").id for _ in range(2)}
+    assert len(made) == 2

@@ -1,0 +1,36 @@
+"""Every profile plans on the local cloud, with the right verdict and in less than two seconds."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from bake import plan as planning
+from bake import profile
+from bake.aws import Aws
+from bake.commands import sources
+from bake.errors import UsageError
+from bake.localcloud.cloud import LocalCloud
+
+pytestmark = pytest.mark.root
+PROFILES = Path(__file__).parents[2] / "profiles"
+NAMES = profile.names(PROFILES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_profile_gets_its_verdict(cloud: LocalCloud, name: str) -> None:
+    found, origins = profile.load_with_origins(name, PROFILES, dict(cloud.environment))
+    aws = Aws(region="eu-north-1", worker_region="eu-west-1", endpoint=cloud.endpoint)
+    started = time.monotonic()
+    if found.base.accelerator == "neuron":
+        with pytest.raises(UsageError, match=r"does not fit inf2\.xlarge"):
+            planning.make(found, aws, sources(cloud), origins)
+    else:
+        plan = planning.make(found, aws, sources(cloud), origins)
+        assert plan.memory[0].verdict == ("fits" if name.startswith("g6e") else "tight")
+        assert plan.disk.verdict == "fits"
+        assert not plan.disk.at_most  # the local cloud tells what is written on its base
+        assert not plan.warnings
+    assert time.monotonic() - started < 2
