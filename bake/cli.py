@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import click
 
@@ -19,7 +18,13 @@ from bake.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, BakeError
 class LazyGroup(click.Group):
     """Loads a command's module only when that command is called or its help is shown."""
 
-    lazy: ClassVar = {"local": ("bake.localcloud.cli", "local", "Try images by hand on the local cloud.")}
+    lazy: ClassVar = {
+        "approve": ("bake.approve_commands", "approve", "Record what a profile may use."),
+        "local": ("bake.localcloud.cli", "local", "Try images by hand on the local cloud."),
+        "new-profile": ("bake.profile_commands", "new_profile", "Start a profile from another one."),
+        "plan": ("bake.approve_commands", "plan", "Show what a bake would do and whether it is agreed."),
+        "profiles": ("bake.profile_commands", "profiles", "List the profiles."),
+    }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *self.lazy])
@@ -86,15 +91,23 @@ def main_group(
     \b
     Examples:
       bake --profile g6e-ubuntu --rehearse    the whole bake on this machine, without AWS
+      bake plan --profile g6e-ubuntu          what a bake would do, and whether all of it is agreed
       bake --profile g6e-ubuntu               on AWS, with the variables of .env.local
       bake profiles                           which profiles there are
       bake local boot ami-0123456789abcdef0   boot a rehearsed image by hand
 
     \b
-    Exit codes: 0 baked, 1 failed, 2 wrong input (nothing was started), 130 interrupted.
+    Exit codes: 0 baked, 1 failed, 2 wrong input (nothing was started), 3 not what was
+    agreed (bake approve), 130 interrupted.
     Whatever the outcome, everything that a bake created is removed again, except a finished AMI.
     """
-    ctx.obj = {"directory": directory}
+    ctx.obj = {
+        "profile": profile,
+        "rehearse": rehearse,
+        "as_json": as_json,
+        "directory": directory,
+        "env_file": env_file,
+    }
     if ctx.invoked_subcommand is not None:
         return
     if profile is None:
@@ -104,22 +117,6 @@ def main_group(
 
     command = rehearse_profile if rehearse else bake_profile
     command(profile, directory=directory, env_file=env_file, runs=runs, as_json=as_json)
-
-
-@main_group.command()
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-@click.pass_obj
-def profiles(obj: dict[str, Any], as_json: bool) -> None:
-    """List the profiles.
-
-    \b
-    Example:
-      bake profiles
-    """
-    from bake.profile import names
-
-    found = names(obj["directory"])
-    click.echo(json.dumps(found) if as_json else "\n".join(found))
 
 
 @main_group.command()

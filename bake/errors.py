@@ -4,6 +4,7 @@ from __future__ import annotations
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_NOT_AGREED = 3
 EXIT_INTERRUPTED = 130
 
 
@@ -25,6 +26,12 @@ class UsageError(BakeError):
     """The input is wrong: nothing was started."""
 
     exit_code = EXIT_USAGE
+
+
+class NotAgreed(BakeError):
+    """A guarded fact is not what the user agreed to (R-AGREE); shows the difference and how to agree."""
+
+    exit_code = EXIT_NOT_AGREED
 
 
 class Interrupted(KeyboardInterrupt):

@@ -74,7 +74,7 @@ def test_a_broken_profile_fails_a_rehearsal_before_the_cloud_is_brought_up(tmp_p
     (tmp_path / "p.yaml").write_text(text)
     done = run("--profile", "p", "--profiles", str(tmp_path), "--rehearse")
     assert done.returncode == 2
-    assert "p.yaml:16:1: root_volum: unknown key" in done.stderr
+    assert "p.yaml:17:1: root_volum: unknown key" in done.stderr
     assert "local cloud" not in done.stderr
 
 

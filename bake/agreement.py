@@ -1,0 +1,261 @@
+"""What the user agreed to, and how what a plan would do now differs from it (R-AGREE)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bake.errors import NotAgreed
+from bake.flux import WeightFile
+
+if TYPE_CHECKING:
+    from bake.plan import Plan
+
+FactValue = str | int | list[str] | None
+
+# Every guarded fact and what its value looks like. Only `bake approve` records them.
+GUARDED: dict[str, type | tuple[type, ...]] = {
+    "region": str,
+    "instance_types": list,
+    "market": str,
+    "os": str,
+    "base_ami": str,
+    "root_volume.size_gib": int,
+    "root_volume.type": str,
+    "root_volume.iops": (int, type(None)),
+    "root_volume.throughput": (int, type(None)),
+    "root_volume.kms_key": (str, type(None)),
+    "vpc": str,
+    "subnet": str,
+    "security_group": str,
+    "sharing": list,
+}
+# What goes into the image besides: pinned with the agreement, and refused when it moves, too.
+PINNED: dict[str, type | tuple[type, ...]] = {
+    "weights.repo": str,
+    "weights.revision": str,
+    "weights.files": dict,
+    "worker.lock": str,
+}
+NAMES = (*GUARDED, *PINNED)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One guarded fact of a plan: its value as AWS and the profile have it now, and where that came from."""
+
+    name: str
+    value: FactValue
+    origin: str
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The value of `weights.files`: path in the repository -> file."""
+
+    files: Mapping[str, WeightFile]
+
+    def same(self, other: Weights) -> bool:
+        """Whether nothing says that a file is another; a hash that only one of them knows says nothing."""
+        return self.files.keys() == other.files.keys() and not self.changed(other)
+
+    def changed(self, other: Weights) -> list[str]:
+        """Paths that both have and that differ."""
+        return [
+            path
+            for path, file in self.files.items()
+            if path in other.files and _moved(file, other.files[path])
+        ]
+
+    def __str__(self) -> str:
+        size = sum(file.bytes for file in self.files.values())
+        return f"{len(self.files)} files, {size / 1e9:.1f} GB"
+
+
+def _moved(one: WeightFile, other: WeightFile) -> bool:
+    hashes_differ = None not in (one.sha256, other.sha256) and one.sha256 != other.sha256
+    return one.bytes != other.bytes or hashes_differ
+
+
+Value = FactValue | Weights
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of an agreement's history; `changed` maps a fact to what it was and what it became."""
+
+    when: str
+    who: str
+    why: str
+    changed: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What a lock file says. An `agreed` without an entry for a fact means that nobody agreed to it yet."""
+
+    file: Path
+    agreed: Mapping[str, Value] = field(default_factory=dict)
+    history: tuple[Entry, ...] = ()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A fact that is not as agreed; with `new` nobody agreed to any value of it."""
+
+    name: str
+    agreed: Value
+    now: Value
+    origin: str
+    new: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """For machines."""
+        agreed = None if self.new else plain(self.agreed)
+        return {
+            "fact": self.name,
+            "agreed": agreed,
+            "now": plain(self.now),
+            "origin": self.origin,
+            "new": self.new,
+        }
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """Everything about a plan that needs the user's agreement: its facts and its pinned inputs."""
+
+    facts: tuple[Fact, ...]
+    pins: Mapping[str, tuple[Value, str]]
+
+    @classmethod
+    def of(cls, plan: Plan) -> Guarded:
+        """Read them off a plan."""
+        weights, files, lock = plan.profile.weights, plan.weight_files, plan.sources.requirements
+        origins = {name: plan.origins.get(name, "default") for name in ("weights.repo", "weights.revision")}
+        pins: dict[str, tuple[Value, str]] = {
+            "weights.repo": (weights.repo, origins["weights.repo"]),
+            "weights.revision": (weights.revision, origins["weights.revision"]),
+        }
+        if files:  # none are known while the Hub does not answer
+            pins["weights.files"] = (Weights(dict(sorted(files.items()))), plan.weights.source)
+        pins["worker.lock"] = (f"sha256:{plan.inputs['requirements']}", _near(lock))
+        return cls(plan.facts, pins)
+
+    def rows(self) -> list[tuple[str, Value, str]]:
+        """Name, value, origin of all of them, facts first."""
+        return [
+            *((fact.name, fact.value, fact.origin) for fact in self.facts),
+            *((name, value, origin) for name, (value, origin) in self.pins.items()),
+        ]
+
+
+def _near(file: Path) -> str:
+    """A path as short as it can be from here."""
+    return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
+
+
+def compare(guarded: Guarded, agreement: Agreement | None) -> list[Difference]:
+    """What is not as agreed; without an agreement, everything."""
+    agreed = agreement.agreed if agreement else {}
+    found = []
+    for name, now, origin in guarded.rows():
+        if name not in agreed:
+            found.append(Difference(name, None, now, origin, new=True))
+        elif not _same(name, agreed[name], now):
+            found.append(Difference(name, agreed[name], now, origin))
+    return found
+
+
+def _same(name: str, agreed: Value, now: Value) -> bool:
+    if isinstance(agreed, Weights) and isinstance(now, Weights):
+        return agreed.same(now)
+    if name == "sharing" and isinstance(agreed, list) and isinstance(now, list):
+        return sorted(agreed) == sorted(now)  # instance types, though, are tried in their order
+    return agreed == now
+
+
+def plain(value: Value) -> Any:
+    """A value as YAML and JSON have it."""
+    if not isinstance(value, Weights):
+        return value
+    return {
+        path: {"bytes": file.bytes, **({"sha256": file.sha256} if file.sha256 else {})}
+        for path, file in value.files.items()
+    }
+
+
+def shown(value: Value, name: str = "") -> str:
+    """A value as a person reads it."""
+    if value is None:
+        return "not set"
+    if name == "sharing" and value == []:
+        return "nobody"
+    if isinstance(value, list):
+        return ", ".join(value)
+    if name == "worker.lock":
+        return str(value)[:19]
+    return str(value)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns that line up; the last one is not padded."""
+    lines = [list(header), *map(list, rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "\n".join(
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+# What EC2 gives a gp3 volume whose IOPS and throughput nobody set. An AMI may show these or leave them out.
+# https://docs.aws.amazon.com/ebs/latest/userguide/general-purpose.html
+GP3 = {"root_volume.iops": 3000, "root_volume.throughput": 125}
+_EBS = {
+    "root_volume.size_gib": "VolumeSize",
+    "root_volume.type": "VolumeType",
+    "root_volume.iops": "Iops",
+    "root_volume.throughput": "Throughput",
+}
+
+
+def check_image(
+    facts: Iterable[Fact], image_block_devices: Sequence[Mapping[str, Any]], root_device: str | None = None
+) -> None:
+    """Compare an AMI's block device mapping with the facts; NotAgreed shows what differs.
+
+    `image_block_devices` are DescribeImages' BlockDeviceMappings; without `root_device` the first with EBS
+    is the root. An account may encrypt all by default, so encryption that nobody asked for is no difference.
+    """
+    disks = [mapping for mapping in image_block_devices if "Ebs" in mapping]
+    root = next((disk for disk in disks if root_device in (None, disk.get("DeviceName"))), {})
+    agreed = {fact.name: fact.value for fact in facts}
+    where = f"the AMI's {root.get('DeviceName') or root_device or 'root device'}"
+    rows = [(*row, where) for row in _disk_rows(agreed, root.get("Ebs", {}))]
+    for disk in disks:
+        if disk is not root:
+            size = f"{disk['Ebs'].get('VolumeSize', '?')} GiB"
+            rows.append(("another volume", "none", size, f"the AMI's {disk.get('DeviceName')}"))
+    if rows:
+        raise NotAgreed(
+            "the finished AMI's disks are not what was agreed:\n\n"
+            + table(("fact", "agreed", "now", "where it comes from"), rows),
+            hint="look at the base AMI's own disks and at the account's EBS defaults",
+        )
+
+
+def _disk_rows(agreed: Mapping[str, FactValue], ebs: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Fact, agreed, now of what differs; what is not set and has no known default is left out."""
+    defaults = GP3 if agreed["root_volume.type"] == "gp3" else {}
+    rows = []
+    for name, key in _EBS.items():
+        default = defaults.get(name)
+        expected = agreed[name] if agreed.get(name) is not None else default
+        now = ebs.get(key, default)
+        if expected is not None and now != expected:
+            rows.append((name, shown(expected), shown(now)))
+    if agreed.get("root_volume.kms_key") is not None and not ebs.get("Encrypted"):
+        rows.append(("root_volume.kms_key", "encrypted", "not encrypted"))
+    return rows

@@ -1,0 +1,134 @@
+"""How an agreement, and what is not as agreed, is shown: tables, and the commands that agree."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from bake.agreement import Difference, Guarded, Weights, shown, table
+
+if TYPE_CHECKING:
+    from bake.proposal import Proposal, Wish
+
+HEADER = ("fact", "agreed", "now", "where it comes from")
+MOST_FILES = 20
+
+
+def title(wish: Wish) -> str:
+    """What a lock file is about, for the comment at its top."""
+    if wish.rehearsal:
+        return f"rehearsals of profile {wish.profile}: facts of the local cloud, nobody's infrastructure"
+    return f"profile {wish.profile}; it belongs into git, beside the profile"
+
+
+def without_agreement(wish: Wish) -> str:
+    """Why a rehearsal goes on although nobody agreed to anything."""
+    return (
+        f"no agreement asked for: a rehearsal touches nothing of yours. `{command(wish)}` "
+        "makes one for rehearsals, which is then held like the real one"
+    )
+
+
+def command(wish: Wish) -> str:
+    """The command that agrees, with the options that this one was called with."""
+    words = ["bake"]
+    for option, value, usual in (
+        ("--profiles", wish.directory, "profiles"),
+        ("--env-file", wish.env_file, ".env.local"),
+    ):
+        words += [option, str(value)] if str(value) != usual else []
+    words += ["approve", "--profile", wish.profile, *(["--rehearse"] if wish.rehearsal else [])]
+    return f'{shlex.join(words)} --because "…"'
+
+
+def how_to_agree(wish: Wish, differences: Sequence[Difference]) -> str:
+    """The command for a terminal, which asks, and what a script adds to it."""
+    names = " ".join(f"--fact {named(difference)}" for difference in differences)
+    return f"if that is what you want:\n  {command(wish)}\nwithout a terminal, add\n  {names}"
+
+
+def named(difference: Difference) -> str:
+    """A difference as `--fact` takes it: with its value where that is a short one."""
+    value = difference.now
+    if isinstance(value, Weights | list) or value is None or difference.name == "worker.lock":
+        return difference.name
+    return shlex.quote(f"{difference.name}={value}")
+
+
+def refusal(wish: Wish, guarded: Guarded, differences: Sequence[Difference], *, new: bool) -> str:
+    """What is not as agreed; with `new`, nothing is yet."""
+    if new:
+        head = f"nobody agreed yet to what profile {wish.profile} uses: there is no {wish.lock}"
+        return f"{head}\n\n{_facts(guarded)}"
+    head = f"profile {wish.profile} is not what was agreed in {wish.lock}"
+    return f"{head}\n\n{differences_table(differences)}"
+
+
+def _facts(guarded: Guarded) -> str:
+    rows = [(name, shown(value, name), origin) for name, value, origin in guarded.rows()]
+    return table(("fact", "now", "where it comes from"), rows)
+
+
+def differences_table(differences: Sequence[Difference]) -> str:
+    """Fact, agreed, now, where it comes from; and which files of the weights moved."""
+    rows = [
+        (
+            one.name,
+            "nothing yet" if one.new else shown(one.agreed, one.name),
+            shown(one.now, one.name),
+            one.origin,
+        )
+        for one in differences
+    ]
+    return "\n".join([table(HEADER, rows), *_files(differences)])
+
+
+def _files(differences: Sequence[Difference]) -> list[str]:
+    lines = []
+    for one in differences:
+        old, new = one.agreed, one.now
+        if isinstance(old, Weights) and isinstance(new, Weights):
+            lines += [f"    another: {path}" for path in old.changed(new)]
+            lines += [f"    gone:    {path}" for path in old.files if path not in new.files]
+            lines += [f"    new:     {path}" for path in new.files if path not in old.files]
+    more = len(lines) - MOST_FILES
+    return [*lines[:MOST_FILES], *([f"    and {more} more"] if more > 0 else [])]
+
+
+def state_table(guarded: Guarded, differences: Sequence[Difference]) -> str:
+    """Every fact, each with whether it is agreed."""
+    different = {one.name: one for one in differences}
+    rows = []
+    for name, value, origin in guarded.rows():
+        one = different.get(name)
+        mark = "✓" if one is None else "?" if one.new else "✗"
+        agreed = "agreed" if one is None else "not yet" if one.new else shown(one.agreed, name)
+        rows.append((f"{mark} {name}", agreed, shown(value, name), origin))
+    return table(("  fact", *HEADER[1:]), rows)
+
+
+def plan_text(proposal: Proposal) -> str:
+    """The part of `bake plan` about the agreement."""
+    wish, differences = proposal.wish, proposal.differences
+    lines = [f"Agreement ({wish.lock}):", state_table(proposal.guarded, differences), ""]
+    if not differences:
+        lines.append("All of it is agreed.")
+    elif wish.rehearsal and proposal.agreement is None:
+        lines.append(f"A rehearsal needs no agreement; to hold it to one: {command(wish)}")
+    else:
+        count = "1 fact is" if len(differences) == 1 else f"{len(differences)} facts are"
+        lines.append(f"{count} not agreed: a bake would stop here with exit code 3;")
+        lines.append(how_to_agree(wish, differences))
+    return "\n".join(lines)
+
+
+def plan_dict(proposal: Proposal) -> dict[str, Any]:
+    """The same for machines; `agreed` says whether a bake would go on."""
+    differences = proposal.differences
+    return {
+        "file": str(proposal.wish.lock),
+        "exists": proposal.agreement is not None,
+        "agreed": not differences,
+        "differences": [one.as_dict() for one in differences],
+    }

@@ -1,0 +1,176 @@
+"""Record what the user agrees to: asked on a terminal, named fact by fact without one."""
+
+from __future__ import annotations
+
+import difflib
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bake import agreement_texts, lockfile
+from bake.agreement import (
+    NAMES,
+    Agreement,
+    Difference,
+    Entry,
+    Guarded,
+    Weights,
+    compare,
+    plain,
+)
+from bake.agreement_texts import named
+from bake.aws import Aws
+from bake.errors import BakeError, NotAgreed, UsageError
+from bake.progress import Tally
+from bake.proposal import Wish, cloud_of, propose
+
+Say = Callable[[str], None]
+Ask = Callable[[str], bool]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `bake approve` was asked: `facts` maps a name to the value that was expected, or to None."""
+
+    facts: Mapping[str, str | None]
+    because: str
+
+    @classmethod
+    def of(cls, facts: Iterable[str], because: str) -> Request:
+        """Check the words of the command line; UsageError with everything that is wrong with them."""
+        problems = []
+        wanted: dict[str, str | None] = {}
+        for text in facts:
+            name, equals, value = text.partition("=")
+            wanted[name] = value if equals else None
+            if name == "all":
+                problems.append("--fact all: agreeing means naming each fact")
+            elif name not in NAMES:
+                close = difflib.get_close_matches(name, NAMES, 1)
+                guess = f"did you mean {close[0]}?" if close else f"there are: {', '.join(NAMES)}"
+                problems.append(f"--fact {name}: there is no such fact; {guess}")
+        reason = " ".join(because.split())
+        if not reason:
+            problems.append("--because is empty: say why, for whoever reads the history")
+        if problems:
+            raise UsageError("\n".join(problems))
+        return cls(wanted, reason)
+
+
+def choose(
+    request: Request, guarded: Guarded, differences: Sequence[Difference], ask: Ask | None
+) -> list[Difference]:
+    """The differences that the user agrees to.
+
+    With a terminal (`ask`) these are the named ones, or all when none is named, once the question was
+    answered with yes. Without, every difference must be named. NotAgreed otherwise.
+    """
+    _refuse_other_values(request, guarded)
+    chosen = [one for one in differences if not request.facts or one.name in request.facts]
+    if ask is None:
+        unnamed = [one for one in differences if one.name not in request.facts]
+        if unnamed:
+            raise NotAgreed(
+                "without a terminal each fact must be named; these were not: "
+                + ", ".join(one.name for one in unnamed)
+                + "\nnothing was recorded",
+                hint="add  " + " ".join(f"--fact {named(one)}" for one in unnamed),
+            )
+    elif not chosen:
+        raise NotAgreed("none of the named facts differs from what was agreed; nothing was recorded")
+    elif not ask(_question(chosen)):
+        raise NotAgreed("nothing was recorded")
+    return chosen
+
+
+def _question(chosen: Sequence[Difference]) -> str:
+    return f"Agree to {'this' if len(chosen) == 1 else f'these {len(chosen)} facts'}?"
+
+
+def _refuse_other_values(request: Request, guarded: Guarded) -> None:
+    """A value that was named must be what the plan has now: it may have moved since it was read."""
+    wrong = []
+    for name, value, origin in guarded.rows():
+        expected = request.facts.get(name)
+        now = ",".join(value) if isinstance(value, list) else str(value)
+        if expected is not None and "".join(expected.split()) != "".join(now.split()):
+            wrong.append(f"--fact {name}={expected}: it is {now} now ({origin})")
+    if wrong:
+        text = "\n".join(wrong)
+        raise NotAgreed(f"{text}\nnothing was recorded", hint="look at `bake plan` again")
+
+
+def agree(
+    agreement: Agreement | None, file: Path, chosen: Sequence[Difference], because: str, who: str
+) -> Agreement:
+    """The agreement with the chosen differences in it, and a line more in its history."""
+    agreed = dict(agreement.agreed) if agreement else {}
+    agreed.update({one.name: one.now for one in chosen})
+    entry = Entry(
+        datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        who,
+        because,
+        {one.name: _change(one) for one in chosen},
+    )
+    return Agreement(file, agreed, (*(agreement.history if agreement else ()), entry))
+
+
+def _change(one: Difference) -> dict[str, object]:
+    """What a fact was and became; a list of files as how many and how large they are."""
+    was = (
+        {} if one.new else {"from": str(one.agreed) if isinstance(one.agreed, Weights) else plain(one.agreed)}
+    )
+    return {**was, "to": str(one.now) if isinstance(one.now, Weights) else plain(one.now)}
+
+
+def record(wish: Wish, request: Request, say: Say, ask: Ask | None) -> None:
+    """Show what is not as agreed, let the user agree (without a terminal `ask` is None), write it down."""
+    before = lockfile.content(wish.lock)
+    with ExitStack() as stack:
+        proposal = propose(wish, cloud_of(wish, stack, say), Tally())
+        differences = proposal.differences
+        if not differences:
+            say(f"everything is as agreed in {wish.lock}; nothing was recorded")
+            return
+        new = proposal.agreement is None
+        say(f"{agreement_texts.refusal(wish, proposal.guarded, differences, new=new)}\n")
+        chosen = choose(request, proposal.guarded, differences, ask)
+        who = author(wish.directory, proposal.aws)
+    agreement = agree(proposal.agreement, wish.lock, chosen, request.because, who)
+    lockfile.write(agreement, before, agreement_texts.title(wish))
+    say(f"recorded in {wish.lock}: {', '.join(one.name for one in chosen)}")
+    if rest := compare(proposal.guarded, agreement):
+        say(f"\nstill not as agreed:\n\n{agreement_texts.differences_table(rest)}")
+    if not wish.rehearsal:
+        say("commit it beside the profile")
+
+
+def author(directory: Path, aws: Aws) -> str:
+    """Who agrees: git's user.name and user.email, else the caller's ARN."""
+    name, email = (_git(directory, key) for key in ("user.name", "user.email"))
+    if name or email:
+        return " ".join(part for part in (name, f"<{email}>" if email else "") if part)
+    try:
+        return str(aws.sts.get_caller_identity()["Arn"])
+    except Exception as error:
+        raise BakeError(
+            f"nobody to record as the one who agreed: git has no user.name, and AWS answers: {error}",
+            hint='git config --global user.name "Your Name"',
+        ) from error
+
+
+def _git(directory: Path, key: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(directory), "config", "--get", key],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):  # no git here: the ARN will do
+        return ""
+    return done.stdout.strip()

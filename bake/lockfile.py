@@ -1,0 +1,243 @@
+"""profiles/X.lock.yaml: the agreement on disk. Only `bake approve` writes it."""
+
+from __future__ import annotations
+
+import difflib
+import fcntl
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bake import marks
+from bake.agreement import GUARDED, NAMES, PINNED, Agreement, Entry, Value, Weights, plain
+from bake.errors import BakeError, UsageError
+from bake.flux import WeightFile
+
+REHEARSALS = Path(".bake/rehearsal")
+# A history of years fits.
+MAX_BYTES, MAX_VALUES = 4_000_000, 100_000
+SHA256 = re.compile(r"^[0-9a-f]{64}$")
+
+ABOUT = """\
+# What was agreed for {what}.
+# `bake` refuses, with exit code 3, to use anything else. Written by `bake approve` alone.
+"""
+
+
+def place(profile: str, directory: Path, *, rehearsal: bool) -> Path:
+    """Where a profile's agreement is; that of rehearsals lies apart, since nothing in it is the user's."""
+    return (REHEARSALS if rehearsal else directory) / f"{profile}.lock.yaml"
+
+
+def read(file: Path) -> Agreement | None:
+    """The agreement in `file`, or None when there is no such file.
+
+    Raises UsageError with every problem of a broken file, each with its line and column.
+    """
+    if not file.exists():
+        return None
+    _refuse_conflict(file)
+    document = marks.read(file, what="lock file", max_bytes=MAX_BYTES, max_values=MAX_VALUES)
+    _check_keys(document, (), document.value, ("agreed", "inputs", "history"))
+    agreed = {
+        **_values(document, "agreed", GUARDED),
+        **_values(document, "inputs", PINNED),
+    }
+    history = _history(document)
+    if document.problems:
+        problems = sorted(document.problems, key=lambda problem: (problem.mark.line, problem.mark.column))
+        raise UsageError(
+            "\n".join(str(problem) for problem in problems),
+            hint="only `bake approve` writes this file; take the last good one from git",
+        )
+    return Agreement(file, agreed, history)
+
+
+def _refuse_conflict(file: Path) -> None:
+    for number, line in enumerate(file.read_bytes().splitlines(), 1):
+        if line.startswith((b"<<<<<<< ", b">>>>>>> ")):
+            raise UsageError(
+                f"{file}:{number}:1: a merge left two agreements here",
+                hint="keep one of them whole, then `bake plan` shows what is agreed",
+            )
+
+
+def _check_keys(
+    document: marks.Document, path: marks.Path_, value: Mapping[str, Any], known: tuple[str, ...]
+) -> None:
+    for key in value:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+            document.problem((*path, key), "unknown", hint, at_key=True)
+
+
+def _values(
+    document: marks.Document, section: str, kinds: Mapping[str, type | tuple[type, ...]]
+) -> dict[str, Value]:
+    content: Any = document.value.get(section)
+    if not isinstance(content, dict):
+        document.problem((section,), "is missing" if content is None else "must be a mapping of facts")
+        return {}
+    _check_keys(document, (section,), content, tuple(kinds))
+    found: dict[str, Value] = {}
+    for name, kind in kinds.items():
+        if name not in content or (section, name) in document.unread:
+            continue
+        value = content[name]
+        if not _fits(value, kind):
+            document.problem((section, name), f"{value!r} is not {_words(kind)}")
+        elif isinstance(value, dict):
+            found[name] = _weights(document, (section, name), value)
+        else:
+            found[name] = value
+    return found
+
+
+def _fits(value: Any, kind: type | tuple[type, ...]) -> bool:
+    if isinstance(value, bool) or not isinstance(value, kind):
+        return False
+    return not isinstance(value, list) or all(isinstance(item, str) for item in value)
+
+
+def _words(kind: type | tuple[type, ...]) -> str:
+    words = {
+        str: "a text",
+        int: "a whole number",
+        list: "a list of texts",
+        dict: "a mapping",
+        type(None): "null",
+    }
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    return " or ".join(words[one] for one in kinds)
+
+
+def _weights(document: marks.Document, path: marks.Path_, content: Mapping[str, Any]) -> Weights:
+    files = {}
+    for name, value in content.items():
+        here = (*path, name)
+        if not isinstance(value, dict) or type(value.get("bytes")) is not int:
+            document.problem(here, "needs bytes, a whole number")
+            continue
+        _check_keys(document, here, value, ("bytes", "sha256"))
+        sha256 = value.get("sha256")
+        if sha256 is not None and not (isinstance(sha256, str) and SHA256.match(sha256)):
+            document.problem((*here, "sha256"), "is not 64 hexadecimal digits")
+        files[name] = WeightFile(value["bytes"], sha256)
+    return Weights(files)
+
+
+def _history(document: marks.Document) -> tuple[Entry, ...]:
+    content = document.value.get("history")
+    if not isinstance(content, list):
+        document.problem(("history",), "is missing" if content is None else "must be a list")
+        return ()
+    entries = []
+    for index, item in enumerate(content):
+        path: marks.Path_ = ("history", index)
+        if not isinstance(item, dict):
+            document.problem(path, "must be a mapping of when, who, why and changed")
+            continue
+        _check_keys(document, path, item, ("when", "who", "why", "changed"))
+        when, who, why = (str(item.get(key, "")) for key in ("when", "who", "why"))
+        changed = item.get("changed")
+        entries.append(Entry(when, who, why, changed if isinstance(changed, dict) else {}))
+    return tuple(entries)
+
+
+def text(agreement: Agreement, what: str) -> str:
+    """The lock file's content: facts in the order of `NAMES`, the history oldest first."""
+    values = {name: plain(agreement.agreed[name]) for name in NAMES if name in agreement.agreed}
+    content = {
+        "agreed": {name: value for name, value in values.items() if name in GUARDED},
+        "inputs": {name: value for name, value in values.items() if name in PINNED},
+        "history": [
+            {"when": entry.when, "who": entry.who, "why": entry.why, "changed": dict(entry.changed)}
+            for entry in agreement.history
+        ],
+    }
+    body = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return ABOUT.format(what=what) + body
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists of plain values on one line, no anchors: short lines, readable differences in git."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.Node:
+    flat = not any(isinstance(item, dict | list) for item in value)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=flat)
+
+
+def _mapping(dumper: yaml.SafeDumper, value: dict[str, Any]) -> yaml.Node:
+    flat = bool(value) and value.keys() <= {"from", "to", "bytes", "sha256"}
+    return dumper.represent_mapping("tag:yaml.org,2002:map", value, flow_style=flat)
+
+
+_Dumper.add_representer(list, _list)
+_Dumper.add_representer(dict, _mapping)
+
+
+def write(agreement: Agreement, before: bytes | None, what: str) -> None:
+    """Replace the lock file, whole or not at all.
+
+    `before` is what it held when the agreement was made (None: it was not there); BakeError when somebody
+    else wrote it meanwhile, since that agreement would be lost.
+    """
+    file = agreement.file.resolve() if agreement.file.is_symlink() else agreement.file
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(file.parent):
+            if content(file) != before:
+                raise BakeError(f"{file} changed meanwhile; nothing was written", hint="approve again")
+            _replace(file, text(agreement, what).encode())
+    except OSError as error:
+        raise BakeError(f"{file} could not be written: {error.strerror or error}") from error
+
+
+def content(file: Path) -> bytes | None:
+    """The bytes of a lock file; None when it is not there."""
+    with suppress(FileNotFoundError):
+        return file.read_bytes()
+    return None
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """One writer at a time; the directory itself is the lock, so that nothing is left over."""
+    number = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
+
+
+def _replace(file: Path, body: bytes) -> None:
+    mode = file.stat().st_mode & 0o777 if file.exists() else 0o666 & ~_umask()
+    number, partial = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(number, "wb") as output:
+            output.write(body)
+            output.flush()
+            os.fsync(output.fileno())
+        Path(partial).chmod(mode)
+        Path(partial).replace(file)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,153 @@
+"""From what was asked for to a plan, and how that stands to what was agreed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bake import agreement_texts, flux, lockfile, secretsmanager
+from bake import plan as planning
+from bake import profile as profiles
+from bake.agreement import Agreement, Difference, Guarded, compare
+from bake.aws import Aws
+from bake.errors import NotAgreed, UsageError
+from bake.plan import Plan, Sources
+from bake.progress import Progress, Tally
+
+if TYPE_CHECKING:
+    from bake.localcloud.cloud import LocalCloud
+    from bake.profile import Profile
+
+# Well-formed values for what the local cloud will provide: enough to check a profile before it is up.
+EXAMPLES = {
+    "AWS_REGION": "eu-west-1",
+    "SPOT_AWS_REGION": "eu-north-1",
+    "BASE_AMI_ID": "ami-00000000",
+    "BASE_AMI_ID_AMAZON_LINUX": "ami-00000000",
+    "BASE_AMI_ID_NEURON": "ami-00000000",
+    "BASE_AMI_ID_NEURON_AMAZON_LINUX": "ami-00000000",
+    "BAKE_SUBNET_ID": "subnet-00000000",
+    "BAKE_SECURITY_GROUP_ID": "sg-00000000",
+    "BAKE_INSTANCE_PROFILE": "example",
+    "HF_TOKEN": "example",
+}
+# The user's own are none of a rehearsal's business: the local cloud does not have them.
+NOT_REHEARSED = {"FLUX_QUEUE_URL": "", "FLUX_BUCKET": "", "FLUX_EVENT_BUS": ""}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Which profile, from where, and whether on the local cloud."""
+
+    profile: str
+    directory: Path
+    env_file: Path
+    rehearsal: bool = False
+
+    @property
+    def lock(self) -> Path:
+        """The file with what was agreed about it."""
+        return lockfile.place(self.profile, self.directory, rehearsal=self.rehearsal)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A plan, the cloud that it was made with, and what was agreed about it (None: nothing yet)."""
+
+    wish: Wish
+    plan: Plan
+    aws: Aws
+    guarded: Guarded
+    agreement: Agreement | None
+    differences: list[Difference]
+
+
+def cloud_of(
+    wish: Wish, stack: ExitStack, say: Callable[[str], None], progress: Progress | None = None
+) -> LocalCloud | None:
+    """The local cloud of a rehearsal, brought up if need be and up until `stack` ends; None for AWS."""
+    if not wish.rehearsal:
+        return None
+    # A mistake in the profile or its lock file shows at once, not after the local cloud was brought up.
+    variables = profiles.environment(wish.env_file).overlaid({**NOT_REHEARSED, **EXAMPLES}, "an example")
+    profiles.load(wish.profile, wish.directory, variables, lambda name, key: EXAMPLES["HF_TOKEN"])
+    lockfile.read(wish.lock)
+    from bake.localcloud import cloud as localcloud
+
+    with progress.step("local cloud") if progress else nullcontext():
+        return stack.enter_context(localcloud.running(say))
+
+
+def propose(wish: Wish, cloud: LocalCloud | None, tally: Tally, *, baking: bool = False) -> Proposal:
+    """Load, plan, and compare with what was agreed.
+
+    When `baking`, NotAgreed refuses everything else; a rehearsal without an agreement goes on, since
+    nothing in it is the user's.
+    """
+    agreement = lockfile.read(wish.lock)
+    profile, origins = _load(wish, cloud)
+    aws = Aws(
+        region=profile.builder.region,
+        worker_region=profile.worker.region,
+        endpoint=cloud.endpoint if cloud else None,
+        tally=tally,
+    )
+    try:
+        plan = planning.make(profile, aws, sources(cloud) if cloud else Sources(), origins)
+    except UsageError as error:
+        if baking and agreement is not None:
+            # Another region explains why its AMI and subnet are not found: say that first.
+            _refuse(wish, Guarded(planning.stated_facts(profile, origins), {}), agreement, error.message)
+        raise
+    guarded = Guarded.of(plan)
+    if baking and plan.unbakeable:
+        raise UsageError(plan.unbakeable, hint=f"bake plan --profile {wish.profile} shows the whole plan")
+    if baking and not (wish.rehearsal and agreement is None):
+        _refuse(wish, guarded, agreement)
+    return Proposal(wish, plan, aws, guarded, agreement, compare(guarded, agreement))
+
+
+def _refuse(wish: Wish, guarded: Guarded, agreement: Agreement | None, problems: str = "") -> None:
+    """Raise NotAgreed unless everything is as agreed; `problems` are what else is wrong."""
+    differences = compare(guarded, agreement)
+    if not differences:
+        return
+    text = agreement_texts.refusal(wish, guarded, differences, new=agreement is None)
+    besides = f"\n\nand the plan has problems:\n{problems}" if problems else ""
+    raise NotAgreed(
+        f"{text}{besides}\n\nnothing was started", hint=agreement_texts.how_to_agree(wish, differences)
+    )
+
+
+def _load(wish: Wish, cloud: LocalCloud | None) -> tuple[Profile, Mapping[str, str]]:
+    variables = profiles.environment(wish.env_file)
+    secrets = secretsmanager.reader(variables)
+    if cloud is not None:
+        variables = variables.overlaid({**NOT_REHEARSED, **cloud.environment}, "the local cloud")
+        token = cloud.environment["HF_TOKEN"]  # stands for any secret: a rehearsal reads none of the user's
+        secrets = lambda name, key: token  # noqa: E731
+    return profiles.load_with_origins(wish.profile, wish.directory, variables, secrets)
+
+
+def sources(cloud: LocalCloud) -> Sources:
+    """The local cloud's stand-ins for the Hub and the package index."""
+    index_host = cloud.wheels.split("/")[2].split(":")[0]
+    return Sources(
+        requirements=cloud.requirements,
+        tools=cloud.tools_requirements,
+        python=cloud.python,
+        builder={
+            "HF_ENDPOINT": cloud.hub,
+            "PIP_INDEX_URL": cloud.wheels,
+            "PIP_TRUSTED_HOST": index_host,
+            "UV_DEFAULT_INDEX": cloud.wheels,
+            "UV_INSECURE_HOST": index_host,
+        },
+        worker={"AWS_ENDPOINT_URL": cloud.endpoint},
+        differences=cloud.differences,
+        hub=cloud.hub,
+        sizes=flux.SIZES,  # the plan is about the real weights, however small the stand-ins are
+    )

@@ -1,0 +1,134 @@
+"""Agreeing: asked on a terminal, named fact by fact without one, and who is recorded."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bake import approve
+from bake.agreement import Agreement, Difference, Fact, Guarded, compare
+from bake.approve import Request
+from bake.errors import BakeError, NotAgreed, UsageError
+
+AGREED = Agreement(Path("x.lock.yaml"), {"region": "eu-north-1", "os": "ubuntu", "root_volume.size_gib": 80})
+NOW = Guarded(
+    (
+        Fact("region", "eu-west-1", "AWS_REGION (environment)"),
+        Fact("os", "ubuntu", "profiles/x.yaml:7"),
+        Fact("root_volume.size_gib", 120, "profiles/x.yaml:18"),
+    ),
+    {},
+)
+
+
+def choose(facts: Sequence[str], answer: bool | None) -> list[str]:
+    """The names that are agreed to; `answer` None is a command without a terminal."""
+    request = Request.of(facts, "because")
+    ask = None if answer is None else lambda question: answer
+    return [one.name for one in approve.choose(request, NOW, compare(NOW, AGREED), ask)]
+
+
+def test_on_a_terminal_yes_agrees_to_all_that_is_shown() -> None:
+    assert choose([], True) == ["region", "root_volume.size_gib"]
+
+
+def test_on_a_terminal_named_facts_are_agreed_to_alone() -> None:
+    assert choose(["region"], True) == ["region"]
+
+
+def test_no_agrees_to_nothing() -> None:
+    with pytest.raises(NotAgreed, match="nothing was recorded"):
+        choose([], False)
+
+
+def test_without_a_terminal_every_fact_must_be_named() -> None:
+    assert choose(["region", "root_volume.size_gib=120"], None) == ["region", "root_volume.size_gib"]
+    with pytest.raises(NotAgreed, match=r"these were not: root_volume\.size_gib") as caught:
+        choose(["region"], None)
+    assert caught.value.hint == "add  --fact root_volume.size_gib=120"
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("answer", [True, None], ids=["terminal", "no terminal"])
+def test_a_value_that_moved_is_not_agreed_to(answer: bool | None) -> None:
+    with pytest.raises(NotAgreed, match=r"root_volume\.size_gib=100: it is 120 now"):
+        choose(["region", "root_volume.size_gib=100"], answer)
+
+
+def test_what_is_agreed_already_may_be_named_again_with_its_value_only() -> None:
+    names = ["region", "root_volume.size_gib"]
+    assert choose([*names, "os"], None) == names
+    with pytest.raises(NotAgreed, match="os=amazon-linux: it is ubuntu now"):
+        choose([*names, "os=amazon-linux"], None)
+    with pytest.raises(NotAgreed, match="none of the named facts differs"):
+        choose(["os"], True)
+
+
+@pytest.mark.parametrize(
+    ("facts", "because", "expected"),
+    [
+        (["all"], "x", "agreeing means naming each fact"),
+        (["root_volume.size"], "x", "--fact root_volume.size: there is no such fact; did you mean root_vol"),
+        (["zzz"], "x", "there are: region, instance_types"),
+        (["region"], " \n", "--because is empty"),
+    ],
+)
+def test_words_that_mean_nothing_are_refused(facts: list[str], because: str, expected: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Request.of(facts, because)
+    assert expected in caught.value.message
+
+
+def test_the_history_says_what_a_fact_was_and_became() -> None:
+    chosen = [
+        Difference("root_volume.size_gib", 80, 120, "x"),
+        Difference("vpc", None, "vpc-1", "x", new=True),
+        Difference("root_volume.iops", None, 6000, "x"),
+    ]
+    found = approve.agree(AGREED, AGREED.file, chosen, "why not", "Ada")
+    assert found.agreed == {
+        "region": "eu-north-1",
+        "os": "ubuntu",
+        "root_volume.size_gib": 120,
+        "vpc": "vpc-1",
+        "root_volume.iops": 6000,
+    }
+    (entry,) = found.history
+    assert (entry.who, entry.why) == ("Ada", "why not")
+    assert entry.changed == {
+        "root_volume.size_gib": {"from": 80, "to": 120},
+        "vpc": {"to": "vpc-1"},
+        "root_volume.iops": {"from": None, "to": 6000},
+    }
+
+
+class _Caller:
+    """Stands where AWS would: who the caller is."""
+
+    def __init__(self, answer: str | Exception) -> None:
+        self.sts = self
+        self.answer = answer
+
+    def get_caller_identity(self) -> dict[str, str]:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return {"Arn": self.answer}
+
+
+def test_the_author_is_gits_else_the_callers_arn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    caller: Any = _Caller("arn:aws:iam::123456789012:user/ada")
+    assert approve.author(tmp_path, caller) == "arn:aws:iam::123456789012:user/ada"
+    subprocess.run(["git", "config", "--global", "user.name", "Ada Löve"], check=True)
+    assert approve.author(tmp_path, caller) == "Ada Löve"
+    subprocess.run(["git", "config", "--global", "user.email", "ada@example.org"], check=True)
+    assert approve.author(tmp_path, caller) == "Ada Löve <ada@example.org>"
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(BakeError, match="nobody to record") as caught:
+        approve.author(tmp_path, _Caller(RuntimeError("no credentials")))  # type: ignore[arg-type]
+    assert "git config" in str(caught.value.hint)
