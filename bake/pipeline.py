@@ -10,6 +10,7 @@ from bake.steps import prefetch, provision
 from bake.steps.boot_check import boot_check
 from bake.steps.create_image import create_image, stop
 from bake.steps.launch import launch, log_in
+from bake.steps.publish import retire, share
 from bake.steps.seal import seal
 from bake.steps.verify import verify
 from bake.undo import Undo
@@ -51,6 +52,9 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
                 drawing = boot_check(plan, aws, run, undo, image.id)
             with step("clean up"):
                 undo.now()
+        with step("publish"):
+            share(plan, aws, run, image)
         release = write_manifest(plan, run, image, weights, report, drawing)
         draft.keep()
+    retire(plan, aws, run, image)
     return release

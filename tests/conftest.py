@@ -3,15 +3,44 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from bake import plan as planning
+from bake import profile
+from bake import run as runs_of
+from bake.aws import Aws
+from bake.commands import sources
 from bake.localcloud import cloud as localcloud
 from bake.localcloud import network
 from bake.localcloud.cloud import LocalCloud
 from bake.localcloud.settings import Settings
+from bake.plan import Plan
+from bake.progress import PlainScreen, Progress
+from bake.run import Run
+from bake.ssh import Session
+from bake.steps.launch import Instance, launch, log_in
+from bake.undo import Undo
+
+PROFILES = Path(__file__).parents[1] / "profiles"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A builder as the bake has it after `connect`."""
+
+    plan: Plan
+    aws: Aws
+    run: Run
+    instance: Instance
+    session: Session
+
+
+NewMachine = Callable[[], AbstractContextManager[Machine]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,3 +70,27 @@ def cloud(cloud_settings: Settings) -> Iterator[LocalCloud]:
     """A local cloud that is up; it goes with the test session, also when that is killed."""
     with localcloud.running(print) as up:
         yield up
+
+
+@pytest.fixture(scope="session")
+def new_machine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> NewMachine:
+    """Launches a builder of its own and removes it; slow enough to be shared by a module or a session."""
+
+    @contextmanager
+    def launched() -> Iterator[Machine]:
+        progress = Progress(PlainScreen())
+        found = profile.load("g6e-ubuntu", PROFILES, cloud.environment)
+        aws = Aws(
+            region=found.builder.region,
+            worker_region=found.worker.region,
+            endpoint=cloud.endpoint,
+            tally=progress.tally,
+        )
+        plan = planning.make(found, aws, sources(cloud))
+        run = runs_of.new(tmp_path_factory.mktemp("runs"), progress)
+        with Undo() as undo:
+            instance = launch(plan, aws, run, undo, role="builder", image=plan.base.id)
+            with log_in(instance, run) as session:
+                yield Machine(plan, aws, run, instance, session)
+
+    return launched

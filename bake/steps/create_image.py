@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from bake.agreement import check_image
 from bake.aws import Aws
 from bake.errors import BakeError
 from bake.plan import Plan
@@ -75,13 +76,9 @@ def _when_available(plan: Plan, aws: Aws, run: Run, image_id: str, name: str) ->
     if facts["State"] != "available" or not root.get("SnapshotId"):
         run.progress.status(_snapshot_progress(aws, root.get("SnapshotId")))
         return None
-    size = root.get("VolumeSize", 0)
-    if size != plan.profile.root_volume.size_gib:
-        raise BakeError(
-            f"AMI {image_id} has a root volume of {size} GiB, but {plan.profile.root_volume.size_gib} GiB "
-            "were agreed"
-        )
-    return Image(image_id, name, root["SnapshotId"], size)
+    # What was agreed about disks holds for the finished image, too, whatever the base AMI brought along.
+    check_image(plan.facts, facts["BlockDeviceMappings"], facts["RootDeviceName"])
+    return Image(image_id, name, root["SnapshotId"], root["VolumeSize"])
 
 
 def _root(facts: Any) -> dict[str, Any]:
@@ -99,7 +96,7 @@ def _snapshot_progress(aws: Aws, snapshot: str | None) -> str:
 
 
 def remove(aws: Aws, image_id: str) -> None:
-    """Deregister the AMI and delete its snapshots."""
+    """Deregister the AMI and delete its snapshots; one that is gone already is fine."""
     images = aws.ec2.describe_images(ImageIds=[image_id])["Images"]
     snapshots = [
         mapping["Ebs"]["SnapshotId"]
@@ -107,6 +104,8 @@ def remove(aws: Aws, image_id: str) -> None:
         for mapping in image.get("BlockDeviceMappings", [])
         if mapping.get("Ebs", {}).get("SnapshotId")
     ]
+    if not images:
+        return
     aws.ec2.deregister_image(ImageId=image_id)
     for snapshot in snapshots:
         aws.ec2.delete_snapshot(SnapshotId=snapshot)

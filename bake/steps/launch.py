@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from cryptography.hazmat.primitives import serialization
@@ -125,44 +125,105 @@ def _import_key(aws: Aws, undo: Undo, name: str, key: KeyPair, key_tags: list[Ta
 
 
 def _run_instance(plan: Plan, aws: Aws, undo: Undo, name: str, image: str, data: str, run: Run) -> str:
-    builder, volume = plan.profile.builder, plan.profile.root_volume
-    all_tags = tags(plan, run, name)
-    with undo.creating():
-        answer = aws.ec2.run_instances(
-            ImageId=image,
-            InstanceType=builder.instance_type,  # type: ignore[arg-type]
-            MinCount=1,
-            MaxCount=1,
-            ClientToken=name,
-            KeyName=name,
-            SubnetId=builder.subnet,
-            SecurityGroupIds=[builder.security_group],
-            IamInstanceProfile={"Name": builder.instance_profile},
-            MetadataOptions={"HttpTokens": "required", "HttpEndpoint": "enabled"},
-            InstanceInitiatedShutdownBehavior="stop",
-            UserData=data,
-            BlockDeviceMappings=[
-                {
-                    "DeviceName": plan.base.root_device,
-                    "Ebs": {
-                        "VolumeSize": volume.size_gib,
-                        "VolumeType": volume.type,
-                        "DeleteOnTermination": True,
-                    },
-                }
-            ],
-            TagSpecifications=[
-                {"ResourceType": "instance", "Tags": all_tags},
-                {"ResourceType": "volume", "Tags": all_tags},
-            ],
-        )
-        instance_id = answer["Instances"][0]["InstanceId"]
+    """RunInstances with the first agreed type that has capacity; no type is tried that was not agreed."""
+    types = plan.profile.builder.types
+    request = _request(plan, aws, undo, name, image, data, run)
+    for instance_type in types:
+        try:
+            with undo.creating():
+                answer = aws.ec2.run_instances(
+                    **request,
+                    InstanceType=instance_type,  # type: ignore[arg-type]
+                    ClientToken=f"{name}-{instance_type}"[:64],
+                )
+                instance = answer["Instances"][0]
+                _undo_instance(aws, undo, instance)
+        except Exception as error:
+            if error_code(error) != "InsufficientInstanceCapacity":
+                raise
+            run.progress.note(f"{instance_type}: AWS has no capacity in the subnet's zone right now")
+        else:
+            return instance["InstanceId"]
+    raise BakeError(
+        f"AWS has no capacity for {', '.join(types)} in the zone of {plan.profile.builder.subnet}",
+        hint="nothing else is tried unasked: try again later, or list alternatives in builder.instance_types "
+        "and agree to them with `bake approve`",
+    )
+
+
+def _undo_instance(aws: Aws, undo: Undo, instance: InstanceTypeDef) -> None:
+    instance_id, spot = instance["InstanceId"], instance.get("SpotInstanceRequestId")
+    undo.add(
+        f"instance {instance_id}",
+        lambda: terminate(aws, instance_id),
+        by_hand=f"aws ec2 terminate-instances --region {aws.region} --instance-ids {instance_id}",
+    )
+    if spot:
+        # Cancelled before its instance ends: a persistent request would start another one.
         undo.add(
-            f"instance {instance_id}",
-            lambda: terminate(aws, instance_id),
-            by_hand=f"aws ec2 terminate-instances --region {aws.region} --instance-ids {instance_id}",
+            f"spot request {spot}",
+            lambda: aws.ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=[spot]),
+            by_hand=f"aws ec2 cancel-spot-instance-requests --region {aws.region} "
+            f"--spot-instance-request-ids {spot}",
         )
-    return instance_id
+
+
+def _request(plan: Plan, aws: Aws, undo: Undo, name: str, image: str, data: str, run: Run) -> dict[str, Any]:
+    """What RunInstances gets besides the instance type."""
+    builder, volume = plan.profile.builder, plan.profile.root_volume
+    ebs = {
+        "VolumeSize": volume.size_gib,
+        "VolumeType": volume.type,
+        "DeleteOnTermination": True,
+        "Iops": volume.iops,
+        "Throughput": volume.throughput,
+        "KmsKeyId": volume.kms_key,
+        "Encrypted": True if volume.kms_key else None,
+    }
+    kept = {key: value for key, value in ebs.items() if value is not None}
+    all_tags = tags(plan, run, name)
+    request = {
+        "ImageId": image,
+        "MinCount": 1,
+        "MaxCount": 1,
+        "KeyName": name,
+        "SubnetId": builder.subnet,
+        "SecurityGroupIds": [_security_group(plan, aws, undo, name, all_tags)],
+        "IamInstanceProfile": {"Name": builder.instance_profile},
+        "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled"},
+        "UserData": data,
+        "BlockDeviceMappings": [{"DeviceName": plan.base.root_device, "Ebs": kept}],
+        "TagSpecifications": [{"ResourceType": kind, "Tags": all_tags} for kind in ("instance", "volume")],
+    }
+    if builder.market == "spot":
+        # Only a persistent request's instance can be stopped, and the image is made of a stopped one.
+        options = {"SpotInstanceType": "persistent", "InstanceInterruptionBehavior": "stop"}
+        return {**request, "InstanceMarketOptions": {"MarketType": "spot", "SpotOptions": options}}
+    return {**request, "InstanceInitiatedShutdownBehavior": "stop"}
+
+
+def _security_group(plan: Plan, aws: Aws, undo: Undo, name: str, group_tags: list[TagTypeDef]) -> str:
+    """The profile's security group, or a throw-away one that lets SSH in from `ssh_from` alone."""
+    builder = plan.profile.builder
+    if builder.security_group != "temporary":
+        return builder.security_group
+    vpc = aws.ec2.describe_subnets(SubnetIds=[builder.subnet])["Subnets"][0]["VpcId"]
+    with undo.creating():
+        group = aws.ec2.create_security_group(
+            GroupName=name,
+            Description="SSH to one bake's instance; removed with it",
+            VpcId=vpc,
+            TagSpecifications=[{"ResourceType": "security-group", "Tags": group_tags}],
+        )["GroupId"]
+        undo.add(
+            f"security group {group}",
+            lambda: aws.ec2.delete_security_group(GroupId=group),
+            by_hand=f"aws ec2 delete-security-group --region {aws.region} --group-id {group}",
+        )
+    source = {"CidrIp": builder.ssh_from or "", "Description": "bake"}
+    rule: Any = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [source]}
+    aws.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule])
+    return group
 
 
 def _when_running(aws: Aws, instance_id: str) -> tuple[str, str] | None:

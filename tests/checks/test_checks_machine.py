@@ -9,33 +9,30 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from bake import checks, profile
-from bake import plan as planning
-from bake import run as runs_of
+from bake import checks
 from bake.aws import Aws
 from bake.checks import Expectations, Report
-from bake.commands import sources
-from bake.localcloud.cloud import LocalCloud
 from bake.localcloud.settings import Settings
 from bake.plan import Plan
-from bake.progress import PlainScreen, Progress
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps import prefetch, provision
 from bake.steps.create_image import stop
-from bake.steps.launch import Instance, launch, log_in
+from bake.steps.launch import Instance
 from bake.steps.seal import seal
 from bake.steps.verify import expectations
-from bake.undo import Undo
 
 from . import planted
 
+if TYPE_CHECKING:
+    from tests.conftest import NewMachine
+
 pytestmark = pytest.mark.root
 
-PROFILES = Path(__file__).parents[2] / "profiles"
 LOADED = ("loads_offline", "is_flux_dev", "precision", "no_offload")
 
 
@@ -74,27 +71,16 @@ class Builder:
 
 
 @pytest.fixture(scope="module")
-def builder(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
-    progress = Progress(PlainScreen())
-    found = profile.load("g6e-ubuntu", PROFILES, dict(cloud.environment))
-    aws = Aws(
-        region=found.builder.region,
-        worker_region=found.worker.region,
-        endpoint=cloud.endpoint,
-        tally=progress.tally,
-    )
-    plan = planning.make(found, aws, sources(cloud))
-    run = runs_of.new(tmp_path_factory.mktemp("runs"), progress)
-    with Undo() as undo:
-        instance = launch(plan, aws, run, undo, role="builder", image=plan.base.id)
-        with log_in(instance, run) as session:
-            provision.upload(session, plan, run)
-            provision.install_tools(session, run)
-            download = prefetch.start(session, plan, run)
-            provision.run_scripts(session, run)
-            expect = expectations(plan, aws, instance, download.wait())
-            blob = session.run("ls", f"{expect.repo_dir}/blobs").stdout.split()[0]
-            yield Builder(plan, aws, run, instance, session, expect, blob)
+def builder(new_machine: NewMachine) -> Iterator[Builder]:
+    with new_machine() as machine:
+        plan, run, session = machine.plan, machine.run, machine.session
+        provision.upload(session, plan, run)
+        provision.install_tools(session, run)
+        download = prefetch.start(session, plan, run)
+        provision.run_scripts(session, run)
+        expect = expectations(plan, machine.aws, machine.instance, download.wait())
+        blob = session.run("ls", f"{expect.repo_dir}/blobs").stdout.split()[0]
+        yield Builder(plan, machine.aws, run, machine.instance, session, expect, blob)
 
 
 def red(report: Report) -> set[str]:

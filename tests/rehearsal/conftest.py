@@ -3,55 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from bake import plan as planning
-from bake import profile
-from bake import run as runs_of
-from bake.aws import Aws
-from bake.commands import sources
-from bake.localcloud.cloud import LocalCloud
-from bake.plan import Plan
-from bake.progress import PlainScreen, Progress
-from bake.run import Run
-from bake.ssh import Session
-from bake.steps.launch import Instance, launch, log_in
-from bake.undo import Undo
-
-PROFILES = Path(__file__).parents[2] / "profiles"
-
-
-@dataclass(frozen=True)
-class Machine:
-    """A builder as the bake has it after `connect`."""
-
-    plan: Plan
-    aws: Aws
-    run: Run
-    instance: Instance
-    session: Session
+if TYPE_CHECKING:
+    from tests.conftest import Machine, NewMachine
 
 
 @pytest.fixture(scope="session")
-def machine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    progress = Progress(PlainScreen())
-    found = profile.load("g6e-ubuntu", PROFILES, dict(cloud.environment))
-    aws = Aws(
-        region=found.builder.region,
-        worker_region=found.worker.region,
-        endpoint=cloud.endpoint,
-        tally=progress.tally,
-    )
-    plan = planning.make(found, aws, sources(cloud))
-    run = runs_of.new(tmp_path_factory.mktemp("runs"), progress)
-    with Undo() as undo:
-        instance = launch(plan, aws, run, undo, role="builder", image=plan.base.id)
-        with log_in(instance, run) as session:
-            yield Machine(plan, aws, run, instance, session)
-    left = aws.ec2.describe_instances(Filters=[{"Name": "tag:bake:run", "Values": [run.id]}])
+def machine(new_machine: NewMachine) -> Iterator[Machine]:
+    with new_machine() as machine:
+        yield machine
+    ours = [{"Name": "tag:bake:run", "Values": [machine.run.id]}]
+    left = machine.aws.ec2.describe_instances(Filters=ours)  # type: ignore[arg-type]
     states = {item["State"]["Name"] for group in left["Reservations"] for item in group["Instances"]}
     assert states <= {"terminated"}
-    assert not aws.ec2.describe_key_pairs(Filters=[{"Name": "tag:bake:run", "Values": [run.id]}])["KeyPairs"]
+    assert not machine.aws.ec2.describe_key_pairs(Filters=ours)["KeyPairs"]  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from bake.steps import prefetch, provision
 from bake.steps.launch import KeyPair
 
 if TYPE_CHECKING:
-    from tests.rehearsal.conftest import Machine
+    from tests.conftest import Machine
 
 pytestmark = pytest.mark.root
 CANARY = "canary-8c1f-never-on-a-disk"

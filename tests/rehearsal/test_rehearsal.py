@@ -114,7 +114,7 @@ def test_the_plan_comes_first_and_says_how_a_rehearsal_differs(baked: Outcome) -
     kinds = [event["event"] for event in baked.events]
     steps = [event["step"] for event in baked.events if event["event"] == "step_started"]
     expected = "local cloud, plan, launch, connect, tools, provision, prefetch, verify, seal, stop, "
-    expected += "create image, remove builder, boot check, clean up"
+    expected += "create image, remove builder, boot check, clean up, publish"
     assert steps == expected.split(", ")
     launched = next(i for i, event in enumerate(baked.events) if event.get("step") == "launch")
     assert kinds.index("plan") < launched

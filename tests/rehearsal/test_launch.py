@@ -1,0 +1,127 @@
+"""Launching with alternatives, on the spot market, with a throw-away security group; handing images over."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.awsrequest import AWSResponse
+
+from bake.errors import BakeError
+from bake.plan import Plan
+from bake.steps import create_image as images
+from bake.steps.launch import Instance, launch
+from bake.steps.publish import outdated, retire, share
+from bake.undo import Undo
+
+if TYPE_CHECKING:
+    from tests.conftest import Machine
+
+pytestmark = pytest.mark.root
+NO_CAPACITY = (
+    "<Response><Errors><Error><Code>InsufficientInstanceCapacity</Code>"
+    "<Message>There is no Spot or On-Demand capacity</Message></Error></Errors></Response>"
+)
+
+
+class _Body:
+    """What botocore reads an answer from."""
+
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield NO_CAPACITY.encode()
+
+
+@pytest.fixture
+def scarce(machine: Machine) -> Iterator[Callable[..., None]]:
+    """AWS's capacity can't run out here: a stand-in at the wire answers for the named types."""
+    hooks = []
+
+    def without(*types: str) -> None:
+        def answer(request: Any, **_: Any) -> AWSResponse | None:
+            wanted = [name for name in types if f"InstanceType={name}&" in f"{request.body}&"]
+            # EC2 answers 500, which boto3 tries again for half a minute; 400 spares the test that.
+            return AWSResponse(request.url, 400, {}, _Body()) if wanted else None
+
+        machine.aws.ec2.meta.events.register_first("before-send.ec2.RunInstances", answer)
+        hooks.append(answer)
+
+    yield without
+    for hook in hooks:
+        machine.aws.ec2.meta.events.unregister("before-send.ec2.RunInstances", hook)
+
+
+def changed(plan: Plan, section: str, **update: object) -> Plan:
+    """The plan with other values in one section of its profile."""
+    part = getattr(plan.profile, section).model_copy(update=update)
+    return dataclasses.replace(plan, profile=plan.profile.model_copy(update={section: part}))
+
+
+def start(machine: Machine, plan: Plan, undo: Undo, role: str) -> tuple[Instance, dict[str, Any]]:
+    instance = launch(plan, machine.aws, machine.run, undo, role=role, image=plan.base.id)
+    found = machine.aws.ec2.describe_instances(InstanceIds=[instance.id])
+    return instance, dict(found["Reservations"][0]["Instances"][0])
+
+
+def test_the_next_agreed_type_is_tried_where_there_is_no_capacity(
+    machine: Machine, scarce: Callable[..., None]
+) -> None:
+    scarce("g6e.xlarge")
+    plan = changed(machine.plan, "builder", instance_type=None, instance_types=("g6e.xlarge", "g6e.2xlarge"))
+    with Undo() as undo:
+        _, facts = start(machine, plan, undo, "alternatives")
+    assert facts["InstanceType"] == "g6e.2xlarge"
+
+
+def test_no_other_type_is_tried_and_nothing_is_left(machine: Machine, scarce: Callable[..., None]) -> None:
+    scarce("g6e.xlarge")
+    with pytest.raises(BakeError, match="no capacity for g6e.xlarge") as caught, Undo() as undo:  # noqa: RUF043
+        start(machine, machine.plan, undo, "scarce")
+    assert "bake approve" in str(caught.value.hint)
+    names = [pair["KeyName"] for pair in machine.aws.ec2.describe_key_pairs()["KeyPairs"]]
+    assert not [name for name in names if name.endswith("-scarce")]
+
+
+def test_a_temporary_security_group_lets_ssh_in_from_one_place_and_goes(machine: Machine) -> None:
+    plan = changed(machine.plan, "builder", security_group="temporary", ssh_from="10.1.2.3/32")
+    ec2 = machine.aws.ec2
+    with Undo() as undo:
+        _, facts = start(machine, plan, undo, "group")
+        (group,) = facts["SecurityGroups"]
+        found = ec2.describe_security_groups(GroupIds=[group["GroupId"]])["SecurityGroups"][0]
+        (rule,) = found["IpPermissions"]
+        assert (rule["FromPort"], rule["ToPort"], rule["IpProtocol"]) == (22, 22, "tcp")
+        assert [source["CidrIp"] for source in rule["IpRanges"]] == ["10.1.2.3/32"]
+    left = ec2.describe_security_groups()["SecurityGroups"]
+    assert group["GroupId"] not in [item["GroupId"] for item in left]
+
+
+def test_the_disk_is_the_agreed_one_and_the_market_too(machine: Machine) -> None:
+    plan = changed(changed(machine.plan, "root_volume", iops=4000, throughput=250), "builder", market="spot")
+    with Undo() as undo:
+        instance, facts = start(machine, plan, undo, "spot")
+        assert facts["InstanceLifecycle"] == "spot"
+        volume = machine.aws.ec2.describe_volumes(VolumeIds=[instance.root_volume])["Volumes"][0]
+    agreed = (volume["Size"], volume["VolumeType"], volume["Iops"], volume["Throughput"])
+    assert agreed == (80, "gp3", 4000, 250)
+
+
+def test_an_image_is_shared_with_the_agreed_accounts_and_old_ones_go(machine: Machine) -> None:
+    aws, account = machine.aws, "111122223333"
+    plan = changed(machine.plan, "image", share_with=(account,), keep=2, name="kept-{run}")
+    with Undo() as undo:
+        instance, _ = start(machine, plan, undo, "publish")
+        images.stop(aws, instance)
+        made = []
+        for number in range(3):
+            numbered = changed(plan, "image", name=f"kept-{number}-{{run}}")
+            image = images.create_image(numbered, aws, machine.run, instance, undo)
+            made.append(image)
+            share(plan, aws, machine.run, image)
+        permissions = aws.ec2.describe_image_attribute(ImageId=made[-1].id, Attribute="launchPermission")
+        assert permissions["LaunchPermissions"] == [{"UserId": account}]
+        assert outdated(plan, aws, made[-1].id) == [made[0].id]
+        retire(plan, aws, machine.run, made[-1])
+        left = [image["ImageId"] for image in aws.ec2.describe_images(Owners=["self"])["Images"]]
+        assert [image.id in left for image in made] == [False, True, True]
