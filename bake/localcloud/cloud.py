@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bake import interrupt
 from bake.errors import BakeError, UsageError
 from bake.localcloud import host, network
 from bake.localcloud.base import base
@@ -162,8 +163,26 @@ def _start(settings: Settings, prepared: Prepared, owner_pid: int | None, say: S
     prepared.save(settings.state / "prepared.json")
     (settings.state / "failure.json").unlink(missing_ok=True)
     log = settings.state / "daemon.log"
+    process: subprocess.Popen[bytes] | None = None
+    try:
+        with interrupt.deferred():  # between the start and the assignment it would be lost
+            process = _daemon(settings, owner_pid, log)
+        deadline = time.monotonic() + START_TIMEOUT
+        while _health(settings) is None:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise _failure(settings, log)
+            time.sleep(0.05)
+    except BaseException:  # an interrupt, too: nothing of a cloud that never came up stays
+        if process is not None:
+            process.kill()
+            process.wait()
+        sweep(settings)
+        raise
+
+
+def _daemon(settings: Settings, owner_pid: int | None, log: Path) -> subprocess.Popen[bytes]:
     with log.open("w") as output:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "bake.localcloud.daemon", *([str(owner_pid)] if owner_pid else [])],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -172,17 +191,6 @@ def _start(settings: Settings, prepared: Prepared, owner_pid: int | None, say: S
             cwd="/",
             env={**os.environ, **settings.environment(), "PYTHONPATH": str(Path(__file__).parents[2])},
         )
-    deadline = time.monotonic() + START_TIMEOUT
-    try:
-        while _health(settings) is None:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise _failure(settings, log)
-            time.sleep(0.05)
-    except BaseException:  # an interrupt, too: nothing of a cloud that never came up stays
-        process.kill()
-        process.wait()
-        sweep(settings)
-        raise
 
 
 def _failure(settings: Settings, log: Path) -> BakeError:

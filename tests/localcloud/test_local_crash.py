@@ -125,4 +125,5 @@ def test_an_interrupted_up_leaves_nothing(own: Settings, delay: float) -> None:
     time.sleep(delay)
     starting.send_signal(signal.SIGINT)
     assert starting.wait(timeout=60) != 0
+    time.sleep(1)  # a daemon that nobody ends would be up by now
     assert leftovers(own) == []
