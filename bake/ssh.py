@@ -11,7 +11,6 @@ import socket
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 
 import paramiko
@@ -68,7 +67,6 @@ class Session:
 
     def __init__(self, client: paramiko.SSHClient, login: Login, tally: Tally) -> None:
         self._client = client
-        self._sftp_lock = threading.Lock()
         self._reconnect_lock = threading.Lock()
         self._closed = False
         self.login = login
@@ -125,15 +123,6 @@ class Session:
             stderr.decode("utf-8", "replace"),
             time.monotonic() - started,
         )
-
-    def put(self, content: bytes | Path, remote: str, *, mode: int = 0o600) -> None:
-        """Copy bytes or a local file to `remote`, a path the login user may write."""
-        # One SFTP client at a time: paramiko's is not safe to share between threads.
-        with self._sftp_lock, self._client.open_sftp() as sftp:
-            source = io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")
-            with source:
-                sftp.putfo(source, remote)
-            sftp.chmod(remote, mode)
 
     def reconnect(self) -> None:
         """Open the connection anew, with the same pinned host key."""

@@ -124,11 +124,6 @@ def mounted() -> dict[str, str]:
     return points
 
 
-def source_of(where: Path) -> str:
-    """The device mounted at `where`."""
-    return mounted()[str(where)]
-
-
 @contextmanager
 def frozen(where: Path) -> Iterator[None]:
     """Hold the mounted file system still, so that a copy of its disk is consistent.

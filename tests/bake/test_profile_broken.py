@@ -14,16 +14,12 @@ import pytest
 from bake import profile
 from bake.errors import BakeError, UsageError
 
+from . import account
+
 BROKEN = Path(__file__).parent / "profiles_broken"
-TOKEN = "hf_neverShownAnywhere"
+TOKEN = account.VARIABLES["HF_TOKEN"]
 VARIABLES = {
-    "AWS_REGION": "eu-west-1",
-    "SPOT_AWS_REGION": "eu-north-1",
-    "BASE_AMI_ID": "ami-0123456789abcdef0",
-    "BAKE_SUBNET_ID": "subnet-0123456789abcdef0",
-    "BAKE_SECURITY_GROUP_ID": "sg-0123456789abcdef0",
-    "BAKE_INSTANCE_PROFILE": "flux-worker",
-    "HF_TOKEN": TOKEN,
+    **account.VARIABLES,
     "EVERYBODY": "0.0.0.0/0",
     "REFERS": "${BASE_AMI_ID}",
 }

@@ -16,19 +16,15 @@ from hypothesis import strategies as st
 from bake import profile
 from bake.errors import BakeError, UsageError
 
+from . import account
+
 PROFILES = Path(__file__).parents[2] / "profiles"
 TEXT = (PROFILES / "g6e-ubuntu.yaml").read_text()
 GOOD: dict[str, Any] = yaml.safe_load(TEXT)
-TOKEN = "hf_neverShownAnywhere"
+TOKEN = account.VARIABLES["HF_TOKEN"]
 SECRET = "canary-from-the-store"
 VARIABLES = {
-    "AWS_REGION": "eu-west-1",
-    "SPOT_AWS_REGION": "eu-north-1",
-    "BASE_AMI_ID": "ami-0123456789abcdef0",
-    "BAKE_SUBNET_ID": "subnet-0123456789abcdef0",
-    "BAKE_SECURITY_GROUP_ID": "sg-0123456789abcdef0",
-    "BAKE_INSTANCE_PROFILE": "flux-worker",
-    "HF_TOKEN": TOKEN,
+    **account.VARIABLES,
     "OTHER_TOKEN": TOKEN,
 }
 PLACED = re.compile(r"[^\n]*\.yaml:[1-9]\d*:[1-9]\d*: \S|    \S")

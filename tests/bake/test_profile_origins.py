@@ -10,16 +10,9 @@ from bake import profile
 from bake.errors import UsageError
 from bake.variables import Variables
 
+from .account import VARIABLES
+
 GOOD = (Path(__file__).parents[2] / "profiles" / "g6e-ubuntu.yaml").read_text()
-VARIABLES = {
-    "AWS_REGION": "eu-west-1",
-    "SPOT_AWS_REGION": "eu-north-1",
-    "BASE_AMI_ID": "ami-0123456789abcdef0",
-    "BAKE_SUBNET_ID": "subnet-0123456789abcdef0",
-    "BAKE_SECURITY_GROUP_ID": "sg-0123456789abcdef0",
-    "BAKE_INSTANCE_PROFILE": "flux-worker",
-    "HF_TOKEN": "hf_canary_never_shown",
-}
 
 
 @pytest.fixture
