@@ -162,9 +162,9 @@ class ByHand:
             QueueUrl=sqs.get_queue_url(QueueName=JOBS)["QueueUrl"], MessageBody=json.dumps(message)
         )
         event = self._heard(sqs, str(message["id"]), timeout)
-        if "key" not in event:
+        if "keys" not in event:
             raise BakeError(f"the worker refused the job: {event.get('reason', 'no reason given')}")
-        answer = self._client("s3").get_object(Bucket=event["bucket"], Key=event["key"])
+        answer = self._client("s3").get_object(Bucket=event["bucket"], Key=event["keys"][0])
         return answer["Body"].read(), event
 
     def _heard(self, sqs: Any, job: str, timeout: float) -> dict[str, Any]:

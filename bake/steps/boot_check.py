@@ -83,7 +83,7 @@ def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawin
             _keep_journal(session, run)
             raise
         _keep_journal(session, run)
-    return _fetch(aws, run, detail, seconds)
+    return fetch(aws, run, detail, seconds)
 
 
 def wait_until_ready(session: Session, aws: Aws, run: Run) -> float:
@@ -208,10 +208,11 @@ def _receive(aws: Aws, queue: str) -> dict[str, Any] | None:
     return dict(event["detail"])
 
 
-def _fetch(aws: Aws, run: Run, detail: dict[str, Any], seconds: float) -> Drawing:
+def fetch(aws: Aws, run: Run, detail: dict[str, Any], seconds: float) -> Drawing:
     """Fetch the object that the event names and check that it is a PNG of the asked size."""
-    where = f"s3://{detail['bucket']}/{detail['key']}"
-    content = aws.s3.get_object(Bucket=detail["bucket"], Key=detail["key"])["Body"].read()
+    [key] = detail["keys"]
+    where = f"s3://{detail['bucket']}/{key}"
+    content = aws.s3.get_object(Bucket=detail["bucket"], Key=key)["Body"].read()
     file = run.directory / "first-image.png"
     file.write_bytes(content)
     width, height = png_size(content, where)

@@ -61,7 +61,7 @@ def test_a_drawing_is_fetched(booted: str, account: Any, tmp_path: Path) -> None
         job = json.loads(message["Body"])
         key = f"images/{job['id']}.png"
         account.client("s3").put_object(Bucket="flux-images", Key=key, Body=b"picture")
-        detail = {**job, "bucket": "flux-images", "key": key, "seed": 7, "seconds": 0.5}
+        detail = {**job, "bucket": "flux-images", "keys": [key], "seed": 7, "seconds": 0.5}
         entry = {"Source": "flux.worker", "DetailType": "FluxImageReady", "EventBusName": "flux"}
         account.client("events").put_events(Entries=[{**entry, "Detail": json.dumps(detail)}])
 

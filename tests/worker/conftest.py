@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
@@ -99,6 +100,28 @@ def model(cache: Path) -> Any:
         return load(ModelSettings.from_environment(environment))
 
 
+@pytest.fixture(scope="session")
+def int8(lay_out: Callable[[], tuple[Path, Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an int8 checkpoint of the tiny FLUX, in several shards."""
+    from flux_worker.quantize import quantize
+
+    folder = tmp_path_factory.mktemp("quantised") / "int8"
+    quantize(lay_out()[1], folder, shard_bytes=20_000)
+    return folder
+
+
+@functools.cache
+def _client(endpoint: str, service: str) -> Any:
+    """Made once: that takes longer than most calls."""
+    return boto3.client(
+        service,  # type: ignore[call-overload,unused-ignore]
+        endpoint_url=endpoint,
+        region_name=REGION,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+
+
 class Aws:
     """A queue, a bucket, and a bus whose events arrive on a second queue, on moto's server."""
 
@@ -111,25 +134,39 @@ class Aws:
             for kind in ("jobs", "events")
         )
         self.make_bucket()
+        self.make_bus()
+
+    def client(self, service: str) -> Any:
+        return _client(self.endpoint, service)
+
+    def make_bus(self) -> None:
         events = self.client("events")
         events.create_event_bus(Name=self.bus)
         events.put_rule(Name="all", EventBusName=self.bus, EventPattern='{"source": ["flux.worker"]}')
-        arn = f"arn:aws:sqs:{REGION}:123456789012:{name}-events"
+        arn = f"arn:aws:sqs:{REGION}:123456789012:{self.events.rpartition('/')[2]}"
         events.put_targets(Rule="all", EventBusName=self.bus, Targets=[{"Id": "1", "Arn": arn}])
 
-    def client(self, service: str) -> Any:
-        return boto3.client(
-            service,  # type: ignore[call-overload,unused-ignore]
-            endpoint_url=self.endpoint,
-            region_name=REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
+    def remove_bus(self) -> None:
+        """An outage of EventBridge, as far as the worker can tell."""
+        events = self.client("events")
+        events.remove_targets(Rule="all", EventBusName=self.bus, Ids=["1"])
+        events.delete_rule(Name="all", EventBusName=self.bus)
+        events.delete_event_bus(Name=self.bus)
 
     def make_bucket(self) -> None:
         self.client("s3").create_bucket(
             Bucket=self.bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
         )
+
+    def remove_bucket(self) -> None:
+        """An outage of S3, as far as the worker can tell."""
+        s3 = self.client("s3")
+        while True:  # a worker may be writing to it meanwhile
+            for stored in s3.list_objects_v2(Bucket=self.bucket).get("Contents", []):
+                s3.delete_object(Bucket=self.bucket, Key=stored["Key"])
+            with contextlib.suppress(s3.exceptions.ClientError):
+                s3.delete_bucket(Bucket=self.bucket)
+                return
 
     def send(self, body: object) -> None:
         text = body if isinstance(body, str) else json.dumps(body)
@@ -141,9 +178,13 @@ class Aws:
         sqs = self.client("sqs")
         while time.monotonic() < deadline:
             for message in sqs.receive_message(QueueUrl=self.events, WaitTimeSeconds=1).get("Messages", []):
-                sqs.delete_message(QueueUrl=self.events, ReceiptHandle=message["ReceiptHandle"])
-                return json.loads(message["Body"])  # type: ignore[no-any-return]
+                return self.taken(sqs, message)
         pytest.fail(f"no event within {seconds} s")
+
+    def taken(self, sqs: Any, message: Any) -> dict[str, Any]:
+        """The event in a message, which is deleted."""
+        sqs.delete_message(QueueUrl=self.events, ReceiptHandle=message["ReceiptHandle"])
+        return json.loads(message["Body"])  # type: ignore[no-any-return]
 
     def left(self) -> int:
         """Messages still on the queue of jobs, hidden ones too."""
@@ -166,6 +207,12 @@ def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
 
 @pytest.fixture(scope="session")
 def endpoint() -> Iterator[str]:
+    with moto_server() as url:
+        yield url
+
+
+@contextlib.contextmanager
+def moto_server() -> Iterator[str]:
     """moto's server, as a process of its own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -239,7 +286,11 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def environment(aws: Aws, cache: Path) -> dict[str, str]:
+def environment(aws: Aws, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return serve_environment(aws, cache, tmp_path_factory.mktemp("state"))
+
+
+def serve_environment(aws: Aws, cache: Path, state: Path) -> dict[str, str]:
     """All that `flux-worker serve` needs, and nothing of what this process has."""
     return CREDENTIALS | {
         "PATH": os.environ["PATH"],
@@ -252,6 +303,9 @@ def environment(aws: Aws, cache: Path) -> dict[str, str]:
         "FLUX_EVENT_BUS": aws.bus,
         "FLUX_MODEL_REVISION": REVISION,
         "FLUX_VISIBILITY_SECONDS": str(VISIBILITY_SECONDS),
+        "FLUX_STATE_DIR": str(state),
+        "FLUX_METRICS_PORT": "0",
+        "AWS_EC2_METADATA_DISABLED": "true",
         "HF_HUB_CACHE": str(cache),
     }
 
@@ -259,7 +313,13 @@ def environment(aws: Aws, cache: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def worker(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """One process for a whole module, since loading torch takes its time."""
-    folder = tmp_path_factory.mktemp("worker")
+    with serving(environment, tmp_path_factory.mktemp("worker")) as served:
+        yield served
+
+
+@contextlib.contextmanager
+def serving(environment: dict[str, str], folder: Path) -> Iterator[Served]:
+    """A `flux-worker serve` that is ready."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener, (folder / "log").open("wb") as log:
         listener.bind(str(folder / "notify"))
         extra = {"NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "60000000"}
@@ -271,3 +331,25 @@ def worker(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
         finally:
             process.kill()
             process.wait()
+
+
+@pytest.fixture
+def stop() -> Iterator[Any]:
+    """A StopRequest; the handlers of signals that it sets go when the case is over."""
+    from flux_worker.stop import StopRequest
+
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield StopRequest()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@pytest.fixture
+def workshop(new_aws: Callable[[], Aws], tmp_path: Path, stop: Any) -> Any:
+    """Workers in this process, with places of their own."""
+    from tests.worker.workshop import Workshop
+
+    return Workshop(new_aws(), tmp_path, stop)

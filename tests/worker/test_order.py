@@ -1,125 +1,180 @@
-"""Upload, announce, delete: in that order, and none of the later ones after one that failed."""
+"""What goes to AWS, in which order, and what is left when the worker dies or AWS fails in between."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
 from typing import Any
 
 import pytest
-from PIL import Image
 
-BODY = '{"id": "one", "prompt": "a cat", "width": 256, "height": 256, "seed": 1}'
+import flux_worker.retry
+from tests.worker.workshop import BODY, Killed, Painter, Wire, connection_lost
 
-
-class Painter:
-    """Stands for the model: an even surface at once."""
-
-    device = "cpu"
-    revision = "0" * 40
-
-    def check(self, job: Any) -> None:
-        """Every prompt is short enough."""
-
-    def draw(self, job: Any, _on_step: Callable[[int], None]) -> Any:
-        from flux_worker.model import Drawing
-
-        return Drawing(Image.new("RGB", (job.width, job.height)), job, self.revision, 0.1)
-
-    def broken_by(self, error: Exception) -> bool:
-        return False
+CLAIM = ["PutObject =claim"]
+LOOK = ["GetObject .json"]
+STORE = [*CLAIM, "PutObject =1.png", "PutObject =2.png", "PutObject .json"]
+END = ["DeleteObject =claim", "DeleteMessage", "DeleteObject =failed.json"]
+DRAWN = [*CLAIM, *LOOK, *STORE, "PutEvents", *END]
+REFUSED = ["HeadObject .json", "PutObject =failed.json", "PutEvents", "DeleteMessage"]
+BAD = '{"id": "one", "prompt": "a cat", "width": 7}'
+RESULTS = ["images/one.json", "images/one=1.png", "images/one=2.png"]
 
 
-class Broken(Painter):
-    """Runs out of memory at every job."""
-
-    def draw(self, job: Any, _on_step: Callable[[int], None]) -> Any:
-        raise MemoryError
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flux_worker.retry, "LONGEST_PAUSE_SECONDS", 0.01)
 
 
-@pytest.fixture
-def calls() -> list[str]:
-    return []
+def test_a_drawn_job(workshop: Any) -> None:
+    wire = Wire()
+    with workshop.worker(wire) as worker:
+        worker.handle(workshop.message())
+    assert wire.calls == DRAWN
+    assert workshop.stored() == RESULTS
+    assert workshop.aws.left() == 0
 
 
-@pytest.fixture
-def handle(new_aws: Callable[[], Any], calls: list[str]) -> Callable[..., None]:
-    """Handles one message, writing down every call that AWS gets."""
-    from flux_worker.notify import Notifier
-    from flux_worker.results import Results
-    from flux_worker.serve import Worker
-    from flux_worker.sqs import JobQueue
+def test_a_job_that_was_drawn_before(workshop: Any) -> None:
+    again = Wire()
+    with workshop.worker() as worker:
+        worker.handle(workshop.message())
+    with workshop.worker(again) as worker:
+        worker.handle(workshop.message())
+    assert again.calls == [*CLAIM, *LOOK, "PutEvents", *END]
+    first, second = workshop.events()
+    assert first["detail"] == second["detail"]
 
-    aws = new_aws()
 
-    def client(service: str) -> Any:
-        made = aws.client(service)
-        made.meta.events.register("before-call.*", lambda model, **_: calls.append(model.name))
-        return made
+def test_a_refused_job(workshop: Any) -> None:
+    wire = Wire()
+    with workshop.worker(wire) as worker:
+        worker.handle(workshop.message(BAD))
+    assert wire.calls == REFUSED
 
-    def run(body: str = BODY, model: Any = None, **places: str) -> None:
-        aws.send(body)
-        queue = JobQueue(client("sqs"), aws.jobs, visibility_seconds=3)
-        to = {"bucket": aws.bucket, "prefix": "images/", "event_bus": aws.bus} | places
-        worker = Worker(
-            model or Painter(), queue, Results(client("s3"), client("events"), **to), Notifier({}), None
-        )  # type: ignore[arg-type]
-        message = queue.receive(5)
-        assert message
-        calls.clear()
+
+def test_what_is_no_job_at_all(workshop: Any) -> None:
+    wire = Wire()
+    with workshop.worker(wire) as worker:
+        worker.handle(workshop.message("no json"))
+    assert wire.calls == ["PutEvents", "DeleteMessage"]
+
+
+def calls(*moments: bool) -> list[Any]:
+    """Each call of a drawn job, before AWS heard of it (False) or after (True)."""
+    return [
+        pytest.param(number, late, id=f"{'after' if late else 'before'}-{number}-{call.replace(' ', '')}")
+        for number, call in enumerate(DRAWN)
+        for late in moments
+    ]
+
+
+# To die after one call is to die before the next one.
+DEATHS = [*calls(False), calls(True)[-1]]
+
+
+def check_all_is_well(workshop: Any, host: str) -> None:
+    """One set of objects and its record, an event at least, and nothing else anywhere."""
+    assert workshop.stored() == RESULTS
+    assert workshop.aws.left() == 0
+    events = workshop.events()
+    assert 1 <= len(events) <= 3
+    assert {event["detail-type"] for event in events} == {"FluxImageReady"}
+    assert len({json.dumps(event["detail"]) for event in events}) == 1
+    outbox = workshop.folder / host / "outbox"
+    assert [file.name for file in outbox.iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize(("number", "late"), DEATHS)
+def test_a_worker_that_dies_is_replaced_on_another_host(workshop: Any, number: int, late: bool) -> None:
+    """A spot instance: its disk is gone, too."""
+    wire = Wire()
+    wire.at, wire.late = number, late
+    message = workshop.message()
+    with workshop.worker(wire) as worker, pytest.raises(Killed):
         worker.handle(message)
-
-    return run
-
-
-def test_a_drawn_job(handle: Callable[..., None], calls: list[str]) -> None:
-    handle()
-    assert calls == ["PutObject", "PutEvents", "DeleteMessage"]
-
-
-def test_a_refused_job(handle: Callable[..., None], calls: list[str]) -> None:
-    handle("no json")
-    assert calls == ["PutEvents", "DeleteMessage"]
+    if workshop.aws.left():
+        workshop.make_visible(message)
+        with workshop.worker(Wire(hour_later=True), host="b") as worker:
+            worker.handle(workshop.receive())
+        check_all_is_well(workshop, "b")
+    assert workshop.stored() == RESULTS
 
 
-def test_an_upload_that_fails_is_not_announced(
-    handle: Callable[..., None], calls: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    handle(bucket="no-such-bucket")
-    assert calls == ["PutObject"]
-    assert "the message will come back" in caplog.text
+@pytest.mark.parametrize(("number", "late"), DEATHS)
+def test_a_worker_that_dies_starts_again(workshop: Any, number: int, late: bool) -> None:
+    """What was drawn is not drawn again: it lies in the outbox."""
+    wire, first, second = Wire(), Painter(), Painter()
+    wire.at, wire.late = number, late
+    message = workshop.message()
+    with workshop.worker(wire, first) as worker, pytest.raises(Killed):
+        worker.handle(message)
+    with workshop.worker(model=second) as worker:
+        # Its old claim is no obstacle, although it is not stale: it was the same worker's.
+        assert worker.delivery.deliver_waiting() == (first.drawn and number < len(DRAWN) - 1)
+    if workshop.aws.left():
+        workshop.make_visible(message)
+        with workshop.worker(Wire(hour_later=True), second) as worker:
+            worker.handle(workshop.receive())
+    check_all_is_well(workshop, "a")
+    assert first.drawn + second.drawn == 1
 
 
-@pytest.mark.parametrize(
-    ("body", "before"),
-    [pytest.param(BODY, ["PutObject"], id="drawn"), pytest.param("no json", [], id="refused")],
-)
-def test_an_announcement_that_fails_keeps_the_message(
-    handle: Callable[..., None], calls: list[str], body: str, before: list[str]
-) -> None:
-    handle(body, event_bus="no-such-bus")
-    assert calls == [*before, "PutEvents"]
+@pytest.mark.parametrize(("number", "late"), calls(False, True))
+def test_a_call_that_fails_is_made_again(workshop: Any, number: int, late: bool) -> None:
+    wire, painter = Wire(), Painter()
+    wire.at, wire.late, wire.fate = number, late, connection_lost()
+    with workshop.worker(wire, painter) as worker:
+        worker.handle(workshop.message())
+    check_all_is_well(workshop, "a")
+    assert painter.drawn == 1
 
 
-def test_a_drawing_that_fails_keeps_the_message(
-    handle: Callable[..., None], calls: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    handle(model=Broken())
-    assert calls == []
-    assert "drawing failed" in caplog.text
+@pytest.mark.parametrize("number", range(len(REFUSED)), ids=lambda number: REFUSED[number].replace(" ", ""))
+def test_a_refusal_that_fails_is_made_again(workshop: Any, number: int) -> None:
+    wire = Wire()
+    wire.at, wire.fate = number, connection_lost()
+    with workshop.worker(wire) as worker:
+        worker.handle(workshop.message(BAD))
+    assert workshop.stored() == ["images/one=failed.json"]
+    [event] = workshop.events()
+    assert event["detail"]["sidecar"] == "images/one=failed.json"
+    assert workshop.aws.left() == 0
 
 
-def test_an_event_that_is_not_taken_is_an_error() -> None:
-    """PutEvents answers 200 even then."""
-    import boto3
-    from botocore.stub import ANY, Stubber
+def test_two_messages_with_one_id_are_drawn_once(workshop: Any) -> None:
+    """The second is received while the first is being drawn, elsewhere."""
+    other, seen = Wire(), []
 
-    from flux_worker.errors import AnnouncementRefused, InvalidJob
-    from flux_worker.results import Results
+    def meanwhile(done: int) -> None:
+        if done == 2:
+            message = workshop.message()
+            with workshop.worker(other, host="b") as rival:
+                rival.handle(message)
+            seen.append(message)
 
-    events = boto3.client("events", region_name="eu-west-1")
-    with Stubber(events) as stub:
-        refusal = {"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"}
-        stub.add_response("put_events", {"FailedEntryCount": 1, "Entries": [refusal]}, {"Entries": ANY})
-        results = Results(None, events, bucket="b", prefix="", event_bus="flux")  # type: ignore[arg-type]
-        with pytest.raises(AnnouncementRefused, match="ThrottlingException: slow down"):
-            results.announce_failure(InvalidJob("why"))
+    painter = Painter(meanwhile)
+    message = workshop.message()
+    with workshop.worker(model=painter) as worker:
+        worker.handle(message)
+    assert other.calls == [*CLAIM, "GetObject =claim", "ChangeMessageVisibility"]
+    assert workshop.aws.left() == 1
+    workshop.make_visible(seen[0])
+    with workshop.worker(model=painter, host="b") as worker:
+        worker.handle(workshop.receive())
+    assert painter.drawn == 1
+    assert len(workshop.events()) == 2
+    assert workshop.stored() == RESULTS
+
+
+def test_one_job_may_not_take_anothers_id(workshop: Any) -> None:
+    with workshop.worker() as worker:
+        worker.handle(workshop.message())
+        before = workshop.stored()
+        worker.handle(workshop.message(BODY.replace("a cat", "a dog")))
+        worker.handle(workshop.message(BAD))
+    _, other, bad = workshop.events()
+    assert other["detail"]["reason"].startswith("prompt: not as in the job that was drawn under this id")
+    assert bad["detail"]["reason"].startswith("width: ")
+    assert other["detail"]["sidecar"] is bad["detail"]["sidecar"] is None
+    assert workshop.stored() == before == RESULTS
+    assert workshop.aws.left() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -13,29 +14,49 @@ from PIL import Image
 
 LONG_PROMPT = "ein Haus am Meer — 海 " * 12  # more than CLIP reads, less than T5 does
 SMALL = {"width": 256, "height": 256, "steps": 2}
+REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 
 
 def job(name: str, **parameters: object) -> dict[str, object]:
     return {"id": name, "prompt": "a cat on a roof"} | SMALL | parameters
 
 
-def picture(aws: Any, detail: dict[str, Any]) -> Image.Image:
-    stored = aws.client("s3").get_object(Bucket=detail["bucket"], Key=detail["key"])
-    assert stored["ContentType"] == "image/png"
-    return Image.open(io.BytesIO(stored["Body"].read()))
+def pictures(aws: Any, detail: dict[str, Any], content_type: str = "image/png") -> list[Any]:
+    found = []
+    for key in detail["keys"]:
+        stored = aws.client("s3").get_object(Bucket=detail["bucket"], Key=key)
+        assert stored["ContentType"] == content_type
+        found.append(Image.open(io.BytesIO(stored["Body"].read())))
+    return found
+
+
+def drawings(worker: Any, name: str) -> int:
+    return sum(line["message"] == "drawing" for line in worker.lines() if line.get("job") == name)
+
+
+def said(worker: Any, name: str, text: str, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not any(text in line["message"] for line in worker.lines() if line.get("job") == name):
+        assert time.monotonic() < deadline, worker.log.read_text()
+        time.sleep(0.1)
 
 
 def test_ready_comes_after_loading_and_a_warm_up(worker: Any) -> None:
     told = worker.told
-    assert told.index("STATUS=Loading the model") < told.index("READY=1")
+    assert told.index("STATUS=Loading the model") < told.index("STATUS=Drawing a warm-up")
+    assert told.index("STATUS=Drawing a warm-up") < told.index("READY=1")
     assert told.index("READY=1") < told.index("STATUS=Waiting for jobs")
     loaded = next(line for line in worker.lines() if line["message"] == "model loaded")
     assert loaded["device"] == "cpu"
     assert loaded["warm_up_seconds"] >= 0
 
 
-def test_jobs_become_pictures_and_events(worker: Any, aws: Any) -> None:
-    aws.send(job("first", seed=7, guidance=2.5))
+def test_a_queue_without_a_dead_letter_queue_is_said_once(worker: Any) -> None:
+    assert sum("no dead-letter queue" in line["message"] for line in worker.lines()) == 1
+
+
+def test_jobs_become_pictures_records_and_events(worker: Any, aws: Any) -> None:
+    aws.send(job("first", seed=7, guidance=2.5, metadata={"order": [7, "ö"]}))
     aws.send(job("second", width=320, prompt=LONG_PROMPT))
     found = {}
     for _ in range(2):
@@ -43,26 +64,98 @@ def test_jobs_become_pictures_and_events(worker: Any, aws: Any) -> None:
         assert (event["source"], event["detail-type"]) == ("flux.worker", "FluxImageReady")
         found[event["detail"]["id"]] = event["detail"]
         # The picture is there as soon as it is announced.
-        picture(aws, event["detail"])
+        pictures(aws, event["detail"])
     first = found["first"]
     assert first.pop("seconds") > 0
     assert first == {
         "id": "first",
         "bucket": aws.bucket,
-        "key": "images/first.png",
+        "keys": ["images/first.png"],
+        "sidecar": "images/first.json",
         "width": 256,
         "height": 256,
         "steps": 2,
         "guidance": 2.5,
         "seed": 7,
-        "model_revision": "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21",
+        "images": 1,
+        "format": "png",
+        "quality": None,
+        "max_sequence_length": 512,
+        "s3_prefix": "",
+        "model_revision": REVISION,
+        "precision": "bf16",
+        "metadata": {"order": [7, "ö"]},
     }
-    second = picture(aws, found["second"])
+    [second] = pictures(aws, found["second"])
     assert second.size == (320, 256)
-    parameters = json.loads(second.text["parameters"])  # type: ignore[attr-defined]
-    assert parameters["prompt"] == second.text["Description"] == LONG_PROMPT  # type: ignore[attr-defined]
+    parameters = json.loads(second.text["parameters"])
+    assert parameters["prompt"] == second.text["Description"] == LONG_PROMPT
     assert parameters["seed"] == found["second"]["seed"]
     aws.wait_until_empty()
+
+
+def test_the_record_tells_what_was_drawn_by_what(worker: Any, aws: Any) -> None:
+    aws.send(job("told", images=2, format="webp", quality=70, s3_prefix="cats/2026/", metadata={"a": None}))
+    detail = aws.event()["detail"]
+    assert detail["keys"] == ["images/cats/2026/told=1.webp", "images/cats/2026/told=2.webp"]
+    drawn = pictures(aws, detail, "image/webp")
+    assert [picture.format for picture in drawn] == ["WEBP", "WEBP"]
+    assert drawn[0].tobytes() != drawn[1].tobytes(), "each image has a seed of its own"
+
+    s3 = aws.client("s3")
+    answer = s3.get_object(Bucket=aws.bucket, Key=detail["sidecar"])
+    assert answer["ContentType"] == "application/json"
+    record = json.loads(answer["Body"].read())
+    assert record["job"] == job(
+        "told",
+        images=2,
+        format="webp",
+        quality=70,
+        s3_prefix="cats/2026/",
+        metadata={"a": None},
+        guidance=3.5,
+        max_sequence_length=512,
+        seed=detail["seed"],
+    )
+    assert record["keys"] == detail["keys"]
+    for key, digest in zip(record["keys"], record["sha256"], strict=True):
+        stored = s3.get_object(Bucket=aws.bucket, Key=key)["Body"].read()
+        assert hashlib.sha256(stored).hexdigest() == digest
+    assert record["model"]["revision"] == REVISION
+    assert set(record["model"]["versions"]) >= {"flux_worker", "torch", "diffusers"}
+    assert record["seconds"]["draw"] > record["seconds"]["step"] > 0
+    assert record["seconds"]["queue"] >= 0
+    aws.wait_until_empty()
+
+
+def test_the_same_job_twice_is_drawn_once_and_announced_twice(worker: Any, aws: Any) -> None:
+    aws.send(job("twice", metadata={"try": 1}))
+    aws.send(job("twice", metadata={"try": 2}))
+    first, second = (aws.event()["detail"] for _ in range(2))
+    assert (first["metadata"], second["metadata"]) == ({"try": 1}, {"try": 2})
+    assert {name: first[name] for name in first if name != "metadata"}.items() <= second.items()
+    aws.wait_until_empty()
+    assert drawings(worker, "twice") == 1
+
+
+def test_the_same_id_for_another_job_fails_and_harms_nothing(worker: Any, aws: Any) -> None:
+    aws.send(job("taken"))
+    ready = aws.event()
+    aws.wait_until_empty()
+    s3 = aws.client("s3")
+    before = s3.get_object(Bucket=aws.bucket, Key="images/taken.json")["Body"].read()
+    aws.send(job("taken", prompt="a dog", seed=3))
+    failed = aws.event()
+    assert failed["detail-type"] == "FluxImageFailed"
+    assert failed["detail"]["reason"].startswith("prompt, seed: not as in the job")
+    assert failed["detail"]["sidecar"] is None
+    aws.wait_until_empty()
+    stored = [
+        item["Key"] for item in s3.list_objects_v2(Bucket=aws.bucket, Prefix="images/taken")["Contents"]
+    ]
+    assert stored == ["images/taken.json", "images/taken.png"]
+    assert s3.get_object(Bucket=aws.bucket, Key="images/taken.json")["Body"].read() == before
+    assert ready["detail"]["keys"] == ["images/taken.png"]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +180,22 @@ def test_bad_messages_are_announced_and_deleted(
     assert event["detail-type"] == "FluxImageFailed"
     assert event["detail"]["id"] == job_id
     assert re.search(reason, event["detail"]["reason"])
+    key = event["detail"]["sidecar"]
+    assert key == (f"images/{job_id}=failed.json" if job_id else None)
+    if key:
+        failure = json.loads(aws.client("s3").get_object(Bucket=aws.bucket, Key=key)["Body"].read())
+        assert failure["id"] == job_id
+        assert failure["reason"] == event["detail"]["reason"]
     aws.wait_until_empty()
+
+
+def test_a_job_put_right_leaves_no_trace_of_its_failure(worker: Any, aws: Any) -> None:
+    aws.send(job("odd"))  # refused above, for its colour
+    assert aws.event()["detail-type"] == "FluxImageReady"
+    aws.wait_until_empty()
+    worker.wait_told("STATUS=Waiting for jobs", since=len(worker.told) - 2)
+    stored = aws.client("s3").list_objects_v2(Bucket=aws.bucket, Prefix="images/odd")["Contents"]
+    assert [item["Key"] for item in stored] == ["images/odd.json", "images/odd.png"]
 
 
 def test_a_message_stays_hidden_while_it_is_drawn(worker: Any, aws: Any) -> None:
@@ -95,41 +203,29 @@ def test_a_message_stays_hidden_while_it_is_drawn(worker: Any, aws: Any) -> None
     event = aws.event(90)
     assert event["detail"]["seconds"] > 3.5, "too quick to need its visibility extended"
     aws.wait_until_empty()
-    assert sum(line["message"] == "drawing" for line in worker.lines() if line.get("job") == "slow") == 1
+    assert drawings(worker, "slow") == 1
 
 
-def test_what_s3_refuses_comes_back_and_is_drawn_again(worker: Any, aws: Any) -> None:
-    s3 = aws.client("s3")
-    for stored in s3.list_objects_v2(Bucket=aws.bucket).get("Contents", []):
-        s3.delete_object(Bucket=aws.bucket, Key=stored["Key"])
-    s3.delete_bucket(Bucket=aws.bucket)
-    aws.send(job("homeless", seed=1))
-
-    def failed() -> bool:
-        return any(
-            "handed over" in line["message"] for line in worker.lines() if line.get("job") == "homeless"
-        )
-
-    deadline = time.monotonic() + 30
-    while not failed():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    assert aws.left() == 1
-    aws.make_bucket()
-    detail = aws.event()["detail"]
-    assert detail["id"] == "homeless"
-    assert picture(aws, detail).size == (256, 256)
+def test_what_eventbridge_refuses_is_kept_and_not_drawn_again(worker: Any, aws: Any) -> None:
+    aws.remove_bus()
+    aws.send(job("unheard", seed=1))
+    said(worker, "unheard", "announcing failed, trying again")
+    aws.make_bus()
+    detail = aws.event(60)["detail"]
+    assert detail["id"] == "unheard"
+    assert pictures(aws, detail)[0].size == (256, 256)
     aws.wait_until_empty()
+    assert drawings(worker, "unheard") == 1
 
 
 def test_the_watchdog_hears_of_steps(worker: Any, aws: Any) -> None:
     before = len(worker.told)
-    aws.send(job("steps", steps=4))
+    aws.send(job("steps", steps=4, images=2))
     aws.event()
     worker.wait_told("STATUS=Waiting for jobs", since=before)
     told = worker.told[before:]
-    assert "STATUS=Drawing steps: step 4 of 4" in told
-    assert told.count("WATCHDOG=1") >= 4
+    assert "STATUS=Drawing steps: image 2 of 2, step 4 of 4" in told
+    assert told.count("WATCHDOG=1") >= 8
 
 
 def test_sigterm_finishes_the_job_in_hand(worker: Any, aws: Any) -> None:
@@ -148,3 +244,12 @@ def test_the_log_is_json_lines_with_the_jobs_id(worker: Any) -> None:
     assert {line["job"] for line in lines if line["message"] == "done"} >= {"first", "second", "last"}
     assert "Meer" not in worker.log.read_text(), "prompts are the users' own"
     assert not any(line["level"] == "critical" or "traceback" in line for line in lines)
+
+
+def test_nothing_but_results_is_left(worker: Any, aws: Any, environment: dict[str, str]) -> None:
+    from pathlib import Path
+
+    stored = aws.client("s3").list_objects_v2(Bucket=aws.bucket)["Contents"]
+    assert not [item["Key"] for item in stored if item["Key"].endswith("=claim")]
+    outbox = Path(environment["FLUX_STATE_DIR"]) / "outbox"
+    assert [file.name for file in outbox.iterdir()] == ["lock"]

@@ -27,5 +27,29 @@ class InvalidJob(WorkerError):
         self.job_id = job_id
 
 
-class AnnouncementRefused(WorkerError):
-    """EventBridge answered, but did not take the event."""
+class IdTaken(InvalidJob):
+    """Another job, with other parameters, was drawn under the same id; its record stays as it is."""
+
+
+class Unavailable(WorkerError):
+    """AWS answered, but did not do what was asked; it may later."""
+
+
+class RecordBroken(WorkerError):
+    """What lies in S3 under a record's name is none."""
+
+
+class ClaimHeld(WorkerError):
+    """Another worker has the job; its claim ends in `seconds_left` unless it is renewed."""
+
+    def __init__(self, seconds_left: float) -> None:
+        super().__init__(f"another worker has this job, for {seconds_left:.0f} s at least")
+        self.seconds_left = seconds_left
+
+
+class Lost(WorkerError):
+    """The job is another worker's by now: its claim or its message is no longer this one's."""
+
+
+class Interrupted(WorkerError):
+    """The worker is to end before the job could be finished."""

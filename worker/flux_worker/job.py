@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-import secrets
-from typing import Annotated
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from .errors import InvalidJob
 
 MAX_PROMPT_TOKENS = 512
 """FLUX.1-dev's T5 reads no more; diffusers would cut the rest off, so longer prompts are refused."""
+MAX_MESSAGE_BYTES = 256 * 1024
+DEFAULT_QUALITY = 90
 
 _ID = r"^[A-Za-z0-9._-]{1,128}$"
+_PREFIX = r"[A-Za-z0-9!_.*'()-]+"
 _MAX_PROMPT_CHARACTERS = 10_000  # far above what 512 tokens can hold, far below what would be slow to count
-_MAX_SEED = 2**53 - 1  # the largest range that every JSON reader keeps exactly
+_MAX_INTEGER = 2**53 - 1  # the largest range that every JSON reader keeps exactly
+_MAX_METADATA_BYTES = 4 * 1024
+_MAX_METADATA_DEPTH = 8
 _PROBLEMS_SHOWN = 8
-_REASON_CHARACTERS = 1_000
+REASON_CHARACTERS = 1_000
+"""No reason of a refusal is longer."""
 
 
 def _written(prompt: str) -> str:
@@ -29,38 +35,115 @@ def _written(prompt: str) -> str:
     return prompt
 
 
+def _clean_prefix(prefix: str) -> str:
+    """Ends in a slash, so that no two jobs' keys can be the same: the last part begins with the id."""
+    if not prefix:
+        return prefix
+    if not prefix.endswith("/"):
+        raise ValueError("must end in /")
+    for part in prefix[:-1].split("/"):
+        if part in (".", "..") or not re.fullmatch(_PREFIX, part):
+            raise ValueError("must be relative and made of A-Z a-z 0-9 ! _ . * ' ( ) - and single slashes")
+    return prefix
+
+
+def _small(metadata: dict[str, Any]) -> dict[str, Any]:
+    if _depth(metadata) > _MAX_METADATA_DEPTH:
+        raise ValueError(f"must be nested at most {_MAX_METADATA_DEPTH} deep")
+    # Infinity and NaN are no JSON: whoever reads the event could not.
+    size = len(json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode())
+    if size > _MAX_METADATA_BYTES:
+        raise ValueError(f"is {size} bytes long as JSON, at most {_MAX_METADATA_BYTES} are taken")
+    return metadata
+
+
+def _depth(value: object, depth: int = 0) -> int:
+    """How deep objects and lists are nested; looks no deeper than is needed to refuse."""
+    if isinstance(value, int) and abs(value) > _MAX_INTEGER:
+        raise ValueError(f"holds a whole number beyond {_MAX_INTEGER}, which not every reader keeps exactly")
+    if not isinstance(value, dict | list) or depth > _MAX_METADATA_DEPTH:
+        return depth
+    inside = value.values() if isinstance(value, dict) else value
+    return max((_depth(item, depth + 1) for item in inside), default=depth + 1)
+
+
 # diffusers silently floors sides to multiples of 16; such jobs are refused instead.
 Side = Annotated[int, Field(ge=256, le=1440, multiple_of=16)]
+Format = Literal["png", "jpg", "webp"]
 
 
 class Job(BaseModel):
-    """One image to draw. Sides in pixels; `seed` None means that the worker chooses and reports one."""
+    """One to four images to draw of one prompt."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True, title="FLUX job"
+    )
 
     id: Annotated[str, Field(pattern=_ID)]
-    prompt: Annotated[str, Field(max_length=_MAX_PROMPT_CHARACTERS), AfterValidator(_written)]
+    """Names the job and its objects in S3. The same id is drawn once."""
+    prompt: Annotated[str, Field(min_length=1, max_length=_MAX_PROMPT_CHARACTERS), AfterValidator(_written)]
+    """What to draw, in any language; at most `max_sequence_length` tokens."""
     width: Side = 1024
+    """Pixels."""
     height: Side = 1024
+    """Pixels."""
     steps: Annotated[int, Field(ge=1, le=50)] = 28
     guidance: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 3.5
-    seed: Annotated[int, Field(ge=0, le=_MAX_SEED)] | None = None
+    seed: Annotated[int, Field(ge=0, le=_MAX_INTEGER)] | None = None
+    """The same seed starts from the same noise; image i uses seed + i. Where absent, the id decides."""
+    images: Annotated[int, Field(ge=1, le=4)] = 1
+    format: Format = "png"
+    quality: Annotated[int, Field(ge=1, le=100)] | None = None
+    """For jpg and webp alone; 90 where it is absent."""
+    max_sequence_length: Annotated[int, Field(ge=1, le=MAX_PROMPT_TOKENS)] = MAX_PROMPT_TOKENS
+    """Tokens of the prompt that the model makes room for; a longer prompt is refused."""
+    s3_prefix: Annotated[str, Field(max_length=256), AfterValidator(_clean_prefix)] = ""
+    """Put between FLUX_S3_PREFIX and the images' names; ends in a slash."""
+    metadata: Annotated[dict[str, JsonValue], AfterValidator(_small)] = Field(default={})
+    """Anything, at most 4 KiB as JSON and 8 deep; comes back in the record and the event."""
+
+    @model_validator(mode="after")
+    def _fields_fit(self) -> Self:
+        if self.quality is not None and self.format == "png":
+            raise ValueError("quality: png knows none; leave it out, or choose jpg or webp")
+        if self.seed is not None and self.seed + self.images - 1 > _MAX_INTEGER:
+            raise ValueError(f"seed: the last image's seed would be beyond {_MAX_INTEGER}")
+        return self
 
     def seeded(self) -> Job:
-        """This job with a seed: its own, or one chosen now."""
+        """This job with a seed: its own, or one that follows from its id.
+
+        So a job that is drawn again after a crash is the same picture.
+        """
         if self.seed is not None:
             return self
-        return self.model_copy(update={"seed": secrets.randbelow(2**32)})
+        digest = hashlib.sha256(self.id.encode()).digest()
+        return self.model_copy(update={"seed": int.from_bytes(digest[:4], "big")})
+
+    def parameters(self) -> dict[str, Any]:
+        """What makes the pictures and their keys: every field but id and metadata, with nothing left open."""
+        quality = None if self.format == "png" else self.quality or DEFAULT_QUALITY
+        return self.seeded().model_dump(exclude={"id", "metadata"}) | {"quality": quality}
 
 
 def parse(body: str) -> Job:
     """Read a message's body. Raises InvalidJob, with the id where one can be made out."""
     try:
-        return Job.model_validate_json(body.encode())
+        data = body.encode()
     except UnicodeEncodeError as error:
         raise InvalidJob("the message is not valid UTF-8") from error
+    if len(data) > MAX_MESSAGE_BYTES:
+        reason = f"the message is {len(data)} bytes long, a job has at most {MAX_MESSAGE_BYTES}"
+        raise InvalidJob(reason, job_id=id_in(body))
+    try:
+        return Job.model_validate_json(data)
     except ValidationError as error:
-        raise InvalidJob(problems(error), job_id=_id_in(body)) from error
+        raise InvalidJob(problems(error), job_id=id_in(body)) from error
+
+
+def schema() -> str:
+    """The JSON schema of a job, as `worker/job.schema.json` holds it."""
+    return json.dumps(Job.model_json_schema(), indent=2) + "\n"
 
 
 def problems(error: ValidationError) -> str:
@@ -68,14 +151,18 @@ def problems(error: ValidationError) -> str:
     found = [_problem(".".join(str(part) for part in e["loc"]), e["msg"]) for e in error.errors()]
     if len(found) > _PROBLEMS_SHOWN:
         found[_PROBLEMS_SHOWN:] = [f"and {len(found) - _PROBLEMS_SHOWN} more"]
-    return "; ".join(found)[:_REASON_CHARACTERS]
+    return "; ".join(found)[:REASON_CHARACTERS]
 
 
 def _problem(field: str, message: str) -> str:
-    return f"{field[:64]}: {message}" if field else message
+    message = message.removeprefix("Value error, ")
+    # An unknown field's name is whatever somebody sent.
+    field = field[:64] if field.isprintable() else ascii(field[:64])
+    return f"{field}: {message}" if field else message
 
 
-def _id_in(body: str) -> str | None:
+def id_in(body: str) -> str | None:
+    """The id that a message carries, whatever else is wrong with it; None where it carries no usable one."""
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):

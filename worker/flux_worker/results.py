@@ -1,22 +1,39 @@
-"""Where results go: images to S3, announcements to EventBridge (never pixels, R-GIT-S3)."""
+"""Where results go: images and records to S3, announcements to EventBridge (never pixels, R-GIT-S3)."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from .errors import AnnouncementRefused, InvalidJob
+from botocore.exceptions import ClientError
+from pydantic import ValidationError
+
+from .errors import InvalidJob, RecordBroken, Unavailable
+from .keys import failure_key, record_key
+from .record import Record
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_s3 import S3Client
-
-    from .model import Drawing
+    from pydantic import JsonValue
 
 SOURCE = "flux.worker"
 READY = "FluxImageReady"
 FAILED = "FluxImageFailed"
+JSON = "application/json"
+
+EXISTS_OR_CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
+"""S3's answers to a conditional write that came second."""
+ABSENT = {"NoSuchKey", "404", "NotFound"}
+FORBIDDEN = {"AccessDenied", "403", "Forbidden"}
+
+
+def code_of(error: ClientError) -> str:
+    """AWS's short name for an error."""
+    return str(error.response.get("Error", {}).get("Code", ""))
 
 
 @dataclass(frozen=True)
@@ -29,22 +46,89 @@ class Results:
     prefix: str
     event_bus: str
 
-    def upload(self, drawing: Drawing) -> str:
-        """Store the image; gives back its key."""
-        key = f"{self.prefix}{drawing.job.id}.png"
-        self.s3.put_object(Bucket=self.bucket, Key=key, Body=drawing.png(), ContentType="image/png")
+    def record(self, job_id: str) -> Record | None:
+        """The record of a job that was drawn before. Raises RecordBroken and Unavailable."""
+        key = record_key(self.prefix, job_id)
+        try:
+            content = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        except ClientError as error:
+            if code_of(error) in ABSENT:
+                return None
+            if code_of(error) in FORBIDDEN:
+                # Without the right to list, S3 does not even tell that an object is absent.
+                raise Unavailable(
+                    f"S3 refuses to say whether s3://{self.bucket}/{key} is there: the worker's role needs "
+                    "s3:GetObject on the objects and s3:ListBucket on the bucket"
+                ) from error
+            raise
+        try:
+            return Record.model_validate_json(content)
+        except ValidationError as error:
+            raise RecordBroken(
+                f"s3://{self.bucket}/{key} is no record that this worker can read; move it away to have the "
+                f"job drawn again: {error.errors()[0]['msg']}"
+            ) from error
+
+    def store(self, record: Record, images: Iterable[bytes]) -> Record:
+        """Store the images, then their record.
+
+        Gives back the record that stands in S3 then: where another worker was quicker, that is its own.
+        """
+        for key, image in zip(record.keys, images, strict=True):
+            self.s3.put_object(Bucket=record.bucket, Key=key, Body=image, ContentType=record.content_type)
+        key = record_key(self.prefix, record.job.id)
+        body = record.model_dump_json(indent=2).encode()
+        try:
+            self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=JSON, IfNoneMatch="*")
+        except ClientError as error:
+            if code_of(error) not in EXISTS_OR_CHANGED:
+                raise
+            # Somebody's record, perhaps this very one: its first answer may have been lost on the way.
+            there = self.record(record.job.id)
+            if there is None:
+                raise
+            return there
+        return record
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Remove images that no record names: another job with their id was recorded first."""
+        for key in keys:
+            self.s3.delete_object(Bucket=self.bucket, Key=key)
+
+    def announce(self, record: Record, metadata: dict[str, JsonValue]) -> None:
+        """Say where the images are. Raises Unavailable."""
+        self._put(READY, record.detail(record_key(self.prefix, record.job.id), metadata))
+
+    def store_failure(self, error: InvalidJob) -> str | None:
+        """Write down why a job can never be drawn; gives back the key.
+
+        None, and nothing is written, where the message carries no usable id, or a good record has that id.
+        """
+        if error.job_id is None or self._recorded(error.job_id):
+            return None
+        key = failure_key(self.prefix, error.job_id)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        failure = {"id": error.job_id, "reason": error.reason, "failed_at": now}
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=json.dumps(failure).encode(), ContentType=JSON)
         return key
 
-    def announce(self, drawing: Drawing, key: str) -> None:
-        """Say where the image is. Raises AnnouncementRefused."""
-        job = drawing.job.model_dump(exclude={"prompt"})
-        seconds = round(drawing.seconds, 3)
-        place = {"bucket": self.bucket, "key": key}
-        self._put(READY, job | place | {"seconds": seconds, "model_revision": drawing.revision})
+    def _recorded(self, job_id: str) -> bool:
+        try:
+            self.s3.head_object(Bucket=self.bucket, Key=record_key(self.prefix, job_id))
+        except ClientError as error:
+            if code_of(error) in ABSENT:
+                return False
+            raise
+        return True
 
-    def announce_failure(self, error: InvalidJob) -> None:
-        """Say that a job can never be drawn, and why. Raises AnnouncementRefused."""
-        self._put(FAILED, {"id": error.job_id, "reason": error.reason})
+    def forget_failure(self, job_id: str) -> None:
+        """The job was drawn after all: what was written about an earlier failure goes."""
+        self.s3.delete_object(Bucket=self.bucket, Key=failure_key(self.prefix, job_id))
+
+    def announce_failure(self, error: InvalidJob, sidecar: str | None) -> None:
+        """Say that a job can never be drawn, and why. Raises Unavailable."""
+        detail = {"id": error.job_id, "bucket": self.bucket, "sidecar": sidecar, "reason": error.reason}
+        self._put(FAILED, detail)
 
     def _put(self, kind: str, detail: dict[str, Any]) -> None:
         answer = self.events.put_events(
@@ -60,4 +144,6 @@ class Results:
         # PutEvents answers 200 even where it took nothing.
         if answer["FailedEntryCount"]:
             entry = answer["Entries"][0]
-            raise AnnouncementRefused(f"{entry.get('ErrorCode')}: {entry.get('ErrorMessage')}")
+            raise Unavailable(
+                f"EventBridge did not take the event: {entry.get('ErrorCode')}: {entry.get('ErrorMessage')}"
+            )

@@ -1,0 +1,66 @@
+"""The boot check understands what the worker announces."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bake.errors import BakeError
+from bake.progress import PlainScreen, Progress
+from bake.run import Run
+from bake.steps.boot_check import HEIGHT, STEPS, WIDTH, fetch
+
+if TYPE_CHECKING:
+    from tests.bake.conftest import PlanCloud
+
+
+def announced(aws: Any, bucket: str, **fields: Any) -> dict[str, Any]:
+    """Stores an image as the worker does; gives back the detail of its event."""
+    from flux_worker.encode import encode
+    from flux_worker.job import Job
+    from flux_worker.record import Record
+    from flux_worker.results import Results
+    from tests.worker.workshop import Painter
+
+    job = Job(
+        **{"id": "boot-check-1", "prompt": "a lighthouse at dawn", "width": WIDTH, "height": HEIGHT} | fields
+    )
+    drawing = Painter().draw(job.model_copy(update={"steps": STEPS}).seeded(), lambda _: None)
+    files = encode(drawing)
+    record = Record.of(drawing, files, bucket=bucket, prefix="images/", queue_seconds=0.1)
+    Results(aws.s3, aws.events, bucket, "images/", "bus").store(record, [file.data for file in files])
+    return record.detail("images/boot-check-1.json", {})
+
+
+def run(folder: Path) -> Run:
+    return Run("1", folder, Progress(PlainScreen(io.StringIO())))
+
+
+@pytest.fixture
+def bucket(plan_cloud: PlanCloud) -> str:
+    name = "boot-check-pictures"
+    aws = plan_cloud.aws()
+    where: Any = {"LocationConstraint": aws.worker_region}
+    if name not in [known["Name"] for known in aws.s3.list_buckets()["Buckets"]]:
+        aws.s3.create_bucket(Bucket=name, CreateBucketConfiguration=where)
+    return name
+
+
+def test_the_image_that_the_worker_announced_is_fetched(
+    plan_cloud: PlanCloud, bucket: str, tmp_path: Path
+) -> None:
+    aws = plan_cloud.aws()
+    drawing = fetch(aws, run(tmp_path), announced(aws, bucket), 4.5)
+    assert (drawing.width, drawing.height, drawing.ready_seconds) == (WIDTH, HEIGHT, 4.5)
+    assert drawing.s3 == f"s3://{bucket}/images/boot-check-1.png"
+    assert drawing.file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_image_of_another_size_is_an_error(plan_cloud: PlanCloud, bucket: str, tmp_path: Path) -> None:
+    aws = plan_cloud.aws()
+    detail = announced(aws, bucket, id="boot-check-2", width=512)
+    with pytest.raises(BakeError, match="has 512 x 256 pixels, 256 x 256 were asked for"):
+        fetch(aws, run(tmp_path), detail, 4.5)

@@ -1,0 +1,193 @@
+"""Who draws a job is settled in S3: one worker at a time, and a dead one's claim ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from flux_worker.claims import Claims, new_token
+from flux_worker.errors import ClaimHeld, Lost
+from flux_worker.hold import Hold
+from flux_worker.sqs import JobQueue, Message
+
+
+@pytest.fixture
+def claims(aws: Any) -> Claims:
+    return Claims(aws.client("s3"), aws.bucket, f"{new_token()}/", lease_seconds=30)
+
+
+def test_a_job_has_one_claim(claims: Claims) -> None:
+    claim = claims.take("cat", "mine")
+    assert not claim.expired()
+    with pytest.raises(ClaimHeld) as held:
+        claims.take("cat", "another")
+    assert 25 < held.value.seconds_left <= 31
+    claims.take("dog", "another")
+
+
+def test_a_claim_given_up_is_anybodys(claims: Claims) -> None:
+    claims.take("cat", "mine").release()
+    claims.take("cat", "another")
+
+
+def test_a_claim_that_is_renewed_does_not_end(aws: Any) -> None:
+    claims = Claims(aws.client("s3"), aws.bucket, f"{new_token()}/", lease_seconds=2)
+    claim = claims.take("cat", "mine")
+    for _ in range(5):
+        time.sleep(0.8)
+        claim.renew()
+        with pytest.raises(ClaimHeld):
+            claims.take("cat", "another")
+
+
+def test_a_claim_that_is_not_renewed_is_taken_over_once(aws: Any) -> None:
+    claims = Claims(aws.client("s3"), aws.bucket, f"{new_token()}/", lease_seconds=1)
+    dead = claims.take("cat", "dead")
+    time.sleep(3)
+    assert dead.expired()
+    heir = claims.take("cat", "heir")
+    with pytest.raises(ClaimHeld):
+        claims.take("cat", "late")
+    with pytest.raises(Lost, match="another worker took the job over"):
+        dead.renew()
+    dead.release()  # it can no longer remove what is the heir's
+    heir.renew()
+
+
+def test_a_worker_knows_its_own_claim_again(claims: Claims) -> None:
+    """After a restart, and where the answer to its first try was lost."""
+    before = claims.take("cat", "mine")
+    claims.take("cat", "mine").renew()
+    with pytest.raises(ClaimHeld):
+        claims.take("cat", "another")
+    before.renew()  # finds its own token, and goes on
+    before.release()
+    claims.take("cat", "another")
+
+
+def test_a_claim_that_was_removed_is_lost(claims: Claims, aws: Any) -> None:
+    claim = claims.take("cat", "mine")
+    aws.client("s3").delete_object(Bucket=aws.bucket, Key=claim.key)
+    with pytest.raises(Lost):
+        claim.renew()
+
+
+def test_what_is_no_claim_ends_as_one(claims: Claims, aws: Any) -> None:
+    key = f"{claims.prefix}cat=claim"
+    aws.client("s3").put_object(Bucket=aws.bucket, Key=key, Body=b"\xff not JSON")
+    with pytest.raises(ClaimHeld):
+        claims.take("cat", "mine")
+
+
+def test_a_claim_is_removed_although_the_answer_to_its_renewal_was_lost(claims: Claims, aws: Any) -> None:
+    claim = claims.take("cat", "mine")
+    claims.take("cat", "mine")  # writes the claim anew, and `claim` hears nothing of it
+    claim.release()
+    claims.take("cat", "another")
+
+
+def test_a_released_claim_is_not_renewed(claims: Claims) -> None:
+    claim = claims.take("cat", "mine")
+    claim.release()
+    claim.renew()
+    claims.take("cat", "another")
+
+
+def test_many_workers_want_one_job(claims: Claims) -> None:
+    """moto does not make conditional writes one after the other, as S3 does: here a lock does."""
+    turn = threading.Lock()
+    put = claims.s3.put_object
+
+    class InTurn:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(claims.s3, name)
+
+        def put_object(self, **parameters: Any) -> Any:
+            with turn:
+                return put(**parameters)
+
+    def take(number: int) -> bool:
+        rival = Claims(InTurn(), claims.bucket, claims.prefix, claims.lease_seconds)  # type: ignore[arg-type]
+        try:
+            rival.take("cat", str(number))
+        except ClaimHeld:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(take, range(16))) == 1
+
+
+class TestHold:
+    """Message and claim are kept for as long as the work goes on."""
+
+    @pytest.fixture
+    def aws(self, new_aws: Any) -> Any:
+        return new_aws()
+
+    @pytest.fixture
+    def queue(self, aws: Any) -> JobQueue:
+        return JobQueue(aws.client("sqs"), aws.jobs, visibility_seconds=2)
+
+    @pytest.fixture
+    def message(self, aws: Any, queue: JobQueue) -> Message:
+        aws.send("a job")
+        message = queue.receive(5)
+        assert message
+        return message
+
+    def test_nobody_else_gets_the_job(self, aws: Any, queue: JobQueue, message: Message) -> None:
+        claims = Claims(aws.client("s3"), aws.bucket, f"{new_token()}/", lease_seconds=2)
+        with Hold(queue, message) as hold:
+            hold.claim = claims.take("cat", "mine")
+            deadline = time.monotonic() + 5
+            while time.monotonic() < deadline:
+                assert queue.receive(0) is None
+                with pytest.raises(ClaimHeld):
+                    claims.take("cat", "another")
+                hold.check()
+                time.sleep(0.3)
+
+    def test_a_claim_taken_over_is_noticed(self, aws: Any, queue: JobQueue, message: Message) -> None:
+        claims = Claims(aws.client("s3"), aws.bucket, f"{new_token()}/", lease_seconds=30)
+        with Hold(queue, message) as hold:
+            hold.claim = claims.take("cat", "mine")
+            aws.client("s3").put_object(Bucket=aws.bucket, Key=hold.claim.key, Body=b'{"token": "another"}')
+            time.sleep(1.5)
+            with pytest.raises(Lost, match="another worker took the job over"):
+                hold.check()
+
+    def test_a_message_that_is_gone_is_noticed(self, queue: JobQueue, message: Message, aws: Any) -> None:
+        with Hold(queue, message) as hold:
+            aws.client("sqs").delete_message(QueueUrl=aws.jobs, ReceiptHandle=message.receipt)
+            time.sleep(1.5)
+            with pytest.raises(Lost, match="the message is no longer this worker's"):
+                hold.check()
+
+    def test_a_claim_that_could_not_be_renewed_counts_as_lost(self, queue: JobQueue, aws: Any) -> None:
+        claims = Claims(aws.client("s3"), aws.bucket, f"{new_token()}/", lease_seconds=0.2)
+        with Hold(queue, Message("", "no receipt")) as hold:
+            hold.claim = claims.take("cat", "mine")
+            hold.check()
+            time.sleep(0.3)
+            with pytest.raises(Lost, match="could not be renewed in time"):
+                hold.check()
+
+    def test_what_is_handed_back_can_be_had_at_once(
+        self, aws: Any, queue: JobQueue, message: Message
+    ) -> None:
+        claims = Claims(aws.client("s3"), aws.bucket, f"{new_token()}/", lease_seconds=30)
+        with Hold(queue, message) as hold:
+            hold.claim = claims.take("cat", "mine")
+            hold.hand_back()
+            again = queue.receive(5)
+            assert again
+            assert again.receives == 2
+            claims.take("cat", "another")
+            time.sleep(1)  # nothing renews either any more
+            with pytest.raises(ClaimHeld):
+                claims.take("cat", "third")

@@ -1,0 +1,67 @@
+"""Images become files in the format that the job asks for."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from flux_worker import __version__
+from flux_worker.drawing import Drawing, Origin
+from flux_worker.encode import encode
+from flux_worker.job import Job
+
+ORIGIN = Origin("black-forest-labs/FLUX.1-dev", "f" * 40, "int8", "cuda", {})
+
+
+def drawing(**fields: Any) -> Drawing:
+    job = Job(id="cat", width=256, height=272, **{"prompt": "a cat — 猫\x07"} | fields)
+    images = tuple(noise(number) for number in range(job.images))
+    return Drawing(job.seeded(), images, ORIGIN, 2.0, 0.1)
+
+
+@functools.cache
+def noise(number: int) -> Image.Image:
+    return Image.effect_noise((256, 272), 80 + number).convert("RGB")
+
+
+@pytest.mark.parametrize(
+    ("format", "kind", "content_type"),
+    [("png", "PNG", "image/png"), ("jpg", "JPEG", "image/jpeg"), ("webp", "WEBP", "image/webp")],
+)
+def test_each_format_is_what_it_says(format: str, kind: str, content_type: str) -> None:
+    [file] = encode(drawing(format=format))
+    image = Image.open(io.BytesIO(file.data))
+    image.load()
+    assert (image.format, image.size) == (kind, (256, 272))
+    assert (file.suffix, file.content_type) == (f".{format}", content_type)
+
+
+@pytest.mark.parametrize("format", ["jpg", "webp"])
+def test_quality_counts_and_is_90_where_it_is_absent(format: str) -> None:
+    sizes = [len(encode(drawing(format=format, quality=quality))[0].data) for quality in (10, 90, 100)]
+    assert sizes == sorted(set(sizes))
+    assert len(encode(drawing(format=format))[0].data) == sizes[1]
+
+
+def test_png_loses_nothing_and_tells_how_it_was_made() -> None:
+    drawn = drawing(images=3, seed=7, metadata={"a": 1})
+    files = encode(drawn)
+    assert [file.suffix for file in files] == ["=1.png", "=2.png", "=3.png"]
+    for number, (file, original) in enumerate(zip(files, drawn.images, strict=True)):
+        image: Any = Image.open(io.BytesIO(file.data))
+        assert image.tobytes() == original.tobytes()
+        assert image.text["Software"] == f"flux-worker {__version__}"
+        assert image.text["Description"] == "a cat — 猫\x07"
+        assert json.loads(image.text["parameters"]) == drawn.job.parameters() | {
+            "id": "cat",
+            "image": number + 1,
+            "seed": 7 + number,
+            "model": "black-forest-labs/FLUX.1-dev",
+            "model_revision": "f" * 40,
+            "precision": "int8",
+        }

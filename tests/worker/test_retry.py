@@ -1,0 +1,70 @@
+"""What AWS does not take is tried again, with growing pauses, for as long as there is time."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Any
+
+import pytest
+
+import flux_worker.retry
+from flux_worker.errors import Interrupted, RecordBroken, Unavailable
+from flux_worker.monitor import Monitor
+from flux_worker.notify import Notifier
+from flux_worker.retry import Persistence, pauses
+from tests.worker.workshop import connection_lost
+
+
+@pytest.fixture
+def persistence(stop: Any, monkeypatch: pytest.MonkeyPatch) -> Persistence:
+    monkeypatch.setattr(flux_worker.retry, "LONGEST_PAUSE_SECONDS", 0.01)
+    return Persistence(stop, Monitor(Notifier({})))
+
+
+def failing(*errors: Exception) -> Any:
+    """Raises these, one a call, then gives "done"."""
+    left = list(errors)
+
+    def act() -> str:
+        if left:
+            raise left.pop(0)
+        return "done"
+
+    return act
+
+
+def test_pauses_grow_to_half_a_minute_and_are_never_the_same_for_all() -> None:
+    for number, pause in enumerate(itertools.islice(pauses(), 2_000)):
+        longest = min(2.0 ** min(number, 16), 30)
+        assert longest / 2 <= pause <= longest
+    assert len({next(pauses()) for _ in range(10)}) > 1
+
+
+def test_what_passes_is_tried_until_it_works(persistence: Persistence) -> None:
+    assert persistence.insist("it", failing(connection_lost(), Unavailable("later"))) == "done"
+
+
+def test_what_does_not_pass_is_not_tried_again(persistence: Persistence) -> None:
+    with pytest.raises(RecordBroken):
+        persistence.insist("it", failing(RecordBroken("never")))
+
+
+def test_at_the_end_there_are_tries_while_there_is_time(persistence: Persistence, stop: Any) -> None:
+    with stop.finish_first():
+        stop.ask("SIGTERM", 2.5)
+        assert persistence.insist("it", failing(connection_lost(), connection_lost())) == "done"
+        with pytest.raises(Interrupted, match=r"the worker has to end \(SIGTERM\)"):
+            persistence.insist("it", failing(connection_lost()), while_stopping=False)
+        began = time.monotonic()
+        with pytest.raises(Interrupted):
+            persistence.insist("it", failing(*[connection_lost()] * 10_000))
+        assert time.monotonic() - began < 2.5
+
+
+def test_a_watchdog_hears_of_it_while_it_waits(stop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monitor = Monitor(Notifier({"WATCHDOG_USEC": "3000000"}))
+    monkeypatch.setattr(monitor, "doing", told.append)
+    Persistence(stop, monitor).pause(2.2, "Trying again: it")
+    assert told == ["Trying again: it"] * 3

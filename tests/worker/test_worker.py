@@ -1,0 +1,283 @@
+"""What becomes of a job when the worker has to end, when drawing fails, or when somebody else has it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import flux_worker.retry
+import flux_worker.worker
+from flux_worker.errors import Interrupted
+from tests.worker.workshop import BODY, Killed, Painter, Wire, Workshop, connection_lost
+
+RESULTS = ["images/one.json", "images/one=1.png", "images/one=2.png"]
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flux_worker.retry, "LONGEST_PAUSE_SECONDS", 0.01)
+
+
+def at_step(number: int, act: Callable[[], object]) -> Painter:
+    """A painter at whose step something happens."""
+    return Painter(lambda done: act() and None if done == number else None)
+
+
+def wait_for_message(workshop: Workshop) -> Any:
+    """The message, which must be there at once."""
+    began = time.monotonic()
+    message = workshop.receive()
+    assert time.monotonic() - began < 3
+    return message
+
+
+class TestTheEndIsNear:
+    """Spot notices, SIGTERM, scaling in."""
+
+    def test_what_does_not_fit_is_handed_back_at_once(self, workshop: Workshop, stop: Any) -> None:
+        painter = at_step(3, lambda: stop.ask("spot instance-action", 5))
+        wire = Wire()
+        with stop.finish_first(), workshop.worker(wire, painter) as worker:
+            worker.handle(workshop.message())
+        assert painter.drawn == 0
+        assert wire.calls[-2:] == ["DeleteObject =claim", "ChangeMessageVisibility"]
+        assert workshop.stored() == []
+        assert wait_for_message(workshop).receives == 2
+
+    def test_what_fits_is_finished(self, workshop: Workshop, stop: Any) -> None:
+        painter = at_step(3, lambda: stop.ask("SIGTERM", 90))
+        with stop.finish_first(), workshop.worker(model=painter) as worker:
+            worker.handle(workshop.message())
+        assert painter.drawn == 1
+        assert workshop.stored() == RESULTS
+        assert workshop.aws.left() == 0
+
+    def test_nothing_new_is_begun(self, workshop: Workshop, stop: Any) -> None:
+        painter = Painter()
+        with stop.finish_first(), workshop.worker(model=painter) as worker:
+            stop.ask("SIGTERM", 90)
+            worker.handle(workshop.message())
+        assert painter.drawn == 0
+        assert workshop.stored() == []
+        assert wait_for_message(workshop).receives == 2
+
+    def test_the_loop_ends_and_a_message_of_that_instant_is_handed_back(
+        self, workshop: Workshop, stop: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        painter = Painter()
+        with workshop.worker(model=painter) as worker:
+            receive = worker.queue.receive
+
+            def receive_and_stop(seconds: int) -> Any:
+                message = receive(seconds)
+                stop.ask("SIGTERM", 90)
+                return message
+
+            monkeypatch.setattr(worker.queue, "receive", receive_and_stop)
+            workshop.aws.send(BODY)
+            worker.run()
+        assert painter.drawn == 0
+        assert wait_for_message(workshop).receives == 2
+
+    def test_a_pause_receives_nothing_and_does_not_end_the_worker(
+        self, workshop: Workshop, stop: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        wire = Wire()
+        monkeypatch.setattr(stop, "wait", lambda _seconds: stop.ask("enough of waiting", 9))
+        with stop.finish_first(), workshop.worker(wire) as worker:
+            stop.pause("rebalance recommendation")
+            workshop.aws.send(BODY)
+            worker.run()
+            assert worker.monitor.status()["doing"] == "Not receiving: rebalance recommendation"
+        assert wire.calls == []
+
+    def test_what_aws_does_not_take_in_time_stays_in_the_outbox(self, workshop: Workshop, stop: Any) -> None:
+        painter = at_step(8, lambda: stop.ask("SIGTERM", 0))
+        message = workshop.message()
+        with stop.finish_first(), workshop.worker(model=painter, event_bus="no-such-bus") as worker:
+            worker.handle(message)
+            assert worker.delivery.outbox.waiting() == ["one"]
+        assert workshop.aws.left() == 1
+        with workshop.worker(model=painter) as worker:
+            assert worker.delivery.deliver_waiting() == 1
+        assert painter.drawn == 1
+        assert workshop.aws.left() == 0
+        assert [event["detail"]["id"] for event in workshop.events()] == ["one"]
+        assert workshop.stored() == RESULTS
+
+    def test_the_queue_out_of_reach_does_not_hold_the_end_up(
+        self, workshop: Workshop, stop: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tries = []
+
+        def receive(_seconds: int) -> None:
+            tries.append(1)
+            if len(tries) == 3:
+                stop.ask("SIGTERM", 9)
+            raise connection_lost()
+
+        with workshop.worker() as worker:
+            monkeypatch.setattr(worker.queue, "receive", receive)
+            worker.run()
+        assert len(tries) == 3
+
+
+class TestADrawingFails:
+    """Out of memory, a bug, a broken GPU."""
+
+    def test_it_comes_back_later_each_time(
+        self, workshop: Workshop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail() -> None:
+            raise MemoryError("no room")
+
+        after: list[float] = []
+        with workshop.worker(model=at_step(2, fail)) as worker:
+            give_back = worker.queue.give_back
+
+            def note(message: Any, seconds: float = 0) -> None:
+                after.append(seconds)
+                give_back(message, 0)
+
+            monkeypatch.setattr(worker.queue, "give_back", note)
+            workshop.aws.send(BODY)
+            for _ in range(3):
+                worker.handle(workshop.receive())
+        assert after == [10, 20, 40]
+        failures = [record.message for record in caplog.records if "the job failed" in record.message]
+        assert failures == [
+            "the job failed, received 1 times: it comes back in 10 s",
+            "the job failed, received 2 times: it comes back in 20 s",
+            "the job failed, received 3 times: it goes to the dead-letter queue after this",
+        ]
+        assert "no room" in caplog.text
+        assert workshop.stored() == []
+
+    def test_a_broken_gpu_ends_the_process_after_handing_the_job_back(self, workshop: Workshop) -> None:
+        with workshop.worker(model=at_step(2, lambda: 1 / 0)) as worker, pytest.raises(ZeroDivisionError):
+            worker.handle(workshop.message())
+        assert workshop.stored() == []
+
+    def test_the_dead_letter_queue_gets_it(self, workshop: Workshop) -> None:
+        sqs = workshop.aws.client("sqs")
+        dead = sqs.create_queue(QueueName=f"{workshop.aws.bucket}-dead")["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})
+        with workshop.worker() as worker:
+            assert worker.queue.max_receives() == 0
+            sqs.set_queue_attributes(QueueUrl=workshop.aws.jobs, Attributes={"RedrivePolicy": policy})
+            assert worker.queue.max_receives() == 3
+
+
+class TestSomebodyElseHasIt:
+    """Claims that are another worker's, and records that are nobody's."""
+
+    def test_a_job_taken_over_is_drawn_no_further(self, workshop: Workshop) -> None:
+        steps: list[int] = []
+        message = workshop.message()
+        with workshop.worker(lease=3, visibility=3) as worker:
+
+            def steal(done: int) -> None:
+                steps.append(done)
+                if done == 2:
+                    key = "images/one=claim"
+                    workshop.aws.client("s3").put_object(
+                        Bucket=workshop.aws.bucket, Key=key, Body=b'{"token": "another"}'
+                    )
+                    time.sleep(1.5)
+
+            worker.model = Painter(steal)  # type: ignore[assignment]
+            worker.handle(message)
+        assert steps == [1, 2]
+        assert workshop.stored() == ["images/one=claim"], "the other worker's claim stays"
+        assert workshop.aws.left() == 1
+
+    def test_a_claim_about_to_end_is_waited_for(self, workshop: Workshop) -> None:
+        """Its worker is dead; each receive would bring the message nearer to the dead-letter queue."""
+        painter = Painter()
+        with workshop.worker(lease=3, host="dead") as worker:
+            worker.delivery.claims.take("one", "dead")
+        time.sleep(3)
+        message = workshop.message()
+        with workshop.worker(model=painter, lease=3) as worker:
+            worker.handle(message)
+        assert painter.drawn == 1
+        assert workshop.stored() == RESULTS
+
+    def test_a_record_that_is_none_costs_only_its_job(
+        self, workshop: Workshop, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        workshop.aws.client("s3").put_object(
+            Bucket=workshop.aws.bucket, Key="images/one.json", Body=b"my diary"
+        )
+        with workshop.worker() as worker:
+            worker.handle(workshop.message())
+            worker.handle(workshop.message(BODY.replace("one", "two")))
+        assert "s3://flux" in caplog.text
+        assert "is no record that this worker can read" in caplog.text
+        assert workshop.aws.left() == 1
+        assert "images/two.json" in workshop.stored()
+        assert "images/one=claim" not in workshop.stored()
+
+    def test_images_of_a_job_whose_id_went_to_another_are_removed(self, workshop: Workshop) -> None:
+        """The worker died after it had stored an image; another worker then drew another job of that id."""
+        wire = Wire()
+        wire.at = 4
+        message = workshop.message()
+        with workshop.worker(wire) as worker, pytest.raises(Killed):
+            worker.handle(message)
+        assert wire.calls[-1] == "PutObject =2.png"
+        other = workshop.message(BODY.replace('"images": 2', '"format": "webp"'))
+        with workshop.worker(Wire(hour_later=True), host="b") as worker:
+            worker.handle(other)
+        assert "images/one=1.png" in workshop.stored()
+        with workshop.worker() as worker:
+            worker.delivery.deliver_waiting()
+            assert worker.delivery.outbox.waiting() == []
+            workshop.make_visible(message)
+            worker.handle(workshop.receive())
+        assert workshop.stored() == ["images/one.json", "images/one.webp"]
+        events = [event["detail-type"] for event in workshop.events()]
+        assert events == ["FluxImageReady", "FluxImageFailed"]
+        assert workshop.aws.left() == 0
+
+    def test_a_parcel_whose_job_another_worker_has_waits(self, workshop: Workshop) -> None:
+        message = workshop.message()
+        painter = at_step(8, lambda: None)
+        with workshop.worker(model=painter) as worker:
+            insist = worker.persistence.insist
+
+            def fail(what: str, *rest: Any, **more: Any) -> Any:
+                if what == "storing the images":
+                    raise Interrupted("no time left")
+                return insist(what, *rest, **more)
+
+            worker.persistence.insist = fail  # type: ignore[method-assign]
+            worker.handle(message)
+            assert worker.delivery.outbox.waiting() == ["one"]
+        rival = workshop.aws.client("s3")
+        body = b'{"token": "another"}'
+        rival.put_object(Bucket=workshop.aws.bucket, Key="images/one=claim", Body=body)
+        with workshop.worker(model=painter) as worker:
+            assert worker.delivery.deliver_waiting() == 0
+            assert worker.delivery.outbox.waiting() == ["one"]
+            # The rival dies, and its message comes to this worker: what lies in the outbox is delivered.
+            rival.delete_object(Bucket=workshop.aws.bucket, Key="images/one=claim")
+            workshop.make_visible(message)
+            worker.handle(workshop.receive())
+            assert worker.delivery.outbox.waiting() == []
+        assert painter.drawn == 1
+        assert workshop.stored() == RESULTS
+        assert workshop.aws.left() == 0
+
+
+def test_what_is_counted(workshop: Workshop) -> None:
+    with workshop.worker() as worker:
+        for body in (BODY, BODY, BODY.replace("a cat", "a dog"), "garbage"):
+            worker.handle(workshop.message(body))
+        counts = worker.monitor.status()["jobs"]
+    assert counts == {"drawn": 1, "announced_again": 1, "refused": 2, "failed": 0, "handed_back": 0}

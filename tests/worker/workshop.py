@@ -1,0 +1,197 @@
+"""A worker in this process, with moto for AWS and a painter for the model; every call is written down."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.exceptions import EndpointConnectionError
+from PIL import Image
+
+from flux_worker.claims import Claims
+from flux_worker.delivery import Delivery
+from flux_worker.drawing import Drawing, Origin
+from flux_worker.job import Job
+from flux_worker.monitor import Monitor
+from flux_worker.notify import Notifier
+from flux_worker.outbox import Outbox
+from flux_worker.results import Results
+from flux_worker.retry import Persistence
+from flux_worker.sqs import JobQueue, Message
+from flux_worker.worker import Worker
+
+BODY = '{"id": "one", "prompt": "a cat", "width": 256, "height": 256, "steps": 4, "images": 2}'
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing catches it."""
+
+
+class Painter:
+    """Stands for the model: even surfaces at once, in a colour that follows from the seed."""
+
+    device = "cpu"
+    origin = Origin("black-forest-labs/FLUX.1-dev", "0" * 40, "bf16", "cpu", {"torch": "2"})
+
+    def __init__(self, before_step: Callable[[int], None] = lambda _: None) -> None:
+        self.drawn = 0
+        self._before_step = before_step
+
+    def check(self, job: Job) -> None:
+        """Every prompt is short enough."""
+
+    def draw(self, job: Job, on_step: Callable[[int], None]) -> Drawing:
+        for done in range(1, job.steps * job.images + 1):
+            self._before_step(done)
+            on_step(done)
+        assert job.seed is not None
+        self.drawn += 1
+        colours = [((job.seed + number) % 256, 0, 0) for number in range(job.images)]
+        images = tuple(Image.new("RGB", (job.width, job.height), colour) for colour in colours)
+        return Drawing(job, images, self.origin, 0.1, 0.02)
+
+    def broken_by(self, error: Exception) -> bool:
+        return isinstance(error, ZeroDivisionError)
+
+
+class Wire:
+    """What goes to AWS from one worker: `calls` in order, and one of them that may fail."""
+
+    def __init__(self, *, hour_later: bool = False) -> None:
+        self._hour_later = hour_later  # whether S3 tells of claims that they are as old
+        self.calls: list[str] = []
+        self.at: int | None = None
+        """The number of the call that meets `fate`."""
+        self.fate: BaseException = Killed()
+        self.late = False
+        """Whether the fate strikes after AWS did what it was asked, so that the answer is lost."""
+
+    @contextlib.contextmanager
+    def watch(self, client: Any) -> Iterator[Any]:
+        """The client, watched until the block ends."""
+        hooks = {"before-call.*": self._before, "after-call.*": self._after}
+        for name, hook in hooks.items():
+            client.meta.events.register(name, hook)
+        try:
+            yield client
+        finally:
+            for name, hook in hooks.items():
+                client.meta.events.unregister(name, hook)
+
+    def _before(self, model: Any, params: Any, **_: Any) -> None:
+        self.calls.append(f"{model.name} {_ending(params)}".strip())
+        self._strike(late=False)
+
+    def _after(self, model: Any, parsed: Any, **_: Any) -> None:
+        if self._hour_later and model.name == "GetObject" and "LastModified" in parsed:
+            parsed["LastModified"] -= timedelta(hours=1)
+        self._strike(late=True)
+
+    def _strike(self, *, late: bool) -> None:
+        if self.at is not None and len(self.calls) - 1 == self.at and self.late == late:
+            self.at = None
+            raise self.fate
+
+
+def _ending(params: Any) -> str:
+    """Of an object's key what comes after the job's id."""
+    _, _, name = params["url_path"].rpartition("/")
+    for ending in ("=claim", "=failed.json", ".json", "=1.png", "=2.png", ".png"):
+        if name.replace("%3D", "=").endswith(ending):
+            return ending
+    return ""
+
+
+def connection_lost() -> EndpointConnectionError:
+    """What botocore raises where nobody answers."""
+    return EndpointConnectionError(endpoint_url="https://nobody")
+
+
+_CLIENTS: list[list[Any]] = []  # those that no worker has now: making one takes longer than most calls
+
+
+def _make_clients(aws: Any) -> list[Any]:
+    return [
+        boto3.client(
+            service,
+            endpoint_url=aws.endpoint,
+            region_name="eu-west-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+        for service in ("s3", "sqs", "events")
+    ]
+
+
+class Workshop:
+    """Makes workers that share a queue, a bucket and a bus."""
+
+    def __init__(self, aws: Any, folder: Path, stop: Any) -> None:
+        self.aws = aws
+        self.folder = folder
+        self.stop = stop
+
+    @contextlib.contextmanager
+    def worker(
+        self,
+        wire: Wire | None = None,
+        model: Any = None,
+        *,
+        host: str = "a",
+        lease: float = 30,
+        visibility: int = 30,
+        **places: str,
+    ) -> Iterator[Worker]:
+        """One worker process, so to speak: its outbox is its host's."""
+        wire = wire or Wire()
+        watched = contextlib.ExitStack()
+        clients = _CLIENTS.pop() if _CLIENTS else _make_clients(self.aws)
+        s3, sqs, events = (watched.enter_context(wire.watch(client)) for client in clients)
+        queue = JobQueue(sqs, self.aws.jobs, visibility)
+        to = {"bucket": self.aws.bucket, "prefix": "images/", "event_bus": self.aws.bus} | places
+        monitor = Monitor(Notifier({}))
+        persistence = Persistence(self.stop, monitor)
+        outbox = Outbox(self.folder / host / "outbox")
+        delivery = Delivery(
+            queue, Results(s3, events, **to), Claims(s3, to["bucket"], "images/", lease), outbox, persistence
+        )
+        try:
+            yield Worker(model or Painter(), queue, delivery, persistence, monitor, self.stop, 3)
+        finally:
+            watched.close()
+            outbox.close()
+            _CLIENTS.append(clients)
+
+    def message(self, body: str = BODY) -> Message:
+        """Send a job and receive it, as the first worker would."""
+        self.aws.send(body)
+        return self.receive()
+
+    def receive(self) -> Message:
+        """The next message."""
+        message = JobQueue(self.aws.client("sqs"), self.aws.jobs, 30).receive(5)
+        assert message
+        return message
+
+    def make_visible(self, message: Message) -> None:
+        """The message's visibility ends: what a dead worker's does."""
+        self.aws.client("sqs").change_message_visibility(
+            QueueUrl=self.aws.jobs, ReceiptHandle=message.receipt, VisibilityTimeout=0
+        )
+
+    def stored(self) -> list[str]:
+        """All that is in the bucket."""
+        listed = self.aws.client("s3").list_objects_v2(Bucket=self.aws.bucket).get("Contents", [])
+        return [item["Key"] for item in listed]
+
+    def events(self) -> list[dict[str, Any]]:
+        """All events that have come so far."""
+        found = []
+        sqs = self.aws.client("sqs")
+        while messages := sqs.receive_message(QueueUrl=self.aws.events).get("Messages"):
+            found += [self.aws.taken(sqs, message) for message in messages]
+        return found

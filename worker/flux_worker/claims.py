@@ -1,0 +1,170 @@
+"""Who draws a job: an object in S3 that one worker can make, and must renew, while it draws.
+
+Its age is told by S3's own clock, so that workers whose clocks differ agree on it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from .errors import ClaimHeld, Lost
+from .keys import claim_key
+from .results import ABSENT, EXISTS_OR_CHANGED, FORBIDDEN, JSON, code_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+log = logging.getLogger(__name__)
+
+_TRIES = 5
+_ROUNDING_SECONDS = 1  # both times that the age is made of are whole seconds
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A claim as it stands in S3; `age` in seconds, by S3's clock."""
+
+    token: str | None
+    etag: str
+    age: float
+
+
+@dataclass
+class Claim:
+    """A claim that this worker has. May be renewed in one thread and asked in another."""
+
+    s3: S3Client
+    bucket: str
+    key: str
+    lease_seconds: float
+    token: str
+    """Tells this worker's work on the job from everybody else's, also after a restart."""
+    _etag: str = field(default="", init=False)
+    _writes: int = field(default=0, init=False)
+    _ends: float = field(default=0.0, init=False)
+    _released: bool = field(default=False, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def expired(self) -> bool:
+        """Whether the lease ended without having been renewed: another worker may have taken over."""
+        return time.monotonic() >= self._ends
+
+    def renew(self) -> None:
+        """Begin the lease anew. Raises Lost where another worker took over, or the claim is gone."""
+        with self._lock:
+            if not self._released and not self.write(IfMatch=self._etag):
+                found = self.look()
+                if found is None or found.token != self.token:
+                    raise Lost("another worker took the job over")
+                # An answer was lost on the way: the claim is ours all the same, and as old as S3 says.
+                self.hold(found.etag, time.monotonic() - found.age - _ROUNDING_SECONDS)
+
+    def release(self) -> None:
+        """Give the job up; another worker's claim stays where it is."""
+        with self._lock:
+            while not self._removed():
+                found = self.look()
+                if found is None or found.token != self.token:
+                    break
+                self._etag = found.etag  # a renewal took effect, but its answer was lost on the way
+            self._released = True
+
+    def _removed(self) -> bool:
+        """Remove the claim; False where it is not as this worker remembers it."""
+        try:
+            self.s3.delete_object(Bucket=self.bucket, Key=self.key, IfMatch=self._etag)
+        except ClientError as error:
+            if code_of(error) in EXISTS_OR_CHANGED:
+                return False
+            if code_of(error) in FORBIDDEN:
+                log.warning("cannot remove %s: the worker's role needs s3:DeleteObject", self.key)
+            elif code_of(error) not in ABSENT:
+                raise
+        return True
+
+    def write(self, **condition: Any) -> bool:
+        """Write the claim; False where the condition does not hold."""
+        began = time.monotonic()
+        self._writes += 1
+        # Each write differs, so that its ETag tells whether anybody, this worker too, wrote since.
+        content = {"token": self.token, "write": self._writes, "host": socket.gethostname()}
+        body = json.dumps(content).encode()
+        try:
+            answer = self.s3.put_object(
+                Bucket=self.bucket, Key=self.key, Body=body, ContentType=JSON, **condition
+            )
+        except ClientError as error:
+            if code_of(error) in EXISTS_OR_CHANGED | ABSENT:
+                return False
+            raise
+        self.hold(answer["ETag"], began)
+        return True
+
+    def hold(self, etag: str, since: float) -> None:
+        """The claim is ours, since a moment of the monotonic clock."""
+        self._etag, self._ends = etag, since + self.lease_seconds
+
+    def look(self) -> _Found | None:
+        """The claim as it stands in S3, whoever has it; None where there is none."""
+        try:
+            answer = self.s3.get_object(Bucket=self.bucket, Key=self.key)
+        except ClientError as error:
+            if code_of(error) in ABSENT:
+                return None
+            raise
+        now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        age = (now - answer["LastModified"]).total_seconds()
+        return _Found(_token(answer["Body"].read()), answer["ETag"], age)
+
+
+def _token(body: bytes) -> str | None:
+    try:
+        return str(json.loads(body)["token"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+@dataclass(frozen=True)
+class Claims:
+    """Makes claims below one prefix of one bucket; a claim that is `lease_seconds` old is anybody's."""
+
+    s3: S3Client
+    bucket: str
+    prefix: str
+    lease_seconds: float
+
+    def take(self, job_id: str, token: str) -> Claim:
+        """Claim a job. Raises ClaimHeld where another worker has it.
+
+        A claim that carries `token` is this worker's own: from before a restart, or from a try whose answer
+        was lost.
+        """
+        claim = Claim(self.s3, self.bucket, claim_key(self.prefix, job_id), self.lease_seconds, token)
+        condition = {"IfNoneMatch": "*"}
+        for _ in range(_TRIES):
+            if claim.write(**condition):
+                return claim
+            found = claim.look()
+            if found is None:
+                condition = {"IfNoneMatch": "*"}
+                continue
+            left = self.lease_seconds + _ROUNDING_SECONDS - found.age
+            if left > 0 and found.token != token:
+                raise ClaimHeld(left)
+            condition = {"IfMatch": found.etag}
+        raise ClaimHeld(self.lease_seconds)  # others are at it, too, and were quicker each time
+
+
+def new_token() -> str:
+    """A token for one worker's work on one job."""
+    return secrets.token_hex(16)

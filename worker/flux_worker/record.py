@@ -1,0 +1,91 @@
+"""The record of a drawn job: a JSON object in S3, made after the images, so that it vouches for them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from .encode import Encoded
+from .job import Job
+from .keys import image_keys
+
+if TYPE_CHECKING:
+    from .drawing import Drawing
+
+
+class Model(BaseModel):
+    """The model that drew: see `drawing.Origin`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    repo: str
+    revision: str
+    precision: str
+    device: str
+    versions: dict[str, str]
+
+
+class Timings(BaseModel):
+    """Seconds: for all images, for one step, and between sending and receiving the job."""
+
+    model_config = ConfigDict(frozen=True)
+
+    draw: float
+    step: float
+    queue: float | None
+
+
+class Record(BaseModel):
+    """What was drawn, of what, by what, and where it lies. `job` has its seed and quality filled in."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job: Job
+    bucket: str
+    keys: list[str]
+    content_type: str
+    sha256: list[str]
+    model: Model
+    seconds: Timings
+    drawn_at: datetime
+
+    @classmethod
+    def of(
+        cls, drawing: Drawing, files: list[Encoded], *, bucket: str, prefix: str, queue_seconds: float | None
+    ) -> Record:
+        """The record of a drawing that will lie in this bucket, below this prefix."""
+        return cls(
+            job=drawing.job.model_copy(update=drawing.job.parameters()),
+            bucket=bucket,
+            keys=image_keys(prefix, drawing.job),
+            content_type=files[0].content_type,
+            sha256=[hashlib.sha256(file.data).hexdigest() for file in files],
+            model=Model(**asdict(drawing.origin)),
+            seconds=Timings(
+                draw=round(drawing.seconds, 3),
+                step=round(drawing.step_seconds, 4),
+                queue=None if queue_seconds is None else round(queue_seconds, 1),
+            ),
+            drawn_at=datetime.now(UTC),
+        )
+
+    def differs(self, job: Job) -> list[str]:
+        """The fields in which a job of the same id asks for something else; metadata is no part of it."""
+        drawn, asked = self.job.parameters(), job.parameters()
+        return [name for name in asked if asked[name] != drawn[name]]
+
+    def detail(self, sidecar: str, metadata: dict[str, JsonValue]) -> dict[str, Any]:
+        """The detail of the event FluxImageReady: no prompt, no pixels."""
+        place = {"id": self.job.id, "bucket": self.bucket, "keys": self.keys, "sidecar": sidecar}
+        parameters = self.job.parameters()
+        del parameters["prompt"]
+        drawn = {
+            "seconds": self.seconds.draw,
+            "model_revision": self.model.revision,
+            "precision": self.model.precision,
+        }
+        return place | parameters | drawn | {"metadata": metadata}
