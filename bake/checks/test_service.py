@@ -17,6 +17,8 @@ LONGEST_STOP_S = 110
 SHORTEST_WATCHDOG_S = 100
 LONGEST_WATCHDOG_S = 600
 EX_CONFIG = "78"
+# What systemd calls "OK" ends at 5.0; a service without any protection has 9.6.
+LARGEST_EXPOSURE = 3.0
 SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600}
 
 
@@ -36,6 +38,14 @@ def test_unit_is_valid(host: Host, expect: Expectations) -> None:
     done = host.run("systemd-analyze verify --man=no %s", expect.unit)
     said = [line for line in done.stderr.splitlines() if expect.unit in line]
     assert done.rc == 0 and said == [], done.stderr
+
+
+def test_unit_sandbox(host: Host, expect: Expectations) -> None:
+    """The worker is kept apart from the rest of the system: systemd rates its exposure 3.0 at most."""
+    # Its last line: "→ Overall exposure level for flux-worker.service: 2.1 OK :-)".
+    lines = host.check_output("systemd-analyze security --no-pager %s", expect.unit).splitlines()
+    exposure = float(lines[-1].rpartition(": ")[2].split()[0])
+    assert exposure <= LARGEST_EXPOSURE
 
 
 def test_unit_type(unit: dict[str, str]) -> None:

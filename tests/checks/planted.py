@@ -66,6 +66,7 @@ SERVICE = [
     Fault(
         f"cp -a {UNIT} /root/unit; sed -i 's/^User=.*/User=root/; s/^Type=.*/Type=exec/;"
         " s/^TimeoutStopSec=.*/TimeoutStopSec=600/; s/^Restart=.*/Restart=no/; s/^WatchdogSec=.*//;"
+        " s/^Protect.*//; s/^Restrict.*//;"
         f" s/^WorkingDirectory=/#/; s#^EnvironmentFile={ENVIRONMENT}##' {UNIT}; systemctl daemon-reload",
         f"mv /root/unit {UNIT}; systemctl daemon-reload",
         (
@@ -76,6 +77,7 @@ SERVICE = [
             "service::unit_watchdog",
             "service::environment_files",
             "service::working_directory",
+            "service::unit_sandbox",
         ),
     ),
     Fault(f"chmod 666 {ENVIRONMENT}", f"chmod 644 {ENVIRONMENT}", ("service::environment_is_roots",)),

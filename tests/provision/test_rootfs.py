@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
+import json
 import re
 import shutil
 import subprocess
@@ -12,6 +12,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from bake.steps.provision import render
+from flux_worker.settings import ServeSettings
 
 ROOTFS = Path(__file__).parents[2] / "provision" / "rootfs"
 UNIT = ROOTFS / "etc/systemd/system/flux-worker.service.j2"
@@ -50,13 +51,49 @@ def test_unit_is_wanted_after_user_data_has_run() -> None:
     assert re.findall(r"^WantedBy=(.*)$", text, re.MULTILINE) == ["cloud-init.target"]
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
-def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
-    text = render(UNIT.read_text(encoding="utf-8"), {**SETTINGS, "BAKE_USER": getpass.getuser()})
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    """The unit as on the image, but for the worker and its user, who are not here."""
+    text = render(UNIT.read_text(encoding="utf-8"), {**SETTINGS, "BAKE_USER": "daemon"})
     unit = tmp_path / "flux-worker.service"
-    # The worker is not installed here; everything else is as on the image.
     unit.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", text, flags=re.MULTILINE))
-    done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
-    )
+    return unit
+
+
+def systemd_analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, check=False)
+
+
+NO_SYSTEMD = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+
+
+@NO_SYSTEMD
+def test_systemd_finds_nothing_wrong_with_the_unit(unit: Path) -> None:
+    done = systemd_analyze("verify", "--man=no", str(unit))
     assert (done.returncode, "flux-worker.service" in done.stderr) == (0, False), done.stderr
+
+
+@NO_SYSTEMD
+def test_the_unit_is_kept_apart_from_the_system(unit: Path) -> None:
+    """systemd's own measure, from 10 (nothing) down to 0."""
+    done = systemd_analyze("security", "--offline=true", "--json=short", str(unit))
+    findings = json.loads(done.stdout)
+    open_to = {finding["json_field"]: finding["exposure"] for finding in findings if finding["exposure"]}
+    rated = systemd_analyze("security", "--offline=true", "--threshold=30", "--no-pager", str(unit))
+    assert rated.returncode == 0, f"{rated.stdout.splitlines()[-1]} {open_to}"
+
+
+@pytest.mark.parametrize(
+    "option", ["PrivateDevices", "DevicePolicy", "DeviceAllow", "ProtectClock", "MemoryDenyWriteExecute"]
+)
+def test_nothing_stands_between_the_worker_and_its_gpu(option: str) -> None:
+    """ProtectClock= implies DeviceAllow=, and one DeviceAllow= closes every device that it does not name."""
+    lines = [line for line in UNIT.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    assert not any(line.startswith(f"{option}=") for line in lines)
+
+
+def test_the_drain_ends_before_systemd_loses_patience() -> None:
+    """And hooks of Auto Scaling groups are seen to within ten seconds after it."""
+    drain = ServeSettings.model_fields["drain_seconds"].default
+    stop = re.search(r"^TimeoutStopSec=(\d+)$", UNIT.read_text(encoding="utf-8"), re.MULTILINE)
+    assert stop and drain + 10 < int(stop[1]) < 110

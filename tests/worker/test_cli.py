@@ -9,6 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import click
 import pytest
 from PIL import Image
 
@@ -20,11 +21,30 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, env=environment, check=False)
 
 
-def test_help_does_not_load_torch() -> None:
-    heavy = "{'torch', 'boto3', 'pydantic', 'huggingface_hub'}"
-    code = f"import sys, flux_worker.cli; sys.exit(bool({heavy} & set(sys.modules)))"
-    subprocess.run([sys.executable, "-c", code], check=True)
-    assert "serve" in run("--help").stdout
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["send", "--help"], ["draw", "--help"], ["--version"]], ids=" ".join
+)
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    heavy = "{'torch', 'boto3', 'botocore', 'pydantic', 'huggingface_hub', 'diffusers', 'PIL'}"
+    code = f"import sys; from flux_worker.cli import main; main({arguments}, standalone_mode=False); "
+    code += f"loaded = {heavy} & set(sys.modules); assert not loaded, loaded"
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_help_names_every_command() -> None:
+    shown = run("--help").stdout
+    commands = re.findall(r"^  (\w+)  ", shown.partition("Commands:")[2], re.M)
+    assert commands == ["check", "draw", "quantize", "schema", "send", "serve", "status"]
+
+
+def test_a_command_that_is_none_is_named() -> None:
+    done = run("paint")
+    assert done.returncode == 2
+    assert "No such command 'paint'" in done.stderr
+
+
+def test_schema_is_the_one_that_lies_beside_the_code() -> None:
+    assert run("schema").stdout == (ROOT / "worker" / "job.schema.json").read_text()
 
 
 def test_serve_names_every_missing_variable() -> None:
@@ -41,7 +61,7 @@ def test_serve_names_every_missing_variable() -> None:
             ["--prompt", "a", "--width", "1000", "--out", "a.png"], "width: .*multiple of 16", id="size"
         ),
         pytest.param(["--prompt", " ", "--out", "a.png"], "prompt: .*blank", id="blank-prompt"),
-        pytest.param(["--prompt", "a", "--out", "a.jpg"], "must end in .png", id="not-png"),
+        pytest.param(["--prompt", "a", "--out", "a.gif"], "must end in .png, .jpg", id="gif"),
         pytest.param(["--prompt", "a", "--out", "/no/such/a.png"], "a folder that exists", id="no-folder"),
         pytest.param(
             ["--prompt", "a", "--seed", "x", "--out", "a.png"], "'x' is not a valid integer", id="seed"
@@ -69,7 +89,7 @@ def test_draw_writes_a_png_and_says_so(cache: Path, tmp_path: Path, environment:
     options = ["--width", "256", "--height", "320", "--steps", "2", "--seed", "7", "--out", str(out)]
     done = run("draw", "--prompt", "a cat", *options, **environment)
     assert done.returncode == 0, done.stderr
-    assert re.search(rf"^Wrote {out} \(256x320, 2 steps, seed 7\) in \d+\.\d s$", done.stdout, re.M)
+    assert re.search(rf"^Wrote {out} \(256x320, 2 steps, seed 7\)$", done.stdout, re.M)
     assert Image.open(out).size == (256, 320)
 
 
@@ -80,7 +100,8 @@ def test_the_readme_names_every_variable_and_command() -> None:
     readme = (ROOT / "worker" / "README.md").read_text()
     names = [str(field.alias) for field in ServeSettings.model_fields.values()]
     assert [name for name in names if f"`{name}`" not in readme] == []
-    assert [name for name in main.commands if f"flux-worker {name}" not in readme] == []
+    commands = main.list_commands(click.Context(main))
+    assert [name for name in commands if f"flux-worker {name}" not in readme] == []
 
 
 def test_the_wheel_holds_the_package_and_no_more(tmp_path: Path) -> None:

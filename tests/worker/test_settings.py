@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flux_worker.errors import ConfigurationError
-from flux_worker.settings import ModelSettings, ServeSettings
+from flux_worker import logs
+from flux_worker.cli import DEFAULT_PORT
+from flux_worker.errors import ConfigurationError, WorkerError
+from flux_worker.settings import DEFAULT_METRICS_PORT, ModelSettings, PlaceSettings, ServeSettings
 
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 GOOD = {
@@ -24,6 +30,8 @@ def test_defaults() -> None:
     assert settings.repo == "black-forest-labs/FLUX.1-dev"
     assert settings.prefix == "images/"
     assert settings.cache is None
+    assert (settings.compile, settings.drain_seconds, settings.metrics_port) == ("off", 90, 9471)
+    assert settings.state_dir == Path.home() / ".local/state/flux-worker"
 
 
 def test_all_missing_variables_are_named_at_once() -> None:
@@ -45,6 +53,13 @@ def test_all_missing_variables_are_named_at_once() -> None:
         pytest.param("AWS_REGION", "Ireland", id="not-a-region"),
         pytest.param("FLUX_VISIBILITY_SECONDS", "soon", id="not-a-number"),
         pytest.param("HF_HUB_CACHE", "/no/such/folder", id="no-such-cache"),
+        pytest.param("FLUX_MODEL_DIR", "/no/such/folder", id="no-such-model"),
+        pytest.param("FLUX_COMPILE", "full", id="no-such-compilation"),
+        pytest.param("FLUX_COMPILE_CACHE", "kernels", id="relative-compile-cache"),
+        pytest.param("FLUX_STATE_DIR", "state", id="relative-state"),
+        pytest.param("FLUX_DRAIN_SECONDS", "0", id="no-time-to-drain"),
+        pytest.param("FLUX_METRICS_PORT", "70000", id="no-such-port"),
+        pytest.param("SPOT_AWS_REGION", "eu-north", id="not-the-instances-region"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_value(name: str, value: str) -> None:
@@ -71,3 +86,126 @@ def test_drawing_by_hand_needs_the_model_alone(tmp_path: Path) -> None:
         {"FLUX_MODEL_REVISION": REVISION, "HF_HUB_CACHE": str(tmp_path)}
     )
     assert settings.cache == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("environment", "folder"),
+    [
+        pytest.param({"STATE_DIRECTORY": "/var/lib/flux-worker"}, "/var/lib/flux-worker", id="systemds"),
+        pytest.param({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}, "/var/lib/a", id="first-of-systemds"),
+        pytest.param({"STATE_DIRECTORY": "/var/lib/a", "FLUX_STATE_DIR": "/srv/b"}, "/srv/b", id="own"),
+    ],
+)
+def test_the_state_has_a_place(environment: dict[str, str], folder: str) -> None:
+    assert ServeSettings.from_environment(GOOD | environment).state_dir == Path(folder)
+
+
+def test_a_user_without_a_home_must_say_where_the_state_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as for a number without a user
+    with pytest.raises(ConfigurationError, match="FLUX_STATE_DIR is not set"):
+        ServeSettings.from_environment(GOOD)
+
+
+def test_sending_needs_the_places_alone() -> None:
+    places = PlaceSettings.from_environment({name: GOOD[name] for name in list(GOOD)[:3]})
+    assert (places.bucket, places.prefix) == ("pictures", "images/")
+
+
+def test_the_command_line_knows_the_usual_port() -> None:
+    assert DEFAULT_PORT == DEFAULT_METRICS_PORT
+
+
+SECRET = "pictures-of-4711"
+
+
+@pytest.fixture
+def secret(
+    new_aws: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Callable[[str], str]]:
+    """Keeps what it is given in Secrets Manager; gives back the secret's name."""
+    aws = new_aws()
+    for name, value in {"AWS_ENDPOINT_URL": aws.endpoint, "AWS_ACCESS_KEY_ID": "test"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    client = aws.client("secretsmanager")
+
+    def keep(content: str) -> str:
+        name = f"{aws.bucket}/worker"
+        client.create_secret(Name=name, SecretString=content)
+        return name
+
+    before = set(logs._secrets)
+    yield keep
+    logs._secrets.intersection_update(before)
+
+
+def test_a_value_comes_from_secrets_manager(secret: Callable[[str], str]) -> None:
+    name = secret(json.dumps({"bucket": SECRET, "drain": 30}))
+    stored = {
+        "FLUX_BUCKET": f"secretsmanager:{name}#bucket",
+        "FLUX_DRAIN_SECONDS": f"secretsmanager:{name}#drain",
+    }
+    settings = ServeSettings.from_environment(GOOD | stored)
+    assert settings.bucket == SECRET
+    assert settings.drain_seconds == 30
+
+
+def test_a_secret_is_never_shown(secret: Callable[[str], str]) -> None:
+    """Neither where it is wrong, nor in a log line: plain, in JSON, in a URL, in a traceback."""
+    wrong = 'Bad "Bücket" /4711'
+    reference = f"secretsmanager:{secret(json.dumps({'bucket': wrong}))}#bucket"
+    with pytest.raises(ConfigurationError) as caught:
+        ServeSettings.from_environment(GOOD | {"FLUX_BUCKET": reference})
+    assert f"  FLUX_BUCKET={reference}: must be an S3 bucket's name" in str(caught.value)
+    for text in (
+        f"at {wrong}",
+        "https://x/Bad%20%22B%C3%BCcket%22%20/4711",
+        "Bad%20%22B%C3%BCcket%22%20%2F4711",
+    ):
+        record = logging.LogRecord("x", logging.ERROR, "x.py", 1, "%s", (text,), None)
+        assert "4711" not in logs.JsonLines().format(record)
+        assert "***" in json.loads(logs.JsonLines().format(record))["message"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reference", "reason"),
+    [
+        pytest.param('{"a": "x"}', "secretsmanager:{}", "must name a secret and its key", id="no-key-named"),
+        pytest.param('{"a": "hidden"}', "secretsmanager:{}#b", "no key b; it has: a", id="no-such-key"),
+        pytest.param("hidden", "secretsmanager:{}#b", "not a JSON object", id="not-json"),
+        pytest.param(
+            '{"a": "x"}', "secretsmanager:no/{}#b", "there is no such secret in eu-west-1", id="absent"
+        ),
+    ],
+)
+def test_what_is_wrong_with_secrets_is_said_among_the_rest(
+    secret: Callable[[str], str], content: str, reference: str, reason: str
+) -> None:
+    place = reference.format(secret(content))
+    with pytest.raises(ConfigurationError) as caught:
+        ServeSettings.from_environment(GOOD | {"FLUX_BUCKET": place, "FLUX_EVENT_BUS": ""})
+    lines = str(caught.value).splitlines()[1:]
+    assert len(lines) == 2
+    assert any(line.startswith(f"  FLUX_BUCKET={place}: ") and reason in line for line in lines)
+    assert "  FLUX_EVENT_BUS is not set" in lines
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_secret_needs_a_region_that_is_none() -> None:
+    stored = {"AWS_REGION": "secretsmanager:a#b", "FLUX_BUCKET": "secretsmanager:a#c"}
+    with pytest.raises(ConfigurationError) as caught:
+        ServeSettings.from_environment(GOOD | stored)
+    assert str(caught.value).count("AWS_REGION itself must be set") == 2
+
+
+def test_a_secret_that_cannot_be_read_now_may_be_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 78 would keep systemd from trying again."""
+    for name, value in {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "test"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    with pytest.raises(WorkerError, match=r"FLUX_BUCKET=secretsmanager:a#b: cannot be read now") as caught:
+        PlaceSettings.from_environment(GOOD | {"FLUX_BUCKET": "secretsmanager:a#b"})
+    assert caught.value.exit_code == 1
+    both = {"FLUX_BUCKET": "secretsmanager:a#b", "FLUX_QUEUE_URL": "jobs"}
+    with pytest.raises(ConfigurationError):
+        PlaceSettings.from_environment(GOOD | both)

@@ -1,12 +1,20 @@
-"""SIGTERM while nothing is being drawn ends a long poll at once."""
+"""Being asked to stop, by a signal and by another thread: idle at once, busy in time."""
 
 from __future__ import annotations
 
+import math
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from typing import Any
+
+import pytest
+
+from flux_worker.stop import Stopped, StopRequest
 
 POLLING = """
 import contextlib, sys, boto3
@@ -19,6 +27,20 @@ with contextlib.suppress(Stopped):
     queue.receive(20)
 print("asked", stop.asked, flush=True)
 """
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+@pytest.fixture
+def stop() -> Iterator[StopRequest]:
+    """A request of this process; its signals are given back afterwards."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield StopRequest(drain_seconds=90)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def later(seconds: float, act: Any, *arguments: Any) -> None:
+    threading.Timer(seconds, act, arguments).start()
 
 
 def test_a_long_poll_is_left_at_once(aws: Any, environment: dict[str, str]) -> None:
@@ -34,3 +56,102 @@ def test_a_long_poll_is_left_at_once(aws: Any, environment: dict[str, str]) -> N
         assert process.wait(10) == 0
         assert time.monotonic() - started < 2
         assert process.stdout.read() == "asked True\n"
+
+
+def test_nobody_asked(stop: StopRequest) -> None:
+    assert (stop.asked, stop.paused, stop.why, stop.remaining()) == (False, None, None, math.inf)
+    assert stop.allows(1e9)
+    assert not stop.wait(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["sigterm", "sigint"])
+def test_a_signal_leaves_the_time_to_drain(stop: StopRequest, number: signal.Signals) -> None:
+    with pytest.raises(Stopped):
+        os.kill(os.getpid(), number)
+    assert stop.asked
+    assert stop.why == number.name
+    assert 89 < stop.remaining() <= 90
+    assert stop.allows(60) and not stop.allows(91)
+
+
+def test_it_is_raised_once(stop: StopRequest) -> None:
+    with pytest.raises(Stopped):
+        os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)  # while it cleans up
+    with stop.finish_first(), stop.interruptible():
+        stop.ask("spot", 20)
+
+
+def test_a_thread_gets_the_main_thread_out_of_a_wait(stop: StopRequest) -> None:
+    answer: Any = threading.Semaphore(0)  # as a future's result, or a lock
+    later(0.1, stop.ask, "spot terminate", 20)
+    with pytest.raises(Stopped):
+        answer.acquire(timeout=10)
+    assert stop.why == "spot terminate"
+
+
+def test_a_busy_main_thread_is_not_disturbed(stop: StopRequest) -> None:
+    with stop.finish_first():
+        with stop.finish_first():
+            os.kill(os.getpid(), signal.SIGTERM)
+        stop.ask("spot", 5)
+        assert stop.asked
+    assert stop.why == "SIGTERM"
+    os.kill(os.getpid(), signal.SIGTERM)  # while it cleans up
+
+
+def test_the_earliest_end_counts(stop: StopRequest) -> None:
+    with stop.finish_first():
+        stop.ask("Auto Scaling", 50)
+        stop.ask("spot", 20)
+        stop.ask("SIGTERM", 90)
+    assert 19 < stop.remaining() <= 20
+    assert stop.why == "Auto Scaling"
+
+
+def test_time_runs_out_at_zero(stop: StopRequest) -> None:
+    with stop.finish_first():
+        stop.ask("spot", -3)
+    assert stop.remaining() == 0
+    assert not stop.allows(0.1)
+
+
+def test_an_interruptible_span_is_left_even_for_an_older_request(stop: StopRequest) -> None:
+    with stop.finish_first():
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Stopped), stop.interruptible():
+            pytest.fail("the span was entered")
+        os.kill(os.getpid(), signal.SIGTERM)  # busy again: nothing is raised
+
+
+def test_a_pause_leaves_a_poll_and_nothing_else(stop: StopRequest) -> None:
+    stop.pause("rebalance recommendation")
+    with stop.finish_first():
+        with pytest.raises(Stopped), stop.interruptible():
+            pytest.fail("the span was entered")
+        assert not stop.asked
+        assert stop.paused == "rebalance recommendation"
+        assert not stop.wait(0.01)
+        later(0.1, stop.ask, "spot", 20)
+        with pytest.raises(Stopped), stop.interruptible():
+            time.sleep(10)
+
+
+def test_a_wait_ends_when_asked(stop: StopRequest) -> None:
+    later(0.1, stop.ask, "spot", 20)
+    with stop.finish_first():
+        started = time.monotonic()
+        assert stop.wait(10)
+        assert stop.wait(10)
+        assert time.monotonic() - started < 5
+
+
+def test_a_storm_of_signals_loses_nothing(stop: StopRequest) -> None:
+    """The handler takes no lock that the interrupted code may hold, and the pipe never blocks it."""
+    with stop.finish_first():
+        storm = threading.Thread(target=lambda: [stop.ask("again", 60) for _ in range(70_000)])
+        storm.start()
+        while storm.is_alive():
+            stop.wait(0)
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wait(1)

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-import logging
+import importlib
+import json
 import os
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from . import __version__
+from . import __version__, logs
 from .errors import WorkerError
 
-if TYPE_CHECKING:
-    from .job import Job
+# Commands that stand in another module, by name.
+_ELSEWHERE = {
+    "check": "flux_worker.commands_model",
+    "draw": "flux_worker.commands_model",
+    "quantize": "flux_worker.commands_model",
+    "send": "flux_worker.commands_queue",
+}
+DEFAULT_PORT = 9471  # as in settings.py, which takes a while to import
 
 
 class _Group(click.Group):
-    """Shows a WorkerError as a message and ends with its exit code."""
+    """Finds commands in other modules; shows a WorkerError as a message and ends with its exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_ELSEWHERE})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _ELSEWHERE:
+            command: click.Command = getattr(importlib.import_module(_ELSEWHERE[cmd_name]), cmd_name)
+            return command
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except WorkerError as error:
-            click.echo(f"flux-worker: {error}", err=True)
+            logs.say_end(f"flux-worker: {error}")
             ctx.exit(error.exit_code)
 
 
@@ -39,7 +53,7 @@ def main() -> None:
 
 @main.command()
 def serve() -> None:
-    """Serve the queue until SIGTERM.
+    """Serve the queue until SIGTERM, or until EC2 takes the instance back.
 
     \b
     Example:
@@ -47,89 +61,43 @@ def serve() -> None:
       FLUX_QUEUE_URL=https://sqs.eu-west-1.amazonaws.com/123456789012/jobs \\
       FLUX_MODEL_REVISION=3de623fc3c33e44ffbe2bad470d0f45bccf2eb21 flux-worker serve
     """
+    logs.to_stderr()
     from .settings import ServeSettings
 
     settings = ServeSettings.from_environment(os.environ)
-    from . import logs
     from .serve import serve as serve_queue
 
-    logs.to_stderr()
     serve_queue(settings)
 
 
 @main.command()
-@click.option("--prompt", required=True, help="What to draw.")
-@click.option(
-    "--width", type=int, default=1024, show_default=True, help="Pixels: 256 to 1440, a multiple of 16."
-)
-@click.option(
-    "--height", type=int, default=1024, show_default=True, help="Pixels: 256 to 1440, a multiple of 16."
-)
-@click.option("--steps", type=int, default=28, show_default=True, help="1 to 50.")
-@click.option("--guidance", type=float, default=3.5, show_default=True, help="0 to 10.")
-@click.option(
-    "--seed", type=int, help="The same seed starts from the same noise. Default: chosen and printed."
-)
-@click.option(
-    "--out", type=click.Path(dir_okay=False, writable=True, path_type=Path), required=True, help="A PNG file."
-)
-def draw(out: Path, **parameters: Any) -> None:
-    """Draw one image into a file.
+@click.option("--port", type=int, envvar="FLUX_METRICS_PORT", default=DEFAULT_PORT, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="The worker's own answer, as one JSON object.")
+def status(port: int, as_json: bool) -> None:
+    """Show what the worker on this machine is doing; exit code 1 where none answers.
 
     \b
     Example:
-      flux-worker draw --prompt "a cat on a roof" --seed 7 --out cat.png
+      flux-worker status
+      flux-worker status --json | jq .jobs.drawn
     """
-    job = _job(parameters)
-    if out.suffix.lower() != ".png" or not out.parent.is_dir():
-        raise click.BadParameter(f"{out} must end in .png, in a folder that exists", param_hint="--out")
-    from .settings import ModelSettings
+    from .status import ask, lines
 
-    settings = ModelSettings.from_environment(os.environ)
-    _draw(job, out, settings)
+    found = ask(port)
+    click.echo(json.dumps(found) if as_json else "\n".join(lines(found)))
 
 
-def _job(parameters: dict[str, Any]) -> Job:
-    from pydantic import ValidationError
+@main.command()
+def schema() -> None:
+    """Print the JSON schema of a job.
 
-    from .job import Job, problems
+    \b
+    Example:
+      flux-worker schema > job.schema.json
+    """
+    from .job import schema as job_schema
 
-    try:
-        return Job(id="draw", **parameters)
-    except ValidationError as error:
-        raise click.UsageError(problems(error)) from error
-
-
-def _only_errors() -> None:
-    """The libraries' warnings are of no use to somebody who draws by hand."""
-    handler = logging.StreamHandler()
-    handler.setLevel(logging.ERROR)
-    logging.basicConfig(handlers=[handler])
-
-
-def _draw(job: Job, out: Path, settings: Any) -> None:
-    from .errors import InvalidJob
-    from .model import load
-
-    _only_errors()
-    started = time.monotonic()
-    model = load(settings)
-    click.echo(f"Loaded FLUX.1-dev on {model.device} in {time.monotonic() - started:.1f} s")
-    try:
-        model.check(job)
-    except InvalidJob as error:
-        raise click.UsageError(str(error)) from error
-    bar: Any = click.progressbar(
-        length=job.steps, label="Drawing"
-    )  # draws nothing where there is no terminal
-    with bar:
-        drawing = model.draw(job, lambda _: bar.update(1))
-    try:
-        out.write_bytes(drawing.png())
-    except OSError as error:
-        raise WorkerError(f"cannot write {out}: {error.strerror}") from error
-    size = f"{job.width}x{job.height}, {job.steps} steps, seed {drawing.job.seed}"
-    click.echo(f"Wrote {out} ({size}) in {drawing.seconds:.1f} s")
+    click.echo(job_schema(), nl=False)
 
 
 if __name__ == "__main__":

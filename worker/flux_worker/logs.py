@@ -1,17 +1,32 @@
-"""Logs as JSON lines on stderr, each with the id of the job in hand."""
+"""Logs as JSON lines on stderr, each with the id of the job in hand, and none with a secret."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import logging
+import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 _job_id: ContextVar[str | None] = ContextVar("job_id", default=None)
+_secrets: set[str] = set()
+
+_ENVIRONMENT_SECRETS = (
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+)
+_SHORTEST_SECRET = 6  # a number or a word kept as a secret would black out half the log
+# sd-daemon(3): what journald takes as a line's priority.
+_PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 
 
 @contextlib.contextmanager
@@ -24,8 +39,28 @@ def about(job_id: str | None) -> Iterator[None]:
         _job_id.reset(token)
 
 
+def conceal(secret: str) -> None:
+    """From now on, `***` stands in every line where this would stand, as JSON and URLs write it too."""
+    if len(secret) >= _SHORTEST_SECRET:
+        _secrets.update({secret, json.dumps(secret)[1:-1], quote(secret), quote(secret, safe="")})
+
+
+def concealed(text: str) -> str:
+    """The text without any secret that is known."""
+    for secret in sorted(_secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
 class JsonLines(logging.Formatter):
-    """One record, one line: time, level, logger, message, job, and what `extra={"facts": {...}}` adds."""
+    """One record, one line: time, level, logger, message, job, and what `extra={"facts": {...}}` adds.
+
+    With `priorities`, each line begins with journald's `<N>`, so that `journalctl -p warning` works.
+    """
+
+    def __init__(self, *, priorities: bool = False) -> None:
+        super().__init__()
+        self._priorities = priorities
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -39,14 +74,52 @@ class JsonLines(logging.Formatter):
         line.update(getattr(record, "facts", {}))
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        text = concealed(json.dumps(line, default=str))
+        return f"<{_priority(record.levelno)}>{text}" if self._priorities else text
+
+
+def _priority(level: int) -> int:
+    return next((_PRIORITIES[known] for known in _PRIORITIES if level >= known), 7)
+
+
+def to_journal(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether stderr is the journal's socket itself: JOURNAL_STREAM holds its device and inode."""
+    with contextlib.suppress(OSError, ValueError):
+        stderr = os.fstat(sys.stderr.fileno())
+        return environment.get("JOURNAL_STREAM") == f"{stderr.st_dev}:{stderr.st_ino}"
+    return False
 
 
 def to_stderr() -> None:
-    """Send all logs, Python's warnings too, to stderr as JSON lines."""
+    """Send all logs, Python's warnings and what ends a thread or the process, to stderr as JSON lines."""
+    for name in _ENVIRONMENT_SECRETS:
+        conceal(os.environ.get(name, ""))
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonLines(priorities=to_journal()))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
     # botocore tells at INFO where it found its credentials, at every client.
     logging.getLogger("botocore").setLevel(logging.WARNING)
+    # Python would print a traceback as it is: over many lines, with whatever the error's message holds.
+    sys.excepthook = _died
+    threading.excepthook = _thread_died
+
+
+def say_end(message: str) -> None:
+    """Say why the process ends: as it is to a person, as one JSON line to the journal."""
+    if to_journal():
+        logging.getLogger("flux_worker").critical(message)
+    else:
+        print(concealed(message), file=sys.stderr)
+
+
+def _died(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    logging.getLogger("flux_worker").critical("the worker died: %r", error, exc_info=(kind, error, trace))
+
+
+def _thread_died(died: threading.ExceptHookArgs) -> None:
+    if died.exc_value is None or died.exc_type is SystemExit:
+        return
+    name = died.thread.name if died.thread else "unknown"
+    trace = (died.exc_type, died.exc_value, died.exc_traceback)
+    logging.getLogger("flux_worker").critical("thread %s died: %r", name, died.exc_value, exc_info=trace)

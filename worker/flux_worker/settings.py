@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from .errors import ConfigurationError
+from . import logs
+from .errors import ConfigurationError, WorkerError
+from .secretsmanager import Unreadable, read_all
 
 MODEL = "black-forest-labs/FLUX.1-dev"
+DEFAULT_METRICS_PORT = 9471
+_REGION = r"[a-z]{2,4}(-[a-z]+)+-\d+"
 
 
 def _only_model(repo: str) -> str:
@@ -40,64 +45,85 @@ def _queue_url(url: str) -> str:
     return url
 
 
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("must be an absolute path")
+    return path
+
+
 def _matching(pattern: str, what: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if not re.fullmatch(pattern, value):
+    def check(value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(pattern, value):
             raise ValueError(f"must be {what}")
         return value
 
     return AfterValidator(check)
 
 
-class ModelSettings(BaseModel):
-    """Where the model is. Enough for `flux-worker draw`."""
+class _Settings(BaseModel):
+    """Read from variables, each of which may be `secretsmanager:NAME#KEY`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Read the variables. Raises ConfigurationError naming every one that is missing or wrong.
+
+        Where nothing is wrong but AWS does not give a secret away now, a WorkerError: trying again may help.
+        """
+        names = [str(field.alias) for field in cls.model_fields.values()]
+        given = {name: environment[name].strip() for name in names if environment.get(name, "").strip()}
+        read, failed = read_all(given, environment.get("AWS_REGION"))
+        for secret in read.values():
+            logs.conceal(secret)
+        try:
+            settings = cls.model_validate(cls._defaults(environment) | given | read)
+        except ValidationError as error:
+            problems = _problems(error, given, failed)
+        else:
+            problems = [_line(name, given[name], str(reason)) for name, reason in failed.items()]
+        if not problems:
+            return settings
+        passing = not any(reason.lasting for reason in failed.values()) and len(problems) == len(failed)
+        raise (WorkerError if passing else ConfigurationError)(
+            "\n".join(["The environment is not right:", *(f"  {line}" for line in problems)])
+        )
+
+    @classmethod
+    def _defaults(cls, _environment: Mapping[str, str]) -> dict[str, str]:
+        """What follows from other variables than the settings' own."""
+        return {}
+
+
+class ModelSettings(_Settings):
+    """Where the model is. Enough for `flux-worker draw`."""
 
     repo: Annotated[str, AfterValidator(_only_model), Field(alias="FLUX_MODEL_REPO")] = MODEL
     revision: Annotated[str, AfterValidator(_commit), Field(alias="FLUX_MODEL_REVISION")]
     cache: Annotated[Path | None, AfterValidator(_folder), Field(alias="HF_HUB_CACHE")] = None
     """None: huggingface_hub's own default, `~/.cache/huggingface/hub`."""
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """Read the variables. Raises ConfigurationError naming every one that is missing or wrong."""
-        names = [str(field.alias) for field in cls.model_fields.values()]
-        values = {name: environment[name].strip() for name in names if environment.get(name, "").strip()}
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise ConfigurationError(_report(error)) from error
+    model_dir: Annotated[Path | None, AfterValidator(_folder), Field(alias="FLUX_MODEL_DIR")] = None
+    """The folder of an int8 checkpoint, read instead of the Hub's cache."""
+    compile: Annotated[Literal["off", "regional"], Field(alias="FLUX_COMPILE")] = "off"
+    compile_cache: Annotated[Path | None, AfterValidator(_absolute), Field(alias="FLUX_COMPILE_CACHE")] = None
+    """Where compiled kernels are kept; made where it is missing. None: they are not kept."""
 
 
-class ServeSettings(ModelSettings):
-    """Everything `flux-worker serve` needs."""
+class PlaceSettings(_Settings):
+    """Where jobs go and where pictures come out. Enough for `flux-worker send`."""
 
+    region: Annotated[str, _matching(_REGION, "a region, like eu-west-1"), Field(alias="AWS_REGION")]
     queue_url: Annotated[str, AfterValidator(_queue_url), Field(alias="FLUX_QUEUE_URL")]
     bucket: Annotated[
         str,
         _matching(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "an S3 bucket's name"),
         Field(alias="FLUX_BUCKET"),
     ]
-    event_bus: Annotated[
-        str,
-        _matching(
-            r"[/.\-_A-Za-z0-9]{1,256}|arn:aws[\w-]*:events:[\w-]+:\d{12}:event-bus/.+", "a bus's name or ARN"
-        ),
-        Field(alias="FLUX_EVENT_BUS"),
-    ]
-    region: Annotated[
-        str,
-        _matching(r"[a-z]{2,4}(-[a-z]+)+-\d+", "a region, like eu-west-1"),
-        Field(alias="AWS_REGION"),
-    ]
     prefix: Annotated[
         str,
         _matching(r"[A-Za-z0-9!_.*'()-][A-Za-z0-9!_.*'()/-]{0,255}", "a prefix of S3 keys, like images/"),
         Field(alias="FLUX_S3_PREFIX"),
     ] = "images/"
-    visibility_seconds: Annotated[int, Field(ge=3, le=43_200, alias="FLUX_VISIBILITY_SECONDS")] = 120
-    """How long a message stays hidden after a worker's last sign of life."""
 
     @model_validator(mode="after")
     def _queue_in_region(self) -> Self:
@@ -109,15 +135,55 @@ class ServeSettings(ModelSettings):
         return self
 
 
-def _report(error: ValidationError) -> str:
-    lines = [
-        _line(str(e["loc"][0]) if e["loc"] else "", e["type"], e["msg"], e["input"]) for e in error.errors()
+class ServeSettings(ModelSettings, PlaceSettings):
+    """Everything `flux-worker serve` needs."""
+
+    event_bus: Annotated[
+        str,
+        _matching(
+            r"[/.\-_A-Za-z0-9]{1,256}|arn:aws[\w-]*:events:[\w-]+:\d{12}:event-bus/.+", "a bus's name or ARN"
+        ),
+        Field(alias="FLUX_EVENT_BUS"),
     ]
-    return "\n".join(["The environment is not right:", *(f"  {line}" for line in lines)])
+    visibility_seconds: Annotated[int, Field(ge=3, le=43_200, alias="FLUX_VISIBILITY_SECONDS")] = 120
+    """How long a message stays hidden after a worker's last sign of life."""
+    state_dir: Annotated[Path, AfterValidator(_absolute), Field(alias="FLUX_STATE_DIR")]
+    """Where pictures wait that AWS did not take yet; must survive a restart."""
+    drain_seconds: Annotated[int, Field(ge=1, le=3_600, alias="FLUX_DRAIN_SECONDS")] = 90
+    """From SIGTERM to the end at the latest; the unit's TimeoutStopSec must be longer."""
+    metrics_port: Annotated[int, Field(ge=0, le=65_535, alias="FLUX_METRICS_PORT")] = DEFAULT_METRICS_PORT
+    """On loopback; 0 means none."""
+    instance_region: Annotated[
+        str | None, _matching(_REGION, "a region, like eu-north-1"), Field(alias="SPOT_AWS_REGION")
+    ] = None
+    """Where this instance is, and its Auto Scaling group; None: what the instance's metadata says."""
+
+    @classmethod
+    def _defaults(cls, environment: Mapping[str, str]) -> dict[str, str]:
+        # systemd names the folder of StateDirectory=; the first, where there are several.
+        if given := environment.get("STATE_DIRECTORY", "").split(":")[0]:
+            return {"FLUX_STATE_DIR": given}
+        with contextlib.suppress(RuntimeError):  # a user without a home must say where
+            return {"FLUX_STATE_DIR": str(Path.home() / ".local/state/flux-worker")}
+        return {}
 
 
-def _line(name: str, kind: str, message: str, value: object) -> str:
-    message = message.removeprefix("Value error, ")
-    if not name:
-        return message
-    return f"{name} is not set" if kind == "missing" else f"{name}={value}: {message}"
+def _problems(
+    error: ValidationError, given: Mapping[str, str], failed: Mapping[str, Unreadable]
+) -> list[str]:
+    """One line for each variable; what came out of Secrets Manager is named by its place."""
+    lines = {name: _line(name, given[name], str(reason)) for name, reason in failed.items()}
+    for problem in error.errors(include_url=False):
+        name = str(problem["loc"][0]) if problem["loc"] else ""
+        message = logs.concealed(problem["msg"].removeprefix("Value error, "))
+        if not name:
+            lines[name] = message
+        elif problem["type"] == "missing":
+            lines[name] = f"{name} is not set"
+        elif name not in failed:  # else the reference itself was held against what the value must be
+            lines[name] = _line(name, given.get(name), message)
+    return list(lines.values())
+
+
+def _line(name: str, given: str | None, message: str) -> str:
+    return f"{name}={given}: {message}" if given is not None else f"{name}: {message}"

@@ -1,0 +1,363 @@
+"""Spot notices, rebalance recommendations and lifecycle hooks, as EC2 tells of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from flux_worker import interruption
+from flux_worker.imds import Imds, NoMetadata
+from flux_worker.interruption import Watch, read_notice
+from flux_worker.monitor import Monitor
+from flux_worker.notify import Notifier
+from flux_worker.stop import Stopped, StopRequest
+from tests.worker.conftest import CREDENTIALS, serving, until
+
+STAND_IN = Path(__file__).with_name("ec2_stand_in.py")
+REGION = "eu-north-1"  # the instance's, which is not the queue's
+
+
+@dataclass
+class Ec2:
+    """An instance's view of EC2; a file in its folder is what the metadata service tells."""
+
+    folder: Path
+    endpoint: str
+
+    def tell(self, path: str, text: str) -> None:
+        file = self.folder / "meta-data" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Whole at once: the service may be asked while it is written.
+        (self.folder / "new").write_text(text)
+        (self.folder / "new").rename(file)
+
+    def spot(self, seconds: float) -> None:
+        at = datetime.now(UTC) + timedelta(seconds=seconds)
+        self.tell(
+            "spot/instance-action", json.dumps({"action": "terminate", "time": f"{at:%Y-%m-%dT%H:%M:%SZ}"})
+        )
+
+    def state(self, name: str) -> None:
+        (self.folder / "state").write_text(name)
+
+    def completed(self) -> list[str]:
+        file = self.folder / "completed"
+        return file.read_text().splitlines() if file.exists() else []
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"AWS_EC2_METADATA_SERVICE_ENDPOINT": self.endpoint}
+
+
+@pytest.fixture
+def ec2(tmp_path: Path, endpoint: str) -> Iterator[Ec2]:
+    """The stand-in, as a process of its own."""
+    folder = tmp_path / "ec2"
+    folder.mkdir()
+    command = [sys.executable, str(STAND_IN), str(folder), endpoint]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            ec2 = Ec2(folder, f"http://127.0.0.1:{process.stdout.readline().strip()}")
+            ec2.tell("instance-id", "i-0123456789abcdef0")
+            ec2.tell("placement/region", REGION)
+            ec2.state("InService")
+            yield ec2
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def stop(stop: StopRequest) -> Iterator[StopRequest]:
+    """The main thread is busy, and looks by itself."""
+    with stop.finish_first():
+        yield stop
+
+
+@pytest.fixture
+def monitor() -> Monitor:
+    return Monitor(Notifier({}))
+
+
+@pytest.fixture
+def watch(ec2: Ec2, stop: StopRequest, monitor: Monitor, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+    monkeypatch.setattr(interruption, "LOOK_EVERY_SECONDS", 0.05)
+    watching = Watch(stop, monitor, Imds(ec2.environment), region=None, drain_seconds=90)
+    yield watching
+    watching._on_instance = False
+    # It sends signals, which only have a handler while `stop` lives.
+    for thread in threading.enumerate():
+        if thread.name == "interruption":
+            thread.join(10)
+
+
+def count(monitor: Monitor, kind: str) -> float | None:
+    return monitor.registry.get_sample_value("flux_interruptions_total", {"kind": kind})
+
+
+def test_a_spot_notice_asks_to_end_in_time(
+    ec2: Ec2, watch: Watch, stop: StopRequest, monitor: Monitor
+) -> None:
+    watch.start()
+    assert not stop.wait(0.3)
+    ec2.spot(seconds=120)
+    assert stop.wait(10)
+    assert stop.why and stop.why.startswith("spot terminate at ")
+    assert 105 < stop.remaining() <= 110
+    assert count(monitor, "spot") == 1
+
+
+def test_a_later_notice_shortens_the_time(ec2: Ec2, watch: Watch, stop: StopRequest) -> None:
+    watch.start()
+    stop.ask("SIGTERM", 90)
+    ec2.spot(seconds=60)
+    until(lambda: stop.remaining() < 55, 10, "the notice to be seen")
+
+
+def test_a_rebalance_recommendation_pauses(
+    ec2: Ec2, watch: Watch, stop: StopRequest, monitor: Monitor
+) -> None:
+    watch.start()
+    ec2.tell("events/recommendations/rebalance", '{"noticeTime": "2026-11-22T08:22:00Z"}')
+    until(lambda: stop.paused is not None, 10, "the pause")
+    with pytest.raises(Stopped), stop.interruptible():
+        pytest.fail("the poll began")
+    assert not stop.asked
+    assert not stop.wait(0.3)
+    assert count(monitor, "rebalance") == 1
+    ec2.spot(seconds=120)
+    assert stop.wait(10)
+
+
+def test_auto_scaling_asks_to_end(ec2: Ec2, watch: Watch, stop: StopRequest, monitor: Monitor) -> None:
+    ec2.tell("autoscaling/target-lifecycle-state", "InService")
+    watch.start()
+    assert not stop.wait(0.3)
+    ec2.tell("autoscaling/target-lifecycle-state", "Terminated")
+    assert stop.wait(10)
+    assert 85 < stop.remaining() <= 90
+    assert count(monitor, "autoscaling") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        pytest.param('{"action": "hibernate", "time": "2020-01-01T00:00:00Z"}', 0, id="now"),
+        pytest.param("terminate soon", 0, id="not-json"),
+        pytest.param('{"action": "stop", "time": "soon"}', 0, id="no-time"),
+    ],
+)
+def test_a_notice_that_leaves_no_time_or_tells_none_ends_at_once(
+    ec2: Ec2, watch: Watch, stop: StopRequest, text: str, seconds: float
+) -> None:
+    ec2.tell("spot/instance-action", text)
+    watch.start()
+    assert stop.wait(10)
+    assert stop.remaining() == seconds
+
+
+def test_a_notice_is_read() -> None:
+    assert read_notice('{"action": "stop", "time": "2026-11-22T08:22:00Z"}') == (
+        "stop",
+        datetime(2026, 11, 22, 8, 22, tzinfo=UTC),
+    )
+
+
+def test_a_service_that_falls_silent_is_asked_on(
+    ec2: Ec2, watch: Watch, stop: StopRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "flux_worker.interruption")
+    watch.start()
+    until(lambda: "watching for interruptions" in caplog.text, 10, "the first answer")
+    (ec2.folder / "refuse").touch()
+    until(lambda: "fell silent" in caplog.text, 10, "the silence to be noticed")
+    assert not stop.wait(0.5)
+    assert caplog.text.count("fell silent") == 1
+    (ec2.folder / "refuse").unlink()
+    (ec2.folder / "forget").touch()  # a token that is no longer taken is renewed
+    until(lambda: "answers again" in caplog.text, 10, "the answer")
+    ec2.spot(seconds=120)
+    assert stop.wait(10)
+
+
+def test_elsewhere_it_is_said_once_and_the_thread_ends(
+    stop: StopRequest, monitor: Monitor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(interruption, "LOOK_EVERY_SECONDS", 0.01)
+    caplog.set_level("INFO", "flux_worker.interruption")
+    imds = Imds({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"})
+    watch = Watch(stop, monitor, imds, region=None, drain_seconds=90)
+    watch._run()
+    assert caplog.text.count("no spot notices and no lifecycle hooks here") == 1
+    watch.launched()
+    stop.ask("SIGTERM", 90)
+    watch.drained()
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        pytest.param({"AWS_EC2_METADATA_DISABLED": "true"}, id="disabled"),
+        pytest.param({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "file:///etc"}, id="no-url"),
+    ],
+)
+def test_what_the_environment_forbids_is_not_asked(environment: dict[str, str]) -> None:
+    with pytest.raises(NoMetadata):
+        Imds(environment).get("instance-id")
+
+
+@pytest.mark.parametrize(
+    ("environment", "endpoint"),
+    [
+        pytest.param({}, "http://169.254.169.254", id="usual"),
+        pytest.param({"AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE": "IPv6"}, "http://[fd00:ec2::254]", id="ipv6"),
+    ],
+)
+def test_the_service_is_where_ec2_has_it(environment: dict[str, str], endpoint: str) -> None:
+    assert Imds(environment).endpoint == endpoint
+
+
+def test_no_proxy_comes_between(ec2: Ec2, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert Imds(ec2.environment).get("placement/region") == REGION
+
+
+@pytest.fixture
+def group(ec2: Ec2, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The instance is one of an Auto Scaling group with hooks for both changes."""
+    for name, value in (CREDENTIALS | {"AWS_ENDPOINT_URL": ec2.endpoint}).items():
+        monkeypatch.setenv(name, value)
+    service: Any = {"endpoint_url": endpoint, "region_name": REGION}
+    scaling = boto3.client("autoscaling", **service)
+    name = ec2.folder.parent.name
+    scaling.create_launch_configuration(
+        LaunchConfigurationName=name, ImageId="ami-0123456789abcdef0", InstanceType="g6e.xlarge"
+    )
+    scaling.create_auto_scaling_group(
+        AutoScalingGroupName=name,
+        LaunchConfigurationName=name,
+        MinSize=1,
+        MaxSize=1,
+        AvailabilityZones=[f"{REGION}a"],
+    )
+    for hook, change in (("ready", "LAUNCHING"), ("over", "TERMINATING"), ("drained", "TERMINATING")):
+        scaling.put_lifecycle_hook(
+            AutoScalingGroupName=name,
+            LifecycleHookName=hook,
+            LifecycleTransition=f"autoscaling:EC2_INSTANCE_{change}",
+        )
+    found = scaling.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"][0]
+    ec2.tell("instance-id", found["Instances"][0]["InstanceId"])
+    ec2.tell("autoscaling/target-lifecycle-state", "InService")
+    yield name
+    scaling.delete_auto_scaling_group(AutoScalingGroupName=name, ForceDelete=True)
+
+
+@pytest.mark.parametrize("state", ["Pending:Wait", "Warmed:Pending:Wait"])
+def test_a_launching_hook_is_completed_once_the_worker_is_ready(
+    ec2: Ec2, watch: Watch, stop: StopRequest, group: str, state: str
+) -> None:
+    ec2.state("Pending")
+    watch.start()
+    assert not stop.wait(0.3)
+    watch.launched()
+    assert not stop.wait(0.3)
+    assert ec2.completed() == []
+    ec2.state(state)
+    until(lambda: ec2.completed() == ["ready CONTINUE"], 10, "the hook to be completed")
+    assert not stop.wait(0.3)
+    assert len(ec2.completed()) == 1
+
+
+def test_a_terminating_hook_is_completed_after_the_drain(
+    ec2: Ec2, watch: Watch, stop: StopRequest, group: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch.start()
+    ec2.tell("autoscaling/target-lifecycle-state", "Terminated")
+    ec2.state("Terminating:Wait")
+    assert stop.wait(10)
+    assert ec2.completed() == []
+    watch.drained()
+    assert ec2.completed() == ["drained CONTINUE"]
+    assert "lifecycle hook over" in caplog.text  # somebody else completed it; the next one is seen to
+
+
+def test_a_stop_by_hand_completes_nothing(ec2: Ec2, watch: Watch, stop: StopRequest, group: str) -> None:
+    ec2.state("Terminating:Wait")
+    watch.start()
+    until(lambda: watch._on_instance, 10, "the first answer")
+    stop.ask("SIGTERM", 90)
+    watch.drained()
+    assert ec2.completed() == []
+
+
+def test_without_permission_it_is_said_once(
+    ec2: Ec2, watch: Watch, stop: StopRequest, group: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (ec2.folder / "deny").touch()
+    ec2.state("Pending:Wait")
+    watch.start()
+    watch.launched()
+    until(lambda: "wait for their time-out" in caplog.text, 20, "the warning")
+    (ec2.folder / "deny").unlink()
+    assert not stop.wait(0.3)
+    assert caplog.text.count("lifecycle hooks of") == 1
+    assert ec2.completed() == []
+
+
+def test_what_may_pass_is_tried_again(
+    ec2: Ec2, watch: Watch, stop: StopRequest, group: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An instance whose launching hook is never completed is ended by its group."""
+    ec2.state("Pending:Wait")
+    (ec2.folder / "state").rename(ec2.folder / "gone")  # the stand-in breaks the connection off
+    watch.start()
+    watch.launched()
+    until(lambda: "are tried again" in caplog.text, 20, "the warning")
+    ec2.state("Pending:Wait")
+    until(lambda: ec2.completed() == ["ready CONTINUE"], 20, "the hook to be completed")
+    assert caplog.text.count("lifecycle hooks of") == 1
+
+
+def test_nothing_ends_the_looking(
+    ec2: Ec2,
+    watch: Watch,
+    stop: StopRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken() -> bool:
+        raise ZeroDivisionError
+
+    watch._looks.insert(0, broken)
+    watch.start()
+    until(lambda: "looking on" in caplog.text, 10, "the failure")
+    watch._looks.remove(broken)
+    ec2.spot(seconds=120)
+    assert stop.wait(10)
+
+
+def test_a_worker_lets_go_when_it_is_told(
+    ec2: Ec2, environment: dict[str, str], aws: Any, tmp_path: Path
+) -> None:
+    """A recommendation stops the receiving, the notice ends the process, with exit code 0."""
+    own = environment | ec2.environment | {"AWS_EC2_METADATA_DISABLED": "false"}
+    with serving(own, tmp_path) as worker:
+        ec2.tell("events/recommendations/rebalance", "{}")
+        worker.wait_told("STATUS=Not receiving: rebalance recommendation")
+        aws.send({"id": "not-now", "prompt": "a cat", "width": 256, "height": 256, "steps": 1})
+        ec2.spot(seconds=60)
+        assert worker.process.wait(30) == 0
+    assert aws.left() == 1
+    assert not any(line.get("job") == "not-now" for line in worker.lines())
+    assert any(line["message"].startswith("stopped: spot terminate") for line in worker.lines())

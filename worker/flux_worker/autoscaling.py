@@ -1,0 +1,84 @@
+"""The Auto Scaling group this instance may belong to: its lifecycle hooks wait for the worker."""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from .imds import Imds, NoMetadata
+
+if TYPE_CHECKING:
+    from mypy_boto3_autoscaling import AutoScalingClient
+
+log = logging.getLogger(__name__)
+
+Change = Literal["Pending", "Terminating"]
+
+_TRANSITIONS = {
+    "Pending": "autoscaling:EC2_INSTANCE_LAUNCHING",
+    "Terminating": "autoscaling:EC2_INSTANCE_TERMINATING",
+}
+
+
+_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+
+
+class Group:
+    """Completes lifecycle hooks. What cannot be done is said once; a hook's own time-out ends it then."""
+
+    def __init__(self, imds: Imds, region: str | None) -> None:
+        self._imds = imds
+        self._region = region
+        self._said = False
+
+    def complete(self, change: Change) -> bool:
+        """Let the instance go on where it waits in this change; False where it is worth another try."""
+        try:
+            if self._imds.get("autoscaling/target-lifecycle-state") is None:
+                return True  # in no group
+            return self._complete(change, self._imds.get("instance-id") or "")
+        except (BotoCoreError, ClientError, NoMetadata) as error:
+            denied = isinstance(error, ClientError) and error.response["Error"]["Code"] in _DENIED
+            if not self._said:
+                fate = "wait for their time-out" if denied else "are tried again"
+                log.warning("lifecycle hooks of %s %s: %s", change, fate, error)
+            self._said = True
+            return denied
+
+    def _complete(self, change: Change, instance: str) -> bool:
+        found = self._client.describe_auto_scaling_instances(InstanceIds=[instance])["AutoScalingInstances"]
+        # Such as Pending, Pending:Wait, Pending:Proceed, InService; in a warm pool, Warmed:Pending:Wait.
+        state = found[0]["LifecycleState"].removeprefix("Warmed:") if found else ""
+        if state == f"{change}:Wait":
+            self._answer(found[0]["AutoScalingGroupName"], _TRANSITIONS[change], instance)
+        return state != change  # else it is about to wait
+
+    def _answer(self, group: str, transition: str, instance: str) -> None:
+        hooks = self._client.describe_lifecycle_hooks(AutoScalingGroupName=group)["LifecycleHooks"]
+        for name in (h["LifecycleHookName"] for h in hooks if h.get("LifecycleTransition") == transition):
+            try:
+                self._client.complete_lifecycle_action(
+                    AutoScalingGroupName=group,
+                    LifecycleHookName=name,
+                    InstanceId=instance,
+                    LifecycleActionResult="CONTINUE",
+                )
+                log.info("lifecycle hook %s of %s completed", name, group)
+            except ClientError as error:  # as when somebody else completed it before
+                log.warning("lifecycle hook %s of %s was not completed: %s", name, group, error)
+
+    @cached_property
+    def _client(self) -> AutoScalingClient:
+        import boto3
+        from botocore.config import Config
+
+        # The group is where the instance is, which need not be where the queue is (R-REGIONS).
+        region = self._region or self._imds.get("placement/region")
+        config = Config(
+            connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2}
+        )
+        client: AutoScalingClient = boto3.client("autoscaling", region_name=region, config=config)
+        return client

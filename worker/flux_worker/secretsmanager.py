@@ -1,0 +1,106 @@
+"""Settings kept in AWS Secrets Manager: `secretsmanager:NAME#KEY` (R-CONFIG); held in memory alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+PREFIX = "secretsmanager:"
+
+# What asking again does not mend; everything else (no network yet, no credentials yet) may pass.
+_LASTING = {
+    "AccessDeniedException": "this role may not read it (secretsmanager:GetSecretValue)",
+    "DecryptionFailure": "its KMS key cannot be used with this role (kms:Decrypt)",
+    "InvalidRequestException": "it is marked for deletion",
+    "ResourceNotFoundException": "there is no such secret",
+}
+
+
+class Unreadable(Exception):
+    """A secret that cannot be read; the message names the place and never holds a part of a secret."""
+
+    def __init__(self, reason: str, *, lasting: bool = True) -> None:
+        super().__init__(reason)
+        self.lasting = lasting
+
+
+@dataclass
+class Secrets:
+    """Reads secrets in one region, each once. `region` is None where AWS_REGION is not set."""
+
+    region: str | None
+    _read: dict[str, dict[str, Any]] = field(default_factory=dict, init=False, repr=False)
+
+    def value(self, reference: str) -> str:
+        """What `secretsmanager:NAME#KEY` stands for. Raises Unreadable."""
+        named = re.fullmatch(r"([^#\s]+)#([^#\s]+)", reference.removeprefix(PREFIX))
+        if not named:
+            raise Unreadable("must name a secret and its key: secretsmanager:NAME#KEY")
+        name, key = named.groups()
+        if name not in self._read:
+            self._read[name] = self._content(name)
+        content = self._read[name]
+        if key not in content:
+            raise Unreadable(f"the secret has no key {key}; it has: {', '.join(sorted(content))}")
+        return str(content[key])
+
+    def _content(self, name: str) -> dict[str, Any]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            answer = self._client.get_secret_value(SecretId=name)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            reason = _LASTING.get(code, f"AWS says {code}")
+            raise Unreadable(f"{reason} in {self.region}", lasting=code in _LASTING) from None
+        except BotoCoreError as error:
+            raise Unreadable(f"cannot be read now: {error}", lasting=False) from None
+        return _json_object(answer.get("SecretString", ""))
+
+    @cached_property
+    def _client(self) -> SecretsManagerClient:
+        if not self.region or is_reference(self.region):
+            raise Unreadable("AWS_REGION itself must be set, to read a secret there")
+        import boto3
+        from botocore.config import Config
+
+        config = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard"})
+        client: SecretsManagerClient = boto3.client("secretsmanager", region_name=self.region, config=config)
+        return client
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise Unreadable('the secret is not a JSON object: store it as {"KEY": "value"}')
+    return content
+
+
+def is_reference(value: str) -> bool:
+    """Whether the value stands in Secrets Manager."""
+    return value.startswith(PREFIX)
+
+
+def read_all(values: Mapping[str, str], region: str | None) -> tuple[dict[str, str], dict[str, Unreadable]]:
+    """Look up every value that is a reference: what was read, and why the others were not, both by name."""
+    secrets = Secrets(region)
+    read: dict[str, str] = {}
+    failed: dict[str, Unreadable] = {}
+    for name, value in values.items():
+        if not is_reference(value):
+            continue
+        try:
+            read[name] = secrets.value(value)
+        except Unreadable as reason:
+            failed[name] = reason
+    return read, failed
