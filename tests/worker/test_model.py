@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import shutil
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from flux_worker.errors import ConfigurationError, InvalidJob
 from flux_worker.job import Job
@@ -36,6 +34,15 @@ def load(cache: Path, revision: str = REVISION) -> Any:
 def networks(model: Any) -> dict[str, Any]:
     parts = model.pipeline.components
     return {name: parts[name] for name in ("transformer", "text_encoder", "text_encoder_2", "vae")}
+
+
+@pytest.fixture
+def pipeline(cache: Path) -> Any:
+    """A pipeline of its own, to be spoilt."""
+    from flux_worker import model
+
+    snapshots = cache / "models--black-forest-labs--FLUX.1-dev" / "snapshots"
+    return model._from_files(snapshots / REVISION)
 
 
 def test_everything_is_bfloat16(model: Any) -> None:
@@ -67,26 +74,56 @@ def test_attention_is_torchs_own(model: Any) -> None:
 
 
 def test_a_seed_draws_the_same_again(model: Any) -> None:
-    first, again, other = (model.draw(job(seed=seed)).image.tobytes() for seed in (1, 1, 2))
+    first, again, other = (model.draw(job(seed=seed)).images[0].tobytes() for seed in (1, 1, 2))
     assert first == again != other
 
 
-def test_the_png_carries_its_parameters(model: Any) -> None:
-    drawing = model.draw(job(width=272, prompt="a cat \u2014 \x07"))
-    image = Image.open(io.BytesIO(drawing.png()))
-    assert (image.format, image.size) == ("PNG", (272, 256))
-    expected = drawing.job.model_dump() | {
-        "model": "black-forest-labs/FLUX.1-dev",
-        "model_revision": REVISION,
-    }
-    assert json.loads(image.text["parameters"]) == expected  # type: ignore[attr-defined]
-    assert drawing.job.seed is not None
+def test_each_image_of_a_job_has_the_next_seed(model: Any) -> None:
+    drawing = model.draw(job(seed=1, images=3))
+    alone = model.draw(job(seed=3)).images[0]
+    assert len(drawing.images) == 3
+    assert drawing.images[2].tobytes() == alone.tobytes() != drawing.images[1].tobytes()
 
 
 def test_every_step_is_told(model: Any) -> None:
     steps: list[int] = []
-    model.draw(job(steps=3), steps.append)
-    assert steps == [1, 2, 3]
+    model.draw(job(steps=3, images=2), steps.append)
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(("steps", "images"), [(4, 1), (4, 2), (1, 1), (1, 3)])
+def test_a_step_takes_its_share_of_the_time(model: Any, steps: int, images: int) -> None:
+    drawing = model.draw(job(steps=steps, images=images))
+    assert 0 < drawing.step_seconds * (steps - 1 or 1) * images <= drawing.seconds
+
+
+def test_what_on_step_raises_ends_the_drawing(model: Any) -> None:
+    class HandedBack(BaseException):
+        pass
+
+    told: list[int] = []
+
+    def stop_at_two(done: int) -> None:
+        told.append(done)
+        if done == 2:
+            raise HandedBack
+
+    with pytest.raises(HandedBack):
+        model.draw(job(steps=5), stop_at_two)
+    assert told == [1, 2]
+    assert model.draw(job(seed=1)).images[0].tobytes() == model.draw(job(seed=1)).images[0].tobytes()
+
+
+def test_a_drawing_tells_where_it_comes_from(model: Any) -> None:
+    drawing = model.draw(job())
+    assert drawing.job.seed == job().seeded().seed
+    assert drawing.origin == model.origin
+    assert (drawing.origin.revision, drawing.origin.precision, drawing.origin.device) == (
+        REVISION,
+        "bf16",
+        "cpu",
+    )
+    assert set(drawing.origin.versions) == {"flux_worker", "torch", "diffusers", "transformers", "torchao"}
 
 
 def test_512_tokens_pass_and_513_are_refused(model: Any) -> None:
@@ -97,8 +134,10 @@ def test_512_tokens_pass_and_513_are_refused(model: Any) -> None:
     fitting = 100 + (512 - tokens(100)) // a_word
     assert tokens(fitting) <= 512 < tokens(fitting + 1)
     model.check(job(prompt="a " * fitting))
-    with pytest.raises(InvalidJob, match=f"{tokens(fitting + 1)} tokens long"):
+    with pytest.raises(InvalidJob, match=f"{tokens(fitting + 1)} tokens long, and at most 512 are read"):
         model.check(job(prompt="a " * (fitting + 1)))
+    with pytest.raises(InvalidJob, match=f"{tokens(100)} tokens long, and at most 64 are read"):
+        model.check(job(prompt="a " * 100, max_sequence_length=64))
 
 
 def test_another_revision_is_not_found(cache: Path) -> None:
@@ -159,7 +198,7 @@ def test_a_harmed_model_is_a_clear_error(
 
 def test_duplicates_that_nobody_downloads_are_not_missed(lay_out: MakeCache) -> None:
     """huggingface_hub keeps the repository's whole listing beside the snapshot, and misses what it names."""
-    from flux_worker.model import find
+    from flux_worker.checkpoint import find
 
     cache, snapshot = lay_out()
     names = [str(file.relative_to(snapshot)) for file in snapshot.rglob("*") if file.is_file()]
@@ -169,7 +208,7 @@ def test_duplicates_that_nobody_downloads_are_not_missed(lay_out: MakeCache) -> 
     trees.mkdir()
     (trees / f"{REVISION}.json").write_text(json.dumps(listing))
     settings = ModelSettings(FLUX_MODEL_REVISION=REVISION, HF_HUB_CACHE=cache)
-    assert find(settings) == snapshot
+    assert find(settings).folder == snapshot
     (snapshot / names[0]).unlink()
     with pytest.raises(ConfigurationError, match=re.escape(names[0])):
         find(settings)
@@ -184,3 +223,85 @@ def test_xformers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigurationError, match="xformers is installed"):
         refuse_packages()
+
+
+def become_float16(pipeline: Any) -> None:
+    pipeline.transformer.half()
+
+
+def stay_float32(pipeline: Any) -> None:
+    pipeline.vae.float()
+
+
+def offload(pipeline: Any) -> None:
+    from accelerate.hooks import ModelHook, add_hook_to_module
+
+    add_hook_to_module(pipeline.text_encoder_2.encoder.block[0], ModelHook())
+
+
+def offload_in_groups(pipeline: Any) -> None:
+    pipeline.transformer.enable_group_offload(onload_device="cpu", offload_type="leaf_level")
+
+
+def attend_by_another(pipeline: Any) -> None:
+    class XFormersAttnProcessor:
+        pass
+
+    next(iter(pipeline.transformer.single_transformer_blocks)).attn.processor = XFormersAttnProcessor()
+
+
+def be_quantised(pipeline: Any) -> None:
+    from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
+    quantize_(pipeline.transformer, Int8WeightOnlyConfig(version=2))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        pytest.param(become_float16, r"transformer\..* is torch.float16, not bfloat16", id="float16"),
+        pytest.param(stay_float32, r"vae\..* is torch.float32, not bfloat16", id="float32"),
+        pytest.param(offload, r"text_encoder_2.encoder.block.0 would be moved", id="sequential-offload"),
+        pytest.param(offload_in_groups, r"transformer\.\S+ would be moved", id="group-offload"),
+        pytest.param(attend_by_another, "attention by XFormersAttnProcessor", id="xformers"),
+        pytest.param(be_quantised, "transformer is in int8, and was to be bf16", id="precision"),
+    ],
+)
+def test_a_pipeline_that_is_not_as_promised_is_never_used(
+    pipeline: Any, spoil: Callable[[Any], None], message: str
+) -> None:
+    from flux_worker.soundness import assert_sound
+
+    assert_sound(pipeline, "bf16")
+    spoil(pipeline)
+    with pytest.raises(ConfigurationError, match=message):
+        assert_sound(pipeline, "bf16")
+
+
+def test_every_weight_lies_on_the_device_that_draws(pipeline: Any) -> None:
+    from flux_worker.soundness import assert_on
+
+    assert_on(pipeline, "cpu")
+    pipeline.text_encoder.to("meta")
+    with pytest.raises(ConfigurationError, match=r"text_encoder\..* stayed on meta, not on cpu"):
+        assert_on(pipeline, "cpu")
+
+
+def test_tiles_change_the_memory_and_not_the_size(pipeline: Any) -> None:
+    import torch
+    from diffusers.image_processor import VaeImageProcessor
+
+    from flux_worker.model import _decode_in_tiles
+
+    latents = torch.randn(1, 1, 48, 32, generator=torch.Generator().manual_seed(1)).bfloat16()
+    _decode_in_tiles(pipeline.vae, None)
+    assert not pipeline.vae.use_tiling
+    _decode_in_tiles(pipeline.vae, 128)
+    sizes: list[Any] = []
+    pipeline.vae.decoder.register_forward_hook(lambda _m, _i, output: sizes.append(output.shape[-2:]))
+    with torch.no_grad():
+        decoded = pipeline.vae.decode(latents).sample
+    image = VaeImageProcessor().postprocess(decoded)[0]
+    assert image.size == (256, 384)
+    assert len(sizes) > 1
+    assert max(max(size) for size in sizes) == 128

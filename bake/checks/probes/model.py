@@ -19,7 +19,7 @@ from typing import Any
 
 def packages() -> dict[str, str | None]:
     """Versions of what drawing needs, and of what must not be there."""
-    names = ("torch", "diffusers", "transformers", "accelerate", "xformers", "flux-worker")
+    names = ("torch", "diffusers", "transformers", "accelerate", "torchao", "xformers", "flux-worker")
     found: dict[str, str | None] = {}
     for name in names:
         try:
@@ -36,11 +36,13 @@ def load() -> dict[str, Any]:
     import torch
 
     worker, settings = (importlib.import_module(f"flux_worker.{name}") for name in ("model", "settings"))
-    pipe = worker.load(settings.ModelSettings.from_environment(os.environ)).pipeline
+    model = worker.load(settings.ModelSettings.from_environment(os.environ))
+    pipe = model.pipeline
     parts = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
     return {
         "class": type(pipe).__name__,
         "guidance": bool(pipe.transformer.config.guidance_embeds),
+        "precision": model.origin.precision,
         "dtypes": {name: sorted({str(p.dtype) for p in part.parameters()}) for name, part in parts.items()},
         "hooked": sorted(name for name, part in parts.items() if offloaded(part)),
         "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},

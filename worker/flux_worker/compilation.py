@@ -1,0 +1,187 @@
+"""The transformer's blocks compiled (regional compilation), for the sizes that a cache holds.
+
+Compiled code is used where it was made before: by the same GPU, torch, Triton and libraries, for the same
+size of image. Everything else is drawn eagerly, which is slower. `flux-worker draw` fills the cache, `serve`
+only reads it: no job waits for a compiler, and one that crashes takes no worker with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from .drawing import Precision
+from .job import Job
+
+log = logging.getLogger(__name__)
+
+_Drawn = TypeVar("_Drawn")
+
+_SHAPES = "shapes.json"
+_MOST_SHAPES = 64  # each is compiled apart; torch gives up after 8 where nobody tells it otherwise
+
+
+@dataclass(frozen=True, order=True)
+class Shape:
+    """What compiled code is specialised for: pixels, and tokens of the prompt."""
+
+    width: int
+    height: int
+    tokens: int
+
+    @classmethod
+    def of(cls, job: Job) -> Shape:
+        """The shape that a job draws."""
+        return cls(job.width, job.height, job.max_sequence_length)
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height} with {self.tokens} tokens"
+
+
+class CompiledBlocks:
+    """The blocks of one transformer. `fill`: compile what the cache lacks, and keep it."""
+
+    def __init__(self, transformer: Any, *, kept: Path | None, shapes: set[Shape], fill: bool) -> None:
+        self._transformer = transformer
+        self._kept = kept
+        self._shapes = shapes
+        self._fill = fill
+        self._said = False
+        self._active = True
+        # torch writes beside what it reads, and an image's cache may be read-only: it gets a copy.
+        self._work = tempfile.TemporaryDirectory(prefix="flux-worker-compiled-")
+        if kept and shapes:
+            shutil.copytree(kept, self._work.name, dirs_exist_ok=True)
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = self._work.name
+        os.environ["TRITON_CACHE_DIR"] = str(Path(self._work.name) / "triton")
+        import torch._dynamo
+
+        torch._dynamo.config.recompile_limit = _MOST_SHAPES
+        transformer.compile_repeated_blocks(fullgraph=True, dynamic=False)
+
+    def draw(self, job: Job, drawing: Callable[[], _Drawn]) -> _Drawn:
+        """Call `drawing` with compiled blocks where they fit the job, else eagerly."""
+        shape = Shape.of(job)
+        if not self._active or not (self._fill or shape in self._shapes):
+            self._tell_missing(shape)
+            with torch.compiler.set_stance("force_eager"):
+                return drawing()
+        try:
+            drawn = drawing()
+        except Exception as error:
+            if not _compilers(error):
+                raise
+            self._give_up(error)
+            return self.draw(job, drawing)
+        self._keep(shape)
+        return drawn
+
+    def _tell_missing(self, shape: Shape) -> None:
+        if self._active and not self._said:
+            self._said = True
+            held = ", ".join(map(str, sorted(self._shapes)))
+            log.warning("nothing is compiled for %s, as for other sizes than %s: drawn eagerly", shape, held)
+
+    def _give_up(self, error: Exception) -> None:
+        self._active = False
+        first = (str(error).strip() or repr(error)).splitlines()[0]
+        log.warning("the blocks cannot be compiled, everything is drawn eagerly: %s", first)
+
+    def _keep(self, shape: Shape) -> None:
+        """Add what was compiled to the cache: all of it, then its name, so that nobody reads half of it."""
+        if not self._fill or not self._kept or shape in self._shapes:
+            return
+        self._shapes.add(shape)
+        try:
+            self._kept.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".partial-", dir=self._kept.parent) as draft:
+                copy = Path(shutil.copytree(self._work.name, Path(draft) / "new"))
+                shapes = [[s.width, s.height, s.tokens] for s in sorted(self._shapes)]
+                (copy / _SHAPES).write_text(json.dumps(shapes))
+                with contextlib.suppress(FileNotFoundError):
+                    self._kept.rename(Path(draft) / "old")
+                copy.rename(self._kept)
+        except OSError as error:
+            log.warning("compiled blocks cannot be kept in %s: %s", self._kept, error.strerror or error)
+
+
+def compiled_blocks(
+    transformer: Any, cache: Path | None, precision: Precision, device: str, *, fill: bool
+) -> CompiledBlocks | None:
+    """The blocks compiled, or None, said once, where drawing is to be eager."""
+    if device == "cpu" and precision == "int8":
+        log.warning("torch's compiler crashes on int8 weights on the CPU: drawing eagerly")
+        return None
+    kept = cache / cache_name(precision, device) if cache else None
+    shapes = _shapes_in(kept) if kept else set()
+    if not shapes and not fill:
+        log.warning(
+            "nothing compiled for this GPU and these versions in %s: drawing eagerly. With FLUX_COMPILE and"
+            " FLUX_COMPILE_CACHE set, `flux-worker draw` on this machine makes it",
+            kept or "FLUX_COMPILE_CACHE, which is not set",
+        )
+        return None
+    return CompiledBlocks(transformer, kept=kept, shapes=shapes, fill=fill)
+
+
+def cache_name(precision: Precision, device: str) -> str:
+    """The folder of what was compiled by exactly this hardware and these versions."""
+    names = ("torch", "triton", "diffusers", "torchao")
+    parts = [_hardware(device), *(f"{name}-{_version(name)}" for name in names), precision]
+    return re.sub(r"[^A-Za-z0-9.+_-]+", "-", "_".join(parts))
+
+
+def _hardware(device: str) -> str:
+    if device == "cuda":
+        return "{}_sm{}{}".format(torch.cuda.get_device_name(), *torch.cuda.get_device_capability())
+    model = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
+    return f"cpu_{model[1] if model else os.uname().machine}_{torch.backends.cpu.get_cpu_capability()}"
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
+
+
+def _shapes_in(kept: Path) -> set[Shape]:
+    """The shapes of a cache that can be trusted: what lies in it is run."""
+    try:
+        for folder in (kept.parent, kept):
+            if reason := _open_to_others(folder):
+                log.warning("%s is not used: %s, and what lies in it is run", folder, reason)
+                return set()
+        return {Shape(*sizes) for sizes in json.loads((kept / _SHAPES).read_text())}
+    except FileNotFoundError:
+        return set()
+    except (OSError, ValueError, TypeError) as error:
+        log.warning("%s cannot be read: %s", kept / _SHAPES, error)
+        return set()
+
+
+def _open_to_others(folder: Path) -> str | None:
+    status = folder.stat()
+    if status.st_uid not in (0, os.geteuid()):
+        return f"it belongs to user {status.st_uid}"
+    return "others may write to it" if status.st_mode & 0o022 else None
+
+
+def _compilers(error: Exception) -> bool:
+    """Whether the compiler failed, rather than the drawing."""
+    import torch._dynamo.exc
+
+    kinds = (torch._dynamo.exc.TorchDynamoException, torch._dynamo.exc.FailOnRecompileLimitHit)
+    return isinstance(error, kinds)
