@@ -24,9 +24,10 @@ test: system-packages $(VENV)/ready  ## Run all tests; with root this includes a
 test-fast: $(VENV)/ready  ## Run the tests that need no root and no machine
 	$(VENV)/bin/pytest -m 'not root'
 
-bench: system-packages $(VENV)/ready  ## Print the figures: time of each step, of the controller, of the worker
+bench: system-packages $(VENV)/ready  ## Print the figures: time of each step, of the controller, of the worker and its queue
 	$(SUDO) $(VENV)/bin/python tests/bench/bench_rehearsal.py
 	$(VENV)/bin/python tests/bench/bench_worker.py
+	$(VENV)/bin/python tests/bench/bench_queue.py
 
 lint: $(VENV)/ready  ## ruff, mypy and shellcheck, as the tests run them
 	$(VENV)/bin/pytest -q tests/test_house.py
