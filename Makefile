@@ -24,10 +24,11 @@ test: system-packages $(VENV)/ready  ## Run all tests; with root this includes a
 test-fast: $(VENV)/ready  ## Run the tests that need no root and no machine
 	$(VENV)/bin/pytest -m 'not root'
 
-bench: system-packages $(VENV)/ready  ## Print the figures: time of each step, of the controller, of the worker and its queue
+bench: system-packages $(VENV)/ready  ## Print the figures: steps, controller, worker, queue, and 8 GB of weights against `hf download`
 	$(SUDO) $(VENV)/bin/python tests/bench/bench_rehearsal.py
 	$(VENV)/bin/python tests/bench/bench_worker.py
 	$(VENV)/bin/python tests/bench/bench_queue.py
+	$(VENV)/bin/python tests/bench/bench_weights.py
 
 lint: $(VENV)/ready  ## ruff, mypy and shellcheck, as the tests run them
 	$(VENV)/bin/pytest -q tests/test_house.py

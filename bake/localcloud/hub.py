@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 import threading
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
-from werkzeug.utils import send_file
 from werkzeug.wrappers import Request, Response
+
+from bake.localcloud.faults import Body, Fault, Faults
 
 REPO = "black-forest-labs/FLUX.1-dev"
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 LOGGED = 10000
+_BLOCK = 1 << 20
 
 _ROUTES = Map(
     [
@@ -28,7 +34,11 @@ _ROUTES = Map(
         Rule("/api/models/<owner>/<name>/tree/<revision>/<path:path>", endpoint="tree"),
         Rule("/api/models/<owner>/<name>/paths-info/<revision>", endpoint="paths", methods=["POST"]),
         Rule("/<owner>/<name>/resolve/<revision>/<path:path>", endpoint="resolve"),
+        Rule("/api/models/<owner>/<name>/xet-read-token/<revision>", endpoint="xet_token"),
         Rule("/-/requests", endpoint="requests", methods=["GET", "DELETE"]),
+        Rule("/-/bytes", endpoint="bytes"),
+        Rule("/-/storage/<path:path>", endpoint="storage"),
+        Rule("/-/faults", endpoint="faults_", methods=["GET", "POST", "DELETE"]),
     ]
 )
 
@@ -42,6 +52,11 @@ class HubFile:
     size: int
     oid: str
     sha256: str | None
+
+    @property
+    def etag(self) -> str:
+        """What the Hub knows this content by."""
+        return self.sha256 or self.oid
 
     def entry(self) -> dict[str, Any]:
         """As the tree listing shows it."""
@@ -61,20 +76,36 @@ def repository(directory: Path) -> dict[str, HubFile]:
 
 
 def _read(name: str, path: Path) -> HubFile:
-    content = path.read_bytes()
-    blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    size = path.stat().st_size
+    blob, content = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False), hashlib.sha256()
+    with path.open("rb") as reader:
+        while block := reader.read(_BLOCK):
+            blob.update(block)
+            content.update(block)
     large = path.suffix in {".safetensors", ".jpg", ".model"}
-    return HubFile(name, path, len(content), blob, hashlib.sha256(content).hexdigest() if large else None)
+    return HubFile(name, path, size, blob.hexdigest(), content.hexdigest() if large else None)
+
+
+@dataclass(frozen=True)
+class Xet:
+    """What Xet gives as well: path -> Xet hash, and the content store's address (`local://` and a folder)."""
+
+    hashes: Mapping[str, str]
+    store: str
 
 
 class Hub:
     """WSGI application. Files are given for `token` only: 401 without one, 403 with another."""
 
-    def __init__(self, directory: Path, token: str) -> None:
+    def __init__(self, directory: Path, token: str, xet: Xet | None = None) -> None:
         self._files = repository(directory)
         self._token = token
+        self._xet = xet
+        self._faults = Faults()
+        self._others = tempfile.TemporaryDirectory(prefix="bake-hub-")  # the files of other versions
         self._lock = threading.Lock()
         self._log: list[dict[str, str]] = []
+        self._sent: dict[str, int] = {}
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
         request = Request(environ)
@@ -101,8 +132,41 @@ class Hub:
         with self._lock:
             log = self._log
             if request.method == "DELETE":
-                self._log = []
+                self._log, self._sent = [], {}
         return _json(log)
+
+    def _bytes(self, request: Request) -> Response:
+        """Bytes of each file that went out since the requests were last deleted."""
+        with self._lock:
+            return _json(self._sent)
+
+    def _went(self, path: str, count: int) -> None:
+        with self._lock:
+            self._sent[path] = self._sent.get(path, 0) + count
+
+    def _faults_(self, request: Request) -> Response:
+        """Take a fault, list those that are to come, or end them all."""
+        if request.method == "POST":
+            try:
+                self._faults.add(Fault.model_validate_json(request.get_data()))
+            except ValidationError as error:
+                return _error(400, "", str(error))
+        elif request.method == "DELETE":
+            self._faults.clear()
+        return _json([fault.model_dump() for fault in self._faults.listed()])
+
+    def _file(self, path: str) -> HubFile | None:
+        """The file as it is now: another version once a fault says so."""
+        file = self._files.get(path)
+        if file is None or not self._faults.changed(path):
+            return file
+        other = Path(self._others.name) / f"{file.oid}{file.file.suffix}"
+        with self._lock:
+            if not other.exists():
+                content = bytearray(file.file.read_bytes())
+                content[0] ^= 1
+                other.write_bytes(content)
+        return _read(path, other)
 
     def _given(self, request: Request) -> str | None:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -175,7 +239,22 @@ class Hub:
         if missing := self._missing(owner, name, revision):
             return missing
         paths = request.get_json()["paths"] if request.is_json else request.form.getlist("paths")
-        return _json([self._files[path].entry() for path in paths if path in self._files])
+        files = [file for path in paths if (file := self._file(path))]
+        return _json([{**file.entry(), **self._xet_hash(file.path)} for file in files])
+
+    def _xet_hash(self, path: str) -> dict[str, str]:
+        return {"xetHash": self._xet.hashes[path]} if self._xet and path in self._xet.hashes else {}
+
+    def _xet_token(self, request: Request, owner: str, name: str, revision: str) -> Response:
+        """The way to Xet's content store."""
+        if missing := self._missing(owner, name, revision):
+            return missing
+        if self._given(request) != self._token:
+            return _gated(401 if self._given(request) is None else 403)
+        if self._xet is None:
+            return _error(404, "", "this repository is not on Xet")
+        until = int(time.time()) + 3600
+        return _json({"casUrl": self._xet.store, "accessToken": "xet", "exp": until})
 
     def _resolve(self, request: Request, owner: str, name: str, revision: str, path: str) -> Response:
         if missing := self._missing(owner, name, revision):
@@ -183,18 +262,47 @@ class Hub:
         token = self._given(request)
         if token != self._token:
             return _gated(401 if token is None else 403)
-        file = self._files.get(path)
+        file = self._file(path)
         if file is None:
             return _error(404, "EntryNotFound", "Entry not found")
-        response = send_file(
-            file.file, request.environ, mimetype="application/octet-stream", conditional=True, etag=False
-        )
-        etag = f'"{file.sha256 or file.oid}"'
-        response.headers["ETag"] = etag
+        fault = self._faults.take(path) if request.method == "GET" else None
+        if fault and fault.kind == "status":
+            return _failure(fault)
+        elsewhere = fault is not None and fault.kind == "elsewhere"
+        response = _sent_on(request, path, fault) if elsewhere else self._part(request, file, fault)
+        response.headers["ETag"] = f'"{file.etag}"'
         response.headers["X-Repo-Commit"] = REVISION
         if file.sha256:
-            response.headers["X-Linked-Etag"] = etag
+            response.headers["X-Linked-Etag"] = f'"{file.etag}"'
             response.headers["X-Linked-Size"] = str(file.size)
+        return response
+
+    def _storage(self, request: Request, path: str) -> Response:
+        """A storage host: the address is the permission, and a token beside it is an error, as with S3."""
+        if "Authorization" in request.headers:
+            return _error(400, "", "only one way to authenticate is allowed")
+        if status := request.args.get("status"):
+            return _error(int(status), "", "the address has expired")
+        response = self._part(request, self._files[path], None)
+        response.headers["ETag"] = '"of-the-storage-itself"'
+        return response
+
+    def _part(self, request: Request, file: HubFile, fault: Fault | None) -> Response:
+        """The bytes that were asked for: all, or those of one range."""
+        size = file.size + (fault.by if fault and fault.kind == "length" else 0)
+        start, stop, status = 0, size, 200
+        if request.range and not (fault and fault.kind == "no-ranges"):
+            part = request.range.range_for_length(size)
+            if part is None:
+                return _error(416, "", f"the file has {size} bytes")
+            start, stop, status = *part, 206
+        connection = request.environ["werkzeug.socket"]
+        body = Body(file.file, start, stop, fault, connection, lambda count: self._went(file.path, count))
+        response = Response(body, status, content_type="application/octet-stream")
+        response.headers["Accept-Ranges"] = "bytes"
+        response.headers["Content-Length"] = str(stop - start)
+        if status == 206:
+            response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
         return response
 
 
@@ -207,6 +315,21 @@ def _gated(status: int) -> Response:
     if status == 403:
         why = "You are not in the authorized list."
     return _error(status, "GatedRepo", f"Access to model {REPO} is restricted. {why}")
+
+
+def _sent_on(request: Request, path: str, fault: Fault | None) -> Response:
+    """To this server by its other name: clients take that for another host."""
+    port = request.environ["SERVER_PORT"]
+    query = f"?status={fault.status}" if fault and fault.status else ""
+    return Response(status=302, headers={"Location": f"http://localhost:{port}/-/storage/{path}{query}"})
+
+
+def _failure(fault: Fault) -> Response:
+    status = fault.status or 500
+    response = _error(status, "GatedRepo" if status == 403 else "", fault.message)
+    if fault.retry_after is not None:
+        response.headers["Retry-After"] = str(fault.retry_after)
+    return response
 
 
 def _error(status: int, code: str, message: str) -> Response:

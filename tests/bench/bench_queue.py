@@ -28,7 +28,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--jobs", type=int, default=300)
-    parser.add_argument("--kills", type=int, default=8, help="in the storm")
+    parser.add_argument("--kills", type=int, default=6, help="in the storm")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     options = parser.parse_args()
     calm = {"seed": options.seed, "jobs": options.jobs, "kills": 0, "one_in": None}

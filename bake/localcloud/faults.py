@@ -1,0 +1,149 @@
+"""What goes wrong on the way from the Hub, on request: cut, stalled, wrong and slow answers.
+
+`POST /-/faults` takes one as JSON, `GET` lists them, `DELETE` ends them all. They strike `GET …/resolve/…`.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+_BLOCK = 1 << 20
+
+
+class Fault(BaseModel):
+    """One fault. `times` answers have it (None: all from now on), once `after` have passed without.
+
+    `elsewhere` sends the client to a storage host by another name, answering with `status` if set.
+    `at` is a part of the whole file, `by` bytes, `rate` bytes a second, `seconds` and `retry_after` seconds.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str
+    kind: Literal["status", "cut", "stall", "flip", "length", "slow", "no-ranges", "elsewhere", "changed"]
+    times: int | None = 1
+    after: int = 0
+    status: int | None = None
+    retry_after: int | None = None
+    message: str = "the Hub fails on request"
+    at: float = 0.5
+    by: int = 0
+    rate: float = 1e6
+    seconds: float = 60.0
+
+
+class Faults:
+    """The faults that are to come. Several threads take from it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._coming: list[Fault] = []
+
+    def add(self, fault: Fault) -> None:
+        """Have it strike from now on."""
+        with self._lock:
+            self._coming.append(fault)
+
+    def clear(self) -> None:
+        """Let everything go well again."""
+        with self._lock:
+            self._coming.clear()
+
+    def listed(self) -> list[Fault]:
+        """Those that have not struck often enough yet."""
+        with self._lock:
+            return [fault.model_copy() for fault in self._coming]
+
+    def take(self, path: str) -> Fault | None:
+        """The fault that this answer for `path` is to have."""
+        with self._lock:
+            for fault in self._coming:
+                if not fnmatch.fnmatch(path, fault.path) or fault.kind == "changed":
+                    continue
+                if fault.after:
+                    fault.after -= 1
+                    continue
+                self._count(fault)
+                return fault
+        return None
+
+    def changed(self, path: str) -> bool:
+        """Whether the file is another version by now."""
+        with self._lock:
+            for fault in self._coming:
+                if fault.kind == "changed" and fnmatch.fnmatch(path, fault.path):
+                    if not fault.after:
+                        return True
+                    fault.after -= 1
+        return False
+
+    def _count(self, fault: Fault) -> None:
+        if fault.times is not None:
+            fault.times -= 1
+            if fault.times == 0:
+                self._coming.remove(fault)
+
+
+@dataclass
+class Body:
+    """Bytes `start` to `stop` of a file, with a fault or without; `sent` hears of each block that went."""
+
+    file: Path
+    start: int
+    stop: int
+    fault: Fault | None
+    connection: socket.socket
+    sent: Callable[[int], None]
+
+    def __iter__(self) -> Iterator[bytes]:
+        position = self.start
+        with self.file.open("rb") as reader:
+            reader.seek(position)
+            while position < self.stop:
+                block = reader.read(min(self._block(), self._edge(position) - position))
+                # Beyond the end of the file: a length that is not true is filled up.
+                block = block or bytes(min(_BLOCK, self.stop - position))
+                yield self._touched(block, position)
+                position += len(block)
+                self.sent(len(block))
+                if position == self._break() and position < self.stop:
+                    self._strike()
+
+    def _block(self) -> int:
+        """A tenth of a second's worth where the answer is slow."""
+        return max(1, int(self.fault.rate / 10)) if self.fault and self.fault.kind == "slow" else _BLOCK
+
+    def _break(self) -> int | None:
+        if self.fault and self.fault.kind in {"cut", "stall"}:
+            return int(self.fault.at * self.file.stat().st_size)
+        return None
+
+    def _edge(self, position: int) -> int:
+        """Where the block has to end: at the break if one lies ahead."""
+        place = self._break()
+        return self.stop if place is None or place <= position else min(place, self.stop)
+
+    def _touched(self, block: bytes, position: int) -> bytes:
+        if self.fault and self.fault.kind == "slow":
+            time.sleep(len(block) / self.fault.rate)
+        if self.fault and self.fault.kind == "flip":
+            place = int(self.fault.at * self.file.stat().st_size) - position
+            if 0 <= place < len(block):
+                return block[:place] + bytes([block[place] ^ 1]) + block[place + 1 :]
+        return block
+
+    def _strike(self) -> None:
+        """Stall where that is the fault, then close the connection under the client."""
+        if self.fault and self.fault.kind == "stall":
+            time.sleep(self.fault.seconds)
+        self.connection.shutdown(socket.SHUT_RDWR)
+        raise ConnectionResetError("cut on request")

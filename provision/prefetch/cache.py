@@ -1,0 +1,160 @@
+"""The Hugging Face cache on the disk: huggingface_hub's own layout, where a snapshot appears only when whole.
+
+models--OWNER--NAME/blobs/ETAG                   a file's content, hashed
+models--OWNER--NAME/blobs/ETAG.incomplete        what there is of it so far
+models--OWNER--NAME/snapshots/REVISION/PATH      a link to its blob
+models--OWNER--NAME/refs/main                    the revision
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub.file_download import repo_folder_name
+
+from prefetch.failures import Refused
+from prefetch.wanted import File, Wanted
+
+_STAGED = ".snapshot"
+_INCOMPLETE = ".incomplete"
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something of an earlier try. `removed` is false for what belongs to others."""
+
+    path: str
+    bytes: int
+    removed: bool
+
+
+class Cache:
+    """The folder of one repository in the cache."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self.folder = wanted.cache / repo_folder_name(repo_id=wanted.repo, repo_type="model")
+        self.blobs = self.folder / "blobs"
+        self.snapshot = self.folder / "snapshots" / wanted.revision
+        self._contents = {file.etag: file for file in wanted.contents}
+
+    def blob(self, file: File) -> Path:
+        """Where a file's content lies once it is hashed."""
+        return self.blobs / file.etag
+
+    def partial(self, file: File) -> Path:
+        """Where a file's content grows."""
+        return self.blobs / f"{file.etag}{_INCOMPLETE}"
+
+    def there(self, file: File) -> int:
+        """Bytes of the file that lie here already; nothing is known of their worth."""
+        for path in (self.blob(file), self.partial(file)):
+            if self._usable(path):
+                return path.stat().st_size
+        return 0
+
+    def claim(self) -> int:
+        """Keep other downloads out for as long as this process lives; returns the descriptor that holds it.
+
+        The lock is on the folder itself: no lock file is left for the image.
+        """
+        self.blobs.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(folder)
+            raise Refused(
+                "busy",
+                f"another download into {self.folder} is running",
+                "wait for it or end it, then start this one again",
+            ) from error
+        return folder
+
+    def clean(self) -> list[Leftover]:
+        """Remove what is left of earlier tries in this repository, but what can be continued.
+
+        Other repositories are only told. The snapshot goes, too: it comes back when all is hashed.
+        """
+        found = [self._remove(path) for path in self._unneeded()]
+        shutil.rmtree(self.snapshot, ignore_errors=True)
+        shutil.rmtree(self.folder / _STAGED, ignore_errors=True)
+        for other in sorted(self._wanted.cache.iterdir()):
+            if other.name not in {self.folder.name, ".locks", "CACHEDIR.TAG"}:
+                found.append(Leftover(other.name, _bytes(other), removed=False))
+        with contextlib.suppress(OSError):  # another repository's locks may be in it
+            (self._wanted.cache / ".locks").rmdir()
+        return found
+
+    def _unneeded(self) -> Iterator[Path]:
+        locks = self._wanted.cache / ".locks" / self.folder.name
+        yield from [locks] if locks.exists() else []
+        for path in sorted(self.folder.iterdir()):
+            if path.name not in {"blobs", "snapshots", "refs", _STAGED}:
+                yield path
+        for path in sorted(self.blobs.iterdir()):
+            whole = self.blobs / path.name.removesuffix(_INCOMPLETE)
+            doubled = path != whole and self._usable(whole)
+            if doubled or not self._usable(path):
+                yield path
+        for path in sorted((self.folder / "snapshots").glob("*")):
+            if path != self.snapshot:
+                yield path
+        for path in sorted((self.folder / "refs").rglob("*")):
+            if path.is_file() and path.read_text() != self._wanted.revision:
+                yield path
+
+    def _usable(self, path: Path) -> bool:
+        """Whether it is a wanted content, whole under its name or else not too long."""
+        file = self._contents.get(path.name.removesuffix(_INCOMPLETE))
+        if file is None or path.is_symlink() or not path.is_file():
+            return False
+        size = path.stat().st_size
+        return size == file.bytes if path.suffix != _INCOMPLETE else size <= file.bytes
+
+    def _remove(self, path: Path) -> Leftover:
+        leftover = Leftover(str(path.relative_to(self._wanted.cache)), _bytes(path), removed=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        return leftover
+
+    def publish(self) -> Path:
+        """Make the snapshot and the reference to it; all blobs are hashed and on the disk by now."""
+        staged = self.folder / _STAGED
+        for name, file in self._wanted.files.items():
+            link = staged / name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            # The snapshot lies one folder deeper than where its links are made.
+            up = "../" * (len(Path(name).parts) + 1)
+            link.symlink_to(f"{up}blobs/{file.etag}")
+        self.snapshot.parent.mkdir(exist_ok=True)
+        staged.rename(self.snapshot)
+        reference = self.folder / "refs" / "main"
+        reference.parent.mkdir(exist_ok=True)
+        reference.write_text(self._wanted.revision)
+        for folder in (self.blobs, self.snapshot.parent, reference.parent, self.folder):
+            _sync(folder)
+        return self.snapshot
+
+
+def _sync(folder: Path) -> None:
+    """Have the folder's entries on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _bytes(path: Path) -> int:
+    """Bytes on the disk of a file, or of all in a folder; sparse files count what they hold."""
+    files = [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]
+    return sum(file.lstat().st_blocks * 512 for file in files if not file.is_dir())

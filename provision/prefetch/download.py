@@ -1,0 +1,129 @@
+"""The whole download, in its order."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+
+from prefetch.cache import Cache
+from prefetch.disk import Place, require_ebs, require_space, trace
+from prefetch.events import say
+from prefetch.hub import Hub
+from prefetch.mirror import Mirror
+from prefetch.patience import Patience
+from prefetch.transfer import Sources, Transfer
+from prefetch.wanted import Secrets, Wanted
+
+AT_ONCE = 8
+_UPLOADS = 2
+_RATE_OVER = 15.0
+
+
+def download(wanted: Wanted, secrets: Secrets, patience: Patience) -> None:
+    """Have every wanted file in the cache, and say so; raises Refused."""
+    started = time.monotonic()
+    place = trace(wanted.cache)
+    require_ebs(place, wanted.volume, wanted.stand_in)
+    cache = Cache(wanted)
+    cache.claim()
+    sources = Sources(Mirror(secrets.mirror, patience.stall), Hub(wanted, secrets.token, patience))
+    transfers = [Transfer(file, cache, sources, patience) for file in wanted.contents]
+    if any(transfer.lacking and not sources.mirror.has(transfer.file) for transfer in transfers):
+        sources.hub.compare_once()
+    _tell_leftovers(cache)
+    _tell_disk(place, wanted, transfers)
+    _run(transfers, sources.mirror, cache)
+    folder = cache.publish()
+    last_byte = max(transfer.last_byte for transfer in transfers)
+    say(
+        "done",
+        files={name: file.bytes for name, file in wanted.files.items()},
+        bytes=sum(file.bytes for file in wanted.files.values()),
+        fetched=sum(transfer.fetched for transfer in transfers),
+        reused=sum(transfer.found for transfer in transfers),
+        from_mirror=sum(transfer.from_mirror for transfer in transfers),
+        folder=str(folder),
+        seconds=round(time.monotonic() - started, 2),
+        verified_seconds=round(max(transfer.hashed for transfer in transfers) - last_byte, 2),
+    )
+
+
+def _tell_leftovers(cache: Cache) -> None:
+    leftovers = cache.clean()
+    if leftovers:
+        files = [vars(leftover) for leftover in leftovers]
+        say("leftovers", files=files, bytes=sum(item.bytes for item in leftovers if item.removed))
+
+
+def _tell_disk(place: Place, wanted: Wanted, transfers: list[Transfer]) -> None:
+    missing = sum(transfer.lacking for transfer in transfers)
+    # A download that goes on has asked before, and what is installed beside it has taken its part since.
+    reserve = 0 if any(transfer.found for transfer in transfers) else wanted.reserve
+    disk = place.disks[0]
+    say(
+        "disk",
+        path=str(place.path),
+        device=f"/dev/{disk.name}",
+        model=disk.model,
+        serial=disk.serial,
+        filesystem=place.filesystem,
+        free=place.free,
+        needed=missing + reserve,
+        stand_in=wanted.stand_in is not None,
+    )
+    require_space(place, missing, reserve)
+
+
+def _run(transfers: list[Transfer], mirror: Mirror, cache: Cache) -> None:
+    """Run all transfers, several at once, and the mirror's uploads behind them."""
+    pool, later = ThreadPoolExecutor(AT_ONCE), ThreadPoolExecutor(_UPLOADS)
+    uploads: list[Future[None]] = []
+
+    def run(transfer: Transfer) -> None:
+        transfer.run()
+        if mirror.lacks(transfer.file):
+            uploads.append(later.submit(mirror.keep, transfer.file, cache.blob(transfer.file)))
+
+    progress = Progress(transfers)
+    running = {pool.submit(run, transfer) for transfer in transfers}
+    # Nothing here waits for threads that still run: a refusal must be heard at once.
+    while running:
+        done, running = wait(running, timeout=1.0, return_when=FIRST_EXCEPTION)
+        for future in done:
+            future.result()
+        for transfer in transfers:
+            transfer.interrupt()
+        progress.tell()
+    wait(uploads)
+
+
+class Progress:
+    """What there is, how fast it comes, and how long it will take."""
+
+    def __init__(self, transfers: list[Transfer]) -> None:
+        self._transfers = transfers
+        self._total = sum(transfer.file.bytes for transfer in transfers)
+        self._seen = deque([(time.monotonic(), self._fetched())])
+
+    def tell(self) -> None:
+        """Say it."""
+        now, fetched = time.monotonic(), self._fetched()
+        self._seen.append((now, fetched))
+        while now - self._seen[0][0] > _RATE_OVER:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        rate = (fetched - before) / (now - since) if now > since else 0.0
+        done = sum(transfer.written for transfer in self._transfers)
+        largest = max(self._transfers, key=lambda transfer: transfer.lacking)
+        say(
+            "progress",
+            done=done,
+            total=self._total,
+            rate=round(rate),
+            seconds_left=round((self._total - done) / rate) if rate else None,
+            **({"file": largest.file.path} if largest.lacking else {}),
+        )
+
+    def _fetched(self) -> int:
+        return sum(transfer.fetched for transfer in self._transfers)

@@ -1,0 +1,17 @@
+"""What the controller hears: one JSON object a line on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+
+_one_at_a_time = threading.Lock()
+
+
+def say(event: str, **facts: object) -> None:
+    """Write one event whole, whichever thread says it."""
+    line = json.dumps({"event": event, **facts})
+    with _one_at_a_time:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()

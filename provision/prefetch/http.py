@@ -1,0 +1,103 @@
+"""A file's bytes by HTTP, from any offset on."""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+
+import httpx2
+from huggingface_hub.utils import parse_ratelimit_headers
+
+from prefetch.failures import Transient, Wrong
+from prefetch.wanted import File
+
+# Too early, too many, and what servers and proxies say while they are unwell.
+TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
+LONGEST_WAIT = 900.0
+_CLIENT_ERRORS = (httpx2.TimeoutException, httpx2.TransportError, httpx2.TooManyRedirects)
+
+
+def client(stall: float) -> httpx2.Client:
+    """A client that gives up on a connection which brings nothing for `stall` seconds."""
+    return httpx2.Client(follow_redirects=True, timeout=httpx2.Timeout(stall, connect=min(stall, 10.0)))
+
+
+def read(
+    client: httpx2.Client,
+    url: str,
+    headers: Mapping[str, str],
+    file: File,
+    offset: int,
+    accept: Callable[[httpx2.Response], None],
+) -> Generator[bytes, None, None]:
+    """The file's bytes from `offset` on; `accept` raises when the answer is not to be read.
+
+    Raises Transient for what is worth another try, Wrong for an answer of another length than wanted.
+    """
+    asked = {**headers, "Accept-Encoding": "identity"}
+    if offset:
+        asked["Range"] = f"bytes={offset}-"
+    try:
+        with client.stream("GET", url, headers=asked) as response:
+            raise_transient(response)
+            if response.status_code == 416:
+                raise Wrong(f"has nothing from byte {offset} on, of {file.bytes}")
+            accept(response)
+            yield from _skip(_body(response), _surplus(response, file, offset))
+    except _CLIENT_ERRORS as error:
+        raise transient(error) from error
+
+
+def transient(error: Exception) -> Transient:
+    """What the network did, in words."""
+    if isinstance(error, httpx2.TimeoutException):
+        return Transient(f"nothing came for too long ({type(error).__name__})")
+    return Transient(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+
+
+def raise_transient(response: httpx2.Response) -> None:
+    """Raise Transient, with the time the server names, where its answer is worth another try."""
+    if response.status_code in TRANSIENT:
+        raise Transient(f"HTTP {response.status_code}", retry_after(response.headers))
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the server asks to wait: Retry-After, or the Hub's own `ratelimit`."""
+    limit = parse_ratelimit_headers(headers)
+    if limit is not None and limit.remaining == 0:
+        return min(float(limit.reset_in_seconds) + 1, LONGEST_WAIT)
+    value = headers.get("Retry-After", "").strip()
+    if value.isdigit():
+        return min(float(value), LONGEST_WAIT)
+    date = email.utils.parsedate_to_datetime(value) if value.endswith("GMT") else None
+    return None if date is None else min(max(0.0, date.timestamp() - time.time()), LONGEST_WAIT)
+
+
+def _body(response: httpx2.Response) -> Iterator[bytes]:
+    # A proxy may pack a text file whatever was asked for.
+    return response.iter_bytes() if "Content-Encoding" in response.headers else response.iter_raw()
+
+
+def _surplus(response: httpx2.Response, file: File, offset: int) -> int:
+    """Bytes before `offset` that come nevertheless: all of them where a range is not served."""
+    if response.status_code == 206:
+        start, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+        if total != str(file.bytes):
+            raise Wrong(f"says {total or 'nothing of its'} bytes, {file.bytes} are wanted")
+        if start.partition("-")[0] != str(offset):
+            raise Wrong(f"gives {start}, asked for byte {offset} on")
+        return 0
+    length = response.headers.get("Content-Length")
+    if length is not None and "Content-Encoding" not in response.headers and length != str(file.bytes):
+        raise Wrong(f"says {length} bytes, {file.bytes} are wanted")
+    return offset
+
+
+def _skip(chunks: Iterator[bytes], surplus: int) -> Iterator[bytes]:
+    for chunk in chunks:
+        if surplus >= len(chunk):
+            surplus -= len(chunk)
+            continue
+        yield chunk[surplus:] if surplus else chunk
+        surplus = 0

@@ -1,0 +1,104 @@
+"""A mirror that holds blobs by their hash, behind signed addresses: the builder needs no rights of its own.
+
+It is a convenience. Whatever is wrong with it is said, and the Hub serves instead.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import httpx2
+
+from prefetch import http
+from prefetch.events import say
+from prefetch.failures import Transient, Wrong
+from prefetch.wanted import File
+
+_BLOCK = 1 << 20
+_TRIES = 3
+
+
+class Mirror:
+    """The mirror's addresses: `get` of what it has, `put` of what it lacks."""
+
+    def __init__(self, given: Mapping[str, Any] | None, stall: float) -> None:
+        given = given or {}
+        self._name = str(given.get("name", "the mirror"))
+        self._get: dict[str, str] = dict(given.get("get") or {})
+        self._put: Mapping[str, Any] = given.get("put") or {}
+        self._client = http.client(stall)
+        self._served = False
+        self._lock = threading.Lock()
+
+    def has(self, file: File) -> bool:
+        """Whether the file can be had here."""
+        return file.etag in self._get
+
+    def lacks(self, file: File) -> bool:
+        """Whether the file shall be brought here."""
+        return file.etag in self._put
+
+    def read(self, file: File, offset: int) -> Generator[bytes, None, None]:
+        """The file's bytes from `offset` on."""
+        url = self._get.get(file.etag)
+        if url is None:
+            raise Wrong("is not asked any more")
+        for chunk in http.read(self._client, url, {}, file, offset, _accept):
+            self._served = True
+            yield chunk
+
+    def bar(self, file: File, why: str) -> None:
+        """Ask it for this file no more, or for none if it has not served a byte to anybody."""
+        with self._lock:
+            if not self._get.pop(file.etag, None):
+                return
+            if not self._served:
+                self._get.clear()
+        say("mirror", file=file.path, why=f"{self._name}: {why}; the Hub serves instead")
+
+    def keep(self, file: File, blob: Path) -> None:
+        """Bring a verified blob to the mirror, in parts; a failure is said and stays without consequence."""
+        given = self._put[file.etag]
+        try:
+            with blob.open("rb") as reader:
+                etags = [
+                    self._send(url, reader, number * given["part_bytes"], given["part_bytes"], file.bytes)
+                    for number, url in enumerate(given["parts"])
+                ]
+        except (Transient, httpx2.HTTPError, OSError) as error:
+            say("mirror", file=file.path, why=f"{self._name} did not take it: {error}")
+            return
+        say("uploaded", file=file.path, sha256=file.etag, bytes=file.bytes, etags=etags)
+
+    def _send(self, url: str, reader: BinaryIO, start: int, part: int, size: int) -> str:
+        """Send one part, again after a passing failure; returns the part's ETag."""
+        count = min(part, size - start)
+        for left in reversed(range(_TRIES)):
+            reader.seek(start)
+            try:
+                # A length of one's own: signed addresses take no chunked body.
+                answer = self._client.put(
+                    url, content=_blocks(reader, count), headers={"Content-Length": str(count)}
+                )
+                http.raise_transient(answer)
+                break
+            except (Transient, httpx2.TransportError):
+                if not left:
+                    raise
+        if answer.status_code != 200:
+            raise Transient(f"HTTP {answer.status_code}")
+        return answer.headers["ETag"]
+
+
+def _accept(response: httpx2.Response) -> None:
+    if response.status_code >= 400:
+        raise Wrong(f"answers HTTP {response.status_code}")
+
+
+def _blocks(reader: BinaryIO, count: int) -> Iterator[bytes]:
+    while count > 0 and (block := reader.read(min(_BLOCK, count))):
+        count -= len(block)
+        yield block

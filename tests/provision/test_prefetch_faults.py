@@ -1,0 +1,290 @@
+"""What goes wrong on the way, for real: after it all is there and verified, or it is said why not."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .downloads import LARGEST, Downloads, HubProcess, Run, lock_of
+from .test_prefetch import assert_whole, nothing_to_load
+
+SIZE = 1_300_000
+
+
+def finished(downloads: Downloads, repository: Path, *, corrected: int = 0) -> Run:
+    """Run it; all must be there, with so many files fetched anew because they were wrong."""
+    run = downloads.run()
+    assert run.code == 0, run
+    assert len(run.all("corrected")) == corrected, run
+    assert_whole(downloads, repository)
+    return run
+
+
+def refused(downloads: Downloads, kind: str) -> dict[str, str]:
+    """Run it; it must be refused, at once, in words, and leave nothing that looks like a model."""
+    run = downloads.run()
+    entry: dict[str, str] = run.last("refused")
+    assert (run.code, entry["kind"]) == (1, kind)
+    assert run.events[-1] == entry
+    assert entry["reason"] and entry["hint"]
+    assert nothing_to_load(downloads)
+    return entry
+
+
+def test_cut_at_every_tenth(downloads: Downloads, hub: HubProcess, repository: Path) -> None:
+    for tenth in range(1, 10):
+        hub.fault(LARGEST, "cut", at=tenth / 10)
+    run = finished(downloads, repository)
+    assert len(run.all("retry")) == 9
+    assert all(entry["file"] == LARGEST and entry["why"] for entry in run.all("retry"))
+    # What was there was continued each time, not begun anew.
+    assert hub.sent() < downloads.bytes + 9 * 1000
+    assert hub.ranges(LARGEST) == ["", *(f"bytes={SIZE * tenth // 10}-" for tenth in range(1, 10))]
+
+
+def test_cut_before_the_first_byte(downloads: Downloads, hub: HubProcess, repository: Path) -> None:
+    hub.fault("*", "cut", at=0.001, times=3)
+    finished(downloads, repository)
+
+
+def test_too_many_requests_waits_as_long_as_it_is_told(
+    downloads: Downloads, hub: HubProcess, repository: Path
+) -> None:
+    hub.fault(LARGEST, "status", status=429, retry_after=2)
+    started = time.monotonic()
+    run = finished(downloads, repository)
+    assert time.monotonic() - started > 2
+    assert (run.last("retry")["wait"], "429" in run.last("retry")["why"]) == (2, True)
+
+
+def test_server_errors_pass(downloads: Downloads, hub: HubProcess, repository: Path) -> None:
+    for status in (500, 502, 503):
+        hub.fault(LARGEST, "status", status=status)
+    run = finished(downloads, repository)
+    assert [entry["attempt"] for entry in run.all("retry")] == [1, 2, 3]
+
+
+def test_errors_without_end_are_refused_and_the_rest_is_kept(
+    downloads: Downloads, hub: HubProcess, repository: Path
+) -> None:
+    hub.fault(LARGEST, "status", status=503, times=None)
+    entry = refused(downloads, "unreachable")
+    assert LARGEST in entry["reason"] and "503" in entry["reason"]
+    hub.ask("DELETE", "faults")
+    done = finished(downloads, repository).last("done")
+    assert (done["fetched"], hub.sent()) == (SIZE, downloads.bytes)  # only what was missing
+
+
+@pytest.mark.parametrize("at", [0.001, 0.7])
+def test_a_stall_is_noticed(downloads: Downloads, hub: HubProcess, repository: Path, at: float) -> None:
+    hub.fault(LARGEST, "stall", at=at, seconds=30)
+    started = time.monotonic()
+    run = finished(downloads, repository)
+    assert time.monotonic() - started < 20
+    assert "nothing came" in run.last("retry")["why"]
+
+
+def test_a_crawl_counts_as_a_stall(downloads: Downloads, hub: HubProcess, repository: Path) -> None:
+    hub.fault(LARGEST, "slow", rate=50)
+    run = finished(downloads, repository)
+    assert "only" in run.last("retry")["why"]
+
+
+def test_a_wrong_byte_is_found_named_and_fetched_again_once(
+    downloads: Downloads, hub: HubProcess, repository: Path
+) -> None:
+    hub.fault(LARGEST, "flip", at=0.7)
+    corrected = finished(downloads, repository, corrected=1).last("corrected")
+    assert corrected["file"] == LARGEST
+    assert downloads.blob(LARGEST).name in corrected["why"]
+    assert hub.sent() == downloads.bytes + SIZE
+
+
+def test_wrong_bytes_each_time_are_refused(downloads: Downloads, hub: HubProcess) -> None:
+    hub.fault(LARGEST, "flip", times=None)
+    entry = refused(downloads, "damaged")
+    assert LARGEST in entry["reason"] and downloads.blob(LARGEST).name in entry["reason"]
+    assert not downloads.blob(LARGEST).exists()
+    assert hub.ranges(LARGEST) == ["", ""]
+
+
+@pytest.mark.parametrize("by", [-1000, 1000], ids=["shorter", "longer"])
+def test_a_wrong_length_passes_or_is_refused(
+    downloads: Downloads, hub: HubProcess, repository: Path, by: int
+) -> None:
+    hub.fault(LARGEST, "length", by=by, times=None)
+    entry = refused(downloads, "damaged")
+    assert str(SIZE + by) in entry["reason"] and str(SIZE) in entry["reason"]
+    hub.forget()
+    hub.fault(LARGEST, "length", by=by)
+    assert str(SIZE + by) in finished(downloads, repository).last("retry")["why"]
+
+
+def test_a_file_that_changes_between_two_requests(
+    downloads: Downloads, hub: HubProcess, repository: Path
+) -> None:
+    hub.fault(LARGEST, "cut", at=0.4)
+    hub.fault(LARGEST, "changed", after=2)  # after the metadata and the first part of the file
+    entry = refused(downloads, "changed")
+    assert LARGEST in entry["reason"] and "bake lock --update" in entry["hint"]
+    hub.forget()
+    finished(downloads, repository)
+    assert hub.sent() < downloads.bytes  # the part of the first version was continued
+
+
+def test_a_server_without_ranges(downloads: Downloads, hub: HubProcess, repository: Path) -> None:
+    hub.fault(LARGEST, "cut", at=0.6)
+    hub.fault(LARGEST, "no-ranges")
+    finished(downloads, repository)
+
+
+def test_a_storage_host_of_the_hubs(downloads: Downloads, hub: HubProcess, repository: Path) -> None:
+    """It gets no token, its etag is its own, and an address of its that has expired is asked for anew."""
+    hub.fault(LARGEST, "elsewhere", status=403)
+    hub.fault("*", "elsewhere", times=None)
+    run = finished(downloads, repository)
+    assert "HTTP 403 from localhost" in run.last("retry")["why"]
+
+
+def test_a_partial_file_of_something_else_is_made_good(
+    downloads: Downloads, hub: HubProcess, repository: Path
+) -> None:
+    partial = downloads.blob(LARGEST).with_name(f"{downloads.blob(LARGEST).name}.incomplete")
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(os.urandom(1000))
+    run = finished(downloads, repository, corrected=1)
+    assert "the Hub and the disk" in run.last("corrected")["why"]
+
+
+def partials(downloads: Downloads) -> dict[str, int]:
+    """Bytes of each large file that are there, whole or not."""
+    sizes = {}
+    for path in downloads.files:
+        blob = downloads.blob(path)
+        for there in (blob, blob.with_name(f"{blob.name}.incomplete")):
+            with contextlib.suppress(FileNotFoundError):
+                sizes[path] = there.stat().st_size
+    return sizes
+
+
+@pytest.mark.parametrize("part", [0.02, 0.5, 0.95])
+def test_killed_it_goes_on_where_it_was(
+    downloads: Downloads, hub: HubProcess, repository: Path, part: float
+) -> None:
+    hub.fault("*", "slow", rate=2.5e6, times=None)
+    process = downloads.start()
+    while sum(partials(downloads).values()) < downloads.bytes * part:
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    assert nothing_to_load(downloads)
+    there = partials(downloads)
+    hub.forget()
+    done = finished(downloads, repository).last("done")
+    assert done["reused"] >= downloads.bytes * part
+    assert done["fetched"] == downloads.bytes - done["reused"]
+    for path, size in there.items():
+        expected = [] if size == downloads.files[path]["bytes"] else [f"bytes={size}-" if size else ""]
+        assert hub.ranges(path) == expected, path
+
+
+def test_killed_again_and_again(downloads: Downloads, hub: HubProcess, repository: Path) -> None:
+    """Also while it hashes, links and cleans."""
+    hub.fault("*", "slow", rate=2e6, times=None)
+    for milliseconds in range(400, 1200, 200):
+        process = downloads.start()
+        time.sleep(milliseconds / 1000)
+        process.kill()
+        process.communicate()
+    hub.ask("DELETE", "faults")
+    finished(downloads, repository)
+
+
+def test_a_hub_that_dies_and_comes_back(repository: Path, tmp_path: Path) -> None:
+    hub = HubProcess(repository)
+    hub.fault("*", "slow", rate=2e6, times=None)
+    downloads = Downloads(hub.url, lock_of(repository), tmp_path / "cache")
+    process = downloads.start()
+    while hub.sent() < downloads.bytes / 3:
+        time.sleep(0.005)
+    hub.stop()
+    output, _ = process.communicate(timeout=30)
+    entry = json.loads(output.splitlines()[-1])
+    assert (entry["event"], entry["kind"]) == ("refused", "unreachable")
+    assert nothing_to_load(downloads)
+    hub = HubProcess(repository)
+    try:
+        downloads.hub = hub.url
+        assert finished(downloads, repository).last("done")["reused"] > 0
+    finally:
+        hub.stop()
+
+
+@pytest.fixture
+def new_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Makes small ext4 disks, mounted."""
+    mounted: list[Path] = []
+
+    def make(size: int) -> Path:
+        image, where = tmp_path / f"{len(mounted)}.img", tmp_path / f"disk-{len(mounted)}"
+        with image.open("wb") as file:
+            file.truncate(size)
+        # Without a journal and reserved blocks nearly all of it can be used.
+        subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", "-m", "0", image], check=True)
+        where.mkdir()
+        subprocess.run(["mount", "-o", "loop", image, where], check=True)
+        mounted.append(where)
+        return where
+
+    yield make
+    for where in mounted:
+        subprocess.run(["umount", where], check=True)
+
+
+@pytest.mark.root
+def test_a_disk_that_is_full_at_seven_tenths(
+    downloads: Downloads, hub: HubProcess, repository: Path, new_disk: Callable[[int], Path]
+) -> None:
+    disk = new_disk(16 << 20)
+    downloads.cache = disk / "cache"
+    hub.fault("*", "slow", rate=3e6, times=None)
+    process = downloads.start()
+    while not hub.sent():
+        time.sleep(0.005)
+    filler = disk / "filler"  # what is installed beside the download takes its space
+    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+    filler.write_bytes(bytes(free - int(downloads.bytes * 0.7)))
+    output, errors = process.communicate(timeout=30)
+    entry = json.loads(output.splitlines()[-1])
+    assert (entry["event"], entry["kind"]) == ("refused", "space"), errors
+    assert "full" in entry["reason"]
+    assert nothing_to_load(downloads)
+    filler.unlink()
+    hub.forget()
+    done = finished(downloads, repository).last("done")
+    assert done["reused"] > downloads.bytes * 0.5
+
+
+@pytest.mark.root
+def test_a_local_clouds_disk_stands_in_and_a_tmpfs_over_it_does_not(
+    downloads: Downloads, repository: Path, new_disk: Callable[[int], Path]
+) -> None:
+    downloads.cache, downloads.stand_in = new_disk(16 << 20) / "cache", "loop"
+    told = downloads.run().last("disk")
+    assert (told["filesystem"], told["stand_in"]) == ("ext4", True)
+    assert told["device"].startswith("/dev/loop")
+    assert told["free"] > told["needed"] >= downloads.bytes
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", downloads.cache], check=True)
+    try:
+        entry = downloads.run().last("refused")
+    finally:
+        subprocess.run(["umount", downloads.cache], check=True)
+    assert (entry["kind"], "tmpfs" in entry["reason"]) == ("not-ebs", True)
+    assert_whole(downloads, repository)
