@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bake.errors import NotAgreed
-from bake.flux import WeightFile
 
 if TYPE_CHECKING:
     from bake.plan import Plan
@@ -32,13 +31,9 @@ GUARDED: dict[str, type | tuple[type, ...]] = {
     "security_group": str,
     "sharing": list,
 }
-# What goes into the image besides: pinned with the agreement, and refused when it moves, too.
-PINNED: dict[str, type | tuple[type, ...]] = {
-    "weights.repo": str,
-    "weights.revision": str,
-    "weights.files": dict,
-    "worker.lock": str,
-}
+# What goes into the image besides: pinned with the agreement, and refused when it moves, too. The weights
+# are pinned by their own lock (bake/lock.py).
+PINNED: dict[str, type | tuple[type, ...]] = {"worker.lock": str}
 NAMES = (*GUARDED, *PINNED)
 
 
@@ -49,37 +44,6 @@ class Fact:
     name: str
     value: FactValue
     origin: str
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The value of `weights.files`: path in the repository -> file."""
-
-    files: Mapping[str, WeightFile]
-
-    def same(self, other: Weights) -> bool:
-        """Whether nothing says that a file is another; a hash that only one of them knows says nothing."""
-        return self.files.keys() == other.files.keys() and not self.changed(other)
-
-    def changed(self, other: Weights) -> list[str]:
-        """Paths that both have and that differ."""
-        return [
-            path
-            for path, file in self.files.items()
-            if path in other.files and _moved(file, other.files[path])
-        ]
-
-    def __str__(self) -> str:
-        size = sum(file.bytes for file in self.files.values())
-        return f"{len(self.files)} files, {size / 1e9:.1f} GB"
-
-
-def _moved(one: WeightFile, other: WeightFile) -> bool:
-    hashes_differ = None not in (one.sha256, other.sha256) and one.sha256 != other.sha256
-    return one.bytes != other.bytes or hashes_differ
-
-
-Value = FactValue | Weights
 
 
 @dataclass(frozen=True)
@@ -97,7 +61,7 @@ class Agreement:
     """What a lock file says. An `agreed` without an entry for a fact means that nobody agreed to it yet."""
 
     file: Path
-    agreed: Mapping[str, Value] = field(default_factory=dict)
+    agreed: Mapping[str, FactValue] = field(default_factory=dict)
     history: tuple[Entry, ...] = ()
 
 
@@ -106,18 +70,18 @@ class Difference:
     """A fact that is not as agreed; with `new` nobody agreed to any value of it."""
 
     name: str
-    agreed: Value
-    now: Value
+    agreed: FactValue
+    now: FactValue
     origin: str
     new: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """For machines."""
-        agreed = None if self.new else plain(self.agreed)
+        agreed = None if self.new else self.agreed
         return {
             "fact": self.name,
             "agreed": agreed,
-            "now": plain(self.now),
+            "now": self.now,
             "origin": self.origin,
             "new": self.new,
         }
@@ -128,23 +92,15 @@ class Guarded:
     """Everything about a plan that needs the user's agreement: its facts and its pinned inputs."""
 
     facts: tuple[Fact, ...]
-    pins: Mapping[str, tuple[Value, str]]
+    pins: Mapping[str, tuple[FactValue, str]]
 
     @classmethod
     def of(cls, plan: Plan) -> Guarded:
         """Read them off a plan."""
-        weights, files, lock = plan.profile.weights, plan.weight_files, plan.sources.requirements
-        origins = {name: plan.origins.get(name, "default") for name in ("weights.repo", "weights.revision")}
-        pins: dict[str, tuple[Value, str]] = {
-            "weights.repo": (weights.repo, origins["weights.repo"]),
-            "weights.revision": (weights.revision, origins["weights.revision"]),
-        }
-        if files:  # none are known while the Hub does not answer
-            pins["weights.files"] = (Weights(dict(sorted(files.items()))), plan.weights.source)
-        pins["worker.lock"] = (f"sha256:{plan.inputs['requirements']}", _near(lock))
-        return cls(plan.facts, pins)
+        lock = f"sha256:{plan.inputs['requirements']}"
+        return cls(plan.facts, {"worker.lock": (lock, _near(plan.sources.requirements))})
 
-    def rows(self) -> list[tuple[str, Value, str]]:
+    def rows(self) -> list[tuple[str, FactValue, str]]:
         """Name, value, origin of all of them, facts first."""
         return [
             *((fact.name, fact.value, fact.origin) for fact in self.facts),
@@ -169,25 +125,13 @@ def compare(guarded: Guarded, agreement: Agreement | None) -> list[Difference]:
     return found
 
 
-def _same(name: str, agreed: Value, now: Value) -> bool:
-    if isinstance(agreed, Weights) and isinstance(now, Weights):
-        return agreed.same(now)
+def _same(name: str, agreed: FactValue, now: FactValue) -> bool:
     if name == "sharing" and isinstance(agreed, list) and isinstance(now, list):
         return sorted(agreed) == sorted(now)  # instance types, though, are tried in their order
     return agreed == now
 
 
-def plain(value: Value) -> Any:
-    """A value as YAML and JSON have it."""
-    if not isinstance(value, Weights):
-        return value
-    return {
-        path: {"bytes": file.bytes, **({"sha256": file.sha256} if file.sha256 else {})}
-        for path, file in value.files.items()
-    }
-
-
-def shown(value: Value, name: str = "") -> str:
+def shown(value: FactValue, name: str = "") -> str:
     """A value as a person reads it."""
     if value is None:
         return "not set"

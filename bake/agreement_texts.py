@@ -6,13 +6,12 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bake.agreement import Difference, Guarded, Weights, shown, table
+from bake.agreement import Difference, Guarded, shown, table
 
 if TYPE_CHECKING:
     from bake.proposal import Proposal, Wish
 
 HEADER = ("fact", "agreed", "now", "where it comes from")
-MOST_FILES = 20
 
 
 def title(wish: Wish) -> str:
@@ -32,14 +31,23 @@ def without_agreement(wish: Wish) -> str:
 
 def command(wish: Wish) -> str:
     """The command that agrees, with the options that this one was called with."""
+    return f'{_called(wish, "approve")} --because "…"'
+
+
+def lock_command(wish: Wish, *options: str) -> str:
+    """The command that locks the weights, likewise."""
+    return _called(wish, "lock", *options)
+
+
+def _called(wish: Wish, command: str, *options: str) -> str:
     words = ["bake"]
     for option, value, usual in (
         ("--profiles", wish.directory, "profiles"),
         ("--env-file", wish.env_file, ".env.local"),
     ):
         words += [option, str(value)] if str(value) != usual else []
-    words += ["approve", "--profile", wish.profile, *(["--rehearse"] if wish.rehearsal else [])]
-    return f'{shlex.join(words)} --because "…"'
+    words += [command, "--profile", wish.profile, *(["--rehearse"] if wish.rehearsal else []), *options]
+    return shlex.join(words)
 
 
 def how_to_agree(wish: Wish, differences: Sequence[Difference]) -> str:
@@ -51,15 +59,20 @@ def how_to_agree(wish: Wish, differences: Sequence[Difference]) -> str:
 def named(difference: Difference) -> str:
     """A difference as `--fact` takes it: with its value where that is a short one."""
     value = difference.now
-    if isinstance(value, Weights | list) or value is None or difference.name == "worker.lock":
+    if isinstance(value, list) or value is None or difference.name == "worker.lock":
         return difference.name
     return shlex.quote(f"{difference.name}={value}")
+
+
+def how_to_lock(wish: Wish) -> str:
+    """The command that locks the weights, and what it does."""
+    return f"size and hash of every file, from the Hub:\n  {lock_command(wish)}"
 
 
 def refusal(wish: Wish, guarded: Guarded, differences: Sequence[Difference], *, new: bool) -> str:
     """What is not as agreed; with `new`, nothing is yet."""
     if new:
-        head = f"nobody agreed yet to what profile {wish.profile} uses: there is no {wish.lock}"
+        head = f"nobody agreed yet to what profile {wish.profile} uses; it would stand in {wish.lock}"
         return f"{head}\n\n{_facts(guarded)}"
     head = f"profile {wish.profile} is not what was agreed in {wish.lock}"
     return f"{head}\n\n{differences_table(differences)}"
@@ -71,7 +84,7 @@ def _facts(guarded: Guarded) -> str:
 
 
 def differences_table(differences: Sequence[Difference]) -> str:
-    """Fact, agreed, now, where it comes from; and which files of the weights moved."""
+    """Fact, agreed, now, where it comes from."""
     rows = [
         (
             one.name,
@@ -81,19 +94,7 @@ def differences_table(differences: Sequence[Difference]) -> str:
         )
         for one in differences
     ]
-    return "\n".join([table(HEADER, rows), *_files(differences)])
-
-
-def _files(differences: Sequence[Difference]) -> list[str]:
-    lines = []
-    for one in differences:
-        old, new = one.agreed, one.now
-        if isinstance(old, Weights) and isinstance(new, Weights):
-            lines += [f"    another: {path}" for path in old.changed(new)]
-            lines += [f"    gone:    {path}" for path in old.files if path not in new.files]
-            lines += [f"    new:     {path}" for path in new.files if path not in old.files]
-    more = len(lines) - MOST_FILES
-    return [*lines[:MOST_FILES], *([f"    and {more} more"] if more > 0 else [])]
+    return table(HEADER, rows)
 
 
 def state_table(guarded: Guarded, differences: Sequence[Difference]) -> str:
@@ -111,7 +112,12 @@ def state_table(guarded: Guarded, differences: Sequence[Difference]) -> str:
 def plan_text(proposal: Proposal) -> str:
     """The part of `bake plan` about the agreement."""
     wish, differences = proposal.wish, proposal.differences
-    lines = [f"Agreement ({wish.lock}):", state_table(proposal.guarded, differences), ""]
+    lines = [
+        *_lock_lines(proposal),
+        f"Agreement ({wish.lock}):",
+        state_table(proposal.guarded, differences),
+        "",
+    ]
     if not differences:
         lines.append("All of it is agreed.")
     elif wish.rehearsal and proposal.agreement is None:
@@ -123,8 +129,35 @@ def plan_text(proposal: Proposal) -> str:
     return "\n".join(lines)
 
 
-def plan_dict(proposal: Proposal) -> dict[str, Any]:
-    """The same for machines; `agreed` says whether a bake would go on."""
+def _lock_lines(proposal: Proposal) -> list[str]:
+    wish, lock = proposal.wish, proposal.lock
+    if not proposal.unlocked:
+        return [f"Weights' lock ({wish.lock}):", f"  ✓ {lock}", ""]
+    if wish.rehearsal and lock is None:
+        return ["Weights' lock: a rehearsal makes its own.", ""]
+    command = lock_command(wish)
+    return [
+        f"Weights' lock ({wish.lock}):",
+        f"  ✗ {proposal.unlocked}; a bake would stop here: {command}",
+        "",
+    ]
+
+
+def as_dict(proposal: Proposal) -> dict[str, Any]:
+    """Agreement and lock for machines; `agreed` and `locked` say whether a bake would go on."""
+    return {"agreement": _agreement(proposal), "lock": _lock(proposal)}
+
+
+def _lock(proposal: Proposal) -> dict[str, Any]:
+    return {
+        "file": str(proposal.wish.lock),
+        "locked": proposal.unlocked is None,
+        "problem": proposal.unlocked,
+        **(proposal.lock.as_dict() if proposal.lock else {}),
+    }
+
+
+def _agreement(proposal: Proposal) -> dict[str, Any]:
     differences = proposal.differences
     return {
         "file": str(proposal.wish.lock),

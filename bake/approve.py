@@ -11,16 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bake import agreement_texts, lockfile
-from bake.agreement import (
-    NAMES,
-    Agreement,
-    Difference,
-    Entry,
-    Guarded,
-    Weights,
-    compare,
-    plain,
-)
+from bake.agreement import NAMES, Agreement, Difference, Entry, Guarded, compare
 from bake.agreement_texts import named
 from bake.aws import Aws
 from bake.errors import BakeError, NotAgreed, UsageError
@@ -48,6 +39,8 @@ class Request:
             wanted[name] = value if equals else None
             if name == "all":
                 problems.append("--fact all: agreeing means naming each fact")
+            elif name.startswith("weights."):
+                problems.append(f"--fact {name}: the weights are pinned by `bake lock`")
             elif name not in NAMES:
                 close = difflib.get_close_matches(name, NAMES, 1)
                 guess = f"did you mean {close[0]}?" if close else f"there are: {', '.join(NAMES)}"
@@ -119,11 +112,8 @@ def agree(
 
 
 def _change(one: Difference) -> dict[str, object]:
-    """What a fact was and became; a list of files as how many and how large they are."""
-    was = (
-        {} if one.new else {"from": str(one.agreed) if isinstance(one.agreed, Weights) else plain(one.agreed)}
-    )
-    return {**was, "to": str(one.now) if isinstance(one.now, Weights) else plain(one.now)}
+    """What a fact was and became."""
+    return {**({} if one.new else {"from": one.agreed}), "to": one.now}
 
 
 def record(wish: Wish, request: Request, say: Say, ask: Ask | None) -> None:
@@ -140,7 +130,8 @@ def record(wish: Wish, request: Request, say: Say, ask: Ask | None) -> None:
         chosen = choose(request, proposal.guarded, differences, ask)
         who = author(wish.directory, proposal.aws)
     agreement = agree(proposal.agreement, wish.lock, chosen, request.because, who)
-    lockfile.write(agreement, before, agreement_texts.title(wish))
+    held = lockfile.LockFile(wish.lock, agreement, proposal.lock)
+    lockfile.write(held, before, agreement_texts.title(wish))
     say(f"recorded in {wish.lock}: {', '.join(one.name for one in chosen)}")
     if rest := compare(proposal.guarded, agreement):
         say(f"\nstill not as agreed:\n\n{agreement_texts.differences_table(rest)}")

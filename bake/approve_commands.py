@@ -57,7 +57,7 @@ def plan(obj: dict[str, Any], profile: str | None, rehearse: bool, as_json: bool
     with ExitStack() as stack:
         proposal = propose(wish, cloud_of(wish, stack, _say), Tally())
     if as_json or obj["as_json"]:
-        found = {**planning.as_dict(proposal.plan), "agreement": agreement_texts.plan_dict(proposal)}
+        found = {**planning.as_dict(proposal.plan), **agreement_texts.as_dict(proposal)}
         click.echo(json.dumps(found, indent=2))
     else:
         click.echo(f"{planning.as_text(proposal.plan)}\n\n{agreement_texts.plan_text(proposal)}")
@@ -78,7 +78,7 @@ def plan(obj: dict[str, Any], profile: str | None, rehearse: bool, as_json: bool
 def approve(
     obj: dict[str, Any], profile: str | None, rehearse: bool, facts: tuple[str, ...], because: str
 ) -> None:
-    """Record what a profile may use: region, instance types, base AMI, disk, network, sharing, weights.
+    """Record what a profile may use: region, instance types, base AMI, disk, network, sharing.
 
     Shows what is not as agreed, asks, and writes profiles/NAME.lock.yaml, which belongs into git.
     With --rehearse the agreement is one for rehearsals only and lies in .bake/rehearsal.

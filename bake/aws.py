@@ -6,8 +6,9 @@ Steps see a cloud only through `Aws` and never learn whether it is local.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bake.errors import BakeError
@@ -77,12 +78,22 @@ class Aws:
         there.__dict__["_session"] = self._session  # the session costs more than its clients
         return there
 
-    def _client(self, service: str, region: str, *, attempts: int = 8, patience: float = 60) -> Any:
+    def _client(
+        self,
+        service: str,
+        region: str,
+        *,
+        attempts: int = 8,
+        patience: float = 60,
+        style: Mapping[str, str] = MappingProxyType({}),
+        signature: str | None = None,
+    ) -> Any:
         from botocore.config import Config
 
         # Virtual-hosted bucket names do not resolve on a local endpoint.
-        style = {"addressing_style": "path"} if self.endpoint else {}
+        style = {"addressing_style": "path"} if self.endpoint else dict(style)
         config = Config(
+            signature_version=signature,
             retries={"mode": "standard", "total_max_attempts": attempts},
             connect_timeout=patience,
             read_timeout=patience,
@@ -108,6 +119,12 @@ class Aws:
     @cached_property
     def s3(self) -> S3Client:
         return self._client("s3", self.worker_region)  # type: ignore[no-any-return]
+
+    def presigner(self, region: str) -> S3Client:
+        """Signs URLs for a bucket in `region`: its own endpoint, since the global one redirects PUTs."""
+        style = {"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"}
+        client: S3Client = self._client("s3", region, style=style, signature="s3v4")
+        return client
 
     @cached_property
     def events(self) -> EventBridgeClient:

@@ -20,6 +20,7 @@ class LazyGroup(click.Group):
 
     lazy: ClassVar = {
         "approve": ("bake.approve_commands", "approve", "Record what a profile may use."),
+        "lock": ("bake.lock_commands", "lock", "Pin the weights' files by size and hash."),
         "local": ("bake.localcloud.cli", "local", "Try images by hand on the local cloud."),
         "new-profile": ("bake.profile_commands", "new_profile", "Start a profile from another one."),
         "plan": ("bake.approve_commands", "plan", "Show what a bake would do and whether it is agreed."),
@@ -91,6 +92,7 @@ def main_group(
     \b
     Examples:
       bake --profile g6e-ubuntu --rehearse    the whole bake on this machine, without AWS
+      bake lock --profile g6e-ubuntu          pin the weights that a bake downloads, by hash
       bake plan --profile g6e-ubuntu          what a bake would do, and whether all of it is agreed
       bake --profile g6e-ubuntu               on AWS, with the variables of .env.local
       bake profiles                           which profiles there are
@@ -98,7 +100,7 @@ def main_group(
 
     \b
     Exit codes: 0 baked, 1 failed, 2 wrong input (nothing was started), 3 not what was
-    agreed (bake approve), 130 interrupted.
+    agreed (bake approve) or locked (bake lock), 130 interrupted.
     Whatever the outcome, everything that a bake created is removed again, except a finished AMI.
     """
     ctx.obj = {

@@ -13,7 +13,7 @@ from bake import run as runs_of
 from bake.errors import BakeError
 from bake.pipeline import bake
 from bake.progress import Progress, choose_screen
-from bake.proposal import Wish, cloud_of, propose, sources
+from bake.proposal import Wish, cloud_of, lock_rehearsal, propose, sources
 from bake.release import summary
 
 __all__ = ["bake_profile", "rehearse_profile", "sources"]
@@ -32,11 +32,13 @@ def rehearse_profile(name: str, *, directory: Path, env_file: Path, runs: Path, 
 def _bake(wish: Wish, runs: Path, as_json: bool) -> None:
     with _progress(as_json) as progress, ExitStack() as stack:
         cloud = cloud_of(wish, stack, progress.note, progress)
+        if cloud is not None:
+            lock_rehearsal(wish, cloud, progress.note)
         with progress.step("plan"):
             proposal = propose(wish, cloud, progress.tally, baking=True)
         plan, aws = proposal.plan, proposal.aws
         run = runs_of.new(runs, progress)
-        kept = {**planning.as_dict(plan), "agreement": agreement_texts.plan_dict(proposal)}
+        kept = {**planning.as_dict(plan), **agreement_texts.as_dict(proposal)}
         (run.directory / "plan.json").write_text(json.dumps(kept, indent=2) + "\n")
         progress.emit("plan", text=planning.as_text(plan), plan=planning.as_dict(plan))
         if proposal.agreement is None:

@@ -29,7 +29,7 @@ class UsageError(BakeError):
 
 
 class NotAgreed(BakeError):
-    """A guarded fact is not what the user agreed to (R-AGREE); shows the difference and how to agree."""
+    """Something is not what the user agreed to (R-AGREE) or locked; shows the difference and how to agree."""
 
     exit_code = EXIT_NOT_AGREED
 

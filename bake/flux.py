@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -52,10 +53,34 @@ QUANTISED = ("transformer", "text_encoder_2")
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One file of the repository; `sha256` only where the Hub told it."""
+    """One file of the repository: `sha256` of a large one (LFS), `git_oid` (git blob id) of a small one.
+
+    Neither where only the size is known.
+    """
 
     bytes: int
     sha256: str | None = None
+    git_oid: str | None = None
+
+    @property
+    def pinned(self) -> bool:
+        """Whether its content is known, and not only its size."""
+        return self.sha256 is not None or self.git_oid is not None
+
+    @property
+    def digest(self) -> str | None:
+        """The hash that names its content: also the name of its blob in the Hugging Face cache."""
+        return self.sha256 or self.git_oid
+
+    def moved(self, other: WeightFile) -> bool:
+        """Whether `other` is another content; a hash that only one of them knows says nothing."""
+        pairs = ((self.sha256, other.sha256), (self.git_oid, other.git_oid))
+        return self.bytes != other.bytes or any(None not in pair and len({*pair}) > 1 for pair in pairs)
+
+    def as_dict(self) -> dict[str, int | str]:
+        """As the lock file and the builder have it."""
+        hashes = {"sha256": self.sha256} if self.sha256 else {"git_oid": self.git_oid}
+        return {"bytes": self.bytes, **{name: value for name, value in hashes.items() if value}}
 
 
 def component(path: str) -> str:
@@ -63,9 +88,22 @@ def component(path: str) -> str:
     return path.split("/", 1)[0]
 
 
-def wanted(path: str) -> bool:
-    """Whether diffusers loads this file of the repository."""
-    return path == INDEX or component(path) in COMPONENTS
+# In a component's folder: configurations, tokenizers, and weights as safetensors; no other variant
+# (`model.fp16.safetensors`), no other format (`.bin`, ONNX).
+LOADED = re.compile(r"[\w.-]+\.(json|txt|model)|\w+(-\d{5}-of-\d{5})?\.safetensors")
+
+
+def components(index: Mapping[str, object]) -> tuple[str, ...]:
+    """The folders that `model_index.json` names: those of the parts that the pipeline has."""
+    return tuple(
+        name for name, spec in index.items() if isinstance(spec, list) and len(spec) == 2 and all(spec)
+    )
+
+
+def wanted(path: str, of: Iterable[str] = COMPONENTS) -> bool:
+    """Whether diffusers loads this file of the repository, which has the components `of`."""
+    folder, _, name = path.partition("/")
+    return path == INDEX or (folder in of and LOADED.fullmatch(name) is not None)
 
 
 def resident_bytes(files: Mapping[str, WeightFile], precision: str) -> int:

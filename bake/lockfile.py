@@ -1,4 +1,4 @@
-"""profiles/X.lock.yaml: the agreement on disk. Only `bake approve` writes it."""
+"""profiles/X.lock.yaml: the agreement, which `bake approve` writes, and the weights' lock of `bake lock`."""
 
 from __future__ import annotations
 
@@ -9,25 +9,43 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from bake import marks
-from bake.agreement import GUARDED, NAMES, PINNED, Agreement, Entry, Value, Weights, plain
+from bake.agreement import GUARDED, NAMES, PINNED, Agreement, Entry
 from bake.errors import BakeError, UsageError
 from bake.flux import WeightFile
+from bake.lock import Lock
 
 REHEARSALS = Path(".bake/rehearsal")
 # A history of years fits.
 MAX_BYTES, MAX_VALUES = 4_000_000, 100_000
-SHA256 = re.compile(r"^[0-9a-f]{64}$")
+HASHES = {"sha256": 64, "git_oid": 40}  # hexadecimal digits
+WEIGHTS: dict[str, type] = {"weights.repo": str, "weights.revision": str, "weights.files": dict}
+INPUTS = {**WEIGHTS, **PINNED}
 
 ABOUT = """\
-# What was agreed for {what}.
-# `bake` refuses, with exit code 3, to use anything else. Written by `bake approve` alone.
+# What was agreed and locked for {what}.
+# `bake` refuses, with exit code 3, to use anything else. `bake approve` writes what is agreed, `bake lock`
+# the weights; nothing else writes here.
 """
+INCOMPLETE = """\
+# Of the weights only sizes are known here, no hashes: the first `bake lock` completes this, and before that
+# nothing is baked.
+"""
+
+
+@dataclass(frozen=True)
+class LockFile:
+    """What a lock file holds. Either part may come first; None where it says nothing of it."""
+
+    file: Path
+    agreement: Agreement | None = None
+    weights: Lock | None = None
 
 
 def place(profile: str, directory: Path, *, rehearsal: bool) -> Path:
@@ -35,28 +53,28 @@ def place(profile: str, directory: Path, *, rehearsal: bool) -> Path:
     return (REHEARSALS if rehearsal else directory) / f"{profile}.lock.yaml"
 
 
-def read(file: Path) -> Agreement | None:
-    """The agreement in `file`, or None when there is no such file.
+def read(file: Path) -> LockFile:
+    """What is agreed and locked in `file`: nothing when there is no such file.
 
     Raises UsageError with every problem of a broken file, each with its line and column.
     """
     if not file.exists():
-        return None
+        return LockFile(file)
     _refuse_conflict(file)
     document = marks.read(file, what="lock file", max_bytes=MAX_BYTES, max_values=MAX_VALUES)
     _check_keys(document, (), document.value, ("agreed", "inputs", "history"))
-    agreed = {
-        **_values(document, "agreed", GUARDED),
-        **_values(document, "inputs", PINNED),
-    }
+    agreed = _values(document, "agreed", GUARDED)
+    inputs = _values(document, "inputs", INPUTS)
+    agreed |= {name: inputs[name] for name in PINNED if name in inputs}
     history = _history(document)
+    weights = _lock(document, inputs)
     if document.problems:
         problems = sorted(document.problems, key=lambda problem: (problem.mark.line, problem.mark.column))
         raise UsageError(
             "\n".join(str(problem) for problem in problems),
-            hint="only `bake approve` writes this file; take the last good one from git",
+            hint="only `bake approve` and `bake lock` write this file; take the last good one from git",
         )
-    return Agreement(file, agreed, history)
+    return LockFile(file, Agreement(file, agreed, history) if agreed or history else None, weights)
 
 
 def _refuse_conflict(file: Path) -> None:
@@ -80,13 +98,15 @@ def _check_keys(
 
 def _values(
     document: marks.Document, section: str, kinds: Mapping[str, type | tuple[type, ...]]
-) -> dict[str, Value]:
-    content: Any = document.value.get(section)
+) -> dict[str, Any]:
+    if section not in document.value:
+        return {}
+    content: Any = document.value[section]
     if not isinstance(content, dict):
-        document.problem((section,), "is missing" if content is None else "must be a mapping of facts")
+        document.problem((section,), "must be a mapping of facts")
         return {}
     _check_keys(document, (section,), content, tuple(kinds))
-    found: dict[str, Value] = {}
+    found: dict[str, Any] = {}
     for name, kind in kinds.items():
         if name not in content or (section, name) in document.unread:
             continue
@@ -94,7 +114,7 @@ def _values(
         if not _fits(value, kind):
             document.problem((section, name), f"{value!r} is not {_words(kind)}")
         elif isinstance(value, dict):
-            found[name] = _weights(document, (section, name), value)
+            found[name] = _files(document, (section, name), value)
         else:
             found[name] = value
     return found
@@ -118,25 +138,43 @@ def _words(kind: type | tuple[type, ...]) -> str:
     return " or ".join(words[one] for one in kinds)
 
 
-def _weights(document: marks.Document, path: marks.Path_, content: Mapping[str, Any]) -> Weights:
+def _files(document: marks.Document, path: marks.Path_, content: Mapping[str, Any]) -> dict[str, WeightFile]:
     files = {}
     for name, value in content.items():
         here = (*path, name)
         if not isinstance(value, dict) or type(value.get("bytes")) is not int:
             document.problem(here, "needs bytes, a whole number")
             continue
-        _check_keys(document, here, value, ("bytes", "sha256"))
-        sha256 = value.get("sha256")
-        if sha256 is not None and not (isinstance(sha256, str) and SHA256.match(sha256)):
-            document.problem((*here, "sha256"), "is not 64 hexadecimal digits")
-        files[name] = WeightFile(value["bytes"], sha256)
-    return Weights(files)
+        if not _inside(name):
+            document.problem(here, "is not the path of a file in a repository", at_key=True)
+        _check_keys(document, here, value, ("bytes", *HASHES))
+        for kind, digits in HASHES.items():
+            text = value.get(kind)
+            right = isinstance(text, str) and re.fullmatch(rf"[0-9a-f]{{{digits}}}", text)
+            if text is not None and not right:
+                document.problem((*here, kind), f"is not {digits} hexadecimal digits")
+        files[name] = WeightFile(value["bytes"], value.get("sha256"), value.get("git_oid"))
+    return files
+
+
+def _inside(path: Any) -> bool:
+    """A relative path that goes down only: it becomes one in the cache."""
+    return isinstance(path, str) and all(part not in ("", ".", "..") for part in path.split("/"))
+
+
+def _lock(document: marks.Document, inputs: Mapping[str, Any]) -> Lock | None:
+    given = [name for name in WEIGHTS if name in inputs]
+    if not given or document.problems:
+        return None
+    for name in WEIGHTS.keys() - set(given):
+        document.problem(("inputs",), f"{name} is missing beside {' and '.join(given)}", "run `bake lock`")
+    return None if document.problems else Lock(*(inputs[name] for name in WEIGHTS))
 
 
 def _history(document: marks.Document) -> tuple[Entry, ...]:
-    content = document.value.get("history")
+    content = document.value.get("history", [])
     if not isinstance(content, list):
-        document.problem(("history",), "is missing" if content is None else "must be a list")
+        document.problem(("history",), "must be a list")
         return ()
     entries = []
     for index, item in enumerate(content):
@@ -151,19 +189,28 @@ def _history(document: marks.Document) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
-def text(agreement: Agreement, what: str) -> str:
+def text(held: LockFile, what: str) -> str:
     """The lock file's content: facts in the order of `NAMES`, the history oldest first."""
-    values = {name: plain(agreement.agreed[name]) for name in NAMES if name in agreement.agreed}
-    content = {
+    agreement, weights = held.agreement or Agreement(held.file), held.weights
+    values = {name: agreement.agreed[name] for name in NAMES if name in agreement.agreed}
+    inputs = _weights(weights) if weights else {}
+    content: dict[str, Any] = {
         "agreed": {name: value for name, value in values.items() if name in GUARDED},
-        "inputs": {name: value for name, value in values.items() if name in PINNED},
+        "inputs": {**inputs, **{name: value for name, value in values.items() if name in PINNED}},
         "history": [
             {"when": entry.when, "who": entry.who, "why": entry.why, "changed": dict(entry.changed)}
             for entry in agreement.history
         ],
     }
-    body = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
-    return ABOUT.format(what=what) + body
+    said = {section: value for section, value in content.items() if value}
+    body = yaml.dump(said, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    about = ABOUT + (INCOMPLETE if weights and not weights.complete else "")
+    return about.format(what=what) + body
+
+
+def _weights(weights: Lock) -> dict[str, Any]:
+    files = {path: file.as_dict() for path, file in sorted(weights.files.items())}
+    return dict(zip(WEIGHTS, (weights.repo, weights.revision, files), strict=True))
 
 
 class _Dumper(yaml.SafeDumper):
@@ -179,7 +226,7 @@ def _list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.Node:
 
 
 def _mapping(dumper: yaml.SafeDumper, value: dict[str, Any]) -> yaml.Node:
-    flat = bool(value) and value.keys() <= {"from", "to", "bytes", "sha256"}
+    flat = bool(value) and value.keys() <= {"from", "to", "bytes", *HASHES}
     return dumper.represent_mapping("tag:yaml.org,2002:map", value, flow_style=flat)
 
 
@@ -187,19 +234,19 @@ _Dumper.add_representer(list, _list)
 _Dumper.add_representer(dict, _mapping)
 
 
-def write(agreement: Agreement, before: bytes | None, what: str) -> None:
+def write(held: LockFile, before: bytes | None, what: str) -> None:
     """Replace the lock file, whole or not at all.
 
-    `before` is what it held when the agreement was made (None: it was not there); BakeError when somebody
-    else wrote it meanwhile, since that agreement would be lost.
+    `before` is what it held when `held` was made of it (None: it was not there); BakeError when somebody
+    else wrote it meanwhile, since what they wrote would be lost.
     """
-    file = agreement.file.resolve() if agreement.file.is_symlink() else agreement.file
+    file = held.file.resolve() if held.file.is_symlink() else held.file
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with _alone(file.parent):
             if content(file) != before:
-                raise BakeError(f"{file} changed meanwhile; nothing was written", hint="approve again")
-            _replace(file, text(agreement, what).encode())
+                raise BakeError(f"{file} changed meanwhile; nothing was written", hint="try again")
+            _replace(file, text(held, what).encode())
     except OSError as error:
         raise BakeError(f"{file} could not be written: {error.strerror or error}") from error
 

@@ -32,13 +32,13 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
                 with step("tools"):
                     provision.upload(session, plan, run)
                     provision.install_tools(session, run)
-                download = prefetch.start(session, plan, run)
+                download = prefetch.start(session, plan, aws, run, undo, builder)
                 with step("provision"):
-                    provision.run_scripts(session, run)
+                    provision.run_scripts(session, run, download.check)
                 with step("prefetch"):
                     weights = download.wait()
                 with step("verify"):
-                    report = verify(session, plan, aws, run, builder, weights)
+                    report = verify(session, plan, aws, run, builder)
                 with step("seal"):
                     seal(session, plan, run)
             with step("stop"):

@@ -10,8 +10,19 @@ from pathlib import Path
 
 from bake.agreement import Fact
 from bake.aws import Aws
-from bake.flux import WeightFile
-from bake.planning import base_image, estimates, guarded, hardware, image, network, prices, quotas, wiring
+from bake.lock import Lock
+from bake.planning import (
+    base_image,
+    estimates,
+    guarded,
+    hardware,
+    image,
+    mirror,
+    network,
+    prices,
+    quotas,
+    wiring,
+)
 from bake.planning import disk as disk_of
 from bake.planning import memory as memory_of
 from bake.planning import weights as weights_of
@@ -44,6 +55,7 @@ class Sources:
     `builder` and `worker` are extra environment for provisioning and for a booted worker;
     `requirements` and `tools` are locked and hashed requirement files. `hub` is asked for the weights'
     sizes (None: the real Hub), unless `sizes` has them, as where the Hub serves smaller stand-ins.
+    `disk` is the kind of device that stands for EBS on a local cloud (None: EBS itself).
     """
 
     requirements: Path = PROVISION / "locks" / "worker.txt"
@@ -54,14 +66,17 @@ class Sources:
     differences: tuple[str, ...] = ()
     hub: str | None = None
     sizes: Mapping[str, int] | None = None
+    disk: str | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
     """Everything a bake needs, decided before anything is started.
 
-    `instance_types` and `memory` go together, in the order in which the types are tried. `unbakeable` says
-    why this version can plan the profile and not bake it. `unchecked` are questions nobody answered.
+    `lock` is what the bake downloads; None in a plan that is only looked at. `weights` is what the plan
+    reckons with: the same, or the real model's sizes in a rehearsal. `instance_types` and `memory` go
+    together, in the order in which the types are tried. `unbakeable` says why this version can plan the
+    profile and not bake it. `unchecked` are questions nobody answered.
     """
 
     profile: Profile
@@ -73,6 +88,7 @@ class Plan:
     inputs: Mapping[str, str]
     id: str
     weights: WeightFiles
+    lock: Lock | None
     disk: Disk
     memory: tuple[Memory, ...]
     estimates: Estimates
@@ -87,11 +103,6 @@ class Plan:
     def instance_type(self) -> InstanceType:
         """The first choice; the others are tried only where it has no capacity."""
         return self.instance_types[0]
-
-    @property
-    def weight_files(self) -> Mapping[str, WeightFile]:
-        """What the bake downloads: path in the repository -> file; empty where the Hub did not answer."""
-        return self.weights.files if self.weights.certain else {}
 
     @property
     def cache(self) -> str:
@@ -113,7 +124,13 @@ class Plan:
         }
 
 
-def make(profile: Profile, aws: Aws, sources: Sources, origins: Mapping[str, str] | None = None) -> Plan:
+def make(
+    profile: Profile,
+    aws: Aws,
+    sources: Sources,
+    origins: Mapping[str, str] | None = None,
+    lock: Lock | None = None,
+) -> Plan:
     """Ask AWS for what the profile names and decide the bake; changes nothing.
 
     Raises UsageError with everything that does not fit, in one message.
@@ -125,7 +142,8 @@ def make(profile: Profile, aws: Aws, sources: Sources, origins: Mapping[str, str
     wiring.check(profile, aws, findings)
     image.check_name(profile, aws, findings)
     disk_of.check_key(profile, aws, findings)
-    files = weights_of.find(profile, sources.hub, sources.sizes, findings)
+    files = weights_of.find(profile, sources.hub, sources.sizes, lock, findings)
+    mirror.check(profile, aws, findings)
     memories = memory_of.check(profile, types, files, aws, findings)
     quotas.check(profile, types, aws, findings)
     estimates.check(profile, types, findings)
@@ -146,8 +164,9 @@ def make(profile: Profile, aws: Aws, sources: Sources, origins: Mapping[str, str
         system=SYSTEMS[profile.base.os],
         sources=sources,
         inputs=inputs,
-        id=_plan_id(profile, base, sources, inputs),
+        id=_plan_id(profile, base, sources, inputs, lock),
         weights=files,
+        lock=lock,
         disk=disk,
         memory=memories,
         estimates=estimates.work_out(profile, types[0], files, disk, found),
@@ -179,9 +198,13 @@ def _inputs(sources: Sources) -> dict[str, str]:
     }
 
 
-def _plan_id(profile: Profile, base: BaseImage, sources: Sources, inputs: Mapping[str, str]) -> str:
+def _plan_id(
+    profile: Profile, base: BaseImage, sources: Sources, inputs: Mapping[str, str], lock: Lock | None
+) -> str:
     facts = {
-        "profile": profile.model_dump(mode="json", exclude={"weights": {"token"}}),
+        # Where the weights come from does not change what they are.
+        "profile": profile.model_dump(mode="json", exclude={"weights": {"token", "mirror"}}),
+        "lock": lock.as_dict() if lock else None,
         "base": asdict(base),
         "python": sources.python,
         "builder": sorted(sources.builder),

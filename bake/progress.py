@@ -114,9 +114,11 @@ class Progress:
         """What is going on right now; replaced by the next one on a terminal."""
         self.emit("status", text=text)
 
-    def transfer(self, what: str, done: int, total: int) -> None:
-        """Bytes of a transfer so far; screens work out rate and time left."""
-        self.emit("transfer", what=what, done=done, total=total)
+    def transfer(
+        self, what: str, done: int, total: int, rate: float | None = None, left: float | None = None
+    ) -> None:
+        """Bytes of a transfer so far; bytes a second and seconds left where the other side tells them."""
+        self.emit("transfer", what=what, done=done, total=total, rate=rate, seconds_left=left)
 
     def close(self) -> None:
         with self._lock:
@@ -174,7 +176,10 @@ def _line(event: dict[str, Any]) -> str:
         case "plan" | "released":
             return str(event["text"])
         case "transfer":
-            return f"    {event['what']}: {readable(event['done'])} of {readable(event['total'])}"
+            line = f"    {event['what']}: {readable(event['done'])} of {readable(event['total'])}"
+            rate, left = event.get("rate"), event.get("seconds_left")
+            line += f", {readable(rate)}/s" if rate else ""
+            return line + (f", {max(1, round(left / 60))} min left" if left else "")
     return ""
 
 

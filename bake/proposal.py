@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bake import agreement_texts, flux, lockfile, secretsmanager
+from bake import lock as locks
 from bake import plan as planning
 from bake import profile as profiles
 from bake.agreement import Agreement, Difference, Guarded, compare
 from bake.aws import Aws
 from bake.errors import NotAgreed, UsageError
+from bake.lock import Lock
 from bake.plan import Plan, Sources
 from bake.progress import Progress, Tally
 
 if TYPE_CHECKING:
     from bake.localcloud.cloud import LocalCloud
     from bake.profile import Profile
+    from bake.schema import Weights as WeightsSection
 
 # Well-formed values for what the local cloud will provide: enough to check a profile before it is up.
 EXAMPLES = {
@@ -35,7 +38,7 @@ EXAMPLES = {
     "HF_TOKEN": "example",
 }
 # The user's own are none of a rehearsal's business: the local cloud does not have them.
-NOT_REHEARSED = {"FLUX_QUEUE_URL": "", "FLUX_BUCKET": "", "FLUX_EVENT_BUS": ""}
+NOT_REHEARSED = dict.fromkeys(("FLUX_QUEUE_URL", "FLUX_BUCKET", "FLUX_EVENT_BUS", "FLUX_MIRROR"), "")
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,10 @@ class Wish:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A plan, the cloud that it was made with, and what was agreed about it (None: nothing yet)."""
+    """A plan, the cloud that it was made with, and what was agreed and locked of it (None: nothing yet).
+
+    `unlocked` says why a bake can't go by the lock; None when it can.
+    """
 
     wish: Wish
     plan: Plan
@@ -63,6 +69,8 @@ class Proposal:
     guarded: Guarded
     agreement: Agreement | None
     differences: list[Difference]
+    lock: Lock | None
+    unlocked: str | None
 
 
 def cloud_of(
@@ -87,8 +95,11 @@ def propose(wish: Wish, cloud: LocalCloud | None, tally: Tally, *, baking: bool 
     When `baking`, NotAgreed refuses everything else; a rehearsal without an agreement goes on, since
     nothing in it is the user's.
     """
-    agreement = lockfile.read(wish.lock)
-    profile, origins = _load(wish, cloud)
+    held = lockfile.read(wish.lock)
+    agreement = held.agreement
+    profile, origins = load(wish, cloud)
+    unlocked = locks.problem(held.weights, profile.weights)
+    lock = None if unlocked else held.weights
     aws = Aws(
         region=profile.builder.region,
         worker_region=profile.worker.region,
@@ -96,7 +107,7 @@ def propose(wish: Wish, cloud: LocalCloud | None, tally: Tally, *, baking: bool 
         tally=tally,
     )
     try:
-        plan = planning.make(profile, aws, sources(cloud) if cloud else Sources(), origins)
+        plan = planning.make(profile, aws, sources(cloud) if cloud else Sources(), origins, lock)
     except UsageError as error:
         if baking and agreement is not None:
             # Another region explains why its AMI and subnet are not found: say that first.
@@ -105,24 +116,65 @@ def propose(wish: Wish, cloud: LocalCloud | None, tally: Tally, *, baking: bool 
     guarded = Guarded.of(plan)
     if baking and plan.unbakeable:
         raise UsageError(plan.unbakeable, hint=f"bake plan --profile {wish.profile} shows the whole plan")
-    if baking and not (wish.rehearsal and agreement is None):
-        _refuse(wish, guarded, agreement)
-    return Proposal(wish, plan, aws, guarded, agreement, compare(guarded, agreement))
-
-
-def _refuse(wish: Wish, guarded: Guarded, agreement: Agreement | None, problems: str = "") -> None:
-    """Raise NotAgreed unless everything is as agreed; `problems` are what else is wrong."""
+    if baking:
+        _refuse(wish, guarded, agreement, unlocked=unlocked)
     differences = compare(guarded, agreement)
-    if not differences:
+    return Proposal(wish, plan, aws, guarded, agreement, differences, held.weights, unlocked)
+
+
+def _refuse(
+    wish: Wish,
+    guarded: Guarded,
+    agreement: Agreement | None,
+    problems: str = "",
+    unlocked: str | None = None,
+) -> None:
+    """Raise NotAgreed unless everything is as agreed and locked; `problems` are what else is wrong.
+
+    A rehearsal without an agreement is held to its lock alone: nothing else in it is the user's.
+    """
+    differences = [] if wish.rehearsal and agreement is None else compare(guarded, agreement)
+    texts, hints = [], []
+    if differences:
+        texts.append(agreement_texts.refusal(wish, guarded, differences, new=agreement is None))
+        hints.append(agreement_texts.how_to_agree(wish, differences))
+    if unlocked:
+        texts.append(f"{unlocked} ({wish.lock})")
+        hints.append(agreement_texts.how_to_lock(wish))
+    if not texts:
         return
-    text = agreement_texts.refusal(wish, guarded, differences, new=agreement is None)
-    besides = f"\n\nand the plan has problems:\n{problems}" if problems else ""
-    raise NotAgreed(
-        f"{text}{besides}\n\nnothing was started", hint=agreement_texts.how_to_agree(wish, differences)
-    )
+    texts += [f"and the plan has problems:\n{problems}"] if problems else []
+    raise NotAgreed("\n\n".join([*texts, "nothing was started"]), hint="\n".join(hints))
 
 
-def _load(wish: Wish, cloud: LocalCloud | None) -> tuple[Profile, Mapping[str, str]]:
+def lock_rehearsal(wish: Wish, cloud: LocalCloud, say: Callable[[str], None]) -> None:
+    """Lock the local Hub's files unless they are: nobody needs to be asked about a rehearsal's."""
+    before, held = lockfile.content(wish.lock), lockfile.read(wish.lock)
+    if held.weights is not None:
+        return
+    profile, _ = load(wish, cloud)
+    lock = locks.resolve(profile.weights, cloud.hub)
+    lockfile.write(replace(held, weights=lock), before, agreement_texts.title(wish))
+    say(f"locked the local Hub's weights for rehearsals in {wish.lock}: {lock}")
+
+
+def weights_of(wish: Wish, cloud: LocalCloud | None) -> WeightsSection:
+    """The profile's weights; variables of the infrastructure need not be set for that, only the token's."""
+    if cloud is not None:
+        return load(wish, cloud)[0].weights
+    variables = profiles.environment(wish.env_file)
+    absent = {
+        name: value for name, value in EXAMPLES.items() if name != "HF_TOKEN" and not variables.get(name)
+    }
+    known = variables.overlaid(absent, "an example")
+    return profiles.load(wish.profile, wish.directory, known, secretsmanager.reader(variables)).weights
+
+
+def load(wish: Wish, cloud: LocalCloud | None) -> tuple[Profile, Mapping[str, str]]:
+    """The profile with its variables filled in, and where each value came from.
+
+    On the local cloud what it has stands for the user's, and no secret of theirs is read.
+    """
     variables = profiles.environment(wish.env_file)
     secrets = secretsmanager.reader(variables)
     if cloud is not None:
@@ -149,5 +201,6 @@ def sources(cloud: LocalCloud) -> Sources:
         worker={"AWS_ENDPOINT_URL": cloud.endpoint},
         differences=cloud.differences,
         hub=cloud.hub,
+        disk="loop",
         sizes=flux.SIZES,  # the plan is about the real weights, however small the stand-ins are
     )

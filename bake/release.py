@@ -38,7 +38,7 @@ def write_manifest(
         "run": run.id,
         "image": asdict(image),
         "plan": planning.as_dict(plan),
-        "weights": {"files": dict(weights.files), "bytes": weights.bytes, "seconds": weights.seconds},
+        "weights": {**asdict(weights), "bytes": weights.bytes, "lock": plan.lock and plan.lock.as_dict()},
         "checks": [
             {"id": check.id, "title": check.title, "outcome": check.outcome} for check in report.checks
         ],

@@ -20,6 +20,7 @@ REGION = r"^[a-z]{2}(-[a-z]+)+-[0-9]$"
 INSTANCE_TYPE = r"^[a-z][a-z0-9-]*\.[a-z0-9-]+$"
 CACHE = r"^~?(/[A-Za-z0-9._+@-]+)+$"
 ACCOUNT = r"^[0-9]{12}$"
+MIRROR = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/(?!\.\.?(/|$))[A-Za-z0-9._-]+)*"
 
 # Where nothing lasts: instance stores are lost with their instance and no snapshot holds them (R-EBS).
 FLEETING = {
@@ -181,6 +182,8 @@ class Weights(Section):
     """The Hugging Face cache on the image; on the root volume."""
     precision: Literal["bf16", "int8"] = "bf16"
     """The weights' type in the accelerator's memory."""
+    mirror: str | None = Field(None, json_schema_extra=variable("FLUX_MIRROR", optional=True))
+    """A bucket and prefix (s3://bucket/prefix) that keep the large files by sha256 for the next bake."""
     token: SecretStr = Field(min_length=1, json_schema_extra=variable("HF_TOKEN"))
     """A Hugging Face token whose account accepted the model's licence; used while downloading only."""
 
@@ -189,6 +192,13 @@ class Weights(Section):
     def _the_model(cls, value: str) -> str:
         if value != FLUX:
             raise ValueError(f"must be {FLUX}: this pipeline serves that model and no other")
+        return value
+
+    @field_validator("mirror")
+    @classmethod
+    def _bucket(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(MIRROR, value):
+            raise ValueError("must be s3://bucket or s3://bucket/prefix, of plain letters")
         return value
 
     @field_validator("cache")

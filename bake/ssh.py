@@ -19,6 +19,7 @@ from bake.errors import BakeError, ConnectionLost, RemoteCommandError
 from bake.progress import Tally
 
 TAIL_LINES = 25
+REBOOT_SECONDS = 300  # a machine that restarts checks its disks first
 KILLED = -1  # paramiko's exit status of a command that a signal ended
 
 
@@ -133,7 +134,7 @@ class Session:
             if transport is not None and transport.is_active():
                 return  # another thread was quicker
             self._client.close()
-            self._client = _connect(self.login, 60)
+            self._client = _connect(self.login, REBOOT_SECONDS)
 
 
 def _is_lost(transport: paramiko.Transport) -> bool:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bake.errors import ConnectionLost
+from bake.errors import BakeError, ConnectionLost
 from bake.ssh import CommandResult, Session
 
 LOGS = "/run/bake"
 RECONNECTS = 5
+SILENCE = 60  # seconds in which systemd may be deaf: a machine that goes down or comes up
 
 # Waits on the machine itself, so that its end is seen at once with few round trips.
 _FOLLOW = """
@@ -19,8 +20,12 @@ for _ in $(seq 1 {ticks}); do
   state=$(systemctl show --property=SubState --value {unit})
   case "$state" in running|start|start-pre|activating|auto-restart) sleep 0.1 ;; *) break ;; esac
 done
-systemctl show --property=SubState,ExecMainStatus,Result {unit}
+systemctl show --property=LoadState,SubState,ExecMainStatus,Result {unit}
 """
+
+
+class Forgotten(BakeError):
+    """The machine does not know a unit any more: it was restarted, and transient units do not last."""
 
 
 @dataclass(frozen=True)
@@ -33,25 +38,40 @@ class Unit:
     started: float
 
     def wait(self, on_tick: Callable[[], None] = lambda: None, *, seconds: float = 2.0) -> CommandResult:
-        """Wait for the end; `on_tick` is called about every `seconds`. Reconnects when SSH breaks."""
-        lost = 0
+        """Wait for the end; `on_tick` is called about every `seconds`, and what it raises ends the wait.
+
+        Reconnects when SSH breaks; Forgotten when the machine was restarted meanwhile.
+        """
+        lost = silent = 0
         while True:
             try:
-                facts = self._follow(seconds)
+                shown = self._follow(seconds)
+                if shown.exit_code != 0 and silent < SILENCE:
+                    silent += 1
+                    time.sleep(1)
+                    continue
+                facts = dict(line.split("=", 1) for line in shown.check().stdout.splitlines() if "=" in line)
+                self._know(facts)
+                on_tick()
+                if facts.get("SubState") not in ("running", "start", "start-pre", "activating"):
+                    return self._result(facts)
+                lost = silent = 0
             except ConnectionLost:
                 lost += 1
                 if lost > RECONNECTS:
                     raise
                 self.session.reconnect()
-                continue
-            on_tick()
-            if facts.get("SubState") not in ("running", "start", "start-pre", "activating"):
-                return self._result(facts)
 
-    def _follow(self, seconds: float) -> dict[str, str]:
+    def _know(self, facts: Mapping[str, str]) -> None:
+        if facts.get("LoadState") == "not-found":
+            raise Forgotten(
+                f"the builder was restarted while {self.name} ran",
+                hint="look at the instance's events in EC2 (maintenance, spot), then bake again",
+            )
+
+    def _follow(self, seconds: float) -> CommandResult:
         script = _FOLLOW.format(ticks=max(int(seconds / 0.1), 1), unit=self.name)
-        output = self.session.run("sh", "-c", script).stdout
-        return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+        return self.session.run("sh", "-c", script, check=False)
 
     def _result(self, facts: Mapping[str, str]) -> CommandResult:
         code = int(facts.get("ExecMainStatus") or 1)
@@ -66,14 +86,30 @@ class Unit:
             time.monotonic() - self.started,
         )
 
-    def output(self, stream: str) -> str:
-        """What the unit wrote so far to `out` or `err`."""
-        return self.session.run("cat", f"{LOGS}/{self.name}.{stream}", sudo=True, check=False).stdout
+    def output(self, stream: str, *, after: int = 0) -> str:
+        """What the unit wrote so far to `out` or `err`, without its first `after` bytes."""
+        file = f"{LOGS}/{self.name}.{stream}"
+        return self.session.run("tail", f"--bytes=+{after + 1}", file, sudo=True, check=False).stdout
 
     def save_logs(self, directory: Path, result: CommandResult) -> None:
         """Keep both streams in the run directory; an empty file says that the unit was silent."""
         for suffix, text in (("out", result.stdout), ("err", result.stderr)):
             (directory / f"{self.name}.{suffix}.log").write_text(text, encoding="utf-8")
+
+
+def settle(session: Session) -> None:
+    """Wait until the machine is up: one on its way down still answers, and starts nothing any more."""
+    state = ""
+    for _ in range(SILENCE):
+        try:
+            state = session.run("systemctl", "is-system-running", check=False).stdout.strip()
+        except ConnectionLost:
+            session.reconnect()
+            continue
+        if state in ("starting", "running", "degraded"):
+            return
+        time.sleep(1)
+    raise BakeError(f"the builder {session.login.address} does not come up again: systemd says {state!r}")
 
 
 def start(
@@ -114,6 +150,7 @@ def start(
     )
     if stdin is not None:
         # The time limit is for a unit that could not start and so never opens its end.
-        session.run("timeout", "60", "tee", pipe, stdin=stdin, sudo=True)
+        # Nothing is echoed: what a command prints is shown when it fails.
+        session.run("timeout", "60", "sh", "-c", 'cat > "$1"', "sh", pipe, stdin=stdin, sudo=True)
         session.run("rm", pipe, sudo=True)
     return Unit(session, name, argv, started)

@@ -21,6 +21,9 @@ SECRET = re.compile(rf"{STORED}([^#\s]+)#([^#\s]+)")
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|_KEY", re.IGNORECASE)
 DROPPED = object()
 
+# What the field calls a variable now -> what it was called (R-CACHE).
+OLD_NAMES = {"HF_HUB_CACHE": "HUGGINGFACE_HUB_CACHE"}
+
 Secrets = Callable[[str, str], str]
 """Reads NAME, KEY from Secrets Manager; a BakeError says why it can't."""
 
@@ -62,7 +65,11 @@ def environment(env_file: Path | None) -> Variables:
     """
     stored = _stored(env_file) if env_file is not None else {}
     exported = {name: value for name, value in os.environ.items() if value or name not in stored}
-    return Variables(stored, env_file.name if env_file else "").overlaid(exported, "environment")
+    found = Variables(stored, env_file.name if env_file else "").overlaid(exported, "environment")
+    for name, old in OLD_NAMES.items():
+        if found.get(old) and not found.get(name):
+            found = found.overlaid({name: found[old]}, f"{old}, its old name, {found.source(old)}")
+    return found
 
 
 def _stored(file: Path) -> dict[str, str]:

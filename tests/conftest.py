@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bake import lock as locks
 from bake import plan as planning
 from bake import profile
 from bake import run as runs_of
@@ -86,7 +87,7 @@ def new_machine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> 
             endpoint=cloud.endpoint,
             tally=progress.tally,
         )
-        plan = planning.make(found, aws, sources(cloud))
+        plan = planning.make(found, aws, sources(cloud), lock=locks.resolve(found.weights, cloud.hub))
         run = runs_of.new(tmp_path_factory.mktemp("runs"), progress)
         with Undo() as undo:
             instance = launch(plan, aws, run, undo, role="builder", image=plan.base.id)

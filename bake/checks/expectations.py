@@ -21,6 +21,8 @@ class Expectations:
     """The commit, 40 hex digits."""
     files: Mapping[str, int]
     """Path inside the snapshot -> bytes: exactly what the cache must hold."""
+    digests: Mapping[str, str]
+    """Path inside the snapshot -> the locked hash (sha256, or git blob id), which names the file's blob."""
     root_volume_gib: int
     root_volume_type: str
     volume_gib: int

@@ -19,6 +19,12 @@ def test_files_have_their_size(cache: dict[str, Any]) -> None:
     assert cache["wrong_size"] == {}
 
 
+def test_files_are_the_locked_ones(cache: dict[str, Any], expect: Expectations) -> None:
+    """Every file of the model is the verified blob of the hash that the lock gives it (R-MODEL)."""
+    blobs: dict[str, str] = cache["blobs"]
+    assert {name: blob for name, blob in blobs.items() if blob != expect.digests[name]} == {}
+
+
 def test_links_resolve(cache: dict[str, Any]) -> None:
     """Every link of the snapshot leads to a file inside the repository's folder (R-CACHE)."""
     assert cache["dangling"] == []
@@ -53,6 +59,7 @@ def test_only_this_model(cache: dict[str, Any]) -> None:
 def test_only_this_revision(cache: dict[str, Any]) -> None:
     """No other revision of the model is on the image."""
     assert cache["other_revisions"] == []
+    assert cache["other_refs"] == []
 
 
 def test_cache_belongs_to_worker(host: Host, cache: dict[str, Any], expect: Expectations) -> None:

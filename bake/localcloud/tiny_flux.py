@@ -7,14 +7,15 @@ diffusers, which nothing else in the local cloud does.
 from __future__ import annotations
 
 import json
-import os
+import random
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
-VERSION = 2  # part of the cache's key: raise it when what is built changes
+VERSION = 3  # part of the cache's key: raise it when what is built changes
 
-# Text to train the tokenizers on; any English will do.
+# Text that the tokenizers know the words of; any English will do.
 _CORPUS = [
     "a photograph of a cat that sits on a red chair beside the window",
     "an oil painting of a lighthouse in a storm, dramatic light, high detail",
@@ -24,7 +25,7 @@ _CORPUS = [
 
 
 def build(target: Path) -> None:
-    """Write the repository's files below `target`."""
+    """Write the repository's files below `target`: the same bytes each time, since a lock pins them."""
     import torch
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 
@@ -116,26 +117,28 @@ def _vocabulary(tokenizer: Path) -> None:
     (tokenizer / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
 
 
+def _words() -> list[str]:
+    return sorted({word for line in _CORPUS for word in re.findall(r"\w+|[^\w\s]", line)})
+
+
 def _clip_tokenizer() -> Any:
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    """Every word of the corpus is a token, made letter by letter. A trainer's ids would differ by the run."""
+    from tokenizers import pre_tokenizers
     from transformers import CLIPTokenizer
 
-    tokenizer = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))  # noqa: S106
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=900,
-        special_tokens=["<|startoftext|>", "<|pad|>", "<|endoftext|>"],
-        end_of_word_suffix="</w>",
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_CORPUS, trainer)
-    model = json.loads(tokenizer.to_str())["model"]
-    merges = [tuple(merge) for merge in model["merges"]]
+    merges: dict[tuple[str, str], None] = {}
+    for word in _words():
+        left, *rest = [*word[:-1], f"{word[-1]}</w>"]
+        for right in rest:
+            merges[left, right] = None
+            left += right
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    special = ["<|startoftext|>", "<|pad|>", "<|endoftext|>"]
+    ends = [f"{letter}</w>" for letter in letters]
+    tokens = dict.fromkeys([*special, *letters, *ends, *("".join(pair) for pair in merges)])
     return CLIPTokenizer(
-        vocab=model["vocab"],
-        merges=merges,
+        vocab={token: number for number, token in enumerate(tokens)},
+        merges=list(merges),
         bos_token="<|startoftext|>",  # noqa: S106
         eos_token="<|endoftext|>",  # noqa: S106
         unk_token="<|endoftext|>",  # noqa: S106
@@ -145,27 +148,22 @@ def _clip_tokenizer() -> Any:
 
 
 def _t5_tokenizer() -> Any:
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    """Words before letters: whole scores, since a trainer's last digits differ by the run."""
     from transformers import T5TokenizerFast
 
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=300,
-        special_tokens=["<pad>", "</s>", "<unk>"],
-        unk_token="<unk>",  # noqa: S106
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_CORPUS, trainer)
-    vocab = [tuple(entry) for entry in json.loads(tokenizer.to_str())["model"]["vocab"]]
-    return T5TokenizerFast(vocab=vocab, extra_ids=0, model_max_length=512)
+    words = [f"▁{word}" for word in _words()]
+    letters = sorted({letter for word in words for letter in word} - set(words))
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    pieces += [*((word, -4.0) for word in words), *((letter, -8.0) for letter in letters)]
+    return T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=512)
 
 
 def _duplicates(target: Path) -> None:
     """What the real repository also holds and diffusers never loads."""
-    (target / "flux1-dev.safetensors").write_bytes(os.urandom(3 << 20))
-    (target / "ae.safetensors").write_bytes(os.urandom(1 << 20))
-    (target / "dev_grid.jpg").write_bytes(b"\xff\xd8\xff\xe0" + os.urandom(64 << 10))
+    noise = random.Random(0)  # noqa: S311
+    (target / "flux1-dev.safetensors").write_bytes(noise.randbytes(3 << 20))
+    (target / "ae.safetensors").write_bytes(noise.randbytes(1 << 20))
+    (target / "dev_grid.jpg").write_bytes(b"\xff\xd8\xff\xe0" + noise.randbytes(64 << 10))
     (target / "README.md").write_text("# A stand-in for FLUX.1-dev\n\nRandom weights, for rehearsals.\n")
     (target / "LICENSE.md").write_text("Made for rehearsals; nothing of the real model is in it.\n")
     (target / ".gitattributes").write_text("*.safetensors filter=lfs diff=lfs merge=lfs -text\n")

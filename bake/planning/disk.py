@@ -56,13 +56,18 @@ class Disk:
         return sum(part.bytes for part in self.parts if part.name not in (FILE_SYSTEM, SPARE))
 
     @property
+    def beside_weights(self) -> int:
+        """Bytes that are written after the base and beside the weights, and what stays free."""
+        return sum(part.bytes for part in self.parts[1:] if part.name not in (WEIGHTS, FILE_SYSTEM))
+
+    @property
     def verdict(self) -> str:
         if self.free >= 0:
             return "fits"
         return "may not fit" if self.at_most and self.free + self.parts[0].bytes >= 0 else "does not fit"
 
 
-FILE_SYSTEM, SPARE = "file system", "kept free"
+WEIGHTS, FILE_SYSTEM, SPARE = "weights", "file system", "kept free"
 
 
 def work_out(profile: Profile, base: BaseImage, weights: WeightFiles) -> Disk:
@@ -75,7 +80,7 @@ def work_out(profile: Profile, base: BaseImage, weights: WeightFiles) -> Disk:
         Part(
             "base AMI", content, f"{base.snapshot}: written blocks" if known else "at most: its volume's size"
         ),
-        Part("weights", weights.bytes, weights.source),
+        Part(WEIGHTS, weights.bytes, weights.source),
         Part("worker", ENVIRONMENT[accelerator], f"its environment, {MEASURED[accelerator]}"),
         Part(FILE_SYSTEM, round(volume * GIB * FILE_SYSTEM_SHARE), f"{FILE_SYSTEM_SHARE:.0%} of the volume"),
         Part(SPARE, KEPT_FREE, "logs, caches"),

@@ -1,13 +1,15 @@
-"""The weights' files: from the Hub's metadata, for the exact revision; nothing is downloaded."""
+"""The weights' files: those of the lock, held against the Hub's metadata; nothing is downloaded."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from bake import flux
+from bake import flux, hub
+from bake import lock as locks
 from bake.flux import WeightFile
+from bake.hub import Revision
+from bake.lock import Lock
 from bake.planning.findings import Findings
 from bake.profile import Profile
 
@@ -26,30 +28,29 @@ class WeightFiles:
 
 
 def find(
-    profile: Profile, hub: str | None, sizes: Mapping[str, int] | None, findings: Findings
+    profile: Profile,
+    endpoint: str | None,
+    sizes: Mapping[str, int] | None,
+    lock: Lock | None,
+    findings: Findings,
 ) -> WeightFiles:
-    """The files that a bake downloads. With `sizes` the Hub is a stand-in, and is not asked.
+    """The files that the plan reckons with, once the Hub's leave and its metadata were held against the lock.
 
-    Where the Hub does not answer, the sizes that are known serve, and that is noted.
+    `sizes` are reckoned with instead where the Hub is a stand-in, which is asked only about its lock.
+    Without lock and answer, the sizes that are known serve, and that is noted.
     """
+    found = _ask(profile, endpoint, findings) if lock is not None or sizes is None else None
+    if lock is not None and found is not None:
+        _compare(lock, found, findings)
     if sizes is not None:
         return _known(sizes, "the real files' known sizes")
-    try:
-        found = _from_hub(profile, hub)
-        findings.confirm("the Hub gives the weights of this revision to this token")
-        return found
-    except Exception as error:
-        refusal = _refusal(error)
-        if refusal is None:
-            raise
-        path, text = refusal
-        if path:
-            findings.problem(path, text)
-        else:
-            findings.not_checked("the weights' sizes and the Hub's leave to download them", text)
-    source = "known sizes"
-    if profile.weights.revision != flux.REVISION:
-        source += f" of {flux.REVISION[:12]}"
+    if lock is not None:
+        return WeightFiles(lock.files, "the lock")
+    if found is not None:
+        files = {path: file for path, file in found.files.items() if flux.wanted(path)}
+        return WeightFiles(files, "the Hub's metadata")
+    same = profile.weights.revision == flux.REVISION
+    source = "known sizes" if same else f"known sizes of {flux.REVISION[:12]}"
     return _known(flux.SIZES, source, certain=False)
 
 
@@ -57,39 +58,35 @@ def _known(sizes: Mapping[str, int], source: str, *, certain: bool = True) -> We
     return WeightFiles({path: WeightFile(size) for path, size in sizes.items()}, source, certain)
 
 
-def _from_hub(profile: Profile, hub: str | None) -> WeightFiles:
-    from huggingface_hub import HfApi
+def _ask(profile: Profile, endpoint: str | None, findings: Findings) -> Revision | None:
+    """What the Hub has, and whether this token may download it; a refusal is a problem, silence is noted."""
+    try:
+        found = hub.revision(profile.weights, endpoint)
+        hub.check_leave(profile.weights, endpoint)
+    except Exception as error:
+        refused = hub.refusal(error)
+        if refused is None:
+            raise
+        if refused.setting:
+            findings.problem(refused.setting, refused.text, *([refused.hint] if refused.hint else []))
+        else:
+            findings.not_checked("the weights' sizes and the Hub's leave to download them", refused.text)
+        return None
+    findings.confirm("the Hub gives the weights of this revision to this token")
+    return found
 
-    weights = profile.weights
-    api = HfApi(endpoint=hub, token=weights.token.get_secret_value())
-    info = api.model_info(weights.repo, revision=weights.revision, files_metadata=True, timeout=10)
-    # Metadata is open to all; the files are given only to who accepted the licence.
-    api.auth_check(weights.repo)
-    files = {
-        item.rfilename: WeightFile(item.size or 0, item.lfs.sha256 if item.lfs else None)
-        for item in info.siblings or []
-        if flux.wanted(item.rfilename)
-    }
-    return WeightFiles(files, "the Hub's metadata")
 
-
-def _refusal(error: Exception) -> tuple[str, str] | None:
-    """The setting at fault, or none, and what the Hub said; None for an error that is not the Hub's."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    if not isinstance(error, HfHubHTTPError):
-        # Its HTTP library has changed its name before.
-        of_the_hub = type(error).__module__.startswith(("httpx", "httpcore", "huggingface_hub"))
-        return ("", f"the Hub can't be reached: {type(error).__name__}") if of_the_hub else None
-    status: Any = error.response.status_code if error.response is not None else 0
-    if status == 401:
-        return "weights.token", "the Hub does not know this token"
-    if status == 403:
-        return (
-            "weights.token",
-            f"the account of this token may not download {flux.REPO}: "
-            f"accept the licence at https://huggingface.co/{flux.REPO}",
-        )
-    if status == 404:
-        return "weights.revision", f"{flux.REPO} has no such revision, or this token may not see it"
-    return "", f"the Hub answers {status}"
+def _compare(lock: Lock, found: Revision, findings: Findings) -> None:
+    """The Hub must have exactly what is locked; files that nobody locked are none of the bake's business."""
+    now = Lock(
+        lock.repo, found.commit, {path: found.files[path] for path in lock.files if path in found.files}
+    )
+    if found.commit == lock.revision and not locks.differences(lock, now):
+        findings.confirm(f"the Hub's files are the locked ones, size and hash: {lock}")
+        return
+    findings.problem(
+        "weights.revision",
+        "the Hub's files are not the locked ones",
+        *locks.differences_table(lock, now).splitlines(),
+        "look at what changed, then: bake lock --update (with --rehearse for a rehearsal's lock)",
+    )

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import yaml
@@ -41,14 +41,17 @@ def install_tools(session: Session, run: Run) -> None:
     _run_script(session, run, TOOLS_SCRIPT)
 
 
-def run_scripts(session: Session, run: Run) -> None:
-    """Run the remaining scripts, in the order of their names."""
+def run_scripts(session: Session, run: Run, look: Callable[[], None]) -> None:
+    """Run the remaining scripts, in the order of their names.
+
+    `look` is called every second; what it raises (something beside went wrong) ends the step at once.
+    """
     for script in sorted((PROVISION / "scripts").glob("*.sh")):
         if script.name != TOOLS_SCRIPT:
-            _run_script(session, run, script.name)
+            _run_script(session, run, script.name, look)
 
 
-def _run_script(session: Session, run: Run, name: str) -> None:
+def _run_script(session: Session, run: Run, name: str, look: Callable[[], None] = lambda: None) -> None:
     run.progress.status(name)
     unit = units.start(
         session,
@@ -58,7 +61,7 @@ def _run_script(session: Session, run: Run, name: str) -> None:
         directory=REMOTE,
         environment_file=f"{REMOTE}/settings.env",
     )
-    result = unit.wait()
+    result = unit.wait(look, seconds=1.0)
     unit.save_logs(run.logs, result)
     result.check()
     run.progress.note(f"{name} {result.seconds:.1f} s")

@@ -10,13 +10,12 @@ from bake.plan import Plan
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps.launch import Instance
-from bake.steps.prefetch import Weights
 
 
-def verify(session: Session, plan: Plan, aws: Aws, run: Run, instance: Instance, weights: Weights) -> Report:
+def verify(session: Session, plan: Plan, aws: Aws, run: Run, instance: Instance) -> Report:
     """Run every check; raises BakeError that names the failed ones. The JUnit XML is kept either way."""
     junit = run.directory / "junit.xml"
-    report = checks.run(session, expectations(plan, aws, instance, weights), junit, run.logs / "verify.log")
+    report = checks.run(session, expectations(plan, aws, instance), junit, run.logs / "verify.log")
     interrupt.check()
     run.progress.note(f"{len(report.checks) - len(report.red)} of {len(report.checks)} checks passed")
     if not report.ok:
@@ -30,10 +29,11 @@ def _first_line(message: str) -> str:
     return message.strip().splitlines()[0] if message.strip() else "no message"
 
 
-def expectations(plan: Plan, aws: Aws, instance: Instance, weights: Weights) -> Expectations:
+def expectations(plan: Plan, aws: Aws, instance: Instance) -> Expectations:
     """What the checks compare with: the plan, and the root volume as DescribeVolumes reports it."""
     volume = aws.ec2.describe_volumes(VolumeIds=[instance.root_volume])["Volumes"][0]
-    profile = plan.profile
+    profile, lock = plan.profile, plan.lock
+    assert lock is not None  # what is not locked is not baked
     return Expectations(
         os_ids=plan.system.os_ids,
         user=plan.system.user,
@@ -41,7 +41,8 @@ def expectations(plan: Plan, aws: Aws, instance: Instance, weights: Weights) -> 
         cache_dir=plan.cache,
         repo=profile.weights.repo,
         revision=profile.weights.revision,
-        files=weights.files,
+        files={path: file.bytes for path, file in lock.files.items()},
+        digests={path: file.digest or "" for path, file in lock.files.items()},
         root_volume_gib=profile.root_volume.size_gib,
         root_volume_type=profile.root_volume.type,
         volume_gib=volume["Size"],

@@ -17,13 +17,10 @@ from bake.agreement import (
     Fact,
     FactValue,
     Guarded,
-    Value,
-    Weights,
     check_image,
     compare,
 )
 from bake.errors import NotAgreed
-from bake.flux import WeightFile
 from bake.proposal import Wish
 
 FACTS: dict[str, FactValue] = {
@@ -42,13 +39,7 @@ FACTS: dict[str, FactValue] = {
     "security_group": "sg-0123456789abcdef0",
     "sharing": [],
 }
-FILES = {"vae/model.safetensors": WeightFile(167_666_902, "a" * 64), "model_index.json": WeightFile(536)}
-PINS: dict[str, Value] = {
-    "weights.repo": "black-forest-labs/FLUX.1-dev",
-    "weights.revision": "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21",
-    "weights.files": Weights(FILES),
-    "worker.lock": f"sha256:{'b' * 64}",
-}
+PINS: dict[str, FactValue] = {"worker.lock": f"sha256:{'b' * 64}"}
 
 
 def guarded(**changes: Any) -> Guarded:
@@ -105,7 +96,6 @@ def test_without_an_agreement_everything_is_new() -> None:
         ("subnet", "subnet-00000000"),
         ("security_group", "temporary"),
         ("sharing", ["210987654321"]),
-        ("weights.revision", "0" * 40),
         ("worker.lock", f"sha256:{'c' * 64}"),
     ],
 )
@@ -119,23 +109,6 @@ def test_alternatives_are_agreed_in_their_order_and_accounts_in_any(wish: Wish) 
     agreement = agreed(wish.lock, two)
     swapped = guarded(instance_types=["g6e.2xlarge", "g6e.xlarge"], sharing=["222222222222", "111111111111"])
     assert [one.name for one in compare(swapped, agreement)] == ["instance_types"]
-
-
-@pytest.mark.parametrize(
-    ("files", "same"),
-    [
-        pytest.param(FILES, True, id="same"),
-        pytest.param({name: WeightFile(file.bytes) for name, file in FILES.items()}, True, id="hash unknown"),
-        pytest.param(
-            {**FILES, "vae/model.safetensors": WeightFile(167_666_902, "c" * 64)}, False, id="another hash"
-        ),
-        pytest.param({**FILES, "model_index.json": WeightFile(537)}, False, id="another size"),
-        pytest.param({**FILES, "new.json": WeightFile(1)}, False, id="one more"),
-        pytest.param({"model_index.json": WeightFile(536)}, False, id="one less"),
-    ],
-)
-def test_files_of_the_weights_are_pinned(wish: Wish, files: dict[str, WeightFile], same: bool) -> None:
-    assert (compare(guarded(weights_files=Weights(files)), agreed(wish.lock)) == []) is same
 
 
 # --- tables -----------------------------------------------------------------------------------------
@@ -172,18 +145,10 @@ def test_the_command_can_be_copied_as_it_is() -> None:
 
 def test_without_an_agreement_the_refusal_shows_every_fact(wish: Wish) -> None:
     text = texts.refusal(wish, guarded(), compare(guarded(), None), new=True)
-    assert text.startswith(f"nobody agreed yet to what profile x uses: there is no {wish.lock}\n")
+    assert text.startswith(f"nobody agreed yet to what profile x uses; it would stand in {wish.lock}\n")
     for name in (*FACTS, *PINNED):
         assert f"  {name} " in text
-    assert "2 files, 0.2 GB" in text
     assert "root_volume.iops        not set" in text
-
-
-def test_the_table_names_the_files_that_moved(wish: Wish) -> None:
-    files = {"vae/model.safetensors": WeightFile(1), "new.json": WeightFile(2)}
-    text = texts.differences_table(compare(guarded(weights_files=Weights(files)), agreed(wish.lock)))
-    for line in ("another: vae/model.safetensors", "gone:    model_index.json", "new:     new.json"):
-        assert line in text
 
 
 def test_a_plan_shows_every_fact_with_its_state(wish: Wish) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
-import select
 import subprocess
 import sys
 import time
@@ -19,6 +17,8 @@ import boto3
 import pytest
 import yaml
 from moto.server import ThreadedMotoServer
+
+from . import terminal
 
 ROOT = Path(__file__).parents[2]
 BAKE = [sys.executable, "-m", "bake.cli"]
@@ -125,33 +125,7 @@ class Desk:
 
     def on_a_terminal(self, *arguments: str, answer: str) -> tuple[int, str]:
         """Exit code and all that the terminal showed; `answer` is typed once there is a question."""
-        mine, theirs = pty.openpty()
-        process = subprocess.Popen(
-            [*BAKE, *arguments],
-            cwd=self.directory,
-            env=self.environment,
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-        )
-        os.close(theirs)
-        seen, deadline = b"", time.monotonic() + 60
-        while time.monotonic() < deadline:
-            if not select.select([mine], [], [], 1)[0]:
-                continue
-            try:
-                part = os.read(mine, 65536)
-            except OSError:  # the other end was closed
-                break
-            if not part:
-                break
-            seen += part
-            if answer and b"[y/N]" in seen:
-                os.write(mine, answer.encode())
-                answer = ""
-        os.close(mine)
-        return process.wait(timeout=30), seen.decode().replace("\r\n", "\n")
+        return terminal.run([*BAKE, *arguments], self.directory, self.environment, answer)
 
     def approve(self, *facts: str) -> subprocess.CompletedProcess[str]:
         named = [part for fact in facts for part in ("--fact", fact)]
@@ -192,7 +166,9 @@ def test_a_first_bake_is_refused_with_every_fact_and_the_command(desk: Desk, acc
     done = desk.run("--profile", "mine")
     assert done.returncode == 3
     for part in (
-        "nobody agreed yet to what profile mine uses: there is no profiles/mine.lock.yaml",
+        "nobody agreed yet to what profile mine uses; it would stand in profiles/mine.lock.yaml",
+        "the weights are not locked yet (profiles/mine.lock.yaml)",
+        "bake lock --profile mine",
         f"region                  {REGION}  ",
         "SPOT_AWS_REGION (environment)",
         "root_volume.size_gib    80  ",
@@ -242,13 +218,27 @@ def test_named_facts_are_agreed_to_and_recorded(agreed: Desk) -> None:
     assert content["agreed"]["root_volume.size_gib"] == 80
     assert content["agreed"]["instance_types"] == ["g6e.xlarge"]
     assert content["agreed"]["vpc"].startswith("vpc-")
-    assert content["inputs"]["weights.revision"] == "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
+    assert list(content["inputs"]) == ["worker.lock"]
     (entry,) = content["history"]
     assert (entry["who"], entry["why"]) == ("Ada <ada@example.org>", "a test")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", entry["when"])
     assert entry["changed"]["root_volume.size_gib"] == {"to": 80}
     assert agreed.plan()["agreed"] is True
     assert "All of it is agreed." in agreed.run("plan", "--profile", "mine").stdout
+
+
+def test_what_is_agreed_is_not_baked_before_it_is_locked(agreed: Desk, account: Account) -> None:
+    done = agreed.run("--profile", "mine")
+    assert done.returncode == 3
+    assert "the weights are not locked yet (profiles/mine.lock.yaml)" in done.stderr
+    assert "not what was agreed" not in done.stderr
+    sizes = (ROOT / "profiles/g6e-ubuntu.lock.yaml").read_text().split("inputs:\n")[1]
+    agreed.lock.write_text(agreed.lock.read_text().replace("inputs:\n", f"inputs:\n{sizes}"))
+    done = agreed.run("--profile", "mine")
+    assert done.returncode == 3
+    assert "the weights' lock is not complete: it has sizes without hashes" in done.stderr
+    assert "bake lock --profile mine" in done.stderr
+    assert account.client("ec2").describe_key_pairs()["KeyPairs"] == []
 
 
 def test_agreeing_again_records_nothing(agreed: Desk) -> None:

@@ -73,6 +73,7 @@ def test_what_is_agreed_already_may_be_named_again_with_its_value_only() -> None
     [
         (["all"], "x", "agreeing means naming each fact"),
         (["root_volume.size"], "x", "--fact root_volume.size: there is no such fact; did you mean root_vol"),
+        (["weights.files"], "x", "--fact weights.files: the weights are pinned by `bake lock`"),
         (["zzz"], "x", "there are: region, instance_types"),
         (["region"], " \n", "--because is empty"),
     ],

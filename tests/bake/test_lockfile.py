@@ -9,13 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from bake import lockfile
+from bake import flux, lockfile
 from bake import profile as profiles
-from bake.agreement import Agreement, Entry, Value, Weights
+from bake.agreement import Agreement, Entry, FactValue
 from bake.errors import BakeError, UsageError
 from bake.flux import WeightFile
+from bake.lock import Lock
+from bake.lockfile import LockFile
 
-FILES = {"model_index.json": WeightFile(536), "vae/model.safetensors": WeightFile(167_666_902, "a" * 64)}
+FILES = {
+    "model_index.json": WeightFile(536, git_oid="b" * 40),
+    "vae/model.safetensors": WeightFile(167_666_902, "a" * 64),
+}
+WEIGHTS = Lock(flux.REPO, flux.REVISION, FILES)
 
 
 @pytest.fixture
@@ -23,11 +29,10 @@ def lock(tmp_path: Path) -> Path:
     return tmp_path / "x.lock.yaml"
 
 
-def agreement(lock: Path, **changes: Value) -> Agreement:
-    """An agreement to a few facts, in no order."""
-    agreed: dict[str, Value] = {
-        "weights.files": Weights(FILES),
-        "weights.revision": "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21",
+def held(lock: Path, **changes: FactValue) -> LockFile:
+    """An agreement to a few facts, in no order, and the weights' lock."""
+    agreed: dict[str, FactValue] = {
+        "worker.lock": "sha256:c",
         "root_volume.iops": None,
         "root_volume.size_gib": 80,
         "instance_types": ["g6e.xlarge"],
@@ -36,11 +41,18 @@ def agreement(lock: Path, **changes: Value) -> Agreement:
     }
     first = {"region": {"to": "eu-north-1"}}
     entry = Entry("2026-11-22T09:00:00Z", "Ada <ada@example.org>", "first agreement", first)
-    return Agreement(lock, agreed, (entry,))
+    return LockFile(lock, Agreement(lock, agreed, (entry,)), WEIGHTS)
+
+
+def grown(found: LockFile, *entries: Entry) -> LockFile:
+    """With more history."""
+    assert found.agreement is not None
+    history = (*found.agreement.history, *entries)
+    return dataclasses.replace(found, agreement=dataclasses.replace(found.agreement, history=history))
 
 
 def test_a_lock_file_reads_back_as_it_was_written(lock: Path) -> None:
-    found = agreement(lock, sharing=["210987654321"])
+    found = held(lock, sharing=["210987654321"])
     lockfile.write(found, None, "profile x")
     assert lockfile.read(lock) == found
     assert profiles.names(lock.parent) == []
@@ -49,13 +61,14 @@ def test_a_lock_file_reads_back_as_it_was_written(lock: Path) -> None:
 def test_a_lock_file_is_meant_to_be_read_by_people(lock: Path) -> None:
     change = {"root_volume.size_gib": {"from": 80, "to": 120}}
     second = Entry("2026-11-23T09:00:00Z", "Ada", "room: for «two» models", change)
-    found = agreement(lock, instance_types=["a.large", "b.large"], sharing=["210987654321"])
-    text = lockfile.text(dataclasses.replace(found, history=(*found.history, second)), "profile x")
+    found = held(lock, instance_types=["a.large", "b.large"], sharing=["210987654321"])
+    text = lockfile.text(grown(found, second), "profile x")
     assert (
         text
         == f"""\
-# What was agreed for profile x.
-# `bake` refuses, with exit code 3, to use anything else. Written by `bake approve` alone.
+# What was agreed and locked for profile x.
+# `bake` refuses, with exit code 3, to use anything else. `bake approve` writes what is agreed, `bake lock`
+# the weights; nothing else writes here.
 agreed:
   region: eu-north-1
   instance_types: [a.large, b.large]
@@ -63,10 +76,12 @@ agreed:
   root_volume.iops: null
   sharing: ['210987654321']
 inputs:
+  weights.repo: black-forest-labs/FLUX.1-dev
   weights.revision: 3de623fc3c33e44ffbe2bad470d0f45bccf2eb21
   weights.files:
-    model_index.json: {{bytes: 536}}
+    model_index.json: {{bytes: 536, git_oid: {"b" * 40}}}
     vae/model.safetensors: {{bytes: 167666902, sha256: {"a" * 64}}}
+  worker.lock: sha256:c
 history:
 - when: '2026-11-22T09:00:00Z'
   who: Ada <ada@example.org>
@@ -82,33 +97,59 @@ history:
     )
 
 
-def test_there_is_no_agreement_without_a_file(lock: Path) -> None:
-    assert lockfile.read(lock) is None
+def test_nothing_is_agreed_or_locked_without_a_file(lock: Path) -> None:
+    assert lockfile.read(lock) == LockFile(lock)
+
+
+@pytest.mark.parametrize("part", ["agreement", "weights"])
+def test_either_part_may_come_first(lock: Path, part: str) -> None:
+    only = dataclasses.replace(held(lock), **{part: None})
+    lockfile.write(only, None, "profile x")
+    assert lockfile.read(lock) == only
+    lockfile.write(held(lock), lock.read_bytes(), "profile x")
+    assert lockfile.read(lock) == held(lock)
+
+
+def test_a_lock_without_hashes_says_so_in_its_head(lock: Path) -> None:
+    sizes = {path: WeightFile(size) for path, size in flux.SIZES.items()}
+    known = LockFile(lock, weights=Lock(flux.REPO, flux.REVISION, sizes))
+    assert "the first `bake lock` completes this" in lockfile.text(known, "profile x")
+    assert "completes this" not in lockfile.text(held(lock), "profile x")
+
+
+def test_the_lock_of_this_checkout_has_the_known_sizes_and_all_hashes_or_none() -> None:
+    found = lockfile.read(Path(__file__).parents[2] / "profiles/g6e-ubuntu.lock.yaml")
+    assert found.agreement is None
+    assert found.weights is not None
+    assert (found.weights.repo, found.weights.revision) == (flux.REPO, flux.REVISION)
+    sizes = {path: file.bytes for path, file in found.weights.files.items()}
+    assert {path: sizes[path] for path in flux.SIZES} == flux.SIZES
+    assert found.weights.complete or not any(file.pinned for file in found.weights.files.values())
 
 
 def test_the_history_may_grow_for_years(lock: Path) -> None:
-    found = agreement(lock)
+    found = held(lock)
     change = {"base_ami": {"from": "ami-0123456789abcdef0", "to": "ami-0123456789abcdef1"}}
     entry = Entry("2026-11-23T09:00:00Z", "Ada <ada@example.org>", "the new base of the week", change)
-    grown = dataclasses.replace(found, history=(*found.history, *[entry] * 2000))
-    lockfile.write(grown, None, "profile x")
-    assert lockfile.read(lock) == grown
+    years = grown(found, *[entry] * 2000)
+    lockfile.write(years, None, "profile x")
+    assert lockfile.read(lock) == years
 
 
 def test_what_somebody_else_recorded_meanwhile_is_not_lost(lock: Path) -> None:
-    lockfile.write(agreement(lock), None, "profile x")
+    lockfile.write(held(lock), None, "profile x")
     before = lock.read_bytes()
     with pytest.raises(BakeError, match="changed meanwhile; nothing was written"):
-        lockfile.write(agreement(lock, region="eu-west-1"), None, "profile x")
+        lockfile.write(held(lock, region="eu-west-1"), None, "profile x")
     assert lock.read_bytes() == before
-    lockfile.write(agreement(lock, region="eu-west-1"), before, "profile x")
+    lockfile.write(held(lock, region="eu-west-1"), before, "profile x")
     assert lock.read_bytes() != before
 
 
 def test_a_lock_file_is_replaced_whole_and_nothing_is_left_over(
     lock: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lockfile.write(agreement(lock), None, "profile x")
+    lockfile.write(held(lock), None, "profile x")
     lock.chmod(0o640)
     before = lock.read_bytes()
 
@@ -117,10 +158,10 @@ def test_a_lock_file_is_replaced_whole_and_nothing_is_left_over(
 
     monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(BakeError, match="could not be written: No space left on device"):
-        lockfile.write(agreement(lock, region="eu-west-1"), before, "profile x")
+        lockfile.write(held(lock, region="eu-west-1"), before, "profile x")
     monkeypatch.undo()
     assert lock.read_bytes() == before
-    lockfile.write(agreement(lock, region="eu-west-1"), before, "profile x")
+    lockfile.write(held(lock, region="eu-west-1"), before, "profile x")
     assert [file.name for file in lock.parent.iterdir()] == ["x.lock.yaml"]
     assert stat.S_IMODE(lock.stat().st_mode) == 0o640
 
@@ -129,7 +170,7 @@ def test_a_link_stays_a_link(lock: Path, tmp_path: Path) -> None:
     target = tmp_path / "elsewhere" / "agreed.yaml"
     target.parent.mkdir()
     lock.symlink_to(target)
-    lockfile.write(agreement(lock), None, "profile x")
+    lockfile.write(held(lock), None, "profile x")
     assert lock.is_symlink()
     assert target.exists()
 
@@ -139,7 +180,17 @@ BROKEN = [
     pytest.param("", ":1:1: ", id="empty"),
     pytest.param("agreed: [", "x.lock.yaml:1:", id="syntax"),
     pytest.param("- a\n", ":1:1: a lock file is a mapping", id="not a mapping"),
-    pytest.param("agreed: {}\n", "inputs: is missing", id="no inputs"),
+    pytest.param("inputs: {weights.repo: a}\n", "weights.revision is missing beside weights.repo", id="half"),
+    pytest.param(
+        GOOD.replace("inputs: {}", "inputs: {weights.files: {../a: {bytes: 1}}}"),
+        "is not the path of a file in a repository",
+        id="path",
+    ),
+    pytest.param(
+        GOOD.replace("inputs: {}", "inputs: {weights.files: {a: {bytes: 1, git_oid: 12}}}"),
+        "git_oid: is not 40 hexadecimal digits",
+        id="git blob",
+    ),
     pytest.param(GOOD.replace("[]", "x"), ":3:10: history: must be a list", id="history"),
     pytest.param(f"{GOOD}agred: {{}}\n", ":4:1: agred: unknown\n    did you mean agreed?", id="section"),
     pytest.param(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -14,12 +13,16 @@ from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
 from bake import flux
+from bake import hub as of_the_hub
 from bake import plan as planning
 from bake.errors import UsageError
+from bake.flux import WeightFile
 from bake.localcloud.hub import REVISION, Hub
+from bake.lock import Lock
 from bake.plan import Plan, Sources
 from bake.planning import weights as weights_of
 from bake.planning.findings import Findings
+from bake.schema import Weights
 
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud
@@ -63,31 +66,84 @@ def serve(app: Any) -> Iterator[str]:
     server.shutdown()
 
 
-def plan(plan_cloud: PlanCloud, hub: str, **weights: Any) -> Plan:
-    return planning.make(plan_cloud.profile(weights=weights), plan_cloud.aws(), Sources(hub=hub))
+def plan(plan_cloud: PlanCloud, hub: str, lock: Lock | None = None, **weights: Any) -> Plan:
+    profile = plan_cloud.profile(weights=weights)
+    return planning.make(profile, plan_cloud.aws(), Sources(hub=hub), lock=lock)
+
+
+@pytest.fixture(scope="module")
+def lock(hub: str) -> Lock:
+    """What the Hub has, locked."""
+    files = of_the_hub.revision(Weights(revision=REVISION, token=SecretStr(TOKEN)), hub).files
+    wanted = {path: file for path, file in files.items() if flux.wanted(path)}
+    return Lock(flux.REPO, REVISION, wanted)
+
+
+def with_file(lock: Lock, path: str, file: WeightFile | None) -> Lock:
+    """A lock in which one file is another, or none."""
+    files = {name: known for name, known in lock.files.items() if name != path}
+    return Lock(lock.repo, lock.revision, {**files, **({path: file} if file else {})})
 
 
 def test_the_files_that_diffusers_loads_and_no_others(plan_cloud: PlanCloud, hub: str) -> None:
     found = plan(plan_cloud, hub)
-    assert {path: file.bytes for path, file in found.weight_files.items()} == {
+    assert {path: file.bytes for path, file in found.weights.files.items()} == {
         path: size for path, size in FILES.items() if "/" in path or path == "model_index.json"
     }
     assert found.weights.source == "the Hub's metadata"
+    assert found.lock is None
     assert "the Hub gives the weights of this revision to this token" in found.checked
 
 
-def test_checksums_come_with_the_large_files(plan_cloud: PlanCloud, hub: str) -> None:
-    files = plan(plan_cloud, hub).weight_files
-    sha256 = files["vae/diffusion_pytorch_model.safetensors"].sha256
-    assert sha256 is not None
-    assert len(sha256) == 64
-    assert files["transformer/config.json"].sha256 is None
+def test_a_lock_is_what_is_baked_once_the_hub_has_it(plan_cloud: PlanCloud, hub: str, lock: Lock) -> None:
+    found = plan(plan_cloud, hub, lock)
+    assert found.lock == lock
+    assert (found.weights.source, found.weights.files) == ("the lock", lock.files)
+    assert any("the locked ones, size and hash" in text for text in found.checked)
+
+
+def test_the_plans_id_has_the_lock_in_it(plan_cloud: PlanCloud, hub: str, lock: Lock) -> None:
+    ids = {
+        plan(plan_cloud, hub, one).id
+        for one in (lock, None, with_file(lock, "vae/diffusion_pytorch_model.safetensors", None))
+    }
+    assert len(ids) == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "file"),
+    [
+        pytest.param("vae/diffusion_pytorch_model.safetensors", WeightFile(300, "a" * 64), id="another hash"),
+        pytest.param("vae/diffusion_pytorch_model.safetensors", WeightFile(299), id="another size"),
+        pytest.param("transformer/config.json", WeightFile(20, git_oid="b" * 40), id="a small file"),
+        pytest.param("vae/gone.json", WeightFile(1, git_oid="b" * 40), id="gone"),
+    ],
+)
+def test_anything_else_than_what_is_locked_is_refused(
+    plan_cloud: PlanCloud, hub: str, lock: Lock, path: str, file: WeightFile
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan(plan_cloud, hub, with_file(lock, path, file))
+    assert "weights.revision: the Hub's files are not the locked ones" in caught.value.message
+    assert path in caught.value.message
+    assert "bake lock --update" in caught.value.message
+
+
+def test_what_nobody_locked_may_change_in_the_hub(plan_cloud: PlanCloud, hub: str, lock: Lock) -> None:
+    assert plan(plan_cloud, hub, with_file(lock, "vae/config.json", None)).lock is not None
+
+
+def test_a_hub_that_is_not_reached_leaves_the_lock(plan_cloud: PlanCloud, lock: Lock) -> None:
+    found = plan(plan_cloud, "http://127.0.0.1:9", lock)
+    assert found.weights.certain
+    assert found.lock == lock
+    assert any("the Hub can't be reached" in text for text in found.unchecked)
 
 
 def test_the_arithmetic_is_about_the_hubs_files(plan_cloud: PlanCloud, hub: str) -> None:
     found = plan(plan_cloud, hub)
     part = next(part for part in found.disk.parts if part.name == "weights")
-    assert part.bytes == sum(file.bytes for file in found.weight_files.values())
+    assert part.bytes == sum(file.bytes for file in found.weights.files.values())
 
 
 @pytest.mark.parametrize(
@@ -134,13 +190,13 @@ def test_a_hub_that_is_not_reached_leaves_the_known_sizes(plan_cloud: PlanCloud)
     assert round(found.weights.bytes / 1e9, 1) == 33.7
     assert found.weights.source == "known sizes"
     assert any("the Hub can't be reached" in text for text in found.unchecked)
-    assert found.weight_files == {}  # not pinned: these were not told by the Hub
+    assert not found.weights.certain
 
 
 def test_known_sizes_are_of_a_known_revision(plan_cloud: PlanCloud) -> None:
     findings = Findings()
     other = plan_cloud.profile(weights={"revision": "0" * 40})
-    found = weights_of.find(other, "http://127.0.0.1:9", None, findings)
+    found = weights_of.find(other, "http://127.0.0.1:9", None, None, findings)
     assert found.source == "known sizes of 3de623fc3c33"
 
 
@@ -149,8 +205,16 @@ def test_where_the_hub_is_a_stand_in_it_is_not_asked(plan_cloud: PlanCloud) -> N
     sources = Sources(hub="http://127.0.0.1:9", sizes=flux.SIZES)
     found = planning.make(profile, plan_cloud.aws(), sources)
     assert found.weights.source == "the real files' known sizes"
-    assert len(found.weight_files) == len(flux.SIZES)
-    assert dataclasses.replace(found.weights, certain=False).bytes == found.weights.bytes
+    assert {path: file.bytes for path, file in found.weights.files.items()} == flux.SIZES
+
+
+def test_a_stand_in_is_held_against_its_own_lock(plan_cloud: PlanCloud, hub: str, lock: Lock) -> None:
+    sources = Sources(hub=hub, sizes=flux.SIZES)
+    found = planning.make(plan_cloud.profile(), plan_cloud.aws(), sources, lock=lock)
+    assert (found.weights.source, found.lock) == ("the real files' known sizes", lock)
+    other = with_file(lock, "vae/diffusion_pytorch_model.safetensors", WeightFile(1))
+    with pytest.raises(UsageError, match="not the locked ones"):
+        planning.make(plan_cloud.profile(), plan_cloud.aws(), sources, lock=other)
 
 
 def test_the_revisions_are_one() -> None:

@@ -107,7 +107,7 @@ def test_all_missing_variables_come_in_one_message(tmp_path: Path) -> None:
 
 def test_an_empty_variable_counts_as_missing(tmp_path: Path) -> None:
     message = problems(tmp_path, GOOD, {**VARIABLES, "HF_TOKEN": ""})
-    assert message.startswith("broken.yaml:24:10: weights.token: the variable HF_TOKEN is not set\n")
+    assert message.startswith("broken.yaml:25:10: weights.token: the variable HF_TOKEN is not set\n")
 
 
 def test_several_problems_come_in_one_message_in_the_order_of_the_file(tmp_path: Path) -> None:

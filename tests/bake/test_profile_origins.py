@@ -199,3 +199,46 @@ def test_quoted_text_and_aliases_are_read_as_yaml_says(place: Path) -> None:
     assert load(place, text).image.name == "flux-{run}"
     found = load(place, "builder:\n  instance_type: &t g6e.4xlarge\n  instance_profile: ${P:-flux}\n")
     assert found.builder.types == ("g6e.4xlarge",)
+
+
+@pytest.mark.parametrize(
+    ("exported", "stored", "cache", "origin"),
+    [
+        ({}, "", "~/.cache/huggingface/hub", "good.yaml:23 (HF_HUB_CACHE is not set)"),
+        ({"HF_HUB_CACHE": "/data/hub"}, "", "/data/hub", "HF_HUB_CACHE (environment)"),
+        (
+            {"HUGGINGFACE_HUB_CACHE": "/data/old"},
+            "",
+            "/data/old",
+            "HF_HUB_CACHE (HUGGINGFACE_HUB_CACHE, its old name, environment)",
+        ),
+        (
+            {},
+            "HUGGINGFACE_HUB_CACHE=/data/old\n",
+            "/data/old",
+            "HF_HUB_CACHE (HUGGINGFACE_HUB_CACHE, its old name, .env.local)",
+        ),
+        (
+            {"HUGGINGFACE_HUB_CACHE": "/data/old"},
+            "HF_HUB_CACHE=/data/hub\n",
+            "/data/hub",
+            "HF_HUB_CACHE (.env.local)",
+        ),
+    ],
+    ids=["default", "environment", "old name", "old name in the file", "both"],
+)
+def test_the_cache_moves_by_its_variable_and_its_old_name_is_reported(
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    exported: dict[str, str],
+    stored: str,
+    cache: str,
+    origin: str,
+) -> None:
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**VARIABLES, **exported}.items():
+        monkeypatch.setenv(name, value)
+    (place / ".env.local").write_text(stored)
+    found, origins = loaded(place, "", profile.environment(place / ".env.local"))
+    assert (found.weights.cache, origins["weights.cache"]) == (cache, origin)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -79,6 +80,42 @@ def test_the_wheel_is_built_without_a_trace_in_the_checkout(tmp_path: Path) -> N
     assert after == before
 
 
-def test_progress_lines_that_are_still_being_written_are_passed_over() -> None:
-    whole = '{"event": "progress", "done": 1, "total": 9}\n{"event": "progress", "done": 5, "total": 9}\n'
-    assert prefetch._events(whole + '{"event": "progre')["progress"]["done"] == 5
+def test_events_are_read_as_they_come_and_a_half_line_waits_for_its_end() -> None:
+    events = prefetch.Events()
+    first, second = '{"event": "progress", "done": 1}\n', '{"event": "progress", "done": 5}\n'
+    assert [event["done"] for event in events.take(first + second[:9])] == [1]
+    assert [event["done"] for event in events.take(second[9:] + "Traceback (most recent call last):\n")] == [
+        5
+    ]
+    assert events.last == {"progress": {"event": "progress", "done": 5}}
+    assert events.read == len(first + second) + len("Traceback (most recent call last):\n")
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (
+            {"event": "disk", "device": "/dev/nvme0n1p1", "model": "Amazon Elastic Block Store",
+             "stand_in": False, "filesystem": "ext4", "free": 40e9, "needed": 33.7e9},
+            "the cache is on /dev/nvme0n1p1 (Amazon Elastic Block Store, ext4): 40.0 GB free, 33.7 GB needed",
+        ),
+        (
+            {"event": "disk", "device": "/dev/loop3", "model": None, "stand_in": True, "filesystem": "ext4",
+             "free": 40e9, "needed": 1e6},
+            "the cache is on /dev/loop3 (stands for EBS, ext4): 40.0 GB free, 1.0 MB needed",
+        ),
+        (
+            {"event": "retry", "file": "vae/a", "why": "HTTP 429", "attempt": 2, "wait": 30},
+            "vae/a: HTTP 429; try 2 in 30 s",
+        ),
+        (
+            {"event": "corrected", "file": "vae/a", "why": "its sha256 was wrong"},
+            "vae/a: its sha256 was wrong; fetched again",
+        ),
+        ({"event": "mirror", "why": "it does not answer"}, "mirror: it does not answer"),
+        ({"event": "done"}, None),
+    ],
+    ids=lambda value: value["event"] if isinstance(value, dict) else "",
+)  # fmt: skip
+def test_what_the_downloader_does_is_told_in_a_line(event: dict[str, Any], text: str | None) -> None:
+    assert prefetch.said(event) == text

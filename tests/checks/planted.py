@@ -120,6 +120,20 @@ FILES = [
         "rm $SNAPSHOT/flux1-dev.safetensors",
         ("cache::nothing_unneeded",),
     ),
+    Fault(
+        # One byte of white space is another: the same size, the same configuration, and not what is locked.
+        "mv $SNAPSHOT/vae/config.json /root/link;"
+        " cp -p $BLOBS/$(basename $(readlink /root/link)) $BLOBS/89ab;"
+        " printf ' ' | dd of=$BLOBS/89ab bs=1 seek=1 conv=notrunc status=none;"
+        " ln -s ../../../blobs/89ab $SNAPSHOT/vae/config.json; chown -h ubuntu $SNAPSHOT/vae/config.json",
+        "mv -f /root/link $SNAPSHOT/vae/config.json; rm $BLOBS/89ab",
+        ("cache::files_are_the_locked_ones", "cache::no_unused_blobs"),
+    ),
+    Fault(
+        "echo 0123 > $SNAPSHOT/../../refs/old; chown ubuntu $SNAPSHOT/../../refs/old",
+        "rm $SNAPSHOT/../../refs/old",
+        ("cache::only_this_revision",),
+    ),
     Fault("install -o ubuntu /dev/null $BLOBS/4567", "rm $BLOBS/4567", ("cache::no_unused_blobs",)),
     Fault(
         f"install -d -o ubuntu {CACHE}/models--black-forest-labs--FLUX.1-schnell",

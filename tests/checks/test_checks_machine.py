@@ -25,6 +25,7 @@ from bake.steps.create_image import stop
 from bake.steps.launch import Instance
 from bake.steps.seal import seal
 from bake.steps.verify import expectations
+from bake.undo import Undo
 
 from . import planted
 
@@ -76,9 +77,10 @@ def builder(new_machine: NewMachine) -> Iterator[Builder]:
         plan, run, session = machine.plan, machine.run, machine.session
         provision.upload(session, plan, run)
         provision.install_tools(session, run)
-        download = prefetch.start(session, plan, run)
-        provision.run_scripts(session, run)
-        expect = expectations(plan, machine.aws, machine.instance, download.wait())
+        download = prefetch.start(session, plan, machine.aws, run, Undo(), machine.instance)
+        provision.run_scripts(session, run, download.check)
+        download.wait()
+        expect = expectations(plan, machine.aws, machine.instance)
         blob = session.run("ls", f"{expect.repo_dir}/blobs").stdout.split()[0]
         yield Builder(plan, machine.aws, run, machine.instance, session, expect, blob)
 
@@ -154,7 +156,7 @@ def test_scripts_can_run_again(builder: Builder) -> None:
     builder.root("mv /etc/apt /etc/apt.gone; systemctl stop 'bake-*'")
     try:
         provision.install_tools(builder.session, builder.run)
-        provision.run_scripts(builder.session, builder.run)
+        provision.run_scripts(builder.session, builder.run, lambda: None)
     finally:
         builder.root("mv /etc/apt.gone /etc/apt")
     assert red(builder.check(select="service")) == set()

@@ -31,6 +31,7 @@ EXPECT = Expectations(
     repo="black-forest-labs/FLUX.1-dev",
     revision="3de623fc3c33e44ffbe2bad470d0f45bccf2eb21",
     files={"model_index.json": 536},
+    digests={"model_index.json": "b" * 40},
     root_volume_gib=80,
     root_volume_type="gp3",
     volume_gib=8,

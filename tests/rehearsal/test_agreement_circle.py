@@ -75,7 +75,7 @@ class Desk:
         code, _, errors = self.approve(*(one["fact"] for one in self.plan()["differences"]))
         assert code == 0, errors
 
-    def starts_baking(self) -> None:
+    def starts_baking(self) -> list[dict[str, Any]]:
         """Start a bake, see that it gets as far as the launch, and stop it there."""
         process = self.start("--json")
         assert process.stdout is not None
@@ -88,6 +88,7 @@ class Desk:
         _, errors = process.communicate(timeout=120)
         assert seen[-1].get("step") == "launch", errors
         assert process.returncode == 130, errors
+        return seen
 
     def started(self) -> int:
         """How many instances there ever were."""
@@ -117,8 +118,10 @@ def test_a_rehearsal_without_an_agreement_goes_on_and_says_so(desk: Desk) -> Non
     code, out, _ = desk.run("plan")
     assert code == 0
     assert "A rehearsal needs no agreement" in out
-    desk.starts_baking()
-    assert not desk.lock.exists()
+    events = desk.starts_baking()
+    assert any("no agreement asked for" in event.get("text", "") for event in events)
+    assert list(yaml.safe_load(desk.lock.read_text())) == ["inputs"]  # what it locked by itself
+    assert any("locked the local Hub's weights" in event.get("text", "") for event in events)
 
 
 def test_what_is_agreed_in_a_rehearsal_stays_apart_from_the_users(agreed: Desk, cloud: LocalCloud) -> None:
@@ -176,6 +179,47 @@ def test_the_circle(agreed: Desk, change: Any, name: str) -> None:
     history = yaml.safe_load(agreed.lock.read_text())["history"]
     assert [list(entry["changed"]) for entry in history][1:] == [[name]]
     agreed.starts_baking()  # bake
+
+
+def test_the_weights_circle(agreed: Desk) -> None:
+    assert agreed.run("lock")[0] == 0
+    locked = agreed.lock.read_text()
+    content = yaml.safe_load(locked)
+    assert content["agreed"]["root_volume.size_gib"] == 80  # what was agreed stays
+    files = content["inputs"]["weights.files"]
+    assert "model_index.json" in files
+    assert not [path for path in files if path.startswith(("flux1-dev", "ae.", "README"))]
+    assert agreed.run("lock")[0] == 0
+    assert agreed.lock.read_text() == locked
+
+    before, sha256 = agreed.started(), files["vae/diffusion_pytorch_model.safetensors"]["sha256"]
+    agreed.lock.write_text(locked.replace(sha256, "a" * 64))
+    code, _, errors = agreed.run()  # refuse: the Hub serves something else
+    assert code == 2, errors
+    assert "the Hub's files are not the locked ones" in errors
+    assert "bake lock --update" in errors
+    assert agreed.started() == before
+    code, _, errors = agreed.run("lock")  # show
+    assert code == 3
+    assert re.search(rf"vae/diffusion_pytorch_model.safetensors .* a{{12}} .* {sha256[:12]}", errors)
+    code, _, errors = agreed.run("lock", "--update")
+    assert code == 3
+    commit = content["inputs"]["weights.revision"]
+    assert f"--commit {commit}" in errors
+    assert agreed.run("lock", "--update", "--commit", "0" * 40)[0] == 3
+    assert agreed.run("lock", "--update", "--commit", commit)[0] == 0  # replace
+    assert agreed.lock.read_text() == locked
+    agreed.starts_baking()  # bake
+
+
+def test_another_revision_needs_another_lock(agreed: Desk) -> None:
+    assert agreed.run("lock")[0] == 0
+    revision = yaml.safe_load(agreed.lock.read_text())["inputs"]["weights.revision"]
+    agreed.lock.write_text(agreed.lock.read_text().replace(revision, "a" * 40))
+    code, _, errors = agreed.run()
+    assert code == 3, errors
+    assert f"the weights are locked at {'a' * 40}, the profile asks for {revision}" in errors
+    assert "bake lock --profile mine --rehearse" in errors
 
 
 def test_another_region_is_refused_and_its_missing_ami_is_no_excuse(agreed: Desk) -> None:

@@ -1,4 +1,4 @@
-"""SSH, units and prefetch against one real machine of the local cloud."""
+"""SSH and units against one real machine of the local cloud."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from pydantic import SecretStr
 
 from bake import ssh, units
 from bake.errors import BakeError, RemoteCommandError
-from bake.steps import prefetch, provision
 from bake.steps.launch import KeyPair
 
 if TYPE_CHECKING:
@@ -130,34 +128,3 @@ def test_a_command_that_is_killed_is_told_apart_from_a_lost_connection(machine: 
     with pytest.raises(RemoteCommandError, match="killed by a signal"):
         machine.session.run("sh", "-c", "kill -9 $$")
     assert machine.session.run("echo", "still here").stdout == "still here\n"
-
-
-def test_prefetch_says_what_is_wrong_with_the_token(machine: Machine) -> None:
-    provision.upload(machine.session, machine.plan, machine.run)
-    provision.install_tools(machine.session, machine.run)
-    weights = machine.plan.profile.weights.model_copy(update={"token": SecretStr("hf_wrong")})
-    plan = dataclasses.replace(
-        machine.plan, profile=machine.plan.profile.model_copy(update={"weights": weights})
-    )
-    with pytest.raises(BakeError, match="the Hub refused the download") as caught:
-        prefetch.start(machine.session, plan, machine.run).wait()
-    assert caught.value.hint
-    assert "hf_wrong" not in f"{caught.value.message}{caught.value.hint}"
-    machine.session.run("systemctl", "reset-failed", prefetch.UNIT, sudo=True, check=False)
-
-
-def test_prefetch_fetches_what_diffusers_loads_and_nothing_else(machine: Machine) -> None:
-    weights = prefetch.start(machine.session, machine.plan, machine.run).wait()
-    assert "model_index.json" in weights.files
-    assert not [name for name in weights.files if name.startswith(("flux1-dev", "ae.", "dev_grid", "README"))]
-    found = machine.session.run("find", "-L", weights.folder, "-type", "f", "-printf", "%P %s\n").stdout
-    sizes = {name: int(size) for name, size in (line.split() for line in found.splitlines())}
-    assert sizes == dict(weights.files)
-    owners = machine.session.run("find", machine.plan.cache, "-printf", "%u\n").stdout
-    assert set(owners.split()) == {"ubuntu"}
-    token = machine.plan.profile.weights.token.get_secret_value().encode()
-    searched = machine.session.run(
-        "grep", "-rlFs", "-f", "-", "/home", "/opt", "/etc", "/var", "/run/bake", "/tmp", "/root",
-        stdin=token, sudo=True, check=False,
-    )  # fmt: skip
-    assert searched.stdout == ""

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from bake import lockfile
 from bake.aws import Aws
 from bake.localcloud.cloud import LocalCloud
 from bake.localcloud.images import ImageStore
@@ -29,10 +30,13 @@ ARGUMENTS = ["--profile", "g6e-ubuntu", "--rehearse", "--json"]
 
 
 def start(runs: Path, *, checkout: Path = ROOT) -> subprocess.Popen[str]:
-    """Start a rehearsal on the cloud of the tests."""
+    """Start a rehearsal on the cloud of the tests, at a desk of its own: it leaves its lock there."""
+    desk = runs.with_name(f"{runs.name}-desk")
+    desk.mkdir(exist_ok=True)
+    places = ["--profiles", str(checkout / "profiles"), "--runs", str(runs)]
     return subprocess.Popen(
-        [sys.executable, "-m", "bake.cli", *ARGUMENTS, "--runs", str(runs)],
-        cwd=checkout,
+        [sys.executable, "-m", "bake.cli", *ARGUMENTS, *places],
+        cwd=desk,
         env={**os.environ, "PYTHONPATH": str(checkout)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -149,6 +153,21 @@ def test_the_end_says_what_there_is_and_what_to_try_next(baked: Outcome, manifes
     text = baked.of("released")[0]["text"]
     for part in (manifest["image"]["id"], "bake local boot", "create image", "in all"):
         assert part in text
+
+
+def test_the_weights_are_the_ones_that_were_locked(
+    baked: Outcome, directory: Path, manifest: dict[str, Any], runs: Path
+) -> None:
+    lock = manifest["weights"]["lock"]
+    assert {path: file["bytes"] for path, file in lock["files"].items()} == manifest["weights"]["files"]
+    assert all(file.keys() & {"sha256", "git_oid"} for file in lock["files"].values())
+    written = runs.with_name(f"{runs.name}-desk") / ".bake/rehearsal/g6e-ubuntu.lock.yaml"
+    assert lockfile.read(written).weights is not None
+    notes = "\n".join(event["text"] for event in baked.of("note"))
+    assert "locked the local Hub's weights for rehearsals" in notes
+    assert "the cache is on /dev/loop" in notes
+    assert manifest["weights"]["disk"]["stand_in"] is True
+    assert json.loads((directory / "plan.json").read_text())["lock"]["locked"] is True
 
 
 def test_the_image_is_what_was_agreed(aws: Aws, manifest: dict[str, Any]) -> None:

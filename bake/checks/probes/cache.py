@@ -25,6 +25,8 @@ def snapshot_facts(snapshot: Path, repo_dir: Path, files: dict[str, int]) -> dic
         # A link out of the repository's folder would lose its target when the cache is moved or sealed.
         "outside": sorted(name for name, path in there.items() if repo_dir not in path.resolve().parents),
         "bytes": sum(sizes.values()),
+        # Whoever filled the cache named a blob by its hash once that was verified, and not before.
+        "blobs": {name: path.resolve().name for name, path in known.items()},
     }
 
 
@@ -38,6 +40,11 @@ def leftover_facts(cache: Path, repo_dir: Path, snapshot: Path) -> dict[str, obj
         "locks": [str(path) for path in everything if path.suffix == ".lock"],
         "unused_blobs": [path.name for path in blobs if path.suffix != ".incomplete" and path not in used],
         "other_repos": [str(path) for path in cache.glob("*--*") if path != repo_dir],
+        "other_refs": [
+            path.name
+            for path in (repo_dir / "refs").glob("*")
+            if path.read_text(errors="replace").strip() != snapshot.name
+        ],
         "other_revisions": [path.name for path in (repo_dir / "snapshots").glob("*") if path != snapshot],
         "owners": sorted({path.lstat().st_uid for path in [cache, repo_dir, *everything] if path.exists()}),
         "unreadable": [str(path) for path in everything if path.exists() and not path.stat().st_mode & 0o400],

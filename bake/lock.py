@@ -1,0 +1,126 @@
+"""The weights' lock: one commit of the model's repository, and size and hash of each file that is loaded.
+
+A bake downloads exactly that. `bake lock` is the only writer of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bake import flux
+from bake.agreement import table
+from bake.errors import BakeError, UsageError
+from bake.flux import WeightFile
+from bake.progress import readable
+
+if TYPE_CHECKING:
+    from bake.schema import Weights
+
+MOST_FILES = 20
+DIGITS = 12  # of a hash: enough to tell two apart by eye
+
+
+@dataclass(frozen=True)
+class Lock:
+    """The files that diffusers loads of one commit. Without all hashes it is not `complete`, and no lock."""
+
+    repo: str
+    revision: str
+    files: Mapping[str, WeightFile]
+
+    @property
+    def complete(self) -> bool:
+        return flux.INDEX in self.files and all(file.pinned for file in self.files.values())
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the builder gets it, and the plan's id is made from it."""
+        return {
+            "repo": self.repo,
+            "revision": self.revision,
+            "files": {path: file.as_dict() for path, file in self.files.items()},
+        }
+
+    def __str__(self) -> str:
+        return f"{len(self.files)} files, {readable(self.bytes)}, of {self.revision[:DIGITS]}"
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A file that is not as locked; None where one side does not have it."""
+
+    path: str
+    locked: WeightFile | None
+    now: WeightFile | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For machines."""
+        sides = {"locked": self.locked, "now": self.now}
+        return {"file": self.path, **{name: side and side.as_dict() for name, side in sides.items()}}
+
+
+def resolve(weights: Weights, endpoint: str | None, name: str | None = None) -> Lock:
+    """Ask the Hub what is to be locked: the profile's revision, or what `name` is now.
+
+    BakeError says what the Hub refused; UsageError when the profile is at fault.
+    """
+    from bake import hub
+
+    try:
+        found = hub.revision(weights, endpoint, name)
+        hub.check_leave(weights, endpoint)
+        return Lock(weights.repo, found.commit, hub.loaded(weights, endpoint, found))
+    except Exception as error:
+        refused = hub.refusal(error, weights.repo)
+        if refused is None:
+            raise
+        kind = UsageError if refused.setting else BakeError
+        where = f"{refused.setting}: " if refused.setting else ""
+        raise kind(f"{where}{refused.text}; nothing was locked", hint=refused.hint) from error
+
+
+def differences(locked: Lock, now: Lock) -> list[Moved]:
+    """The files that are not as locked. A hash that the lock did not have yet is no difference."""
+    paths = [*locked.files, *(path for path in now.files if path not in locked.files)]
+    found = (Moved(path, locked.files.get(path), now.files.get(path)) for path in paths)
+    return [one for one in found if one.locked is None or one.now is None or one.locked.moved(one.now)]
+
+
+def completes(locked: Lock, now: Lock) -> bool:
+    """Whether `now` only adds what an incomplete lock did not know: hashes, and small files."""
+    if locked.complete or (locked.repo, locked.revision) != (now.repo, now.revision):
+        return False
+    return all(one.locked is None for one in differences(locked, now))
+
+
+def differences_table(locked: Lock, now: Lock) -> str:
+    """Revision and files that are not as locked, for people."""
+    rows = [("revision", locked.revision[:DIGITS], now.revision[:DIGITS])]
+    rows = rows if locked.revision != now.revision else []
+    moved = differences(locked, now)
+    rows += [(one.path, _side(one.locked), _side(one.now)) for one in moved[:MOST_FILES]]
+    more = len(moved) - MOST_FILES
+    lines = [table(("file", "locked", "now"), rows)]
+    return "\n".join([*lines, *([f"  and {more} more"] if more > 0 else [])])
+
+
+def _side(file: WeightFile | None) -> str:
+    if file is None:
+        return "not there"
+    return f"{file.bytes:,} bytes, {(file.digest or 'hash unknown')[:DIGITS]}"
+
+
+def problem(locked: Lock | None, weights: Weights) -> str | None:
+    """Why a bake can't go by this lock, to be continued with the command; None when it can."""
+    if locked is None:
+        return "the weights are not locked yet"
+    if (locked.repo, locked.revision) != (weights.repo, weights.revision):
+        return f"the weights are locked at {locked.revision}, the profile asks for {weights.revision}"
+    if not locked.complete:
+        return "the weights' lock is not complete: it has sizes without hashes"
+    return None

@@ -1,0 +1,67 @@
+"""`bake lock`. Heavy imports stay inside the command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.option("--profile", metavar="NAME", help="The profile: profiles/NAME.yaml.")
+@click.option("--update", is_flag=True, help="Replace a lock that differs: shows the difference and asks.")
+@click.option(
+    "--commit",
+    metavar="COMMIT",
+    help="With --update and without a terminal: the commit that the new lock is expected to be of.",
+)
+@click.option(
+    "--revision",
+    metavar="NAME",
+    help="Look at a branch, tag or commit instead of the profile's; that is shown and not written.",
+)
+@click.option("--rehearse", is_flag=True, help="Lock the local cloud's Hub, for rehearsals. Needs root.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_obj
+def lock(
+    obj: dict[str, Any],
+    profile: str | None,
+    update: bool,
+    commit: str | None,
+    revision: str | None,
+    rehearse: bool,
+    as_json: bool,
+) -> None:
+    """Pin the weights: size and hash of every file that is loaded, into profiles/NAME.lock.yaml.
+
+    The Hub is asked for the profile's weights.revision; nothing large is downloaded. A bake then fetches
+    exactly these files and refuses anything else. A lock that is there is replaced with --update only.
+
+    \b
+    Examples:
+      bake lock --profile g6e-ubuntu
+      bake lock --profile g6e-ubuntu --revision main    which commit is that now, and what is different in it?
+      bake lock --profile g6e-ubuntu --update
+    """
+    from bake.errors import UsageError
+    from bake.locking import Request, run
+    from bake.proposal import Wish
+
+    name = profile or obj.get("profile")
+    if not name:
+        raise UsageError("--profile NAME is missing", hint="bake profiles lists them")
+    wish = Wish(str(name), obj["directory"], obj["env_file"], rehearse or obj["rehearse"])
+    ask = _ask if sys.stdin.isatty() else None
+    outcome = run(wish, Request(update, commit, revision), _say, ask)
+    if as_json or obj["as_json"]:
+        click.echo(json.dumps(outcome, indent=2))
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _ask(question: str) -> bool:
+    return click.confirm(question, default=False, err=True)

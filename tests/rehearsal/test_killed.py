@@ -1,0 +1,84 @@
+"""A bake whose controller is killed in the middle of the download."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bake.localcloud import cloud as localcloud
+from bake.localcloud import network
+from bake.localcloud.settings import Settings
+from bake.localcloud.sweep import leftovers
+
+pytestmark = pytest.mark.root
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """The place of a cloud of this test's own: it goes with the process that brought it up."""
+    monkeypatch.setenv("BAKE_LOCAL_STATE", str(tmp_path / "state"))
+    for number in range(120, 140):
+        monkeypatch.setenv("BAKE_LOCAL_NETWORK", f"10.214.{number}.0/24")
+        if not network.claimed(Settings.load()):
+            break
+    yield Settings.load()
+    localcloud.down()
+
+
+def start(desk: Path) -> subprocess.Popen[str]:
+    command = ["--profile", "g6e-ubuntu", "--profiles", str(ROOT / "profiles"), "--rehearse", "--json"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "bake.cli", *command],
+        cwd=desk,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def until(process: subprocess.Popen[str], **wanted: Any) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        event = json.loads(line)
+        if all(event.get(key) == value for key, value in wanted.items()):
+            return
+    pytest.fail(f"{wanted} never came: {process.communicate()[1]}")
+
+
+def slow(hub: str) -> None:
+    fault = {"path": "transformer/*", "kind": "slow", "rate": 5_000, "times": None}
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{hub}/-/faults", json.dumps(fault).encode(), headers)
+    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10).close()
+
+
+def test_nothing_is_left_of_a_killed_bake_and_the_next_one_is_well(own: Settings, tmp_path: Path) -> None:
+    process = start(tmp_path)
+    until(process, event="step_started", step="connect")
+    slow(own.hub)
+    until(process, event="transfer")
+    process.kill()
+    process.communicate()
+    time.sleep(1)
+    localcloud.down()
+    assert leftovers(own) == []
+    assert list(own.instances.iterdir()) == []
+
+    again = start(tmp_path)
+    until(again, event="step_ended", step="connect", outcome="done")
+    again.send_signal(signal.SIGTERM)
+    _, errors = again.communicate(timeout=120)
+    assert again.returncode == 130, errors
+    assert leftovers(own) == []

@@ -1,0 +1,302 @@
+"""The weights' way onto one real machine: what is fetched, what stops it, what it survives."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import SecretStr
+
+from bake import run as runs_of
+from bake.errors import BakeError
+from bake.localcloud.cloud import LocalCloud
+from bake.mirror import Place
+from bake.plan import Plan
+from bake.progress import Progress
+from bake.steps import prefetch, provision
+from bake.steps.prefetch import Download, Weights
+from bake.undo import Undo
+
+if TYPE_CHECKING:
+    from tests.conftest import Machine, NewMachine
+
+pytestmark = pytest.mark.root
+BUCKET = "weights-mirror"
+
+
+class Heard:
+    """A screen that keeps what it is shown."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def show(self, event: dict[str, Any]) -> None:
+        self.events.append(event)
+
+    def close(self) -> None:
+        pass
+
+    @property
+    def notes(self) -> str:
+        return "\n".join(event["text"] for event in self.events if event["event"] == "note")
+
+
+@dataclasses.dataclass
+class Bench:
+    """A machine with the tools on it, and a Hub that can be told to misbehave."""
+
+    machine: Machine
+    cloud: LocalCloud
+    runs: Path
+    heard: Heard = dataclasses.field(default_factory=Heard)
+
+    def start(self, plan: Plan | None = None, undo: Undo | None = None) -> Download:
+        machine = self.machine
+        run = runs_of.new(self.runs, Progress(self.heard))
+        self.forget_units()
+        undo = undo or Undo()
+        return prefetch.start(machine.session, plan or machine.plan, machine.aws, run, undo, machine.instance)
+
+    def forget_units(self) -> None:
+        """An earlier test's: on a builder each is started once."""
+        self.root(
+            "systemctl stop 'bake-prefetch*'; systemctl reset-failed 'bake-prefetch*';"
+            " rm -f /run/bake/bake-prefetch*"
+        )
+
+    def root(self, script: str) -> str:
+        return self.machine.session.run("sh", "-c", script, sudo=True).stdout
+
+    def found(self, text: str) -> str:
+        """The files of the machine that hold `text`; it goes in by stdin, since sudo logs its arguments."""
+        places = ("/home", "/opt", "/etc", "/var", "/run/bake", "/tmp", "/root")
+        searched = self.machine.session.run(
+            "grep", "-rlFs", "-f", "-", *places, stdin=text.encode(), sudo=True, check=False
+        )
+        return searched.stdout
+
+    def empty(self) -> None:
+        self.root(f"rm -rf {self.repo}")
+
+    @property
+    def repo(self) -> str:
+        return f"{self.machine.plan.cache}/models--black-forest-labs--FLUX.1-dev"
+
+    def fault(self, **fault: Any) -> None:
+        self._hub("POST", fault)
+
+    def mend(self) -> None:
+        self._hub("DELETE", None)
+
+    def _hub(self, method: str, content: dict[str, Any] | None) -> None:
+        body = json.dumps(content).encode() if content else None
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.cloud.hub}/-/faults", body, headers, method=method)
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10).close()
+
+    def check_cache(self, weights: Weights) -> None:
+        """Exactly what is locked, verified here once more, and the image's user's."""
+        lock = self.machine.plan.lock
+        assert lock is not None
+        assert dict(weights.files) == {path: file.bytes for path, file in lock.files.items()}
+        hashed = self.root(f"cd {weights.folder} && find -L . -type f -exec sha256sum {{}} +")
+        sums = {name: sha256 for sha256, name in (line.split() for line in hashed.splitlines())}
+        assert {name.removeprefix("./") for name in sums} == lock.files.keys()
+        for path, file in lock.files.items():
+            assert file.sha256 in (None, sums[f"./{path}"])
+        assert set(self.root(f"find {self.machine.plan.cache} -printf '%u\\n'").split()) == {"ubuntu"}
+        assert self.root(f"find {self.machine.plan.cache} -name '*.incomplete' -o -name '*.lock'") == ""
+
+
+@pytest.fixture(scope="module")
+def prepared(new_machine: NewMachine) -> Iterator[Machine]:
+    with new_machine() as machine:
+        provision.upload(machine.session, machine.plan, machine.run)
+        provision.install_tools(machine.session, machine.run)
+        yield machine
+
+
+@pytest.fixture
+def bench(prepared: Machine, cloud: LocalCloud, tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(prepared, cloud, tmp_path)
+    bench.empty()
+    yield bench
+    bench.mend()
+
+
+def changed(plan: Plan, **weights: Any) -> Plan:
+    found = plan.profile.weights.model_copy(update=weights)
+    return dataclasses.replace(plan, profile=plan.profile.model_copy(update={"weights": found}))
+
+
+def soon(look: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not look():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.1)
+
+
+def test_what_diffusers_loads_is_fetched_and_nothing_else(bench: Bench) -> None:
+    weights = bench.start().wait()
+    bench.check_cache(weights)
+    assert "model_index.json" in weights.files
+    assert not [name for name in weights.files if name.startswith(("flux1-dev", "ae.", "dev_grid", "README"))]
+    assert (weights.fetched, weights.reused, weights.starts) == (weights.bytes, 0, 1)
+    assert weights.disk["stand_in"] is True
+    assert "stands for EBS" in bench.heard.notes
+    again = bench.start().wait()
+    assert (again.fetched, again.reused) == (0, weights.bytes)
+
+
+def test_the_token_is_nowhere_on_the_machine(bench: Bench) -> None:
+    bench.start().wait()
+    assert bench.found(bench.machine.plan.profile.weights.token.get_secret_value()) == ""
+
+
+def test_a_wrong_token_is_refused_with_what_to_do(bench: Bench) -> None:
+    plan = changed(bench.machine.plan, token=SecretStr("hf_wrong"))
+    with pytest.raises(BakeError, match="the weights were not downloaded") as caught:
+        bench.start(plan).wait()
+    assert "https://huggingface.co/" in str(caught.value.hint)
+    assert "hf_wrong" not in f"{caught.value.message}{caught.value.hint}"
+
+
+def test_a_refusal_stops_what_runs_beside_it_at_once(bench: Bench) -> None:
+    bench.fault(path="*", kind="status", status=403, times=None)
+    download = bench.start()
+    unit = provision.units.start(bench.machine.session, f"test-{time.monotonic_ns()}", "sleep", "120")
+    started = time.monotonic()
+    with pytest.raises(BakeError, match="the weights were not downloaded"):
+        unit.wait(download.check, seconds=1.0)
+    assert time.monotonic() - started < 60
+
+
+def test_memory_in_place_of_the_disk_is_refused_with_its_name(bench: Bench) -> None:
+    cache = bench.machine.plan.cache
+    bench.root(f"mount -t tmpfs none {cache} && chown ubuntu {cache}")
+    try:
+        with pytest.raises(BakeError, match="tmpfs") as caught:
+            bench.start().wait()
+        assert cache in caught.value.message
+        assert bench.root(f"ls -A {cache}") == ""
+    finally:
+        bench.root(f"umount {cache}")
+
+
+def slow(bench: Bench) -> None:
+    bench.fault(path="transformer/*.safetensors", kind="slow", rate=20_000, times=2)
+
+
+def test_a_killed_downloader_is_started_again_and_goes_on(bench: Bench) -> None:
+    slow(bench)
+    download = bench.start()
+    soon(lambda: "incomplete" in bench.root(f"ls {bench.repo}/blobs 2>/dev/null; true"))
+    bench.mend()
+    bench.root("systemctl kill --signal=KILL bake-prefetch")
+    weights = download.wait()
+    bench.check_cache(weights)
+    assert weights.starts == 2
+    assert weights.reused > 0
+    assert "the download broke off: its downloader ended with 9" in bench.heard.notes
+
+
+def test_a_downloader_that_is_always_killed_is_given_up(bench: Bench) -> None:
+    slow(bench)
+    download, end = bench.start(), threading.Event()
+
+    def kill() -> None:
+        while not end.wait(0.5):
+            bench.root("systemctl kill --signal=KILL 'bake-prefetch*' 2>/dev/null; true")
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with pytest.raises(BakeError):
+            download.wait()
+    finally:
+        end.set()
+        killer.join()
+    assert bench.heard.notes.count("the download broke off") == prefetch.STARTS - 1
+    assert bench.root(f"ls {bench.repo}/snapshots 2>/dev/null; true") == ""
+
+
+def test_a_restart_of_the_builder_costs_only_time(bench: Bench) -> None:
+    slow(bench)
+    download = bench.start()
+    soon(lambda: "incomplete" in bench.root(f"ls {bench.repo}/blobs 2>/dev/null; true"))
+    bench.machine.aws.ec2.reboot_instances(InstanceIds=[bench.machine.instance.id])
+    weights = download.wait()
+    bench.check_cache(weights)
+    assert weights.starts == 2
+    assert "the builder was restarted" in bench.heard.notes
+
+
+def test_what_runs_beside_says_that_the_builder_was_restarted(bench: Bench) -> None:
+    unit = provision.units.start(bench.machine.session, "bake-99-beside", "sleep", "120")
+    bench.machine.aws.ec2.reboot_instances(InstanceIds=[bench.machine.instance.id])
+    with pytest.raises(BakeError, match="the builder was restarted while bake-99-beside ran") as caught:
+        unit.wait()
+    assert "bake again" in str(caught.value.hint)
+
+
+# --- the mirror -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mirrored(bench: Bench) -> Plan:
+    s3 = bench.machine.aws.presigner("eu-north-1")
+    if BUCKET not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]:
+        s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-north-1"})
+    for item in s3.list_objects_v2(Bucket=BUCKET).get("Contents", []):
+        s3.delete_object(Bucket=BUCKET, Key=item["Key"])
+    return changed(bench.machine.plan, mirror=f"s3://{BUCKET}/flux")
+
+
+def large(plan: Plan) -> dict[str, int]:
+    assert plan.lock is not None
+    return {file.sha256: file.bytes for file in plan.lock.files.values() if file.sha256}
+
+
+def test_a_mirror_is_filled_and_then_serves(bench: Bench, mirrored: Plan) -> None:
+    s3 = bench.machine.aws.presigner("eu-north-1")
+    with Undo() as undo:
+        first = bench.start(mirrored, undo).wait()
+    assert first.from_mirror == 0
+    stored = {item["Key"]: item["Size"] for item in s3.list_objects_v2(Bucket=BUCKET)["Contents"]}
+    assert stored == {f"flux/{sha256}": size for sha256, size in large(mirrored).items()}
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket=BUCKET)
+    bench.empty()
+    second = bench.start(mirrored).wait()
+    bench.check_cache(second)
+    assert second.from_mirror == sum(large(mirrored).values())
+
+
+def test_what_a_mirror_serves_is_verified_like_everything_else(bench: Bench, mirrored: Plan) -> None:
+    s3 = bench.machine.aws.presigner("eu-north-1")
+    sha256, size = max(large(mirrored).items(), key=lambda item: item[1])
+    s3.put_object(Bucket=BUCKET, Key=Place(BUCKET, "flux").key(sha256), Body=b"x" * size)
+    with Undo() as undo:
+        weights = bench.start(mirrored, undo).wait()
+    bench.check_cache(weights)
+    assert "mirror: " in bench.heard.notes or "fetched again" in bench.heard.notes
+
+
+def test_a_mirror_that_is_not_there_leaves_the_hub(bench: Bench) -> None:
+    weights = bench.start(changed(bench.machine.plan, mirror="s3://no-such-bucket-here")).wait()
+    bench.check_cache(weights)
+    assert "no mirror, the Hub serves: AWS answers 404" in bench.heard.notes
+
+
+def test_presigned_urls_are_in_no_file_of_the_run(bench: Bench, mirrored: Plan) -> None:
+    with Undo() as undo:
+        bench.start(mirrored, undo).wait()
+    for file in bench.runs.rglob("*"):
+        assert not file.is_file() or b"X-Amz-Signature" not in file.read_bytes(), file
+    assert bench.found("X-Amz-Credential=rehearsal") == ""
