@@ -1,5 +1,5 @@
 """Figures of a whole rehearsal with warm caches: per step the wall time, what the controller itself took,
-API calls and SSH commands; and the CPU time of `bake --help`.
+API calls and SSH commands; the CPU time of `bake --help`, and the wall time of `bake plan`.
 
     sudo .venv/bin/python tests/bench/bench_rehearsal.py
 
@@ -13,6 +13,7 @@ import json
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -30,9 +31,22 @@ def help_cpu_seconds() -> float:
     return sorted(times)[2]
 
 
+def plan_seconds() -> float:
+    """Wall time of `bake plan --rehearse` on a local cloud that is up already."""
+    subprocess.run([*BAKE, "local", "up"], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    try:
+        started = time.monotonic()
+        command = [*BAKE, "plan", "--profile", "g6e-ubuntu", "--rehearse"]
+        subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+        return time.monotonic() - started
+    finally:
+        subprocess.run([*BAKE, "local", "down"], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+
+
 def main() -> None:
     """Rehearse once, reading the events as they come, and print the table."""
     print(f"bake --help: {help_cpu_seconds():.2f} s of CPU")
+    print(f"bake plan --rehearse, cloud up: {plan_seconds():.1f} s")
     process = subprocess.Popen(
         [*BAKE, "--profile", "g6e-ubuntu", "--rehearse", "--json"],
         cwd=ROOT,

@@ -148,7 +148,6 @@ def test_green_as_provisioned(builder: Builder) -> None:
     """Last of the checks: all faults are mended, and none was in the provisioning."""
     report = builder.check()
     assert {check.id: check.message for check in report.red} == {}
-    assert report.seconds < 40
 
 
 def test_scripts_can_run_again(builder: Builder) -> None:

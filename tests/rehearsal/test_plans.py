@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,6 @@ NAMES = profile.names(PROFILES)
 def test_each_profile_gets_its_verdict(cloud: LocalCloud, name: str) -> None:
     found, origins = profile.load_with_origins(name, PROFILES, dict(cloud.environment))
     aws = Aws(region="eu-north-1", worker_region="eu-west-1", endpoint=cloud.endpoint)
-    started = time.monotonic()
     if found.base.accelerator == "neuron":
         with pytest.raises(UsageError, match=r"does not fit inf2\.xlarge"):
             planning.make(found, aws, sources(cloud), origins)
@@ -33,4 +31,3 @@ def test_each_profile_gets_its_verdict(cloud: LocalCloud, name: str) -> None:
         assert plan.disk.verdict == "fits"
         assert not plan.disk.at_most  # the local cloud tells what is written on its base
         assert not plan.warnings
-    assert time.monotonic() - started < 2
