@@ -17,8 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.bench.bench_worker import REVISION, write_model
-from tests.worker.conftest import Aws, moto_server, serve_environment
+from bake.localcloud import tiny_flux
+from tests.worker.conftest import REVISION, Aws, moto_server, serve_environment
 from tests.worker.stress.proof import Storm, prove
 
 
@@ -39,11 +39,10 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory(prefix="bench-queue-") as name, moto_server() as endpoint:
         folder = Path(name)
-        write_model(folder / "cache", "tiny")
+        tiny_flux.build(folder / "cache/models--black-forest-labs--FLUX.1-dev/snapshots" / REVISION)
         for number, (title, storm) in enumerate(storms.items()):
             aws = Aws(endpoint, f"bench-{number}")
             environment = serve_environment(aws, folder / "cache", folder / "state")
-            environment["FLUX_MODEL_REVISION"] = REVISION
             print(f"\n{title}\n{prove(aws, environment, folder / str(number), storm)}", flush=True)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from . import evidence, orders
@@ -50,22 +51,20 @@ class Outcome:
     recoveries: list[float]
 
     def __str__(self) -> str:
-        middle = sorted(self.recoveries)[len(self.recoveries) // 2] if self.recoveries else 0.0
         lines = [
             ("seed, workers", f"{self.storm.seed}, {self.storm.workers}"),
             ("messages, of which jobs to draw", f"{self.messages}, {self.storm.jobs}"),
             ("seconds, jobs a second", f"{self.seconds:.1f}, {self.storm.jobs / self.seconds:.2f}"),
             ("calls to AWS, of which failed", f"{self.calls}, {self.faults}"),
             ("workers killed", f"{self.kills}"),
-            ("from a kill to its job done: median, longest", f"{middle:.1f} s, {self._longest():.1f} s"),
             ("times a job was drawn", f"{self.drawn}"),
             ("events", ", ".join(f"{kind} {count}" for kind, count in sorted(self.announced.items()))),
             ("duplicates announced again, not drawn", f"{self.announced_again}"),
         ]
+        if self.recoveries:
+            spans = f"{median(self.recoveries):.1f} s, {max(self.recoveries):.1f} s"
+            lines.append(("from a kill to its job done: median, longest", spans))
         return "\n".join(f"{name:<48}{value}" for name, value in lines)
-
-    def _longest(self) -> float:
-        return max(self.recoveries, default=0.0)
 
 
 @dataclass(frozen=True)
