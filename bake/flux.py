@@ -47,8 +47,14 @@ SIZES: Mapping[str, int] = MappingProxyType(
 # quantisation of the transformer and of T5. https://huggingface.co/blog/diffusers-quantization
 PEAK_GIB: Mapping[str, float] = MappingProxyType({"bf16": 36.2, "int8": 21.5})
 
-# Quantised in int8; the rest stays in bfloat16.
-QUANTISED = ("transformer", "text_encoder_2")
+# What is quantised in int8, and the share of its bytes that is left of it, as `flux-worker quantize` writes
+# FLUX.1-dev: half, and a scale for each row, and the layers outside of the blocks, which stay as they are.
+INT8_SHARE: Mapping[str, float] = MappingProxyType(
+    {
+        "transformer": 11_983_763_584 / 23_802_954_040,
+        "text_encoder_2": 4_899_024_896 / 9_524_648_584,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -107,13 +113,21 @@ def wanted(path: str, of: Iterable[str] = COMPONENTS) -> bool:
 
 
 def resident_bytes(files: Mapping[str, WeightFile], precision: str) -> int:
-    """Bytes of the weights in the accelerator's memory: the files hold bfloat16, int8 takes half of that."""
-    total = 0
-    for path, file in files.items():
-        if path.endswith(".safetensors"):
-            halved = precision == "int8" and component(path) in QUANTISED
-            total += file.bytes // 2 if halved else file.bytes
-    return total
+    """Bytes of the weights in the accelerator's memory: the files hold bfloat16, int8 takes about half."""
+    shares = INT8_SHARE if precision == "int8" else {}
+    weights = {path: file.bytes for path, file in files.items() if path.endswith(".safetensors")}
+    return sum(round(size * shares.get(component(path), 1)) for path, size in weights.items())
+
+
+def checkpoint_bytes(files: Mapping[str, WeightFile]) -> int:
+    """Bytes of an int8 checkpoint on the disk: it holds all that is loaded, and needs no other file."""
+    rest = sum(file.bytes for path, file in files.items() if not path.endswith(".safetensors"))
+    return resident_bytes(files, "int8") + rest
+
+
+def quantised_bytes(files: Mapping[str, WeightFile]) -> int:
+    """Bytes in bfloat16 of what int8 quantises."""
+    return sum(file.bytes for path, file in files.items() if component(path) in INT8_SHARE)
 
 
 def working_bytes(precision: str) -> int:

@@ -11,6 +11,7 @@ from bake.steps.boot_check import boot_check
 from bake.steps.create_image import create_image, stop
 from bake.steps.launch import launch, log_in
 from bake.steps.publish import retire, share
+from bake.steps.quantize import quantize
 from bake.steps.seal import seal
 from bake.steps.verify import verify
 from bake.undo import Undo
@@ -37,6 +38,10 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
                     provision.run_scripts(session, run, download.check)
                 with step("prefetch"):
                     weights = download.wait()
+                checkpoint = quantize(session, plan, run)  # a step of its own where int8 is wanted
+                if plan.drivers.compiled:
+                    with step("compile"):
+                        provision.compile_for_neuron(session, run)
                 with step("verify"):
                     report = verify(session, plan, aws, run, builder)
                 with step("seal"):
@@ -54,7 +59,7 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
                 undo.now()
         with step("publish"):
             share(plan, aws, run, image)
-        release = write_manifest(plan, run, image, weights, report, drawing)
+        release = write_manifest(plan, run, image, weights, checkpoint, report, drawing)
         draft.keep()
     retire(plan, aws, run, image)
     return release

@@ -16,6 +16,7 @@ from bake.run import Run
 from bake.steps.boot_check import Drawing
 from bake.steps.create_image import Image
 from bake.steps.prefetch import Weights
+from bake.steps.quantize import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,13 @@ class Release:
 
 
 def write_manifest(
-    plan: Plan, run: Run, image: Image, weights: Weights, report: Report, drawing: Drawing
+    plan: Plan,
+    run: Run,
+    image: Image,
+    weights: Weights,
+    checkpoint: Checkpoint | None,
+    report: Report,
+    drawing: Drawing,
 ) -> Release:
     """Write `manifest.json` and return the release."""
     release = Release(image, run.directory, drawing, len(report.checks), tuple(run.progress.steps))
@@ -39,6 +46,7 @@ def write_manifest(
         "image": asdict(image),
         "plan": planning.as_dict(plan),
         "weights": {**asdict(weights), "bytes": weights.bytes, "lock": plan.lock and plan.lock.as_dict()},
+        "int8": asdict(checkpoint) if checkpoint else None,
         "checks": [
             {"id": check.id, "title": check.title, "outcome": check.outcome} for check in report.checks
         ],
@@ -46,8 +54,10 @@ def write_manifest(
             "width": drawing.width,
             "height": drawing.height,
             "object": drawing.s3,
+            "precision": drawing.precision,
             "ready_seconds_after_boot": drawing.ready_seconds,
         },
+        "notes": list(run.progress.notes),
         "steps": [asdict(step) for step in run.progress.steps],
     }
     text = json.dumps(manifest, indent=2) + "\n"

@@ -10,7 +10,7 @@ from bake.checks.expectations import Expectations
 
 
 def test_files_are_there(cache: dict[str, Any]) -> None:
-    """Every file of the model that diffusers loads is in the cache (R-CACHE, R-MODEL)."""
+    """Every file of the model that the cache shall hold is there: what diffusers loads (R-CACHE, R-MODEL)."""
     assert cache["missing"] == []
 
 

@@ -9,6 +9,9 @@ from testinfra.host import Host
 
 from bake.checks.expectations import Expectations
 
+# In int8; the VAE and CLIP are small and stay as they are.
+QUANTISED = ["text_encoder_2", "transformer"]
+
 
 @pytest.fixture
 def loaded(model: dict[str, Any]) -> dict[str, Any]:
@@ -22,7 +25,7 @@ def loaded(model: dict[str, Any]) -> dict[str, Any]:
 def test_loads_offline(
     host: Host, model: dict[str, Any], loaded: dict[str, Any], expect: Expectations
 ) -> None:
-    """The model loads from the cache as the worker's user, cut off from every network (R-CACHE)."""
+    """The model loads from the disk as the worker's user, cut off from every network (R-CACHE)."""
     assert model["interfaces"] == ["lo"]
     assert model["user"] == host.user(expect.user).uid
     assert all(count > 0 for count in loaded["parameters"].values())
@@ -36,9 +39,11 @@ def test_is_flux_dev(loaded: dict[str, Any]) -> None:
 
 
 def test_precision(loaded: dict[str, Any], expect: Expectations) -> None:
-    """Every parameter of every component is bfloat16 (R-DTYPE)."""
-    wanted = [f"torch.{expect.precision}"]
+    """Every component computes in bfloat16; in int8 are the profile's choice and nothing else (R-DTYPE)."""
+    wanted = ["torch.bfloat16"]
     assert {name: kinds for name, kinds in loaded["dtypes"].items() if kinds != wanted} == {}
+    assert loaded["precision"] == expect.precision
+    assert loaded["quantised"] == (QUANTISED if expect.precision == "int8" else [])
 
 
 def test_no_offload(loaded: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from bake import flux
 from bake.aws import Aws
 from bake.flux import GIB
 from bake.planning.base_image import BaseImage
+from bake.planning.drivers import draws_on_neuron
 from bake.planning.findings import Findings
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
@@ -35,11 +36,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Disk:
-    """The root volume and what is to go on it. `at_most` when the base's part is an upper bound."""
+    """The root volume and what is to go on it, all at once. `at_most` when the base's part is an upper bound.
+
+    `removed`: bytes that are taken away again before the snapshot.
+    """
 
     volume_gib: int
     parts: tuple[Part, ...]
     at_most: bool
+    removed: int = 0
 
     @property
     def needed(self) -> int:
@@ -52,8 +57,8 @@ class Disk:
 
     @property
     def stored(self) -> int:
-        """Bytes that the snapshot holds: the files, without the room around them."""
-        return sum(part.bytes for part in self.parts if part.name not in (FILE_SYSTEM, SPARE))
+        """Bytes that the snapshot holds: the files, without the room around them and what is removed."""
+        return sum(part.bytes for part in self.parts if part.name not in (FILE_SYSTEM, SPARE)) - self.removed
 
     @property
     def beside_weights(self) -> int:
@@ -85,14 +90,19 @@ def work_out(profile: Profile, base: BaseImage, weights: WeightFiles) -> Disk:
         Part(FILE_SYSTEM, round(volume * GIB * FILE_SYSTEM_SHARE), f"{FILE_SYSTEM_SHARE:.0%} of the volume"),
         Part(SPARE, KEPT_FREE, "logs, caches"),
     ]
-    if profile.weights.precision == "int8":
-        extra = sum(
-            file.bytes // 2
-            for path, file in weights.files.items()
-            if flux.component(path) in flux.QUANTISED and path.endswith(".safetensors")
+    if draws_on_neuron(profile):
+        sizes = profile.neuron.sizes
+        compiled = ENVIRONMENT["neuron"] + len(sizes) * weights.bytes
+        parts.insert(
+            3, Part("for Neuron", compiled, f"its environment, {' '.join(sizes)} compiled; not measured")
         )
-        parts.insert(2, Part("int8 copies", extra, "made beside the weights"))
-    return Disk(volume, tuple(parts), at_most=not known)
+    if profile.weights.precision == "int8":
+        extra = flux.checkpoint_bytes(weights.files)
+        source = "made beside the weights"
+        source += "" if profile.weights.keep_source else ", which are removed then"
+        parts.insert(2, Part("int8 copy", extra, source))
+    removed = 0 if profile.weights.keep_source else weights.bytes
+    return Disk(volume, tuple(parts), at_most=not known, removed=removed)
 
 
 def check(profile: Profile, base: BaseImage, disk: Disk, findings: Findings) -> None:

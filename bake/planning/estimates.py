@@ -14,6 +14,9 @@ from bake.planning.weights import WeightFiles
 from bake.profile import Profile
 from bake.schema import RootVolume
 
+# Steps of the image that is drawn in bfloat16 and in int8 to compare them. In bfloat16 each step reads the
+# transformer anew: where int8 is wanted, neither the GPU nor the host's memory holds it.
+COMPARED_STEPS = 2
 # Seconds that hardly depend on the weights, all assumed: both boots with cloud-init; installing the worker
 # (beside the download); checks and seal; the boot check's drawing and clean-up.
 BOOT, INSTALL, CHECKS, DRAWING = 90, 300, 120, 90
@@ -61,17 +64,22 @@ class Estimates:
 def work_out(
     profile: Profile, kind: InstanceType, weights: WeightFiles, disk: Disk, prices: Prices
 ) -> Estimates:
-    """The weights move three times: from the Hub, through the checks, and into the booted image's memory."""
+    """The weights move three times: from the Hub, through the checks, and into the booted image's memory.
+
+    int8 is made of them and hashed with them, and both are drawn with.
+    """
     volume, instance = throughput(profile.root_volume), kind.ebs_baseline
     speed = min(volume, instance) if instance else volume
     network = min(speed, kind.network_baseline) if kind.network_baseline else speed
     cold = flux.resident_bytes(weights.files, profile.weights.precision)
-    download, check, start = (
-        _seconds(size, rate) for size, rate in ((weights.bytes, network), (cold, speed), (cold, speed))
+    quantising = _quantising_bytes(weights) if profile.weights.precision == "int8" else 0
+    download, quantise, check, start = (
+        _seconds(size, rate)
+        for size, rate in ((weights.bytes, network), (quantising, speed), (cold, speed), (cold, speed))
     )
     return Estimates(
-        builder_seconds=BOOT + max(INSTALL, download) + check + CHECKS + BOOT + start + DRAWING,
-        moved_bytes=weights.bytes + 2 * cold,
+        builder_seconds=BOOT + max(INSTALL, download) + quantise + check + CHECKS + BOOT + start + DRAWING,
+        moved_bytes=weights.bytes + quantising + 2 * cold,
         volume=volume,
         instance=instance,
         cold_start_seconds=start,
@@ -91,6 +99,13 @@ def check(profile: Profile, types: tuple[InstanceType, ...], findings: Findings)
                 f"root_volume.throughput: {volume:.0f} MB/s is more than {kind.name} ever gets from EBS: "
                 f"{kind.ebs_baseline:.0f} MB/s steadily, {kind.ebs_maximum:.0f} MB/s for a while"
             )
+
+
+def _quantising_bytes(weights: WeightFiles) -> int:
+    """Read, written and hashed while int8 is made; then read by both drawings, the bfloat16 one by step."""
+    source, made = weights.bytes, flux.checkpoint_bytes(weights.files)
+    transformer = sum(f.bytes for path, f in weights.files.items() if flux.component(path) == "transformer")
+    return 2 * (source + made) + source + (COMPARED_STEPS - 1) * transformer + made
 
 
 def _seconds(size: int, rate: float) -> float:

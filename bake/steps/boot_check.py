@@ -35,6 +35,7 @@ class Drawing:
     s3: str
     file: Path
     ready_seconds: float
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,17 @@ def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawin
             _keep_journal(session, run)
             raise
         _keep_journal(session, run)
+    check_precision(detail, plan.profile.weights.precision)
     return fetch(aws, run, detail, seconds)
+
+
+def check_precision(detail: Mapping[str, Any], wanted: str) -> None:
+    """Raise BakeError where the booted worker drew with other weights than the profile says."""
+    if detail["precision"] != wanted:
+        raise BakeError(
+            f"the first image was drawn in {detail['precision']}, and weights.precision is {wanted}",
+            hint="look at FLUX_MODEL_DIR in /etc/flux-worker/worker.env of the image",
+        )
 
 
 def wait_until_ready(session: Session, aws: Aws, run: Run) -> float:
@@ -218,7 +229,7 @@ def fetch(aws: Aws, run: Run, detail: dict[str, Any], seconds: float) -> Drawing
     width, height = png_size(content, where)
     if (width, height) != (WIDTH, HEIGHT):
         raise BakeError(f"{where} has {width} x {height} pixels, {WIDTH} x {HEIGHT} were asked for")
-    return Drawing(width, height, where, file, seconds)
+    return Drawing(width, height, where, file, seconds, detail["precision"])
 
 
 def png_size(content: bytes, where: str) -> tuple[int, int]:

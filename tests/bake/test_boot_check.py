@@ -11,7 +11,7 @@ import pytest
 from bake.errors import BakeError
 from bake.progress import PlainScreen, Progress
 from bake.run import Run
-from bake.steps.boot_check import HEIGHT, STEPS, WIDTH, fetch
+from bake.steps.boot_check import HEIGHT, STEPS, WIDTH, check_precision, fetch
 
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud
@@ -64,3 +64,10 @@ def test_an_image_of_another_size_is_an_error(plan_cloud: PlanCloud, bucket: str
     detail = announced(aws, bucket, id="boot-check-2", width=512)
     with pytest.raises(BakeError, match="has 512 x 256 pixels, 256 x 256 were asked for"):
         fetch(aws, run(tmp_path), detail, 4.5)
+
+
+def test_an_image_in_another_precision_is_an_error(plan_cloud: PlanCloud, bucket: str) -> None:
+    detail = announced(plan_cloud.aws(), bucket, id="boot-check-3")
+    check_precision(detail, "bf16")
+    with pytest.raises(BakeError, match=r"was drawn in bf16, and weights\.precision is int8"):
+        check_precision(detail, "int8")

@@ -1,0 +1,170 @@
+"""Make the int8 checkpoint on the builder, prove it by an image, and remove what the image needs no more."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bake import units
+from bake.errors import BakeError
+from bake.plan import Plan
+from bake.progress import readable
+from bake.run import Run
+from bake.ssh import Session
+from bake.steps.prefetch import Events
+from bake.steps.provision import REMOTE
+
+UNIT = "bake-quantise"
+PYTHON = "/opt/flux-worker/venv/bin/python"
+PICTURES = f"{REMOTE}/pictures"
+PROVENANCE, COMPARISON = "quantization.json", "comparison.json"
+# Two images that have nothing in common come to about 10 dB.
+LOWEST_PSNR = 20.0
+RUN_AGAIN = "the run directory has the logs of bake-quantise; once that is mended, bake again"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The int8 model on the image: bytes, seconds to make it, the most RAM that this took beside the files.
+
+    `provenance` names commit, method, versions and the hash of every file, read and written; `comparison` is
+    one image against bfloat16's (`psnr` in dB, None where no pixel differs). `source_removed`: bytes.
+    """
+
+    folder: str
+    bytes: int
+    seconds: float
+    peak_ram: int
+    provenance: Mapping[str, Any]
+    comparison: Mapping[str, Any]
+    source_removed: int
+
+
+def quantize(session: Session, plan: Plan, run: Run) -> Checkpoint | None:
+    """Quantise what was downloaded, as a step of its own; None where bfloat16 is served.
+
+    Raises BakeError when the checkpoint can't be made, is not made of what is locked, or draws another image.
+    """
+    if plan.model_dir is None:
+        return None
+    with run.progress.step("quantise"):
+        last = _make(session, plan, plan.model_dir, run)
+        provenance = _read(session, f"{plan.model_dir}/{PROVENANCE}")
+        check_source(plan, provenance)
+        comparison = _read(session, f"{plan.model_dir}/{COMPARISON}")
+        _keep_pictures(session, run)
+        check_likeness(comparison["psnr"])
+        removed = _remove_source(session, plan, run)
+        made = last["quantised"]
+        return Checkpoint(
+            plan.model_dir,
+            made["bytes"],
+            made["seconds"],
+            made["peak_ram"],
+            provenance,
+            comparison,
+            removed,
+        )
+
+
+def _make(session: Session, plan: Plan, folder: str, run: Run) -> Mapping[str, Mapping[str, Any]]:
+    """Run `provision/quantise.py` as root, whose the checkpoint is: the worker can't change its model."""
+    argv = (PYTHON, f"{REMOTE}/quantise.py", snapshot(plan), folder, PICTURES)
+    unit = units.start(session, UNIT, *argv, directory=REMOTE)
+    events = Events()
+
+    def look() -> None:
+        for event in events.take(unit.output("out", after=events.read)):
+            _tell(event, run)
+
+    result = unit.wait(look, seconds=1.0)
+    unit.save_logs(run.logs, result)
+    if "refused" in events.last:
+        reason = events.last["refused"]["reason"]
+        raise BakeError(f"the weights were not quantised: {reason}", hint=RUN_AGAIN)
+    result.check()
+    return events.last
+
+
+def _tell(event: Mapping[str, Any], run: Run) -> None:
+    match event["event"]:
+        case "progress":
+            run.progress.transfer("int8", event["done"], event["total"])
+        case "quantised":
+            run.progress.note(
+                f"int8 checkpoint of {readable(event['bytes'])} in {event['seconds']:.0f} s, "
+                f"{readable(event['peak_ram'])} of RAM at most"
+            )
+        case "drawing":
+            where = f"drawing in {event['precision']} on {event['device']}"
+            run.progress.status(f"{where}: step {event['step']} of {event['steps']}")
+        case "compared":
+            run.progress.note(f"int8 draws like bf16: PSNR {decibels(event['psnr'])}")
+
+
+def decibels(psnr: float | None) -> str:
+    """A PSNR as a person reads it."""
+    return "infinite: no pixel differs" if psnr is None else f"{psnr:.1f} dB"
+
+
+def snapshot(plan: Plan) -> str:
+    """The downloaded files' folder."""
+    return f"{repository(plan)}/snapshots/{plan.profile.weights.revision}"
+
+
+def repository(plan: Plan) -> str:
+    """The model's folder in the Hugging Face cache."""
+    return f"{plan.cache}/models--{plan.profile.weights.repo.replace('/', '--')}"
+
+
+def _read(session: Session, file: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(session.run("cat", file).stdout)
+    return content
+
+
+def check_source(plan: Plan, provenance: Mapping[str, Any]) -> None:
+    """Raise BakeError unless the bytes that were quantised are the locked ones, by their sha256."""
+    assert plan.lock is not None  # what is not locked is not baked
+    read = provenance["inputs"]
+    wrong = [
+        path
+        for path, file in plan.lock.files.items()
+        if file.sha256 and (path not in read or read[path]["sha256"] != file.sha256)
+    ]
+    if wrong:
+        raise BakeError(
+            f"int8 was not made of the locked files: {', '.join(wrong)}",
+            hint="the disk of the builder gave other bytes than were verified; bake again on another builder",
+        )
+
+
+def check_likeness(psnr: float | None) -> None:
+    """Raise BakeError where int8 draws something else than bfloat16."""
+    if psnr is not None and psnr < LOWEST_PSNR:
+        raise BakeError(
+            f"int8 does not draw what bf16 draws: PSNR {psnr:.1f} dB, at least {LOWEST_PSNR:.0f} are wanted",
+            hint="bf16.png and int8.png are in the run directory; in bf16 the model needs a larger GPU",
+        )
+
+
+def _keep_pictures(session: Session, run: Run) -> None:
+    for name in ("bf16.png", "int8.png"):
+        content = session.run("base64", f"{PICTURES}/{name}").stdout
+        (run.directory / name).write_bytes(base64.b64decode(content))
+
+
+def _remove_source(session: Session, plan: Plan, run: Run) -> int:
+    """Remove the repository from the cache if the profile says so: the checkpoint has all that is loaded.
+
+    The whole of it, since a snapshot without its largest files would look complete to who loads it.
+    """
+    if plan.profile.weights.keep_source:
+        return 0
+    assert plan.lock is not None
+    removed = sum(file.bytes for file in plan.lock.files.values())
+    session.run("rm", "-r", "--one-file-system", repository(plan), sudo=True)
+    run.progress.note(f"removed the bfloat16 files, {readable(removed)}: the image does not need them")
+    return removed

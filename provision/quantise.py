@@ -1,0 +1,164 @@
+"""Make the int8 checkpoint on the builder, and hold one image that it draws against bfloat16's.
+
+Runs under the worker's Python and does the worker's own work: quantise.py SOURCE TARGET PICTURES, where
+SOURCE is the snapshot in the Hugging Face cache, TARGET the folder that is made, and PICTURES that of both
+images. Says what it does on stdout, one JSON object a line:
+
+  {"event": "progress", "done", "total"}                   bytes of the source
+  {"event": "quantised", "bytes", "seconds", "peak_ram"}   peak_ram: bytes that belong to no file
+  {"event": "drawing", "precision", "device", "step", "steps"}
+  {"event": "compared", "psnr", "seconds"}                 dB; null where no pixel differs
+  {"event": "refused", "reason"}                           and exit code 1
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# The libraries' own caches go with the bake's tools, not into root's home; both are read at their import.
+os.environ |= {"HOME": str(Path(__file__).with_name("home")), "HF_HUB_OFFLINE": "1"}
+
+from flux_worker import chatter
+from flux_worker.checkpoint import commit_of
+from flux_worker.drawing import Drawing, Origin
+from flux_worker.errors import WorkerError
+from flux_worker.job import Job
+from flux_worker.memory import anonymous_ram
+from flux_worker.settings import MODEL, ModelSettings
+
+COMPARISON = "comparison.json"
+# Few and small: where bfloat16 does not fit the GPU, each step reads 24 GB anew.
+JOB = Job(id="comparison", prompt="a lighthouse at dawn", width=256, height=256, steps=2, seed=7)
+
+
+def tell(event: str, **facts: Any) -> None:
+    print(json.dumps({"event": event, **facts}), flush=True)
+
+
+def quantise(source: Path, target: Path) -> None:
+    """Make the checkpoint; progress is told twice a second."""
+    from flux_worker.quantize import quantize
+
+    started = time.monotonic()
+    told = 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        if done == total or time.monotonic() - told > 0.5:
+            told = time.monotonic()
+            tell("progress", done=done, total=total)
+
+    with peak_ram() as peak:
+        made = quantize(source, target, progress)
+    size = sum(file.bytes for file in made.outputs.values())
+    tell("quantised", bytes=size, seconds=round(time.monotonic() - started, 1), peak_ram=peak[0])
+
+
+@contextmanager
+def peak_ram() -> Iterator[list[int]]:
+    """What this process holds beside mapped files, in bytes, looked at twenty times a second."""
+    seen, end = [anonymous_ram()], threading.Event()
+
+    def look() -> None:
+        while not end.wait(0.05):
+            seen[0] = max(seen[0], anonymous_ram())
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        end.set()
+        watcher.join()
+
+
+def drawn_in_bf16(source: Path) -> Drawing:
+    """What the source draws, layer by layer: neither the GPU of an int8 image nor the host's memory holds it.
+
+    Weights stay mapped from the files; each layer's come to the device while it computes. The worker refuses
+    a model that is set up so, and is right: every step moves the whole of it.
+    """
+    import accelerate
+    import torch
+
+    chatter.quieten()
+    import diffusers
+
+    chatter.without_progress_bars()
+    pipeline = diffusers.FluxPipeline.from_pretrained(
+        source, dtype=torch.bfloat16, low_cpu_mem_usage=True, local_files_only=True, use_safetensors=True
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            accelerate.cpu_offload(part, torch.device(device))
+    from flux_worker.model import FluxModel
+
+    return draw(FluxModel(pipeline, device=device, origin=Origin(MODEL, commit_of(source), "bf16", device)))
+
+
+def drawn_in_int8(source: Path, target: Path) -> Drawing:
+    """What the checkpoint draws, loaded as the worker loads it."""
+    import torch
+
+    from flux_worker.model import load
+
+    # On 24 GB int8 fits by a hair, and only on a GPU that holds nothing of bfloat16 any more.
+    gc.collect()
+    torch.cuda.empty_cache()
+    return draw(load(ModelSettings(FLUX_MODEL_REVISION=commit_of(source), FLUX_MODEL_DIR=target)))
+
+
+def draw(model: Any) -> Drawing:
+    origin = model.origin
+    facts = {"precision": origin.precision, "device": origin.device, "steps": JOB.steps}
+    tell("drawing", step=0, **facts)
+    drawing: Drawing = model.draw(JOB, lambda step: tell("drawing", step=step, **facts))
+    return drawing
+
+
+def compare(source: Path, target: Path, pictures: Path) -> None:
+    """Draw one image with each, keep both, and leave what came of it in the checkpoint."""
+    from flux_worker.quantize import psnr
+
+    started = time.monotonic()
+    pictures.mkdir(exist_ok=True)
+    drawings = [drawn_in_bf16(source), drawn_in_int8(source, target)]
+    for drawing in drawings:
+        drawing.images[0].save(pictures / f"{drawing.origin.precision}.png")
+    ratio = psnr(*(drawing.images[0] for drawing in drawings))
+    found = None if ratio == float("inf") else round(ratio, 2)
+    record = {
+        "psnr": found,
+        "job": JOB.parameters(),
+        "drawn_on": {drawing.origin.precision: drawing.origin.device for drawing in drawings},
+        "seconds": {drawing.origin.precision: round(drawing.seconds, 1) for drawing in drawings},
+        "versions": drawings[1].origin.versions,
+    }
+    (target / COMPARISON).write_text(json.dumps(record, indent=2) + "\n")
+    tell("compared", psnr=found, seconds=round(time.monotonic() - started, 1))
+
+
+def main() -> int:
+    source, target, pictures = map(Path, sys.argv[1:4])
+    try:
+        quantise(source, target)
+        compare(source, target, pictures)
+    except WorkerError as error:
+        tell("refused", reason=str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""A whole bake in int8, whose image does not keep the bfloat16 files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from bake.localcloud.cloud import LocalCloud
+from bake.localcloud.images import ImageStore
+from bake.localcloud.settings import Settings
+
+pytestmark = pytest.mark.root
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def directory(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a rehearsal of g5-ubuntu, as its profile stands."""
+    desk = tmp_path_factory.mktemp("int8")
+    command = ["--profile", "g5-ubuntu", "--profiles", str(ROOT / "profiles"), "--rehearse", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "bake.cli", *command],
+        cwd=desk,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    (released,) = [event for event in events if event["event"] == "released"]
+    return desk / released["directory"]
+
+
+@pytest.fixture(scope="module")
+def manifest(directory: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((directory / "manifest.json").read_text())
+    return found
+
+
+def test_the_booted_image_drew_in_int8(directory: Path, manifest: dict[str, Any]) -> None:
+    assert manifest["boot_check"]["precision"] == "int8"
+    assert (directory / "first-image.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_manifest_says_what_int8_is_made_of_and_how_near_it_is(
+    directory: Path, manifest: dict[str, Any]
+) -> None:
+    made, lock = manifest["int8"], manifest["weights"]["lock"]
+    assert made["provenance"]["revision"] == lock["revision"]
+    assert {path: file["bytes"] for path, file in made["provenance"]["inputs"].items()} == {
+        path: file["bytes"] for path, file in lock["files"].items()
+    }
+    assert made["comparison"]["psnr"] > 30
+    assert made["comparison"]["drawn_on"] == {"bf16": "cpu", "int8": "cpu"}
+    assert made["source_removed"] == manifest["weights"]["bytes"]
+    assert all((directory / name).stat().st_size > 1000 for name in ("bf16.png", "int8.png"))
+    properties = ET.parse(directory / "junit.xml").getroot().iter("property")
+    assert str(made["comparison"]["psnr"]) in [
+        item.get("value") for item in properties if item.get("name") == "psnr_db"
+    ]
+
+
+def test_the_bfloat16_weights_are_not_in_the_images_raw_bytes(
+    cloud: LocalCloud, cloud_settings: Settings, manifest: dict[str, Any]
+) -> None:
+    """Freed blocks are discarded, so that the image shrinks."""
+    files = manifest["weights"]["files"]
+    gone, kept = (words(cloud, name) for name in (largest(files, "transformer"), largest(files, "vae")))
+    disk = ImageStore(cloud_settings.images).disk(manifest["image"]["snapshot"])
+    assert found_in(disk, gone | kept) == kept
+
+
+def largest(files: dict[str, int], component: str) -> str:
+    """The component's largest file."""
+    return max((name for name in files if name.startswith(f"{component}/")), key=files.__getitem__)
+
+
+def words(cloud: LocalCloud, name: str) -> set[bytes]:
+    """Bytes that tell a file of the Hub: the first 64 of each matrix of its blocks, which int8 changes."""
+    request = urllib.request.Request(
+        f"{cloud.hub}/black-forest-labs/FLUX.1-dev/resolve/main/{name}",
+        headers={"Authorization": f"Bearer {cloud.environment['HF_TOKEN']}"},
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=10) as answer:
+        tensors = load(answer.read())
+    matrices = [
+        tensor
+        for key, tensor in tensors.items()
+        if "block" in key and key.endswith("weight") and tensor.ndim > 1
+    ]
+    found = {matrix.flatten()[:32].view(dtype=torch.uint8).numpy().tobytes() for matrix in matrices}
+    assert found
+    return found
+
+
+def found_in(disk: Path, wanted: set[bytes]) -> set[bytes]:
+    """Which of the words a sparse file holds; its holes read as zeros."""
+    found: set[bytes] = set()
+    with disk.open("rb") as file:
+        size, start = disk.stat().st_size, 0
+        while start < size:
+            try:
+                start = os.lseek(file.fileno(), start, os.SEEK_DATA)
+            except OSError:  # only a hole is left
+                break
+            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            for place in range(start, end, 1 << 24):
+                chunk = os.pread(file.fileno(), min(1 << 24, end - place) + 64, place)
+                found |= {word for word in wanted - found if word in chunk}
+            start = end
+    return found
