@@ -10,7 +10,7 @@ import shlex
 import socket
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 import paramiko
@@ -20,6 +20,7 @@ from bake.progress import Tally
 
 TAIL_LINES = 25
 REBOOT_SECONDS = 300  # a machine that restarts checks its disks first
+PATIENT_REFUSALS = 20  # of the key; sshd is slow to refuse: about half a minute
 KILLED = -1  # paramiko's exit status of a command that a signal ended
 
 
@@ -134,7 +135,7 @@ class Session:
             if transport is not None and transport.is_active():
                 return  # another thread was quicker
             self._client.close()
-            self._client = _connect(self.login, REBOOT_SECONDS)
+            self._client, _ = _connect(self.login, REBOOT_SECONDS)
 
 
 def _is_lost(transport: paramiko.Transport) -> bool:
@@ -170,22 +171,32 @@ def _exchange(channel: paramiko.Channel, stdin: bytes | None) -> tuple[bytes, by
     return bytes(stdout), bytes(stderr)
 
 
-def connect(login: Login, tally: Tally | None = None, *, timeout: float = 300) -> Session:
+def connect(
+    login: Login, tally: Tally | None = None, *, timeout: float = 300, other_users: tuple[str, ...] = ()
+) -> Session:
     """Connect as soon as the machine answers, at most `timeout` seconds long.
 
     The host key must be the one in `login`; any other ends the attempt at once, since a wrong key is
-    somebody else's machine and waiting will not mend it.
+    somebody else's machine and waiting will not mend it. A machine that keeps refusing the user may let one
+    of `other_users` in: the session's own `login` says who it was.
     """
     tally = tally or Tally()
     with tally.waiting():
-        return Session(_connect(login, timeout), login, tally)
+        client, user = _connect(login, timeout, other_users)
+    return Session(client, replace(login, user=user), tally)
 
 
-def _connect(login: Login, timeout: float) -> paramiko.SSHClient:
-    deadline = time.monotonic() + timeout
+def _connect(
+    login: Login, timeout: float, other_users: tuple[str, ...] = ()
+) -> tuple[paramiko.SSHClient, str]:
+    started = time.monotonic()
+    refused = 0
     while True:
+        # A machine may answer before it has the key, so the others are asked only after a while.
+        users = (login.user, *other_users) if refused >= PATIENT_REFUSALS else (login.user,)
+        user = users[refused % len(users)]
         try:
-            return _connect_once(login)
+            return _connect_once(replace(login, user=user)), user
         except paramiko.BadHostKeyException as error:
             raise BakeError(
                 f"{login.address} answers with another SSH host key ({error.key.get_name()} "
@@ -193,7 +204,8 @@ def _connect(login: Login, timeout: float) -> paramiko.SSHClient:
                 hint="someone may be between you and the machine; nothing was sent to it",
             ) from error
         except (paramiko.SSHException, OSError, EOFError) as error:
-            if time.monotonic() > deadline:
+            refused += isinstance(error, paramiko.AuthenticationException)
+            if time.monotonic() > started + timeout:
                 raise BakeError(
                     f"no SSH connection to {login.user}@{login.address}:{login.port} within {timeout:.0f} s: "
                     f"{error or type(error).__name__}",

@@ -7,9 +7,11 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 
 from bake.errors import BakeError, UsageError
 from bake.localcloud import host
@@ -34,12 +36,12 @@ PACKAGES = [
     "util-linux",
     "mount",
     "gpgv",
+    "gpg",
+    "git",
 ]
 SIZE_GIB = 8
 
-# What makes the machine behave as on EC2. Keys are paths on the image.
-FILES = {
-    "etc/cloud/cloud.cfg.d/90_ec2.cfg": """\
+CLOUD = Template("""\
 datasource_list: [ Ec2 ]
 datasource:
   Ec2:
@@ -48,11 +50,11 @@ datasource:
     timeout: 5
 network: { config: disabled }
 system_info:
-  default_user:
-    name: ubuntu
-    gecos: Ubuntu
+${distro}  default_user:
+    name: $user
+    gecos: $gecos
     lock_passwd: true
-    groups: [adm, sudo]
+    groups: [$groups]
     sudo: ["ALL=(ALL) NOPASSWD:ALL"]
     shell: /bin/bash
 # The disk is grown outside and the sources are the host's: see localcloud/disks.py and base.py.
@@ -62,7 +64,12 @@ apt_preserve_sources_list: true
 locale: false
 grub_dpkg: { enabled: false }
 ssh_genkeytypes: [ed25519]
-""",
+""")
+# What makes the machine behave as on EC2. Keys are paths on the image.
+FILES = {
+    "etc/cloud/cloud.cfg.d/90_ec2.cfg": CLOUD.substitute(
+        distro="", user="ubuntu", gecos="Ubuntu", groups="adm, sudo"
+    ),
     "etc/cloud/ds-identify.cfg": "policy: enabled\n",
     "etc/hosts": "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n",
     "etc/hostname": "localhost\n",
@@ -116,39 +123,47 @@ def base(cache: Path, say: Callable[[str], None]) -> Base:
 
 
 def _build(place: Path, sources: list[str]) -> None:
+    with building(place) as work:
+        root = work / "root"
+        install(root, sources, PACKAGES)
+        configure(root, FILES)
+        facts = {"python": _python(root), "os": os_release(root)["PRETTY_NAME"]}
+        system = re.match(r"(\S+).*?([\d.]+)", facts["os"])
+        facts["name"] = (
+            f"Stand-in for Deep Learning Base AMI ({' '.join(system.groups()) if system else facts['os']})"
+        )
+        write_disk(root, work / "disk.img")
+        (work / "base.json").write_text(json.dumps(facts))
+
+
+@contextmanager
+def building(place: Path) -> Iterator[Path]:
+    """A directory to build in that becomes `place` when all went well."""
     work = place.with_name(f"{place.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
-    root = work / "root"
     work.mkdir(parents=True)
-    (work / "sources.list").write_text("".join(f"{line}\n" for line in sources))
-    options = [f"--aptopt={line}" for line in _proxy()]
-    # In namespaces of its own, so that an interrupted build leaves no process and no mount behind.
-    host.run(
-        "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
-        "mmdebstrap", "--variant=minbase", "--mode=root", f"--include={','.join(PACKAGES)}", *options,
-        _codename(), root, work / "sources.list", timeout=1800,
-    )  # fmt: skip
-    _configure(root)
-    facts = {"python": _python(root), "os": _os_release(root)["PRETTY_NAME"]}
-    system = re.match(r"(\S+).*?([\d.]+)", facts["os"])
-    facts["name"] = (
-        f"Stand-in for Deep Learning Base AMI ({' '.join(system.groups()) if system else facts['os']})"
-    )
-    disk = work / "disk.img"
-    with disk.open("wb") as file:
-        file.truncate(SIZE_GIB << 30)
-    host.run(
-        "mkfs.ext4", "-q", "-F", "-L", "cloudimg-rootfs", "-E", "lazy_itable_init=1,lazy_journal_init=1",
-        "-d", root, disk, timeout=600,
-    )  # fmt: skip
-    shutil.rmtree(root)
-    (work / "base.json").write_text(json.dumps(facts))
+    yield work
     shutil.rmtree(place, ignore_errors=True)
     work.rename(place)
 
 
-def _configure(root: Path) -> None:
-    for name, content in FILES.items():
+def install(root: Path, sources: list[str], packages: Iterable[str], *options: str) -> None:
+    """Install packages of the host's distribution, with all they need, in a new tree."""
+    listing = root.with_name("sources.list")
+    listing.write_text("".join(f"{line}\n" for line in sources))
+    # In namespaces of its own, so that an interrupted build leaves no process and no mount behind.
+    host.run(
+        "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
+        "mmdebstrap", "--variant=minbase", "--mode=root", f"--include={','.join(packages)}",
+        *(f"--aptopt={line}" for line in _proxy()), *options, _codename(), root, listing, timeout=1800,
+    )  # fmt: skip
+    if proxy := _proxy():
+        (root / "etc/apt/apt.conf.d/90proxy").write_text("".join(f"{line};\n" for line in proxy))
+
+
+def configure(root: Path, files: Mapping[str, str]) -> None:
+    """Write files (path -> content), and take from the machine its identity and what it has no use for."""
+    for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
@@ -161,8 +176,17 @@ def _configure(root: Path) -> None:
         key.unlink()
     for left in ("var/lib/dbus/machine-id", "etc/resolv.conf"):
         (root / left).unlink(missing_ok=True)
-    if proxy := _proxy():
-        (root / "etc/apt/apt.conf.d/90proxy").write_text("".join(f"{line};\n" for line in proxy))
+
+
+def write_disk(root: Path, disk: Path) -> None:
+    """Move a tree onto a new disk of SIZE_GIB."""
+    with disk.open("wb") as file:
+        file.truncate(SIZE_GIB << 30)
+    host.run(
+        "mkfs.ext4", "-q", "-F", "-L", "cloudimg-rootfs", "-E", "lazy_itable_init=1,lazy_journal_init=1",
+        "-d", root, disk, timeout=600,
+    )  # fmt: skip
+    shutil.rmtree(root)
 
 
 def _python(root: Path) -> str:
@@ -176,13 +200,14 @@ def _python(root: Path) -> str:
     return version
 
 
-def _os_release(root: Path) -> dict[str, str]:
+def os_release(root: Path) -> dict[str, str]:
+    """What a tree says of its operating system."""
     lines = (root / "etc/os-release").read_text().splitlines()
     return {key: value.strip('"') for key, _, value in (line.partition("=") for line in lines) if key}
 
 
 def _codename() -> str:
-    release = _os_release(Path("/"))
+    release = os_release(Path("/"))
     codename = release.get("VERSION_CODENAME")
     if release.get("ID") not in {"debian", "ubuntu"} or not codename:
         raise UsageError(

@@ -22,6 +22,7 @@ from bake.localcloud.cloud import LocalCloud
 from bake.localcloud.settings import Settings
 from bake.ssh import Login, connect
 from bake.steps.launch import KeyPair, user_data
+from bake.systems import SYSTEMS
 
 JOBS, EVENTS, BUCKET, BUS = "flux-jobs", "flux-events", "flux-images", "flux"
 INSTANCE_ENV = "/etc/flux-worker/instance.env"
@@ -98,11 +99,17 @@ class ByHand:
                 hint="bake local images lists the AMIs there are",
             ) from error
         say(f"{instance['InstanceId']} is starting")
-        booted = self._keep(instance, login, host_key)
+        booted = self._keep(instance, self._user(image), login, host_key)
         connect(_login(booted), timeout=60).__exit__(None, None, None)
         return booted
 
-    def _keep(self, instance: Any, login: KeyPair, host_key: KeyPair) -> Booted:
+    def _user(self, image: str) -> str:
+        """Who may log in, by the operating system that the image's tags tell."""
+        [facts] = self._ec2.describe_images(ImageIds=[image])["Images"]
+        tags = {tag["Key"]: tag["Value"] for tag in facts.get("Tags", [])}
+        return SYSTEMS[tags.get("bake:os", "ubuntu")].user
+
+    def _keep(self, instance: Any, user: str, login: KeyPair, host_key: KeyPair) -> Booted:
         keys = self._settings.state / "keys" / instance["InstanceId"]
         keys.mkdir(parents=True, mode=0o700)
         address = instance["PrivateIpAddress"]
@@ -114,7 +121,7 @@ class ByHand:
         for name, content in files.items():
             (keys / name).touch(mode=0o600)
             (keys / name).write_text(content)
-        booted = Booted(instance["InstanceId"], address, "ubuntu", host_key.public, keys)
+        booted = Booted(instance["InstanceId"], address, user, host_key.public, keys)
         (keys / "booted.json").write_text(json.dumps(asdict(booted), default=str))
         return booted
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from bake import interrupt
 from bake.errors import BakeError, UsageError
-from bake.localcloud import host, network
+from bake.localcloud import amazon_linux, host, network, neuron
 from bake.localcloud.base import base
 from bake.localcloud.images import ImageStore
 from bake.localcloud.prepared import Prepared
@@ -47,7 +47,8 @@ class LocalCloud:
 
     `environment` is what ${NAME} means in a profile during a rehearsal. `python` is the minor version of
     the base image's python3; `requirements` (the worker's) and `tools_requirements` are hashed locks of
-    the wheels that the index at `wheels` serves. `differences` says how it differs from AWS.
+    the wheels that the index at `wheels` serves. `differences` says how it differs from AWS, `bases` by
+    operating system what its base AMI is.
     """
 
     endpoint: str
@@ -58,6 +59,7 @@ class LocalCloud:
     requirements: Path
     tools_requirements: Path
     differences: tuple[str, ...]
+    bases: Mapping[str, str]
 
 
 def up(*, owner_pid: int | None = None, say: Say = _quiet) -> LocalCloud:
@@ -124,6 +126,17 @@ def running(say: Say = _quiet) -> Iterator[LocalCloud]:
                     _await_end(pid)
 
 
+def provide(system: str, accelerator: str = "cuda", say: Say = _quiet) -> None:
+    """Build the base AMI of an operating system and accelerator unless it is there."""
+    settings = Settings.load()
+    with _cache_lock(settings):
+        prepared = Prepared.load(settings.state / "prepared.json")
+        if system == "amazon-linux":
+            amazon_linux.build(prepared.amazon_linux, say)
+        if accelerator == "neuron":
+            neuron.build(prepared.amazon_linux.disk if system == "amazon-linux" else prepared.base.disk, say)
+
+
 def _prepare(settings: Settings, say: Say) -> Prepared:
     settings.cache.mkdir(parents=True, exist_ok=True)
     with _cache_lock(settings):
@@ -132,6 +145,7 @@ def _prepare(settings: Settings, say: Say) -> Prepared:
         hub = _hub(settings, say)
     return Prepared(
         base=image,
+        amazon_linux=amazon_linux.find(settings.cache, settings.amazon_linux),
         hub=hub,
         wheel_files=found.files,
         requirements=found.worker,
@@ -234,14 +248,19 @@ def _describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
         differences=(
             f"Machines are systemd-nspawn containers on this host ({os.cpu_count()} CPUs, its memory, its "
             "kernel): there is no GPU, whatever the instance type says.",
-            f"The base AMI is a stand-in: {prepared.base.os} with user ubuntu, without drivers or CUDA.",
-            "Base AMIs for Amazon Linux and Neuron are there to plan with; their disk is the same stand-in.",
             f"torch is {prepared.torch}, and Python packages come as wheels from this controller.",
+            "A base AMI for Neuron has stubs of the Neuron stack: packages of those names, with nothing in "
+            "them.",
             "The model is a tiny FLUX with random weights: the same files and code, pictures of noise.",
             "Disks are sparse files: no EBS speeds, no lazy loading from S3, and they are not grown by the "
             "machine itself.",
             "Security groups, IAM policies and quotas are accepted and not enforced.",
         ),
+        bases={
+            "ubuntu": f"The base AMI is a stand-in: {prepared.base.os} with user ubuntu, without drivers or "
+            "CUDA.",
+            "amazon-linux": prepared.amazon_linux.what,
+        },
     )
 
 

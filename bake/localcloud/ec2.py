@@ -7,8 +7,9 @@ to the backend (`NoReboot`, a volume's throughput) is read from the call's own p
 from __future__ import annotations
 
 import threading
+import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -21,11 +22,10 @@ from moto.ec2.models.instances import Instance, Reservation
 
 from bake.localcloud import launch
 from bake.localcloud.ami import LocalAmi, LocalSnapshot
-from bake.localcloud.base import Base
 from bake.localcloud.guests import Guest, Guests
 from bake.localcloud.images import ImageStore, StoredImage, StoredSnapshot
 from bake.localcloud.settings import SPOT_REGION
-from bake.localcloud.stand_ins import StandIn, stand_ins
+from bake.localcloud.stand_ins import StandIn
 
 # The parameters of the EC2 call that this thread is answering, as they came over the wire.
 CALL: ContextVar[Mapping[str, str]] = ContextVar("CALL", default=MappingProxyType({}))
@@ -261,15 +261,15 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
         if record is not None:
             self.store.save(record)
 
-    def load(self, base: Base) -> None:
+    def load(self, bases: Iterable[StandIn]) -> None:
         """Register the base AMIs and the AMIs and snapshots on disk."""
         for stored in self.store.snapshots():
             self._load_snapshot(stored)
         for image in self.store.images():
             if image.snapshot_id in self.snapshots:
                 self.amis[image.id] = LocalAmi.restored(self, self.snapshots[image.snapshot_id], image)
-        for stand_in in stand_ins(base):
-            self._load_base(base, stand_in)
+        for stand_in in bases:
+            self._load_base(stand_in)
 
     def _load_snapshot(self, stored: StoredSnapshot) -> LocalSnapshot:
         volume = Volume(
@@ -281,14 +281,15 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
         snapshot.add_tags(stored.tags)
         return snapshot
 
-    def _load_base(self, base: Base, stand_in: StandIn) -> None:
+    def _load_base(self, stand_in: StandIn) -> None:
         key = stand_in.id.removeprefix("ami-")
-        made = datetime.fromtimestamp(base.disk.stat().st_mtime, UTC).replace(tzinfo=None).isoformat()
-        gib = base.disk.stat().st_size >> 30
+        # The disk may be built later, when its profile is asked for.
+        when = stand_in.disk.stat().st_mtime if stand_in.disk.exists() else time.time()
+        made = datetime.fromtimestamp(when, UTC).replace(tzinfo=None).isoformat()
         snapshot = self._load_snapshot(
-            StoredSnapshot(f"snap-{key}", f"vol-{key}", gib, stand_in.description, made)
+            StoredSnapshot(f"snap-{key}", f"vol-{key}", stand_in.gib, stand_in.description, made)
         )
-        snapshot.disk = base.disk
+        snapshot.disk = stand_in.disk
         stored = StoredImage(
             stand_in.id,
             stand_in.name,
@@ -298,7 +299,7 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
             "gp3",
             3000,
             125,
-            tags={"bake:stand-in": "true"},
+            tags={"bake:stand-in": "true", "bake:os": stand_in.system},
         )
         self.amis[stand_in.id] = LocalAmi.restored(self, snapshot, stored, amazon=True)
 

@@ -22,6 +22,8 @@ TOOLS = {
     "fsfreeze": "util-linux",
     "unshare": "util-linux",
 }
+# Needed for some images of the user's only.
+_SOMETIMES = {"qemu-img": "qemu-utils", "partx": "util-linux", "dpkg-query": "dpkg"}
 
 # A root shell over `su` often lacks the sbin directories.
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/bin", "/bin"])
@@ -64,7 +66,7 @@ def run(*argv: str | Path, stdin: str | None = None, check: bool = True, timeout
             check=False,
         )
     except FileNotFoundError as error:
-        package = TOOLS.get(arguments[0])
+        package = (TOOLS | _SOMETIMES).get(arguments[0])
         raise UsageError(
             f"the command {arguments[0]} is missing", hint=f"apt-get install {package}" if package else None
         ) from error

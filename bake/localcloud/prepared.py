@@ -7,14 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bake.localcloud.amazon_linux import AmazonLinux
 from bake.localcloud.base import Base
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Paths are absolute. `token` is what this cloud's Hub demands."""
+    """Paths are absolute. `token` is what this cloud's Hub demands. `amazon_linux` may not be built yet."""
 
     base: Base
+    amazon_linux: AmazonLinux
     hub: Path
     wheel_files: Path
     requirements: Path
@@ -30,7 +32,13 @@ class Prepared:
     @classmethod
     def load(cls, path: Path) -> Prepared:
         content: dict[str, Any] = json.loads(path.read_text())
-        base = content.pop("base")
+        base, amazon = content.pop("base"), content.pop("amazon_linux")
         token, torch = content.pop("token"), content.pop("torch")
         paths = {key: Path(value) for key, value in content.items()}
-        return cls(base=Base(**{**base, "disk": Path(base["disk"])}), token=token, torch=torch, **paths)
+        return cls(
+            base=Base(**{**base, "disk": Path(base["disk"])}),
+            amazon_linux=AmazonLinux(Path(amazon["place"]), amazon["image"]),
+            token=token,
+            torch=torch,
+            **paths,
+        )

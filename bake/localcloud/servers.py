@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from moto.ec2.models import ec2_backends
+from werkzeug.exceptions import NotFound
+from werkzeug.middleware.shared_data import SharedDataMiddleware
 
 from bake.localcloud import ec2, world
 from bake.localcloud.api import Api, Route
@@ -29,10 +31,12 @@ from bake.localcloud.settings import (
     API_PORT,
     HUB_PORT,
     IMDS_PORT,
+    PACKAGES_PORT,
     SPOT_REGION,
     WHEELS_PORT,
     Settings,
 )
+from bake.localcloud.stand_ins import stand_ins
 from bake.localcloud.state import report
 
 
@@ -48,7 +52,7 @@ def start(
         "since": datetime.now(UTC).isoformat(),
         "environment": world.create(settings, prepared),
     }
-    ec2_backends[ACCOUNT][SPOT_REGION].load(prepared.base)
+    ec2_backends[ACCOUNT][SPOT_REGION].load(stand_ins(prepared.base, prepared.amazon_linux))
 
     def metadata(address: str) -> Metadata | None:
         guest = guests.at(address)
@@ -62,6 +66,8 @@ def start(
     serve(settings.address, IMDS_PORT, Imds(metadata), "instance metadata")
     serve(settings.address, HUB_PORT, Hub(prepared.hub, prepared.token), "the Hub")
     serve(settings.address, WHEELS_PORT, WheelIndex(prepared.wheel_files), "the wheel index")
+    packages = SharedDataMiddleware(NotFound(), {"/": str(prepared.amazon_linux.packages)})
+    serve(settings.address, PACKAGES_PORT, packages, "Amazon Linux's packages")
     serve(settings.address, API_PORT, Api(guests, routes), "the API")
     return about, guests.terminate_all
 

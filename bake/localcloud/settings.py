@@ -14,6 +14,7 @@ API_PORT = 4566
 HUB_PORT = 4580
 WHEELS_PORT = 4581
 IMDS_PORT = 4582
+PACKAGES_PORT = 4583
 METADATA_ADDRESS = "169.254.169.254"
 FIRST_INSTANCE = 10
 
@@ -24,19 +25,27 @@ SPOT_REGION = "eu-north-1"
 
 @dataclass(frozen=True)
 class Settings:
-    """One local cloud: `cache` may be shared between clouds, `state` and `network` may not."""
+    """One local cloud: `cache` may be shared between clouds, `state` and `network` may not.
+
+    `amazon_linux` is an image of Amazon Linux (a path or URL) to make its base of; empty for a stand-in.
+    """
 
     cache: Path
     state: Path
     network: ipaddress.IPv4Network
+    amazon_linux: str = ""
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None) -> Settings:
-        """Read BAKE_CACHE, BAKE_LOCAL_STATE, BAKE_LOCAL_NETWORK; UsageError for an impossible network."""
+        """Read BAKE_CACHE, BAKE_LOCAL_STATE, BAKE_LOCAL_NETWORK and BAKE_AMAZON_LINUX_IMAGE.
+
+        UsageError for an impossible network.
+        """
         env = os.environ if environment is None else environment
         cache = Path(env.get("BAKE_CACHE") or "~/.cache/bake").expanduser().absolute()
         state = Path(env.get("BAKE_LOCAL_STATE") or cache / "local").expanduser().absolute()
-        return cls(cache, state, _network(env.get("BAKE_LOCAL_NETWORK") or "10.214.0.0/24"))
+        network = _network(env.get("BAKE_LOCAL_NETWORK") or "10.214.0.0/24")
+        return cls(cache, state, network, _image(env.get("BAKE_AMAZON_LINUX_IMAGE") or ""))
 
     def environment(self) -> dict[str, str]:
         """The variables that make `load` return an equal value, for a child process."""
@@ -44,6 +53,7 @@ class Settings:
             "BAKE_CACHE": str(self.cache),
             "BAKE_LOCAL_STATE": str(self.state),
             "BAKE_LOCAL_NETWORK": str(self.network),
+            "BAKE_AMAZON_LINUX_IMAGE": self.amazon_linux,
         }
 
     @property
@@ -102,6 +112,11 @@ def _network(text: str) -> ipaddress.IPv4Network:
     if not 16 <= network.prefixlen <= 27:
         raise UsageError(f"BAKE_LOCAL_NETWORK: {network} must be between a /16 and a /27", hint=_HINT)
     return network
+
+
+def _image(text: str) -> str:
+    """A path is made absolute: the cloud runs elsewhere."""
+    return str(Path(text).expanduser().absolute()) if text and "://" not in text else text
 
 
 _HINT = "something like BAKE_LOCAL_NETWORK=10.214.0.0/24"

@@ -1,46 +1,63 @@
-"""The base AMIs of the local cloud: one that bakes, and for plans those that other profiles name."""
+"""The base AMIs of the local cloud, by the names that profiles know them by."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
-from bake.localcloud.base import Base
-
-NAMES = {
-    "BASE_AMI_ID_AMAZON_LINUX": "Deep Learning Base AMI (Amazon Linux 2023)",
-    "BASE_AMI_ID_NEURON": "Deep Learning AMI Neuron (Ubuntu 22.04)",
-    "BASE_AMI_ID_NEURON_AMAZON_LINUX": "Deep Learning AMI Neuron (Amazon Linux 2023)",
-}
+from bake.localcloud import neuron
+from bake.localcloud.amazon_linux import AmazonLinux
+from bake.localcloud.base import SIZE_GIB, Base
+from bake.systems import SYSTEMS
 
 
 @dataclass(frozen=True)
 class StandIn:
-    """A base AMI: the variable that profiles name it by, its id, name and description."""
+    """A base AMI: the variable that profiles name it by, its id, name and description, its disk and size."""
 
     variable: str
     id: str
     name: str
     description: str
+    disk: Path
+    gib: int = SIZE_GIB
+
+    @property
+    def system(self) -> str:
+        """Its operating system, as profiles call it."""
+        return "amazon-linux" if self.variable.endswith("AMAZON_LINUX") else "ubuntu"
 
 
-def stand_ins(base: Base) -> tuple[StandIn, ...]:
-    """All of them; they share the disk of `base`, and their ids follow from its id."""
-    real = StandIn(
-        "BASE_AMI_ID",
-        base.image_id,
-        base.name,
-        f"{base.os}, user ubuntu; stands for the Deep Learning AMI in rehearsals",
-    )
+def stand_ins(ubuntu: Base, amazon: AmazonLinux) -> tuple[StandIn, ...]:
+    """All of them. Those for CUDA have no driver, those for Neuron stubs of its stack."""
+    made_of = f"made of {amazon.image}" if amazon.image else "a stand-in"
+    on_amazon = f"{made_of}, user {SYSTEMS['amazon-linux'].user}"
+    called = "Stand-in for Deep Learning AMI Neuron"
     return (
-        real,
-        *(
-            StandIn(
-                variable,
-                f"ami-{hashlib.sha256(f'{base.image_id} {name}'.encode()).hexdigest()[:17]}",
-                f"Stand-in for {name}",
-                f"stands for the {name} in plans; its disk is {base.os}",
-            )
-            for variable, name in NAMES.items()
+        StandIn("BASE_AMI_ID", ubuntu.image_id, ubuntu.name, f"{ubuntu.os}, user ubuntu", ubuntu.disk),
+        _other(
+            "BASE_AMI_ID_NEURON",
+            f"{called} (Ubuntu 22.04)",
+            f"{ubuntu.os}, user ubuntu",
+            neuron.disk(ubuntu.disk),
+        ),
+        _other(
+            "BASE_AMI_ID_AMAZON_LINUX",
+            "Stand-in for Deep Learning Base AMI (Amazon Linux 2023)",
+            on_amazon,
+            amazon.disk,
+        ),
+        _other(
+            "BASE_AMI_ID_NEURON_AMAZON_LINUX",
+            f"{called} (Amazon Linux 2023)",
+            on_amazon,
+            neuron.disk(amazon.disk),
         ),
     )
+
+
+def _other(variable: str, name: str, description: str, disk: Path) -> StandIn:
+    """A base AMI whose id follows from its disk and name."""
+    key = hashlib.sha256(f"{disk.parent.name} {name}".encode()).hexdigest()[:17]
+    return StandIn(variable, f"ami-{key}", name, description, disk)

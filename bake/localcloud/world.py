@@ -31,7 +31,7 @@ def create(settings: Settings, prepared: Prepared) -> dict[str, str]:
     return {
         "AWS_REGION": REGION,
         "SPOT_AWS_REGION": SPOT_REGION,
-        **{stand_in.variable: stand_in.id for stand_in in stand_ins(prepared.base)},
+        **{stand_in.variable: stand_in.id for stand_in in stand_ins(prepared.base, prepared.amazon_linux)},
         "BAKE_SUBNET_ID": subnet,
         "BAKE_SECURITY_GROUP_ID": group,
         "BAKE_INSTANCE_PROFILE": PROFILE,

@@ -14,6 +14,7 @@ from bake.errors import BakeError
 from bake.plan import Plan
 from bake.run import Run
 from bake.ssh import Login, Session, connect
+from bake.systems import SYSTEMS, System
 from bake.undo import Undo
 
 if TYPE_CHECKING:
@@ -43,11 +44,12 @@ class KeyPair:
 
 @dataclass(frozen=True)
 class Instance:
-    """A launched instance, and how to log in to it once it answers."""
+    """A launched instance, how to log in to it once it answers, and the system it is to have."""
 
     id: str
     root_volume: str
     login: Login
+    system: System
 
 
 def launch(
@@ -75,12 +77,22 @@ def launch(
         lambda: _when_running(aws, instance_id),
         timeout=600,
     )
-    return Instance(instance_id, volume, Login(address, plan.system.user, login_key.private, host_key.public))
+    login = Login(address, plan.system.user, login_key.private, host_key.public)
+    return Instance(instance_id, volume, login, plan.system)
 
 
 def log_in(instance: Instance, run: Run) -> Session:
-    """Connect with the pinned host key and wait until cloud-init has finished."""
-    session = connect(instance.login, run.progress.tally)
+    """Connect with the pinned host key and wait until cloud-init has finished.
+
+    BakeError when the machine has another operating system than the profile says.
+    """
+    users = tuple(system.user for system in SYSTEMS.values())
+    session = connect(instance.login, run.progress.tally, other_users=users)
+    try:
+        _check_system(session, instance)
+    except BaseException:
+        session.__exit__(None, None, None)
+        raise
     # Exit code 2 means "done, with recoverable warnings"; 1 means that it failed.
     result = session.run("cloud-init", "status", "--wait", "--long", check=False)
     if result.exit_code == 1:
@@ -89,9 +101,24 @@ def log_in(instance: Instance, run: Run) -> Session:
     return session
 
 
+def _check_system(session: Session, instance: Instance) -> None:
+    """Hold `/etc/os-release` against the profile: scripts and users of the one do not suit the other."""
+    lines = session.run("cat", "/etc/os-release").stdout.splitlines()
+    facts = {key: value.strip("'\"") for key, _, value in (line.partition("=") for line in lines)}
+    wanted, user = instance.system, session.login.user
+    if facts.get("ID") in wanted.os_ids and user == wanted.user:
+        return
+    found = f"{facts.get('PRETTY_NAME', 'an unknown system')} (ID={facts.get('ID')}) with user {user}"
+    raise BakeError(
+        f"{instance.id} runs {found}; the profile says {wanted.title} with user {wanted.user}",
+        hint="name another AMI in base.ami, or the AMI's own system in base.os; nothing was installed",
+    )
+
+
 def tags(plan: Plan, run: Run, name: str) -> list[TagTypeDef]:
     """What everything this run creates is tagged with, so that leftovers can be found."""
     facts = {"Name": name, "bake:run": run.id, "bake:profile": plan.profile.name, "bake:plan": plan.id}
+    facts |= {"bake:worker": plan.worker.version, "bake:os": plan.profile.base.os}
     return [{"Key": key, "Value": value} for key, value in facts.items()]
 
 
