@@ -8,4 +8,5 @@ set -euo pipefail
 install --directory --owner="$BAKE_USER" --group="$(id --group --name "$BAKE_USER")" --mode=0755 \
   /var/lib/flux-worker
 systemctl daemon-reload
-systemctl enable --quiet flux-worker.service
+# The path starts the worker where its settings come later than the boot.
+systemctl enable --quiet flux-worker.service flux-worker.path

@@ -23,6 +23,7 @@ SETTINGS = {
     "HF_HUB_CACHE": "/home/ubuntu/.cache/huggingface/hub",
     "MODEL_REPO": "black-forest-labs/FLUX.1-dev",
     "MODEL_REVISION": "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21",
+    "MODEL_DIR": "",
 }
 
 
@@ -35,13 +36,25 @@ def test_templates_are_filled_completely(file: Path) -> None:
         render(file.read_text(encoding="utf-8"), {})
 
 
+def worker_environment(**settings: str) -> dict[str, str]:
+    text = render((ROOTFS / "etc/flux-worker/worker.env.j2").read_text(encoding="utf-8"), SETTINGS | settings)
+    return dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
+
+
 def test_worker_environment_forbids_downloads_and_holds_no_token() -> None:
-    text = render((ROOTFS / "etc/flux-worker/worker.env.j2").read_text(encoding="utf-8"), SETTINGS)
-    lines = dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
+    lines = worker_environment()
     assert lines["HF_HUB_OFFLINE"] == "1"
     assert lines["HF_HUB_CACHE"] == SETTINGS["HF_HUB_CACHE"]
     assert lines["FLUX_MODEL_REVISION"] == SETTINGS["MODEL_REVISION"]
-    assert not {"HF_HOME", "HF_TOKEN"} & set(lines)
+    assert not {"HF_HOME", "HF_TOKEN", "FLUX_MODEL_DIR"} & set(lines)
+
+
+def test_an_int8_checkpoint_is_named_to_the_worker_and_in_the_notice() -> None:
+    folder = "/opt/flux-worker/int8"
+    assert worker_environment(MODEL_DIR=folder) == worker_environment() | {"FLUX_MODEL_DIR": folder}
+    notice = (ROOTFS / "usr/share/doc/flux-worker/NOTICE.j2").read_text(encoding="utf-8")
+    assert f"{folder}/quantization.json" in render(notice, SETTINGS | {"MODEL_DIR": folder})
+    assert "quantised" not in render(notice, SETTINGS)
 
 
 def test_unit_is_wanted_after_user_data_has_run() -> None:
@@ -56,7 +69,7 @@ def unit(tmp_path: Path) -> Path:
     """The unit as on the image, but for the worker and its user, who are not here."""
     text = render(UNIT.read_text(encoding="utf-8"), {**SETTINGS, "BAKE_USER": "daemon"})
     unit = tmp_path / "flux-worker.service"
-    unit.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", text, flags=re.MULTILINE))
+    unit.write_text(re.sub(r"^(ExecStart|ExecCondition)=\S+", r"\1=/bin/true", text, flags=re.MULTILINE))
     return unit
 
 

@@ -1,0 +1,85 @@
+"""One commit of a Git repository, fetched by the user's git, with their ssh keys and credential helpers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from bake.errors import BakeError
+
+TIMEOUT = 300.0
+# `ext::` and its like would run a command that a URL names.
+OPTIONS = (
+    "-c",
+    "protocol.ext.allow=never",
+    "-c",
+    "advice.detachedHead=false",
+    "-c",
+    "core.hooksPath=/dev/null",
+)
+
+
+def fetch(url: str, commit: str, directory: Path) -> None:
+    """Put the files of `commit` into `directory`, a new folder. Nothing is asked on the terminal.
+
+    Raises BakeError that says whether the repository or the commit can't be had.
+    """
+    directory.mkdir(parents=True)
+    _git(directory, "init", "--quiet")
+    try:
+        _git(directory, "fetch", "--quiet", "--depth=1", "--no-tags", "--", url, commit)
+    except BakeError:
+        # Some servers give away no single commit: then all branches, of which one may have it.
+        _git(directory, "fetch", "--quiet", "--no-tags", "--", url, "+refs/heads/*:refs/remotes/origin/*")
+    try:
+        _git(directory, "checkout", "--quiet", "--force", "--detach", commit)
+    except BakeError as error:
+        raise BakeError(
+            f"{url} has no commit {commit}", hint="was it pushed? Name a commit that a branch there has"
+        ) from error
+
+
+def _git(directory: Path, *arguments: str) -> str:
+    command = ["git", *OPTIONS, *arguments]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=directory,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise BakeError("there is no git here", hint="apt-get install git") from error
+    except subprocess.TimeoutExpired as error:
+        raise BakeError(f"git {arguments[0]} got no answer within {TIMEOUT:.0f} s") from error
+    if done.returncode != 0:
+        last = "\n".join(f"    {line}" for line in done.stderr.strip().splitlines()[-5:])
+        raise BakeError(f"git {arguments[0]} failed:\n{last}")
+    return done.stdout
+
+
+def _environment() -> dict[str, str]:
+    """The user's environment without another repository's, and with nobody to ask."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("GIT_DIR", "GIT_WORK_TREE")}
+    ssh = os.environ.get("GIT_SSH_COMMAND", "ssh")
+    return {
+        **kept,
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "true",
+        "GIT_SSH_COMMAND": f"{ssh} -o BatchMode=yes",
+    }
+
+
+def head(directory: Path) -> tuple[str | None, bool]:
+    """The commit that a checkout's folder is at, and whether its files differ from it; None without Git."""
+    try:
+        commit = _git(directory, "rev-parse", "HEAD").strip()
+        return commit, bool(_git(directory, "status", "--porcelain", "--", "."))
+    except BakeError:
+        return None, False

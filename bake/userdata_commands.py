@@ -1,0 +1,82 @@
+"""`bake userdata`. Heavy imports stay inside the command."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bake.errors import UsageError
+
+if TYPE_CHECKING:
+    from bake.profile import Origins, Profile
+
+
+@click.command()
+@click.option("--profile", metavar="NAME", help="The profile: profiles/NAME.yaml.")
+@click.option(
+    "--set",
+    "more",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="One more setting of the worker, such as FLUX_S3_PREFIX=pictures/; may be given several times.",
+)
+@click.option("--base64", "encoded", is_flag=True, help="Encode it, as launch templates and the API want it.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this file, not to stdout."
+)
+@click.pass_obj
+def userdata(
+    obj: dict[str, Any], profile: str | None, more: tuple[str, ...], encoded: bool, out: Path | None
+) -> None:
+    """Print the user data that a worker of the profile's image is launched with.
+
+    It writes queue, bucket, event bus and regions, which the profile must have, and nothing secret. With
+    worker.source it fetches the script for the instance's kind from Git at the pinned commit and checks its
+    hash. It always fits the 16 KB that EC2 takes, gzipped where it has to be. AWS is not asked.
+
+    \b
+    Example:
+      bake userdata --profile g6e-ubuntu > user-data.sh
+      bake userdata --profile g6e-ubuntu --set FLUX_S3_PREFIX=pictures/ --base64
+    """
+    from bake import userdata as making
+
+    name = profile or obj.get("profile")
+    if not name:
+        raise UsageError("--profile NAME is missing", hint="bake profiles lists them")
+    found, origins = _load(str(name), obj)
+    made = making.make(found, _pairs(more), origins)
+    content = base64.b64encode(made.content) + b"\n" if encoded else made.content
+    if not found.worker.source:
+        click.echo("worker.source is not set: this user data runs no script from Git", err=True)
+    if out is not None:
+        out.write_bytes(content)
+    elif made.gzipped and not encoded and sys.stdout.isatty():
+        raise UsageError(
+            "the user data had to be gzipped, and this is a terminal", hint="add --out or --base64"
+        )
+    else:
+        click.echo(content, nl=False)
+
+
+def _pairs(more: tuple[str, ...]) -> dict[str, str]:
+    pairs = [item.partition("=") for item in more]
+    if bad := [name for name, equals, _ in pairs if not equals]:
+        raise UsageError(f"--set {', '.join(bad)}: write NAME=VALUE")
+    return {name: value for name, _, value in pairs}
+
+
+def _load(name: str, obj: dict[str, Any]) -> tuple[Profile, Origins]:
+    """The profile and its origins. Only what the worker needs must be set: the rest may be examples."""
+    from bake import profile as profiles
+    from bake.proposal import EXAMPLES
+
+    given = profiles.environment(obj["env_file"])
+    needed = ("AWS_REGION", "SPOT_AWS_REGION")
+    examples = {key: value for key, value in EXAMPLES.items() if key not in needed and not given.get(key)}
+    variables = given.overlaid(examples, "an example")
+    return profiles.load_with_origins(name, obj["directory"], variables, lambda *_: "example")

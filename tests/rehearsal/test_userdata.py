@@ -1,0 +1,260 @@
+"""User data on real machines: it starts a baked image's worker, and runs nothing that is not pinned."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+
+from bake.localcloud.cloud import LocalCloud
+from bake.localcloud.settings import Settings
+from bake.ssh import Login, Session, connect
+from bake.steps.launch import KeyPair
+from bake.steps.launch import user_data as with_host_key
+
+from ..bake.sources import Repository, repository
+
+if TYPE_CHECKING:
+    from tests.conftest import Machine
+
+pytestmark = pytest.mark.root
+ROOT = Path(__file__).parents[2]
+WIRING = {"FLUX_QUEUE_URL": "", "FLUX_BUCKET": "pictures", "FLUX_EVENT_BUS": "flux"}
+
+
+def client(cloud: LocalCloud, service: str, region: str = "AWS_REGION") -> Any:
+    return boto3.client(
+        service,
+        endpoint_url=cloud.endpoint,
+        region_name=cloud.environment[region],
+        aws_access_key_id="rehearsal",
+        aws_secret_access_key="rehearsal",
+    )
+
+
+@pytest.fixture(scope="module")
+def code(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    return repository(tmp_path_factory.mktemp("git") / "flux")
+
+
+@pytest.fixture(scope="module")
+def git_url(cloud: LocalCloud, cloud_settings: Settings, code: Repository) -> Iterator[str]:
+    """The repository, served by git's own daemon where machines reach it."""
+    code.commit()
+    port = "9418"
+    daemon = subprocess.Popen(
+        ["git", "daemon", "--reuseaddr", "--export-all", f"--base-path={code.directory.parent}",
+         f"--listen={cloud_settings.address}", f"--port={port}", str(code.directory.parent)],
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    yield f"git://{cloud_settings.address}:{port}/{code.directory.name}"
+    daemon.terminate()
+    daemon.wait()
+
+
+@pytest.fixture(scope="module")
+def queue(cloud: LocalCloud) -> str:
+    """The worker's queue, bucket and bus."""
+    s3, events = client(cloud, "s3"), client(cloud, "events")
+    region = cloud.environment["AWS_REGION"]
+    s3.create_bucket(Bucket=WIRING["FLUX_BUCKET"], CreateBucketConfiguration={"LocationConstraint": region})
+    events.create_event_bus(Name=WIRING["FLUX_EVENT_BUS"])
+    return str(client(cloud, "sqs").create_queue(QueueName="pictures")["QueueUrl"])
+
+
+@pytest.fixture
+def made(cloud: LocalCloud, tmp_path: Path) -> Callable[..., str]:
+    """`bake userdata` for the local cloud."""
+
+    def make(queue: str, url: str = "", commit: str = "") -> str:
+        environment = {
+            **{name: cloud.environment[name] for name in ("AWS_REGION", "SPOT_AWS_REGION")},
+            **WIRING,
+            "FLUX_QUEUE_URL": queue,
+            "FLUX_GIT_URL": url,
+            "FLUX_GIT_COMMIT": commit,
+            "PYTHONPATH": str(ROOT),
+            "PATH": "/usr/bin:/bin",
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "bake.cli",
+            f"--env-file={tmp_path}/none",
+            "userdata",
+            "--profile=g6e-ubuntu",
+        ]
+        more = f"--set=AWS_ENDPOINT_URL={cloud.endpoint}"
+        done = subprocess.run(
+            [*command, more], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return make
+
+
+def script(session: Session, text: str) -> Any:
+    """Run user data as cloud-init does: as root, from a file."""
+    session.run("tee", "/tmp/userdata", stdin=text.encode())
+    return session.run("bash", "/tmp/userdata", sudo=True, check=False)
+
+
+ENVIRONMENT = "/etc/flux-worker/instance.env"
+
+
+@pytest.fixture
+def host(machine: Machine) -> Iterator[Session]:
+    """A machine without a worker, and without instance.env afterwards."""
+    yield machine.session
+    machine.session.run("rm", "-f", ENVIRONMENT, "/tmp/launch-says", sudo=True)
+
+
+def test_the_pinned_script_runs_and_the_environment_is_written(
+    host: Session, made: Callable[..., str], code: Repository, git_url: str, queue: str
+) -> None:
+    gpu = code.directory / "provision/launch/gpu.sh"
+    whole = gpu.read_text()
+    gpu.write_text(f"{whole.splitlines()[0]}\necho pinned >/tmp/launch-says\n")
+    pinned = code.commit()
+    gpu.write_text("echo newer >/tmp/launch-says\n")
+    code.commit()
+    done = script(host, made(queue, git_url, pinned))
+    gpu.write_text(whole)
+    assert done.exit_code == 0, done.stderr
+    assert f"g6e.xlarge runs gpu.sh of {pinned}" in done.stdout
+    assert host.run("cat", "/tmp/launch-says").stdout == "pinned\n"
+    assert f"FLUX_QUEUE_URL={queue}\n" in host.run("cat", ENVIRONMENT).stdout
+    assert host.run("stat", "-c", "%a %U", ENVIRONMENT).stdout == "644 root\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        pytest.param("sha256=", "sha256=0000", "is not the one that this user data was made for", id="hash"),
+        pytest.param("gpu.sh sha", "none.sh sha", "has no provision/launch/none.sh", id="script"),
+        pytest.param("git://", "git://127.0.0.1:9/", "can't be fetched", id="repository"),
+    ],
+)
+def test_what_is_not_as_pinned_runs_nothing_and_writes_nothing(
+    host: Session,
+    made: Callable[..., str],
+    code: Repository,
+    git_url: str,
+    queue: str,
+    old: str,
+    new: str,
+    why: str,
+) -> None:
+    text = made(queue, git_url, code.commit())
+    assert old in text
+    # Waiting between attempts is left out.
+    done = script(host, text.replace(old, new).replace("in 2 5 10 20 0", "in 0"))
+    assert done.exit_code == 1
+    assert why in done.stderr
+    assert f"the worker waits for {ENVIRONMENT}" in done.stderr
+    assert host.run("test", "-e", ENVIRONMENT, check=False).exit_code == 1
+
+
+def launch(cloud: LocalCloud, image: str, data: str) -> tuple[Any, Login]:
+    """RunInstances as somebody who uses the image; returns the instance and how to log in."""
+    ec2 = client(cloud, "ec2", "SPOT_AWS_REGION")
+    name, user = f"test-{uuid.uuid4().hex[:8]}", KeyPair.generate()
+    ec2.import_key_pair(KeyName=name, PublicKeyMaterial=user.public.encode())
+    [instance] = ec2.run_instances(
+        ImageId=image,
+        InstanceType="g6e.xlarge",
+        MinCount=1,
+        MaxCount=1,
+        KeyName=name,
+        SubnetId=cloud.environment["BAKE_SUBNET_ID"],
+        SecurityGroupIds=[cloud.environment["BAKE_SECURITY_GROUP_ID"]],
+        IamInstanceProfile={"Name": cloud.environment["BAKE_INSTANCE_PROFILE"]},
+        MetadataOptions={"HttpTokens": "required"},
+        UserData=data,
+    )["Instances"]
+    return instance["InstanceId"], Login(instance["PrivateIpAddress"], "ubuntu", user.private, "")
+
+
+def until(what: str, ask: Callable[[], Any], seconds: float = 180) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (answer := ask()):
+        assert time.monotonic() < deadline, f"{what}: nothing within {seconds:.0f} s"
+        time.sleep(1)
+    return answer
+
+
+@pytest.fixture(scope="module")
+def image(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An image of g6e-ubuntu: one that was baked on this cloud already, else a new one."""
+    ec2 = client(cloud, "ec2", "SPOT_AWS_REGION")
+    baked = [{"Name": "tag:bake:profile", "Values": ["g6e-ubuntu"]}]
+    if not ec2.describe_images(Owners=["self"], Filters=baked)["Images"]:
+        command = [sys.executable, "-m", "bake.cli", "--profile", "g6e-ubuntu", "--rehearse", "--runs"]
+        runs = str(tmp_path_factory.mktemp("runs"))
+        done = subprocess.run([*command, runs], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    images = ec2.describe_images(Owners=["self"], Filters=baked)["Images"]
+    return str(max(images, key=lambda found: found["CreationDate"])["ImageId"])
+
+
+def drawn(cloud: LocalCloud, queue: str) -> bool:
+    """Whether a job that is sent now comes out as an object."""
+    s3, sqs = client(cloud, "s3"), client(cloud, "sqs")
+    job = {
+        "id": f"test-{uuid.uuid4().hex}",
+        "prompt": "a lighthouse",
+        "width": 256,
+        "height": 256,
+        "steps": 2,
+    }
+    sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(job))
+
+    def there() -> bool:
+        objects = s3.list_objects_v2(Bucket=WIRING["FLUX_BUCKET"]).get("Contents", [])
+        return any(job["id"] in str(entry["Key"]) and str(entry["Key"]).endswith(".png") for entry in objects)
+
+    return bool(until("a picture", there))
+
+
+def test_an_image_booted_with_it_starts_its_worker_and_draws(
+    cloud: LocalCloud, image: str, made: Callable[..., str], code: Repository, git_url: str, queue: str
+) -> None:
+    instance, _ = launch(cloud, image, made(queue, git_url, code.commit()))
+    try:
+        assert drawn(cloud, queue)
+    finally:
+        client(cloud, "ec2", "SPOT_AWS_REGION").terminate_instances(InstanceIds=[instance])
+
+
+def test_an_image_booted_without_it_says_what_is_missing_and_starts_when_it_comes(
+    cloud: LocalCloud, image: str, made: Callable[..., str], queue: str
+) -> None:
+    key = KeyPair.generate()
+    instance, login = launch(cloud, image, with_host_key(key, {}))
+    ec2 = client(cloud, "ec2", "SPOT_AWS_REGION")
+    try:
+        with connect(Login(login.address, login.user, login.private_key, key.public), timeout=60) as session:
+            session.run("cloud-init", "status", "--wait", check=False)
+
+            def state(name: str) -> str:
+                return session.run("systemctl", "show", "--value", "-p", name, "flux-worker").stdout.strip()
+
+            until("the unit's condition", lambda: state("Result") == "exec-condition", 60)
+            assert state("ActiveState") == "inactive"
+            said = session.run("journalctl", "-u", "flux-worker", "-o", "cat", sudo=True).stdout
+            missing = "AWS_REGION FLUX_QUEUE_URL FLUX_BUCKET FLUX_EVENT_BUS must stand in " + ENVIRONMENT
+            assert f"flux-worker waits: {missing}" in said
+            assert missing in ec2.get_console_output(InstanceId=instance)["Output"]
+            assert script(session, made(queue)).exit_code == 0
+            until("the worker", lambda: state("ActiveState") == "active")
+    finally:
+        ec2.terminate_instances(InstanceIds=[instance])
