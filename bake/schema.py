@@ -21,6 +21,23 @@ INSTANCE_TYPE = r"^[a-z][a-z0-9-]*\.[a-z0-9-]+$"
 CACHE = r"^~?(/[A-Za-z0-9._+@-]+)+$"
 ACCOUNT = r"^[0-9]{12}$"
 MIRROR = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/(?!\.\.?(/|$))[A-Za-z0-9._-]+)*"
+COMMIT = r"^[0-9a-f]{40}$"
+# Without user name and password: what is in a URL is in argument lists and logs.
+GIT_URL = r"^((https?|ssh|git|file)://([A-Za-z0-9._-]+@)?[A-Za-z0-9/][^\s@]*|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^\s@]+)$"
+REPOSITORY = r"^https?://[^\s@]+$"
+# `gpg --fingerprint` prints it in groups; write it without blanks.
+FINGERPRINT = r"^[0-9A-F]{40}$"
+# Pixels, each 256 to 1440 and a multiple of 16; `flux-worker compile` holds it to that.
+SIZE = r"^[1-9][0-9]{2,3}x[1-9][0-9]{2,3}$"
+PACKAGE_VERSION = r"^[0-9][A-Za-z0-9.+~-]{0,63}$"
+
+# The Neuron stack: field of a profile -> package of the operating system.
+NEURON_PACKAGES = {
+    "runtime_lib": "aws-neuronx-runtime-lib",
+    "dkms": "aws-neuronx-dkms",
+    "collectives": "aws-neuronx-collectives",
+    "tools": "aws-neuronx-tools",
+}
 
 # Where nothing lasts: instance stores are lost with their instance and no snapshot holds them (R-EBS).
 FLEETING = {
@@ -181,11 +198,18 @@ class Weights(Section):
     cache: str = Field("~/.cache/huggingface/hub", json_schema_extra={"pattern": CACHE})
     """The Hugging Face cache on the image; on the root volume."""
     precision: Literal["bf16", "int8"] = "bf16"
-    """The weights' type in the accelerator's memory."""
+    """The weights' type in the accelerator's memory; int8 is made of the bfloat16 files during the bake."""
+    keep_source: bool = True
+    """With int8: whether the bfloat16 files stay on the image, which does not need them."""
     mirror: str | None = Field(None, json_schema_extra=variable("FLUX_MIRROR", optional=True))
     """A bucket and prefix (s3://bucket/prefix) that keep the large files by sha256 for the next bake."""
     token: SecretStr = Field(min_length=1, json_schema_extra=variable("HF_TOKEN"))
     """A Hugging Face token whose account accepted the model's licence; used while downloading only."""
+
+    def conflicts(self) -> Iterator[str]:
+        """In bfloat16 the source is what is served."""
+        if self.precision == "bf16" and not self.keep_source:
+            yield "keep_source: false goes with precision: int8; in bf16 the worker needs these files"
 
     @field_validator("repo")
     @classmethod
@@ -215,6 +239,71 @@ class Weights(Section):
         return value
 
 
+class Nvidia(Section):
+    """The NVIDIA driver. Without a version the base AMI's own is checked and left alone."""
+
+    driver: str | None = Field(default=None, pattern=r"^[0-9]{3,4}(\.[0-9]{1,4}){1,2}$")
+    """The driver's version, such as 580.95.05; installed where the base AMI has another."""
+    repository: str | None = Field(
+        default=None, pattern=REPOSITORY, json_schema_extra=variable("NVIDIA_REPOSITORY", optional=True)
+    )
+    """The package repository that has it: its URL."""
+    fingerprint: str | None = Field(default=None, pattern=FINGERPRINT)
+    """The fingerprint of the repository's signing key; nothing else it is signed with is accepted."""
+
+    def conflicts(self) -> Iterator[str]:
+        """A driver comes from a repository, and a repository is known by its key."""
+        if self.driver is not None and self.repository is None:
+            yield "driver needs repository: where it comes from"
+        if self.repository is not None and self.fingerprint is None:
+            yield "repository needs fingerprint: the key that it is signed with"
+
+
+class Neuron(Section):
+    """The Neuron stack (R-NEURON). What has no version here is left as the base AMI has it."""
+
+    repository: str | None = Field(
+        default=None, pattern=REPOSITORY, json_schema_extra=variable("NEURON_REPOSITORY", optional=True)
+    )
+    """The package repository of the stack: its URL."""
+    fingerprint: str | None = Field(default=None, pattern=FINGERPRINT)
+    """The fingerprint of the repository's signing key."""
+    nogpgcheck: bool = False
+    """Whether the stack is installed although its repository's signature can't be verified."""
+    runtime_lib: str | None = Field(default=None, pattern=PACKAGE_VERSION)
+    """The version of aws-neuronx-runtime-lib, mandatory for torch-neuronx."""
+    dkms: str | None = Field(default=None, pattern=PACKAGE_VERSION)
+    """The version of aws-neuronx-dkms, the driver."""
+    collectives: str | None = Field(default=None, pattern=PACKAGE_VERSION)
+    """The version of aws-neuronx-collectives."""
+    tools: str | None = Field(default=None, pattern=PACKAGE_VERSION)
+    """The version of aws-neuronx-tools."""
+    python_index: str | None = Field(
+        default=None, pattern=REPOSITORY, json_schema_extra=variable("NEURON_PYTHON_INDEX", optional=True)
+    )
+    """The index of the Neuron SDK's Python packages: with it the worker draws on Neuron, else on the CPU."""
+    sizes: tuple[Annotated[str, Field(pattern=SIZE)], ...] = ("1024x1024",)
+    """The sizes of images, in pixels, that are compiled for Neuron: no others are drawn."""
+
+    @property
+    def pinned(self) -> dict[str, str]:
+        """Package -> version, of those that the profile pins."""
+        versions = {name: getattr(self, field) for field, name in NEURON_PACKAGES.items()}
+        return {name: version for name, version in versions.items() if version is not None}
+
+    def conflicts(self) -> Iterator[str]:
+        """Pinned packages come from a repository, whose key is known unless nobody is to look at it."""
+        if any(getattr(self, field) is not None for field in NEURON_PACKAGES) and self.repository is None:
+            yield f"{', '.join(NEURON_PACKAGES)} need repository: where they come from"
+        if self.repository is not None and self.fingerprint is None and not self.nogpgcheck:
+            yield "repository needs fingerprint, the key that it is signed with, or nogpgcheck: true"
+        if not self.sizes:
+            yield "sizes needs one at least"
+        sides = {int(side) for size in self.sizes for side in size.split("x")}
+        if wrong := sorted(side for side in sides if not 256 <= side <= 1440 or side % 16):
+            yield f"sizes are multiples of 16 from 256 to 1440, not {', '.join(map(str, wrong))}"
+
+
 class Worker(Section):
     """Where the booted worker finds its queue and event bus; not where it runs (R-REGIONS)."""
 
@@ -234,6 +323,15 @@ class Worker(Section):
         json_schema_extra=variable("FLUX_EVENT_BUS", optional=True),
     )
     """The event bus; checked when given."""
+    source: str | None = Field(None, pattern=GIT_URL, json_schema_extra=variable("FLUX_GIT_URL"))
+    """The Git repository that the worker's code comes from; without it, from this checkout."""
+    commit: str | None = Field(None, pattern=COMMIT)
+    """The commit of `source`, never a branch."""
+
+    def conflicts(self) -> Iterator[str]:
+        """A repository without a commit would be another one tomorrow."""
+        if (self.source is None) != (self.commit is None):
+            yield "source and commit go together: where the code comes from, and which it is"
 
 
 class Image(Section):
@@ -270,6 +368,8 @@ class Profile(Section):
     weights: Weights
     worker: Worker
     image: Image
+    nvidia: Nvidia = Field(default_factory=Nvidia)
+    neuron: Neuron = Field(default_factory=Neuron)
 
 
 def sections() -> dict[str, type[Section]]:

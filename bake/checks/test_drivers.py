@@ -1,0 +1,96 @@
+"""The accelerator's driver and what must not change below it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from testinfra.host import Host
+
+from bake.checks.expectations import Expectations
+
+SHOWN = r"'${Package} ${db:Status-Status}\n'"
+KERNELS = {
+    "dpkg-query": f"dpkg-query --show --showformat {SHOWN} 'linux-image*' 'linux-aws*'",
+    "rpm": r"rpm --query --all --queryformat '%{NAME} installed\n' 'kernel*'",
+}
+
+
+def test_torch_is_built_for_the_planned_cuda(host: Host, expect: Expectations) -> None:
+    """The worker's torch is the build that the plan reckoned the driver for (R-HW)."""
+    found = host.check_output(f"cat {expect.venv}/lib/python*/site-packages/torch/version.py")
+    built = re.search(r"^cuda\b.*= *'?(None|\d+)", found, re.MULTILINE)
+    assert built and built[1] == str(expect.cuda)
+
+
+def test_driver_is_new_enough(host: Host, expect: Expectations) -> None:
+    """Where torch needs an NVIDIA driver, the one that is installed is new enough (R-HW)."""
+    kernel = host.check_output("uname --kernel-release")
+    have = host.run("modinfo --set-version=%s --field=version nvidia", kernel).stdout.strip()
+    need = expect.driver_minimum
+    assert not need or (have and numbers(have) >= numbers(need)), f"the driver is {have or 'not there'}"
+
+
+def numbers(version: str) -> list[int]:
+    """`580.65.06` as numbers, to be compared."""
+    return [int(part) for part in version.split(".")]
+
+
+def test_persistence_daemon_is_enabled(host: Host) -> None:
+    """Where the NVIDIA persistence daemon is there, a boot starts it: the driver stays loaded."""
+    unit = "nvidia-persistenced.service"
+    state = host.check_output("systemctl show --property=LoadState,UnitFileState %s", unit).split()
+    assert "LoadState=not-found" in state or "UnitFileState=enabled" in state
+
+
+def test_kernel_is_held(host: Host) -> None:
+    """No upgrade replaces the kernel that the driver was built for."""
+    command = next(command for tool, command in KERNELS.items() if host.exists(tool))
+    lines = host.run(command).stdout.splitlines()
+    kernels = {line.split()[0] for line in lines if line.endswith(" installed")}
+    assert kernels - held(host) == set()
+
+
+def held(host: Host) -> set[str]:
+    """The packages that no upgrade touches."""
+    if host.exists("apt-mark"):
+        return set(host.check_output("apt-mark showhold").split())
+    lines = host.run("cat /etc/dnf/dnf.conf /etc/yum.conf").stdout.splitlines()
+    return {name for line in lines if line.startswith("exclude=") for name in line[8:].split()}
+
+
+@pytest.mark.accelerator("neuron")
+@pytest.mark.parametrize(
+    "name",
+    ["aws-neuronx-runtime-lib", "aws-neuronx-dkms", "aws-neuronx-collectives", "aws-neuronx-tools"],
+)
+def test_neuron_stack(host: Host, expect: Expectations, name: str) -> None:
+    """The Neuron stack is complete, at the pinned versions, and held (R-NEURON)."""
+    package = host.package(name)
+    assert package.is_installed
+    have = f"{package.version}-{package.release}" if expect.packages == "rpm" else package.version
+    pinned = expect.neuron.get(name, have)
+    assert have == pinned or have.startswith(f"{pinned}-")
+    assert name in held(host)
+
+
+@pytest.mark.accelerator("neuron")
+def test_neuron_module(host: Host) -> None:
+    """The Neuron driver is built for the kernel that runs; a container has its host's (R-NEURON)."""
+    contained = host.run("systemd-detect-virt --quiet --container").rc == 0
+    assert contained or host.run("modinfo neuron").rc == 0
+
+
+def test_no_source_of_the_bake_is_left(host: Host) -> None:
+    """No source that the bake installed from is left, least of all one that is taken unsigned (R-NEURON)."""
+    found = host.check_output("find /etc -maxdepth 3 -name 'bake-n*' -o -maxdepth 3 -name '*.bake-aside'")
+    assert found.splitlines() == []
+
+
+@pytest.mark.accelerator("neuron")
+def test_compiled_for_neuron(host: Host, expect: Expectations) -> None:
+    """The planned sizes of images are compiled for Neuron, of the planned model, and no others (R-INF2)."""
+    made = host.run("cat /opt/flux-worker/neuron/*/compiled.json").stdout
+    sizes = re.findall(r'"width": (\d+),\s+"height": (\d+)', made)
+    assert {f"{width}x{height}" for width, height in sizes} == set(expect.neuron_sizes)
+    assert set(re.findall(r'"revision": "(\w+)"', made)) <= {expect.revision}

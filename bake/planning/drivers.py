@@ -1,0 +1,130 @@
+"""The accelerator's driver: what the locked torch needs of it, and what the profile says to install."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bake.planning.findings import Findings
+from bake.profile import Profile
+
+# Written by `make lock` where AWS's index can be reached.
+SDK_LOCK = Path(__file__).resolve().parents[2] / "provision" / "locks" / "worker-neuron-sdk.txt"
+# CUDA's major version -> the oldest driver it runs on (CUDA Toolkit release notes, table "minimum required
+# driver version for minor version compatibility").
+OLDEST_DRIVER = {11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
+# The wheels of a CUDA build of torch; those for CUDA 12 have it in their name, from 13 on in their version.
+CUDA = re.compile(r"^nvidia-cuda-runtime(?:-cu(\d+))?==(\d+)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Drivers:
+    """What provisioning has to see to. `cuda` is the major version that torch was built for, None for none;
+    `minimum` the oldest driver for it. `packages` are those of the Neuron stack that are pinned.
+    """
+
+    accelerator: Literal["cuda", "neuron", "cpu"]
+    cuda: int | None
+    minimum: str | None
+    driver: str | None
+    packages: dict[str, str]
+    compiled: tuple[str, ...] = ()
+    """The sizes of images that are compiled for Neuron; none where the worker draws on something else."""
+
+    def __str__(self) -> str:
+        if self.accelerator == "cpu":
+            return "none"
+        if self.accelerator == "neuron":
+            return "Neuron, pinned:" if self.packages else "Neuron, the base AMI's"
+        needs = f"; CUDA {self.cuda} needs {self.minimum}" if self.minimum else ""
+        return f"{self.driver or 'of the base AMI'}{needs}"
+
+
+def work_out(profile: Profile, requirements: Path) -> Drivers:
+    """What follows from the profile and from the worker's lock."""
+    cuda = cuda_of(requirements)
+    return Drivers(
+        profile.base.accelerator,
+        cuda,
+        OLDEST_DRIVER.get(cuda or 0),
+        profile.nvidia.driver,
+        profile.neuron.pinned,
+        profile.neuron.sizes if draws_on_neuron(profile) else (),
+    )
+
+
+def draws_on_neuron(profile: Profile) -> bool:
+    """Whether the image's worker gets the environment for Neuron."""
+    return profile.base.accelerator == "neuron" and profile.neuron.python_index is not None
+
+
+def cuda_of(requirements: Path) -> int | None:
+    """The CUDA that a lock's torch was built for: 13; None for a build without."""
+    found = CUDA.search(requirements.read_text(encoding="utf-8"))
+    return int(found[1] or found[2]) if found else None
+
+
+def check(profile: Profile, drivers: Drivers, findings: Findings) -> None:
+    """A pinned driver that is too old is a problem; what nobody verifies, or runs yet, a warning."""
+    wrong = {"cuda": "neuron", "neuron": "nvidia"}.get(profile.base.accelerator)
+    pinned = {"neuron": bool(profile.neuron.pinned), "nvidia": profile.nvidia.driver is not None}
+    if wrong and pinned[wrong]:
+        findings.problem(
+            wrong, f"nothing of it is installed for accelerator: {profile.base.accelerator}", "take it out"
+        )
+    if drivers.driver and drivers.minimum and _numbers(drivers.driver) < _numbers(drivers.minimum):
+        findings.problem(
+            "nvidia.driver",
+            f"{drivers.driver} is too old: the locked torch (CUDA {drivers.cuda}) needs {drivers.minimum}",
+        )
+    if drivers.accelerator == "neuron":
+        _warn_of_neuron(profile, findings)
+
+
+def _warn_of_neuron(profile: Profile, findings: Findings) -> None:
+    if profile.neuron.nogpgcheck and profile.neuron.pinned:
+        findings.warn(
+            f"neuron.nogpgcheck: where the signature of {profile.neuron.repository} can't be verified, "
+            f"{', '.join(profile.neuron.pinned)} are installed without"
+        )
+    if profile.neuron.python_index is None:
+        findings.warn(
+            "accelerator: neuron is experimental: without neuron.python_index, where the Neuron SDK's Python "
+            "packages come from, the worker of this image draws on the CPU"
+        )
+        return
+    findings.warn(
+        "accelerator: neuron is experimental: the worker's backend for it has not run on hardware yet. The "
+        f"image draws {', '.join(profile.neuron.sizes)} and no other size"
+    )
+    if not SDK_LOCK.exists():
+        findings.problem(
+            "neuron.python_index",
+            f"the Neuron SDK's Python packages are not locked: there is no {SDK_LOCK.name}",
+            f"make lock NEURON_PYTHON_INDEX={profile.neuron.python_index}",
+        )
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
+
+
+def settings(profile: Profile, drivers: Drivers) -> dict[str, str]:
+    """What the scripts for drivers read from `settings.env`."""
+    nvidia, neuron = profile.nvidia, profile.neuron
+    return {
+        "BAKE_ACCELERATOR": drivers.accelerator,
+        "BAKE_CUDA": str(drivers.cuda or ""),
+        "BAKE_DRIVER_MINIMUM": drivers.minimum or "",
+        "NVIDIA_DRIVER": nvidia.driver or "",
+        "NVIDIA_REPOSITORY": (nvidia.repository or "").rstrip("/"),
+        "NVIDIA_FINGERPRINT": nvidia.fingerprint or "",
+        "NEURON_PACKAGES": " ".join(f"{name}={version}" for name, version in drivers.packages.items()),
+        "NEURON_REPOSITORY": (neuron.repository or "").rstrip("/"),
+        "NEURON_FINGERPRINT": neuron.fingerprint or "",
+        "NEURON_NOGPGCHECK": "yes" if neuron.nogpgcheck else "no",
+        "NEURON_PYTHON_INDEX": neuron.python_index or "" if drivers.accelerator == "neuron" else "",
+        "NEURON_SIZES": " ".join(drivers.compiled),
+    }
