@@ -3,6 +3,9 @@
 # this to write those pins anew, for the machine that is baked (x86-64 Linux) whatever runs it:
 #   worker.txt  everything the worker's virtual environment holds, from worker/pyproject.toml
 #   tools.txt   uv and huggingface_hub, which run under the base image's own python3 (3.10 on Ubuntu 22.04)
+#   worker-neuron.txt      the same for a worker on Neuron, from worker-neuron.in, without the Neuron SDK
+#   worker-neuron-sdk.txt  the same with it, which is what an image gets; written only where NEURON_PYTHON_INDEX
+#                          names AWS's index, such as https://pip.repos.neuron.amazonaws.com
 # `UV` names the uv to use; further arguments go to every `uv pip compile` (`--upgrade`, `--upgrade-package X`).
 set -euo pipefail
 
@@ -20,3 +23,9 @@ compile() { # compile SOURCE OUTPUT PYTHON [ARGUMENTS…]
 
 compile ../../worker/pyproject.toml worker.txt 3.11 --python-platform x86_64-manylinux_2_28 "$@"
 compile tools.in tools.txt 3.10 --universal "$@"
+compile worker-neuron.in worker-neuron.txt 3.11 --python-platform x86_64-manylinux_2_28 "$@"
+if [ -n "${NEURON_PYTHON_INDEX:-}" ]; then
+  # Some packages are on both indexes, the SDK's real versions on AWS's alone.
+  compile worker-neuron-sdk.in worker-neuron-sdk.txt 3.11 --python-platform x86_64-manylinux_2_28 \
+    --constraint worker-neuron.txt --index "$NEURON_PYTHON_INDEX" --index-strategy unsafe-best-match "$@"
+fi

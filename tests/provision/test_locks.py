@@ -33,7 +33,7 @@ def pins(lock: str) -> dict[str, str]:
     return {match[1]: match[2] for match in matches if match}
 
 
-@pytest.mark.parametrize("lock", ["worker", "tools"])
+@pytest.mark.parametrize("lock", ["worker", "tools", "worker-neuron"])
 def test_everything_is_pinned_and_hashed(lock: str) -> None:
     assert requirements(lock)
     for pin, *hashes in requirements(lock):
@@ -42,7 +42,7 @@ def test_everything_is_pinned_and_hashed(lock: str) -> None:
         assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", entry) for entry in hashes), pin
 
 
-@pytest.mark.parametrize("lock", ["worker", "tools"])
+@pytest.mark.parametrize("lock", ["worker", "tools", "worker-neuron"])
 def test_no_trace_of_the_machine_that_made_them(lock: str) -> None:
     text = (LOCKS / f"{lock}.txt").read_text(encoding="utf-8")
     assert not re.search(r"https?://|file:|--index|--find-links|/home/|/root/|/tmp/", text)
@@ -68,3 +68,14 @@ def test_worker_lock_has_cuda_and_no_xformers() -> None:
 def test_prefetch_and_worker_share_one_hub_client() -> None:
     """What one writes into the cache, the other reads: no surprises between versions."""
     assert pins("tools")["huggingface-hub"] == pins("worker")["huggingface-hub"]
+
+
+def test_neuron_lock_is_what_optimum_neuron_takes() -> None:
+    """Its metadata: transformers ~= 4.57.1, diffusers 0.35, and torch 2.8 for this Neuron SDK."""
+    locked = pins("worker-neuron")
+    sdk = (LOCKS / "worker-neuron-sdk.in").read_text()
+    assert locked["transformers"].startswith("4.57.")
+    assert locked["diffusers"].startswith("0.35.")
+    assert re.search(rf"^torch-neuronx=={re.escape(locked['torch'])}\.", sdk, re.M)
+    assert {"accelerate", "boto3", "pydantic", "prometheus-client", "sentencepiece"} <= set(locked)
+    assert "xformers" not in locked

@@ -77,6 +77,7 @@ def test_check_tells_what_fits_and_why(run: Run) -> None:
 def test_check_of_a_machine_that_is_too_small_is_a_configuration_error(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("FLUX_BACKEND", "cuda")
     gpu = Gpu("NVIDIA A10G", "sm86", 24 * GIB, 470_000)
     monkeypatch.setattr(fit, "look", lambda: Machine(gpu, 16 * GIB, 15 * GIB, 4))
     done = run("check")
@@ -84,6 +85,7 @@ def test_check_of_a_machine_that_is_too_small_is_a_configuration_error(
     assert "NVIDIA A10G (sm86), 0.0 of 24.0 GiB VRAM free" in done.output
     assert "VRAM is tight: the VAE decodes slices, in tiles of 512 pixels" in done.output
 
+    monkeypatch.setenv("FLUX_BACKEND", "cpu")
     monkeypatch.setattr(fit, "look", lambda: Machine(None, 16 * GIB, 0, 4))
     done = run("check", "--json")
     assert done.exit_code == 78

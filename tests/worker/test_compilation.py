@@ -188,6 +188,7 @@ def test_int8_is_not_compiled_on_the_cpu(
 
 def test_a_drawing_passes_through_its_blocks(model: Any, caplog: pytest.LogCaptureFixture) -> None:
     """The model hands each job to the blocks; none is compiled here, and the picture is the same."""
+    from flux_worker.backend_torch import TorchBackend, TorchModel
     from flux_worker.model import FluxModel
 
     caplog.set_level(logging.INFO)
@@ -199,6 +200,7 @@ def test_a_drawing_passes_through_its_blocks(model: Any, caplog: pytest.LogCaptu
             return drawing()
 
     job = SMALL.model_copy(update={"steps": 2, "seed": 1})
-    with_blocks = FluxModel(model.pipeline, device="cpu", origin=model.origin, blocks=Blocks())  # type: ignore[arg-type]
+    loaded = TorchModel(model.pipeline, "cpu", Blocks())  # type: ignore[arg-type]
+    with_blocks = FluxModel(loaded, TorchBackend("cpu"), model.origin)
     assert with_blocks.draw(job).images[0].tobytes() == model.draw(job).images[0].tobytes()
     assert seen == [job]

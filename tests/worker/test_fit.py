@@ -107,11 +107,11 @@ def test_what_an_int8_checkpoint_came_from_is_judged_by_its_provenance(
 
 
 def test_loading_asks_before_it_reads(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flux_worker import model
+    from flux_worker import backend_torch, model
     from flux_worker.settings import ModelSettings
 
     monkeypatch.setattr(fit, "look", lambda: machine(None, ram_gib=0))
-    monkeypatch.setattr(model, "_from_files", lambda folder: pytest.fail("the weights were read"))
+    monkeypatch.setattr(backend_torch, "_from_files", lambda folder: pytest.fail("the weights were read"))
     with pytest.raises(ConfigurationError, match=r"does not fit: RAM 0\.0 to load"):
         model.load(ModelSettings(FLUX_MODEL_REVISION=REVISION, HF_HUB_CACHE=cache))
 

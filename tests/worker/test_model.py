@@ -39,10 +39,10 @@ def networks(model: Any) -> dict[str, Any]:
 @pytest.fixture
 def pipeline(cache: Path) -> Any:
     """A pipeline of its own, to be spoilt."""
-    from flux_worker import model
+    from flux_worker import backend_torch
 
     snapshots = cache / "models--black-forest-labs--FLUX.1-dev" / "snapshots"
-    return model._from_files(snapshots / REVISION)
+    return backend_torch._from_files(snapshots / REVISION)
 
 
 def test_everything_is_bfloat16(model: Any) -> None:
@@ -215,7 +215,9 @@ def test_duplicates_that_nobody_downloads_are_not_missed(lay_out: MakeCache) -> 
 
 
 def test_xformers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flux_worker.model import refuse_packages
+    from flux_worker.backend_torch import TorchBackend
+
+    refuse_packages = TorchBackend("cpu").refuse_packages
 
     (tmp_path / "xformers").mkdir()
     (tmp_path / "xformers" / "__init__.py").touch()
@@ -291,7 +293,7 @@ def test_tiles_change_the_memory_and_not_the_size(pipeline: Any) -> None:
     import torch
     from diffusers.image_processor import VaeImageProcessor
 
-    from flux_worker.model import _decode_in_tiles
+    from flux_worker.backend_torch import _decode_in_tiles
 
     latents = torch.randn(1, 1, 48, 32, generator=torch.Generator().manual_seed(1)).bfloat16()
     _decode_in_tiles(pipeline.vae, None)

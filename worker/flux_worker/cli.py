@@ -15,10 +15,12 @@ from .errors import WorkerError
 # Commands that stand in another module, by name.
 _ELSEWHERE = {
     "check": "flux_worker.commands_model",
+    "compile": "flux_worker.commands_model",
     "draw": "flux_worker.commands_model",
     "quantize": "flux_worker.commands_model",
     "send": "flux_worker.commands_queue",
 }
+_NAMES = {"compile": "compile_model"}  # Python has a function of that name
 DEFAULT_PORT = 9471  # as in settings.py, which takes a while to import
 
 
@@ -30,7 +32,9 @@ class _Group(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in _ELSEWHERE:
-            command: click.Command = getattr(importlib.import_module(_ELSEWHERE[cmd_name]), cmd_name)
+            command: click.Command = getattr(
+                importlib.import_module(_ELSEWHERE[cmd_name]), _NAMES.get(cmd_name, cmd_name)
+            )
             return command
         return super().get_command(ctx, cmd_name)
 

@@ -1,4 +1,4 @@
-"""The commands that need the model alone: `draw`, `check` and `quantize`."""
+"""The commands that need the model alone: `draw`, `check`, `compile` and `quantize`."""
 
 from __future__ import annotations
 
@@ -101,6 +101,8 @@ def _bar(label: str, length: int) -> Iterator[Callable[[int], None]]:
 def check(as_json: bool) -> None:
     """Show what this machine has, which precision of the model fits, and why.
 
+    On Neuron: what is compiled, and whether it fits.
+
     Nothing is loaded. Exit code 78 where the configured precision does not fit.
 
     \b
@@ -110,17 +112,43 @@ def check(as_json: bool) -> None:
     """
     settings = _settings()
     _only_errors()
-    from . import fit
+    from .backend import choose
     from .checkpoint import find
 
-    checkpoint, machine = find(settings), fit.look()
-    both = fit.verdicts(machine, checkpoint)
-    if as_json:
-        click.echo(json.dumps(fit.as_json(machine, checkpoint, both)))
-    else:
-        click.echo("\n".join(fit.lines(machine, checkpoint, both)))
-    if not both[checkpoint.precision].fits:
+    report = choose(settings).report(find(settings))
+    click.echo(json.dumps(report.facts) if as_json else "\n".join(report.lines))
+    if not report.fits:
         click.get_current_context().exit(EXIT_CONFIG)
+
+
+@click.command("compile")
+@click.option("--width", type=int, help="Pixels: 256 to 1440, a multiple of 16.  [default: 1024]")
+@click.option("--height", type=int, help="Pixels: 256 to 1440, a multiple of 16.  [default: 1024]")
+@click.option("--max-sequence-length", type=int, help="Tokens, 1 to 512.  [default: 512]")
+def compile_model(**fields: Any) -> None:
+    """Compile the model for Neuron and one size of image. Experimental: not run on hardware yet.
+
+    It goes into FLUX_NEURON_DIR, where `serve` and `draw` with FLUX_BACKEND=neuron find it; they draw the
+    sizes that lie there and no others. It takes an hour or more, much memory and no Neuron device.
+
+    \b
+    Example:
+      FLUX_NEURON_DIR=/opt/flux-worker/neuron flux-worker compile --width 1024 --height 1024
+    """
+    job = options.job(fields | {"id": "compile", "prompt": "nothing is drawn"})
+    settings = _settings()
+    if settings.neuron_dir is None:
+        raise ConfigurationError("FLUX_NEURON_DIR is not set: where what is compiled shall go")
+    if settings.model_dir:
+        raise ConfigurationError("int8 checkpoints are for CUDA and the CPU: unset FLUX_MODEL_DIR")
+    _only_errors()
+    from .checkpoint import find
+    from .compilation import Shape
+    from .neuron_artefacts import make
+
+    started = time.monotonic()
+    made = make(find(settings), settings.neuron_dir, Shape.of(job))
+    click.echo(f"Compiled {Shape.of(job)} into {made} in {time.monotonic() - started:.0f} s")
 
 
 @click.command()

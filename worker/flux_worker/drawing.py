@@ -22,7 +22,7 @@ class Origin:
     precision: Precision
     device: str
     versions: dict[str, str] = field(default_factory=dict)
-    """By package: flux_worker, torch, diffusers, transformers, torchao."""
+    """By package: flux_worker, torch, diffusers, transformers, and what else the backend draws with."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,10 @@ class Machine:
     def device(self) -> str:
         """Where the model goes."""
         return "cuda" if self.gpu else "cpu"
+
+    def without_gpu(self) -> Machine:
+        """The same, where the CPU is to draw."""
+        return replace(self, gpu=None)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from .secretsmanager import Unreadable, read_all
 
 MODEL = "black-forest-labs/FLUX.1-dev"
 DEFAULT_METRICS_PORT = 9471
+BackendChoice = Literal["auto", "cuda", "cpu", "neuron"]
 _REGION = r"[a-z]{2,4}(-[a-z]+)+-\d+"
 
 
@@ -107,6 +108,10 @@ class ModelSettings(_Settings):
     compile: Annotated[Literal["off", "regional"], Field(alias="FLUX_COMPILE")] = "off"
     compile_cache: Annotated[Path | None, AfterValidator(_absolute), Field(alias="FLUX_COMPILE_CACHE")] = None
     """Where compiled kernels are kept; made where it is missing. None: they are not kept."""
+    backend: Annotated[BackendChoice, Field(alias="FLUX_BACKEND")] = "auto"
+    """What draws; auto: a GPU, else Neuron with its packages, else the CPU."""
+    neuron_dir: Annotated[Path | None, AfterValidator(_absolute), Field(alias="FLUX_NEURON_DIR")] = None
+    """Where `flux-worker compile` puts what it compiled for Neuron, and the backend reads it."""
 
 
 class PlaceSettings(_Settings):

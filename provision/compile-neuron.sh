@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Why: Neuron draws fixed sizes alone, compiled beforehand; what is compiled stays on the image, so that no
+# instance compiles at boot. The weights must be there. It belongs to root: the worker only reads it.
+# From settings.env: NEURON_SIZES (such as 1024x1024 768x1344), MODEL_REVISION, HF_HUB_CACHE.
+set -euo pipefail
+
+export FLUX_BACKEND=neuron FLUX_NEURON_DIR=/opt/flux-worker/neuron
+export FLUX_MODEL_REVISION=$MODEL_REVISION HF_HUB_CACHE
+# What the compiler leaves beside its result would be sealed into the image.
+scratch=$(mktemp --directory /var/tmp/neuron-XXXXXX)
+trap 'rm -rf "$scratch" /var/tmp/neuron-compile-cache' EXIT
+export HOME=$scratch TMPDIR=$scratch
+
+for size in $NEURON_SIZES; do
+  /opt/flux-worker/neuron-venv/bin/flux-worker compile --width "${size%x*}" --height "${size#*x}"
+  echo "note: compiled $size for Neuron"
+done

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Why: on Neuron the worker draws by optimum-neuron, whose pins are others than the worker's own: it gets a
+# second environment, of a lock of its own, and the service runs from that. Experimental: not run on hardware yet.
+# From settings.env: NEURON_PYTHON_INDEX (empty: no such environment), BAKE_PYTHON. Which sizes are drawn
+# follows from what compile-neuron.sh compiles, once the weights are there.
+set -euo pipefail
+
+[ -n "$NEURON_PYTHON_INDEX" ] || exit 0
+
+uv=/opt/bake/tools/bin/uv
+home=/opt/flux-worker
+venv=$home/neuron-venv
+export UV_CACHE_DIR=/opt/bake/cache/uv
+export UV_PYTHON_INSTALL_DIR=$home/python
+export UV_PYTHON_PREFERENCE=system
+
+"$uv" venv --quiet --clear --python "$BAKE_PYTHON" "$venv"
+# Some packages are on both indexes; whichever they come from, their hashes are those of the lock.
+"$uv" pip sync --quiet --python "$venv/bin/python" --require-hashes --compile-bytecode \
+  --index "$NEURON_PYTHON_INDEX" --index-strategy unsafe-best-match \
+  /opt/bake/locks/worker-neuron-sdk.txt
+"$uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-index --compile-bytecode \
+  --reinstall /opt/bake/wheels/flux_worker-*.whl
+
+install --directory --mode=0755 /etc/systemd/system/flux-worker.service.d
+cat >/etc/systemd/system/flux-worker.service.d/neuron.conf <<UNIT
+# This image draws on NeuronCores, in the sizes compiled below $home/neuron. Experimental.
+[Service]
+Environment=FLUX_BACKEND=neuron
+Environment=FLUX_NEURON_DIR=$home/neuron
+ExecStart=
+ExecStart=$venv/bin/flux-worker serve
+# Weights go onto the cores shard by shard, from a fresh volume.
+TimeoutStartSec=3600
+UNIT
+chmod 0644 /etc/systemd/system/flux-worker.service.d/neuron.conf
+echo "note: the worker's backend is neuron, which is experimental"

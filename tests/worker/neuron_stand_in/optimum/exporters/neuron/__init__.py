@@ -1,0 +1,1 @@
+"""Stands for optimum-neuron's exporter, which is run as a module."""

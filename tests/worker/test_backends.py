@@ -1,0 +1,278 @@
+"""The backends: which one draws, and `neuron` with a stand-in for optimum-neuron (neuron_stand_in/)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+import flux_worker
+from flux_worker import backend_neuron, fit
+from flux_worker.backend import choose
+from flux_worker.backend_neuron import Verdict
+from flux_worker.backend_torch import TorchBackend
+from flux_worker.checkpoint import Checkpoint
+from flux_worker.cli import main
+from flux_worker.errors import ConfigurationError, InvalidJob
+from flux_worker.job import Job
+from flux_worker.model import load
+from flux_worker.settings import ModelSettings
+
+REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
+ROOT = Path(__file__).parents[2]
+STAND_IN = Path(__file__).parent / "neuron_stand_in"
+WORKER = Path(flux_worker.__file__).parents[1]
+SDK = {"optimum-neuron": "0.4.5", "torch-neuronx": "2.8.0.2.10.16998", "neuronx-cc": "2.21.33363.0"}
+GIB = 1 << 30
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def neuron(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A machine with six Neuron devices and optimum-neuron; gives back the folder of its devices."""
+    devices, packages = tmp_path / "dev", tmp_path / "packages"
+    devices.mkdir()
+    for name in [*(f"neuron{number}" for number in range(6)), "neuron_monitor", "null"]:
+        (devices / name).touch()
+    monkeypatch.setattr(backend_neuron, "_DEV", devices)
+    for name, version in SDK.items():
+        info = packages / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    for folder in (packages, STAND_IN):
+        monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (STAND_IN, packages, WORKER))))
+    yield devices
+    for name in [name for name in sys.modules if name.partition(".")[0] == "optimum"]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def run(cache: Path, neuron: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the command as on an image for Neuron."""
+    monkeypatch.setenv("FLUX_MODEL_REVISION", REVISION)
+    monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+    monkeypatch.setenv("FLUX_BACKEND", "neuron")
+    monkeypatch.setenv("FLUX_NEURON_DIR", str(tmp_path / "compiled"))
+    return lambda *arguments: CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def sized(width: int, height: int) -> list[object]:
+    return ["--width", width, "--height", height, "--max-sequence-length", 64]
+
+
+def settings(cache: Path, **more: Any) -> ModelSettings:
+    return ModelSettings(FLUX_MODEL_REVISION=REVISION, HF_HUB_CACHE=cache, **more)
+
+
+def test_what_is_compiled_is_drawn_as_on_the_cpu(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = run("compile", *sized(256, 320))
+    assert done.exit_code == 0, done.output
+    assert f"Compiled 256x320 with 64 tokens into {tmp_path}/compiled/256x320-64 in " in done.output
+    command = ["draw", "--prompt", "a cat", "--steps", 2, "--seed", 7, *sized(256, 320), "--out"]
+    drawn = run(*command, tmp_path / "neuron.png")
+    assert drawn.exit_code == 0, drawn.output
+    assert "Loaded FLUX.1-dev in bf16 on neuron" in drawn.output
+    monkeypatch.setenv("FLUX_BACKEND", "cpu")
+    assert run(*command, tmp_path / "cpu.png").exit_code == 0
+    ours, theirs = (Image.open(tmp_path / f"{name}.png") for name in ("neuron", "cpu"))
+    assert ours.tobytes() == theirs.tobytes()
+    parameters = json.loads(ours.text["parameters"])  # type: ignore[attr-defined]
+    assert parameters["precision"] == "bf16"
+
+
+def test_each_compiled_size_is_drawn_and_every_other_refused(run: Run, cache: Path, tmp_path: Path) -> None:
+    for size in ((256, 320), (256, 256)):
+        assert run("compile", *sized(*size)).exit_code == 0
+    model = load(settings(cache, FLUX_BACKEND="neuron", FLUX_NEURON_DIR=tmp_path / "compiled"))
+    assert (model.origin.device, model.device) == ("neuron", "neuron")
+    assert model.origin.versions.items() >= SDK.items()
+    steps: list[int] = []
+    model.warm_up(steps.append)
+    assert steps == [1, 2, 1, 2]
+    sizes = {"width": 256, "height": 320, "max_sequence_length": 64}
+    job = Job(id="a", prompt="a cat", steps=1, **sizes)  # type: ignore[arg-type]
+    model.check(job)
+    assert model.draw(job).images[0].size == (256, 320)
+    for other in ({"height": 272}, {"max_sequence_length": 512}):
+        with pytest.raises(
+            InvalidJob, match="only 256x256 with 64 tokens, 256x320 with 64 tokens"
+        ) as refused:
+            model.check(job.model_copy(update=other))
+        assert refused.value.job_id == "a"
+    with pytest.raises(InvalidJob, match="at most 64 are read"):
+        model.check(job.model_copy(update={"prompt": "a cat " * 100}))
+
+
+def test_a_refused_size_is_a_usage_error_by_hand(run: Run, tmp_path: Path) -> None:
+    assert run("compile", *sized(256, 320)).exit_code == 0
+    done = run("draw", "--prompt", "a cat", "--out", tmp_path / "cat.png")
+    assert done.exit_code == 2
+    assert "1024x1024 with 512 tokens is not compiled for Neuron here, only 256x320 with 64" in done.output
+
+
+def test_what_was_compiled_otherwise_is_not_used(run: Run, tmp_path: Path) -> None:
+    assert "nothing is compiled in FLUX_NEURON_DIR" in run("check").output
+    assert run("compile", *sized(256, 320)).exit_code == 0
+    assert "is there already" in run("compile", *sized(256, 320)).output
+    file = tmp_path / "compiled" / "256x320-64" / "compiled.json"
+    facts = json.loads(file.read_text())
+    for change, said in (
+        ({"revision": "0" * 40}, f"compiled of commit {'0' * 40}, but FLUX_MODEL_REVISION is {REVISION}"),
+        ({"versions": facts["versions"] | {"neuronx-cc": "2.20"}}, "neuronx-cc 2.20, and 2.21.33363.0 is"),
+        ({"height": 256}, "draws 256x320, and was to draw 256x256"),
+        ({"width": "wide"}, "is not readable"),
+    ):
+        file.write_text(json.dumps(facts | change))
+        done = run("draw", "--prompt", "a cat", *sized(256, 320), "--out", tmp_path / "cat.png")
+        assert (done.exit_code, said in done.output) == (78, True), done.output
+
+
+def test_a_compiler_that_fails_leaves_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAND_IN_COMPILER_FAILS", "yes")
+    done = run("compile", *sized(256, 320))
+    assert done.exit_code == 1
+    assert "could not compile 256x320 with 64 tokens (exit code 1)" in done.output
+    assert list((tmp_path / "compiled").iterdir()) == []
+
+
+def test_a_bake_compiles_each_size_and_leaves_nothing_else(run: Run, cache: Path, tmp_path: Path) -> None:
+    """The bake's script as it is, but for the places."""
+    text = (ROOT / "provision" / "compile-neuron.sh").read_text()
+    script = tmp_path / "compile-neuron.sh"
+    script.write_text(text.replace("/opt/flux-worker", str(tmp_path)).replace("/var/tmp", str(tmp_path)))
+    command = tmp_path / "neuron-venv" / "bin" / "flux-worker"
+    command.parent.mkdir(parents=True)
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m flux_worker.cli "$@"\n')
+    command.chmod(0o755)
+    baked = {"NEURON_SIZES": "256x320 272x256", "MODEL_REVISION": REVISION, "HF_HUB_CACHE": str(cache)}
+    before = {*tmp_path.iterdir()}
+    done = subprocess.run(
+        ["bash", str(script)], env=os.environ | baked, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "note: compiled 272x256 for Neuron\n" in done.stdout
+    assert {*tmp_path.iterdir()} - before == {tmp_path / "neuron"}
+    assert sorted(made.name for made in (tmp_path / "neuron").iterdir()) == ["256x320-512", "272x256-512"]
+
+
+def test_compiling_needs_a_place_and_bfloat16(run: Run, int8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("compile", "--width", 100).exit_code == 2
+    monkeypatch.setenv("FLUX_MODEL_DIR", str(int8))
+    for command in ("compile", "check"):
+        done = run(command)
+        assert (done.exit_code, "unset FLUX_MODEL_DIR" in done.output) == (78, True)
+    monkeypatch.delenv("FLUX_MODEL_DIR")
+    monkeypatch.delenv("FLUX_NEURON_DIR")
+    for command in ("compile", "check"):
+        done = run(command)
+        assert (done.exit_code, "FLUX_NEURON_DIR is not set" in done.output) == (78, True)
+
+
+def test_check_tells_what_is_compiled_and_what_is_missing(run: Run, neuron: Path) -> None:
+    assert run("compile", *sized(256, 320)).exit_code == 0
+    done = run("check")
+    assert done.exit_code == 0, done.output
+    assert "compiled    256x320 with 64 tokens" in done.output
+    assert "8 NeuronCores of 12 (6 devices of 2)" in done.output
+    assert "experimental" in done.output
+    for number in range(1, 6):
+        (neuron / f"neuron{number}").unlink()
+    found = run("check", "--json")
+    assert found.exit_code == 78
+    told = json.loads(found.output)["neuron"]
+    assert (told["fits"], told["devices"], told["cores_needed"]) == (False, 1, 8)
+    drawn = run("draw", "--prompt", "a cat", "--out", "cat.png")
+    assert drawn.exit_code == 78
+    assert "8 NeuronCores of 2 (1 devices of 2)" in drawn.output
+    assert "inf2.24xlarge and inf2.48xlarge hold it" in drawn.output
+
+
+class Whole(Checkpoint):
+    """Stands for FLUX.1-dev's files, by their sizes."""
+
+    def weights(self) -> dict[str, int]:
+        return dict(fit._DEV_BYTES["bf16"])
+
+
+@pytest.mark.parametrize(
+    ("devices", "sizes", "ram_gib", "fits"),
+    [
+        pytest.param(1, 1, 15, False, id="inf2.xlarge"),
+        pytest.param(1, 1, 125, False, id="inf2.8xlarge"),
+        pytest.param(6, 1, 380, True, id="inf2.24xlarge"),
+        pytest.param(6, 3, 380, True, id="inf2.24xlarge-three-sizes"),
+        pytest.param(6, 4, 380, False, id="inf2.24xlarge-four-sizes"),
+        pytest.param(12, 1, 760, True, id="inf2.48xlarge"),
+        pytest.param(6, 1, 16, False, id="too-little-RAM"),
+    ],
+)
+def test_which_machine_holds_how_many_sizes(
+    devices: int, sizes: int, ram_gib: int, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend_neuron, "devices", lambda: devices)
+    monkeypatch.setattr(backend_neuron, "available_ram", lambda: ram_gib * GIB)
+    monkeypatch.setattr(backend_neuron.neuron_artefacts, "find", lambda *_: dict.fromkeys(range(sizes)))
+    verdict: Verdict = backend_neuron.NeuronBackend(tmp_path)._verdict(Whole(tmp_path, REVISION, "bf16"))
+    assert verdict.fits == fits
+
+
+def test_the_backend_follows_from_the_settings_or_the_machine(
+    neuron: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert choose(settings(cache)).name == "neuron"  # no GPU here, but six devices
+    with monkeypatch.context() as without:
+        without.setattr(backend_neuron, "installed", lambda: False)
+        assert choose(settings(cache)).name == "cpu"
+    assert choose(settings(cache, FLUX_BACKEND="cpu")).name == "cpu"
+    for device in neuron.glob("neuron?"):
+        device.unlink()
+    assert choose(settings(cache)).name == "cpu"
+    with pytest.raises(ConfigurationError, match="FLUX_BACKEND=tpu: Input should be 'auto', 'cuda'"):
+        ModelSettings.from_environment({"FLUX_MODEL_REVISION": REVISION, "FLUX_BACKEND": "tpu"})
+
+
+def test_cuda_without_a_gpu_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit, "look", lambda: fit.Machine(None, 16 * GIB, 15 * GIB, 4))
+    with pytest.raises(ConfigurationError, match="torch finds no GPU"):
+        load(settings(cache, FLUX_BACKEND="cuda"))
+
+
+def test_a_device_that_failed_ends_the_process_and_another_error_does_not() -> None:
+    import torch
+
+    neuron, gpu = backend_neuron.NeuronBackend(None), TorchBackend("cuda")
+    assert neuron.broken_by(RuntimeError("nrt_execute failed with status 1203"))
+    assert not neuron.broken_by(RuntimeError("shapes cannot be multiplied"))
+    assert not neuron.broken_by(ValueError("neuron"))
+    assert gpu.broken_by(torch.AcceleratorError("an illegal memory access was encountered"))
+    assert not gpu.broken_by(torch.OutOfMemoryError("out of memory"))
+
+
+def test_without_its_packages_neuron_says_what_is_missing(cache: Path, tmp_path: Path) -> None:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(WORKER),
+        "FLUX_MODEL_REVISION": REVISION,
+        "HF_HUB_CACHE": str(cache),
+        "FLUX_BACKEND": "neuron",
+        "FLUX_NEURON_DIR": str(tmp_path),
+    }
+    command = [sys.executable, "-m", "flux_worker.cli", "draw", "--prompt", "a cat", "--out", "cat.png"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 78, done.stderr
+    assert re.search(r"^flux-worker: optimum-neuron is not installed", done.stderr, re.M)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,101 @@
+"""What differs between the kinds of hardware: the interface to them, and which one draws here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+from .checkpoint import Checkpoint
+from .job import Job
+from .settings import ModelSettings
+
+if TYPE_CHECKING:
+    from .compilation import Shape
+
+log = logging.getLogger(__name__)
+
+BackendName = Literal["cuda", "cpu", "neuron"]
+
+_Drawn = TypeVar("_Drawn")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Whether the model fits here: for people, and for programs (sizes in bytes)."""
+
+    fits: bool
+    lines: list[str]
+    facts: dict[str, Any]
+
+
+class Loaded(Protocol):
+    """A model on its device. `pipeline` is diffusers' FluxPipeline, or behaves as one."""
+
+    pipeline: Any
+
+    def check(self, job: Job) -> None:
+        """Raise InvalidJob where this size of image cannot be drawn here."""
+
+    def draw(self, job: Job, drawing: Callable[[Any], _Drawn]) -> _Drawn:
+        """Call `drawing` with the pipeline for the job."""
+
+    def warm_up(self) -> list[Shape]:
+        """What to draw once before the first job."""
+
+
+class Backend(Protocol):
+    """One kind of hardware, before anything is loaded."""
+
+    @property
+    def name(self) -> BackendName:
+        """What a picture names as its device."""
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """The packages whose versions a picture names as its origin."""
+
+    def refuse_packages(self) -> None:
+        """Raise ConfigurationError where packages are missing or would do the model no justice."""
+
+    def require(self, checkpoint: Checkpoint) -> None:
+        """Raise ConfigurationError, with the sums and what helps, where the model does not fit."""
+
+    def report(self, checkpoint: Checkpoint) -> Report:
+        """What `flux-worker check` shows."""
+
+    def load(self, checkpoint: Checkpoint, settings: ModelSettings, *, compile_missing: bool) -> Loaded:
+        """Load from local files. Raises ConfigurationError where they are not what they must be."""
+
+    def finish_step(self) -> None:
+        """Wait until the step just told is done on the device, too."""
+
+    def broken_by(self, error: Exception) -> bool:
+        """Whether the device is of no more use to this process after such an error."""
+
+
+def choose(settings: ModelSettings) -> Backend:
+    """The backend that the settings name; auto: a GPU, else Neuron with its packages, else the CPU."""
+    from . import backend_neuron, backend_torch
+
+    name = settings.backend if settings.backend != "auto" else _present()
+    if name == "neuron":
+        log.warning(backend_neuron.EXPERIMENTAL)
+        return backend_neuron.NeuronBackend(settings.neuron_dir)
+    return backend_torch.TorchBackend(name)
+
+
+def _present() -> BackendName:
+    import torch
+
+    from . import backend_neuron
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if not backend_neuron.devices():
+        return "cpu"
+    if backend_neuron.installed():
+        return "neuron"
+    log.warning("Neuron devices, but no optimum-neuron: drawing on the CPU, slowly")
+    return "cpu"

@@ -1,0 +1,145 @@
+"""The backends `cuda` and `cpu`: diffusers' own pipeline, with weights mapped from the model's files."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+
+from . import chatter, fit
+from .backend import Report
+from .checkpoint import Checkpoint
+from .compilation import CompiledBlocks, Shape, compiled_blocks
+from .errors import ConfigurationError
+from .job import MAX_PROMPT_TOKENS, Job
+from .settings import ModelSettings
+from .soundness import assert_on, assert_sound
+
+_Drawn = TypeVar("_Drawn")
+
+
+class TorchModel:
+    """A pipeline on a GPU or the CPU; `blocks`: its transformer's, compiled."""
+
+    def __init__(self, pipeline: Any, device: str, blocks: CompiledBlocks | None = None) -> None:
+        self.pipeline = pipeline
+        self._device = device
+        self._blocks = blocks
+
+    def check(self, job: Job) -> None:
+        """Every size that a job may have is drawn."""
+
+    def draw(self, job: Job, drawing: Callable[[Any], _Drawn]) -> _Drawn:
+        """Call `drawing` with the pipeline, by compiled blocks where there are any for the job."""
+        if self._blocks:
+            return self._blocks.draw(job, lambda: drawing(self.pipeline))
+        return drawing(self.pipeline)
+
+    def warm_up(self) -> list[Shape]:
+        """A small one on the CPU, which would take minutes over another."""
+        side = 1024 if self._device == "cuda" else 256
+        return [Shape(side, side, MAX_PROMPT_TOKENS)]
+
+
+class TorchBackend:
+    """The first CUDA device, or the CPU."""
+
+    libraries = ("torch", "diffusers", "transformers", "torchao")
+
+    def __init__(self, name: Literal["cuda", "cpu"]) -> None:
+        self.name = name
+
+    def refuse_packages(self) -> None:
+        """Raise ConfigurationError for xformers, which breaks FLUX, and where accelerate is missing."""
+        if importlib.util.find_spec("xformers"):
+            raise ConfigurationError("xformers is installed, and it breaks FLUX: pip uninstall xformers")
+        if not importlib.util.find_spec("accelerate"):
+            # diffusers would turn low_cpu_mem_usage off with a mere warning.
+            raise ConfigurationError(
+                "accelerate is missing, loading would need far more memory: pip install accelerate"
+            )
+
+    def require(self, checkpoint: Checkpoint) -> None:
+        """Raise ConfigurationError where there is no such device, or the model does not fit."""
+        fit.require(self._machine(), checkpoint)
+
+    def report(self, checkpoint: Checkpoint) -> Report:
+        """Both precisions, with the sums."""
+        machine = self._machine()
+        both = fit.verdicts(machine, checkpoint)
+        return Report(
+            fits=both[checkpoint.precision].fits,
+            lines=fit.lines(machine, checkpoint, both),
+            facts=fit.as_json(machine, checkpoint, both),
+        )
+
+    def load(self, checkpoint: Checkpoint, settings: ModelSettings, *, compile_missing: bool) -> TorchModel:
+        """Map the weights, and move them to the device."""
+        machine = self._machine()
+        pipeline = _from_files(checkpoint.folder)
+        assert_sound(pipeline, checkpoint.precision)
+        pipeline.to(self.name)
+        assert_on(pipeline, self.name)
+        _decode_in_tiles(pipeline.vae, fit.tile_side(machine, checkpoint))
+        pipeline.set_progress_bar_config(disable=True)
+        blocks = None
+        if settings.compile == "regional":
+            cache, precision = settings.compile_cache, checkpoint.precision
+            blocks = compiled_blocks(pipeline.transformer, cache, precision, self.name, fill=compile_missing)
+        return TorchModel(pipeline, self.name, blocks)
+
+    def finish_step(self) -> None:
+        """Kernels run behind the CPU: without this, a step told would be a step queued, a hung GPU would
+        look alive, and a drawing given up would run on.
+        """
+        if self.name == "cuda":
+            torch.cuda.synchronize()
+
+    def broken_by(self, error: Exception) -> bool:
+        """Whether the GPU's context is lost, as after an illegal access; lack of memory is survived."""
+        return isinstance(error, torch.AcceleratorError) and not isinstance(error, torch.OutOfMemoryError)
+
+    def _machine(self) -> fit.Machine:
+        machine = fit.look()
+        if self.name == "cpu":
+            return machine.without_gpu()
+        if not machine.gpu:
+            raise ConfigurationError(
+                "FLUX_BACKEND=cuda, but torch finds no GPU: nvidia-smi shows whether there is one"
+            )
+        return machine
+
+
+def _from_files(folder: Path) -> Any:
+    chatter.quieten()
+    import diffusers
+
+    chatter.without_progress_bars()
+    try:
+        return diffusers.FluxPipeline.from_pretrained(
+            folder,
+            dtype=torch.bfloat16,
+            low_cpu_mem_usage=True,
+            local_files_only=True,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigurationError(f"The model in {folder} cannot be loaded: {error}") from error
+    except Exception as error:  # safetensors has no public base class for a file that is cut short
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise ConfigurationError(f"The model in {folder} is damaged: {error}") from error
+
+
+def _decode_in_tiles(vae: Any, side: int | None) -> None:
+    """Decode at most `side` pixels square at a time, overlapping by a quarter; None: images whole."""
+    if side is None:
+        return
+    vae.enable_slicing()
+    vae.enable_tiling()
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)  # pixels a latent
+    vae.tile_sample_min_size = side
+    vae.tile_latent_min_size = side // factor

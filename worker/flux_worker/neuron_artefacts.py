@@ -1,0 +1,148 @@
+"""What was compiled for Neuron: one folder for each size of image, made while baking, only read afterwards.
+
+optimum-neuron compiles every part of the model for fixed shapes (`python -m optimum.exporters.neuron`) and
+writes a folder that NeuronFluxPipeline loads. Beside it lies what it was made of, and by which versions.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .checkpoint import Checkpoint
+from .compilation import Shape
+from .errors import ConfigurationError, WorkerError
+
+LIBRARIES = ("torch", "diffusers", "transformers", "optimum-neuron", "torch-neuronx", "neuronx-cc")
+CORES = 8
+"""NeuronCores that the model is spread over: what optimum-neuron recommends for FLUX, on inf2.24xlarge."""
+FAMILY = "inf2"
+
+_FACTS = "compiled.json"
+
+
+class Facts(BaseModel):
+    """What a folder was compiled of, for and by."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    revision: str
+    width: int
+    height: int
+    tokens: int
+    cores: int
+    versions: Mapping[str, str]
+
+    @property
+    def shape(self) -> Shape:
+        """What it draws."""
+        return Shape(self.width, self.height, self.tokens)
+
+
+def versions() -> dict[str, str]:
+    """The packages that compile and load. Raises ConfigurationError where one is not installed."""
+    try:
+        return {name: importlib.metadata.version(name) for name in LIBRARIES}
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ConfigurationError(
+            f"{error.name} is not installed: FLUX_BACKEND=neuron needs the environment that "
+            "provision/locks/worker-neuron.in describes; FLUX_BACKEND=cpu draws without it, slowly"
+        ) from error
+
+
+def find(folder: Path | None, revision: str) -> dict[Path, Facts]:
+    """All that is compiled of this revision by these versions. Raises ConfigurationError for none."""
+    if folder is None:
+        raise ConfigurationError("FLUX_NEURON_DIR is not set: where `flux-worker compile` put the model")
+    found = {file.parent: _read(file) for file in sorted(folder.glob(f"*/{_FACTS}"))}
+    for place, facts in found.items():
+        if facts.revision != revision:
+            raise ConfigurationError(
+                f"{place} was compiled of commit {facts.revision}, but FLUX_MODEL_REVISION is {revision}"
+            )
+        if dict(facts.versions) != versions():
+            raise ConfigurationError(f"{place} was compiled by other versions: {_differences(facts)}")
+    if not found:
+        raise ConfigurationError(f"nothing is compiled in FLUX_NEURON_DIR={folder}: {_how()}")
+    return found
+
+
+def _read(file: Path) -> Facts:
+    try:
+        return Facts.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise ConfigurationError(f"{file} is not readable: {error}; {_how()}") from error
+
+
+def _how() -> str:
+    return "`flux-worker compile --width W --height H` makes it, which takes an hour or more"
+
+
+def _differences(facts: Facts) -> str:
+    here = versions()
+    return ", ".join(
+        f"{name} {facts.versions.get(name, 'none')}, and {here[name]} is installed"
+        for name in LIBRARIES
+        if facts.versions.get(name) != here[name]
+    )
+
+
+def make(checkpoint: Checkpoint, folder: Path, shape: Shape) -> Path:
+    """Compile into a folder of its own below `folder`: all of it, or nothing.
+
+    Raises ConfigurationError where the packages are missing, WorkerError where the compiler fails.
+    """
+    installed = versions()
+    target = folder / f"{shape.width}x{shape.height}-{shape.tokens}"
+    if target.exists():
+        raise ConfigurationError(f"{target} is there already: remove it to compile it anew")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as draft:
+        made = Path(draft) / "model"
+        _export(checkpoint.folder, made, shape, Path(draft) / "work")
+        facts = Facts(
+            revision=checkpoint.revision,
+            width=shape.width,
+            height=shape.height,
+            tokens=shape.tokens,
+            cores=CORES,
+            versions=installed,
+        )
+        (made / _FACTS).write_text(facts.model_dump_json(indent=2) + "\n")
+        made.rename(target)
+    return target
+
+
+def _export(model: Path, out: Path, shape: Shape, work: Path) -> None:
+    """Run optimum-neuron's exporter: no Neuron device is needed, and none used."""
+    fixed = {
+        "task": "text-to-image",  # it cannot be told from a local folder
+        "instance_type": FAMILY,
+        "tensor_parallel_size": CORES,
+        "torch_dtype": "bfloat16",
+        "auto_cast": "none",
+        "batch_size": 1,
+        "num_images_per_prompt": 1,
+        "width": shape.width,
+        "height": shape.height,
+        "sequence_length": shape.tokens,
+        "compiler_workdir": work,
+    }
+    options = [part for name, value in fixed.items() for part in (f"--{name}", str(value))]
+    # Its cache of compiled parts lies on the Hub, and in the home; validation is done by drawing.
+    options += ["--disable_neuron_cache", "--disable-validation"]
+    command = [sys.executable, "-m", "optimum.exporters.neuron", "--model", str(model), *options, str(out)]
+    done = subprocess.run(command, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False)
+    if done.returncode or not (out / "model_index.json").is_file():
+        raise WorkerError(
+            f"optimum-neuron could not compile {shape} (exit code {done.returncode}); it said why above"
+        )
