@@ -25,6 +25,7 @@ class LazyGroup(click.Group):
         "new-profile": ("bake.profile_commands", "new_profile", "Start a profile from another one."),
         "plan": ("bake.approve_commands", "plan", "Show what a bake would do and whether it is agreed."),
         "profiles": ("bake.profile_commands", "profiles", "List the profiles."),
+        "userdata": ("bake.userdata_commands", "userdata", "Print the user data of a worker."),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -22,10 +22,15 @@ LOOKS = {
     INSTANCE_TYPE: "an instance type (g6e.xlarge)",
     r"^/": "an SSM parameter (/aws/service/…)",
     r"^(amazon": "amazon, self or an account id",
+    r"^https?://[^\s@]": "a package repository's URL",
     r"^https?": "a queue's URL",
     r"^[a-z0-9][a-z0-9.-]": "a bucket's name",
     r"^[A-Za-z0-9._/-]{1,256}": "an event bus's name",
     r"^[0-9]{12}": "an account id (12 digits)",
+    r"^((https?|ssh": "a Git repository's URL, without user name and password",
+    r"^[0-9A-F]{40}": "a key's fingerprint (40 hexadecimal digits, in capitals, without blanks)",
+    r"^[0-9]{3,4}": "a driver's version (580.95.05)",
+    r"^[0-9][A-Za-z0-9.+~-]": "a package's version (2.28.23.0)",
 }
 
 
@@ -109,6 +114,8 @@ def _words(filled: Filled, path: Path_, item: Mapping[str, Any]) -> tuple[str, s
             return str(limits["error"]), None
         case "int_type" | "int_parsing" | "int_from_float":
             return f"must be a whole number, not {shown}", _unit(str(path[-1]), value)
+        case "bool_type" | "bool_parsing":
+            return f"must be true or false, not {shown}", None
         case "string_type":
             return f"must be text, not {shown}", _quote(value)
         case "tuple_type" | "list_type":
@@ -137,7 +144,8 @@ def _shown(filled: Filled, path: Path_, value: Any) -> str:
         return "a list"
     if isinstance(value, bool):
         return str(value).lower()
-    hidden = path in filled.private or path[:2] == ("weights", "token")
+    # Somebody may have put a password into a Git URL.
+    hidden = path in filled.private or path[:2] in (("weights", "token"), ("worker", "source"))
     return "what is given" if hidden else printable(str(value) if value != "" else "''", 60)
 
 

@@ -36,6 +36,7 @@ def build() -> dict[str, Any]:
         name: {"required": definitions[model.__name__].pop("required", [])}
         for name, model in sections().items()
     }
+    needed = {name: what for name, what in needed.items() if what["required"]}
     for definition in definitions.values():
         definition.pop("title")
         definition["properties"] = {key: _field(value) for key, value in definition["properties"].items()}

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from bake import worker_source
 from bake.agreement import Fact
 from bake.aws import Aws
 from bake.lock import Lock
@@ -24,10 +25,12 @@ from bake.planning import (
     wiring,
 )
 from bake.planning import disk as disk_of
+from bake.planning import drivers as drivers_of
 from bake.planning import memory as memory_of
 from bake.planning import weights as weights_of
 from bake.planning.base_image import BaseImage
 from bake.planning.disk import Disk
+from bake.planning.drivers import Drivers
 from bake.planning.estimates import Estimates
 from bake.planning.findings import Findings
 from bake.planning.guarded import stated_facts
@@ -38,14 +41,16 @@ from bake.planning.text import as_dict, as_text
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
 from bake.systems import SYSTEMS, System
+from bake.trees import hash_file, hash_tree
+from bake.worker_source import WorkerSource
 
 __all__ = ["BaseImage", "InstanceType", "Plan", "Sources", "as_dict", "as_text", "make", "stated_facts"]
 
 ROOT = Path(__file__).resolve().parents[1]
 PROVISION = ROOT / "provision"
-WORKER = ROOT / "worker"
 CHECKS = ROOT / "bake" / "checks"
 PYTHON = "3.11"  # what the locks were made for
+MODEL_DIR = "/opt/flux-worker/int8"
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,8 @@ class Plan:
     network: Network
     system: System
     sources: Sources
+    worker: WorkerSource
+    drivers: Drivers
     inputs: Mapping[str, str]
     id: str
     weights: WeightFiles
@@ -111,6 +118,11 @@ class Plan:
         return f"{self.system.home}/{cache[2:]}" if cache.startswith("~/") else cache
 
     @property
+    def model_dir(self) -> str | None:
+        """The int8 checkpoint on the image, root's like the worker's code; None where bfloat16 is served."""
+        return MODEL_DIR if self.profile.weights.precision == "int8" else None
+
+    @property
     def settings(self) -> dict[str, str]:
         """What provisioning gets as `settings.env`; nothing secret."""
         return {
@@ -120,6 +132,8 @@ class Plan:
             "HF_HUB_CACHE": self.cache,
             "MODEL_REPO": self.profile.weights.repo,
             "MODEL_REVISION": self.profile.weights.revision,
+            **drivers_of.settings(self.profile, self.drivers),
+            "MODEL_DIR": self.model_dir or "",
             **self.sources.builder,
         }
 
@@ -148,13 +162,16 @@ def make(
     quotas.check(profile, types, aws, findings)
     estimates.check(profile, types, findings)
     image.check_user_data(profile, sources.worker, findings)
+    code = worker_source.find(profile, sources.requirements, findings)
+    drivers = drivers_of.work_out(profile, sources.requirements)
+    drivers_of.check(profile, drivers, findings)
     if base is not None:
         hardware.check(profile, base, types, where.zone, aws, findings)
         disk_of.check(profile, base, disk_of.work_out(profile, base, files), findings)
     findings.stop_if_any()
-    assert base is not None  # or it would be among the findings
+    assert base is not None and code is not None  # or it would be among the findings
     disk = disk_of.work_out(profile, base, files)
-    inputs = _inputs(sources)
+    inputs = _inputs(sources, code)
     found = prices.find(profile, types[0].name, where.zone, aws, findings)
     return Plan(
         profile=profile,
@@ -163,6 +180,8 @@ def make(
         network=where,
         system=SYSTEMS[profile.base.os],
         sources=sources,
+        worker=code,
+        drivers=drivers,
         inputs=inputs,
         id=_plan_id(profile, base, sources, inputs, lock),
         weights=files,
@@ -181,20 +200,19 @@ def make(
 
 def _unbakeable(profile: Profile) -> str | None:
     """What this version can't bake yet; it can plan it."""
-    asked = (profile.base.os, profile.base.accelerator, profile.weights.precision)
-    if asked == ("ubuntu", "cuda", "bf16"):
+    accelerator, precision = profile.base.accelerator, profile.weights.precision
+    if accelerator == "cuda" or (accelerator, precision) == ("neuron", "bf16"):
         return None
-    system, accelerator, precision = asked
-    return f"this version bakes ubuntu with cuda in bf16, not {system} with {accelerator} in {precision}"
+    return f"this version bakes cuda, and neuron in bf16, not {accelerator} in {precision}"
 
 
-def _inputs(sources: Sources) -> dict[str, str]:
+def _inputs(sources: Sources, code: WorkerSource) -> dict[str, str]:
     return {
-        "provision": _hash_tree(PROVISION),
-        "worker": _hash_tree(WORKER),
-        "checks": _hash_tree(CHECKS),
-        "requirements": _hash_file(sources.requirements),
-        "tools": _hash_file(sources.tools),
+        "provision": hash_tree(PROVISION),
+        "worker": code.tree,
+        "checks": hash_tree(CHECKS),
+        "requirements": hash_file(sources.requirements),
+        "tools": hash_file(sources.tools),
     }
 
 
@@ -211,26 +229,3 @@ def _plan_id(
         "inputs": dict(inputs),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _hash_file(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def source_files(directory: Path) -> list[Path]:
-    """The files below `directory` that matter, sorted: no byte code, no build leftovers."""
-    dead = {"__pycache__", "build"}
-    return sorted(
-        file
-        for file in directory.rglob("*")
-        if file.is_file()
-        and not any(part in dead or part.endswith(".egg-info") for part in file.relative_to(directory).parts)
-    )
-
-
-def _hash_tree(directory: Path) -> str:
-    whole = hashlib.sha256()
-    for file in source_files(directory):
-        mode = "x" if file.stat().st_mode & 0o100 else "-"
-        whole.update(f"{file.relative_to(directory)} {mode} {_hash_file(file)}\n".encode())
-    return whole.hexdigest()

@@ -61,6 +61,7 @@ class Progress:
     def __init__(self, screen: Screen, tally: Tally | None = None) -> None:
         self.tally = tally or Tally()
         self.steps: list[StepTime] = []
+        self.notes: list[str] = []
         self._screen = screen
         self._file: IO[str] | None = None
         self._lock = threading.Lock()
@@ -107,7 +108,8 @@ class Progress:
             )
 
     def note(self, text: str) -> None:
-        """Something worth a line on every screen."""
+        """Something worth a line on every screen; the report keeps it."""
+        self.notes.append(text)
         self.emit("note", text=text)
 
     def status(self, text: str) -> None:

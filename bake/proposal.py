@@ -38,7 +38,9 @@ EXAMPLES = {
     "HF_TOKEN": "example",
 }
 # The user's own are none of a rehearsal's business: the local cloud does not have them.
-NOT_REHEARSED = dict.fromkeys(("FLUX_QUEUE_URL", "FLUX_BUCKET", "FLUX_EVENT_BUS", "FLUX_MIRROR"), "")
+NOT_REHEARSED = dict.fromkeys(
+    ("FLUX_QUEUE_URL", "FLUX_BUCKET", "FLUX_EVENT_BUS", "FLUX_MIRROR", "NEURON_PYTHON_INDEX"), ""
+)
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,14 @@ def cloud_of(
         return None
     # A mistake in the profile or its lock file shows at once, not after the local cloud was brought up.
     variables = profiles.environment(wish.env_file).overlaid({**NOT_REHEARSED, **EXAMPLES}, "an example")
-    profiles.load(wish.profile, wish.directory, variables, lambda name, key: EXAMPLES["HF_TOKEN"])
+    profile = profiles.load(wish.profile, wish.directory, variables, lambda name, key: EXAMPLES["HF_TOKEN"])
     lockfile.read(wish.lock)
     from bake.localcloud import cloud as localcloud
 
     with progress.step("local cloud") if progress else nullcontext():
-        return stack.enter_context(localcloud.running(say))
+        cloud = stack.enter_context(localcloud.running(say))
+        localcloud.provide(profile.base.os, profile.base.accelerator, say)
+        return cloud
 
 
 def propose(wish: Wish, cloud: LocalCloud | None, tally: Tally, *, baking: bool = False) -> Proposal:
@@ -107,7 +111,8 @@ def propose(wish: Wish, cloud: LocalCloud | None, tally: Tally, *, baking: bool 
         tally=tally,
     )
     try:
-        plan = planning.make(profile, aws, sources(cloud) if cloud else Sources(), origins, lock)
+        local = sources(cloud, profile.base.os) if cloud else Sources()
+        plan = planning.make(profile, aws, local, origins, lock)
     except UsageError as error:
         if baking and agreement is not None:
             # Another region explains why its AMI and subnet are not found: say that first.
@@ -184,7 +189,7 @@ def load(wish: Wish, cloud: LocalCloud | None) -> tuple[Profile, Mapping[str, st
     return profiles.load_with_origins(wish.profile, wish.directory, variables, secrets)
 
 
-def sources(cloud: LocalCloud) -> Sources:
+def sources(cloud: LocalCloud, system: str = "ubuntu") -> Sources:
     """The local cloud's stand-ins for the Hub and the package index."""
     index_host = cloud.wheels.split("/")[2].split(":")[0]
     return Sources(
@@ -192,6 +197,7 @@ def sources(cloud: LocalCloud) -> Sources:
         tools=cloud.tools_requirements,
         python=cloud.python,
         builder={
+            "BAKE_DRIVER_MINIMUM": "",  # no stand-in has a driver, whatever torch was built for
             "HF_ENDPOINT": cloud.hub,
             "PIP_INDEX_URL": cloud.wheels,
             "PIP_TRUSTED_HOST": index_host,
@@ -199,7 +205,7 @@ def sources(cloud: LocalCloud) -> Sources:
             "UV_INSECURE_HOST": index_host,
         },
         worker={"AWS_ENDPOINT_URL": cloud.endpoint},
-        differences=cloud.differences,
+        differences=(cloud.bases[system], *cloud.differences),
         hub=cloud.hub,
         disk="loop",
         sizes=flux.SIZES,  # the plan is about the real weights, however small the stand-ins are

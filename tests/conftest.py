@@ -27,7 +27,8 @@ from bake.ssh import Session
 from bake.steps.launch import Instance, launch, log_in
 from bake.undo import Undo
 
-PROFILES = Path(__file__).parents[1] / "profiles"
+ROOT = Path(__file__).parents[1]
+PROFILES = ROOT / "profiles"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Machine:
     session: Session
 
 
-NewMachine = Callable[[], AbstractContextManager[Machine]]
+NewMachine = Callable[..., AbstractContextManager[Machine]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -52,14 +53,48 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="needs root: real machines"))
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Where tests run side by side: files stay whole, and those that need machines share two clouds."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Clouds(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            if file.startswith("tests/rehearsal/"):
+                return "rehearsals"
+            return "machines" if "mark.root" in (ROOT / file).read_text() else file
+
+    return Clouds(config, log)
+
+
+def networks(first: int) -> Iterator[str]:
+    """Networks for a cloud of a test's own; of processes that run side by side each has others."""
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    start = first + 8 * (process % 2)
+    return (f"10.214.{number}.0/24" for number in range(start, start + 8))
+
+
+@pytest.fixture
+def own_network(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sets BAKE_LOCAL_NETWORK to a network that no cloud has, of those from `first` on."""
+
+    def choose(first: int) -> None:
+        for block in networks(first):
+            monkeypatch.setenv("BAKE_LOCAL_NETWORK", block)
+            if not network.claimed(Settings.load()):
+                return
+
+    return choose
+
+
 @pytest.fixture(scope="session")
 def cloud_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """The test cloud's place: beside a cloud of the user's, with the same caches (BAKE_CACHE)."""
     monkeypatch = pytest.MonkeyPatch()
     state: Path = tmp_path_factory.mktemp("local-cloud")
     monkeypatch.setenv("BAKE_LOCAL_STATE", str(state))
-    for number in range(1, 9):  # another test run of the same machine may have the first
-        monkeypatch.setenv("BAKE_LOCAL_NETWORK", f"10.214.{number}.0/24")
+    for block in networks(1):  # another test run of the same machine may have the first
+        monkeypatch.setenv("BAKE_LOCAL_NETWORK", block)
         if not network.claimed(Settings.load()):
             break
     yield Settings.load()
@@ -75,19 +110,21 @@ def cloud(cloud_settings: Settings) -> Iterator[LocalCloud]:
 
 @pytest.fixture(scope="session")
 def new_machine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> NewMachine:
-    """Launches a builder of its own and removes it; slow enough to be shared by a module or a session."""
+    """Launches a builder of a profile and removes it; slow enough to be shared by a module or a session."""
 
     @contextmanager
-    def launched() -> Iterator[Machine]:
+    def launched(name: str = "g6e-ubuntu") -> Iterator[Machine]:
         progress = Progress(PlainScreen())
-        found = profile.load("g6e-ubuntu", PROFILES, cloud.environment)
+        found = profile.load(name, PROFILES, cloud.environment)
+        localcloud.provide(found.base.os, found.base.accelerator, print)
         aws = Aws(
             region=found.builder.region,
             worker_region=found.worker.region,
             endpoint=cloud.endpoint,
             tally=progress.tally,
         )
-        plan = planning.make(found, aws, sources(cloud), lock=locks.resolve(found.weights, cloud.hub))
+        lock = locks.resolve(found.weights, cloud.hub)
+        plan = planning.make(found, aws, sources(cloud, found.base.os), lock=lock)
         run = runs_of.new(tmp_path_factory.mktemp("runs"), progress)
         with Undo() as undo:
             instance = launch(plan, aws, run, undo, role="builder", image=plan.base.id)

@@ -38,6 +38,12 @@ def cache(host: Host, expect: Expectations) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def checkpoint(host: Host, expect: Expectations) -> dict[str, Any]:
+    """Facts about the int8 checkpoint: one round trip."""
+    return probe.run(host, "checkpoint", {"folder": expect.model_dir})
+
+
+@pytest.fixture(scope="session")
 def secrets(host: Host, expect: Expectations) -> dict[str, Any]:
     """Where secrets were found: files, processes, the journal. The token travels by stdin."""
     return probe.run(host, "secrets", {"token": expect.token, "cache": expect.cache_dir})

@@ -12,6 +12,10 @@ class Expectations:
 
     os_ids: frozenset[str]
     """What `ID=` in /etc/os-release may say: `ubuntu`; `debian` where a stand-in base is used."""
+    packages: str
+    """The package manager's database: `apt` or `rpm`."""
+    system_python: tuple[str, ...]
+    """The packages of the system's own Python, as patterns."""
     user: str
     home: str
     cache_dir: str
@@ -20,7 +24,8 @@ class Expectations:
     revision: str
     """The commit, 40 hex digits."""
     files: Mapping[str, int]
-    """Path inside the snapshot -> bytes: exactly what the cache must hold."""
+    """Path inside the snapshot -> bytes: exactly what the cache must hold; nothing where int8 was made of it
+    and the source removed."""
     digests: Mapping[str, str]
     """Path inside the snapshot -> the locked hash (sha256, or git blob id), which names the file's blob."""
     root_volume_gib: int
@@ -34,11 +39,28 @@ class Expectations:
     """Where the machine runs."""
     token: str | None = field(default=None, repr=False)
     """The Hugging Face token used for the download: searched for, and never shown."""
-    precision: str = "bfloat16"
+    accelerator: str = "cuda"
+    cuda: int | None = None
+    """The CUDA that the locked torch was built for; None for a build without."""
+    driver_minimum: str | None = None
+    """The oldest NVIDIA driver that will do; None where none is needed, or none can be there."""
+    neuron: Mapping[str, str] = field(default_factory=dict)
+    """Packages of the Neuron stack and their versions, those that the profile pins."""
+    precision: str = "bf16"
+    """`bf16`, or `int8`: then the worker reads the checkpoint in `model_dir`."""
     worker_env: str = "/etc/flux-worker/worker.env"
     venv: str = "/opt/flux-worker/venv"
+    model_dir: str = "/opt/flux-worker/int8"
+    neuron_venv: str = "/opt/flux-worker/neuron-venv"
+    neuron_sizes: tuple[str, ...] = ()
+    """The sizes of images that are compiled for Neuron; none where the worker draws on something else."""
     unit: str = "flux-worker.service"
     working_directory: str = "/var/lib/flux-worker"
+
+    @property
+    def serving_venv(self) -> str:
+        """The virtual environment that the unit starts the worker from."""
+        return self.neuron_venv if self.neuron_sizes else self.venv
 
     @property
     def repo_dir(self) -> str:

@@ -64,6 +64,11 @@ def _no_outside_options() -> Iterator[None]:
             os.environ["PYTEST_ADDOPTS"] = options
 
 
+def _is_about(item: pytest.Item, accelerator: str) -> bool:
+    marker = item.get_closest_marker("accelerator")
+    return marker is None or accelerator in marker.args
+
+
 class Recorder:
     """The pytest plugin that hands the machine in and takes the results out."""
 
@@ -77,10 +82,15 @@ class Recorder:
     def pytest_configure(self, config: pytest.Config) -> None:
         """Hand the machine to the fixtures and send pytest's words to the log."""
         config.stash[SUBJECT] = self._subject
+        config.addinivalue_line("markers", "accelerator(name): a check for machines with that accelerator")
         reporter = config.pluginmanager.getplugin("terminalreporter")
         if reporter is not None:
             config.pluginmanager.unregister(reporter)
             config.pluginmanager.register(type(reporter)(config, self._stream), "terminalreporter")
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Leave out what is about another accelerator: it would say nothing of this machine."""
+        items[:] = [item for item in items if _is_about(item, self._subject[1].accelerator)]
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         """Put the title and the ids of requirements into the JUnit report."""

@@ -60,8 +60,8 @@ def test_unit_user(unit: dict[str, str], expect: Expectations) -> None:
 
 def test_unit_command(unit: dict[str, str], expect: Expectations) -> None:
     """The unit starts the worker from its own virtual environment."""
-    assert f"path={expect.venv}/bin/flux-worker ;" in unit["ExecStart"]
-    assert f"argv[]={expect.venv}/bin/flux-worker serve ;" in unit["ExecStart"]
+    assert f"path={expect.serving_venv}/bin/flux-worker ;" in unit["ExecStart"]
+    assert f"argv[]={expect.serving_venv}/bin/flux-worker serve ;" in unit["ExecStart"]
 
 
 def test_environment_files(host: Host, unit: dict[str, str], expect: Expectations) -> None:
@@ -111,12 +111,13 @@ def test_not_started_here(unit: dict[str, str]) -> None:
 
 
 def test_worker_environment(worker_env: dict[str, str], expect: Expectations) -> None:
-    """The baked environment names model, revision and cache, and forbids downloads (R-CACHE, R-MODEL)."""
+    """The baked environment names model, revision and place, and forbids downloads (R-CACHE, R-MODEL)."""
     wanted = {
         "FLUX_MODEL_REPO": expect.repo,
         "FLUX_MODEL_REVISION": expect.revision,
         "HF_HUB_CACHE": expect.cache_dir,
         "HF_HUB_OFFLINE": "1",
+        "FLUX_MODEL_DIR": expect.model_dir if expect.precision == "int8" else None,
     }
     assert {name: worker_env.get(name) for name in wanted} == wanted
 

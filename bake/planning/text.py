@@ -6,8 +6,10 @@ import textwrap
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from bake.flux import GIB
 from bake.planning import disk as disk_of
 from bake.planning import memory as memory_of
+from bake.planning.disk import Disk
 from bake.planning.estimates import Estimates
 from bake.planning.hardware import InstanceType
 from bake.planning.memory import Memory
@@ -43,6 +45,8 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         },
         "facts": {fact.name: {"value": fact.value, "origin": fact.origin} for fact in plan.facts},
         "origins": dict(plan.origins),
+        "worker": {**asdict(plan.worker), "version": plan.worker.version},
+        "drivers": asdict(plan.drivers),
         "inputs": dict(plan.inputs),
         "warnings": list(plan.warnings),
         "checked": list(plan.checked),
@@ -61,7 +65,7 @@ def as_text(plan: Plan) -> str:
         _verdict(f"{plan.profile.root_volume.size_gib} GiB root volume", plan.disk.verdict)
         + [f"    {line}" for line in disk_of.arithmetic(plan.disk)],
         *(_memory(plan, memory) for memory in plan.memory),
-        _table("Estimates, rough", _estimates(plan.estimates)),
+        _table("Estimates, rough", _estimates(plan.estimates, plan.disk)),
         _points("Checked", plan.checked, "✓"),
         _points("Not checked", plan.unchecked, "?"),
         _points("Warnings", plan.warnings, "!"),
@@ -86,19 +90,30 @@ def _used(plan: Plan) -> list[tuple[str, str, str]]:
             types,
         ),
         *(("", _hardware(kind), "") for kind in plan.instance_types),
+        ("driver", str(plan.drivers), "nvidia.driver" if profile.base.accelerator == "cuda" else ""),
+        *(("", f"{package} {version}", "") for package, version in plan.drivers.packages.items()),
         ("network", f"{where.subnet} in {where.zone}", "builder.subnet"),
         ("", where.vpc or "", ""),
         ("", where.security_group, "builder.security_group"),
         ("root volume", _volume(plan), "root_volume.size_gib"),
         ("weights", f"{profile.weights.repo} at {profile.weights.revision[:12]}", "weights.revision"),
-        ("", f"in {profile.weights.precision}", "weights.precision"),
+        ("", _precision(plan), "weights.precision"),
         ("cache", plan.cache, "weights.cache"),
         ("mirror", profile.weights.mirror or "none", "weights.mirror"),
         ("worker", f"queue and event bus in {profile.worker.region}", "worker.region"),
+        ("code", str(plan.worker), "worker.source"),
         ("image", profile.image.name.replace("{profile}", profile.name), "image.name"),
         ("", _sharing(plan), "image.share_with"),
     ]
     return [(name, value, plan.origins.get(path, "")) for name, value, path in rows]
+
+
+def _precision(plan: Plan) -> str:
+    weights = plan.profile.weights
+    if weights.precision == "bf16":
+        return "in bf16"
+    source = "stay beside it" if weights.keep_source else "are removed from the image"
+    return f"in int8, made during the bake; the bf16 files {source}"
 
 
 def _hardware(kind: InstanceType) -> str:
@@ -149,15 +164,17 @@ def _memory(plan: Plan, memory: Memory) -> list[str]:
     return lines + [f"    the worker needs {need} for this" for need in memory_of.settings(memory)]
 
 
-def _estimates(estimates: Estimates) -> list[tuple[str, str, str]]:
+def _estimates(estimates: Estimates, disk: Disk) -> list[tuple[str, str, str]]:
     bound = "at most " if estimates.at_most else ""
     moved = f"moves {estimates.moved_bytes / 1e9:.0f} GB at {estimates.speed:.0f} MB/s, {estimates.limit}"
+    removed = f"{disk.removed / GIB:.0f} GB more where the volume can't discard freed blocks"
+    removed = removed if disk.removed else ""
     return [
         ("builder", f"{estimates.builder_seconds / 3600:.1f} h{_dollars(estimates.bake_dollars)}", moved),
         (
             "snapshot",
             f"{bound}{estimates.snapshot_gb:.0f} GB-month{_dollars(estimates.month_dollars, ' a month')}",
-            "",
+            removed,
         ),
         (
             "cold start",

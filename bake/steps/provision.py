@@ -16,20 +16,24 @@ from pathlib import Path
 import yaml
 from jinja2 import Environment, StrictUndefined
 
-from bake import units
+from bake import units, worker_source
 from bake.errors import BakeError
-from bake.plan import PROVISION, WORKER, Plan, source_files
+from bake.plan import PROVISION, Plan
 from bake.run import Run
 from bake.ssh import Session
+from bake.trees import source_files
 
 REMOTE = "/opt/bake"
 TOOLS_SCRIPT = "00-tools.sh"
+NEURON_SCRIPT = "../compile-neuron.sh"  # beside the others, since it waits for the weights
+NOTE = "note: "  # begins a line of a script that the person who bakes, and the report, must have
 
 
 def upload(session: Session, plan: Plan, run: Run) -> None:
     """Send scripts, rendered files, locks and the worker's wheel to `/opt/bake`."""
     run.progress.status("building the worker's wheel")
-    wheel = build_wheel(run.directory / "wheels")
+    with worker_source.unpacked(plan.worker) as project:
+        wheel = build_wheel(project, run.directory / "wheels")
     bundle = pack(plan, wheel)
     run.progress.status(f"sending {len(bundle) // 1024} KiB to {REMOTE}")
     session.run("mkdir", "-p", REMOTE, sudo=True)
@@ -51,6 +55,11 @@ def run_scripts(session: Session, run: Run, look: Callable[[], None]) -> None:
             _run_script(session, run, script.name, look)
 
 
+def compile_for_neuron(session: Session, run: Run) -> None:
+    """Compile the model for the profile's sizes of images, once the weights are there; it takes hours."""
+    _run_script(session, run, NEURON_SCRIPT)
+
+
 def _run_script(session: Session, run: Run, name: str, look: Callable[[], None] = lambda: None) -> None:
     run.progress.status(name)
     unit = units.start(
@@ -65,15 +74,18 @@ def _run_script(session: Session, run: Run, name: str, look: Callable[[], None] 
     unit.save_logs(run.logs, result)
     result.check()
     run.progress.note(f"{name} {result.seconds:.1f} s")
+    for line in result.stdout.splitlines():
+        if line.startswith(NOTE):
+            run.progress.note(line.removeprefix(NOTE))
 
 
-def build_wheel(directory: Path) -> Path:
-    """Build flux_worker's wheel from this checkout, leaving the checkout as it is."""
+def build_wheel(project: Path, directory: Path) -> Path:
+    """Build flux_worker's wheel into `directory`, leaving the project as it is."""
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "worker"
-        for file in source_files(WORKER):
-            target = source / file.relative_to(WORKER)
+        for file in source_files(project):
+            target = source / file.relative_to(project)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, target)
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]

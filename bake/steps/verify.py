@@ -34,20 +34,29 @@ def expectations(plan: Plan, aws: Aws, instance: Instance) -> Expectations:
     volume = aws.ec2.describe_volumes(VolumeIds=[instance.root_volume])["Volumes"][0]
     profile, lock = plan.profile, plan.lock
     assert lock is not None  # what is not locked is not baked
+    kept = lock.files if profile.weights.keep_source else {}
     return Expectations(
         os_ids=plan.system.os_ids,
+        packages=plan.system.packages,
+        system_python=plan.system.python,
         user=plan.system.user,
         home=plan.system.home,
         cache_dir=plan.cache,
         repo=profile.weights.repo,
         revision=profile.weights.revision,
-        files={path: file.bytes for path, file in lock.files.items()},
-        digests={path: file.digest or "" for path, file in lock.files.items()},
+        files={path: file.bytes for path, file in kept.items()},
+        digests={path: file.digest or "" for path, file in kept.items()},
         root_volume_gib=profile.root_volume.size_gib,
         root_volume_type=profile.root_volume.type,
         volume_gib=volume["Size"],
         volume_type=volume["VolumeType"],
         python=plan.sources.python,
         region=profile.builder.region,
+        accelerator=plan.drivers.accelerator,
+        cuda=plan.drivers.cuda,
+        driver_minimum=plan.settings["BAKE_DRIVER_MINIMUM"] or None,
+        neuron=plan.drivers.packages,
+        precision=profile.weights.precision,
+        neuron_sizes=plan.drivers.compiled,
         token=profile.weights.token.get_secret_value(),
     )

@@ -376,11 +376,12 @@ def test_a_broken_lock_file_stops_everything_with_its_place(agreed: Desk) -> Non
 
 
 def test_a_profile_that_this_version_cannot_bake_can_be_agreed_but_not_baked(desk: Desk) -> None:
-    desk.edit("  revision:", "  precision: int8\n  revision:")
+    desk.edit("  accelerator: cuda", "  accelerator: cpu")
+    desk.edit("instance_type: g6e.xlarge", "instance_type: m5.4xlarge")
     desk.agree()
     done = desk.run("--profile", "mine")
     assert done.returncode == 2
-    assert "this version bakes ubuntu with cuda in bf16" in done.stderr
+    assert "this version bakes cuda, and neuron in bf16, not cpu in bf16" in done.stderr
 
 
 def test_without_git_the_caller_is_recorded(desk: Desk) -> None:

@@ -22,6 +22,9 @@ VARIABLES = {
     **account.VARIABLES,
     "EVERYBODY": "0.0.0.0/0",
     "REFERS": "${BASE_AMI_ID}",
+    "GIT_URL": "https://git.example.com/flux.git",
+    "GIT_URL_OF_MINE": "https://me:neverShown@git.example.com/flux.git",
+    "NEURON_REPOSITORY": "https://neuron.example.com",
 }
 
 
@@ -45,6 +48,7 @@ def test_a_broken_profile_gets_exactly_its_message(name: str) -> None:
     found = message(name)
     assert found == (BROKEN / f"{name}.expected").read_text(encoding="utf-8")
     assert TOKEN not in found
+    assert "neverShown" not in found
     assert "Traceback" not in found
     for line in found.splitlines():
         assert re.match(r"[\w.-]+\.yaml:\d+:\d+: \S|    \S|hint: ", line), line

@@ -15,6 +15,7 @@ from bake.errors import BakeError
 from bake.steps import prefetch, provision
 from bake.steps.boot_check import png_size
 from bake.steps.launch import KeyPair, user_data
+from bake.worker_source import WORKER
 
 
 def png(width: int, height: int) -> bytes:
@@ -73,10 +74,10 @@ def test_a_name_that_no_setting_has_is_an_error() -> None:
 
 
 def test_the_wheel_is_built_without_a_trace_in_the_checkout(tmp_path: Path) -> None:
-    before = sorted(path for path in provision.WORKER.rglob("*") if "__pycache__" not in path.parts)
-    wheel = provision.build_wheel(tmp_path / "wheels")
+    before = sorted(path for path in WORKER.rglob("*") if "__pycache__" not in path.parts)
+    wheel = provision.build_wheel(WORKER, tmp_path / "wheels")
     assert wheel.name.startswith("flux_worker-")
-    after = sorted(path for path in provision.WORKER.rglob("*") if "__pycache__" not in path.parts)
+    after = sorted(path for path in WORKER.rglob("*") if "__pycache__" not in path.parts)
     assert after == before
 
 

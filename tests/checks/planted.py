@@ -176,5 +176,32 @@ SECRETS = [
     ),
     Fault(f"echo '{PRIVATE_KEY}' > ~ubuntu/.ssh/id_x", "rm ~ubuntu/.ssh/id_x", ("secrets::no_private_keys",)),
 ]
+PERSISTENCED = "/etc/systemd/system/nvidia-persistenced.service"
+DAEMON = "[Service]\\nExecStart=/bin/true\\n[Install]\\nWantedBy=multi-user.target\\n"
+KERNEL = "Package: linux-image-fault\\nVersion: 1\\nArchitecture: all\\nMaintainer: x\\nDescription: x\\n"
+TORCH = "/opt/flux-worker/venv/lib/$PY/site-packages/torch/version.py"
+DRIVERS = [
+    Fault(
+        f"printf '{DAEMON}' > {PERSISTENCED}",
+        f"rm {PERSISTENCED}; systemctl daemon-reload",
+        ("drivers::persistence_daemon_is_enabled",),
+    ),
+    Fault(
+        f"mkdir -p /root/k/DEBIAN; printf '{KERNEL}' > /root/k/DEBIAN/control;"
+        " dpkg-deb -b /root/k /root/k.deb; dpkg -i /root/k.deb",
+        "dpkg --purge linux-image-fault; rm -r /root/k /root/k.deb",
+        ("drivers::kernel_is_held",),
+    ),
+    Fault(
+        f"cp -a {TORCH} /root/version.py; sed -i \"s/^cuda.*/cuda = '12.8'/\" {TORCH}",
+        f"mv /root/version.py {TORCH}",
+        ("drivers::torch_is_built_for_the_planned_cuda",),
+    ),
+    Fault(
+        "touch /etc/apt/sources.list.d/bake-neuron.list",
+        "rm /etc/apt/sources.list.d/bake-neuron.list",
+        ("drivers::no_source_of_the_bake_is_left",),
+    ),
+]
 # All of these live on one machine together, since each has a check of its own.
-FAULTS = [*SYSTEM, *SERVICE, *FILES, *SECRETS]
+FAULTS = [*SYSTEM, *DRIVERS, *SERVICE, *FILES, *SECRETS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shlex
 import tempfile
@@ -16,6 +17,7 @@ import pytest
 from bake import checks
 from bake.aws import Aws
 from bake.checks import Expectations, Report
+from bake.errors import BakeError
 from bake.localcloud.settings import Settings
 from bake.plan import Plan
 from bake.run import Run
@@ -23,6 +25,7 @@ from bake.ssh import Session
 from bake.steps import prefetch, provision
 from bake.steps.create_image import stop
 from bake.steps.launch import Instance
+from bake.steps.quantize import quantize
 from bake.steps.seal import seal
 from bake.steps.verify import expectations
 from bake.undo import Undo
@@ -102,6 +105,16 @@ def test_every_planted_fault_is_seen_and_nothing_else(builder: Builder) -> None:
     assert builder.expect.token not in "".join(check.message for check in report.checks)
 
 
+def test_a_driver_and_a_stack_that_are_not_there(builder: Builder) -> None:
+    """No machine of the local cloud has a driver: what is expected says that there must be one."""
+    assert red(builder.check(select="drivers", driver_minimum="580.65.06")) == {
+        "drivers::driver_is_new_enough"
+    }
+    report = builder.check(select="drivers", accelerator="neuron")
+    assert len(red(report)) == 4
+    assert all(name.startswith("drivers::neuron_stack") for name in red(report))
+
+
 def test_broken_weights(builder: Builder) -> None:
     """A shard that is missing and one that is cut short: sizes, links and the model itself tell."""
     gone, short = sorted(name for name in builder.expect.files if name.startswith("transformer/diffusion"))[
@@ -124,8 +137,41 @@ def test_broken_weights(builder: Builder) -> None:
 
 
 def test_model_in_another_precision(builder: Builder) -> None:
-    report = builder.check(select="precision or no_offload", precision="float16")
-    assert red(report) == {"model::precision"}
+    report = builder.check(select="precision or no_offload or int8", precision="int8")
+    assert red(report) == {"model::precision", "checkpoint::int8_is_there_if_wanted"}
+
+
+def test_int8_checkpoints_that_are_not_what_they_were(builder: Builder) -> None:
+    """Half a checkpoint, with a file too many, of another revision, in everybody's reach, and unlike bf16."""
+    folder = f"{builder.session.run('mktemp', '-d').stdout.strip()}/int8"
+    outputs = {"vae/a.safetensors": {"bytes": 9}, "vae/b.safetensors": {"bytes": 9}}
+    provenance = json.dumps({"revision": "0" * 40, "outputs": outputs})
+    builder.root(
+        f"install -d -m 777 {folder}/vae",
+        f"echo short > {folder}/vae/a.safetensors; echo more > {folder}/vae/c.safetensors",
+        f"echo {shlex.quote(provenance)} > {folder}/quantization.json",
+        f"""echo '{{"psnr": 11.5}}' > {folder}/comparison.json""",
+    )
+    names = ("is_there_if_wanted", "is_whole", "draws_like_bf16", "is_roots")
+    report = builder.check(select="int8", precision="int8", model_dir=folder)
+    assert red(report) == {f"checkpoint::int8_{name}" for name in names}
+
+
+def test_int8_that_cannot_be_made_is_said_with_the_reason(builder: Builder) -> None:
+    weights = builder.plan.profile.weights.model_copy(update={"precision": "int8", "keep_source": False})
+    profile = builder.plan.profile.model_copy(update={"weights": weights})
+    plan = dataclasses.replace(builder.plan, profile=profile)
+    builder.root("mkdir /opt/flux-worker/int8")
+    try:
+        with pytest.raises(
+            BakeError, match="not quantised: /opt/flux-worker/int8 is there already"
+        ) as caught:
+            quantize(builder.session, plan, builder.run)
+    finally:
+        builder.root("rmdir /opt/flux-worker/int8; systemctl reset-failed bake-quantise")
+    assert "run directory" in str(caught.value.hint)
+    assert (builder.run.logs / "bake-quantise.out.log").exists()
+    assert red(builder.check(select="test_cache")) == set()  # nothing was removed for it
 
 
 def test_cache_in_memory(builder: Builder) -> None:

@@ -25,6 +25,8 @@ REQUIREMENTS = {
 }  # fmt: skip
 EXPECT = Expectations(
     os_ids=frozenset({"debian"}),
+    packages="apt",
+    system_python=("python3",),
     user="ubuntu",
     home="/home/ubuntu",
     cache_dir="/home/ubuntu/.cache/huggingface/hub",

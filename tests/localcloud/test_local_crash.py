@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import pytest
 
 from bake.errors import UsageError
 from bake.localcloud import cloud as localcloud
-from bake.localcloud import network
 from bake.localcloud.settings import Settings
 from bake.localcloud.sweep import leftovers, sweep
 
@@ -26,13 +25,12 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+def own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_network: Callable[[int], None]
+) -> Iterator[Settings]:
     """The place of a cloud of this test's own, beside the shared one."""
     monkeypatch.setenv("BAKE_LOCAL_STATE", str(tmp_path / "state"))
-    for number in range(100, 120):
-        monkeypatch.setenv("BAKE_LOCAL_NETWORK", f"10.214.{number}.0/24")
-        if not network.claimed(Settings.load()):
-            break
+    own_network(100)
     yield Settings.load()
     localcloud.down()
 

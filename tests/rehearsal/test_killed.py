@@ -9,14 +9,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bake.localcloud import cloud as localcloud
-from bake.localcloud import network
 from bake.localcloud.settings import Settings
 from bake.localcloud.sweep import leftovers
 
@@ -25,13 +24,12 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+def own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_network: Callable[[int], None]
+) -> Iterator[Settings]:
     """The place of a cloud of this test's own: it goes with the process that brought it up."""
     monkeypatch.setenv("BAKE_LOCAL_STATE", str(tmp_path / "state"))
-    for number in range(120, 140):
-        monkeypatch.setenv("BAKE_LOCAL_NETWORK", f"10.214.{number}.0/24")
-        if not network.claimed(Settings.load()):
-            break
+    own_network(120)
     yield Settings.load()
     localcloud.down()
 
