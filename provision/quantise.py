@@ -102,9 +102,11 @@ def drawn_in_bf16(source: Path) -> Drawing:
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             accelerate.cpu_offload(part, torch.device(device))
+    from flux_worker.backend_torch import TorchBackend, TorchModel
     from flux_worker.model import FluxModel
 
-    return draw(FluxModel(pipeline, device=device, origin=Origin(MODEL, commit_of(source), "bf16", device)))
+    origin = Origin(MODEL, commit_of(source), "bf16", device)
+    return draw(FluxModel(TorchModel(pipeline, device), TorchBackend(device), origin))
 
 
 def drawn_in_int8(source: Path, target: Path) -> Drawing:
