@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture(scope="module", params=["g6e-ubuntu", "g6e-amazon-linux"])
+@pytest.fixture(
+    scope="module", params=["g6e-ubuntu", pytest.param("g6e-amazon-linux", marks=pytest.mark.long)]
+)
 def on(
     request: pytest.FixtureRequest,
     new_machine: NewMachine,

@@ -122,7 +122,11 @@ class AmazonLinux(Box):
 
 
 @pytest.fixture(
-    scope="module", params=[("g6e-ubuntu", Ubuntu), ("g6e-amazon-linux", AmazonLinux)], ids=lambda x: x[0]
+    scope="module",
+    params=[
+        pytest.param(("g6e-ubuntu", Ubuntu), id="g6e-ubuntu"),
+        pytest.param(("g6e-amazon-linux", AmazonLinux), id="g6e-amazon-linux", marks=pytest.mark.long),
+    ],
 )
 def box(request: pytest.FixtureRequest, new_machine: NewMachine) -> Iterator[Box]:
     profile, system = request.param

@@ -17,6 +17,7 @@ from bake.localcloud.neuron import STUBS
 
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]
+PROFILES = ["inf2-ubuntu", pytest.param("inf2-amazon-linux", marks=pytest.mark.long)]
 
 
 def rehearse(profile: str, profiles: Path, runs: Path) -> subprocess.CompletedProcess[str]:
@@ -41,7 +42,7 @@ def rehearse(profile: str, profiles: Path, runs: Path) -> subprocess.CompletedPr
     )
 
 
-@pytest.mark.parametrize("name", ["inf2-ubuntu", "inf2-amazon-linux"])
+@pytest.mark.parametrize("name", PROFILES)
 def test_inf2_xlarge_is_refused_before_anything_starts(cloud: LocalCloud, tmp_path: Path, name: str) -> None:
     done = rehearse(name, ROOT / "profiles", tmp_path)
     assert done.returncode == 2
@@ -50,7 +51,7 @@ def test_inf2_xlarge_is_refused_before_anything_starts(cloud: LocalCloud, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", [pytest.param("inf2-ubuntu", marks=pytest.mark.long), "inf2-amazon-linux"])
+@pytest.mark.parametrize("name", PROFILES)
 def test_a_type_that_fits_gets_a_verified_neuron_stack(cloud: LocalCloud, tmp_path: Path, name: str) -> None:
     profiles = tmp_path / "profiles"
     shutil.copytree(ROOT / "profiles", profiles)

@@ -231,10 +231,12 @@ def interrupted(cloud: LocalCloud, runs: Path) -> Iterator[subprocess.Popen[str]
 @pytest.mark.parametrize(
     ("step", "number"),
     [
-        pytest.param("launch", signal.SIGINT, id="Ctrl-C while launching"),
-        pytest.param("verify", signal.SIGTERM, id="SIGTERM while verifying"),
+        pytest.param("launch", signal.SIGINT, id="Ctrl-C while launching", marks=pytest.mark.long),
+        pytest.param("verify", signal.SIGTERM, id="SIGTERM while verifying", marks=pytest.mark.long),
         pytest.param("create image", signal.SIGINT, id="Ctrl-C while the image is made"),
-        pytest.param("boot check", signal.SIGTERM, id="SIGTERM while the image boots"),
+        pytest.param(
+            "boot check", signal.SIGTERM, id="SIGTERM while the image boots", marks=pytest.mark.long
+        ),
     ],
 )
 def test_an_interrupt_leaves_nothing(

@@ -34,7 +34,7 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
 def test_help_names_every_command() -> None:
     shown = run("--help").stdout
     commands = re.findall(r"^  (\w+)  ", shown.partition("Commands:")[2], re.M)
-    assert commands == ["check", "draw", "quantize", "schema", "send", "serve", "status"]
+    assert commands == ["check", "compile", "draw", "quantize", "schema", "send", "serve", "status"]
 
 
 def test_a_command_that_is_none_is_named() -> None:

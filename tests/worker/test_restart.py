@@ -57,7 +57,7 @@ def test_sigterm_hands_back_what_does_not_fit(aws: Any, environment: dict[str, s
         assert worker.stop() == 0
         assert time.monotonic() - began < 10
         assert lines(worker, "handed back: ") == 1
-    received = aws.client("sqs").receive_message(QueueUrl=aws.jobs, WaitTimeSeconds=2)["Messages"]
+    received = aws.client("sqs").receive_message(QueueUrl=aws.jobs, WaitTimeSeconds=20)["Messages"]
     assert '"long"' in received[0]["Body"], "it can be had at once"
     stored = aws.client("s3").list_objects_v2(Bucket=aws.bucket, Prefix="images/long")
     assert "Contents" not in stored, "the claim is gone, too"
