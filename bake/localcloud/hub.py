@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +103,14 @@ class Hub:
         self._token = token
         self._xet = xet
         self._faults = Faults()
-        self._others = tempfile.TemporaryDirectory(prefix="bake-hub-")  # the files of other versions
         self._lock = threading.Lock()
         self._log: list[dict[str, str]] = []
         self._sent: dict[str, int] = {}
+
+    @cached_property
+    def _others(self) -> tempfile.TemporaryDirectory[str]:
+        """The files of other versions; made when a fault wants one, since a Hub that is killed leaves it."""
+        return tempfile.TemporaryDirectory(prefix="bake-hub-")
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
         request = Request(environ)
