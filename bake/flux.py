@@ -125,11 +125,6 @@ def checkpoint_bytes(files: Mapping[str, WeightFile]) -> int:
     return resident_bytes(files, "int8") + rest
 
 
-def quantised_bytes(files: Mapping[str, WeightFile]) -> int:
-    """Bytes in bfloat16 of what int8 quantises."""
-    return sum(file.bytes for path, file in files.items() if component(path) in INT8_SHARE)
-
-
 def working_bytes(precision: str) -> int:
     """Activations, VAE and allocator at 1024 x 1024: the measured peak less the weights measured with it."""
     known = {path: WeightFile(size) for path, size in SIZES.items()}

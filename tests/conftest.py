@@ -75,16 +75,15 @@ def networks(first: int) -> Iterator[str]:
 
 
 @pytest.fixture
-def own_network(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Sets BAKE_LOCAL_NETWORK to a network that no cloud has, of those from `first` on."""
-
-    def choose(first: int) -> None:
-        for block in networks(first):
-            monkeypatch.setenv("BAKE_LOCAL_NETWORK", block)
-            if not network.claimed(Settings.load()):
-                return
-
-    return choose
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """The place of a cloud of one test's own, beside the shared one; nothing is up yet."""
+    monkeypatch.setenv("BAKE_LOCAL_STATE", str(tmp_path / "state"))
+    for block in networks(100):
+        monkeypatch.setenv("BAKE_LOCAL_NETWORK", block)
+        if not network.claimed(Settings.load()):
+            break
+    yield Settings.load()
+    localcloud.down()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +21,6 @@ from bake.localcloud.sweep import leftovers, sweep
 pytestmark = pytest.mark.root
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_network: Callable[[int], None]
-) -> Iterator[Settings]:
-    """The place of a cloud of this test's own, beside the shared one."""
-    monkeypatch.setenv("BAKE_LOCAL_STATE", str(tmp_path / "state"))
-    own_network(100)
-    yield Settings.load()
-    localcloud.down()
 
 
 def test_down_removes_all_after_a_kill(own: Settings, account_of: Any) -> None:

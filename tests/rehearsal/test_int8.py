@@ -19,6 +19,8 @@ from bake.localcloud.cloud import LocalCloud
 from bake.localcloud.images import ImageStore
 from bake.localcloud.settings import Settings
 
+from . import sparse
+
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]
 
@@ -107,18 +109,8 @@ def words(cloud: LocalCloud, name: str) -> set[bytes]:
 
 
 def found_in(disk: Path, wanted: set[bytes]) -> set[bytes]:
-    """Which of the words a sparse file holds; its holes read as zeros."""
+    """Which of the words a disk holds; none is longer than 64 bytes."""
     found: set[bytes] = set()
-    with disk.open("rb") as file:
-        size, start = disk.stat().st_size, 0
-        while start < size:
-            try:
-                start = os.lseek(file.fileno(), start, os.SEEK_DATA)
-            except OSError:  # only a hole is left
-                break
-            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
-            for place in range(start, end, 1 << 24):
-                chunk = os.pread(file.fileno(), min(1 << 24, end - place) + 64, place)
-                found |= {word for word in wanted - found if word in chunk}
-            start = end
+    for chunk in sparse.chunks(disk, 64):
+        found |= {word for word in wanted - found if word in chunk}
     return found

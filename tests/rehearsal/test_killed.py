@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,6 @@ from bake.localcloud.sweep import leftovers
 
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_network: Callable[[int], None]
-) -> Iterator[Settings]:
-    """The place of a cloud of this test's own: it goes with the process that brought it up."""
-    monkeypatch.setenv("BAKE_LOCAL_STATE", str(tmp_path / "state"))
-    own_network(120)
-    yield Settings.load()
-    localcloud.down()
 
 
 def start(desk: Path) -> subprocess.Popen[str]:

@@ -24,6 +24,8 @@ from bake.localcloud.cloud import LocalCloud
 from bake.localcloud.images import ImageStore
 from bake.localcloud.settings import Settings
 
+from . import sparse
+
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = ["--profile", "g6e-ubuntu", "--rehearse", "--json"]
@@ -191,21 +193,6 @@ def test_the_token_is_in_no_file_of_the_run(cloud: LocalCloud, directory: Path) 
         assert not file.is_file() or token not in file.read_bytes(), file
 
 
-def chunks(disk: Path, overlap: int) -> Iterator[bytes]:
-    """The data of a sparse file, its holes left out; neighbouring chunks share `overlap` bytes."""
-    with disk.open("rb") as file:
-        size, start = disk.stat().st_size, 0
-        while start < size:
-            try:
-                start = os.lseek(file.fileno(), start, os.SEEK_DATA)
-            except OSError:  # only a hole is left
-                return
-            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
-            for place in range(start, end, 1 << 24):
-                yield os.pread(file.fileno(), min(1 << 24, end - place) + overlap, place)
-            start = end
-
-
 def test_the_token_and_the_runs_names_are_not_in_the_images_raw_bytes(
     cloud: LocalCloud, cloud_settings: Settings, manifest: dict[str, Any]
 ) -> None:
@@ -214,7 +201,7 @@ def test_the_token_and_the_runs_names_are_not_in_the_images_raw_bytes(
     secrets = [cloud.environment["HF_TOKEN"].encode(), f"bake-{manifest['run']}-builder".encode()]
     known = b"flux-worker.service"
     seen = set()
-    for chunk in chunks(disk, 64):
+    for chunk in sparse.chunks(disk, 64):
         seen |= {pattern for pattern in [*secrets, known] if pattern in chunk}
     assert seen == {known}
 
