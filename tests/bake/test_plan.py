@@ -65,7 +65,9 @@ def test_the_text_is_complete_and_calm(plan: Plan) -> None:
     ):
         assert part in text
     assert "None" not in text
-    assert max(len(line) for line in text.splitlines()) <= 125
+    # From the checkout's own folder, as users run it: its path may be of any length.
+    near = text.replace(f"{PROFILES.parent}/", "")
+    assert max(len(line) for line in near.splitlines()) <= 125
 
 
 def test_each_value_shows_where_it_came_from(plan: Plan) -> None:
