@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from bake.ssh import Session
 from bake.steps.launch import launch, log_in
 from bake.undo import Undo
 
-WIDTH, HEIGHT, STEPS = 256, 256, 4
+# Pixels; a worker whose sizes are compiled draws no others, and is asked for the smallest of them.
+SIZE = (256, 256)
+STEPS = 4
 INSTANCE_ENV = "/etc/flux-worker/instance.env"
 PNG_HEADER = b"\x89PNG\r\n\x1a\n"
 
@@ -62,6 +64,7 @@ class Wiring:
 def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawing:
     """Launch `image`, wait for READY, send one job, and check the PNG that comes back."""
     wiring = wire(aws, run, undo)
+    width, height = size_of(plan.drivers.compiled)
     files = {INSTANCE_ENV: wiring.environment(plan.profile.worker.region, plan.sources.worker)}
     instance = launch(plan, aws, run, undo, role="boot-check", image=image, files=files)
     with log_in(instance, run) as session:
@@ -69,8 +72,8 @@ def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawin
         job = {
             "id": f"boot-check-{run.id}",
             "prompt": "a lighthouse at dawn",
-            "width": WIDTH,
-            "height": HEIGHT,
+            "width": width,
+            "height": height,
             "steps": STEPS,
             "seed": 7,
         }
@@ -85,7 +88,13 @@ def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawin
             raise
         _keep_journal(session, run)
     check_precision(detail, plan.profile.weights.precision)
-    return fetch(aws, run, detail, seconds)
+    return fetch(aws, run, detail, seconds, (width, height))
+
+
+def size_of(compiled: Sequence[str]) -> tuple[int, int]:
+    """Width and height in pixels to ask for; `compiled` are the sizes that the image can draw, if not all."""
+    sizes = [(int(width), int(height)) for width, height in (size.split("x") for size in compiled)]
+    return min(sizes, key=lambda size: size[0] * size[1], default=SIZE)
 
 
 def check_precision(detail: Mapping[str, Any], wanted: str) -> None:
@@ -219,16 +228,18 @@ def _receive(aws: Aws, queue: str) -> dict[str, Any] | None:
     return dict(event["detail"])
 
 
-def fetch(aws: Aws, run: Run, detail: dict[str, Any], seconds: float) -> Drawing:
-    """Fetch the object that the event names and check that it is a PNG of the asked size."""
+def fetch(
+    aws: Aws, run: Run, detail: dict[str, Any], seconds: float, asked: tuple[int, int] = SIZE
+) -> Drawing:
+    """Fetch the object that the event names and check that it is a PNG of the `asked` width and height."""
     [key] = detail["keys"]
     where = f"s3://{detail['bucket']}/{key}"
     content = aws.s3.get_object(Bucket=detail["bucket"], Key=key)["Body"].read()
     file = run.directory / "first-image.png"
     file.write_bytes(content)
     width, height = png_size(content, where)
-    if (width, height) != (WIDTH, HEIGHT):
-        raise BakeError(f"{where} has {width} x {height} pixels, {WIDTH} x {HEIGHT} were asked for")
+    if (width, height) != asked:
+        raise BakeError(f"{where} has {width} x {height} pixels, {asked[0]} x {asked[1]} were asked for")
     return Drawing(width, height, where, file, seconds, detail["precision"])
 
 

@@ -11,7 +11,7 @@ import pytest
 from bake.errors import BakeError
 from bake.progress import PlainScreen, Progress
 from bake.run import Run
-from bake.steps.boot_check import HEIGHT, STEPS, WIDTH, check_precision, fetch
+from bake.steps.boot_check import SIZE, STEPS, check_precision, fetch, size_of
 
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud
@@ -26,7 +26,8 @@ def announced(aws: Any, bucket: str, **fields: Any) -> dict[str, Any]:
     from tests.worker.workshop import Painter
 
     job = Job(
-        **{"id": "boot-check-1", "prompt": "a lighthouse at dawn", "width": WIDTH, "height": HEIGHT} | fields
+        **{"id": "boot-check-1", "prompt": "a lighthouse at dawn", "width": SIZE[0], "height": SIZE[1]}
+        | fields
     )
     drawing = Painter().draw(job.model_copy(update={"steps": STEPS}).seeded(), lambda _: None)
     files = encode(drawing)
@@ -54,7 +55,7 @@ def test_the_image_that_the_worker_announced_is_fetched(
 ) -> None:
     aws = plan_cloud.aws()
     drawing = fetch(aws, run(tmp_path), announced(aws, bucket), 4.5)
-    assert (drawing.width, drawing.height, drawing.ready_seconds) == (WIDTH, HEIGHT, 4.5)
+    assert (drawing.width, drawing.height, drawing.ready_seconds) == (*SIZE, 4.5)
     assert drawing.s3 == f"s3://{bucket}/images/boot-check-1.png"
     assert drawing.file.read_bytes().startswith(b"\x89PNG")
 
@@ -71,3 +72,22 @@ def test_an_image_in_another_precision_is_an_error(plan_cloud: PlanCloud, bucket
     check_precision(detail, "bf16")
     with pytest.raises(BakeError, match=r"was drawn in bf16, and weights\.precision is int8"):
         check_precision(detail, "int8")
+
+
+@pytest.mark.parametrize(
+    ("compiled", "asked"),
+    [
+        pytest.param((), (256, 256), id="every-size"),
+        pytest.param(("1024x1024",), (1024, 1024), id="one"),
+        pytest.param(("1024x1024", "512x768", "768x1440"), (512, 768), id="the-smallest"),
+    ],
+)
+def test_only_a_compiled_size_is_asked_for(compiled: tuple[str, ...], asked: tuple[int, int]) -> None:
+    assert size_of(compiled) == asked
+
+
+def test_the_image_of_a_compiled_size_is_fetched(plan_cloud: PlanCloud, bucket: str, tmp_path: Path) -> None:
+    aws = plan_cloud.aws()
+    detail = announced(aws, bucket, id="boot-check-4", width=512, height=512)
+    drawing = fetch(aws, run(tmp_path), detail, 4.5, size_of(("512x512",)))
+    assert (drawing.width, drawing.height) == (512, 512)
