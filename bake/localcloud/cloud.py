@@ -22,9 +22,10 @@ from typing import Any
 
 from bake import interrupt
 from bake.errors import BakeError, UsageError
-from bake.localcloud import amazon_linux, host, network, neuron
+from bake.localcloud import amazon_linux, host, network, neuron, neuron_sdk
 from bake.localcloud.base import base
 from bake.localcloud.images import ImageStore
+from bake.localcloud.machines import cgroups
 from bake.localcloud.prepared import Prepared
 from bake.localcloud.settings import Settings
 from bake.localcloud.state import Status
@@ -47,7 +48,8 @@ class LocalCloud:
 
     `environment` is what ${NAME} means in a profile during a rehearsal. `python` is the minor version of
     the base image's python3; `requirements` (the worker's) and `tools_requirements` are hashed locks of
-    the wheels that the index at `wheels` serves. `differences` says how it differs from AWS, `bases` by
+    the wheels that the index at `wheels` serves; `neuron_requirements` of those and of the stand-ins on the
+    index that NEURON_PYTHON_INDEX names. `differences` says how it differs from AWS, `bases` by
     operating system what its base AMI is.
     """
 
@@ -58,6 +60,7 @@ class LocalCloud:
     python: str
     requirements: Path
     tools_requirements: Path
+    neuron_requirements: Path
     differences: tuple[str, ...]
     bases: Mapping[str, str]
 
@@ -143,6 +146,7 @@ def _prepare(settings: Settings, say: Say) -> Prepared:
         image = base(settings.cache, say)
         found = wheels(settings.cache, image.python, say)
         hub = _hub(settings, say)
+    sdk = neuron_sdk.provide(settings.state / "neuron-sdk", found)
     return Prepared(
         base=image,
         amazon_linux=amazon_linux.find(settings.cache, settings.amazon_linux),
@@ -150,6 +154,8 @@ def _prepare(settings: Settings, say: Say) -> Prepared:
         wheel_files=found.files,
         requirements=found.worker,
         tools_requirements=found.tools,
+        neuron_files=sdk.files,
+        neuron_requirements=sdk.requirements,
         torch=found.torch,
         token=f"hf_{secrets.token_hex(17)}",
     )
@@ -245,12 +251,14 @@ def _describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
         python=prepared.base.python,
         requirements=prepared.requirements,
         tools_requirements=prepared.tools_requirements,
+        neuron_requirements=prepared.neuron_requirements,
         differences=(
-            f"Machines are systemd-nspawn containers on this host ({os.cpu_count()} CPUs, its memory, its "
-            "kernel): there is no GPU, whatever the instance type says.",
+            f"Machines are systemd-nspawn containers on this host ({os.cpu_count()} CPUs, its kernel): there "
+            f"is no GPU, whatever the instance type says. {_memory()}",
             f"torch is {prepared.torch}, and Python packages come as wheels from this controller.",
-            "A base AMI for Neuron has stubs of the Neuron stack: packages of those names, with nothing in "
-            "them.",
+            "Neuron has stand-ins throughout: a base AMI's packages of the stack have nothing in them, a "
+            "machine's /dev/neuron* are /dev/null, as many as its type has devices, and optimum-neuron's "
+            "compiler copies the model and fixes its shapes, which the CPU then draws.",
             "The model is a tiny FLUX with random weights: the same files and code, pictures of noise.",
             "Disks are sparse files: no EBS speeds, no lazy loading from S3, and they are not grown by the "
             "machine itself.",
@@ -262,6 +270,15 @@ def _describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
             "amazon-linux": prepared.amazon_linux.what,
         },
     )
+
+
+def _memory() -> str:
+    if cgroups.limits_memory():
+        return (
+            "A machine is given its type's memory at most, and this host's at most; it sees the host's, and "
+            "learns its own by running out of it."
+        )
+    return "Each has all of this host's memory: no control group counts it here."
 
 
 def _health(settings: Settings) -> dict[str, Any] | None:

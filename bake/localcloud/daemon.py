@@ -14,7 +14,8 @@ from typing import Any
 
 from bake.errors import BakeError
 from bake.localcloud import network
-from bake.localcloud.machines.nspawn import cgroup_of, remove_cgroup, uuids
+from bake.localcloud.machines.cgroups import Cgroups
+from bake.localcloud.machines.nspawn import uuids
 from bake.localcloud.owners import Owners
 from bake.localcloud.prepared import Prepared
 from bake.localcloud.settings import Settings
@@ -76,7 +77,7 @@ def _live(settings: Settings, prepared: Prepared, owners: Owners, done: threadin
             stop()
     finally:
         (settings.state / "cloud.json").unlink(missing_ok=True)
-        remove_cgroup(cgroup_of(settings))
+        Cgroups(settings).remove()
         shutil.rmtree(uuids(settings), ignore_errors=True)
         network.down(settings)
 

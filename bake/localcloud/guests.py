@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from moto.ec2.models.instance_types import INSTANCE_TYPES
+
 from bake.localcloud import disks
 from bake.localcloud.machines.nspawn import Hardware, Machine
 from bake.localcloud.settings import Settings
@@ -197,7 +199,10 @@ class Guests:
 
     def add(self, instance: Any) -> Guest:
         """Put a machine behind a new moto instance; it starts with `launch`."""
-        hardware = Hardware(instance.private_ip, instance.nics[0].mac_address)
+        kind = INSTANCE_TYPES[instance.instance_type]
+        memory = kind["MemoryInfo"]["SizeInMiB"] << 20
+        neuron = sum(device["Count"] for device in kind.get("NeuronInfo", {}).get("NeuronDevices", []))
+        hardware = Hardware(instance.private_ip, instance.nics[0].mac_address, memory, neuron)
         guest = Guest(instance, Machine(self.settings, instance.id, hardware))
         self._guests[instance.id] = guest
         return guest

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from bake.errors import UsageError
 from bake.localcloud import disks, host, network
-from bake.localcloud.machines.nspawn import cgroup_of, kill_cgroup, remove_cgroup, uuids
+from bake.localcloud.machines.cgroups import Cgroups
+from bake.localcloud.machines.nspawn import uuids
 from bake.localcloud.settings import Settings
 
 
@@ -39,6 +40,7 @@ def sweep(settings: Settings) -> list[str]:
 def leftovers(settings: Settings) -> list[str]:
     """What of a local cloud is on this machine, without touching it. Empty when it is down."""
     found = [f"process {pid}" for pid in _machine_processes(settings)]
+    found += [f"control group {folder}" for folder in Cgroups(settings).left()]
     found += [f"mount {point}" for point in _own_mounts(settings)]
     found += [f"loop device {loop}" for loop in _own_loops(settings)]
     found += [f"network namespace {name}" for name in network.namespaces(settings)]
@@ -61,9 +63,9 @@ def _machine_processes(settings: Settings) -> list[int]:
 
 def _machines(settings: Settings) -> None:
     """Kill the machines' own processes, also where their nspawn is gone already."""
-    cgroup = cgroup_of(settings)
-    kill_cgroup(cgroup)
-    remove_cgroup(cgroup)
+    cgroups = Cgroups(settings)
+    cgroups.kill()
+    cgroups.remove()
 
 
 def _processes(settings: Settings) -> list[str]:

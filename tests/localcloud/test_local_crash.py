@@ -28,7 +28,15 @@ def test_down_removes_all_after_a_kill(own: Settings, account_of: Any) -> None:
     machine = account.launch()
     account.reach(machine.id, "running")
     found = " ".join(leftovers(own))
-    for kind in ("process", "mount", "loop device", "network namespace", "interface", "nftables"):
+    for kind in (
+        "process",
+        "mount",
+        "loop device",
+        "control group",
+        "network namespace",
+        "interface",
+        "nftables",
+    ):
         assert kind in found
     os.kill(json.loads((own.state / "cloud.json").read_text())["pid"], signal.SIGKILL)
     time.sleep(0.2)

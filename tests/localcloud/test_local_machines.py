@@ -14,12 +14,14 @@ from botocore.exceptions import ClientError
 
 from bake.errors import BakeError
 from bake.localcloud.cloud import LocalCloud
+from bake.localcloud.machines.cgroups import Cgroups
 from bake.localcloud.settings import Settings
 from bake.ssh import Session, connect
 from bake.steps.launch import KeyPair
 
 pytestmark = pytest.mark.root
 
+LIMITS = {"memory.max", "memory.limit_in_bytes"}
 METADATA = "http://169.254.169.254/latest/meta-data"
 GET = (
     'curl -sf -H "X-aws-ec2-metadata-token: $(curl -sf -X PUT '
@@ -74,6 +76,14 @@ def test_the_root_volume_has_the_size_asked_for(session: Session, machine: Any, 
         3000,
         250,
     )
+
+
+def test_it_has_the_memory_of_its_type(session: Session, machine: Any, cloud_settings: Settings) -> None:
+    """g6e.xlarge: 32 GiB. That more is refused, tests/rehearsal/test_memory.py shows on a small type."""
+    folder = Cgroups(cloud_settings, machine.id).memory
+    assert folder is not None
+    limits = {file.name: file.read_text() for file in folder.glob("memory.*") if file.name in LIMITS}
+    assert [int(limit) for limit in limits.values()] == [32 << 30]
 
 
 def test_fstrim_gives_deleted_blocks_back(session: Session, machine: Any, cloud_settings: Settings) -> None:

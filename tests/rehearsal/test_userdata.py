@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 
 from bake.localcloud.cloud import LocalCloud
@@ -21,6 +20,7 @@ from bake.steps.launch import KeyPair
 from bake.steps.launch import user_data as with_host_key
 
 from ..bake.sources import Repository, repository
+from .instances import client, launch
 
 if TYPE_CHECKING:
     from tests.conftest import Machine
@@ -28,16 +28,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]
 WIRING = {"FLUX_QUEUE_URL": "", "FLUX_BUCKET": "pictures", "FLUX_EVENT_BUS": "flux"}
-
-
-def client(cloud: LocalCloud, service: str, region: str = "AWS_REGION") -> Any:
-    return boto3.client(
-        service,
-        endpoint_url=cloud.endpoint,
-        region_name=cloud.environment[region],
-        aws_access_key_id="rehearsal",
-        aws_secret_access_key="rehearsal",
-    )
 
 
 @pytest.fixture(scope="module")
@@ -164,46 +154,12 @@ def test_what_is_not_as_pinned_runs_nothing_and_writes_nothing(
     assert host.run("test", "-e", ENVIRONMENT, check=False).exit_code == 1
 
 
-def launch(cloud: LocalCloud, image: str, data: str) -> tuple[Any, Login]:
-    """RunInstances as somebody who uses the image; returns the instance and how to log in."""
-    ec2 = client(cloud, "ec2", "SPOT_AWS_REGION")
-    name, user = f"test-{uuid.uuid4().hex[:8]}", KeyPair.generate()
-    ec2.import_key_pair(KeyName=name, PublicKeyMaterial=user.public.encode())
-    [instance] = ec2.run_instances(
-        ImageId=image,
-        InstanceType="g6e.xlarge",
-        MinCount=1,
-        MaxCount=1,
-        KeyName=name,
-        SubnetId=cloud.environment["BAKE_SUBNET_ID"],
-        SecurityGroupIds=[cloud.environment["BAKE_SECURITY_GROUP_ID"]],
-        IamInstanceProfile={"Name": cloud.environment["BAKE_INSTANCE_PROFILE"]},
-        MetadataOptions={"HttpTokens": "required"},
-        UserData=data,
-    )["Instances"]
-    return instance["InstanceId"], Login(instance["PrivateIpAddress"], "ubuntu", user.private, "")
-
-
 def until(what: str, ask: Callable[[], Any], seconds: float = 180) -> Any:
     deadline = time.monotonic() + seconds
     while not (answer := ask()):
         assert time.monotonic() < deadline, f"{what}: nothing within {seconds:.0f} s"
         time.sleep(1)
     return answer
-
-
-@pytest.fixture(scope="module")
-def image(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An image of g6e-ubuntu: one that was baked on this cloud already, else a new one."""
-    ec2 = client(cloud, "ec2", "SPOT_AWS_REGION")
-    baked = [{"Name": "tag:bake:profile", "Values": ["g6e-ubuntu"]}]
-    if not ec2.describe_images(Owners=["self"], Filters=baked)["Images"]:
-        command = [sys.executable, "-m", "bake.cli", "--profile", "g6e-ubuntu", "--rehearse", "--runs"]
-        runs = str(tmp_path_factory.mktemp("runs"))
-        done = subprocess.run([*command, runs], cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    images = ec2.describe_images(Owners=["self"], Filters=baked)["Images"]
-    return str(max(images, key=lambda found: found["CreationDate"])["ImageId"])
 
 
 def drawn(cloud: LocalCloud, queue: str) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bake.errors import BakeError
 from bake.localcloud import disks, network
+from bake.localcloud.machines.cgroups import Cgroups
 from bake.localcloud.settings import Settings
 
 REBOOT_CODE = 133  # what nspawn with --keep-unit ends with when the machine asked for a reboot
@@ -27,10 +28,12 @@ _REBOOT = signal.SIGRTMIN + 5
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a machine is plugged into."""
+    """What a machine is plugged into, and what its instance type has: memory in bytes, Neuron devices."""
 
     address: str
     mac: str
+    memory: int
+    neuron_devices: int = 0
 
 
 class Machine:
@@ -46,7 +49,7 @@ class Machine:
         self.uuid = uuids(settings) / name
         self.console = self.directory / "console.log"
         self._settings = settings
-        self._cgroup = cgroup_of(settings) / name
+        self._cgroups = Cgroups(settings, name)
         self._process: subprocess.Popen[bytes] | None = None
         self._leader: int | None = None
 
@@ -58,11 +61,11 @@ class Machine:
         (self.root / "etc/resolv.conf").write_text(network.resolv_conf())
         self.uuid.parent.mkdir(mode=0o700, exist_ok=True)
         self.uuid.write_text(f"ec2{uuid.uuid4().hex[3:8]}-0000-0000-0000-000000000000\n")
-        self._cgroup.mkdir(parents=True, exist_ok=True)
+        entries = self._cgroups.make(self.hardware.memory)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, self.console.open("ab") as console:
             notify.bind(f"\0bake-{self._settings.tag}-{self.name}")
             self._process = subprocess.Popen(
-                self._command(netns),
+                self._command(netns, entries),
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
@@ -76,7 +79,7 @@ class Machine:
             )
             self._leader = self._await_leader(notify, timeout)
 
-    def _command(self, netns: str) -> list[str]:
+    def _command(self, netns: str, cgroups: list[Path]) -> list[str]:
         nspawn = [
             "systemd-nspawn", "--quiet", "--settings=no", "--boot", "--register=no", "--keep-unit",
             f"--directory={self.root}", f"--machine={self.name}", "--console=read-only",
@@ -84,9 +87,11 @@ class Machine:
             "--resolv-conf=off", "--timezone=off", "--link-journal=no",
             # By this, which Xen instances have, software knows EC2; cloud-init uses tokens only there.
             f"--bind-ro={self.uuid}:/sys/hypervisor/uuid",
+            # Programs count the driver's devices; the stand-in for the Neuron SDK opens none.
+            *(f"--bind=/dev/null:/dev/neuron{number}" for number in range(self.hardware.neuron_devices)),
         ]  # fmt: skip
-        # Two machines in one cgroup would take each other's services for their own.
-        return ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(self._cgroup), *nspawn]
+        enter = 'for group in $0; do echo $$ >"$group" || exit; done; exec "$@"'
+        return ["sh", "-c", enter, " ".join(map(str, cgroups)), *nspawn]
 
     def _await_leader(self, notify: socket.socket, timeout: float) -> int:
         """Wait for nspawn's word that init runs, and return init's pid."""
@@ -119,15 +124,15 @@ class Machine:
 
     def kill(self) -> None:
         """Pull the plug."""
-        kill_cgroup(self._cgroup)
+        self._cgroups.kill()
         if self._process is not None:
             self._process.kill()
 
     def unplug(self) -> None:
         """Release what `start` took; the disk file stays."""
         self._leader = None
-        kill_cgroup(self._cgroup)
-        remove_cgroup(self._cgroup)
+        self._cgroups.kill()
+        self._cgroups.remove()
         disks.unmount(self.root)
         self.uuid.unlink(missing_ok=True)
         with suppress(OSError):  # nspawn leaves it where systemd itself does not run
@@ -167,31 +172,3 @@ class Machine:
 def uuids(settings: Settings) -> Path:
     """Where the machines' hypervisor UUIDs lie while they run."""
     return Path("/dev/shm") / f"bake-{settings.tag}-uuids"  # noqa: S108 - the one tmpfs that all hosts have
-
-
-def cgroup_of(settings: Settings) -> Path:
-    """The cgroup (version 2) that holds one cgroup for each machine of this cloud."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        left, _, right = line.partition(" - ")
-        if right.startswith("cgroup2 "):
-            return Path(left.split()[4]) / f"bake-{settings.tag}"
-    raise BakeError("no cgroup version 2 is mounted", hint="mount -t cgroup2 none /sys/fs/cgroup/unified")
-
-
-def kill_cgroup(cgroup: Path) -> None:
-    """Kill every process in a cgroup and below, and wait until they are gone."""
-    deadline = time.monotonic() + 10
-    # The machine's own thread may remove the cgroup at any moment: it is empty then.
-    with suppress(OSError):
-        (cgroup / "cgroup.kill").write_text("1")
-        while "populated 1" in (cgroup / "cgroup.events").read_text() and time.monotonic() < deadline:
-            time.sleep(0.02)
-
-
-def remove_cgroup(cgroup: Path) -> None:
-    """Remove an empty cgroup with all below it."""
-    with suppress(OSError):
-        for below in cgroup.iterdir():
-            if below.is_dir():
-                remove_cgroup(below)
-        cgroup.rmdir()

@@ -1,0 +1,115 @@
+"""Control groups: one keeps a machine's processes together, one its memory to what its type has.
+
+With version 2 alone both are the same group; on hosts where version 1 counts memory, the second is there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from bake.errors import BakeError
+from bake.localcloud.settings import Settings
+
+_MOUNTS = Path("/proc/self/mountinfo")
+
+
+class Cgroups:
+    """The groups of one machine, or with an empty name those of all machines of a local cloud.
+
+    `memory` is the folder of the group that counts it; None where no controller does.
+    """
+
+    def __init__(self, settings: Settings, name: str = "") -> None:
+        tree = Path(f"bake-{settings.tag}") / name
+        counted = _memory()
+        self._processes = _unified() / tree
+        self.memory = counted / tree if counted else None
+
+    def make(self, memory: int) -> list[Path]:
+        """Make them, with room for `memory` bytes and no swap; return the files through which to enter."""
+        self._processes.mkdir(parents=True, exist_ok=True)
+        if self.memory is None:  # nothing counts memory here: a container that was lent no controller
+            return [self._processes / "cgroup.procs"]
+        if self.memory == self._processes:
+            _hand_down(self.memory.parent)
+            limits = {"memory.max": memory, "memory.swap.max": 0}
+        else:
+            self.memory.mkdir(parents=True, exist_ok=True)
+            # The second is there where the kernel counts swap; it is memory and swap together.
+            limits = {"memory.limit_in_bytes": memory, "memory.memsw.limit_in_bytes": memory}
+        for name, value in limits.items():
+            with suppress(FileNotFoundError):
+                (self.memory / name).write_text(str(value))
+        return [folder / "cgroup.procs" for folder in dict.fromkeys((self._processes, self.memory))]
+
+    def kill(self) -> None:
+        """Kill every process in them and below, and wait until they are gone."""
+        deadline = time.monotonic() + 10
+        # The machine's own thread may remove the group at any moment: it is empty then.
+        with suppress(OSError):
+            (self._processes / "cgroup.kill").write_text("1")
+            while "populated 1" in (self._processes / "cgroup.events").read_text():
+                if time.monotonic() > deadline:
+                    return
+                time.sleep(0.02)
+
+    def remove(self) -> None:
+        """Remove the groups, empty by now, with all below them."""
+        for folder in self.left():
+            _remove(folder)
+
+    def left(self) -> list[Path]:
+        """Those that are there."""
+        both = dict.fromkeys((self._processes, self.memory))
+        return [folder for folder in both if folder is not None and folder.exists()]
+
+
+def limits_memory() -> bool:
+    """Whether this host can hold a machine to its type's memory."""
+    return _memory() is not None
+
+
+def _remove(folder: Path) -> None:
+    with suppress(OSError):
+        for below in folder.iterdir():
+            if below.is_dir():
+                _remove(below)
+        folder.rmdir()
+
+
+def _unified() -> Path:
+    """Where version 2 is mounted: two machines in one group would take each other's services for theirs."""
+    for kind, place, _ in _mounts():
+        if kind == "cgroup2":
+            return place
+    raise BakeError("no cgroup version 2 is mounted", hint="mount -t cgroup2 none /sys/fs/cgroup/unified")
+
+
+def _memory() -> Path | None:
+    """The hierarchy that counts memory, None where there is none."""
+    for kind, place, options in _mounts():
+        if kind == "cgroup" and "memory" in options:
+            return place
+        if kind == "cgroup2" and _hand_down(place):
+            return place
+    return None
+
+
+def _hand_down(group: Path) -> bool:
+    """Let the groups right below one count their memory; False where it may not do so itself."""
+    try:
+        (group / "cgroup.subtree_control").write_text("+memory")
+    except OSError:
+        return False
+    return True
+
+
+def _mounts() -> Iterator[tuple[str, Path, list[str]]]:
+    """Type, place and options of each mount."""
+    for line in _MOUNTS.read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        kind, _, options = right.split(" ", 2)
+        yield kind, Path(left.split()[4]), options.split(",")

@@ -1,0 +1,42 @@
+"""Instances of a baked image, launched as somebody does who uses it."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import boto3
+
+from bake.localcloud.cloud import LocalCloud
+from bake.ssh import Login
+from bake.steps.launch import KeyPair
+
+
+def client(cloud: LocalCloud, service: str, region: str = "AWS_REGION") -> Any:
+    return boto3.client(
+        service,
+        endpoint_url=cloud.endpoint,
+        region_name=cloud.environment[region],
+        aws_access_key_id="rehearsal",
+        aws_secret_access_key="rehearsal",
+    )
+
+
+def launch(cloud: LocalCloud, image: str, data: str, kind: str = "g6e.xlarge") -> tuple[Any, Login]:
+    """RunInstances as somebody who uses the image; returns the instance and how to log in."""
+    ec2 = client(cloud, "ec2", "SPOT_AWS_REGION")
+    name, user = f"test-{uuid.uuid4().hex[:8]}", KeyPair.generate()
+    ec2.import_key_pair(KeyName=name, PublicKeyMaterial=user.public.encode())
+    [instance] = ec2.run_instances(
+        ImageId=image,
+        InstanceType=kind,
+        MinCount=1,
+        MaxCount=1,
+        KeyName=name,
+        SubnetId=cloud.environment["BAKE_SUBNET_ID"],
+        SecurityGroupIds=[cloud.environment["BAKE_SECURITY_GROUP_ID"]],
+        IamInstanceProfile={"Name": cloud.environment["BAKE_INSTANCE_PROFILE"]},
+        MetadataOptions={"HttpTokens": "required"},
+        UserData=data,
+    )["Instances"]
+    return instance["InstanceId"], Login(instance["PrivateIpAddress"], "ubuntu", user.private, "")
