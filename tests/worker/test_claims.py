@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
-from flux_worker.claims import Claims, new_token
+from flux_worker.claims import Claim, Claims, new_token
 from flux_worker.errors import ClaimHeld, Lost
 from flux_worker.hold import Hold
 from flux_worker.sqs import JobQueue, Message
+from tests.worker.workshop import conflict
 
 
 @pytest.fixture
@@ -88,6 +90,36 @@ def test_a_claim_is_removed_although_the_answer_to_its_renewal_was_lost(claims: 
     claims.take("cat", "mine")  # writes the claim anew, and `claim` hears nothing of it
     claim.release()
     claims.take("cat", "another")
+
+
+class Undecided:
+    """S3, but one kind of call meets another writer's each time; gives up after a hundred."""
+
+    def __init__(self, s3: Any, method: str) -> None:
+        self._s3, self._method, self.calls = s3, method, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return self._conflict if name == self._method else getattr(self._s3, name)
+
+    def _conflict(self, **_parameters: Any) -> None:
+        self.calls += 1
+        if self.calls > 100:
+            pytest.fail("asked again and again without a pause")
+        raise conflict()
+
+
+def test_an_undecided_write_says_nothing_about_the_claim(claims: Claims) -> None:
+    """Whoever insists asks again after a pause: the job is neither lost nor another worker's."""
+    for method, act in (("put_object", Claim.renew), ("delete_object", Claim.release)):
+        claim = claims.take("cat", "mine")
+        s3, claim.s3 = claim.s3, Undecided(claim.s3, method)  # type: ignore[assignment]
+        with pytest.raises(ClientError, match="ConditionalRequestConflict"):
+            act(claim)
+        claim.s3 = s3
+        act(claim)
+    undecided = Claims(Undecided(claims.s3, "put_object"), claims.bucket, claims.prefix, 30)  # type: ignore[arg-type]
+    with pytest.raises(ClientError, match="ConditionalRequestConflict"):
+        undecided.take("cat", "mine")
 
 
 def test_a_released_claim_is_not_renewed(claims: Claims) -> None:

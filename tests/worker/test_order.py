@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import flux_worker.retry
-from tests.worker.workshop import BODY, Killed, Painter, Wire, connection_lost
+from tests.worker.workshop import BODY, Killed, Painter, Wire, conflict, connection_lost
 
 CLAIM = ["PutObject =claim"]
 LOOK = ["GetObject .json"]
@@ -127,6 +127,26 @@ def test_a_call_that_fails_is_made_again(workshop: Any, number: int, late: bool)
         worker.handle(workshop.message())
     check_all_is_well(workshop, "a")
     assert painter.drawn == 1
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        number
+        for number, call in enumerate(DRAWN)
+        if call in (*CLAIM, "PutObject .json", "DeleteObject =claim")
+    ],
+    ids=lambda number: f"{number}-{DRAWN[number].replace(' ', '')}",
+)
+def test_a_conditional_write_that_is_undecided_is_made_again(workshop: Any, number: int) -> None:
+    """S3 answers 409 while another write of the object is under way: neither taken nor refused."""
+    wire, painter = Wire(), Painter()
+    wire.at, wire.fate = number, conflict()
+    with workshop.worker(wire, painter) as worker:
+        worker.handle(workshop.message())
+    check_all_is_well(workshop, "a")
+    assert painter.drawn == 1
+    assert wire.calls[number + 1] in (DRAWN[number], *CLAIM)
 
 
 @pytest.mark.parametrize("number", range(len(REFUSED)), ids=lambda number: REFUSED[number].replace(" ", ""))

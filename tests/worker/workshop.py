@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import ClientError, EndpointConnectionError
 from PIL import Image
 
 from flux_worker.claims import Claims
@@ -109,6 +109,12 @@ def _ending(params: Any) -> str:
 def connection_lost() -> EndpointConnectionError:
     """What botocore raises where nobody answers."""
     return EndpointConnectionError(endpoint_url="https://nobody")
+
+
+def conflict() -> ClientError:
+    """What S3 answers to a conditional write while another one of the same object is under way."""
+    error = {"Code": "ConditionalRequestConflict", "Message": "A conflicting operation occurred."}
+    return ClientError({"Error": error}, "PutObject")  # type: ignore[arg-type]
 
 
 _CLIENTS: list[list[Any]] = []  # those that no worker has now: making one takes longer than most calls

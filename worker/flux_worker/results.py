@@ -25,8 +25,10 @@ READY = "FluxImageReady"
 FAILED = "FluxImageFailed"
 JSON = "application/json"
 
-EXISTS_OR_CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
-"""S3's answers to a conditional write that came second."""
+EXISTS_OR_CHANGED = {"PreconditionFailed", "412"}
+"""S3's answers to a conditional write that came second. A conflict (409) is none: another write or delete was
+under way, nothing is decided, and S3 wants to be asked again.
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html"""
 ABSENT = {"NoSuchKey", "404", "NotFound"}
 FORBIDDEN = {"AccessDenied", "403", "Forbidden"}
 
