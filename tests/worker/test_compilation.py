@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,37 @@ def test_a_failing_compiler_is_survived_and_said_once(
     blocks = compiled_blocks(transformer, tmp_path, "bf16", "cpu", fill=True)
     assert blocks
     assert [run(blocks, transformer, job)[1] >= 0 for job in (SMALL, SMALL, OTHER)] == [True] * 3
+    assert len(warnings(caplog)) == 1
+    assert "cannot be compiled, everything is drawn eagerly" in warnings(caplog)[0]
+    assert not list(tmp_path.rglob("shapes.json"))
+
+
+def _tritons() -> Exception:
+    """As Triton raises where a kernel wants more than the GPU has; there is no Triton without a GPU."""
+    kind = type("OutOfResources", (Exception,), {"__module__": "triton.runtime.errors"})
+    return kind("out of resource: shared memory")  # type: ignore[no-any-return]
+
+
+def _inductors() -> Exception:
+    from torch._inductor.runtime.triton_heuristics import NoTritonConfigsError
+
+    return NoTritonConfigsError("No valid triton configs.")
+
+
+@pytest.mark.parametrize("failure", [_tritons, _inductors], ids=["triton", "inductor"])
+def test_a_kernel_that_fails_at_its_first_launch_is_survived(
+    transformer: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, failure: Callable[[], Exception]
+) -> None:
+    blocks = compiled_blocks(transformer, tmp_path, "bf16", "cpu", fill=True)
+    assert blocks
+    failures = [failure()]
+
+    def drawing() -> str:
+        if failures:
+            raise failures.pop()
+        return "drawn"
+
+    assert [blocks.draw(SMALL, drawing) for _ in range(2)] == ["drawn", "drawn"]
     assert len(warnings(caplog)) == 1
     assert "cannot be compiled, everything is drawn eagerly" in warnings(caplog)[0]
     assert not list(tmp_path.rglob("shapes.json"))

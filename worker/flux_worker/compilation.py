@@ -184,4 +184,7 @@ def _compilers(error: Exception) -> bool:
     import torch._dynamo.exc
 
     kinds = (torch._dynamo.exc.TorchDynamoException, torch._dynamo.exc.FailOnRecompileLimitHit)
-    return isinstance(error, kinds)
+    # Kernels are compiled, and their configurations tried, at their first launch, too: what goes wrong there
+    # comes as it is. By its module, since the CPU has no Triton.
+    module = type(error).__module__
+    return isinstance(error, kinds) or module.startswith(("triton.", "torch._inductor."))
