@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 import flux_worker.retry
 import flux_worker.worker
 from flux_worker.errors import Interrupted
+from flux_worker.logs import JsonLines
 from tests.worker.workshop import BODY, Killed, Painter, Wire, Workshop, connection_lost
 
 RESULTS = ["images/one.json", "images/one=1.png", "images/one=2.png"]
@@ -162,15 +165,28 @@ class TestADrawingFails:
             worker.handle(workshop.message())
         assert workshop.stored() == []
 
-    def test_the_dead_letter_queue_gets_it(self, workshop: Workshop) -> None:
+    def test_the_dead_letter_queue_gets_it(
+        self, workshop: Workshop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         sqs = workshop.aws.client("sqs")
         dead = sqs.create_queue(QueueName=f"{workshop.aws.bucket}-dead")["QueueUrl"]
         arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})
-        with workshop.worker() as worker:
+        monkeypatch.setattr(flux_worker.worker, "_FIRST_RETURN_SECONDS", 0)
+        with workshop.worker(model=at_step(2, lambda: 1 / 0)) as worker:
+            monkeypatch.setattr(worker.model, "broken_by", lambda _error: False)
             assert worker.queue.max_receives() == 0
             sqs.set_queue_attributes(QueueUrl=workshop.aws.jobs, Attributes={"RedrivePolicy": policy})
             assert worker.queue.max_receives() == 3
+            workshop.aws.send(BODY)
+            for _ in range(3):
+                worker.handle(workshop.receive())
+            assert worker.queue.receive(0) is None
+        [poison] = sqs.receive_message(QueueUrl=dead)["Messages"]
+        assert poison["Body"] == BODY
+        assert "received 3 times: it goes to the dead-letter queue after this" in caplog.text
+        assert "ZeroDivisionError" in caplog.text
+        assert workshop.aws.left() == 0
 
 
 class TestSomebodyElseHasIt:
@@ -195,6 +211,25 @@ class TestSomebodyElseHasIt:
         assert steps == [1, 2]
         assert workshop.stored() == ["images/one=claim"], "the other worker's claim stays"
         assert workshop.aws.left() == 1
+
+    def test_a_job_whose_message_is_gone_leaves_no_claim(self, workshop: Workshop) -> None:
+        """Nobody will ever take that claim over: the queue was purged, or the message expired."""
+        steps: list[int] = []
+        message = workshop.message()
+        with workshop.worker(lease=3, visibility=3) as worker:
+
+            def purge(done: int) -> None:
+                steps.append(done)
+                if done == 2:
+                    workshop.aws.client("sqs").delete_message(
+                        QueueUrl=workshop.aws.jobs, ReceiptHandle=message.receipt
+                    )
+                    time.sleep(1.5)
+
+            worker.model = Painter(purge)  # type: ignore[assignment]
+            worker.handle(message)
+        assert steps == [1, 2]
+        assert workshop.stored() == []
 
     def test_a_claim_about_to_end_is_waited_for(self, workshop: Workshop) -> None:
         """Its worker is dead; each receive would bring the message nearer to the dead-letter queue."""
@@ -245,6 +280,25 @@ class TestSomebodyElseHasIt:
         assert events == ["FluxImageReady", "FluxImageFailed"]
         assert workshop.aws.left() == 0
 
+    def test_an_older_drawing_of_the_id_does_not_fail_the_job_that_was_recorded(
+        self, workshop: Workshop, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It lies in the outbox of a worker that died; another worker drew another job of that id."""
+        wire = Wire()
+        wire.at = 3
+        message = workshop.message()
+        with workshop.worker(wire) as worker, pytest.raises(Killed):
+            worker.handle(message)
+        webp = BODY.replace('"images": 2', '"format": "webp"')
+        with workshop.worker(Wire(hour_later=True), host="b") as worker:
+            worker.handle(workshop.message(webp))
+        with workshop.worker() as worker:
+            worker.handle(workshop.message(webp))  # the same again: announced again
+            assert worker.delivery.outbox.waiting() == []
+        assert [event["detail-type"] for event in workshop.events()] == ["FluxImageReady"] * 2
+        assert "the images in the outbox are thrown away" in caplog.text
+        assert workshop.stored() == ["images/one.json", "images/one.webp"]
+
     def test_a_parcel_whose_job_another_worker_has_waits(self, workshop: Workshop) -> None:
         message = workshop.message()
         painter = at_step(8, lambda: None)
@@ -273,6 +327,22 @@ class TestSomebodyElseHasIt:
         assert painter.drawn == 1
         assert workshop.stored() == RESULTS
         assert workshop.aws.left() == 0
+
+
+def test_a_broken_parcel_is_told_with_its_job(workshop: Workshop) -> None:
+    (workshop.folder / "a/outbox/one.entry").mkdir(parents=True)
+    told = io.StringIO()
+    handler = logging.StreamHandler(told)
+    handler.setFormatter(JsonLines())
+    logging.getLogger("flux_worker").addHandler(handler)
+    try:
+        with workshop.worker() as worker:
+            assert worker.delivery.deliver_waiting() == 0
+    finally:
+        logging.getLogger("flux_worker").removeHandler(handler)
+    [line] = [json.loads(text) for text in told.getvalue().splitlines()]
+    assert line["job"] == "one"
+    assert "is incomplete: removed" in line["message"]
 
 
 def test_what_is_counted(workshop: Workshop) -> None:

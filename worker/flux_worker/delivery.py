@@ -91,8 +91,8 @@ class Delivery:
         for job_id in self.outbox.waiting():
             if time.monotonic() < self._not_before.get(job_id, 0):
                 continue
-            parcel = self.outbox.find(job_id)
             with logs.about(job_id):
+                parcel = self.outbox.find(job_id)
                 delivered += bool(parcel and self._deliver_waiting(parcel))
         return delivered
 

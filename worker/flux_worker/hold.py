@@ -59,12 +59,16 @@ class Hold:
 
     def hand_back(self, after_seconds: float = 0) -> None:
         """Let another worker have the job, at once or later."""
+        self.let_go()
+        self.queue.give_back(self.message, after_seconds)
+
+    def let_go(self) -> None:
+        """Work on the job no more: nothing is renewed, and no claim of this worker's is left behind."""
         self._stop()  # first: a visibility that is extended afterwards would hide the message again
         try:
             self.release()
         except AWS_ERRORS as error:
             log.warning("cannot remove the claim, it ends by itself: %s", error)
-        self.queue.give_back(self.message, after_seconds)
 
     def _stop(self) -> None:
         self._done.set()

@@ -12,7 +12,7 @@ from . import logs
 from .claims import new_token
 from .delivery import Delivery, taken
 from .encode import encode
-from .errors import ClaimHeld, Interrupted, InvalidJob, Lost
+from .errors import ClaimHeld, IdTaken, Interrupted, InvalidJob, Lost
 from .hold import Hold
 from .job import Job, id_in, parse
 from .monitor import Monitor, Outcome
@@ -106,6 +106,7 @@ class Worker:
                 hold.hand_back()
         except Lost as error:
             log.warning("stopped working on the job: %s", error)
+            hold.let_go()  # the message is left alone: it may be in another worker's hand
             self.monitor.job("handed_back")
         except Exception as error:
             again = min(
@@ -168,9 +169,7 @@ class Worker:
 
     def _record(self, job: Job, hold: Hold) -> tuple[Outcome, Record]:
         """Deliver what was drawn before, announce what was delivered before, or draw."""
-        if parcel := self.delivery.outbox.find(job.id):
-            record = self.delivery.deliver(parcel, hold)
-            self.delivery.outbox.remove(job.id)
+        if (parcel := self.delivery.outbox.find(job.id)) and (record := self._delivered(parcel, hold)):
             self._assert_same(record, job)
             return "drawn", record
         if known := self._known(job):
@@ -178,6 +177,16 @@ class Worker:
             self.delivery.announce(known, job)
             return "announced_again", known
         return "drawn", self._draw_and_deliver(job, hold)
+
+    def _delivered(self, parcel: Parcel, hold: Hold) -> Record | None:
+        """The record of what an earlier process drew; None where the id stands for another job by now."""
+        try:
+            record = self.delivery.deliver(parcel, hold)
+        except IdTaken as error:
+            log.error("the images in the outbox are thrown away: %s", error)
+            return None
+        self.delivery.outbox.remove(parcel.job_id)
+        return record
 
     def _known(self, job: Job) -> Record | None:
         return self.persistence.insist(
