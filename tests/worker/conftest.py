@@ -318,15 +318,15 @@ def worker(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 
 
 @contextlib.contextmanager
-def serving(environment: dict[str, str], folder: Path) -> Iterator[Served]:
-    """A `flux-worker serve` that is ready."""
+def serving(environment: dict[str, str], folder: Path, until_told: str = "READY=1") -> Iterator[Served]:
+    """A `flux-worker serve` that is ready, or has told systemd something else."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener, (folder / "log").open("wb") as log:
         listener.bind(str(folder / "notify"))
         extra = {"NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "60000000"}
         process = subprocess.Popen([COMMAND, "serve"], env=environment | extra, stderr=log, cwd=folder)
         served = Served(process, listener, folder / "log")
         try:
-            served.wait_told("READY=1", 120)
+            served.wait_told(until_told, 120)
             yield served
         finally:
             process.kill()

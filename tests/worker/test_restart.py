@@ -6,7 +6,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.worker.conftest import serving
+import pytest
+
+from tests.worker.conftest import serving, until
 
 JOB = {"prompt": "a cat", "width": 512, "height": 512, "seed": 1}
 
@@ -46,6 +48,19 @@ def test_what_is_drawn_survives_a_kill_while_s3_is_out(
         assert lines(worker, "drawing") == 0
         stored = aws.client("s3").list_objects_v2(Bucket=aws.bucket)["Contents"]
         assert [item["Key"] for item in stored] == ["images/kept.json", "images/kept.png"]
+
+
+@pytest.mark.parametrize("moment", ["Loading the model", "Drawing a warm-up", "Waiting for jobs"])
+def test_sigterm_ends_an_idle_worker_cleanly(
+    aws: Any, environment: dict[str, str], tmp_path: Path, moment: str
+) -> None:
+    with serving(environment, tmp_path, f"STATUS={moment}") as worker:
+        assert worker.stop() == 0
+        assert lines(worker, "stopped: SIGTERM") == 1
+        assert not any("traceback" in line for line in worker.lines())
+        until(lambda: "STOPPING=1" in worker.told, 5, "systemd to hear of it")
+        if moment == "Loading the model":
+            assert "READY=1" not in worker.told
 
 
 def test_sigterm_hands_back_what_does_not_fit(aws: Any, environment: dict[str, str], tmp_path: Path) -> None:
