@@ -58,13 +58,15 @@ class Sources:
     """Where the builder gets things from: the field's own places, or a local cloud's stand-ins.
 
     `builder` and `worker` are extra environment for provisioning and for a booted worker;
-    `requirements` and `tools` are locked and hashed requirement files. `hub` is asked for the weights'
+    `requirements`, `tools` and `neuron` (the worker's where it draws on Neuron; `make lock` writes it where
+    AWS's index can be reached) are locked and hashed requirement files. `hub` is asked for the weights'
     sizes (None: the real Hub), unless `sizes` has them, as where the Hub serves smaller stand-ins.
     `disk` is the kind of device that stands for EBS on a local cloud (None: EBS itself).
     """
 
     requirements: Path = PROVISION / "locks" / "worker.txt"
     tools: Path = PROVISION / "locks" / "tools.txt"
+    neuron: Path = PROVISION / "locks" / "worker-neuron-sdk.txt"
     python: str = PYTHON
     builder: Mapping[str, str] = field(default_factory=dict)
     worker: Mapping[str, str] = field(default_factory=dict)
@@ -164,14 +166,14 @@ def make(
     image.check_user_data(profile, sources.worker, findings)
     code = worker_source.find(profile, sources.requirements, findings)
     drivers = drivers_of.work_out(profile, sources.requirements)
-    drivers_of.check(profile, drivers, findings)
+    drivers_of.check(profile, drivers, sources.neuron, findings)
     if base is not None:
         hardware.check(profile, base, types, where.zone, aws, findings)
         disk_of.check(profile, base, disk_of.work_out(profile, base, files), findings)
     findings.stop_if_any()
     assert base is not None and code is not None  # or it would be among the findings
     disk = disk_of.work_out(profile, base, files)
-    inputs = _inputs(sources, code)
+    inputs = _inputs(sources, code, drivers)
     found = prices.find(profile, types[0].name, where.zone, aws, findings)
     return Plan(
         profile=profile,
@@ -206,13 +208,15 @@ def _unbakeable(profile: Profile) -> str | None:
     return f"this version bakes cuda, and neuron in bf16, not {accelerator} in {precision}"
 
 
-def _inputs(sources: Sources, code: WorkerSource) -> dict[str, str]:
+def _inputs(sources: Sources, code: WorkerSource, drivers: Drivers) -> dict[str, str]:
+    neuron = {"neuron": hash_file(sources.neuron)} if drivers.compiled else {}
     return {
         "provision": hash_tree(PROVISION),
         "worker": code.tree,
         "checks": hash_tree(CHECKS),
         "requirements": hash_file(sources.requirements),
         "tools": hash_file(sources.tools),
+        **neuron,
     }
 
 

@@ -36,11 +36,10 @@ EXAMPLES = {
     "BAKE_SECURITY_GROUP_ID": "sg-00000000",
     "BAKE_INSTANCE_PROFILE": "example",
     "HF_TOKEN": "example",
+    "NEURON_PYTHON_INDEX": "https://example.com/simple",
 }
 # The user's own are none of a rehearsal's business: the local cloud does not have them.
-NOT_REHEARSED = dict.fromkeys(
-    ("FLUX_QUEUE_URL", "FLUX_BUCKET", "FLUX_EVENT_BUS", "FLUX_MIRROR", "NEURON_PYTHON_INDEX"), ""
-)
+NOT_REHEARSED = dict.fromkeys(("FLUX_QUEUE_URL", "FLUX_BUCKET", "FLUX_EVENT_BUS", "FLUX_MIRROR"), "")
 
 
 @dataclass(frozen=True)
@@ -190,11 +189,12 @@ def load(wish: Wish, cloud: LocalCloud | None) -> tuple[Profile, Mapping[str, st
 
 
 def sources(cloud: LocalCloud, system: str = "ubuntu") -> Sources:
-    """The local cloud's stand-ins for the Hub and the package index."""
+    """The local cloud's stand-ins for the Hub and the package indexes."""
     index_host = cloud.wheels.split("/")[2].split(":")[0]
     return Sources(
         requirements=cloud.requirements,
         tools=cloud.tools_requirements,
+        neuron=cloud.neuron_requirements,
         python=cloud.python,
         builder={
             "BAKE_DRIVER_MINIMUM": "",  # no stand-in has a driver, whatever torch was built for

@@ -52,7 +52,7 @@ def secrets(host: Host, expect: Expectations) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def model(host: Host, expect: Expectations) -> dict[str, Any]:
     """The model, loaded once as the worker would load it: its user, its environment, no network."""
-    return probe.run(host, "model", {}, prefix=probe.as_worker(expect))
+    return probe.run(host, "model", {}, prefix=[*probe.as_worker(expect), f"{expect.venv}/bin/python"])
 
 
 @pytest.fixture(scope="session")

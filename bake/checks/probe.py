@@ -40,7 +40,7 @@ def run(host: Host, name: str, given: Mapping[str, Any], prefix: Sequence[str] =
 
 
 def as_worker(expect: Expectations) -> list[str]:
-    """The start of a command that runs the worker's Python as its unit would, but without any network."""
+    """The start of a command that runs a program as the worker's unit would, but without any network."""
     properties = (f"User={expect.user}", f"EnvironmentFile={expect.worker_env}", "PrivateNetwork=yes")
     # Without a GPU in sight the weights are only mapped: what is checked is the same, in seconds.
     hidden = "--setenv=CUDA_VISIBLE_DEVICES="
@@ -53,5 +53,4 @@ def as_worker(expect: Expectations) -> list[str]:
         "--collect",
         *settings,
         hidden,
-        f"{expect.venv}/bin/python",
     ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 
 import pytest
 from testinfra.host import Host
 
+from bake.checks import probe
 from bake.checks.expectations import Expectations
 
 SHOWN = r"'${Package} ${db:Status-Status}\n'"
@@ -94,3 +97,23 @@ def test_compiled_for_neuron(host: Host, expect: Expectations) -> None:
     sizes = re.findall(r'"width": (\d+),\s+"height": (\d+)', made)
     assert {f"{width}x{height}" for width, height in sizes} == set(expect.neuron_sizes)
     assert set(re.findall(r'"revision": "(\w+)"', made)) <= {expect.revision}
+
+
+@pytest.mark.accelerator("neuron")
+def test_worker_finds_what_is_compiled(host: Host, expect: Expectations) -> None:
+    """The worker's own command, run as its user, finds all that is compiled and names its sizes (R-INF2)."""
+    if expect.neuron_sizes:
+        command = ["env", "FLUX_BACKEND=neuron", f"{expect.serving_venv}/bin/flux-worker", "check", "--json"]
+        done = host.run(shlex.join([*probe.as_worker(expect), *command]))
+        # It ends with 78 where the builder has too few devices to draw: what it found is told all the same.
+        assert done.rc in (0, 78), done
+        shapes = json.loads(done.stdout)["neuron"]["shapes"]
+        assert {f"{shape['width']}x{shape['height']}" for shape in shapes} == set(expect.neuron_sizes)
+
+
+@pytest.mark.accelerator("neuron")
+def test_compiler_left_nothing_else(host: Host) -> None:
+    """Neuron's compiler left no cache and no half of a model behind (R-DISK)."""
+    places = "/tmp /var/tmp /root /opt/flux-worker/neuron"  # noqa: S108 - where it would
+    found = host.run(f"find {places} -maxdepth 1 \\( -name 'neuron-*' -o -name '.partial-*' \\)").stdout
+    assert found.splitlines() == []

@@ -124,7 +124,8 @@ def test_worker_environment(worker_env: dict[str, str], expect: Expectations) ->
 
 def test_environment_is_roots(host: Host, expect: Expectations) -> None:
     """Only root can change what the worker runs with (R-SYSTEMD)."""
-    for path in (expect.worker_env, f"{expect.venv}/bin/flux-worker", f"/etc/systemd/system/{expect.unit}"):
+    command, unit = f"{expect.serving_venv}/bin/flux-worker", f"/etc/systemd/system/{expect.unit}"
+    for path in (expect.worker_env, command, unit):
         file = host.file(path)
         assert (file.user, file.mode & 0o022) == ("root", 0), path
 
@@ -137,7 +138,7 @@ def test_no_hf_home(system: dict[str, Any]) -> None:
 def test_command_runs(host: Host, expect: Expectations) -> None:
     """The worker's command runs as its user."""
     with host.sudo(expect.user):
-        done = host.run("%s --help", f"{expect.venv}/bin/flux-worker")
+        done = host.run("%s --help", f"{expect.serving_venv}/bin/flux-worker")
     assert done.rc == 0, done.stderr
     assert "serve" in done.stdout
 

@@ -1,4 +1,4 @@
-"""What the caches give a local cloud: base image, model files, wheels. Made by `up`, read by the daemon."""
+"""What a local cloud is made of: base image, model files, wheels. Made by `up`, read by the daemon."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ class Prepared:
     wheel_files: Path
     requirements: Path
     tools_requirements: Path
+    neuron_files: Path
+    neuron_requirements: Path
     torch: str
     token: str
 

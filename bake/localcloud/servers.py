@@ -31,6 +31,7 @@ from bake.localcloud.settings import (
     API_PORT,
     HUB_PORT,
     IMDS_PORT,
+    NEURON_PORT,
     PACKAGES_PORT,
     SPOT_REGION,
     WHEELS_PORT,
@@ -66,6 +67,7 @@ def start(
     serve(settings.address, IMDS_PORT, Imds(metadata), "instance metadata")
     serve(settings.address, HUB_PORT, Hub(prepared.hub, prepared.token), "the Hub")
     serve(settings.address, WHEELS_PORT, WheelIndex(prepared.wheel_files), "the wheel index")
+    serve(settings.address, NEURON_PORT, WheelIndex(prepared.neuron_files), "the Neuron SDK's index")
     packages = SharedDataMiddleware(NotFound(), {"/": str(prepared.amazon_linux.packages)})
     serve(settings.address, PACKAGES_PORT, packages, "Amazon Linux's packages")
     serve(settings.address, API_PORT, Api(guests, routes), "the API")

@@ -15,6 +15,7 @@ HUB_PORT = 4580
 WHEELS_PORT = 4581
 IMDS_PORT = 4582
 PACKAGES_PORT = 4583
+NEURON_PORT = 4584
 METADATA_ADDRESS = "169.254.169.254"
 FIRST_INSTANCE = 10
 
@@ -100,6 +101,11 @@ class Settings:
     @property
     def wheels(self) -> str:
         return f"http://{self.address}:{WHEELS_PORT}/simple"
+
+    @property
+    def neuron_wheels(self) -> str:
+        """The index that stands for AWS's of the Neuron SDK's Python packages."""
+        return f"http://{self.address}:{NEURON_PORT}/simple"
 
 
 def _network(text: str) -> ipaddress.IPv4Network:

@@ -37,6 +37,7 @@ def create(settings: Settings, prepared: Prepared) -> dict[str, str]:
         "BAKE_INSTANCE_PROFILE": PROFILE,
         "HF_TOKEN": prepared.token,
         "HF_ENDPOINT": settings.hub,
+        "NEURON_PYTHON_INDEX": settings.neuron_wheels,
     }
 
 

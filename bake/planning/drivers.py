@@ -10,8 +10,6 @@ from typing import Literal
 from bake.planning.findings import Findings
 from bake.profile import Profile
 
-# Written by `make lock` where AWS's index can be reached.
-SDK_LOCK = Path(__file__).resolve().parents[2] / "provision" / "locks" / "worker-neuron-sdk.txt"
 # CUDA's major version -> the oldest driver it runs on (CUDA Toolkit release notes, table "minimum required
 # driver version for minor version compatibility").
 OLDEST_DRIVER = {11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
@@ -66,8 +64,11 @@ def cuda_of(requirements: Path) -> int | None:
     return int(found[1] or found[2]) if found else None
 
 
-def check(profile: Profile, drivers: Drivers, findings: Findings) -> None:
-    """A pinned driver that is too old is a problem; what nobody verifies, or runs yet, a warning."""
+def check(profile: Profile, drivers: Drivers, sdk_lock: Path, findings: Findings) -> None:
+    """A pinned driver that is too old is a problem; what nobody verifies, or runs yet, a warning.
+
+    `sdk_lock` is the lock of the worker's environment for Neuron.
+    """
     wrong = {"cuda": "neuron", "neuron": "nvidia"}.get(profile.base.accelerator)
     pinned = {"neuron": bool(profile.neuron.pinned), "nvidia": profile.nvidia.driver is not None}
     if wrong and pinned[wrong]:
@@ -80,10 +81,10 @@ def check(profile: Profile, drivers: Drivers, findings: Findings) -> None:
             f"{drivers.driver} is too old: the locked torch (CUDA {drivers.cuda}) needs {drivers.minimum}",
         )
     if drivers.accelerator == "neuron":
-        _warn_of_neuron(profile, findings)
+        _warn_of_neuron(profile, sdk_lock, findings)
 
 
-def _warn_of_neuron(profile: Profile, findings: Findings) -> None:
+def _warn_of_neuron(profile: Profile, sdk_lock: Path, findings: Findings) -> None:
     if profile.neuron.nogpgcheck and profile.neuron.pinned:
         findings.warn(
             f"neuron.nogpgcheck: where the signature of {profile.neuron.repository} can't be verified, "
@@ -99,10 +100,10 @@ def _warn_of_neuron(profile: Profile, findings: Findings) -> None:
         "accelerator: neuron is experimental: the worker's backend for it has not run on hardware yet. The "
         f"image draws {', '.join(profile.neuron.sizes)} and no other size"
     )
-    if not SDK_LOCK.exists():
+    if not sdk_lock.exists():
         findings.problem(
             "neuron.python_index",
-            f"the Neuron SDK's Python packages are not locked: there is no {SDK_LOCK.name}",
+            f"the Neuron SDK's Python packages are not locked: there is no {sdk_lock.name}",
             f"make lock NEURON_PYTHON_INDEX={profile.neuron.python_index}",
         )
 

@@ -115,6 +115,8 @@ def pack(plan: Plan, wheel: Path) -> bytes:
         _add(tar, "seal.json", json.dumps(yaml.safe_load((PROVISION / "seal.yaml").read_text())).encode())
         _add(tar, "requirements/worker.txt", plan.sources.requirements.read_bytes())
         _add(tar, "requirements/tools.txt", plan.sources.tools.read_bytes())
+        if plan.drivers.compiled:
+            _add(tar, "requirements/worker-neuron.txt", plan.sources.neuron.read_bytes())
         _add(tar, f"wheels/{wheel.name}", wheel.read_bytes())
     return buffer.getvalue()
 

@@ -18,7 +18,7 @@ export UV_PYTHON_PREFERENCE=system
 # Some packages are on both indexes; whichever they come from, their hashes are those of the lock.
 "$uv" pip sync --quiet --python "$venv/bin/python" --require-hashes --compile-bytecode \
   --index "$NEURON_PYTHON_INDEX" --index-strategy unsafe-best-match \
-  /opt/bake/locks/worker-neuron-sdk.txt
+  /opt/bake/requirements/worker-neuron.txt
 "$uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-index --compile-bytecode \
   --reinstall /opt/bake/wheels/flux_worker-*.whl
 

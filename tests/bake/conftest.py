@@ -21,6 +21,7 @@ from bake.profile import Profile
 
 PROFILES = Path(__file__).parents[2] / "profiles"
 SPOT, HOME = "eu-north-1", "eu-west-1"
+REAL = Sources(sizes=flux.SIZES)
 Answer = Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]
 
 
@@ -59,8 +60,8 @@ class PlanCloud:
         }
         return found.model_copy(update=sections)
 
-    def plan(self, name: str = "g6e-ubuntu", **changes: dict[str, Any]) -> Plan:
-        return make(self.profile(name, **changes), self.aws(), Sources(sizes=flux.SIZES))
+    def plan(self, name: str = "g6e-ubuntu", sources: Sources = REAL, **changes: dict[str, Any]) -> Plan:
+        return make(self.profile(name, **changes), self.aws(), sources)
 
     def network(self, zone: str) -> dict[str, str]:
         """A subnet of a zone and the default group of its VPC."""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bake import flux
 from bake.errors import UsageError
-from bake.plan import Sources
+from bake.plan import Plan, Sources
 from bake.planning import drivers
 from bake.planning.text import as_text
 
@@ -85,18 +86,24 @@ def test_a_stack_for_another_accelerator_is_refused(plan_cloud: PlanCloud) -> No
         plan_cloud.plan(neuron=NEURON)
 
 
-def test_the_backend_for_neuron_needs_the_sdks_lock(
-    plan_cloud: PlanCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_backend_for_neuron_needs_the_sdks_lock(plan_cloud: PlanCloud, tmp_path: Path) -> None:
+    lock = tmp_path / "worker-neuron-sdk.txt"
     drawing = {"python_index": "https://pip.example.com", "sizes": ("1024x1024", "768x1344")}
-    monkeypatch.setattr(drivers, "SDK_LOCK", tmp_path / "worker-neuron-sdk.txt")
+
+    def planned(gib: int) -> Plan:
+        sources = Sources(neuron=lock, sizes=flux.SIZES)
+        changes: dict[str, dict[str, Any]] = {"builder": LARGE, "neuron": drawing}
+        return plan_cloud.plan("inf2-ubuntu", sources, **changes, root_volume={"size_gib": gib})
+
     with pytest.raises(UsageError, match=r"make lock NEURON_PYTHON_INDEX=https://pip\.example\.com"):
-        plan_cloud.plan("inf2-ubuntu", builder=LARGE, neuron=drawing, root_volume={"size_gib": 300})
-    (tmp_path / "worker-neuron-sdk.txt").touch()
+        planned(300)
+    lock.touch()
     with pytest.raises(UsageError, match=r"root_volume\.size_gib: .*too small(.|\n)*for Neuron"):
-        plan_cloud.plan("inf2-ubuntu", builder=LARGE, neuron=drawing, root_volume={"size_gib": 100})
-    plan = plan_cloud.plan("inf2-ubuntu", builder=LARGE, neuron=drawing, root_volume={"size_gib": 300})
+        planned(100)
+    plan = planned(300)
     assert plan.drivers.compiled == ("1024x1024", "768x1344")
     assert plan.settings["NEURON_PYTHON_INDEX"] == "https://pip.example.com"
     assert plan.settings["NEURON_SIZES"] == "1024x1024 768x1344"
     assert any("not run on hardware" in text and "768x1344 and no other" in text for text in plan.warnings)
+    lock.write_text("torch-neuronx==2.8.0.2.10.16998\n")
+    assert planned(300).id != plan.id, "the plan's id is of all that goes into the image"

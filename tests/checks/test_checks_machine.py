@@ -115,6 +115,15 @@ def test_a_driver_and_a_stack_that_are_not_there(builder: Builder) -> None:
     assert all(name.startswith("drivers::neuron_stack") for name in red(report))
 
 
+def test_a_neuron_image_without_what_was_to_be_compiled(builder: Builder) -> None:
+    """No size of images, no environment that draws it, and what a compiler leaves."""
+    builder.root("mkdir /var/tmp/neuron-compile-cache")
+    report = builder.check(select="neuron or compile", accelerator="neuron", neuron_sizes=("1024x1024",))
+    builder.root("rmdir /var/tmp/neuron-compile-cache")
+    names = ("compiled_for_neuron", "worker_finds_what_is_compiled", "compiler_left_nothing_else")
+    assert {name for name in red(report) if "stack" not in name} == {f"drivers::{name}" for name in names}
+
+
 def test_broken_weights(builder: Builder) -> None:
     """A shard that is missing and one that is cut short: sizes, links and the model itself tell."""
     gone, short = sorted(name for name in builder.expect.files if name.startswith("transformer/diffusion"))[

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,36 @@ import pytest
 
 from bake.localcloud.cloud import LocalCloud
 from bake.localcloud.neuron import STUBS
+from flux_worker.backend_neuron import EXPERIMENTAL
 
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]
 PROFILES = ["inf2-ubuntu", pytest.param("inf2-amazon-linux", marks=pytest.mark.long)]
+
+
+# The real weights' sizes are reckoned with, once for each size of images.
+DRAWING = """
+root_volume:
+  size_gib: 300
+
+neuron:
+  python_index: ${NEURON_PYTHON_INDEX}
+  sizes: [320x256, 272x256]
+"""
+
+
+@dataclass(frozen=True)
+class Baked:
+    """A run's directory and manifest, and its plan as people read it."""
+
+    directory: Path
+    manifest: dict[str, Any]
+    plan: str
+
+    @property
+    def checks(self) -> dict[str, str]:
+        """Id -> outcome."""
+        return {check["id"]: check["outcome"] for check in self.manifest["checks"]}
 
 
 def rehearse(profile: str, profiles: Path, runs: Path) -> subprocess.CompletedProcess[str]:
@@ -51,24 +78,66 @@ def test_inf2_xlarge_is_refused_before_anything_starts(cloud: LocalCloud, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", PROFILES)
-def test_a_type_that_fits_gets_a_verified_neuron_stack(cloud: LocalCloud, tmp_path: Path, name: str) -> None:
-    profiles = tmp_path / "profiles"
+def baked(name: str, changes: str, folder: Path) -> Baked:
+    """What came of a profile on a type that fits, with these changes."""
+    profiles = folder / "profiles"
     shutil.copytree(ROOT / "profiles", profiles)
-    (profiles / "large.yaml").write_text(f"extends: {name}\n\nbuilder:\n  instance_type: inf2.24xlarge\n")
-    done = rehearse("large", profiles, tmp_path / "runs")
+    (profiles / "large.yaml").write_text(
+        f"extends: {name}\n\nbuilder:\n  instance_type: inf2.24xlarge\n{changes}"
+    )
+    done = rehearse("large", profiles, folder / "runs")
     assert done.returncode == 0, done.stderr
     events: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
-    released = next(event for event in events if event["event"] == "released")
-    manifest = json.loads((Path(released["directory"]) / "manifest.json").read_text())
-    stack = {check["id"]: check["outcome"] for check in manifest["checks"] if "neuron_stack" in check["id"]}
+    told = {event["event"]: event for event in events}
+    directory = Path(told["released"]["directory"])
+    return Baked(directory, json.loads((directory / "manifest.json").read_text()), told["plan"]["text"])
+
+
+def assert_the_stack_is_verified(image: Baked) -> None:
+    stack = {name: outcome for name, outcome in image.checks.items() if "neuron_stack" in name}
     assert len(stack) == len(STUBS)
     assert set(stack.values()) == {"passed"}
-    notes = manifest["notes"]
+    notes = image.manifest["notes"]
     assert "the Neuron stack is there already and left alone" in notes
     assert all(
         any(note.startswith(f"{package} {version}") for note in notes) for package, version in STUBS.items()
     )
-    assert any("draws on the CPU" in warning for warning in manifest["plan"]["warnings"])
-    outcomes = {check["id"]: check["outcome"] for check in manifest["checks"]}
-    assert outcomes["drivers::compiled_for_neuron"] == "passed"
+
+
+def test_with_the_sdks_index_it_is_compiled_while_baking_and_draws_on_neuron(
+    cloud: LocalCloud, tmp_path: Path
+) -> None:
+    """Its own environment, compiled sizes and the service that draws them; the compiler is a stand-in."""
+    image = baked("inf2-ubuntu", DRAWING, tmp_path)
+    assert_the_stack_is_verified(image)
+    plan = " ".join(image.plan.split())
+    assert "optimum-neuron's compiler copies the model" in plan.partition("How this rehearsal differs")[2]
+    assert "experimental" in plan and "The image draws 320x256, 272x256 and no other size" in plan
+    assert "draws on the CPU" not in "".join(image.manifest["plan"]["warnings"])
+    for note in ("backend is neuron, which is experimental", "compiled 320x256", "compiled 272x256"):
+        assert any(note in line for line in image.manifest["notes"]), note
+    for check in (
+        "drivers::compiled_for_neuron",
+        "drivers::worker_finds_what_is_compiled",
+        "drivers::compiler_left_nothing_else",
+        "service::unit_command",
+        "service::command_runs",
+    ):
+        assert image.checks[check] == "passed", check
+    drawn = image.manifest["boot_check"]
+    assert (drawn["width"], drawn["height"]) == (272, 256)
+    journal = (image.directory / "logs" / "boot-check.journal.log").read_text()
+    assert EXPERIMENTAL in journal
+    assert '"device": "neuron"' in journal
+
+
+@pytest.mark.long
+def test_without_that_index_the_stack_is_verified_and_the_cpu_draws(
+    cloud: LocalCloud, tmp_path: Path
+) -> None:
+    image = baked("inf2-amazon-linux", "", tmp_path)
+    assert_the_stack_is_verified(image)
+    assert any("draws on the CPU" in warning for warning in image.manifest["plan"]["warnings"])
+    assert image.checks["drivers::compiled_for_neuron"] == "passed"
+    journal = (image.directory / "logs" / "boot-check.journal.log").read_text()
+    assert "Neuron devices, but no optimum-neuron: drawing on the CPU, slowly" in journal

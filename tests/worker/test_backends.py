@@ -1,4 +1,4 @@
-"""The backends: which one draws, and `neuron` with a stand-in for optimum-neuron (neuron_stand_in/)."""
+"""The backends: which one draws, and `neuron` with the local cloud's stand-in for optimum-neuron."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import flux_worker
+from bake.localcloud import neuron_sdk
 from flux_worker import backend_neuron, fit
 from flux_worker.backend import choose
 from flux_worker.backend_neuron import Verdict
@@ -29,9 +31,9 @@ from flux_worker.settings import ModelSettings
 
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 ROOT = Path(__file__).parents[2]
-STAND_IN = Path(__file__).parent / "neuron_stand_in"
 WORKER = Path(flux_worker.__file__).parents[1]
-SDK = {"optimum-neuron": "0.4.5", "torch-neuronx": "2.8.0.2.10.16998", "neuronx-cc": "2.21.33363.0"}
+PINS = neuron_sdk.pins()
+SDK = {name: PINS[name] for name in ("optimum-neuron", "torch-neuronx", "neuronx-cc")}
 GIB = 1 << 30
 Run = Callable[..., Result]
 
@@ -44,13 +46,12 @@ def neuron(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in [*(f"neuron{number}" for number in range(6)), "neuron_monitor", "null"]:
         (devices / name).touch()
     monkeypatch.setattr(backend_neuron, "_DEV", devices)
-    for name, version in SDK.items():
-        info = packages / f"{name.replace('-', '_')}-{version}.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    for folder in (packages, STAND_IN):
-        monkeypatch.syspath_prepend(folder)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (STAND_IN, packages, WORKER))))
+    for wheel in neuron_sdk.build(tmp_path / "wheels"):
+        zipfile.ZipFile(wheel).extractall(packages)
+    monkeypatch.syspath_prepend(packages)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (packages, WORKER))))
+    for name, folder in {"HOME": "home", "NEURON_COMPILE_CACHE_URL": "neuron-compile-cache"}.items():
+        monkeypatch.setenv(name, str(tmp_path / folder))
     yield devices
     for name in [name for name in sys.modules if name.partition(".")[0] == "optimum"]:
         del sys.modules[name]

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 COMPILER_FAILS = "STAND_IN_COMPILER_FAILS"
@@ -30,10 +31,19 @@ def main() -> None:
     options = parser.parse_args()
     assert (options.batch_size, options.num_images_per_prompt) == (1, 1)
     assert os.environ["HF_HUB_OFFLINE"] == "1"
+    leave_scratch(options.compiler_workdir)
     shutil.copytree(options.model, options.output)
     if os.environ.get(COMPILER_FAILS):
         sys.exit("neuronx-cc: error: out of memory")
     fix_shapes(options)
+
+
+def leave_scratch(workdir: Path) -> None:
+    """As the compiler, which keeps its parts and what it made before, here and there."""
+    kept = os.environ.get("NEURON_COMPILE_CACHE_URL", "/var/tmp/neuron-compile-cache")  # noqa: S108 - its own
+    for folder in (workdir, Path(kept), Path.home(), Path(tempfile.gettempdir())):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "neuron-scratch.hlo").write_text("what the compiler leaves behind\n")
 
 
 def fix_shapes(options: argparse.Namespace) -> None:
