@@ -6,10 +6,11 @@ import argparse
 import os
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 from prefetch.events import say
-from prefetch.failures import Refused
+from prefetch.failures import Refused, of_the_disk
 from prefetch.patience import Patience
 from prefetch.wanted import Secrets, Wanted
 
@@ -51,14 +52,25 @@ def main() -> int:
         try:
             download(wanted, secrets, patience)
         except Refused as refused:
-            status, reason = refused.status, refused.reason
-            say("refused", status=status, reason=reason, kind=refused.kind, hint=refused.hint)
-            return 1
+            return _refuse(refused)
+        except OSError as error:  # what the network does never comes as one
+            return _refuse(of_the_disk(error, wanted.cache))
     return 0
 
 
+def _refuse(refused: Refused) -> int:
+    status, reason = refused.status, refused.reason
+    say("refused", status=status, reason=reason, kind=refused.kind, hint=refused.hint)
+    return 1
+
+
 if __name__ == "__main__":
-    code = main()
+    try:
+        code = main()
+    except Exception:
+        traceback.print_exc()
+        code = 1
     # A thread that still waits for a byte must not hold the process back; what is written can be continued.
     sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(code)

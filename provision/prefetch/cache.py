@@ -80,11 +80,11 @@ class Cache:
     def clean(self) -> list[Leftover]:
         """Remove what is left of earlier tries in this repository, but what can be continued.
 
-        Other repositories are only told. The snapshot goes, too: it comes back when all is hashed.
+        Other repositories are only told. The snapshot goes first: it comes back when all is hashed, and
+        never stands there without its blobs, whenever this is killed.
         """
+        self._withdraw()
         found = [self._remove(path) for path in self._unneeded()]
-        shutil.rmtree(self.snapshot, ignore_errors=True)
-        shutil.rmtree(self.folder / _STAGED, ignore_errors=True)
         for other in sorted(self._wanted.cache.iterdir()):
             if other.name not in {self.folder.name, ".locks", "CACHEDIR.TAG"}:
                 found.append(Leftover(other.name, _bytes(other), removed=False))
@@ -92,7 +92,28 @@ class Cache:
             (self._wanted.cache / ".locks").rmdir()
         return found
 
+    def _withdraw(self) -> None:
+        """Take the snapshot away, and what is left of one on its way."""
+        shutil.rmtree(self.folder / _STAGED, ignore_errors=True)
+        if self.snapshot.is_symlink():
+            self.snapshot.unlink()
+        elif self.snapshot.exists():
+            self._take_away(self.snapshot)
+
+    def _take_away(self, folder: Path) -> None:
+        """Remove a folder, for who looks at once: half of a snapshot passes for a whole one."""
+        away = self.folder / _STAGED
+        folder.rename(away)
+        shutil.rmtree(away)
+
     def _unneeded(self) -> Iterator[Path]:
+        """References and snapshots before the blobs that they lead to."""
+        for path in sorted((self.folder / "refs").rglob("*")):
+            if path.is_file() and path.read_bytes() != self._wanted.revision.encode():
+                yield path
+        for path in sorted((self.folder / "snapshots").glob("*")):
+            if path != self.snapshot:
+                yield path
         locks = self._wanted.cache / ".locks" / self.folder.name
         yield from [locks] if locks.exists() else []
         for path in sorted(self.folder.iterdir()):
@@ -102,12 +123,6 @@ class Cache:
             whole = self.blobs / path.name.removesuffix(_INCOMPLETE)
             doubled = path != whole and self._usable(whole)
             if doubled or not self._usable(path):
-                yield path
-        for path in sorted((self.folder / "snapshots").glob("*")):
-            if path != self.snapshot:
-                yield path
-        for path in sorted((self.folder / "refs").rglob("*")):
-            if path.is_file() and path.read_text() != self._wanted.revision:
                 yield path
 
     def _usable(self, path: Path) -> bool:
@@ -121,7 +136,7 @@ class Cache:
     def _remove(self, path: Path) -> Leftover:
         leftover = Leftover(str(path.relative_to(self._wanted.cache)), _bytes(path), removed=True)
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            self._take_away(path)
         else:
             path.unlink()
         return leftover

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
 
 class Refused(Exception):
     """The download can't be had. `kind` is for machines; `reason` and `hint` are for people."""
@@ -24,3 +29,19 @@ class Transient(Exception):
 
 class Wrong(Exception):
     """The source has something else than what is wanted: asking it again the same way is no use."""
+
+
+def of_the_disk(error: OSError, place: Path, more: str = "") -> Refused:
+    """What the disk under `place` did, and what to do about it."""
+    if error.errno in _FULL:
+        return Refused(
+            "space",
+            f"the disk of {place} is full: {more or error}",
+            "something beside the weights has filled it: look with `df`, `df -i` and `du` on the builder, or "
+            "agree to a larger disk; what is there is kept",
+        )
+    return Refused(
+        "disk",
+        f"{place} can't be used: {error}",
+        "see `dmesg` on the builder and the state of its volume in EC2, then bake again",
+    )

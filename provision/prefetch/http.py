@@ -70,8 +70,10 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     value = headers.get("Retry-After", "").strip()
     if value.isdigit():
         return min(float(value), LONGEST_WAIT)
-    date = email.utils.parsedate_to_datetime(value) if value.endswith("GMT") else None
-    return None if date is None else min(max(0.0, date.timestamp() - time.time()), LONGEST_WAIT)
+    date = email.utils.parsedate_tz(value)
+    if date is None:
+        return None
+    return min(max(0.0, email.utils.mktime_tz(date) - time.time()), LONGEST_WAIT)
 
 
 def _body(response: httpx2.Response) -> Iterator[bytes]:

@@ -192,6 +192,8 @@ def _kind_and_hint(status: int, said: str, repo: str, token: bool) -> tuple[str,
             "weights.token is fine-grained: allow it `Read access to contents of all public gated repos you "
             "can access` at https://huggingface.co/settings/tokens",
         )
+    if status == 403 and "awaiting" in said:
+        return "not-accepted", f"the request for access is not granted yet: look at {page}, then bake again"
     if status == 403:
         return "not-accepted", f"accept the licence at {page} with the account that the token belongs to"
     if status == 404:

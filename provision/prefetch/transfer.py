@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Callable, Generator, Iterable
@@ -12,7 +11,7 @@ from typing import NoReturn
 
 from prefetch.cache import Cache
 from prefetch.events import say
-from prefetch.failures import Refused, Transient, Wrong
+from prefetch.failures import Refused, Transient, Wrong, of_the_disk
 from prefetch.hashing import Hashing
 from prefetch.hub import Hub, XetStream
 from prefetch.mirror import Mirror
@@ -151,13 +150,8 @@ class Transfer:
             while part:
                 part = part[os.write(descriptor, part) :]
         except OSError as error:
-            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-                raise
-            raise Refused(
-                "space",
-                f"the disk of {self._cache.blobs} is full, {self.file.path} lacks {self.lacking} bytes",
-                "something beside the weights has filled it: see what with `df` and `du` on the builder, or "
-                "agree to a larger disk; what is there is kept",
+            raise of_the_disk(
+                error, self._cache.blobs, f"{self.file.path} lacks {self.lacking} bytes"
             ) from error
 
     def _bar(self, source: str, why: str) -> None:

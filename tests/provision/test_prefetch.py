@@ -202,6 +202,13 @@ def test_the_token_decides_and_its_lack_costs_nothing_that_is_there(
             id="token-without-gated-access",
         ),
         pytest.param(403, "You are not in the authorized list", "not-accepted", "accept", id="licence"),
+        pytest.param(
+            403,
+            "Your request to access this repo is awaiting a review from the repo authors",
+            "not-accepted",
+            "not granted yet",
+            id="licence-not-granted-yet",
+        ),
         pytest.param(404, "Entry not found", "not-found", "weights.revision", id="not-found"),
         pytest.param(418, "I'm a teapot", "unreachable", "status.huggingface.co", id="never-heard-of"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import subprocess
@@ -62,6 +63,24 @@ def test_too_many_requests_waits_as_long_as_it_is_told(
     run = finished(downloads, repository)
     assert time.monotonic() - started > 2
     assert (run.last("retry")["wait"], "429" in run.last("retry")["why"]) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        pytest.param("7", 7, id="seconds"),
+        pytest.param("86400", 900, id="never-a-day"),
+        pytest.param("Wed, 21 Oct 2015 07:28:00 GMT", 0, id="date-in-the-past"),
+        pytest.param("soon, GMT", None, id="nonsense"),
+        pytest.param("", None, id="empty"),
+    ],
+)
+def test_a_time_to_wait_is_understood_or_left(
+    monkeypatch: pytest.MonkeyPatch, value: str, seconds: float | None
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "provision")
+    http = importlib.import_module("prefetch.http")
+    assert http.retry_after({"Retry-After": value}) == seconds
 
 
 def test_server_errors_pass(downloads: Downloads, hub: HubProcess, repository: Path) -> None:
@@ -209,6 +228,22 @@ def test_killed_again_and_again(downloads: Downloads, hub: HubProcess, repositor
     finished(downloads, repository)
 
 
+def test_killed_while_it_cleans_it_leaves_nothing_to_load(repeated: Downloads, repository: Path) -> None:
+    """huggingface_hub takes a snapshot's folder for the whole of it: it goes before the blobs do."""
+    blobs = repeated.folder / "blobs"
+    leftovers = [blobs / f"{number:064x}" for number in range(20_000)]
+    for path in leftovers:
+        path.touch()
+    process = repeated.start()
+    while leftovers[0].exists():
+        time.sleep(0.0005)
+    process.kill()
+    process.communicate()
+    assert leftovers[-1].exists()  # it was killed in the middle
+    assert nothing_to_load(repeated)
+    finished(repeated, repository)
+
+
 def test_a_hub_that_dies_and_comes_back(repository: Path, tmp_path: Path) -> None:
     hub = HubProcess(repository)
     hub.fault("*", "slow", rate=2e6, times=None)
@@ -272,6 +307,39 @@ def test_a_disk_that_is_full_at_seven_tenths(
     hub.forget()
     done = finished(downloads, repository).last("done")
     assert done["reused"] > downloads.bytes * 0.5
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("left", "rate"),
+    [pytest.param(5, 10e3, id="at-the-third-file"), pytest.param(14, 1e9, id="at-the-links")],
+)
+def test_a_disk_that_takes_no_more_files(
+    downloads: Downloads,
+    hub: HubProcess,
+    repository: Path,
+    new_disk: Callable[[int], Path],
+    left: int,
+    rate: float,
+) -> None:
+    """It has bytes left, but no inodes. That is said at once: at 10 kB/s the others would go on for long."""
+    disk = new_disk(16 << 20)
+    fillers = [disk / f"filler-{number}" for number in range(os.statvfs(disk).f_favail - left)]
+    for filler in fillers:
+        filler.touch()
+    downloads.cache = disk / "cache"
+    hub.fault("*.safetensors", "slow", rate=rate, times=None)
+    assert "df -i" in refused(downloads, "space")["hint"]
+    for filler in fillers:
+        filler.unlink()
+    hub.forget()
+    finished(downloads, repository)
+
+
+def test_a_cache_that_cannot_be_made_is_said(downloads: Downloads, hub: HubProcess) -> None:
+    downloads.cache.write_text("a file is in the way")
+    assert str(downloads.cache) in refused(downloads, "disk")["reason"]
+    assert hub.sent() == 0
 
 
 @pytest.mark.root
