@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from bake.undo import Undo
 
 UNIT = "bake-prefetch"
 STARTS = 4  # the first one, and three more for a downloader that ends without a word
+NAMED = 3  # leftovers that are told by name; the unit's log has them all
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,7 @@ def said(event: Mapping[str, Any]) -> str | None:
                 f"{readable(event['free'])} free, {readable(event['needed'])} needed"
             )
         case "leftovers":
-            return f"{len(event['files'])} leftovers of an earlier try, {readable(event['bytes'])} removed"
+            return _leftovers(event["files"], event["bytes"])
         case "retry":
             return f"{event['file']}: {event['why']}; try {event['attempt']} in {event['wait']:.0f} s"
         case "corrected":
@@ -229,6 +230,20 @@ def said(event: Mapping[str, Any]) -> str | None:
         case "mirror":
             return f"mirror: {event['why']}"
     return None
+
+
+def _leftovers(files: Sequence[Mapping[str, Any]], won: int) -> str:
+    """What of earlier tries is gone, with the bytes won, and what is somebody else's and stays."""
+    ours = [file for file in files if file["removed"]]
+    others = [file for file in files if not file["removed"]]
+    told = [f"removed what an earlier try left, {readable(won)}: {_named(ours)}"] if ours else []
+    told += [f"the cache also holds, and keeps, {_named(others)}"] if others else []
+    return "; ".join(told)
+
+
+def _named(files: Sequence[Mapping[str, Any]]) -> str:
+    named = [f"{file['path']} ({readable(file['bytes'])})" for file in files[:NAMED]]
+    return ", ".join(named) + (f" and {len(files) - NAMED} more" if len(files) > NAMED else "")
 
 
 def start(session: Session, plan: Plan, aws: Aws, run: Run, undo: Undo, builder: Instance) -> Download:

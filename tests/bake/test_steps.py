@@ -113,6 +113,14 @@ def test_events_are_read_as_they_come_and_a_half_line_waits_for_its_end() -> Non
             {"event": "corrected", "file": "vae/a", "why": "its sha256 was wrong"},
             "vae/a: its sha256 was wrong; fetched again",
         ),
+        (
+            {"event": "leftovers", "bytes": 21e6, "files": [
+                *({"path": f"repo/blobs/{name}", "bytes": 5e6, "removed": True} for name in "abcd"),
+                {"path": "models--some--other", "bytes": 9e9, "removed": False},
+            ]},
+            "removed what an earlier try left, 21.0 MB: repo/blobs/a (5.0 MB), repo/blobs/b (5.0 MB), "
+            "repo/blobs/c (5.0 MB) and 1 more; the cache also holds, and keeps, models--some--other (9.0 GB)",
+        ),
         ({"event": "mirror", "why": "it does not answer"}, "mirror: it does not answer"),
         ({"event": "done"}, None),
     ],
