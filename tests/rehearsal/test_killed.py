@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -50,6 +51,20 @@ def slow(hub: str) -> None:
     urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10).close()
 
 
+def await_whole(cache: Path) -> None:
+    """The builder downloads on by itself; a snapshot is seen in its cache only with every byte behind it."""
+    deadline = time.monotonic() + 120
+    while not list(cache.glob("snapshots/*")):
+        assert time.monotonic() < deadline, "the download does not go on"
+        time.sleep(0.1)
+    (snapshot,) = cache.glob("snapshots/*")
+    assert (snapshot / "model_index.json").exists()
+    assert not list(cache.glob("blobs/*.incomplete"))
+    large = [blob for blob in cache.glob("blobs/*") if len(blob.name) == 64]  # the name is its sha256
+    assert len(large) > 3
+    assert [blob for blob in large if hashlib.sha256(blob.read_bytes()).hexdigest() != blob.name] == []
+
+
 def test_nothing_is_left_of_a_killed_bake_and_the_next_one_is_well(own: Settings, tmp_path: Path) -> None:
     process = start(tmp_path)
     until(process, event="step_started", step="connect")
@@ -68,3 +83,18 @@ def test_nothing_is_left_of_a_killed_bake_and_the_next_one_is_well(own: Settings
     _, errors = again.communicate(timeout=120)
     assert again.returncode == 130, errors
     assert leftovers(own) == []
+
+
+def test_the_builder_of_a_killed_bake_ends_its_download_whole(own: Settings, tmp_path: Path) -> None:
+    localcloud.up()  # it stays when who uses it is killed, as AWS does
+    process = start(tmp_path)
+    until(process, event="step_started", step="connect")
+    slow(own.hub)
+    until(process, event="transfer")
+    process.kill()
+    process.communicate()
+    (root,) = own.instances.glob("*/root")  # the builder's disk, as the host has it mounted
+    (cache,) = root.glob("home/ubuntu/.cache/huggingface/hub/models--*")
+    assert list(cache.glob("blobs/*.incomplete"))
+    assert not (cache / "snapshots").exists()
+    await_whole(cache)
