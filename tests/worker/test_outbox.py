@@ -113,8 +113,9 @@ def test_a_broken_parcel_is_said_and_removed(
     elif how == "cut":
         file.write_bytes(file.read_bytes()[:-3])
     else:
-        file.write_bytes(b"[]")
+        file.write_bytes(b'[{"prompt": "my diary"}]')
     assert outbox.find("cat") is None
+    assert "my diary" not in caplog.text, "prompts are the users' own"
     assert "removed, the job will be drawn again" in caplog.text
     assert outbox.waiting() == []
 

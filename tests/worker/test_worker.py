@@ -243,17 +243,17 @@ class TestSomebodyElseHasIt:
         assert painter.drawn == 1
         assert workshop.stored() == RESULTS
 
+    @pytest.mark.parametrize("body", [b"my diary", b'{"prompt": "my diary"}'], ids=["no-json", "no-record"])
     def test_a_record_that_is_none_costs_only_its_job(
-        self, workshop: Workshop, caplog: pytest.LogCaptureFixture
+        self, workshop: Workshop, caplog: pytest.LogCaptureFixture, body: bytes
     ) -> None:
-        workshop.aws.client("s3").put_object(
-            Bucket=workshop.aws.bucket, Key="images/one.json", Body=b"my diary"
-        )
+        workshop.aws.client("s3").put_object(Bucket=workshop.aws.bucket, Key="images/one.json", Body=body)
         with workshop.worker() as worker:
             worker.handle(workshop.message())
             worker.handle(workshop.message(BODY.replace("one", "two")))
         assert "s3://flux" in caplog.text
         assert "is no record that this worker can read" in caplog.text
+        assert "my diary" not in caplog.text, "prompts are the users' own"
         assert workshop.aws.left() == 1
         assert "images/two.json" in workshop.stored()
         assert "images/one=claim" not in workshop.stored()

@@ -76,7 +76,12 @@ class Job(BaseModel):
     """One to four images to draw of one prompt."""
 
     model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True, title="FLUX job"
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # prompts are the users' own, and errors are logged
+        title="FLUX job",
     )
 
     id: Annotated[str, Field(pattern=_ID)]

@@ -42,7 +42,7 @@ class Timings(BaseModel):
 class Record(BaseModel):
     """What was drawn, of what, by what, and where it lies. `job` has its seed and quality filled in."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)  # it holds the prompt
 
     job: Job
     bucket: str
