@@ -1,7 +1,7 @@
 """A proxy in front of moto that fails one call in so many, each service in its own words.
 
-Requests are answered with 500, 503 or throttling, or the connection is reset, before the request reached the
-service or after: then it took effect, and only the answer is lost.
+Requests are answered with 500, 503, throttling or (a conditional write) a conflict; or the connection is reset,
+before the request reached the service or after: then it took effect, and only the answer is lost.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 SERVICES = ("s3", "sqs", "events")
 KINDS = ("500", "503", "throttled", "reset before", "reset after")
+CONFLICT = "409"  # S3's answer to a conditional write where another write is under way
 NOT_TAKEN = "not taken"  # PutEvents answers 200 and says inside that it took nothing
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "content-length"}
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close() sends RST
@@ -60,15 +61,16 @@ class FaultyProxy:
         """From now on every call to this service fails, for so long."""
         self._down_until[service] = time.monotonic() + seconds
 
-    def fault(self, service: str, operation: str) -> str | None:
-        """What goes wrong with this call: one of KINDS, NOT_TAKEN, or None."""
+    def fault(self, service: str, operation: str, *, conditional: bool = False) -> str | None:
+        """What goes wrong with this call: one of KINDS, CONFLICT, NOT_TAKEN, or None."""
         with self._lock:
             self.calls[service] += 1
             dice = self._dice[service]
             unlucky = dice.random() < (1 / self.one_in if self.one_in else 0)
             if not unlucky and time.monotonic() >= self._down_until[service]:
                 return None
-            kind = dice.choice([*KINDS, NOT_TAKEN] if operation.endswith("PutEvents") else KINDS)
+            own = [CONFLICT] if conditional else [NOT_TAKEN] if operation.endswith("PutEvents") else []
+            kind = dice.choice([*KINDS, *own])
             self.failed[service, kind] += 1
             return kind
 
@@ -102,7 +104,7 @@ class _Call(BaseHTTPRequestHandler):
         proxy = self.server.proxy
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         service, operation = self._service(), self.headers.get("X-Amz-Target", "")
-        fault = proxy.fault(service, operation)
+        fault = proxy.fault(service, operation, conditional=self._conditional())
         if fault is None:
             self._answer(*self._ask(proxy, body))
         elif fault in ("reset before", "reset after"):
@@ -120,11 +122,13 @@ class _Call(BaseHTTPRequestHandler):
         found = re.search(r"Credential=[^/]+/\d+/[^/]+/(\w+)/", self.headers.get("Authorization", ""))
         return found[1] if found else "s3"
 
+    def _conditional(self) -> bool:
+        return any(name.lower().startswith("if-") for name in self.headers) and self.command != "GET"
+
     def _ask(self, proxy: FaultyProxy, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP}
         # S3 decides conditional writes one after the other; moto's threads would let two of them through.
-        conditional = any(name.lower().startswith("if-") for name in headers) and self.command != "GET"
-        with proxy.conditional if conditional else contextlib.nullcontext():
+        with proxy.conditional if self._conditional() else contextlib.nullcontext():
             upstream = http.client.HTTPConnection(proxy.upstream, timeout=60)
             with contextlib.closing(upstream):
                 upstream.request(self.command, self.path, body, headers)
@@ -155,6 +159,7 @@ def _refusal(service: str, fault: str) -> tuple[int, list[tuple[str, str]], byte
     status, code = {
         "500": (500, "InternalError"),
         "503": (503, "ServiceUnavailable"),
+        CONFLICT: (409, "ConditionalRequestConflict"),
         "throttled": (503, "SlowDown") if service == "s3" else (400, "ThrottlingException"),
     }[fault]
     if service == "s3":
