@@ -37,6 +37,24 @@ def test_help_names_every_command() -> None:
     assert commands == ["check", "compile", "draw", "quantize", "schema", "send", "serve", "status"]
 
 
+def test_a_shell_completes_commands_and_options() -> None:
+    def completed(words: str, number: int) -> list[str]:
+        asked = {"_FLUX_WORKER_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(number)}
+        return re.findall(r"^plain,(.*)$", run(**asked).stdout, re.M)
+
+    assert completed("flux-worker s", 1) == ["schema", "send", "serve", "status"]
+    assert completed("flux-worker draw --s", 2) == ["--steps", "--seed"]
+
+
+def test_every_option_says_what_it_is() -> None:
+    from flux_worker.cli import main
+
+    context = click.Context(main)
+    commands = [main.get_command(context, name) for name in main.list_commands(context)]
+    options = [option for found in commands if found for option in found.params]
+    assert [o.name for o in options if isinstance(o, click.Option) and not o.help] == []
+
+
 def test_a_command_that_is_none_is_named() -> None:
     done = run("paint")
     assert done.returncode == 2

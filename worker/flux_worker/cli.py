@@ -75,7 +75,14 @@ def serve() -> None:
 
 
 @main.command()
-@click.option("--port", type=int, envvar="FLUX_METRICS_PORT", default=DEFAULT_PORT, show_default=True)
+@click.option(
+    "--port",
+    type=int,
+    envvar="FLUX_METRICS_PORT",
+    default=DEFAULT_PORT,
+    show_default=True,
+    help="Where the worker serves its status; FLUX_METRICS_PORT, where that is set.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The worker's own answer, as one JSON object.")
 def status(port: int, as_json: bool) -> None:
     """Show what the worker on this machine is doing; exit code 1 where none answers.
