@@ -1,7 +1,7 @@
 """A proxy in front of moto that fails one call in so many, each service in its own words.
 
-Requests are answered with 500, 503, throttling or (a conditional write) a conflict; or the connection is reset,
-before the request reached the service or after: then it took effect, and only the answer is lost.
+Requests are answered with 500, 503, throttling or, to a conditional write, a conflict; or the connection is
+reset, before the request reached the service or after: then it took effect, and only the answer is lost.
 """
 
 from __future__ import annotations
