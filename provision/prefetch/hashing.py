@@ -10,6 +10,9 @@ from pathlib import Path
 from prefetch.wanted import File
 
 _BLOCK = 4 << 20
+# So the disk works from the first bytes on, little is left to write after the last one, what is installed
+# beside the download never waits for gigabytes of it, and a power failure takes little.
+_SYNC_EVERY = 64 << 20
 
 
 class Hashing:
@@ -52,7 +55,7 @@ class Hashing:
     def _hash(self) -> str:
         hasher = self._file.hasher()
         buffer = memoryview(bytearray(min(_BLOCK, self._file.bytes)))
-        position = 0
+        position = synced = 0
         descriptor = os.open(self._path, os.O_RDONLY)
         try:
             while position < self._file.bytes and not self._given_up:
@@ -66,6 +69,9 @@ class Hashing:
                     raise OSError(f"{self._path} became shorter while it was hashed")
                 hasher.update(buffer[:count])
                 position += count
+                if position - synced >= _SYNC_EVERY:
+                    os.fdatasync(descriptor)
+                    synced = position
             if not self._given_up:
                 os.fsync(descriptor)  # a blob's name must not outlive its content when the power fails
         finally:
