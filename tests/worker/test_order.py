@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import flux_worker.retry
+from flux_worker.monitor import Monitor
+from flux_worker.notify import Notifier
+from flux_worker.retry import Persistence
 from tests.worker.workshop import BODY, Killed, Painter, Wire, conflict, connection_lost
 
 CLAIM = ["PutObject =claim"]
@@ -32,6 +38,30 @@ def test_a_drawn_job(workshop: Any) -> None:
     assert wire.calls == DRAWN
     assert workshop.stored() == RESULTS
     assert workshop.aws.left() == 0
+
+
+def test_the_watchdog_hears_of_each_upload(workshop: Any, stop: Any, tmp_path: Path) -> None:
+    """S3 may be slow without failing; between the last step and the next poll nothing else is heard."""
+    wire = Wire()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd, workshop.worker(wire) as worker:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.setblocking(False)
+        notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "180000000"})
+        persistence = Persistence(stop, Monitor(notifier))
+        worker.persistence = worker.delivery.persistence = persistence
+
+        def listen(**_: Any) -> None:
+            with contextlib.suppress(BlockingIOError):
+                wire.calls.append(systemd.recv(100).decode())
+
+        worker.delivery.results.s3.meta.events.register("before-call.s3.PutObject", listen)
+        try:
+            worker.handle(workshop.message())
+        finally:
+            worker.delivery.results.s3.meta.events.unregister("before-call.s3.PutObject", listen)
+    alive = "WATCHDOG=1"  # noted when the call that follows it is about to be made
+    uploads = ["PutObject =1.png", alive, "PutObject =2.png", alive, "PutObject .json", alive]
+    assert wire.calls == [*CLAIM, *LOOK, *CLAIM, *uploads, "PutEvents", *END]
 
 
 def test_a_job_that_was_drawn_before(workshop: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from . import logs
@@ -52,7 +53,14 @@ class Delivery:
     def _store(self, parcel: Parcel, hold: Hold, fresh: bool) -> Record:
         hold.prove()
         older = None if fresh else self.results.record(parcel.job_id)
-        return older or self.results.store(parcel.record, parcel.images)
+        return older or self.results.store(parcel.record, self._one_by_one(parcel))
+
+    def _one_by_one(self, parcel: Parcel) -> Iterator[bytes]:
+        """A slow upload is no hung worker, and four of them may take longer than the watchdog waits."""
+        for image in parcel.images:
+            self.persistence.alive()
+            yield image
+        self.persistence.alive()
 
     def announce(self, record: Record, job: Job) -> None:
         """Say where a job's images are, with the metadata of the message that asked. Raises Interrupted."""

@@ -50,6 +50,10 @@ class Persistence:
                 self.pause(pause, f"Trying again: {what}", while_stopping=while_stopping)
         raise AssertionError("pauses never end")
 
+    def alive(self) -> None:
+        """A sign of life between calls that succeed, but may take long."""
+        self._monitor.ping()
+
     def pause(self, seconds: float, doing: str, *, while_stopping: bool = False) -> None:
         """Wait, with signs of life. Raises Interrupted as `insist` does."""
         end = time.monotonic() + seconds
