@@ -44,6 +44,18 @@ def test_draw_writes_each_image_and_says_so(run: Run, tmp_path: Path) -> None:
     assert re.search(r"^\d+\.\d s, \d+\.\d\d s a step$", done.output, re.M)
 
 
+def test_draw_tells_programs_the_same(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "cat.png"
+    done = run(*small("--out", file, "--json"))
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["files"] == [str(file)]
+    drawn = json.loads(Image.open(file).text["parameters"])  # type: ignore[attr-defined]
+    assert told["job"].items() <= drawn.items()
+    assert (told["model"]["revision"], told["model"]["precision"]) == (REVISION, "bf16")
+    assert told["seconds"]["draw"] > told["seconds"]["step"] > 0
+
+
 def test_draw_takes_an_int8_checkpoint(
     run: Run, int8: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +133,9 @@ def test_quantize_takes_a_source_by_its_path(
     run: Run, lay_out: MakeCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FLUX_MODEL_REVISION")
-    assert run("quantize", lay_out()[1], tmp_path / "int8").exit_code == 0
+    done = run("quantize", lay_out()[1], tmp_path / "int8", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == json.loads((tmp_path / "int8" / "quantization.json").read_text())
     assert run("quantize", "a", "b", "c").exit_code == 2
     assert run("quantize").exit_code == 2
 

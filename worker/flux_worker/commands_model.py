@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +35,8 @@ _PERMILLE = 1000
     required=True,
     help="A .png, .jpg or .webp file.",
 )
-def draw(prompt: str, out: Path, **fields: Any) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: files, job, model and seconds.")
+def draw(prompt: str, out: Path, as_json: bool, **fields: Any) -> None:
     """Draw images into files, without a queue.
 
     With FLUX_COMPILE=regional it also compiles for this size of image and keeps what came of it in
@@ -42,6 +45,7 @@ def draw(prompt: str, out: Path, **fields: Any) -> None:
     \b
     Example:
       flux-worker draw --prompt "a cat on a roof" --seed 7 --out cat.png
+      flux-worker draw --prompt "a cat on a roof" --out cat.png --json | jq .seconds
     """
     job = options.job(fields | {"id": "draw", "prompt": prompt}, out=out)
     settings = _settings()
@@ -52,11 +56,25 @@ def draw(prompt: str, out: Path, **fields: Any) -> None:
     files = options.files(out, job.images)
     for file, encoded in zip(files, encode(drawing), strict=True):
         options.write(file, encoded.data)
-    assert drawing.job.seed is not None
+    click.echo(json.dumps(_facts(drawing, files)) if as_json else "\n".join(_lines(drawing, files)))
+
+
+def _lines(drawing: Drawing, files: list[Path]) -> Iterator[str]:
+    job = drawing.job
+    assert job.seed is not None
     for number, file in enumerate(files):
-        size = f"{job.width}x{job.height}, {job.steps} steps, seed {drawing.job.seed + number}"
-        click.echo(f"Wrote {file} ({size})")
-    click.echo(f"{drawing.seconds:.1f} s, {drawing.step_seconds:.2f} s a step")
+        yield f"Wrote {file} ({job.width}x{job.height}, {job.steps} steps, seed {job.seed + number})"
+    yield f"{drawing.seconds:.1f} s, {drawing.step_seconds:.2f} s a step"
+
+
+def _facts(drawing: Drawing, files: list[Path]) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "files": [str(file) for file in files],
+        "job": drawing.job.parameters(),
+        "model": asdict(drawing.origin),
+        "seconds": {"draw": round(drawing.seconds, 3), "step": round(drawing.step_seconds, 4)},
+    }
 
 
 def _settings() -> ModelSettings:
@@ -79,7 +97,7 @@ def _draw(job: Job, settings: ModelSettings) -> Drawing:
     started = time.monotonic()
     model = load(settings, compile_missing=True)
     origin = f"FLUX.1-dev in {model.origin.precision} on {model.device}"
-    click.echo(f"Loaded {origin} in {time.monotonic() - started:.1f} s")
+    click.echo(f"Loaded {origin} in {time.monotonic() - started:.1f} s", err=True)
     try:
         model.check(job)
     except InvalidJob as error:
@@ -90,8 +108,8 @@ def _draw(job: Job, settings: ModelSettings) -> Drawing:
 
 @contextmanager
 def _bar(label: str, length: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar, told what is done in all; draws nothing where there is no terminal."""
-    bar: Any = click.progressbar(length=length, label=label)
+    """A progress bar on stderr, told what is done in all; draws nothing where there is no terminal."""
+    bar: Any = click.progressbar(length=length, label=label, file=sys.stderr)
     with bar:
         yield lambda done: bar.update(done - bar.pos)
 
@@ -153,7 +171,8 @@ def compile_model(**fields: Any) -> None:
 
 @click.command()
 @click.argument("folders", metavar="[SRC] DST", nargs=-1, required=True, type=click.Path(path_type=Path))
-def quantize(folders: tuple[Path, ...]) -> None:
+@click.option("--json", "as_json", is_flag=True, help="What quantization.json holds, as one JSON object.")
+def quantize(folders: tuple[Path, ...], as_json: bool) -> None:
     """Make an int8 checkpoint of the model in the folder DST.
 
     SRC is a snapshot in a Hub cache; without it, the one that FLUX_MODEL_REVISION and HF_HUB_CACHE name. It
@@ -175,6 +194,9 @@ def quantize(folders: tuple[Path, ...]) -> None:
     started = time.monotonic()
     with _bar("Quantising", _PERMILLE) as show:
         provenance = make(source, target, lambda done, all_bytes: show(_PERMILLE * done // all_bytes))
+    if as_json:
+        click.echo(provenance.model_dump_json())
+        return
     size = sum(file.bytes for file in provenance.outputs.values()) / 1e9
     click.echo(
         f"Wrote {target} ({size:.2f} GB, commit {provenance.revision}) in {time.monotonic() - started:.0f} s"
