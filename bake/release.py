@@ -13,7 +13,7 @@ from bake.checks import Report
 from bake.plan import Plan
 from bake.progress import StepTime
 from bake.run import Run
-from bake.steps.boot_check import Drawing
+from bake.steps.boot_check import SIZE, Drawing
 from bake.steps.create_image import Image
 from bake.steps.prefetch import Weights
 from bake.steps.quantize import Checkpoint
@@ -70,11 +70,14 @@ def summary(release: Release, *, rehearsal: bool) -> str:
     times = "\n".join(f"  {step.name:<15} {step.seconds:7.1f} s" for step in release.steps)
     total = sum(step.seconds for step in release.steps)
     image = release.image.id
-    bake = _program()
+    bake, drawing = _program(), release.drawing
+    # What was compiled for its sizes draws no other; by hand, too, it is asked for the one that it drew.
+    asked = (drawing.width, drawing.height)
+    size = "" if asked == SIZE else f"--width {asked[0]} --height {asked[1]} "
     next_steps = (
         f"""  {bake} local up                        # the local cloud, to try the image by hand
   {bake} local boot {image}
-  {bake} local draw "a cat" --out cat.png
+  {bake} local draw "a cat" {size}--out cat.png
   {bake} local down"""
         if rehearsal
         else f"  launch {image} with user data that writes /etc/flux-worker/instance.env (see README.md)"
@@ -85,8 +88,8 @@ def summary(release: Release, *, rehearsal: bool) -> str:
 
 AMI            {image}  {release.image.name}
 Checks         {release.checks} passed
-First image    {release.drawing.file} ({release.drawing.width} x {release.drawing.height}), \
-worker ready {release.drawing.ready_seconds:.0f} s after boot
+First image    {drawing.file} ({drawing.width} x {drawing.height}), \
+worker ready {drawing.ready_seconds:.0f} s after boot
 Run directory  {release.directory}
 
 Try next:

@@ -26,7 +26,8 @@ from bake.systems import SYSTEMS
 
 JOBS, EVENTS, BUCKET, BUS = "flux-jobs", "flux-events", "flux-images", "flux"
 INSTANCE_ENV = "/etc/flux-worker/instance.env"
-INSTANCE_TYPE = "g6e.xlarge"
+# A type with the accelerator that an image was made for, which its tags tell.
+TYPES = {"cuda": "g6e.xlarge", "neuron": "inf2.24xlarge"}
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,10 @@ class ByHand:
         environment = self._cloud.environment
         self._ec2.import_key_pair(KeyName=name, PublicKeyMaterial=login.public.encode())
         try:
+            tags = self._tags(image)
             [instance] = self._ec2.run_instances(
                 ImageId=image,
-                InstanceType=INSTANCE_TYPE,
+                InstanceType=TYPES.get(tags.get("bake:accelerator", ""), TYPES["cuda"]),
                 MinCount=1,
                 MaxCount=1,
                 KeyName=name,
@@ -99,15 +101,15 @@ class ByHand:
                 hint="bake local images lists the AMIs there are",
             ) from error
         say(f"{instance['InstanceId']} is starting")
-        booted = self._keep(instance, self._user(image), login, host_key)
+        # The operating system tells who may log in.
+        user = SYSTEMS[tags.get("bake:os", "ubuntu")].user
+        booted = self._keep(instance, user, login, host_key)
         connect(_login(booted), timeout=60).__exit__(None, None, None)
         return booted
 
-    def _user(self, image: str) -> str:
-        """Who may log in, by the operating system that the image's tags tell."""
+    def _tags(self, image: str) -> dict[str, str]:
         [facts] = self._ec2.describe_images(ImageIds=[image])["Images"]
-        tags = {tag["Key"]: tag["Value"] for tag in facts.get("Tags", [])}
-        return SYSTEMS[tags.get("bake:os", "ubuntu")].user
+        return {tag["Key"]: tag["Value"] for tag in facts.get("Tags", [])}
 
     def _keep(self, instance: Any, user: str, login: KeyPair, host_key: KeyPair) -> Booted:
         keys = self._settings.state / "keys" / instance["InstanceId"]

@@ -299,7 +299,7 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
             "gp3",
             3000,
             125,
-            tags={"bake:stand-in": "true", "bake:os": stand_in.system},
+            tags=stand_in.tags,
         )
         self.amis[stand_in.id] = LocalAmi.restored(self, snapshot, stored, amazon=True)
 

@@ -28,6 +28,12 @@ class StandIn:
         """Its operating system, as profiles call it."""
         return "amazon-linux" if self.variable.endswith("AMAZON_LINUX") else "ubuntu"
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """What it was made for, as the tags of a baked AMI tell it."""
+        accelerator = "neuron" if "NEURON" in self.variable else "cuda"
+        return {"bake:stand-in": "true", "bake:os": self.system, "bake:accelerator": accelerator}
+
 
 def stand_ins(ubuntu: Base, amazon: AmazonLinux) -> tuple[StandIn, ...]:
     """All of them. Those for CUDA have no driver, those for Neuron stubs of its stack."""

@@ -119,6 +119,7 @@ def tags(plan: Plan, run: Run, name: str) -> list[TagTypeDef]:
     """What everything this run creates is tagged with, so that leftovers can be found."""
     facts = {"Name": name, "bake:run": run.id, "bake:profile": plan.profile.name, "bake:plan": plan.id}
     facts |= {"bake:worker": plan.worker.version, "bake:os": plan.profile.base.os}
+    facts |= {"bake:accelerator": plan.profile.base.accelerator}
     return [{"Key": key, "Value": value} for key, value in facts.items()]
 
 

@@ -60,13 +60,14 @@ def compile_for_neuron(session: Session, run: Run) -> None:
     _run_script(session, run, NEURON_SCRIPT)
 
 
-def _run_script(session: Session, run: Run, name: str, look: Callable[[], None] = lambda: None) -> None:
+def _run_script(session: Session, run: Run, script: str, look: Callable[[], None] = lambda: None) -> None:
+    name = Path(script).name
     run.progress.status(name)
     unit = units.start(
         session,
         f"bake-{Path(name).stem}",
         "bash",
-        f"{REMOTE}/scripts/{name}",
+        f"{REMOTE}/scripts/{script}",
         directory=REMOTE,
         environment_file=f"{REMOTE}/settings.env",
     )

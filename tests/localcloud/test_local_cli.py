@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from bake.errors import BakeError, UsageError
+from bake.localcloud import cloud as localcloud
 from bake.localcloud.cli import local
 
 
@@ -47,6 +48,22 @@ def test_boot_status_and_ssh(booted: str, capfd: pytest.CaptureFixture[str]) -> 
     assert run("ssh", booted, "exit", "7")[0] == 7
     run("ssh", booted, "cat", "/etc/flux-worker/instance.env")
     assert "FLUX_QUEUE_URL=http://" in capfd.readouterr().out
+
+
+@pytest.mark.root
+def test_a_machine_has_its_types_neuron_devices(booted: str, account: Any) -> None:
+    """As many as EC2 tells of the type that an image for Neuron is booted on; else none."""
+    localcloud.provide("ubuntu", "neuron")
+    _, said = run("boot", account.cloud.environment["BASE_AMI_ID_NEURON"])
+    instance = said.split()[0]
+    try:
+        types = {one["id"]: one["type"] for one in json.loads(run("status", "--json")[1])["instances"]}
+        found = [run("ssh", instance, "test", "-c", f"/dev/neuron{number}")[0] for number in (0, 5, 6)]
+    finally:
+        account.terminate(instance)
+    assert (types[booted], types[instance]) == ("g6e.xlarge", "inf2.24xlarge")
+    assert found == [0, 0, 1]
+    assert run("ssh", booted, "test", "-e", "/dev/neuron0")[0] == 1
 
 
 @pytest.mark.root

@@ -35,11 +35,12 @@ neuron:
 
 @dataclass(frozen=True)
 class Baked:
-    """A run's directory and manifest, and its plan as people read it."""
+    """A run's directory and manifest; its plan and its end as people read them."""
 
     directory: Path
     manifest: dict[str, Any]
     plan: str
+    end: str
 
     @property
     def checks(self) -> dict[str, str]:
@@ -90,7 +91,8 @@ def baked(name: str, changes: str, folder: Path) -> Baked:
     events: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
     told = {event["event"]: event for event in events}
     directory = Path(told["released"]["directory"])
-    return Baked(directory, json.loads((directory / "manifest.json").read_text()), told["plan"]["text"])
+    manifest = json.loads((directory / "manifest.json").read_text())
+    return Baked(directory, manifest, told["plan"]["text"], told["released"]["text"])
 
 
 def assert_the_stack_is_verified(image: Baked) -> None:
@@ -126,6 +128,7 @@ def test_with_the_sdks_index_it_is_compiled_while_baking_and_draws_on_neuron(
         assert image.checks[check] == "passed", check
     drawn = image.manifest["boot_check"]
     assert (drawn["width"], drawn["height"]) == (272, 256)
+    assert 'local draw "a cat" --width 272 --height 256 --out' in image.end
     journal = (image.directory / "logs" / "boot-check.journal.log").read_text()
     assert EXPERIMENTAL in journal
     assert '"device": "neuron"' in journal
