@@ -343,18 +343,24 @@ def test_a_cache_that_cannot_be_made_is_said(downloads: Downloads, hub: HubProce
 
 
 @pytest.mark.root
-def test_a_local_clouds_disk_stands_in_and_a_tmpfs_over_it_does_not(
-    downloads: Downloads, repository: Path, new_disk: Callable[[int], Path]
+@pytest.mark.parametrize("kind", ["tmpfs", "overlay"])
+def test_a_local_clouds_disk_stands_in_and_what_lies_over_it_does_not(
+    downloads: Downloads, repository: Path, new_disk: Callable[[int], Path], kind: str
 ) -> None:
-    downloads.cache, downloads.stand_in = new_disk(16 << 20) / "cache", "loop"
+    disk = new_disk(16 << 20)
+    downloads.cache, downloads.stand_in = disk / "cache", "loop"
     told = downloads.run().last("disk")
     assert (told["filesystem"], told["stand_in"]) == ("ext4", True)
     assert told["device"].startswith("/dev/loop")
     assert told["free"] > told["needed"] >= downloads.bytes
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", downloads.cache], check=True)
+    for name in ("upper", "work"):
+        (disk / name).mkdir()
+    layers = f"lowerdir={downloads.cache},upperdir={disk}/upper,workdir={disk}/work"
+    options = ["-o", layers] if kind == "overlay" else []
+    subprocess.run(["mount", "-t", kind, *options, kind, downloads.cache], check=True)
     try:
         entry = downloads.run().last("refused")
     finally:
         subprocess.run(["umount", downloads.cache], check=True)
-    assert (entry["kind"], "tmpfs" in entry["reason"]) == ("not-ebs", True)
+    assert (entry["kind"], kind in entry["reason"]) == ("not-ebs", True)
     assert_whole(downloads, repository)

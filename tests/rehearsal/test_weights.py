@@ -15,6 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from bake import run as runs_of
+from bake import ssh
 from bake.errors import BakeError
 from bake.localcloud.cloud import LocalCloud
 from bake.mirror import Place
@@ -192,6 +193,20 @@ def test_memory_in_place_of_the_disk_is_refused_with_its_name(bench: Bench) -> N
 
 def slow(bench: Bench) -> None:
     bench.fault(path="transformer/*.safetensors", kind="slow", rate=20_000, times=2)
+
+
+def test_a_dropped_connection_costs_the_download_nothing(bench: Bench) -> None:
+    slow(bench)
+    download = bench.start()
+    soon(lambda: "incomplete" in bench.root(f"ls {bench.repo}/blobs 2>/dev/null; true"))
+    server = bench.machine.session.run("sh", "-c", "echo $PPID").stdout.strip()  # the bake's own sshd
+    with ssh.connect(bench.machine.instance.login) as other:
+        other.run("kill", server, sudo=True)
+    bench.mend()
+    weights = download.wait()
+    bench.check_cache(weights)
+    assert (weights.fetched, weights.starts) == (weights.bytes, 1)
+    assert bench.machine.session.run("sh", "-c", "echo $PPID").stdout.strip() != server
 
 
 def test_a_killed_downloader_is_started_again_and_goes_on(bench: Bench) -> None:
