@@ -98,7 +98,8 @@ def _warn_of_neuron(profile: Profile, sdk_lock: Path, findings: Findings) -> Non
         return
     findings.warn(
         "accelerator: neuron is experimental: the worker's backend for it has not run on hardware yet. The "
-        f"image draws {', '.join(profile.neuron.sizes)} and no other size"
+        f"image draws {', '.join(profile.neuron.sizes)} and no other size; compiling each takes hours, which "
+        "the estimates leave out"
     )
     if not sdk_lock.exists():
         findings.problem(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bake import flux
 from bake.aws import Aws
 from bake.flux import MIB
 from bake.planning import hardware
+from bake.planning.drivers import draws_on_neuron
 from bake.planning.findings import Findings
 from bake.planning.hardware import Device, InstanceType
 from bake.planning.weights import WeightFiles
@@ -18,6 +19,8 @@ from bake.profile import Profile
 PROCESS_MIB = 3 * 1024
 # Less than this to spare is called tight: the CUDA context and fragmentation take a part of it.
 TIGHT_MIB = 1024
+# The worker compiles for 8 NeuronCores, two a device, and uses no others (flux_worker/neuron_artefacts.py).
+NEURON_DEVICES = 4
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class Memory:
     """One instance type's memory against the model's need, in MiB.
 
     `available` is one GPU's memory: a pipeline runs on one. Neuron shards a model, so there it is all the
-    devices together. Without an accelerator it is the host's, and `host_needed` counts the same need.
+    devices together, or those that it is compiled for, which hold one of `copies` for each compiled size.
+    Without an accelerator it is the host's, and `host_needed` counts the same need.
     """
 
     instance_type: str
@@ -37,10 +41,11 @@ class Memory:
     host: int
     host_needed: int
     host_why: str
+    copies: int = 1
 
     @property
     def needed(self) -> int:
-        return self.weights + self.working
+        return self.copies * (self.weights + self.working)
 
     @property
     def verdict(self) -> str:
@@ -57,19 +62,25 @@ def work_out(profile: Profile, kind: InstanceType, weights: WeightFiles, precisi
     """The arithmetic for one instance type."""
     resident = flux.resident_bytes(weights.files, precision) // MIB
     working = flux.working_bytes(precision) // MIB
-    host, why = PROCESS_MIB, "the files are mapped, not read into memory"
+    host, why, copies = PROCESS_MIB, "the files are mapped, not read into memory", 1
     if kind.device is None or profile.base.accelerator == "cpu":
         where, available = "host memory", kind.memory_mib
         host, why = PROCESS_MIB + resident + working, "the model runs there"
         available -= PROCESS_MIB
     elif kind.device.kind == "neuron":
-        where, available = _all_of(kind.device), kind.device.total_mib
+        device = kind.device
+        if draws_on_neuron(profile):
+            copies = len(profile.neuron.sizes)
+            device = replace(device, count=min(device.count, NEURON_DEVICES))
+        where, available = _all_of(device), device.total_mib
         name, size = flux.largest_component(weights.files)
         # R-INF2: the OOM killer ended it there. What is not sharded on disk passes through the host whole.
         host, why = PROCESS_MIB + size // MIB, f"its {name} of {size / 1e9:.1f} GB passes through it"
     else:
         where, available = _one_of(kind.device), kind.device.memory_mib
-    return Memory(kind.name, precision, where, available, resident, working, kind.memory_mib, host, why)
+    return Memory(
+        kind.name, precision, where, available, resident, working, kind.memory_mib, host, why, copies
+    )
 
 
 def _one_of(device: Device) -> str:
@@ -131,6 +142,8 @@ def _ways_out(
     if fitting:
         lines.append(f"types of its family with enough memory for {memory.precision}:")
         lines += [f"    {other.name:<15} {other.device}; {other.memory_mib:,} MiB RAM" for other in fitting]
+    if memory.copies > 1:
+        lines.append("each of neuron.sizes holds the weights once more: fewer of them need less")
     if not lines:
         return [f"an accelerator with {memory.needed:,} MiB is needed"]
     return [*lines, "which it shall be is yours to say, in the profile"]
@@ -138,11 +151,12 @@ def _ways_out(
 
 def arithmetic(memory: Memory) -> list[str]:
     """The sums as a person would write them down, in MiB."""
+    times = f"for {memory.copies} compiled sizes, " if memory.copies > 1 else ""
     host = f"of {memory.host:,} MiB host RAM ({memory.host / 1024:.0f} GiB) to load"
     return [
         f"{memory.weights:7,} MiB  weights      {memory.weights * MIB / 1e9:.1f} GB in {memory.precision}",
         f"{memory.working:7,} MiB  working      activations, VAE at 1024 x 1024; measured on a GPU",
-        f"{memory.needed:7,} MiB  of {memory.available:,} MiB ({memory.where}); "
+        f"{memory.needed:7,} MiB  {times}of {memory.available:,} MiB ({memory.where}); "
         f"{_spare(memory.available - memory.needed)}",
         f"{memory.host_needed:7,} MiB  {host}; {_spare(memory.host - memory.host_needed)}",
         f"{'':11}  {memory.host_why}",

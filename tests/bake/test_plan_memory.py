@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bake import flux
 from bake.errors import UsageError
 from bake.flux import MIB, WeightFile
+from bake.plan import Sources
 from bake.planning import hardware
 from bake.planning import memory as memory_of
 from bake.planning.text import as_text
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 KNOWN = {path: WeightFile(size) for path, size in flux.SIZES.items()}
 
 
-def refusal(plan_cloud: PlanCloud, name: str, **changes: dict[str, object]) -> list[str]:
+def refusal(plan_cloud: PlanCloud, name: str, **changes: Any) -> list[str]:
     with pytest.raises(UsageError) as caught:
         plan_cloud.plan(name, **changes)
     text = caught.value.message
@@ -98,6 +100,35 @@ def test_a_neuron_type_with_enough_fits(plan_cloud: PlanCloud) -> None:
     plan = plan_cloud.plan("inf2-ubuntu", builder={"instance_type": "inf2.24xlarge"})
     assert plan.memory[0].verdict == "fits"
     assert plan.memory[0].available == 6 * 32768
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "fits"),
+    [
+        pytest.param("inf2.24xlarge", 1, True, id="one"),
+        pytest.param("inf2.24xlarge", 3, True, id="three"),
+        pytest.param("inf2.24xlarge", 4, False, id="four"),
+        pytest.param("inf2.48xlarge", 4, False, id="four, and cores that nothing is compiled for"),
+    ],
+)
+def test_each_size_that_is_compiled_holds_the_weights_once_more(
+    plan_cloud: PlanCloud, tmp_path: Path, kind: str, sizes: int, fits: bool
+) -> None:
+    """As the worker reckons before it loads: tests/worker/test_backends.py."""
+    sources = Sources(neuron=tmp_path / "no-lock", sizes=flux.SIZES)  # which is refused in any case
+    drawing = {
+        "python_index": "https://pip.example.com",
+        "sizes": tuple(f"{256 + 16 * number}x256" for number in range(sizes)),
+    }
+    changes = {"builder": {"instance_type": kind}, "neuron": drawing, "root_volume": {"size_gib": 500}}
+    lines = refusal(plan_cloud, "inf2-ubuntu", sources=sources, **changes)
+    told = [line for line in lines if f"does not fit {kind}" in line]
+    assert bool(told) != fits
+    if not fits:
+        assert any(
+            "148,272 MiB  for 4 compiled sizes, of 131,072 MiB (4 x Inferentia2)" in one for one in lines
+        )
+        assert any("each of neuron.sizes holds the weights once more" in line for line in lines)
 
 
 def test_int8_is_not_for_neuron(plan_cloud: PlanCloud) -> None:
