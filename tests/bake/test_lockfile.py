@@ -117,14 +117,25 @@ def test_a_lock_without_hashes_says_so_in_its_head(lock: Path) -> None:
     assert "completes this" not in lockfile.text(held(lock), "profile x")
 
 
-def test_the_lock_of_this_checkout_has_the_known_sizes_and_all_hashes_or_none() -> None:
-    found = lockfile.read(Path(__file__).parents[2] / "profiles/g6e-ubuntu.lock.yaml")
+LOCKS = sorted((Path(__file__).parents[2] / "profiles").glob("*.lock.yaml"))
+
+
+def test_every_profile_of_this_checkout_has_its_lock() -> None:
+    names = {file.name.split(".")[0] for file in LOCKS[0].parent.glob("[!_]*.yaml")}
+    assert names == {file.name.removesuffix(".lock.yaml") for file in LOCKS}
+
+
+@pytest.mark.parametrize("file", LOCKS, ids=lambda file: str(file.name))
+def test_the_locks_of_this_checkout_have_the_known_sizes_and_all_hashes_or_none(file: Path) -> None:
+    found = lockfile.read(file)
     assert found.agreement is None
     assert found.weights is not None
     assert (found.weights.repo, found.weights.revision) == (flux.REPO, flux.REVISION)
     sizes = {path: file.bytes for path, file in found.weights.files.items()}
     assert {path: sizes[path] for path in flux.SIZES} == flux.SIZES
     assert found.weights.complete or not any(file.pinned for file in found.weights.files.values())
+    complete = "the first `bake lock` completes this" not in file.read_text()
+    assert found.weights.complete == complete
 
 
 def test_the_history_may_grow_for_years(lock: Path) -> None:
