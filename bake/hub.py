@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bake.schema import Weights
 
 PATIENCE = 10  # seconds for an answer about metadata
+NO_HUB = "is there a proxy or a login page in between?"
 TOKENS = "https://huggingface.co/settings/tokens"
 
 
@@ -85,6 +86,8 @@ def refusal(error: Exception, repo: str = flux.REPO) -> Refusal | None:
     """What the Hub refused and why; None for an error that is not the Hub's."""
     from huggingface_hub.errors import HfHubHTTPError
 
+    if isinstance(error, json.JSONDecodeError):
+        return Refusal("", "what answers for the Hub does not speak its language", NO_HUB)
     if not isinstance(error, HfHubHTTPError):
         # Its HTTP library has changed its name before.
         of_the_hub = type(error).__module__.startswith(("httpx", "httpcore", "huggingface_hub"))

@@ -15,7 +15,6 @@ from prefetch.wanted import File
 # Too early, too many, and what servers and proxies say while they are unwell.
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 LONGEST_WAIT = 900.0
-_CLIENT_ERRORS = (httpx2.TimeoutException, httpx2.TransportError, httpx2.TooManyRedirects)
 
 
 def client(stall: float) -> httpx2.Client:
@@ -45,7 +44,7 @@ def read(
                 raise Wrong(f"has nothing from byte {offset} on, of {file.bytes}")
             accept(response)
             yield from _skip(_body(response), _surplus(response, file, offset))
-    except _CLIENT_ERRORS as error:
+    except httpx2.RequestError as error:
         raise transient(error) from error
 
 

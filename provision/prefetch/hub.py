@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar
@@ -89,6 +90,8 @@ class Hub:
                 )
             except httpx2.HTTPError as error:
                 again = http.transient(error)
+            except json.JSONDecodeError:  # a proxy's page, say
+                again = Transient("what answers for the Hub does not speak its language")
             tries.again(again)
 
     def refusal(self, response: httpx2.Response) -> Refused:

@@ -186,6 +186,11 @@ def test_a_hub_that_is_silent_or_broken_is_nobodys_fault() -> None:
         with pytest.raises(BakeError, match="the Hub answers 500"):
             locks.resolve(weights(), broken)
 
+    for page in serve(lambda environ, start: Response("<html>Please log in</html>")(environ, start)):
+        with pytest.raises(BakeError, match="does not speak its language") as caught:
+            locks.resolve(weights(), page)
+        assert "proxy" in str(caught.value.hint)
+
 
 # --- differences ------------------------------------------------------------------------------------
 

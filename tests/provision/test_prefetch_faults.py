@@ -7,8 +7,10 @@ import importlib
 import json
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -262,6 +264,43 @@ def test_a_hub_that_dies_and_comes_back(repository: Path, tmp_path: Path) -> Non
         assert finished(downloads, repository).last("done")["reused"] > 0
     finally:
         hub.stop()
+
+
+@pytest.fixture
+def page() -> Iterator[str]:
+    """The address of a server that answers everything with a page, which says to be packed and is not."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Encoding", "gzip" if "/resolve/" in self.path else "identity")
+            self.end_headers()
+            self.wfile.write(b"<html>Please log in</html>")
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_what_is_no_hub_is_said(downloads: Downloads, page: str) -> None:
+    downloads.hub = page
+    assert "does not speak its language" in refused(downloads, "unreachable")["reason"]
+
+
+def test_a_mirror_whose_answer_cannot_be_unpacked_leaves_the_hub(
+    downloads: Downloads, hub: HubProcess, repository: Path, page: str
+) -> None:
+    large = [entry["sha256"] for entry in downloads.files.values() if "sha256" in entry]
+    addresses = {sha256: f"{page}/resolve/{sha256}" for sha256 in large}
+    downloads.mirror = {"name": "s3://mirror", "get": addresses, "put": {}}
+    run = finished(downloads, repository)
+    assert "DecodingError" in str(run.all("mirror"))
 
 
 @pytest.fixture
