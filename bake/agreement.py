@@ -18,6 +18,7 @@ FactValue = str | int | list[str] | None
 GUARDED: dict[str, type | tuple[type, ...]] = {
     "region": str,
     "instance_types": list,
+    "worker_instance_types": (list, type(None)),
     "market": str,
     "os": str,
     "base_ami": str,
@@ -134,7 +135,7 @@ def _same(name: str, agreed: FactValue, now: FactValue) -> bool:
 def shown(value: FactValue, name: str = "") -> str:
     """A value as a person reads it."""
     if value is None:
-        return "not set"
+        return "the builder's" if name == "worker_instance_types" else "not set"
     if name == "sharing" and value == []:
         return "nobody"
     if isinstance(value, list):

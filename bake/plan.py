@@ -14,6 +14,7 @@ from bake.aws import Aws
 from bake.lock import Lock
 from bake.planning import (
     base_image,
+    builder,
     estimates,
     guarded,
     hardware,
@@ -29,12 +30,13 @@ from bake.planning import drivers as drivers_of
 from bake.planning import memory as memory_of
 from bake.planning import weights as weights_of
 from bake.planning.base_image import BaseImage
+from bake.planning.builder import BuilderMemory
 from bake.planning.disk import Disk
 from bake.planning.drivers import Drivers
 from bake.planning.estimates import Estimates
 from bake.planning.findings import Findings
 from bake.planning.guarded import stated_facts
-from bake.planning.hardware import InstanceType
+from bake.planning.hardware import InstanceType, Types
 from bake.planning.memory import Memory
 from bake.planning.network import Network
 from bake.planning.text import as_dict, as_text
@@ -61,7 +63,8 @@ class Sources:
     `requirements`, `tools` and `neuron` (the worker's where it draws on Neuron; `make lock` writes it where
     AWS's index can be reached) are locked and hashed requirement files. `hub` is asked for the weights'
     sizes (None: the real Hub), unless `sizes` has them, as where the Hub serves smaller stand-ins.
-    `disk` is the kind of device that stands for EBS on a local cloud (None: EBS itself).
+    `disk` is the kind of device that stands for EBS on a local cloud (None: EBS itself). `devices` are the
+    accelerators that instances have where their type does: on a local cloud not all of them.
     """
 
     requirements: Path = PROVISION / "locks" / "worker.txt"
@@ -74,6 +77,7 @@ class Sources:
     hub: str | None = None
     sizes: Mapping[str, int] | None = None
     disk: str | None = None
+    devices: frozenset[str] = frozenset({"cuda", "neuron"})
 
 
 @dataclass(frozen=True)
@@ -81,14 +85,16 @@ class Plan:
     """Everything a bake needs, decided before anything is started.
 
     `lock` is what the bake downloads; None in a plan that is only looked at. `weights` is what the plan
-    reckons with: the same, or the real model's sizes in a rehearsal. `instance_types` and `memory` go
-    together, in the order in which the types are tried. `unbakeable` says why this version can plan the
+    reckons with: the same, or the real model's sizes in a rehearsal. `instance_types` are the builder's,
+    `worker_types` what the image is for, which `memory` is about; all in the order in which they are tried.
+    `builder_memory` is empty where they are the same. `unbakeable` says why this version can plan the
     profile and not bake it. `unchecked` are questions nobody answered.
     """
 
     profile: Profile
     base: BaseImage
     instance_types: tuple[InstanceType, ...]
+    worker_types: tuple[InstanceType, ...]
     network: Network
     system: System
     sources: Sources
@@ -100,6 +106,7 @@ class Plan:
     lock: Lock | None
     disk: Disk
     memory: tuple[Memory, ...]
+    builder_memory: tuple[BuilderMemory, ...]
     estimates: Estimates
     facts: tuple[Fact, ...]
     origins: Mapping[str, str]
@@ -160,12 +167,10 @@ def make(
     disk_of.check_key(profile, aws, findings)
     files = weights_of.find(profile, sources.hub, sources.sizes, lock, findings)
     mirror.check(profile, aws, findings)
-    memories = memory_of.check(profile, types, files, aws, findings)
-    quotas.check(profile, types, aws, findings)
-    estimates.check(profile, types, findings)
+    memories, builder_memory = _check_types(profile, types, files, aws, findings)
     image.check_user_data(profile, sources.worker, findings)
     code = worker_source.find(profile, sources.requirements, findings)
-    drivers = drivers_of.work_out(profile, sources.requirements)
+    drivers = drivers_of.work_out(profile, sources.requirements, types, sources.devices)
     drivers_of.check(profile, drivers, sources.neuron, findings)
     if base is not None:
         hardware.check(profile, base, types, where.zone, aws, findings)
@@ -174,11 +179,12 @@ def make(
     assert base is not None and code is not None  # or it would be among the findings
     disk = disk_of.work_out(profile, base, files)
     inputs = _inputs(sources, code, drivers)
-    found = prices.find(profile, types[0].name, where.zone, aws, findings)
+    found = prices.find(profile, types, where.zone, aws, findings)
     return Plan(
         profile=profile,
         base=base,
-        instance_types=types,
+        instance_types=types.builder,
+        worker_types=types.worker,
         network=where,
         system=SYSTEMS[profile.base.os],
         sources=sources,
@@ -190,7 +196,8 @@ def make(
         lock=lock,
         disk=disk,
         memory=memories,
-        estimates=estimates.work_out(profile, types[0], files, disk, found),
+        builder_memory=builder_memory,
+        estimates=estimates.work_out(profile, types, files, disk, found),
         facts=guarded.facts(profile, base, where, findings.origins),
         origins=findings.origins,
         warnings=tuple(findings.warnings),
@@ -198,6 +205,17 @@ def make(
         unchecked=tuple(findings.unchecked),
         unbakeable=_unbakeable(profile),
     )
+
+
+def _check_types(
+    profile: Profile, types: Types, files: WeightFiles, aws: Aws, findings: Findings
+) -> tuple[tuple[Memory, ...], tuple[BuilderMemory, ...]]:
+    """Whether the model fits the workers' types and the bake the builder's; quotas, and what EBS gives."""
+    memories = memory_of.check(profile, types.worker, files, aws, findings)
+    builder_memory = builder.check(profile, types, files, findings)
+    quotas.check(profile, types.all, aws, findings)
+    estimates.check(profile, types.all, findings)
+    return memories, builder_memory
 
 
 def _unbakeable(profile: Profile) -> str | None:

@@ -208,5 +208,6 @@ def sources(cloud: LocalCloud, system: str = "ubuntu") -> Sources:
         differences=(cloud.bases[system], *cloud.differences),
         hub=cloud.hub,
         disk="loop",
+        devices=frozenset({"neuron"}),  # as stand-ins; of a GPU there is none
         sizes=flux.SIZES,  # the plan is about the real weights, however small the stand-ins are
     )

@@ -55,6 +55,7 @@ def write_manifest(
             "height": drawing.height,
             "object": drawing.s3,
             "precision": drawing.precision,
+            "device": drawing.device,
             "ready_seconds_after_boot": drawing.ready_seconds,
         },
         "notes": list(run.progress.notes),

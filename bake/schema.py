@@ -305,7 +305,7 @@ class Neuron(Section):
 
 
 class Worker(Section):
-    """Where the booted worker finds its queue and event bus; not where it runs (R-REGIONS)."""
+    """Where the booted worker finds its queue and event bus (R-REGIONS), and what it runs on."""
 
     region: Region = Field(json_schema_extra=variable("AWS_REGION"))
     """Where SQS, Secrets Manager and EventBridge are."""
@@ -327,11 +327,24 @@ class Worker(Section):
     """The Git repository that the worker's code comes from; without it, from this checkout."""
     commit: str | None = Field(None, pattern=COMMIT)
     """The commit of `source`, never a branch."""
+    instance_type: InstanceTypeName | None = None
+    """The instance type that the image is for, where the builder's is another; its boot check runs on it."""
+    instance_types: tuple[InstanceTypeName, ...] | None = Field(None, min_length=1, max_length=8)
+    """Instead of `instance_type`: several that it is for; the boot check tries them in this order."""
 
     def conflicts(self) -> Iterator[str]:
-        """A repository without a commit would be another one tomorrow."""
+        """A repository without a commit would be another one tomorrow; types are named one way."""
         if (self.source is None) != (self.commit is None):
             yield "source and commit go together: where the code comes from, and which it is"
+        if self.instance_type is not None and self.instance_types is not None:
+            yield "has instance_type and instance_types: one type, or the list of them"
+        if self.instance_types is not None and len(set(self.instance_types)) < len(self.instance_types):
+            yield "instance_types names a type twice"
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The instance types that the image is for; none where they are the builder's."""
+        return self.instance_types or ((self.instance_type,) if self.instance_type else ())
 
 
 class Image(Section):
@@ -370,6 +383,11 @@ class Profile(Section):
     image: Image
     nvidia: Nvidia = Field(default_factory=Nvidia)
     neuron: Neuron = Field(default_factory=Neuron)
+
+    @property
+    def worker_types(self) -> tuple[str, ...]:
+        """The instance types that the image is for: the builder's unless the profile names others."""
+        return self.worker.types or self.builder.types
 
 
 def sections() -> dict[str, type[Section]]:

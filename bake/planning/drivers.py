@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from bake.planning.findings import Findings
+from bake.planning.hardware import Types, bakes_without
 from bake.profile import Profile
 
 # CUDA's major version -> the oldest driver it runs on (CUDA Toolkit release notes, table "minimum required
@@ -30,6 +32,17 @@ class Drivers:
     packages: dict[str, str]
     compiled: tuple[str, ...] = ()
     """The sizes of images that are compiled for Neuron; none where the worker draws on something else."""
+    on_builder: bool = False
+    """Whether the builder has the accelerator: what can't be checked without one is checked there."""
+    on_worker: bool = False
+    """Whether what boots from the image has it, and must draw on it."""
+
+    @property
+    def drawn_on(self) -> str | None:
+        """The worker's backend that must draw the first image; None where nothing tells."""
+        if not self.on_worker or self.accelerator == "cpu":
+            return None
+        return "cuda" if self.accelerator == "cuda" else "neuron" if self.compiled else "cpu"
 
     def __str__(self) -> str:
         if self.accelerator == "cpu":
@@ -40,9 +53,12 @@ class Drivers:
         return f"{self.driver or 'of the base AMI'}{needs}"
 
 
-def work_out(profile: Profile, requirements: Path) -> Drivers:
-    """What follows from the profile and from the worker's lock."""
+def work_out(profile: Profile, requirements: Path, types: Types, devices: Collection[str]) -> Drivers:
+    """What follows from the profile, the worker's lock and the types; `devices` are the accelerators that
+    instances have where their type does.
+    """
     cuda = cuda_of(requirements)
+    there = profile.base.accelerator in devices
     return Drivers(
         profile.base.accelerator,
         cuda,
@@ -50,6 +66,8 @@ def work_out(profile: Profile, requirements: Path) -> Drivers:
         profile.nvidia.driver,
         profile.neuron.pinned,
         profile.neuron.sizes if draws_on_neuron(profile) else (),
+        on_builder=there and not bakes_without(profile, types),
+        on_worker=there,
     )
 
 
@@ -118,6 +136,7 @@ def settings(profile: Profile, drivers: Drivers) -> dict[str, str]:
     nvidia, neuron = profile.nvidia, profile.neuron
     return {
         "BAKE_ACCELERATOR": drivers.accelerator,
+        "BAKE_DEVICE": "yes" if drivers.on_builder else "no",
         "BAKE_CUDA": str(drivers.cuda or ""),
         "BAKE_DRIVER_MINIMUM": drivers.minimum or "",
         "NVIDIA_DRIVER": nvidia.driver or "",

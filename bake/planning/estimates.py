@@ -8,7 +8,7 @@ from bake import flux
 from bake.flux import GIB
 from bake.planning.disk import Disk
 from bake.planning.findings import Findings
-from bake.planning.hardware import InstanceType
+from bake.planning.hardware import InstanceType, Types, bakes_without
 from bake.planning.prices import Prices
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
@@ -21,16 +21,23 @@ COMPARED_STEPS = 2
 # (beside the download); checks and seal; the boot check's drawing and clean-up.
 BOOT, INSTALL, CHECKS, DRAWING = 90, 300, 120, 90
 MIB_PER_S = 1.048576  # MB/s
+# Both images of the comparison, where the builder's CPU draws them: two operations a parameter and token, of
+# the transformer (11.9 B; 256 patches of the image, 512 tokens) at each step, of T5 (4.8 B) once.
+DRAWING_OPERATIONS = 2 * (COMPARED_STEPS * 2 * 11.9e9 * (256 + 512) + 2 * 4.8e9 * 512)
+# A vCPU's operations a second. Measured: 47e9 in float32, 233e9 where AVX-512 knows bfloat16; many do not.
+VCPU = 50e9
 
 
 @dataclass(frozen=True)
 class Estimates:
     """Seconds, GB-months and dollars; speeds are MB/s. None where a price is not known.
 
-    `volume` is the root volume's throughput, `instance` what the instance type gives to EBS steadily.
+    `volume` is the root volume's throughput, `instance` what the builder's type gives to EBS steadily.
+    `moved_bytes` go through the builder; the boot check moves `cold_start_bytes`.
     """
 
     builder_seconds: float
+    boot_check_seconds: float
     moved_bytes: int
     volume: float
     instance: float
@@ -51,9 +58,24 @@ class Estimates:
         return min(self.volume, self.instance) if self.instance else self.volume
 
     @property
-    def bake_dollars(self) -> float | None:
+    def seconds(self) -> float:
+        """Builder and boot check, one after the other; without the time of the snapshot."""
+        return self.builder_seconds + self.boot_check_seconds
+
+    @property
+    def builder_dollars(self) -> float | None:
         price = self.prices.builder_hour
         return None if price is None else price * self.builder_seconds / 3600
+
+    @property
+    def boot_check_dollars(self) -> float | None:
+        price = self.prices.worker_hour
+        return None if price is None else price * self.boot_check_seconds / 3600
+
+    @property
+    def bake_dollars(self) -> float | None:
+        builder, check = self.builder_dollars, self.boot_check_dollars
+        return None if builder is None or check is None else builder + check
 
     @property
     def month_dollars(self) -> float | None:
@@ -61,25 +83,27 @@ class Estimates:
         return None if price is None else price * self.snapshot_gb
 
 
-def work_out(
-    profile: Profile, kind: InstanceType, weights: WeightFiles, disk: Disk, prices: Prices
-) -> Estimates:
+def work_out(profile: Profile, types: Types, weights: WeightFiles, disk: Disk, prices: Prices) -> Estimates:
     """The weights move three times: from the Hub, through the checks, and into the booted image's memory.
 
     int8 is made of them and hashed with them, and both are drawn with.
     """
+    kind = types.builder[0]
     volume, instance = throughput(profile.root_volume), kind.ebs_baseline
-    speed = min(volume, instance) if instance else volume
+    speed, workers = (_speed(profile.root_volume, one) for one in (kind, types.worker[0]))
     network = min(speed, kind.network_baseline) if kind.network_baseline else speed
     cold = flux.resident_bytes(weights.files, profile.weights.precision)
-    quantising = _quantising_bytes(weights) if profile.weights.precision == "int8" else 0
+    int8 = profile.weights.precision == "int8"
+    quantising = _quantising_bytes(weights) if int8 else 0
     download, quantise, check, start = (
         _seconds(size, rate)
-        for size, rate in ((weights.bytes, network), (quantising, speed), (cold, speed), (cold, speed))
+        for size, rate in ((weights.bytes, network), (quantising, speed), (cold, speed), (cold, workers))
     )
+    quantise += cpu_drawing_seconds(kind) if int8 and bakes_without(profile, types) else 0
     return Estimates(
-        builder_seconds=BOOT + max(INSTALL, download) + quantise + check + CHECKS + BOOT + start + DRAWING,
-        moved_bytes=weights.bytes + quantising + 2 * cold,
+        builder_seconds=BOOT + max(INSTALL, download) + quantise + check + CHECKS,
+        boot_check_seconds=BOOT + start + DRAWING,
+        moved_bytes=weights.bytes + quantising + cold,
         volume=volume,
         instance=instance,
         cold_start_seconds=start,
@@ -106,6 +130,16 @@ def _quantising_bytes(weights: WeightFiles) -> int:
     source, made = weights.bytes, flux.checkpoint_bytes(weights.files)
     transformer = sum(f.bytes for path, f in weights.files.items() if flux.component(path) == "transformer")
     return 2 * (source + made) + source + (COMPARED_STEPS - 1) * transformer + made
+
+
+def cpu_drawing_seconds(kind: InstanceType) -> float:
+    """What both images of the comparison with int8 take on a CPU, beside reading the weights."""
+    return DRAWING_OPERATIONS / (VCPU * max(kind.vcpus, 1))
+
+
+def _speed(volume: RootVolume, kind: InstanceType) -> float:
+    """MB/s between the volume and an instance of this type: the lower of both limits."""
+    return min(throughput(volume), kind.ebs_baseline or throughput(volume))
 
 
 def _seconds(size: int, rate: float) -> float:

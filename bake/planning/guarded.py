@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from bake.agreement import GUARDED, Fact, FactValue
 from bake.planning.base_image import BaseImage
+from bake.planning.hardware import builder_setting
 from bake.planning.network import TEMPORARY, Network
 from bake.profile import Profile
 
@@ -29,10 +30,11 @@ def stated_facts(profile: Profile, origins: Mapping[str, str] | None = None) -> 
     group = builder.security_group
     if group == TEMPORARY:
         group = f"{TEMPORARY}, port 22 from {builder.ssh_from}"
-    types = "builder.instance_type" if builder.instance_type else "builder.instance_types"
+    workers = "worker.instance_types" if profile.worker.instance_types else "worker.instance_type"
     stated: list[tuple[str, FactValue, str]] = [
         ("region", builder.region, "builder.region"),
-        ("instance_types", list(builder.types), types),
+        ("instance_types", list(builder.types), builder_setting(profile)),
+        ("worker_instance_types", list(profile.worker.types) or None, workers),
         ("market", builder.market, "builder.market"),
         ("os", profile.base.os, "base.os"),
         ("root_volume.size_gib", volume.size_gib, "root_volume.size_gib"),
@@ -45,7 +47,7 @@ def stated_facts(profile: Profile, origins: Mapping[str, str] | None = None) -> 
         ("sharing", list(profile.image.share_with), "image.share_with"),
     ]
     if profile.base.ami is not None:
-        stated.insert(4, ("base_ami", profile.base.ami, "base.ami"))
+        stated.insert(5, ("base_ami", profile.base.ami, "base.ami"))
     where = origins or {}
     return tuple(Fact(name, value, where.get(path, "the profile")) for name, value, path in stated)
 

@@ -45,14 +45,30 @@ class InstanceType:
     network_baseline: float
 
 
-def find(profile: Profile, aws: Aws, findings: Findings) -> tuple[InstanceType, ...]:
-    """The profile's instance types in their order; one that is not in the region is a problem."""
-    names = profile.builder.types
+@dataclass(frozen=True)
+class Types:
+    """A profile's instance types in their order: what bakes, and what the image is for. Often the same."""
+
+    builder: tuple[InstanceType, ...]
+    worker: tuple[InstanceType, ...]
+
+    @property
+    def all(self) -> tuple[InstanceType, ...]:
+        """Each once, the builder's first."""
+        return tuple(dict.fromkeys((*self.builder, *self.worker)))
+
+
+def find(profile: Profile, aws: Aws, findings: Findings) -> Types:
+    """The profile's instance types; one that is not in the region is a problem."""
+    names = tuple(dict.fromkeys((*profile.builder.types, *profile.worker_types)))
     found = {kind.name: kind for kind in _describe(names, aws)}
     for name in names:
         if name not in found:
-            findings.problem(_setting(profile), f"{name} is not offered in {aws.region}")
-    return tuple(found[name] for name in names if name in found)
+            findings.problem(setting(profile, name), f"{name} is not offered in {aws.region}")
+    return Types(
+        tuple(found[name] for name in profile.builder.types if name in found),
+        tuple(found[name] for name in profile.worker_types if name in found),
+    )
 
 
 def family(name: str, aws: Aws) -> list[InstanceType]:
@@ -65,27 +81,43 @@ def family(name: str, aws: Aws) -> list[InstanceType]:
 def check(
     profile: Profile,
     base: BaseImage,
-    types: tuple[InstanceType, ...],
+    types: Types,
     zone: str | None,
     aws: Aws,
     findings: Findings,
 ) -> None:
     """Hold the types against architecture, accelerator, market, and what is offered in the subnet's zone."""
-    for kind in types:
+    for kind in types.all:
         if base.architecture not in kind.architectures:
             findings.problem(
-                _setting(profile),
+                setting(profile, kind.name),
                 f"{base.id} is {base.architecture}, but {kind.name} runs {', '.join(kind.architectures)}",
             )
-        _check_device(profile, kind, findings)
         if profile.builder.market not in kind.markets:
             findings.problem("builder.market", f"{kind.name} can't be had as {profile.builder.market}")
-    if zone is not None and types:
-        _check_zone(profile, types, zone, aws, findings)
+    _check_devices(profile, types, findings)
+    if zone is not None and types.all:
+        _check_zone(profile, types.all, zone, aws, findings)
 
 
-def _setting(profile: Profile) -> str:
-    return "builder.instance_type" if profile.builder.instance_type else "builder.instance_types"
+def setting(profile: Profile, name: str) -> str:
+    """The setting that names an instance type, the builder's where both do."""
+    return builder_setting(profile) if name in profile.builder.types else worker_setting(profile)
+
+
+def builder_setting(profile: Profile) -> str:
+    """The setting that says what bakes."""
+    return _setting(profile, "builder")
+
+
+def worker_setting(profile: Profile) -> str:
+    """The setting that says what the image is for: the builder's types, unless there are others."""
+    return _setting(profile, "worker" if profile.worker.types else "builder")
+
+
+def _setting(profile: Profile, section: Literal["builder", "worker"]) -> str:
+    one = getattr(profile, section).instance_type is not None
+    return f"{section}.instance_type" if one else f"{section}.instance_types"
 
 
 def _describe(names: tuple[str, ...], aws: Aws) -> list[InstanceType]:
@@ -136,14 +168,40 @@ def suits(profile: Profile, kind: InstanceType) -> bool:
     return wanted == "cpu" or (kind.device is not None and kind.device.kind == wanted)
 
 
-def _check_device(profile: Profile, kind: InstanceType, findings: Findings) -> None:
-    if suits(profile, kind):
-        return
-    wanted = profile.base.accelerator
-    lacking = {"cuda": "NVIDIA GPU", "neuron": "Neuron device"}[wanted]
+def bakes_without(profile: Profile, types: Types) -> bool:
+    """Whether the builder lacks the accelerator that the image is for."""
+    return not any(suits(profile, kind) for kind in types.builder)
+
+
+def lacking(profile: Profile) -> str:
+    """The profile's accelerator as a thing that a machine has, or has not."""
+    return {"cuda": "NVIDIA GPU", "neuron": "Neuron device", "cpu": "CPU"}[profile.base.accelerator]
+
+
+def _check_devices(profile: Profile, types: Types, findings: Findings) -> None:
+    for kind in types.worker:
+        if not suits(profile, kind):
+            _refuse(profile, kind, findings)
+    without = [kind.name for kind in types.builder if not suits(profile, kind)]
+    if profile.worker.types and 0 < len(without) < len(types.builder):
+        findings.problem(
+            builder_setting(profile),
+            f"{', '.join(without)} has no {lacking(profile)}, and the others have one",
+            "what is checked on the builder follows from that, so it must be the same for all of them",
+        )
+
+
+def _refuse(profile: Profile, kind: InstanceType, findings: Findings) -> None:
+    """A type that the image can't be for. Whether it may bake all the same is the user's to say (R-AGREE)."""
     has = f"; it has {kind.device}" if kind.device else ""
+    hint = (
+        f"to bake on it an image for another type, name that one in worker.instance_type: what needs the "
+        f"{lacking(profile)} is checked when the image boots there. `bake approve` agrees to it",
+    )
     findings.problem(
-        _setting(profile), f"{kind.name} has no {lacking}, which accelerator: {wanted} needs{has}"
+        worker_setting(profile),
+        f"{kind.name} has no {lacking(profile)}, which accelerator: {profile.base.accelerator} needs{has}",
+        *(() if profile.worker.types else hint),
     )
 
 
@@ -167,7 +225,7 @@ def _check_zone(
             findings.confirm(f"{name} is offered in {zone}, the subnet's zone")
         else:
             findings.problem(
-                _setting(profile),
+                setting(profile, name),
                 f"{name} is not offered in {zone}, the zone of {profile.builder.subnet}",
                 f"it is offered in {', '.join(sorted(offered)) or 'no zone of this region'}",
             )

@@ -113,7 +113,8 @@ def check(
 def _refuse(
     profile: Profile, kind: InstanceType, memory: Memory, weights: WeightFiles, aws: Aws, findings: Findings
 ) -> None:
-    path = "weights.precision" if profile.base.accelerator == "cuda" else "builder.instance_type"
+    cuda = profile.base.accelerator == "cuda"
+    path = "weights.precision" if cuda else hardware.worker_setting(profile)
     findings.problem(
         path,
         f"FLUX.1-dev in {memory.precision} does not fit {kind.name}",

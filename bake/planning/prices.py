@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from bake.aws import Aws
 from bake.planning.findings import Findings
+from bake.planning.hardware import Types
 from bake.profile import Profile
 
 # EC2 keeps 90 days of spot prices: an older one is not of this world.
@@ -17,22 +19,27 @@ SPOT_MEMORY = timedelta(days=90)
 
 @dataclass(frozen=True)
 class Prices:
-    """Dollars: an hour of the builder, a GB-month of snapshot; None where nobody tells."""
+    """Dollars: an hour of the builder and of a worker, a GB-month of snapshot; None where nobody tells."""
 
     builder_hour: float | None
+    worker_hour: float | None
     snapshot_month: float | None
 
 
-def find(profile: Profile, name: str, zone: str | None, aws: Aws, findings: Findings) -> Prices:
-    """Ask for both prices; the price list is asked again only if it answered."""
+def find(profile: Profile, types: Types, zone: str | None, aws: Aws, findings: Findings) -> Prices:
+    """Ask for all prices, each once; the price list is asked again only if it answered."""
     asked = len(findings.unchecked)
-    if profile.builder.market == "spot":
-        hour = findings.ask(f"the spot price of {name}", lambda: _spot(name, zone, aws))
-    else:
-        hour = findings.ask("prices", lambda: _on_demand(name, aws))
-    if len(findings.unchecked) > asked and profile.builder.market != "spot":
-        return Prices(None, None)
-    return Prices(hour, findings.ask("the price of snapshots", lambda: _snapshot(aws)))
+    builder, worker = types.builder[0].name, types.worker[0].name
+    hours: dict[str, float | None] = {}
+    for name in dict.fromkeys((builder, worker)):
+        if profile.builder.market == "spot":
+            hours[name] = findings.ask(f"the spot price of {name}", partial(_spot, name, zone, aws))
+        else:
+            hours[name] = findings.ask("prices", partial(_on_demand, name, aws))
+            if len(findings.unchecked) > asked:
+                return Prices(None, None, None)
+    snapshot = findings.ask("the price of snapshots", lambda: _snapshot(aws))
+    return Prices(hours[builder], hours[worker], snapshot)
 
 
 def _spot(name: str, zone: str | None, aws: Aws) -> float | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from bake.aws import Aws
 from bake.planning.findings import Findings
-from bake.planning.hardware import InstanceType
+from bake.planning.hardware import InstanceType, setting
 from bake.profile import Profile
 
 # Families -> quota codes of `ec2` for (on-demand, spot); they count vCPUs.
@@ -53,7 +53,7 @@ def _check_class(
             findings.confirm(f"{kind.name} fits the quota: {kind.vcpus} vCPUs of {limit}, {used} in use")
         else:
             findings.problem(
-                "builder.instance_type" if profile.builder.instance_type else "builder.instance_types",
+                setting(profile, kind.name),
                 f"{kind.name} has {kind.vcpus} vCPUs, but the account's {profile.builder.market} quota in "
                 f"{aws.region} has {max(limit - used, 0)} left",
                 f"{answer['Quota'].get('QuotaName', code)}: {limit}, running now: {used}",

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from bake.flux import GIB
 from bake.planning import disk as disk_of
 from bake.planning import memory as memory_of
-from bake.planning.disk import Disk
-from bake.planning.estimates import Estimates
-from bake.planning.hardware import InstanceType
+from bake.planning.builder import BuilderMemory
+from bake.planning.hardware import InstanceType, builder_setting, worker_setting
 from bake.planning.memory import Memory
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "profile": plan.profile.model_dump(mode="json", exclude={"weights": {"token"}}),
         "base": asdict(plan.base),
         "instance_types": [asdict(kind) for kind in plan.instance_types],
+        "worker_instance_types": [asdict(kind) for kind in plan.worker_types],
         "network": asdict(plan.network),
         "cache": plan.cache,
         "weights": asdict(plan.weights),
@@ -38,8 +38,10 @@ def as_dict(plan: Plan) -> dict[str, Any]:
             "verdict": plan.disk.verdict,
         },
         "memory": [{**asdict(one), "needed": one.needed, "verdict": one.verdict} for one in plan.memory],
+        "builder_memory": [asdict(one) for one in plan.builder_memory],
         "estimates": {
             **asdict(plan.estimates),
+            "seconds": plan.estimates.seconds,
             "bake_dollars": plan.estimates.bake_dollars,
             "month_dollars": plan.estimates.month_dollars,
         },
@@ -65,7 +67,8 @@ def as_text(plan: Plan) -> str:
         _verdict(f"{plan.profile.root_volume.size_gib} GiB root volume", plan.disk.verdict)
         + [f"    {line}" for line in disk_of.arithmetic(plan.disk)],
         *(_memory(plan, memory) for memory in plan.memory),
-        _table("Estimates, rough", _estimates(plan.estimates, plan.disk)),
+        *(_builder_memory(memory) for memory in plan.builder_memory),
+        _table("Estimates, rough", _estimates(plan)),
         _points("Checked", plan.checked, "✓"),
         _points("Not checked", plan.unchecked, "?"),
         _points("Warnings", plan.warnings, "!"),
@@ -79,7 +82,6 @@ def _used(plan: Plan) -> list[tuple[str, str, str]]:
     """Name, value, where it comes from."""
     profile, base, where = plan.profile, plan.base, plan.network
     setting = "ami" if profile.base.ami else "ssm" if profile.base.ssm else "name"
-    types = "builder.instance_type" if profile.builder.instance_type else "builder.instance_types"
     rows = [
         ("base AMI", base.id, f"base.{setting}"),
         ("", f"{base.name} ({base.architecture}, {base.root_gib} GiB)", ""),
@@ -87,9 +89,10 @@ def _used(plan: Plan) -> list[tuple[str, str, str]]:
         (
             "builder",
             f"{' or '.join(profile.builder.types)} in {profile.builder.region}, {profile.builder.market}",
-            types,
+            builder_setting(profile),
         ),
         *(("", _hardware(kind), "") for kind in plan.instance_types),
+        *_workers(plan),
         ("driver", str(plan.drivers), "nvidia.driver" if profile.base.accelerator == "cuda" else ""),
         *(("", f"{package} {version}", "") for package, version in plan.drivers.packages.items()),
         ("network", f"{where.subnet} in {where.zone}", "builder.subnet"),
@@ -106,6 +109,17 @@ def _used(plan: Plan) -> list[tuple[str, str, str]]:
         ("", _sharing(plan), "image.share_with"),
     ]
     return [(name, value, plan.origins.get(path, "")) for name, value, path in rows]
+
+
+def _workers(plan: Plan) -> list[tuple[str, str, str]]:
+    """What the image is for, where that is not the builder's type."""
+    if not plan.profile.worker.types:
+        return []
+    names = f"{' or '.join(plan.profile.worker.types)}: what the image is for, and its boot check"
+    return [
+        ("workers", names, worker_setting(plan.profile)),
+        *(("", _hardware(kind), "") for kind in plan.worker_types),
+    ]
 
 
 def _precision(plan: Plan) -> str:
@@ -137,7 +151,7 @@ def _sharing(plan: Plan) -> str:
 
 
 def _made(plan: Plan) -> list[str]:
-    hours = plan.estimates.builder_seconds / 3600
+    hours = plan.estimates.seconds / 3600
     temporary = ["a security group"] if plan.network.security_group == "temporary" else []
     things = [
         "a key pair",
@@ -164,13 +178,38 @@ def _memory(plan: Plan, memory: Memory) -> list[str]:
     return lines + [f"    the worker needs {need} for this" for need in memory_of.settings(memory)]
 
 
-def _estimates(estimates: Estimates, disk: Disk) -> list[tuple[str, str, str]]:
+def _builder_memory(memory: BuilderMemory) -> list[str]:
+    # What does not fit is among the problems: there is no plan then.
+    lines = _verdict(f"{memory.instance_type} as builder", "fits")
+    spare = f"{memory.host - memory.needed:,} MiB to spare"
+    lines.append(f"    {memory.needed:7,} MiB  of {memory.host:,} MiB host RAM; {spare}")
+    return [*lines, f"    {'':11}  {memory.why}"]
+
+
+def _times(plan: Plan) -> list[tuple[str, str, str]]:
+    """Hours and dollars of the builder and the boot check: apart where their types differ."""
+    estimates, apart = plan.estimates, bool(plan.profile.worker.types)
+    moved = estimates.moved_bytes + (0 if apart else estimates.cold_start_bytes)
+    remark = f"moves {moved / 1e9:.0f} GB at {estimates.speed:.0f} MB/s, {estimates.limit}"
+    if not apart:
+        return [("builder", f"{estimates.seconds / 3600:.1f} h{_dollars(estimates.bake_dollars)}", remark)]
+    return [
+        ("builder", f"{estimates.builder_seconds / 3600:.1f} h{_dollars(estimates.builder_dollars)}", remark),
+        (
+            "boot check",
+            f"{estimates.boot_check_seconds / 3600:.1f} h{_dollars(estimates.boot_check_dollars)}",
+            f"on {plan.worker_types[0].name}",
+        ),
+    ]
+
+
+def _estimates(plan: Plan) -> list[tuple[str, str, str]]:
+    estimates, disk = plan.estimates, plan.disk
     bound = "at most " if estimates.at_most else ""
-    moved = f"moves {estimates.moved_bytes / 1e9:.0f} GB at {estimates.speed:.0f} MB/s, {estimates.limit}"
     removed = f"{disk.removed / GIB:.0f} GB more where the volume can't discard freed blocks"
     removed = removed if disk.removed else ""
     return [
-        ("builder", f"{estimates.builder_seconds / 3600:.1f} h{_dollars(estimates.bake_dollars)}", moved),
+        *_times(plan),
         (
             "snapshot",
             f"{bound}{estimates.snapshot_gb:.0f} GB-month{_dollars(estimates.month_dollars, ' a month')}",

@@ -30,7 +30,10 @@ PNG_HEADER = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Drawing:
-    """What the booted image drew: the PNG's size in pixels, where it was in S3, where it is kept now."""
+    """What the booted image drew: the PNG's size in pixels, where it was in S3, where it is kept now.
+
+    `device` is the worker's backend that drew it: cuda, neuron or cpu.
+    """
 
     width: int
     height: int
@@ -38,6 +41,7 @@ class Drawing:
     file: Path
     ready_seconds: float
     precision: str
+    device: str
 
 
 @dataclass(frozen=True)
@@ -66,9 +70,11 @@ def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawin
     wiring = wire(aws, run, undo)
     width, height = size_of(plan.drivers.compiled)
     files = {INSTANCE_ENV: wiring.environment(plan.profile.worker.region, plan.sources.worker)}
-    instance = launch(plan, aws, run, undo, role="boot-check", image=image, files=files)
+    types = plan.profile.worker_types
+    instance = launch(plan, aws, run, undo, role="boot-check", image=image, types=types, files=files)
     with log_in(instance, run) as session:
         seconds = wait_until_ready(session, aws, run)
+        check_units(session)
         job = {
             "id": f"boot-check-{run.id}",
             "prompt": "a lighthouse at dawn",
@@ -88,7 +94,9 @@ def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawin
             raise
         _keep_journal(session, run)
     check_precision(detail, plan.profile.weights.precision)
-    return fetch(aws, run, detail, seconds, (width, height))
+    drawing = fetch(aws, run, detail, seconds, (width, height))
+    check_device(drawing, plan.drivers.drawn_on)
+    return drawing
 
 
 def size_of(compiled: Sequence[str]) -> tuple[int, int]:
@@ -104,6 +112,26 @@ def check_precision(detail: Mapping[str, Any], wanted: str) -> None:
             f"the first image was drawn in {detail['precision']}, and weights.precision is {wanted}",
             hint="look at FLUX_MODEL_DIR in /etc/flux-worker/worker.env of the image",
         )
+
+
+def check_device(drawing: Drawing, wanted: str | None) -> None:
+    """Raise BakeError where the worker drew on something else than the accelerator that is there.
+
+    Without a usable driver it draws on the CPU, and that would look like a slow success.
+    """
+    if wanted is not None and drawing.device != wanted:
+        raise BakeError(
+            f"the first image was drawn on {drawing.device}, and this instance type has {wanted}",
+            hint="the worker finds no accelerator it can use: see the driver's lines in "
+            "logs/boot-check.journal.log",
+        )
+
+
+def check_units(session: Session) -> None:
+    """Raise BakeError where a daemon of the driver failed: a builder without a GPU could not try it."""
+    listed = session.run("systemctl", "list-units", "--failed", "--plain", "--no-legend", "nvidia-*").stdout
+    if listed.strip():
+        raise BakeError(f"the driver does not start on the new image:\n{listed.strip()}")
 
 
 def wait_until_ready(session: Session, aws: Aws, run: Run) -> float:
@@ -240,7 +268,8 @@ def fetch(
     width, height = png_size(content, where)
     if (width, height) != asked:
         raise BakeError(f"{where} has {width} x {height} pixels, {asked[0]} x {asked[1]} were asked for")
-    return Drawing(width, height, where, file, seconds, detail["precision"])
+    record = json.loads(aws.s3.get_object(Bucket=detail["bucket"], Key=detail["sidecar"])["Body"].read())
+    return Drawing(width, height, where, file, seconds, detail["precision"], device=record["model"]["device"])
 
 
 def png_size(content: bytes, where: str) -> tuple[int, int]:

@@ -60,17 +60,19 @@ def launch(
     *,
     role: str,
     image: str,
+    types: tuple[str, ...] | None = None,
     files: dict[str, str] | None = None,
 ) -> Instance:
-    """Start an instance of `image` with the plan's type, disk and network, and wait until it runs.
+    """Start an instance of `image` with the plan's disk and network, and wait until it runs.
 
-    `role` (`builder`, `boot-check`) goes into its name and tags; `files` (path -> content) are written
-    on it by cloud-init.
+    `role` (`builder`, `boot-check`) goes into its name and tags; `types` are the agreed instance types to
+    try, the builder's unless given; `files` (path -> content) are written on it by cloud-init.
     """
     name = f"bake-{run.id}-{role}"
     login_key, host_key = KeyPair.generate(), KeyPair.generate()
     _import_key(aws, undo, name, login_key, tags(plan, run, name))
-    instance_id = _run_instance(plan, aws, undo, name, image, user_data(host_key, files or {}), run)
+    request = _request(plan, aws, undo, name, image, user_data(host_key, files or {}), run)
+    instance_id = _run_instance(plan, aws, undo, request, types or plan.profile.builder.types, run)
     run.progress.status(f"{instance_id} is starting")
     address, volume = aws.wait(
         f"{role} {instance_id}",
@@ -152,17 +154,17 @@ def _import_key(aws: Aws, undo: Undo, name: str, key: KeyPair, key_tags: list[Ta
         )
 
 
-def _run_instance(plan: Plan, aws: Aws, undo: Undo, name: str, image: str, data: str, run: Run) -> str:
+def _run_instance(
+    plan: Plan, aws: Aws, undo: Undo, request: dict[str, Any], types: tuple[str, ...], run: Run
+) -> str:
     """RunInstances with the first agreed type that has capacity; no type is tried that was not agreed."""
-    types = plan.profile.builder.types
-    request = _request(plan, aws, undo, name, image, data, run)
     for instance_type in types:
         try:
             with undo.creating():
                 answer = aws.ec2.run_instances(
                     **request,
                     InstanceType=instance_type,  # type: ignore[arg-type]
-                    ClientToken=f"{name}-{instance_type}"[:64],
+                    ClientToken=f"{request['KeyName']}-{instance_type}"[:64],
                 )
                 instance = answer["Instances"][0]
                 _undo_instance(aws, undo, instance)
@@ -172,9 +174,10 @@ def _run_instance(plan: Plan, aws: Aws, undo: Undo, name: str, image: str, data:
             run.progress.note(f"{instance_type}: AWS has no capacity in the subnet's zone right now")
         else:
             return instance["InstanceId"]
+    setting = f"{'worker' if types == plan.profile.worker.types else 'builder'}.instance_types"
     raise BakeError(
         f"AWS has no capacity for {', '.join(types)} in the zone of {plan.profile.builder.subnet}",
-        hint="nothing else is tried unasked: try again later, or list alternatives in builder.instance_types "
+        hint=f"nothing else is tried unasked: try again later, or list alternatives in {setting} "
         "and agree to them with `bake approve`",
     )
 

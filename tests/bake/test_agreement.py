@@ -26,6 +26,7 @@ from bake.proposal import Wish
 FACTS: dict[str, FactValue] = {
     "region": "eu-north-1",
     "instance_types": ["g6e.xlarge"],
+    "worker_instance_types": None,
     "market": "spot",
     "os": "ubuntu",
     "base_ami": "ami-0123456789abcdef0",
@@ -84,6 +85,7 @@ def test_without_an_agreement_everything_is_new() -> None:
     [
         ("region", "eu-west-1"),
         ("instance_types", ["g6e.xlarge", "g6e.2xlarge"]),
+        ("worker_instance_types", ["g6e.xlarge"]),
         ("market", "on-demand"),
         ("os", "amazon-linux"),
         ("base_ami", "ami-00000000"),
@@ -121,8 +123,8 @@ def test_the_refusal_shows_the_difference_and_the_command(wish: Wish) -> None:
         f"profile x is not what was agreed in {wish.lock}\n"
         "\n"
         "  fact                  agreed  now           where it comes from\n"
-        "  root_volume.size_gib  80      120           profiles/x.yaml:6\n"
-        "  sharing               nobody  210987654321  profiles/x.yaml:14"
+        "  root_volume.size_gib  80      120           profiles/x.yaml:7\n"
+        "  sharing               nobody  210987654321  profiles/x.yaml:15"
     )
     usual = dataclasses.replace(wish, directory=Path("profiles"), env_file=Path(".env.local"))
     assert texts.how_to_agree(usual, differences) == (

@@ -209,7 +209,9 @@ def test_the_profile_may_stand_before_the_command(desk: Desk) -> None:
 def test_without_a_terminal_nothing_is_agreed_that_is_not_named(desk: Desk) -> None:
     done = desk.approve("region", f"base_ami={UBUNTU}")
     assert done.returncode == 3
-    assert "without a terminal each fact must be named; these were not: instance_types, market" in done.stderr
+    assert (
+        "without a terminal each fact must be named; these were not: instance_types, worker_" in done.stderr
+    )
     assert not desk.lock.exists()
 
 
@@ -306,6 +308,11 @@ def another_type(desk: Desk) -> None:
     desk.edit("instance_type: g6e.xlarge", "instance_types: [g6e.xlarge, g6e.2xlarge]")
 
 
+def without_gpu(desk: Desk) -> None:
+    desk.edit("instance_type: g6e.xlarge", "instance_type: m7i.xlarge")
+    desk.edit("\nworker:\n", "\nworker:\n  instance_type: g6e.xlarge\n")
+
+
 def shared(desk: Desk) -> None:
     desk.edit("image:\n", 'image:\n  share_with: ["${PARTNER}"]\n')
     desk.variables["PARTNER"] = "210987654321"
@@ -319,6 +326,7 @@ def shared(desk: Desk) -> None:
         pytest.param(another_group, ["security_group"], id="another security group"),
         pytest.param(another_region, ["region", "vpc", "subnet", "security_group"], id="another region"),
         pytest.param(another_type, ["instance_types"], id="another type"),
+        pytest.param(without_gpu, ["instance_types", "worker_instance_types"], id="no GPU bakes"),
         pytest.param(shared, ["sharing"], id="shared"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from bake.errors import BakeError
 from bake.progress import PlainScreen, Progress
 from bake.run import Run
-from bake.steps.boot_check import SIZE, STEPS, check_precision, fetch, size_of
+from bake.steps.boot_check import SIZE, STEPS, check_device, check_precision, fetch, size_of
 
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud
@@ -72,6 +72,19 @@ def test_an_image_in_another_precision_is_an_error(plan_cloud: PlanCloud, bucket
     check_precision(detail, "bf16")
     with pytest.raises(BakeError, match=r"was drawn in bf16, and weights\.precision is int8"):
         check_precision(detail, "int8")
+
+
+def test_an_image_that_was_drawn_beside_the_accelerator_is_an_error(
+    plan_cloud: PlanCloud, bucket: str, tmp_path: Path
+) -> None:
+    """A worker without a usable driver draws on the CPU: slowly, and right."""
+    aws = plan_cloud.aws()
+    drawing = fetch(aws, run(tmp_path), announced(aws, bucket, id="boot-check-5"), 4.5)
+    assert drawing.device == "cpu"
+    check_device(drawing, "cpu")
+    check_device(drawing, None)
+    with pytest.raises(BakeError, match="was drawn on cpu, and this instance type has cuda"):
+        check_device(drawing, "cuda")
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_prices_of_the_price_list(plan_cloud: PlanCloud) -> None:
     plan_cloud.front.answers["GetProducts"] = prices(**{"g6e.xlarge": 1.9725, "Storage Snapshot": 0.0475})
     plan = plan_cloud.plan()
     assert plan.estimates.prices.builder_hour == 1.9725
-    hours = plan.estimates.builder_seconds / 3600
+    hours = plan.estimates.seconds / 3600
     assert plan.estimates.bake_dollars == pytest.approx(1.9725 * hours)
     text = planning.as_text(plan)
     assert f"0.3 h, ${1.9725 * hours:.2f} " in text

@@ -58,8 +58,10 @@ def changed(plan: Plan, section: str, **update: object) -> Plan:
     return dataclasses.replace(plan, profile=plan.profile.model_copy(update={section: part}))
 
 
-def start(machine: Machine, plan: Plan, undo: Undo, role: str) -> tuple[Instance, dict[str, Any]]:
-    instance = launch(plan, machine.aws, machine.run, undo, role=role, image=plan.base.id)
+def start(
+    machine: Machine, plan: Plan, undo: Undo, role: str, types: tuple[str, ...] | None = None
+) -> tuple[Instance, dict[str, Any]]:
+    instance = launch(plan, machine.aws, machine.run, undo, role=role, image=plan.base.id, types=types)
     found = machine.aws.ec2.describe_instances(InstanceIds=[instance.id])
     return instance, dict(found["Reservations"][0]["Instances"][0])
 
@@ -81,6 +83,27 @@ def test_no_other_type_is_tried_and_nothing_is_left(machine: Machine, scarce: Ca
     assert "bake approve" in str(caught.value.hint)
     names = [pair["KeyName"] for pair in machine.aws.ec2.describe_key_pairs()["KeyPairs"]]
     assert not [name for name in names if name.endswith("-scarce")]
+
+
+def test_builder_and_boot_check_are_of_their_own_types(machine: Machine, scarce: Callable[..., None]) -> None:
+    scarce("g6e.xlarge")
+    plan = changed(machine.plan, "builder", instance_type="m7i.xlarge")
+    plan = changed(plan, "worker", instance_types=("g6e.xlarge", "g6e.2xlarge"))
+    with Undo() as undo:
+        _, builder = start(machine, plan, undo, "cheap")
+        _, booted = start(machine, plan, undo, "boot-check", plan.profile.worker_types)
+    assert (builder["InstanceType"], booted["InstanceType"]) == ("m7i.xlarge", "g6e.2xlarge")
+
+
+def test_without_capacity_for_the_workers_no_other_type_is_tried(
+    machine: Machine, scarce: Callable[..., None]
+) -> None:
+    scarce("g6e.xlarge")
+    plan = changed(machine.plan, "builder", instance_type="m7i.xlarge")
+    plan = changed(plan, "worker", instance_type="g6e.xlarge")
+    with pytest.raises(BakeError, match=r"no capacity for g6e\.xlarge") as caught, Undo() as undo:
+        start(machine, plan, undo, "boot-check", plan.profile.worker_types)
+    assert "list alternatives in worker.instance_types and agree to them" in str(caught.value.hint)
 
 
 def test_a_temporary_security_group_lets_ssh_in_from_one_place_and_goes(machine: Machine) -> None:

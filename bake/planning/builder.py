@@ -1,0 +1,99 @@
+"""The builder where the image is for other types: the memory that a bake takes, and what has to wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bake import flux
+from bake.flux import MIB
+from bake.planning import estimates, hardware
+from bake.planning import memory as memory_of
+from bake.planning.drivers import draws_on_neuron
+from bake.planning.findings import Findings
+from bake.planning.hardware import InstanceType, Types
+from bake.planning.weights import WeightFiles
+from bake.profile import Profile
+
+# Of the weights' size, in anonymous memory while they are loaded, as the worker asks for it before it loads
+# (worker/flux_worker/fit.py): they are mapped from the disk, and need not be in memory all at once.
+LOADING_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class BuilderMemory:
+    """Host memory of a builder's type against what the bake takes there, in MiB."""
+
+    instance_type: str
+    needed: int
+    host: int
+    why: str
+
+    @property
+    def fits(self) -> bool:
+        return self.needed <= self.host
+
+
+def check(
+    profile: Profile, types: Types, weights: WeightFiles, findings: Findings
+) -> tuple[BuilderMemory, ...]:
+    """Each builder's memory; nothing where the image is for the builder's types, which hold the model."""
+    if not profile.worker.types:
+        return ()
+    found = tuple(work_out(profile, kind, weights) for kind in types.builder)
+    for memory in found:
+        if not memory.fits:
+            findings.problem(
+                hardware.setting(profile, memory.instance_type),
+                f"{memory.instance_type} has {memory.host:,} MiB of RAM; a bake takes {memory.needed:,} MiB",
+                memory.why,
+            )
+    for kind in types.builder:
+        _check_drawing(profile, kind, weights, findings)
+    if types.builder and hardware.bakes_without(profile, types):
+        _say_what_waits(profile, types, findings)
+    return found
+
+
+def work_out(profile: Profile, kind: InstanceType, weights: WeightFiles) -> BuilderMemory:
+    """The checks load the model on the CPU, as int8 is drawn there; the compiler for Neuron needs more."""
+    precision = profile.weights.precision
+    resident = flux.resident_bytes(weights.files, precision) // MIB
+    loading = round(LOADING_SHARE * resident) + flux.working_bytes(precision) // MIB
+    why = "the checks load the model there, mapped from the disk"
+    if precision == "int8" and not hardware.suits(profile, kind):
+        why = "int8 draws an image on its CPU, with the weights mapped from the disk"
+    if draws_on_neuron(profile):
+        name, size = flux.largest_component(weights.files)
+        loading = max(loading, size // MIB)
+        why = (
+            f"the compiler for Neuron reads its {name} of {size / 1e9:.1f} GB; what else it takes is unknown"
+        )
+    return BuilderMemory(kind.name, memory_of.PROCESS_MIB + loading, kind.memory_mib, why)
+
+
+def _check_drawing(profile: Profile, kind: InstanceType, weights: WeightFiles, findings: Findings) -> None:
+    """A GPU of the builder draws in int8, too: it may be smaller than those that the image is for."""
+    if profile.weights.precision != "int8" or kind.device is None or not hardware.suits(profile, kind):
+        return
+    memory = memory_of.work_out(profile, kind, weights, "int8")
+    if not memory.fits:
+        findings.problem(
+            hardware.setting(profile, kind.name),
+            f"int8 is drawn once on the builder, and does not fit {kind.name}",
+            *memory_of.arithmetic(memory),
+        )
+
+
+def _say_what_waits(profile: Profile, types: Types, findings: Findings) -> None:
+    names, workers = (" or ".join(kind.name for kind in kinds) for kinds in (types.builder, types.worker))
+    text = (
+        f"the builder ({names}) has no {hardware.lacking(profile)}: there the driver is known by its files "
+        f"alone, and the image proves itself on one when it boots on {workers}"
+    )
+    if profile.weights.precision == "int8":
+        minutes = estimates.cpu_drawing_seconds(types.builder[0]) / 60
+        text += (
+            f". The two images that compare int8 with bf16 are drawn on its CPU, about {minutes:.0f} min "
+            "beside reading the weights"
+        )
+    findings.warn(text)

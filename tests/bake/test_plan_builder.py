@@ -1,0 +1,254 @@
+"""Baking on a builder without the accelerator: only where the profile says what the image is for."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bake import flux, profile
+from bake import plan as planning
+from bake.errors import UsageError
+from bake.plan import Plan, Sources
+from bake.planning import estimates
+from bake.planning.text import as_text
+
+from .conftest import PROFILES
+
+if TYPE_CHECKING:
+    from tests.bake.conftest import PlanCloud
+
+CHEAP = {"instance_type": "m7i.xlarge"}
+FOR_G6E = {"instance_type": "g6e.xlarge"}
+SDK = Sources(sizes=flux.SIZES, neuron=Sources().requirements)  # any lock does for a plan
+
+
+def refusal(plan_cloud: PlanCloud, name: str = "g6e-ubuntu", **changes: dict[str, Any]) -> list[str]:
+    with pytest.raises(UsageError) as caught:
+        plan_cloud.plan(name, **changes)
+    return caught.value.message.splitlines()
+
+
+def quotas_and_prices(plan_cloud: PlanCloud, hours: dict[str, float], quota: dict[str, float]) -> None:
+    """The price list and the quotas, as AWS answers."""
+
+    def price(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        asked = {item["Value"] for item in request["Filters"]}
+        usd = [{"pricePerUnit": {"USD": str(value)}} for name, value in hours.items() if name in asked]
+        products = [{"terms": {"OnDemand": {"A": {"priceDimensions": {"B": one}}}}} for one in usd]
+        return 200, {"FormatVersion": "aws_v1", "PriceList": [json.dumps(product) for product in products]}
+
+    def limit(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        code = request["QuotaCode"]
+        return 200, {"Quota": {"QuotaCode": code, "QuotaName": f"of {code}", "Value": quota[code]}}
+
+    plan_cloud.front.answers |= {"GetProducts": price, "GetServiceQuota": limit}
+
+
+@pytest.fixture
+def plan(plan_cloud: PlanCloud) -> Plan:
+    return plan_cloud.plan(builder=CHEAP, worker=FOR_G6E)
+
+
+def test_without_a_word_of_the_workers_such_a_builder_is_refused(plan_cloud: PlanCloud) -> None:
+    assert refusal(plan_cloud, builder=CHEAP) == [
+        "builder.instance_type: m7i.xlarge has no NVIDIA GPU, which accelerator: cuda needs",
+        "    to bake on it an image for another type, name that one in worker.instance_type: what needs the "
+        "NVIDIA GPU is checked when the image boots there. `bake approve` agrees to it",
+    ]
+
+
+def test_what_the_image_is_for_is_held_against_the_model(plan: Plan) -> None:
+    assert [kind.name for kind in plan.instance_types] == ["m7i.xlarge"]
+    assert [kind.name for kind in plan.worker_types] == ["g6e.xlarge"]
+    assert [(memory.instance_type, memory.verdict) for memory in plan.memory] == [("g6e.xlarge", "fits")]
+    assert (plan.drivers.on_builder, plan.drivers.drawn_on) == (False, "cuda")
+    assert plan.settings["BAKE_DEVICE"] == "no"
+
+
+def test_a_builder_with_the_accelerator_is_checked_with_it(plan_cloud: PlanCloud) -> None:
+    plan = plan_cloud.plan()
+    assert plan.settings["BAKE_DEVICE"] == "yes"
+    assert plan.builder_memory == ()
+    larger = plan_cloud.plan(builder={"instance_type": "g6e.4xlarge"}, worker=FOR_G6E)
+    assert larger.settings["BAKE_DEVICE"] == "yes"
+    assert not [warning for warning in larger.warnings if "no NVIDIA GPU" in warning]
+
+
+def test_where_no_machine_has_a_gpu_none_is_asked_for(plan_cloud: PlanCloud) -> None:
+    """A local cloud's instance has its type's name, and no GPU."""
+    local = Sources(sizes=flux.SIZES, devices=frozenset({"neuron"}))
+    plan = planning.make(plan_cloud.profile(), plan_cloud.aws(), local)
+    assert (plan.settings["BAKE_DEVICE"], plan.drivers.drawn_on) == ("no", None)
+
+
+def test_the_text_shows_both_types_and_what_waits(plan: Plan) -> None:
+    text = as_text(plan)
+    assert re.search(r"builder +m7i\.xlarge in eu-north-1, on-demand\n", text)
+    assert re.search(r"workers +g6e\.xlarge: what the image is for, and its boot check\n", text)
+    for part in (
+        "m7i.xlarge: 4 vCPUs, 16,384 MiB\n",
+        "g6e.xlarge: 4 vCPUs, 32,768 MiB, L40S with 45,776 MiB; 250 GB",
+        "✓ g6e.xlarge in bf16: fits",
+        "✓ m7i.xlarge as builder: fits\n      9,571 MiB  of 16,384 MiB host RAM; 6,813 MiB to spare\n",
+        "✓ m7i.xlarge is offered in eu-north-1b",
+        "✓ g6e.xlarge is offered in eu-north-1b",
+    ):
+        assert part in text
+    (warning,) = plan.warnings
+    assert warning == (
+        "the builder (m7i.xlarge) has no NVIDIA GPU: there the driver is known by its files alone, and the "
+        "image proves itself on one when it boots on g6e.xlarge"
+    )
+    told = json.loads(json.dumps(planning.as_dict(plan)))
+    assert [kind["name"] for kind in told["worker_instance_types"]] == ["g6e.xlarge"]
+
+
+def test_both_are_facts_to_be_agreed_to(plan: Plan, plan_cloud: PlanCloud) -> None:
+    facts = {fact.name: fact.value for fact in plan.facts}
+    assert (facts["instance_types"], facts["worker_instance_types"]) == (["m7i.xlarge"], ["g6e.xlarge"])
+    assert {fact.name: fact.value for fact in plan_cloud.plan().facts}["worker_instance_types"] is None
+
+
+def test_the_place_of_the_workers_types_is_named(plan_cloud: PlanCloud, tmp_path: Any) -> None:
+    for file in PROFILES.glob("*.yaml"):
+        (tmp_path / file.name).write_text(file.read_text())
+    text = "builder:\n  instance_type: m7i.xlarge\nworker:\n  instance_types: [g6e.xlarge]\n"
+    (tmp_path / "cheap.yaml").write_text(f"extends: g6e-ubuntu\n{text}")
+    found, origins = profile.load_with_origins("cheap", tmp_path, plan_cloud.variables)
+    plan = planning.make(found, plan_cloud.aws(), Sources(sizes=flux.SIZES), origins)
+    (fact,) = (fact for fact in plan.facts if fact.name == "worker_instance_types")
+    assert fact.origin.endswith("cheap.yaml:5")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param(
+            {"worker": {"instance_type": "t3.micro"}},
+            "worker.instance_type: t3.micro has no NVIDIA GPU, which accelerator: cuda needs",
+            id="no GPU for the workers either",
+        ),
+        pytest.param(
+            {"worker": {"instance_type": "g6e.tiny"}},
+            "worker.instance_type: g6e.tiny is not offered in eu-north-1",
+            id="a type that is not there",
+        ),
+        pytest.param(
+            {"worker": {"instance_type": "g6.xlarge"}},
+            "weights.precision: FLUX.1-dev in bf16 does not fit g6.xlarge",
+            id="the model does not fit the workers",
+        ),
+        pytest.param(
+            {"builder": {"instance_type": "m7i.large"}},
+            "builder.instance_type: m7i.large has 8,192 MiB of RAM; a bake takes 9,571 MiB",
+            id="too small a builder",
+        ),
+        pytest.param(
+            {"builder": {"instance_type": None, "instance_types": ("g6e.xlarge", "m7i.xlarge")}},
+            "builder.instance_types: m7i.xlarge has no NVIDIA GPU, and the others have one",
+            id="some with, some without",
+        ),
+        pytest.param(
+            {"builder": {"instance_type": "m7g.xlarge"}},
+            "builder.instance_type: {ami} is x86_64, but m7g.xlarge runs arm64",
+            id="another architecture",
+        ),
+        pytest.param(
+            {"worker": {"instance_type": None, "instance_types": ("g6e.xlarge", "g5.xlarge")}},
+            "weights.precision: FLUX.1-dev in bf16 does not fit g5.xlarge",
+            id="one of the workers' types too small",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    plan_cloud: PlanCloud, changes: dict[str, dict[str, Any]], expected: str
+) -> None:
+    lines = refusal(plan_cloud, **{"builder": CHEAP, "worker": FOR_G6E, **changes})
+    assert lines[0] == expected.format(ami=plan_cloud.variables["BASE_AMI_ID"])
+
+
+def test_workers_must_be_had_where_the_builder_stands(plan_cloud: PlanCloud) -> None:
+    where = plan_cloud.network("eu-north-1c")
+    network = {"subnet": where["BAKE_SUBNET_ID"], "security_group": where["BAKE_SECURITY_GROUP_ID"]}
+    lines = refusal(plan_cloud, builder={**CHEAP, **network}, worker=FOR_G6E)
+    assert lines[0] == (
+        f"worker.instance_type: g6e.xlarge is not offered in eu-north-1c, the zone of {network['subnet']}"
+    )
+
+
+def test_the_int8_comparison_on_a_cpu_is_said_and_reckoned_with(plan_cloud: PlanCloud) -> None:
+    cheap = plan_cloud.plan("g5-ubuntu", builder=CHEAP, worker={"instance_type": "g5.xlarge"})
+    on_gpu = plan_cloud.plan("g5-ubuntu")
+    (warning,) = cheap.warnings
+    assert warning.endswith("drawn on its CPU, about 7 min beside reading the weights")
+    assert "int8 draws an image on its CPU" in as_text(cheap)
+    drawing = estimates.cpu_drawing_seconds(cheap.instance_type)
+    assert 300 < drawing < 600
+    # m7i.xlarge reads faster than g5.xlarge from the same volume, so it is not just the sum.
+    assert cheap.estimates.boot_check_seconds == on_gpu.estimates.boot_check_seconds
+    assert cheap.estimates.limit == "the volume's limit"
+
+
+def test_a_smaller_gpu_that_bakes_must_draw_int8_too(plan_cloud: PlanCloud) -> None:
+    lines = refusal(
+        plan_cloud,
+        "g5-ubuntu",
+        builder={"instance_type": "g4dn.xlarge"},
+        worker={"instance_type": "g5.xlarge"},
+    )
+    assert lines[0] == (
+        "builder.instance_type: int8 is drawn once on the builder, and does not fit g4dn.xlarge"
+    )
+
+
+def test_quota_and_price_are_those_of_both(plan_cloud: PlanCloud) -> None:
+    hours = {"m7i.xlarge": 0.2142, "g6e.xlarge": 1.9725}
+    quotas_and_prices(plan_cloud, hours, {"L-1216C47A": 16, "L-DB2E81BA": 8})
+    plan = plan_cloud.plan(builder=CHEAP, worker=FOR_G6E)
+    assert "m7i.xlarge fits the quota: 4 vCPUs of 16, 0 in use" in plan.checked
+    assert "g6e.xlarge fits the quota: 4 vCPUs of 8, 0 in use" in plan.checked
+    found = plan.estimates
+    assert found.builder_dollars == pytest.approx(0.2142 * found.builder_seconds / 3600)
+    assert found.boot_check_dollars == pytest.approx(1.9725 * found.boot_check_seconds / 3600)
+    text = as_text(plan)
+    assert re.search(rf"builder +{found.builder_seconds / 3600:.1f} h, \${found.builder_dollars:.2f} ", text)
+    check = f"{found.boot_check_seconds / 3600:.1f} h, \\${found.boot_check_dollars:.2f} "
+    assert re.search(rf"boot check +{check} +on g6e\.xlarge\n", text)
+
+
+def test_a_quota_without_room_for_the_workers_names_their_setting(plan_cloud: PlanCloud) -> None:
+    quotas_and_prices(plan_cloud, {}, {"L-1216C47A": 16, "L-DB2E81BA": 0})
+    lines = refusal(plan_cloud, builder=CHEAP, worker=FOR_G6E)
+    assert lines[0].startswith(
+        "worker.instance_type: g6e.xlarge has 4 vCPUs, but the account's on-demand quota"
+    )
+
+
+def test_neuron_is_compiled_on_a_type_without_devices(plan_cloud: PlanCloud) -> None:
+    variables = {"python_index": "https://neuron.example.com/simple"}
+    changes: dict[str, dict[str, Any]] = {
+        "builder": {"instance_type": "r7i.2xlarge"},
+        "worker": {"instance_type": "inf2.24xlarge"},
+        "neuron": variables,
+        "root_volume": {"size_gib": 200},
+    }
+    plan = planning.make(plan_cloud.profile("inf2-ubuntu", **changes), plan_cloud.aws(), SDK)
+    assert [memory.where for memory in plan.memory] == ["4 x Inferentia2"]
+    assert (plan.drivers.on_builder, plan.drivers.drawn_on) == (False, "neuron")
+    assert any("the builder (r7i.2xlarge) has no Neuron device" in warning for warning in plan.warnings)
+    (memory,) = plan.builder_memory
+    assert memory.needed == 3072 + 22700
+    assert "the compiler for Neuron reads its transformer of 23.8 GB" in memory.why
+    changes["builder"] = CHEAP
+    with pytest.raises(UsageError, match=r"m7i\.xlarge has 16,384 MiB of RAM; a bake takes 25,772 MiB"):
+        planning.make(plan_cloud.profile("inf2-ubuntu", **changes), plan_cloud.aws(), SDK)
+
+
+def test_one_question_is_still_one_call(plan_cloud: PlanCloud) -> None:
+    aws = plan_cloud.aws()
+    planning.make(plan_cloud.profile(builder=CHEAP, worker=FOR_G6E), aws, Sources(sizes=flux.SIZES))
+    # AMI, its snapshot, types, zones, subnet, group, instance profile, two quotas, prices.
+    assert aws.tally.api_calls == 10
