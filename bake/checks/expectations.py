@@ -40,6 +40,8 @@ class Expectations:
     token: str | None = field(default=None, repr=False)
     """The Hugging Face token used for the download: searched for, and never shown."""
     accelerator: str = "cuda"
+    device: bool = False
+    """Whether the machine has the accelerator; without it, what needs one is not looked at."""
     cuda: int | None = None
     """The CUDA that the locked torch was built for; None for a build without."""
     driver_minimum: str | None = None

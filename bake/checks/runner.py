@@ -64,9 +64,11 @@ def _no_outside_options() -> Iterator[None]:
             os.environ["PYTEST_ADDOPTS"] = options
 
 
-def _is_about(item: pytest.Item, accelerator: str) -> bool:
-    marker = item.get_closest_marker("accelerator")
-    return marker is None or accelerator in marker.args
+def _is_about(item: pytest.Item, expect: Expectations) -> bool:
+    about, needs = item.get_closest_marker("accelerator"), item.get_closest_marker("device")
+    if needs is not None:
+        return expect.device and expect.accelerator in needs.args
+    return about is None or expect.accelerator in about.args
 
 
 class Recorder:
@@ -82,15 +84,16 @@ class Recorder:
     def pytest_configure(self, config: pytest.Config) -> None:
         """Hand the machine to the fixtures and send pytest's words to the log."""
         config.stash[SUBJECT] = self._subject
-        config.addinivalue_line("markers", "accelerator(name): a check for machines with that accelerator")
+        config.addinivalue_line("markers", "accelerator(name): a check for images for that accelerator")
+        config.addinivalue_line("markers", "device(name): a check that needs that accelerator itself")
         reporter = config.pluginmanager.getplugin("terminalreporter")
         if reporter is not None:
             config.pluginmanager.unregister(reporter)
             config.pluginmanager.register(type(reporter)(config, self._stream), "terminalreporter")
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Leave out what is about another accelerator: it would say nothing of this machine."""
-        items[:] = [item for item in items if _is_about(item, self._subject[1].accelerator)]
+        """Leave out what is about another accelerator, or needs one that the plan's builder does not have."""
+        items[:] = [item for item in items if _is_about(item, self._subject[1])]
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         """Put the title and the ids of requirements into the JUnit report."""

@@ -18,6 +18,11 @@ KERNELS = {
     "rpm": r"rpm --query --all --queryformat '%{NAME} installed\n' 'kernel*'",
 }
 
+DRIVERS = {
+    "dpkg-query": "dpkg-query --show --showformat '${Version}' nvidia-open",
+    "rpm": "rpm --query --queryformat '%{VERSION}' nvidia-open",
+}
+
 
 def test_torch_is_built_for_the_planned_cuda(host: Host, expect: Expectations) -> None:
     """The worker's torch is the build that the plan reckoned the driver for (R-HW)."""
@@ -27,11 +32,55 @@ def test_torch_is_built_for_the_planned_cuda(host: Host, expect: Expectations) -
 
 
 def test_driver_is_new_enough(host: Host, expect: Expectations) -> None:
-    """Where torch needs an NVIDIA driver, the one that is installed is new enough (R-HW)."""
-    kernel = host.check_output("uname --kernel-release")
-    have = host.run("modinfo --set-version=%s --field=version nvidia", kernel).stdout.strip()
-    need = expect.driver_minimum
+    """Where torch needs an NVIDIA driver, one that is new enough is built for the image's kernel (R-HW)."""
+    have, need = driver(host), expect.driver_minimum
     assert not need or (have and numbers(have) >= numbers(need)), f"the driver is {have or 'not there'}"
+
+
+def test_driver_has_its_libraries(host: Host, expect: Expectations) -> None:
+    """Where torch needs an NVIDIA driver, CUDA's library is of the module's version (R-HW)."""
+    have = driver(host)
+    found = host.run("ldconfig -p | sed -n 's/.*libcuda[.]so[.]1 .* => //p' | xargs -r readlink -f").stdout
+    libraries = found.split()
+    assert not expect.driver_minimum or libraries, "there is no libcuda.so.1"
+    assert [path for path in libraries if not path.endswith(f".so.{have}")] == []
+
+
+@pytest.mark.device("cuda")
+def test_gpus_answer(host: Host) -> None:
+    """The builder's GPUs answer, by the driver that the image boots with (R-HW)."""
+    found = host.check_output("nvidia-smi --query-gpu=driver_version --format=csv,noheader").split()
+    assert found
+    assert set(found) == {driver(host)}
+
+
+@pytest.mark.device("cuda")
+def test_torch_has_the_gpu(host: Host, expect: Expectations) -> None:
+    """The worker's torch can use the builder's GPU (R-HW)."""
+    asked = "import torch; print(torch.cuda.is_available())"
+    assert host.check_output("%s/bin/python -B -c %s", expect.venv, asked) == "True"
+
+
+def driver(host: Host) -> str:
+    """The NVIDIA driver's version by its module for the image's kernel; a container has its package alone."""
+    if not contained(host):
+        found: str = host.run("modinfo --set-version=%s --field=version nvidia", kernel(host)).stdout
+        return found.strip()
+    package = host.run(next(command for tool, command in DRIVERS.items() if host.exists(tool)))
+    return re.sub(r"^\d+:|-.*$", "", package.stdout.strip()) if package.rc == 0 else ""
+
+
+def kernel(host: Host) -> str:
+    """The release of the kernel that the image boots, as provision/lib/kernel.sh finds it."""
+    ask = "grubby --default-kernel 2>/dev/null || ls /boot/vmlinuz-* 2>/dev/null | sort -V | tail -n 1"
+    image: str = host.run(ask).stdout.strip()
+    running: str = host.check_output("uname --kernel-release")
+    return image.rpartition("/vmlinuz-")[2] or running
+
+
+def contained(host: Host) -> bool:
+    """Whether the machine is a container, whose kernel is its host's."""
+    return bool(host.run("systemd-detect-virt --quiet --container").rc == 0)
 
 
 def numbers(version: str) -> list[int]:
@@ -79,9 +128,14 @@ def test_neuron_stack(host: Host, expect: Expectations, name: str) -> None:
 
 @pytest.mark.accelerator("neuron")
 def test_neuron_module(host: Host) -> None:
-    """The Neuron driver is built for the kernel that runs; a container has its host's (R-NEURON)."""
-    contained = host.run("systemd-detect-virt --quiet --container").rc == 0
-    assert contained or host.run("modinfo neuron").rc == 0
+    """The Neuron driver is built for the image's kernel; a container has its host's (R-NEURON)."""
+    assert contained(host) or host.run("modinfo --set-version=%s neuron", kernel(host)).rc == 0
+
+
+@pytest.mark.device("neuron")
+def test_neuron_devices_are_there(host: Host) -> None:
+    """The builder's Neuron devices are there, as their driver makes them (R-INF2)."""
+    assert host.check_output("ls /dev").split().count("neuron0") == 1
 
 
 def test_no_source_of_the_bake_is_left(host: Host) -> None:

@@ -87,9 +87,12 @@ def test_system_python_is_untouched(host: Host, expect: Expectations) -> None:
     assert [line for line in lines if " c " not in line] == []
 
 
-def test_no_failed_units(host: Host) -> None:
+def test_no_failed_units(host: Host, expect: Expectations) -> None:
     """No unit of systemd has failed on the builder."""
-    assert host.check_output("systemctl list-units --failed --plain --no-legend --no-pager") == ""
+    lines = host.check_output("systemctl list-units --failed --plain --no-legend --no-pager").splitlines()
+    # NVIDIA's daemons end where there is no GPU; the boot check looks at them where there is one.
+    excused = () if expect.device or expect.accelerator != "cuda" else ("nvidia-",)
+    assert [line for line in lines if not line.startswith(excused)] == []
 
 
 def test_no_swap(system: dict[str, Any]) -> None:

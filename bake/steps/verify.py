@@ -53,6 +53,7 @@ def expectations(plan: Plan, aws: Aws, instance: Instance) -> Expectations:
         python=plan.sources.python,
         region=profile.builder.region,
         accelerator=plan.drivers.accelerator,
+        device=plan.drivers.on_builder,
         cuda=plan.drivers.cuda,
         driver_minimum=plan.settings["BAKE_DRIVER_MINIMUM"] or None,
         neuron=plan.drivers.packages,

@@ -3,7 +3,8 @@
 # the kernel would leave an image whose accelerator is gone. Needs packages.sh.
 #
 #   kernel_is_ours      whether this machine has a kernel of its own; a container has its host's
-#   kernel_headers      install the headers of the running kernel, for DKMS
+#   kernel_release      print the release that an instance of the image boots; it need not be the running one
+#   kernel_headers      install the headers of the running kernel and of that one, for DKMS
 #   kernel_hold         keep the installed kernel through every later upgrade
 set -euo pipefail
 
@@ -13,18 +14,35 @@ kernel_is_ours() {
   ! systemd-detect-virt --quiet --container
 }
 
+kernel_release() {
+  local file files
+  # What grub boots: its default where that is kept, else the newest.
+  file=$(grubby --default-kernel 2>/dev/null) || file=
+  if [ -z "$file" ] && files=$(compgen -G '/boot/vmlinuz-*'); then
+    file=$(sort --version-sort <<<"$files" | tail -n 1)
+  fi
+  if [ -n "$file" ]; then
+    echo "${file##*/vmlinuz-}"
+  else
+    uname -r
+  fi
+}
+
 kernel_headers() {
   local release
-  release=$(uname -r)
   if ! kernel_is_ours; then
     echo "note: this machine has its host's kernel: no module is built for it"
-  elif [ ! -e "/lib/modules/$release/build" ]; then
-    if [ "$packages_manager" = apt ]; then
+    return
+  fi
+  for release in "$(uname -r)" "$(kernel_release)"; do
+    if [ -e "/lib/modules/$release/build" ]; then
+      continue
+    elif [ "$packages_manager" = apt ]; then
       packages_install "linux-headers-$release"
     else
-      packages_install "kernel-devel-${release}"
+      packages_install "kernel-devel-$release"
     fi
-  fi
+  done
 }
 
 kernel_hold() {

@@ -134,7 +134,13 @@ _packages_install() {
     # A repository that does not answer may be one that nobody needs: only the install decides.
     apt-get "${options[@]}" update || true
     _packages_await_lock
-    apt-get "${options[@]}" --allow-downgrades --allow-change-held-packages install "$@"
+    local wanted exact=()
+    for wanted in "$@"; do
+      # apt wants the whole version; where the release is left out, any will do.
+      case "$wanted" in *=*) _packages_known "${wanted%%=*}" "${wanted#*=}" || wanted+="-*" ;; esac
+      exact+=("$wanted")
+    done
+    apt-get "${options[@]}" --allow-downgrades --allow-change-held-packages install "${exact[@]}"
   else
     # What packages_hold keeps is kept by everybody but who names it.
     options=(--assumeyes --setopt=install_weak_deps=False --setopt='*.skip_if_unavailable=True'
@@ -142,6 +148,11 @@ _packages_install() {
     # yum and dnf write NAME-VERSION; asking for older than installed is a downgrade, which install does too.
     "$packages_manager" "${options[@]}" install "${@/=/-}"
   fi
+}
+
+# Whether apt's lists have exactly this version; a line is "NAME | VERSION | SOURCE", with blanks between.
+_packages_known() { # NAME VERSION
+  apt-cache madison "$1" | awk -v version="$2" '$3 == version { found = 1 } END { exit !found }'
 }
 
 _packages_await_lock() {

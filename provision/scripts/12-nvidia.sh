@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Why: the worker's torch needs a driver that is new enough for its CUDA, or it draws on the CPU. A Deep
 # Learning AMI has one, which is left alone; another is installed only where the profile pins its version.
-# Without a GPU on the builder everything is looked at that needs none.
-# From settings.env: BAKE_ACCELERATOR, BAKE_DRIVER_MINIMUM (empty: no CUDA in the lock), BAKE_CUDA,
-# NVIDIA_DRIVER, NVIDIA_REPOSITORY, NVIDIA_FINGERPRINT (the three of them empty: the base AMI's own).
+# Without a GPU on the builder everything is looked at that needs none; with one, it must answer, too.
+# From settings.env: BAKE_ACCELERATOR, BAKE_DEVICE (yes: the plan's builder has a GPU), BAKE_DRIVER_MINIMUM
+# (empty: no CUDA in the lock), BAKE_CUDA, NVIDIA_DRIVER, NVIDIA_REPOSITORY, NVIDIA_FINGERPRINT (the three of
+# them empty: the base AMI's own).
 set -euo pipefail
 
 [ "$BAKE_ACCELERATOR" = cuda ] || exit 0
@@ -15,10 +16,23 @@ source /opt/bake/lib/signed_source.sh
 # shellcheck source=provision/lib/kernel.sh
 source /opt/bake/lib/kernel.sh
 
-# The module of the running kernel tells, loaded or not; a container has none and goes by the package.
+# The module of the kernel that the image boots tells, loaded or not, GPU or not: DKMS built it, or it did not.
+# A container has no kernel, and goes by the package.
 driver() {
-  modinfo --field=version nvidia 2>/dev/null && return
-  packages_version nvidia-open | sed -E 's/^[0-9]+://; s/-.*//'
+  if kernel_is_ours; then
+    modinfo --set-version="$(kernel_release)" --field=version nvidia 2>/dev/null
+  else
+    packages_version nvidia-open | sed -E 's/^[0-9]+://; s/-.*//'
+  fi
+}
+
+# What else there is of a driver that has no module for that kernel.
+without_module() {
+  local package
+  if kernel_is_ours && package=$(packages_version nvidia-open); then
+    echo "nvidia-open $package is installed, but there is no module for the kernel $(kernel_release)"
+    command -v dkms >/dev/null && dkms status
+  fi
 }
 
 from_nvidia() { # SUITE PACKAGE…
@@ -35,10 +49,18 @@ install_driver() {
     # The driver's packages all follow the version that the pinning package names:
     # https://docs.nvidia.com/datacenter/tesla/driver-installation-guide/version-locking.html
     from_nvidia / "nvidia-driver-pinning-$NVIDIA_DRIVER"
-    from_nvidia / nvidia-open
-  else
-    from_nvidia / "nvidia-open=$NVIDIA_DRIVER"
   fi
+  from_nvidia / "nvidia-open=$NVIDIA_DRIVER"
+}
+
+# The old driver's module may still be in the kernel, and the new one's libraries do not speak with it.
+load_driver() {
+  local module
+  systemctl stop nvidia-persistenced.service nvidia-fabricmanager.service 2>/dev/null || true
+  for module in nvidia_uvm nvidia_drm nvidia_modeset nvidia; do
+    modprobe --remove "$module" 2>/dev/null || true
+  done
+  modprobe nvidia
 }
 
 have=$(driver || true)
@@ -48,14 +70,19 @@ if [ -n "$NVIDIA_DRIVER" ] && [ "$have" != "$NVIDIA_DRIVER" ]; then
   have=$(driver || true)
   if [ "$have" != "$NVIDIA_DRIVER" ]; then
     echo "the driver is ${have:-not there} after $NVIDIA_DRIVER was installed" >&2
+    without_module >&2 || true
     echo "  what to do: a driver that came without packages must go first; see the lines above, and dkms status" >&2
     exit 1
+  fi
+  if [ "$BAKE_DEVICE" = yes ] && kernel_is_ours; then
+    load_driver
   fi
 fi
 
 if [ -n "$BAKE_DRIVER_MINIMUM" ]; then
   if [ -z "$have" ]; then
     echo "there is no NVIDIA driver on this machine, and the worker's torch (CUDA $BAKE_CUDA) needs one" >&2
+    without_module >&2 || true
     echo "  what to do: choose a Deep Learning AMI as base, or pin nvidia.driver in the profile" >&2
     exit 1
   fi
@@ -72,10 +99,15 @@ if systemctl cat nvidia-persistenced.service >/dev/null 2>&1; then
 fi
 kernel_hold
 
-if [ -n "$have" ]; then
-  if found=$(nvidia-smi --list-gpus 2>/dev/null) && [ -n "$found" ]; then
-    echo "note: NVIDIA driver $have, $(wc -l <<<"$found") GPU"
-  else
-    echo "note: NVIDIA driver $have; no GPU on this builder, so it is known by its files alone"
+if [ "$BAKE_DEVICE" = yes ]; then
+  # One line a GPU, such as "NVIDIA L40S, 580.95.05"; an error where module and libraries are of two versions.
+  if ! found=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>&1) ||
+    grep -qv ", $have\$" <<<"$found"; then
+    echo "the GPU of this builder does not answer by the driver ${have:-that is not there}: $found" >&2
+    echo "  what to do: see the kernel's lines about NVRM with: journalctl -k -g NVRM" >&2
+    exit 1
   fi
+  echo "note: NVIDIA driver $have, $(wc -l <<<"$found") GPU: ${found%%, *}"
+elif [ -n "$have" ]; then
+  echo "note: NVIDIA driver $have; no GPU on this builder, so it is known by its files alone"
 fi

@@ -43,8 +43,8 @@ else
   echo "note: the Neuron stack is there already and left alone"
 fi
 
-if kernel_is_ours && ! modinfo neuron >/dev/null 2>&1; then
-  echo "aws-neuronx-dkms is installed, but there is no module for the kernel $(uname -r)" >&2
+if kernel_is_ours && ! modinfo --set-version="$(kernel_release)" neuron >/dev/null 2>&1; then
+  echo "aws-neuronx-dkms is installed, but there is no module for the kernel $(kernel_release)" >&2
   echo "  what to do: see dkms status and /var/lib/dkms/aws-neuronx/*/build/make.log on the builder" >&2
   exit 1
 fi

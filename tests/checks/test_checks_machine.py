@@ -108,7 +108,8 @@ def test_every_planted_fault_is_seen_and_nothing_else(builder: Builder) -> None:
 def test_a_driver_and_a_stack_that_are_not_there(builder: Builder) -> None:
     """No machine of the local cloud has a driver: what is expected says that there must be one."""
     assert red(builder.check(select="drivers", driver_minimum="580.65.06")) == {
-        "drivers::driver_is_new_enough"
+        "drivers::driver_is_new_enough",
+        "drivers::driver_has_its_libraries",
     }
     report = builder.check(select="drivers", accelerator="neuron")
     assert len(red(report)) == 4
@@ -122,6 +123,62 @@ def test_a_neuron_image_without_what_was_to_be_compiled(builder: Builder) -> Non
     builder.root("rmdir /var/tmp/neuron-compile-cache")
     names = ("compiled_for_neuron", "worker_finds_what_is_compiled", "compiler_left_nothing_else")
     assert {name for name in red(report) if "stack" not in name} == {f"drivers::{name}" for name in names}
+
+
+# Where there would be a kernel with a driver's module, and CUDA's library; the machine is a container.
+DRIVER = """
+cd /usr/local/bin
+stand_in() { printf '#!/bin/sh\n%s\n' "$2" >"$1"; chmod 755 "$1"; }
+stand_in systemd-detect-virt 'exit 1'
+stand_in grubby 'echo /boot/vmlinuz-6.8.0-1099-aws'
+stand_in modinfo '[ "$1" = --set-version=6.8.0-1099-aws ] || exit 1; echo 580.95.05'
+stand_in ldconfig 'echo "	libcuda.so.1 (libc6,x86-64) => /root/libcuda.so.1"'
+ln -s libcuda.so.580.95.05 /root/libcuda.so.1
+touch /root/libcuda.so.580.95.05
+"""
+
+
+@pytest.fixture
+def driven(builder: Builder) -> Iterator[Builder]:
+    """The builder with an NVIDIA driver, as far as a machine without a GPU has one."""
+    builder.root(DRIVER)
+    yield builder
+    builder.root("rm -f /usr/local/bin/* /root/libcuda*")
+
+
+def test_a_driver_is_checked_without_a_gpu(driven: Builder) -> None:
+    def found() -> set[str]:
+        return red(driven.check(select="drivers", driver_minimum="580.65.06"))
+
+    assert found() == set()
+    driven.root("ln -sf libcuda.so.590.44.01 /root/libcuda.so.1; touch /root/libcuda.so.590.44.01")
+    assert found() == {"drivers::driver_has_its_libraries"}
+    driven.root("sed -i s/1099/1100/ /usr/local/bin/grubby")  # a kernel that was installed after the driver
+    assert found() == {"drivers::driver_has_its_libraries", "drivers::driver_is_new_enough"}
+
+
+def test_a_gpu_is_checked_where_the_plan_has_one(driven: Builder) -> None:
+    """Not where one happens to be: without a word of the plan, nobody asks."""
+    assert red(driven.check(select="drivers")) == set()
+    report = driven.check(select="drivers", device=True)
+    assert red(report) == {"drivers::gpus_answer", "drivers::torch_has_the_gpu"}
+    driven.root("printf '#!/bin/sh\necho 580.95.05\n' >/usr/local/bin/nvidia-smi; chmod 755 /usr/local/bin/*")
+    assert red(driven.check(select="gpus_answer", device=True)) == set()
+    driven.root("sed -i s/580/590/ /usr/local/bin/nvidia-smi")
+    assert red(driven.check(select="gpus_answer", device=True)) == {"drivers::gpus_answer"}
+    assert red(driven.check(select="devices", accelerator="neuron", device=True)) == {
+        "drivers::neuron_devices_are_there"
+    }
+
+
+def test_nvidias_daemons_may_fail_where_there_is_no_gpu(builder: Builder) -> None:
+    builder.root("systemd-run --quiet --unit=nvidia-persistenced false; sleep 0.3")
+    try:
+        assert red(builder.check(select="failed_units")) == set()
+        for expect in ({"device": True}, {"accelerator": "neuron"}):
+            assert red(builder.check(select="failed_units", **expect)) == {"system::no_failed_units"}
+    finally:
+        builder.root("systemctl reset-failed nvidia-persistenced")
 
 
 def test_broken_weights(builder: Builder) -> None:

@@ -105,6 +105,26 @@ def test_no_check_passes_on_a_machine_where_nothing_works(refused: tuple[Report,
     assert all(check.message for check in report.red)
 
 
+@pytest.mark.parametrize(
+    ("accelerator", "needs_one"),
+    [
+        ("cuda", {"drivers::gpus_answer", "drivers::torch_has_the_gpu"}),
+        ("neuron", {"drivers::neuron_devices_are_there"}),
+        ("cpu", set()),
+    ],
+)
+def test_what_needs_the_accelerator_is_checked_where_the_plan_has_one(
+    tmp_path: Path, accelerator: str, needs_one: set[str]
+) -> None:
+    def ran(*, device: bool) -> Report:
+        expect = dataclasses.replace(EXPECT, accelerator=accelerator, device=device)
+        return checks.run(StandIn(refuse), expect, tmp_path / "x.xml", tmp_path / "log", select="drivers")
+
+    without, report = {check.id for check in ran(device=False).checks}, ran(device=True)
+    assert {check.id for check in report.checks} - without == needs_one
+    assert needs_one <= {check.id for check in report.red}  # on a machine where nothing works
+
+
 def test_junit_names_titles_and_requirements(refused: tuple[Report, Path]) -> None:
     report, folder = refused
     cases = ET.parse(folder / "junit.xml").getroot().findall(".//testcase")

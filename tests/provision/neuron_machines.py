@@ -176,7 +176,7 @@ def tried(machine: Machine, folder: Path, address: str) -> Iterator[Tried]:
         else:
             stack = {name: _rpm_version(version) for name, version in STACK.items()}
             change = {name: _rpm_version(version) for name, version in older.items()}
-            _send(machine.session, {"keys": folder, "build": Path(__file__).with_name("rpm_repository.sh")})
+            send(machine.session, {"keys": folder, "build": Path(__file__).with_name("rpm_repository.sh")})
             for name, (signer, shown, changed) in kinds.items():
                 packages = {**stack, **(change if changed else {})}
                 homes = [f"/root/keys/{key.home.name}" for key in (signer, shown)]
@@ -203,7 +203,8 @@ def without_network(session: Session) -> None:
     session.run("mkdir", "/etc/apt/sources.list.d", sudo=True)
 
 
-def _send(session: Session, files: Mapping[str, Path]) -> None:
+def send(session: Session, files: Mapping[str, Path]) -> None:
+    """Put files and folders into the machine's /root, each by another name."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         for name, path in files.items():
