@@ -12,6 +12,7 @@ from botocore.awsrequest import AWSResponse
 from bake.errors import BakeError
 from bake.plan import Plan
 from bake.steps import create_image as images
+from bake.steps.boot_check import check_units
 from bake.steps.launch import Instance, launch
 from bake.steps.publish import outdated, retire, share
 from bake.undo import Undo
@@ -104,6 +105,19 @@ def test_without_capacity_for_the_workers_no_other_type_is_tried(
     with pytest.raises(BakeError, match=r"no capacity for g6e\.xlarge") as caught, Undo() as undo:
         start(machine, plan, undo, "boot-check", plan.profile.worker_types)
     assert "list alternatives in worker.instance_types and agree to them" in str(caught.value.hint)
+
+
+def test_a_daemon_of_the_driver_that_fails_on_the_new_image_is_an_error(machine: Machine) -> None:
+    """A builder without a GPU is excused for it; where the image boots there is one."""
+    check_units(machine.session)
+    machine.session.run(
+        "systemd-run", "--quiet", "--wait", "--unit=nvidia-fabric", "false", sudo=True, check=False
+    )
+    try:
+        with pytest.raises(BakeError, match=r"the driver does not start on the new image:\nnvidia-fabric"):
+            check_units(machine.session)
+    finally:
+        machine.session.run("systemctl", "reset-failed", "nvidia-fabric", sudo=True)
 
 
 def test_a_temporary_security_group_lets_ssh_in_from_one_place_and_goes(machine: Machine) -> None:
