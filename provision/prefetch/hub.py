@@ -14,12 +14,14 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import build_hf_headers
 
 from prefetch import http
+from prefetch.events import say
 from prefetch.failures import Refused, Transient, Wrong
 from prefetch.patience import Patience, Tries
 from prefetch.wanted import File, Wanted
 
-# Xet fetches the parts of one file in parallel; each file that is open takes up to 200 MB of memory.
-_XET_AT_ONCE = 2
+# Xet fetches the parts of one file in parallel, and its buffer is one for all files: more of them at once
+# brought nothing and took memory (measured: 365 to 443 MiB in all with one, 450 to 604 with two).
+_XET_AT_ONCE = 1
 
 Result = TypeVar("Result")
 
@@ -36,6 +38,7 @@ class Hub:
         self._headers = build_hf_headers(token=token or False)
         self._lock = threading.Lock()
         self._xet_hashes: dict[str, str] | None = None
+        self._xet_served = False
         self._group: Any = None
         self._turns = threading.Semaphore(_XET_AT_ONCE)
 
@@ -126,17 +129,38 @@ class Hub:
         """Whether the Hub offers this file by Xet."""
         return not constants.HF_HUB_DISABLE_XET and file.path in (self._xet_hashes or {})
 
+    def bar_xet(self, file: File, why: str) -> None:
+        """Ask Xet for this file no more, or for none if it has not served a byte of any."""
+        with self._lock:
+            hashes = self._xet_hashes or {}
+            if not hashes.pop(file.path, None):
+                return
+            if not self._xet_served:
+                hashes.clear()
+        say("retry", file=file.path, why=f"{why}; by HTTP from now on", attempt=1, wait=0)
+
     def read_xet(self, file: File, offset: int) -> XetStream:
         """The file's bytes from `offset` on, by Xet."""
-        assert self._xet_hashes is not None
-        info = hf_xet.XetFileInfo(self._xet_hashes[file.path], file.bytes)
         self._turns.acquire()
         try:
-            stream = self._streams().download_stream(info, start=offset or None)
-        except Exception as error:
+            stream = self._xet_stream(file, offset)
+        except BaseException:
             self._turns.release()
+            raise
+        return XetStream(stream, self._xet_serves, self._turns.release)
+
+    def _xet_stream(self, file: File, offset: int) -> Any:
+        xet_hash = (self._xet_hashes or {}).get(file.path)
+        if xet_hash is None:  # barred by another file while this one waited
+            raise Wrong("Xet is not asked any more")
+        try:
+            info = hf_xet.XetFileInfo(xet_hash, file.bytes)
+            return self._streams().download_stream(info, start=offset or None)
+        except Exception as error:
             raise _xet_failure(error) from error
-        return XetStream(stream, self._turns.release)
+
+    def _xet_serves(self) -> None:
+        self._xet_served = True
 
     def _streams(self) -> Any:
         """The connection to Xet's content store, made once; it renews its own token."""
@@ -153,13 +177,16 @@ class Hub:
 class XetStream:
     """A stream of Xet's, which any thread may cancel: it has no time limit of its own."""
 
-    def __init__(self, stream: Any, closed: Callable[[], None]) -> None:
+    def __init__(self, stream: Any, serves: Callable[[], None], closed: Callable[[], None]) -> None:
         self._stream = stream
+        self._serves = serves
         self._closed = closed
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            yield from self._stream
+            for chunk in self._stream:
+                self._serves()
+                yield chunk
         except Exception as error:
             raise _xet_failure(error) from error
 

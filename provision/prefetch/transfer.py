@@ -52,7 +52,6 @@ class Transfer:
         self._cache = cache
         self._sources = sources
         self._patience = patience
-        self._barred: set[str] = set()
         self._wrong_from_hub = 0
         self._givers: set[str] = set()
         self._stream: XetStream | None = None
@@ -120,7 +119,7 @@ class Transfer:
         if mirror.has(self.file):
             return Source("the mirror", mirror.read, last=False)
         hub.compare_once()
-        if hub.on_xet(self.file) and "Xet" not in self._barred:
+        if hub.on_xet(self.file):
             return Source("Xet", hub.read_xet, last=False)
         return Source("the Hub", hub.read, last=True)
 
@@ -156,11 +155,10 @@ class Transfer:
 
     def _bar(self, source: str, why: str) -> None:
         """Use this source no more for this file."""
-        self._barred.add(source)
         if source == "the mirror":
             self._sources.mirror.bar(self.file, why)
         else:
-            say("retry", file=self.file.path, why=f"{why}; by HTTP from now on", attempt=1, wait=0)
+            self._sources.hub.bar_xet(self.file, why)
 
     def _wrong(self, source: Source, why: str) -> None:
         if not source.last:
