@@ -1,4 +1,4 @@
-"""Disks under the cache, real ones: full of bytes or of files, not to be used, and with something over them."""
+"""Real disks under the cache: full of bytes or of files, not to be used, and with something over them."""
 
 from __future__ import annotations
 
