@@ -27,12 +27,12 @@ from typing import Any
 # The libraries' own caches go with the bake's tools, not into root's home; both are read at their import.
 os.environ |= {"HOME": str(Path(__file__).with_name("home")), "HF_HUB_OFFLINE": "1"}
 
-from flux_worker import chatter
-from flux_worker.checkpoint import commit_of
-from flux_worker.drawing import Drawing, Origin
 from flux_worker.errors import WorkerError
-from flux_worker.job import Job
-from flux_worker.memory import anonymous_ram
+from flux_worker.inference import chatter
+from flux_worker.inference.checkpoint import commit_of
+from flux_worker.inference.drawing import Drawing, Origin
+from flux_worker.inference.memory import anonymous_ram
+from flux_worker.jobs.job import Job
 from flux_worker.settings import MODEL, ModelSettings
 
 COMPARISON = "comparison.json"
@@ -46,7 +46,7 @@ def tell(event: str, **facts: Any) -> None:
 
 def quantise(source: Path, target: Path) -> None:
     """Make the checkpoint; progress is told twice a second."""
-    from flux_worker.quantize import quantize
+    from flux_worker.inference.quantize import quantize
 
     started = time.monotonic()
     told = 0.0
@@ -102,8 +102,8 @@ def drawn_in_bf16(source: Path) -> Drawing:
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             accelerate.cpu_offload(part, torch.device(device))
-    from flux_worker.backend_torch import TorchBackend, TorchModel
-    from flux_worker.model import FluxModel
+    from flux_worker.inference.backend_torch import TorchBackend, TorchModel
+    from flux_worker.inference.model import FluxModel
 
     origin = Origin(MODEL, commit_of(source), "bf16", device)
     return draw(FluxModel(TorchModel(pipeline, device), TorchBackend(device), origin))
@@ -113,7 +113,7 @@ def drawn_in_int8(source: Path, target: Path) -> Drawing:
     """What the checkpoint draws, loaded as the worker loads it."""
     import torch
 
-    from flux_worker.model import load
+    from flux_worker.inference.model import load
 
     # On 24 GB int8 fits by a hair, and only on a GPU that holds nothing of bfloat16 any more.
     gc.collect()
@@ -131,7 +131,7 @@ def draw(model: Any) -> Drawing:
 
 def compare(source: Path, target: Path, pictures: Path) -> None:
     """Draw one image with each, keep both, and leave what came of it in the checkpoint."""
-    from flux_worker.quantize import psnr
+    from flux_worker.inference.quantize import psnr
 
     started = time.monotonic()
     pictures.mkdir(exist_ok=True)

@@ -15,7 +15,7 @@ from bake.planning.weights import WeightFiles
 from bake.profile import Profile
 
 # Of the weights' size, in anonymous memory while they are loaded, as the worker asks for it before it loads
-# (worker/flux_worker/fit.py): they are mapped from the disk, and need not be in memory all at once.
+# (worker/flux_worker/inference/fit.py): they are mapped from the disk, and need not be in memory all at once.
 LOADING_SHARE = 0.05
 
 

@@ -19,7 +19,7 @@ from bake.profile import Profile
 PROCESS_MIB = 3 * 1024
 # Less than this to spare is called tight: the CUDA context and fragmentation take a part of it.
 TIGHT_MIB = 1024
-# The worker compiles for 8 NeuronCores, two a device, and uses no others (flux_worker/neuron_artefacts.py).
+# The worker compiles for 8 NeuronCores, two a device, and uses no others (flux_worker.inference).
 NEURON_DEVICES = 4
 
 

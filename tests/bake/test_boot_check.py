@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def announced(aws: Any, bucket: str, **fields: Any) -> dict[str, Any]:
     """Stores an image as the worker does; gives back the detail of its event."""
     from flux_worker.encode import encode
-    from flux_worker.job import Job
-    from flux_worker.record import Record
-    from flux_worker.results import Results
+    from flux_worker.jobs.job import Job
+    from flux_worker.jobs.record import Record
+    from flux_worker.jobs.results import Results
     from tests.worker.workshop import Painter
 
     job = Job(

@@ -60,7 +60,7 @@ def build(folder: Path, shape: str) -> None:
 @contextmanager
 def sampled_peak() -> Iterator[list[int]]:
     """The highest anonymous memory of this process inside the block, looked at every 5 ms; bytes."""
-    from flux_worker.memory import anonymous_ram
+    from flux_worker.inference.memory import anonymous_ram
 
     peak, done = [anonymous_ram()], threading.Event()
 
@@ -80,8 +80,8 @@ def sampled_peak() -> Iterator[list[int]]:
 
 def quantise(folder: Path, shape: str) -> dict[str, float]:
     """Make the int8 checkpoints; figures of the larger one."""
-    from flux_worker.memory import anonymous_ram
-    from flux_worker.quantize import quantize
+    from flux_worker.inference.memory import anonymous_ram
+    from flux_worker.inference.quantize import quantize
 
     for name in dict.fromkeys(["tiny", shape]):
         source, target = snapshot(folder / name), folder / f"{name}-int8"
@@ -101,7 +101,7 @@ def measure_way(folder: Path, shape: str, way: str, cap_mib: int | None, load_on
     """One row: load the tiny model, then the true one, and draw with it."""
     import torch
 
-    from flux_worker.memory import anonymous_ram
+    from flux_worker.inference.memory import anonymous_ram
 
     if cap_mib:
         total = torch.cuda.get_device_properties(0).total_memory
@@ -144,8 +144,8 @@ def load(folder: Path, shape: str, way: str) -> Any:
     """A function of side and steps that draws one image in this way."""
     if way.startswith("diffusers"):
         return plain_diffusers(snapshot(folder / shape))
-    from flux_worker.job import Job
-    from flux_worker.model import load as load_model
+    from flux_worker.inference.model import load as load_model
+    from flux_worker.jobs.job import Job
     from flux_worker.settings import ModelSettings
 
     environment = {"FLUX_MODEL_REVISION": REVISION, "HF_HUB_CACHE": str(folder / shape)}
@@ -227,7 +227,7 @@ def print_psnr(folder: Path) -> None:
     """How far int8 is from bfloat16, where both were drawn."""
     from PIL import Image
 
-    from flux_worker.quantize import psnr
+    from flux_worker.inference.quantize import psnr
 
     first, second = folder / "bf16.png", folder / "int8.png"
     if first.exists() and second.exists():

@@ -17,7 +17,7 @@ from bake.localcloud.machines.cgroups import Cgroups
 from bake.localcloud.settings import Settings
 from bake.ssh import Login, Session, connect
 from bake.steps.launch import KeyPair, user_data
-from flux_worker import fit
+from flux_worker.inference import fit
 
 from ..bench import random_flux
 from .instances import client, launch
@@ -33,7 +33,7 @@ SHARE = 16 * fit.GIB / sum(fit._DEV_BYTES["bf16"].values())
 
 BY_THE_WORKER = """
 import os
-from flux_worker.model import load
+from flux_worker.inference.model import load
 from flux_worker.settings import ModelSettings
 print(load(ModelSettings.from_environment(os.environ)).origin.precision)
 """

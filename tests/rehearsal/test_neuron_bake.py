@@ -15,7 +15,7 @@ import pytest
 
 from bake.localcloud.cloud import LocalCloud
 from bake.localcloud.neuron import STUBS
-from flux_worker.backend_neuron import EXPERIMENTAL
+from flux_worker.inference.backend_neuron import EXPERIMENTAL
 
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]

@@ -91,7 +91,7 @@ def cache(lay_out: Callable[[], tuple[Path, Path]]) -> Path:
 @pytest.fixture(scope="session")
 def model(cache: Path) -> Any:
     """The tiny FLUX, loaded as the worker loads it."""
-    from flux_worker.model import load
+    from flux_worker.inference.model import load
     from flux_worker.settings import ModelSettings
 
     with pytest.MonkeyPatch.context() as patch:
@@ -103,7 +103,7 @@ def model(cache: Path) -> Any:
 @pytest.fixture(scope="session")
 def int8(lay_out: Callable[[], tuple[Path, Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an int8 checkpoint of the tiny FLUX, in several shards."""
-    from flux_worker.quantize import quantize
+    from flux_worker.inference.quantize import quantize
 
     folder = tmp_path_factory.mktemp("quantised") / "int8"
     quantize(lay_out()[1], folder, shard_bytes=20_000)
@@ -336,7 +336,7 @@ def serving(environment: dict[str, str], folder: Path, until_told: str = "READY=
 @pytest.fixture
 def stop() -> Iterator[Any]:
     """A StopRequest; the handlers of signals that it sets go when the case is over."""
-    from flux_worker.stop import StopRequest
+    from flux_worker.host.stop import StopRequest
 
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
     before = {number: signal.getsignal(number) for number in numbers}

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from flux_worker.claims import Claim, Claims, new_token
 from flux_worker.errors import ClaimHeld, Lost
-from flux_worker.hold import Hold
-from flux_worker.sqs import JobQueue, Message
+from flux_worker.jobs.claims import Claim, Claims, new_token
+from flux_worker.jobs.hold import Hold
+from flux_worker.jobs.sqs import JobQueue, Message
 from tests.worker.workshop import conflict
 
 

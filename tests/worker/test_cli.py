@@ -129,6 +129,7 @@ def test_the_wheel_holds_the_package_and_no_more(tmp_path: Path) -> None:
     source = shutil.copytree(package.parent, tmp_path / "worker", ignore=ignored)
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
     subprocess.run([*command, "-w", str(tmp_path), str(source)], check=True)
+    code = {str(file.relative_to(package.parent)) for file in package.rglob("*.py")}
     with zipfile.ZipFile(tmp_path / "flux_worker-0.1.0-py3-none-any.whl") as wheel:
         held = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert held == {f"flux_worker/{file.name}" for file in package.iterdir() if file.is_file()}
+    assert held == code | {"flux_worker/py.typed"}

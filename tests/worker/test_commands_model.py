@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from flux_worker import fit
 from flux_worker.cli import main
-from flux_worker.fit import Gpu, Machine
+from flux_worker.inference import fit
+from flux_worker.inference.fit import Gpu, Machine
 
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 GIB = 1 << 30

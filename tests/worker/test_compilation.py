@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from flux_worker.compilation import CompiledBlocks, Shape, cache_name, compiled_blocks
-from flux_worker.job import Job
+from flux_worker.inference.compilation import CompiledBlocks, Shape, cache_name, compiled_blocks
+from flux_worker.jobs.job import Job
 
 SMALL = Job(id="a", prompt="a cat", width=256, height=256)
 OTHER = Job(id="b", prompt="a cat", width=320, height=256)
@@ -74,7 +74,7 @@ def run(blocks: CompiledBlocks, transformer: Any, job: Job) -> tuple[Any, int]:
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "flux_worker.compilation"]
+    return [record.getMessage() for record in caplog.records if record.name == CompiledBlocks.__module__]
 
 
 def test_what_was_compiled_by_hand_is_used_and_other_sizes_are_drawn_eagerly(
@@ -219,8 +219,8 @@ def test_int8_is_not_compiled_on_the_cpu(
 
 def test_a_drawing_passes_through_its_blocks(model: Any, caplog: pytest.LogCaptureFixture) -> None:
     """The model hands each job to the blocks; none is compiled here, and the picture is the same."""
-    from flux_worker.backend_torch import TorchBackend, TorchModel
-    from flux_worker.model import FluxModel
+    from flux_worker.inference.backend_torch import TorchBackend, TorchModel
+    from flux_worker.inference.model import FluxModel
 
     caplog.set_level(logging.INFO)
     seen: list[Job] = []

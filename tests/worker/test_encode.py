@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from flux_worker import __version__
-from flux_worker.drawing import Drawing, Origin
 from flux_worker.encode import encode
-from flux_worker.job import Job
+from flux_worker.inference.drawing import Drawing, Origin
+from flux_worker.jobs.job import Job
 
 ORIGIN = Origin("black-forest-labs/FLUX.1-dev", "f" * 40, "int8", "cuda", {})
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from flux_worker import fit
-from flux_worker.checkpoint import Checkpoint
 from flux_worker.errors import ConfigurationError
-from flux_worker.fit import Gpu, Machine
-from flux_worker.memory import anonymous_ram, available_ram
+from flux_worker.inference import fit
+from flux_worker.inference.checkpoint import Checkpoint
+from flux_worker.inference.fit import Gpu, Machine
+from flux_worker.inference.memory import anonymous_ram, available_ram
 
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 GIB = 1 << 30
@@ -107,7 +107,7 @@ def test_what_an_int8_checkpoint_came_from_is_judged_by_its_provenance(
 
 
 def test_loading_asks_before_it_reads(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flux_worker import backend_torch, model
+    from flux_worker.inference import backend_torch, model
     from flux_worker.settings import ModelSettings
 
     monkeypatch.setattr(fit, "look", lambda: machine(None, ram_gib=0))

@@ -15,12 +15,12 @@ from typing import Any
 import boto3
 import pytest
 
-from flux_worker import interruption
-from flux_worker.imds import Imds, NoMetadata
-from flux_worker.interruption import Watch, read_notice
-from flux_worker.monitor import Monitor
-from flux_worker.notify import Notifier
-from flux_worker.stop import Stopped, StopRequest
+from flux_worker.host import interruption
+from flux_worker.host.imds import Imds, NoMetadata
+from flux_worker.host.interruption import Watch, read_notice
+from flux_worker.host.monitor import Monitor
+from flux_worker.host.notify import Notifier
+from flux_worker.host.stop import Stopped, StopRequest
 from tests.worker.conftest import CREDENTIALS, serving, until
 
 STAND_IN = Path(__file__).with_name("ec2_stand_in.py")
@@ -176,7 +176,7 @@ def test_a_notice_is_read() -> None:
 def test_a_service_that_falls_silent_is_asked_on(
     ec2: Ec2, watch: Watch, stop: StopRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", "flux_worker.interruption")
+    caplog.set_level("INFO", "flux_worker.host.interruption")
     watch.start()
     until(lambda: "watching for interruptions" in caplog.text, 10, "the first answer")
     (ec2.folder / "refuse").touch()
@@ -194,7 +194,7 @@ def test_elsewhere_it_is_said_once_and_the_thread_ends(
     stop: StopRequest, monitor: Monitor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(interruption, "LOOK_EVERY_SECONDS", 0.01)
-    caplog.set_level("INFO", "flux_worker.interruption")
+    caplog.set_level("INFO", "flux_worker.host.interruption")
     imds = Imds({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"})
     watch = Watch(stop, monitor, imds, region=None, drain_seconds=90)
     watch._run()

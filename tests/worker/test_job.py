@@ -8,9 +8,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from flux_worker import keys
 from flux_worker.errors import InvalidJob
-from flux_worker.job import Job, parse, schema
+from flux_worker.jobs import keys
+from flux_worker.jobs.job import Job, parse, schema
 
 GOOD: dict[str, object] = {"id": "a-1", "prompt": "a cat"}
 

@@ -10,9 +10,9 @@ import jsonschema
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from flux_worker import keys
 from flux_worker.errors import InvalidJob
-from flux_worker.job import Job, parse, schema
+from flux_worker.jobs import keys
+from flux_worker.jobs.job import Job, parse, schema
 
 FUZZ = settings(max_examples=150, deadline=None)
 SCHEMA = jsonschema.Draft202012Validator(json.loads(schema()))

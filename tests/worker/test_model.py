@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flux_worker.errors import ConfigurationError, InvalidJob
-from flux_worker.job import Job
+from flux_worker.jobs.job import Job
 from flux_worker.settings import ModelSettings
 
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
@@ -24,7 +24,7 @@ def job(**parameters: Any) -> Job:
 
 
 def load(cache: Path, revision: str = REVISION) -> Any:
-    from flux_worker import model
+    from flux_worker.inference import model
 
     return model.load(
         ModelSettings.from_environment({"FLUX_MODEL_REVISION": revision, "HF_HUB_CACHE": str(cache)})
@@ -39,7 +39,7 @@ def networks(model: Any) -> dict[str, Any]:
 @pytest.fixture
 def pipeline(cache: Path) -> Any:
     """A pipeline of its own, to be spoilt."""
-    from flux_worker import backend_torch
+    from flux_worker.inference import backend_torch
 
     snapshots = cache / "models--black-forest-labs--FLUX.1-dev" / "snapshots"
     return backend_torch._from_files(snapshots / REVISION)
@@ -198,7 +198,7 @@ def test_a_harmed_model_is_a_clear_error(
 
 def test_duplicates_that_nobody_downloads_are_not_missed(lay_out: MakeCache) -> None:
     """huggingface_hub keeps the repository's whole listing beside the snapshot, and misses what it names."""
-    from flux_worker.checkpoint import find
+    from flux_worker.inference.checkpoint import find
 
     cache, snapshot = lay_out()
     names = [str(file.relative_to(snapshot)) for file in snapshot.rglob("*") if file.is_file()]
@@ -215,7 +215,7 @@ def test_duplicates_that_nobody_downloads_are_not_missed(lay_out: MakeCache) -> 
 
 
 def test_xformers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flux_worker.backend_torch import TorchBackend
+    from flux_worker.inference.backend_torch import TorchBackend
 
     refuse_packages = TorchBackend("cpu").refuse_packages
 
@@ -272,7 +272,7 @@ def be_quantised(pipeline: Any) -> None:
 def test_a_pipeline_that_is_not_as_promised_is_never_used(
     pipeline: Any, spoil: Callable[[Any], None], message: str
 ) -> None:
-    from flux_worker.soundness import assert_sound
+    from flux_worker.inference.soundness import assert_sound
 
     assert_sound(pipeline, "bf16")
     spoil(pipeline)
@@ -281,7 +281,7 @@ def test_a_pipeline_that_is_not_as_promised_is_never_used(
 
 
 def test_every_weight_lies_on_the_device_that_draws(pipeline: Any) -> None:
-    from flux_worker.soundness import assert_on
+    from flux_worker.inference.soundness import assert_on
 
     assert_on(pipeline, "cpu")
     pipeline.text_encoder.to("meta")
@@ -293,7 +293,7 @@ def test_tiles_change_the_memory_and_not_the_size(pipeline: Any) -> None:
     import torch
     from diffusers.image_processor import VaeImageProcessor
 
-    from flux_worker.backend_torch import _decode_in_tiles
+    from flux_worker.inference.backend_torch import _decode_in_tiles
 
     latents = torch.randn(1, 1, 48, 32, generator=torch.Generator().manual_seed(1)).bfloat16()
     _decode_in_tiles(pipeline.vae, None)

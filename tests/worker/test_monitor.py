@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from flux_worker.monitor import Monitor
-from flux_worker.notify import Notifier
+from flux_worker.host.monitor import Monitor
+from flux_worker.host.notify import Notifier
 
 COMMAND = str(Path(sys.executable).parent / "flux-worker")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flux_worker.notify import Notifier
+from flux_worker.host.notify import Notifier
 
 
 @pytest.mark.parametrize(

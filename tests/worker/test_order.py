@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-import flux_worker.retry
-from flux_worker.monitor import Monitor
-from flux_worker.notify import Notifier
-from flux_worker.retry import Persistence
+import flux_worker.jobs.retry
+from flux_worker.host.monitor import Monitor
+from flux_worker.host.notify import Notifier
+from flux_worker.jobs.retry import Persistence
 from tests.worker.workshop import BODY, Killed, Painter, Wire, conflict, connection_lost
 
 CLAIM = ["PutObject =claim"]
@@ -28,7 +28,7 @@ RESULTS = ["images/one.json", "images/one=1.png", "images/one=2.png"]
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flux_worker.retry, "LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(flux_worker.jobs.retry, "LONGEST_PAUSE_SECONDS", 0.01)
 
 
 def test_a_drawn_job(workshop: Any) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from flux_worker.drawing import Drawing, Origin
 from flux_worker.encode import encode
 from flux_worker.errors import ConfigurationError
-from flux_worker.job import Job
-from flux_worker.outbox import Outbox, Parcel
-from flux_worker.record import Record
+from flux_worker.inference.drawing import Drawing, Origin
+from flux_worker.jobs.job import Job
+from flux_worker.jobs.outbox import Outbox, Parcel
+from flux_worker.jobs.record import Record
 
 ORIGIN = Origin("black-forest-labs/FLUX.1-dev", "0" * 40, "int8", "cpu", {"torch": "2"})
 
@@ -76,7 +76,7 @@ def test_two_workers_do_not_share_a_folder(outbox: Outbox, tmp_path: Path) -> No
 
 HOLDING = """
 import pathlib, sys
-from flux_worker.outbox import Outbox
+from flux_worker.jobs.outbox import Outbox
 outbox = Outbox(pathlib.Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from flux_worker.checkpoint import Provenance
-from flux_worker.quantize import psnr
+from flux_worker.inference.checkpoint import Provenance
+from flux_worker.inference.quantize import psnr
 
 PROGRAM = Path(__file__).parents[2] / "provision" / "quantise.py"
 

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from flux_worker.checkpoint import Provenance
 from flux_worker.errors import ConfigurationError, WorkerError
-from flux_worker.job import Job
-from flux_worker.quantize import psnr, quantize
+from flux_worker.inference.checkpoint import Provenance
+from flux_worker.inference.quantize import psnr, quantize
+from flux_worker.jobs.job import Job
 from flux_worker.settings import ModelSettings
 
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
@@ -28,7 +28,7 @@ MakeCache = Callable[[], tuple[Path, Path]]
 
 
 def load(folder: Path, revision: str = REVISION) -> Any:
-    from flux_worker import model
+    from flux_worker.inference import model
 
     return model.load(ModelSettings(FLUX_MODEL_REVISION=revision, FLUX_MODEL_DIR=folder))
 
@@ -117,7 +117,7 @@ def test_progress_ends_at_the_sources_size(lay_out: MakeCache, tmp_path: Path) -
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from flux_worker.quantize import quantize
+from flux_worker.inference.quantize import quantize
 def half(done, all_bytes):
     if done > all_bytes / 2:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -141,7 +141,7 @@ CRAMPED = """
 import resource, sys
 from pathlib import Path
 from flux_worker.errors import WorkerError
-from flux_worker.quantize import quantize
+from flux_worker.inference.quantize import quantize
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 try:
     quantize(Path(sys.argv[1]), Path(sys.argv[2]))

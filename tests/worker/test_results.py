@@ -10,11 +10,11 @@ import pytest
 from botocore.stub import ANY, Stubber
 
 from flux_worker.errors import InvalidJob, RecordBroken, Unavailable
-from flux_worker.job import Job
-from flux_worker.outbox import Parcel
-from flux_worker.record import Record
-from flux_worker.results import Results
-from flux_worker.sqs import JobQueue, Message
+from flux_worker.jobs.job import Job
+from flux_worker.jobs.outbox import Parcel
+from flux_worker.jobs.record import Record
+from flux_worker.jobs.results import Results
+from flux_worker.jobs.sqs import JobQueue, Message
 from tests.worker.workshop import Painter
 
 

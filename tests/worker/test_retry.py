@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-import flux_worker.retry
+import flux_worker.jobs.retry
 from flux_worker.errors import Interrupted, RecordBroken, Unavailable
-from flux_worker.monitor import Monitor
-from flux_worker.notify import Notifier
-from flux_worker.retry import Persistence, pauses
+from flux_worker.host.monitor import Monitor
+from flux_worker.host.notify import Notifier
+from flux_worker.jobs.retry import Persistence, pauses
 from tests.worker.workshop import connection_lost
 
 
 @pytest.fixture
 def persistence(stop: Any, monkeypatch: pytest.MonkeyPatch) -> Persistence:
-    monkeypatch.setattr(flux_worker.retry, "LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(flux_worker.jobs.retry, "LONGEST_PAUSE_SECONDS", 0.01)
     return Persistence(stop, Monitor(Notifier({})))
 
 

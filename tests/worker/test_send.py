@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from flux_worker.cli import main
-from flux_worker.job import Job
+from flux_worker.jobs.job import Job
 from tests.worker.conftest import until
 
 COMMAND = str(Path(sys.executable).parent / "flux-worker")

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from .conftest import VISIBILITY_SECONDS
+
 LONG_PROMPT = "ein Haus am Meer — 海 " * 12  # more than CLIP reads, less than T5 does
 SMALL = {"width": 256, "height": 256, "steps": 2}
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
@@ -199,9 +201,9 @@ def test_a_job_put_right_leaves_no_trace_of_its_failure(worker: Any, aws: Any) -
 
 
 def test_a_message_stays_hidden_while_it_is_drawn(worker: Any, aws: Any) -> None:
-    aws.send(job("slow", width=1024, height=1024, steps=25))
+    aws.send(job("slow", width=1024, height=1024, steps=50))
     event = aws.event(90)
-    assert event["detail"]["seconds"] > 3.5, "too quick to need its visibility extended"
+    assert event["detail"]["seconds"] > VISIBILITY_SECONDS, "too quick to need its visibility extended"
     aws.wait_until_empty()
     assert drawings(worker, "slow") == 1
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from flux_worker import logs
 from flux_worker.cli import DEFAULT_PORT
 from flux_worker.errors import ConfigurationError, WorkerError
+from flux_worker.host import logs
 from flux_worker.settings import DEFAULT_METRICS_PORT, ModelSettings, PlaceSettings, ServeSettings
 
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from flux_worker.stop import Stopped, StopRequest
+from flux_worker.host.stop import Stopped, StopRequest
 
 POLLING = """
 import contextlib, sys, boto3
-from flux_worker.sqs import JobQueue
-from flux_worker.stop import Stopped, StopRequest
+from flux_worker.jobs.sqs import JobQueue
+from flux_worker.host.stop import Stopped, StopRequest
 stop = StopRequest()
 queue = JobQueue(boto3.client("sqs"), sys.argv[1], visibility_seconds=30)
 with contextlib.suppress(Stopped):

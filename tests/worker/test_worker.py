@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-import flux_worker.retry
+import flux_worker.jobs.retry
 import flux_worker.worker
 from flux_worker.errors import Interrupted
-from flux_worker.logs import JsonLines
+from flux_worker.host.logs import JsonLines
 from tests.worker.workshop import BODY, Killed, Painter, Wire, Workshop, connection_lost
 
 RESULTS = ["images/one.json", "images/one=1.png", "images/one=2.png"]
@@ -22,7 +22,7 @@ RESULTS = ["images/one.json", "images/one=1.png", "images/one=2.png"]
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flux_worker.retry, "LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(flux_worker.jobs.retry, "LONGEST_PAUSE_SECONDS", 0.01)
 
 
 def at_step(number: int, act: Callable[[], object]) -> Painter:

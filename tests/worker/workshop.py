@@ -12,16 +12,16 @@ import boto3
 from botocore.exceptions import ClientError, EndpointConnectionError
 from PIL import Image
 
-from flux_worker.claims import Claims
-from flux_worker.delivery import Delivery
-from flux_worker.drawing import Drawing, Origin
-from flux_worker.job import Job
-from flux_worker.monitor import Monitor
-from flux_worker.notify import Notifier
-from flux_worker.outbox import Outbox
-from flux_worker.results import Results
-from flux_worker.retry import Persistence
-from flux_worker.sqs import JobQueue, Message
+from flux_worker.host.monitor import Monitor
+from flux_worker.host.notify import Notifier
+from flux_worker.inference.drawing import Drawing, Origin
+from flux_worker.jobs.claims import Claims
+from flux_worker.jobs.delivery import Delivery
+from flux_worker.jobs.job import Job
+from flux_worker.jobs.outbox import Outbox
+from flux_worker.jobs.results import Results
+from flux_worker.jobs.retry import Persistence
+from flux_worker.jobs.sqs import JobQueue, Message
 from flux_worker.worker import Worker
 
 BODY = '{"id": "one", "prompt": "a cat", "width": 256, "height": 256, "steps": 4, "images": 2}'

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from . import __version__, logs
+from . import __version__
 from .errors import WorkerError
+from .host import logs
 
 # Commands that stand in another module, by name.
 _ELSEWHERE = {
@@ -92,7 +93,7 @@ def status(port: int, as_json: bool) -> None:
       flux-worker status
       flux-worker status --json | jq .jobs.drawn
     """
-    from .status import ask, lines
+    from .host.status import ask, lines
 
     found = ask(port)
     click.echo(json.dumps(found) if as_json else "\n".join(lines(found)))
@@ -106,7 +107,7 @@ def schema() -> None:
     Example:
       flux-worker schema > job.schema.json
     """
-    from .job import schema as job_schema
+    from .jobs.job import schema as job_schema
 
     click.echo(job_schema(), nl=False)
 

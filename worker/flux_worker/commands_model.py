@@ -19,8 +19,8 @@ from . import options
 from .errors import EXIT_CONFIG, ConfigurationError
 
 if TYPE_CHECKING:
-    from .drawing import Drawing
-    from .job import Job
+    from .inference.drawing import Drawing
+    from .jobs.job import Job
     from .settings import ModelSettings
 
 _PERMILLE = 1000
@@ -92,7 +92,7 @@ def _only_errors() -> None:
 
 def _draw(job: Job, settings: ModelSettings) -> Drawing:
     from .errors import InvalidJob
-    from .model import load
+    from .inference.model import load
 
     started = time.monotonic()
     model = load(settings, compile_missing=True)
@@ -130,8 +130,8 @@ def check(as_json: bool) -> None:
     """
     settings = _settings()
     _only_errors()
-    from .backend import choose
-    from .checkpoint import find
+    from .inference.backend import choose
+    from .inference.checkpoint import find
 
     report = choose(settings).report(find(settings))
     click.echo(json.dumps(report.facts) if as_json else "\n".join(report.lines))
@@ -160,9 +160,9 @@ def compile_model(**fields: Any) -> None:
     if settings.model_dir:
         raise ConfigurationError("int8 checkpoints are for CUDA and the CPU: unset FLUX_MODEL_DIR")
     _only_errors()
-    from .checkpoint import find
-    from .compilation import Shape
-    from .neuron_artefacts import make
+    from .inference.checkpoint import find
+    from .inference.compilation import Shape
+    from .inference.neuron_artefacts import make
 
     started = time.monotonic()
     made = make(find(settings), settings.neuron_dir, Shape.of(job))
@@ -189,7 +189,7 @@ def quantize(folders: tuple[Path, ...], as_json: bool) -> None:
     target = folders[-1]
     source = folders[0] if len(folders) == 2 else _snapshot()
     _only_errors()
-    from .quantize import quantize as make
+    from .inference.quantize import quantize as make
 
     started = time.monotonic()
     with _bar("Quantising", _PERMILLE) as show:
@@ -204,7 +204,7 @@ def quantize(folders: tuple[Path, ...], as_json: bool) -> None:
 
 
 def _snapshot() -> Path:
-    from .checkpoint import snapshot
+    from .inference.checkpoint import snapshot
 
     settings = _settings()
     if settings.model_dir:

@@ -17,8 +17,8 @@ import click
 from . import options
 
 if TYPE_CHECKING:
-    from .job import Job
-    from .record import Record
+    from .jobs.job import Job
+    from .jobs.record import Record
     from .send import OnLook, Sender
 
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import __version__
-from .job import DEFAULT_QUALITY
-from .keys import image_suffixes
+from .jobs.job import DEFAULT_QUALITY
+from .jobs.keys import image_suffixes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.PngImagePlugin import PngInfo
 
-    from .drawing import Drawing
+    from .inference.drawing import Drawing
 
 CONTENT_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 _PILLOWS_NAMES = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}

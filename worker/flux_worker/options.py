@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from .job import Job
+    from .jobs.job import Job
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -41,7 +41,7 @@ def job(parameters: dict[str, Any], *, out: Path | None = None) -> Job:
     """The job of these parameters (None: its default); `out` chooses the format. Raises click.UsageError."""
     from pydantic import ValidationError
 
-    from .job import Job, problems
+    from .jobs.job import Job, problems
 
     given = {name: value for name, value in parameters.items() if value is not None}
     if out is not None:

@@ -15,12 +15,12 @@ from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
 from .errors import Unavailable, WorkerError
-from .job import Job
-from .keys import claim_key, failure_key, record_key
-from .record import Record
-from .results import ABSENT, code_of
+from .jobs.job import Job
+from .jobs.keys import claim_key, failure_key, record_key
+from .jobs.record import Record
+from .jobs.results import ABSENT, code_of
+from .jobs.sqs import AWS_ERRORS
 from .settings import PlaceSettings
-from .sqs import AWS_ERRORS
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

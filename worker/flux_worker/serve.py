@@ -9,18 +9,18 @@ import time
 import boto3
 from botocore.config import Config
 
-from . import interruption
-from .claims import Claims
-from .delivery import Delivery
-from .model import FluxModel, load
-from .monitor import Monitor
-from .notify import Notifier
-from .outbox import Outbox
-from .results import Results
-from .retry import Persistence
+from .host import interruption
+from .host.monitor import Monitor
+from .host.notify import Notifier
+from .host.stop import Stopped, StopRequest
+from .inference.model import FluxModel, load
+from .jobs.claims import Claims
+from .jobs.delivery import Delivery
+from .jobs.outbox import Outbox
+from .jobs.results import Results
+from .jobs.retry import Persistence
+from .jobs.sqs import JobQueue
 from .settings import ServeSettings
-from .sqs import JobQueue
-from .stop import Stopped, StopRequest
 from .worker import Worker
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from . import logs
 from .errors import ConfigurationError, WorkerError
+from .host import logs
 from .secretsmanager import Unreadable, read_all
 
 MODEL = "black-forest-labs/FLUX.1-dev"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 from .errors import Interrupted
-from .hold import Hold
-from .job import Job
-from .monitor import Monitor
-from .stop import StopRequest
+from .host.monitor import Monitor
+from .host.stop import StopRequest
+from .jobs.hold import Hold
+from .jobs.job import Job
 
 HAND_OVER_SECONDS = 10.0
 """Decoding, encoding and storing what was drawn, when AWS is quick; counted in where the end is near."""

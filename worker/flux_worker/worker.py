@@ -8,23 +8,23 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import logs
-from .claims import new_token
-from .delivery import Delivery, taken
 from .encode import encode
 from .errors import ClaimHeld, IdTaken, Interrupted, InvalidJob, Lost
-from .hold import Hold
-from .job import Job, id_in, parse
-from .monitor import Monitor, Outcome
-from .outbox import Parcel
-from .record import Record
-from .retry import Persistence, pauses
-from .sqs import AWS_ERRORS, JobQueue, Message
+from .host import logs
+from .host.monitor import Monitor, Outcome
+from .host.stop import Stopped, StopRequest
+from .jobs.claims import new_token
+from .jobs.delivery import Delivery, taken
+from .jobs.hold import Hold
+from .jobs.job import Job, id_in, parse
+from .jobs.outbox import Parcel
+from .jobs.record import Record
+from .jobs.retry import Persistence, pauses
+from .jobs.sqs import AWS_ERRORS, JobQueue, Message
 from .steps import Steps
-from .stop import Stopped, StopRequest
 
 if TYPE_CHECKING:
-    from .model import FluxModel
+    from .inference.model import FluxModel
 
 log = logging.getLogger(__name__)
 

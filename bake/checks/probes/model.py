@@ -35,7 +35,9 @@ def load() -> dict[str, Any]:
     """Load the pipeline by the worker's own code, and look at every component."""
     import torch
 
-    worker, settings = (importlib.import_module(f"flux_worker.{name}") for name in ("model", "settings"))
+    worker, settings = (
+        importlib.import_module(f"flux_worker.{name}") for name in ("inference.model", "settings")
+    )
     model = worker.load(settings.ModelSettings.from_environment(os.environ))
     pipe = model.pipeline
     parts = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}

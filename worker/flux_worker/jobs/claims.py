@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from .errors import ClaimHeld, Lost
+from ..errors import ClaimHeld, Lost
 from .keys import claim_key
 from .results import ABSENT, EXISTS_OR_CHANGED, FORBIDDEN, JSON, code_of
 

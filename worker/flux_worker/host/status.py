@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from http.client import HTTPException
 from typing import Any
 
-from .errors import WorkerError
+from ..errors import WorkerError
 
 _PATIENCE_SECONDS = 5
 _GIB = 1 << 30

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
-from .errors import InvalidJob, RecordBroken, Unavailable
+from ..errors import InvalidJob, RecordBroken, Unavailable
 from .keys import failure_key, record_key
 from .record import Record
 

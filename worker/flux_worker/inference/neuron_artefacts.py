@@ -17,9 +17,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ..errors import ConfigurationError, WorkerError
 from .checkpoint import Checkpoint
 from .compilation import Shape
-from .errors import ConfigurationError, WorkerError
 
 LIBRARIES = ("torch", "diffusers", "transformers", "optimum-neuron", "torch-neuronx", "neuronx-cc")
 CORES = 8

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from .encode import Encoded
+from ..encode import Encoded
 from .job import Job
 from .keys import image_keys
 
 if TYPE_CHECKING:
-    from .drawing import Drawing
+    from ..inference.drawing import Drawing
 
 
 class Model(BaseModel):

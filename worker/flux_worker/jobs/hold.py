@@ -8,8 +8,8 @@ import threading
 from types import TracebackType
 from typing import Self
 
+from ..errors import Lost
 from .claims import Claim
-from .errors import Lost
 from .sqs import AWS_ERRORS, JobQueue, Message
 
 log = logging.getLogger(__name__)

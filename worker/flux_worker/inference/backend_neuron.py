@@ -12,15 +12,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from ..errors import ConfigurationError, InvalidJob
+from ..jobs.job import Job
+from ..settings import ModelSettings
 from . import chatter, fit, neuron_artefacts
 from .backend import Report
 from .checkpoint import Checkpoint
 from .compilation import Shape
-from .errors import ConfigurationError, InvalidJob
-from .job import Job
 from .memory import available_ram
 from .neuron_artefacts import CORES, Facts
-from .settings import ModelSettings
 
 EXPERIMENTAL = "the backend neuron is experimental: it has not run on Neuron hardware yet"
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from ..errors import ConfigurationError
 from .checkpoint import QUANTISED
 from .drawing import Precision
-from .errors import ConfigurationError
 
 # torch's own scaled_dot_product_attention, as diffusers names it.
 _ATTENTION = {"FluxAttnProcessor", "AttnProcessor2_0"}

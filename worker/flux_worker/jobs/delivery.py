@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from . import logs
+from ..errors import ClaimHeld, IdTaken, InvalidJob, Lost, RecordBroken, WorkerError
+from ..host import logs
 from .claims import Claims
-from .errors import ClaimHeld, IdTaken, InvalidJob, Lost, RecordBroken, WorkerError
 from .hold import Hold
 from .job import Job
 from .outbox import Outbox, Parcel

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from . import __version__
+from .. import __version__
+from ..errors import InvalidJob
+from ..jobs.job import Job
+from ..settings import MODEL, ModelSettings
 from .backend import Backend, Loaded, choose
 from .checkpoint import Checkpoint, find
 from .drawing import Drawing, Origin
-from .errors import InvalidJob
-from .job import Job
-from .settings import MODEL, ModelSettings
 
 if TYPE_CHECKING:
     from PIL.Image import Image

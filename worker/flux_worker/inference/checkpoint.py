@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..errors import ConfigurationError
+from ..settings import MODEL, ModelSettings
 from .drawing import Precision
-from .errors import ConfigurationError
-from .settings import MODEL, ModelSettings
 
 # What diffusers loads. Named, because the Hub's cache also knows the duplicates that nobody downloads, and
 # counts a snapshot without them as incomplete unless it is told what is wanted.

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from .errors import Interrupted, Unavailable
-from .monitor import Monitor
+from ..errors import Interrupted, Unavailable
+from ..host.monitor import Monitor
+from ..host.stop import StopRequest
 from .sqs import AWS_ERRORS
-from .stop import StopRequest
 
 log = logging.getLogger(__name__)
 

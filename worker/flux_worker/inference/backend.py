@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
+from ..jobs.job import Job
+from ..settings import ModelSettings
 from .checkpoint import Checkpoint
-from .job import Job
-from .settings import ModelSettings
 
 if TYPE_CHECKING:
     from .compilation import Shape

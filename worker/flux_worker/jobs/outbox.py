@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from .errors import ConfigurationError
+from ..errors import ConfigurationError
 from .record import Record
 
 log = logging.getLogger(__name__)

@@ -22,8 +22,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from ..jobs.job import Job
 from .drawing import Precision
-from .job import Job
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..errors import ConfigurationError
 from .checkpoint import Checkpoint, Provenance
 from .drawing import Precision
-from .errors import ConfigurationError
 from .memory import available_ram
 
 GIB = 1 << 30

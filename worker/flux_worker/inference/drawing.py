@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from .job import Job
+    from ..jobs.job import Job
 
 Precision = Literal["bf16", "int8"]
 

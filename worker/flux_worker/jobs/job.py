@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from .errors import InvalidJob
+from ..errors import InvalidJob
 
 MAX_PROMPT_TOKENS = 512
 """FLUX.1-dev's T5 reads no more; diffusers would cut the rest off, so longer prompts are refused."""

@@ -19,7 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__, chatter
+from .. import __version__
+from ..errors import ConfigurationError, WorkerError
+from . import chatter
 from .checkpoint import (
     LOADED_FILES,
     PROVENANCE,
@@ -30,7 +32,6 @@ from .checkpoint import (
     assert_vocabularies,
     commit_of,
 )
-from .errors import ConfigurationError, WorkerError
 from .shards import Shard, Weight, plan
 
 if TYPE_CHECKING:

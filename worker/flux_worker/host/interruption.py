@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from ..settings import ServeSettings
 from .autoscaling import Group
 from .imds import Imds, NoMetadata
 from .monitor import Monitor
-from .settings import ServeSettings
 from .stop import StopRequest
 
 log = logging.getLogger(__name__)

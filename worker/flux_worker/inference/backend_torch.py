@@ -9,13 +9,13 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
+from ..errors import ConfigurationError
+from ..jobs.job import MAX_PROMPT_TOKENS, Job
+from ..settings import ModelSettings
 from . import chatter, fit
 from .backend import Report
 from .checkpoint import Checkpoint
 from .compilation import CompiledBlocks, Shape, compiled_blocks
-from .errors import ConfigurationError
-from .job import MAX_PROMPT_TOKENS, Job
-from .settings import ModelSettings
 from .soundness import assert_on, assert_sound
 
 _Drawn = TypeVar("_Drawn")
