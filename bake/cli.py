@@ -19,13 +19,13 @@ class LazyGroup(click.Group):
     """Loads a command's module only when that command is called or its help is shown."""
 
     lazy: ClassVar = {
-        "approve": ("bake.approve_commands", "approve", "Record what a profile may use."),
-        "lock": ("bake.lock_commands", "lock", "Pin the weights' files by size and hash."),
+        "approve": ("bake.commands.approve", "approve", "Record what a profile may use."),
+        "lock": ("bake.commands.lock", "lock", "Pin the weights' files by size and hash."),
         "local": ("bake.localcloud.cli", "local", "Try images by hand on the local cloud."),
-        "new-profile": ("bake.profile_commands", "new_profile", "Start a profile from another one."),
-        "plan": ("bake.approve_commands", "plan", "Show what a bake would do and whether it is agreed."),
-        "profiles": ("bake.profile_commands", "profiles", "List the profiles."),
-        "userdata": ("bake.userdata_commands", "userdata", "Print the user data of a worker."),
+        "new-profile": ("bake.commands.profiles", "new_profile", "Start a profile from another one."),
+        "plan": ("bake.commands.approve", "plan", "Show what a bake would do and whether it is agreed."),
+        "profiles": ("bake.commands.profiles", "profiles", "List the profiles."),
+        "userdata": ("bake.commands.userdata", "userdata", "Print the user data of a worker."),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -116,7 +116,7 @@ def main_group(
     if profile is None:
         click.echo(ctx.get_help())
         ctx.exit(EXIT_USAGE)
-    from bake.commands import bake_profile, rehearse_profile
+    from bake.commands.bake import bake_profile, rehearse_profile
 
     command = rehearse_profile if rehearse else bake_profile
     command(profile, directory=directory, env_file=env_file, runs=runs, as_json=as_json)

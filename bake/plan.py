@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bake import worker_source
-from bake.agreement import Fact
+from bake.agreement.facts import Fact
 from bake.aws import Aws
-from bake.lock import Lock
 from bake.planning import (
     base_image,
     builder,
@@ -44,6 +43,7 @@ from bake.planning.weights import WeightFiles
 from bake.profile import Profile
 from bake.systems import SYSTEMS, System
 from bake.trees import hash_file, hash_tree
+from bake.weights.lock import Lock
 from bake.worker_source import WorkerSource
 
 __all__ = ["BaseImage", "InstanceType", "Plan", "Sources", "as_dict", "as_text", "make", "stated_facts"]

@@ -8,21 +8,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bake import agreement_texts, flux, lockfile, secretsmanager
-from bake import lock as locks
 from bake import plan as planning
 from bake import profile as profiles
-from bake.agreement import Agreement, Difference, Guarded, compare
+from bake.agreement import lockfile
+from bake.agreement import texts as agreement_texts
+from bake.agreement.facts import Agreement, Difference, Guarded, compare
 from bake.aws import Aws
 from bake.errors import NotAgreed, UsageError
-from bake.lock import Lock
 from bake.plan import Plan, Sources
+from bake.profile import secretsmanager
 from bake.progress import Progress, Tally
+from bake.weights import flux
+from bake.weights import lock as locks
+from bake.weights.lock import Lock
 
 if TYPE_CHECKING:
     from bake.localcloud.cloud import LocalCloud
     from bake.profile import Profile
-    from bake.schema import Weights as WeightsSection
+    from bake.profile.schema import Weights as WeightsSection
 
 # Well-formed values for what the local cloud will provide: enough to check a profile before it is up.
 EXAMPLES = {

@@ -15,12 +15,12 @@ from jinja2 import Environment, StrictUndefined
 
 from bake import git
 from bake.errors import BakeError, UsageError
-from bake.literals import LITERALS, SECRET
 from bake.profile import Profile
-from bake.schema import sections
+from bake.profile.literals import LITERALS, SECRET
+from bake.profile.schema import sections
+from bake.profile.variables import SECRET_NAME, STORED
 from bake.steps.launch import USER_DATA_LIMIT
 from bake.steps.provision import environment_text
-from bake.variables import SECRET_NAME, STORED
 
 FOLDER = "provision/launch"
 # Instance types, as a pattern of `case`, and the script for them; the last takes all others.

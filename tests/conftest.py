@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from bake import lock as locks
 from bake import plan as planning
 from bake import profile
 from bake import run as runs_of
 from bake.aws import Aws
-from bake.commands import sources
+from bake.commands.bake import sources
 from bake.localcloud import cloud as localcloud
 from bake.localcloud import network
 from bake.localcloud.cloud import LocalCloud
@@ -26,6 +25,7 @@ from bake.run import Run
 from bake.ssh import Session
 from bake.steps.launch import Instance, launch, log_in
 from bake.undo import Undo
+from bake.weights import lock as locks
 
 ROOT = Path(__file__).parents[1]
 PROFILES = ROOT / "profiles"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bake.columns import columns
 from bake.localcloud.state import ImageStatus, Status
 
 
@@ -17,7 +18,7 @@ def render(status: Status | None) -> str:
         "",
         "Instances" if status.instances else "No instances.",
     ]
-    lines += _columns(
+    lines += columns(
         [
             (
                 one.id,
@@ -40,7 +41,7 @@ def image_rows(images: Sequence[ImageStatus]) -> str:
 
 
 def _images(images: Sequence[ImageStatus]) -> list[str]:
-    return _columns(
+    return columns(
         [
             (
                 image.id,
@@ -55,11 +56,3 @@ def _images(images: Sequence[ImageStatus]) -> list[str]:
 
 def _disk(gib: int, used: int) -> str:
     return f"{gib} GiB ({used / (1 << 30):.1f} used)"
-
-
-def _columns(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))] if rows else []
-    return [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bake import flux
-from bake.flux import MIB
 from bake.planning import estimates, hardware
 from bake.planning import memory as memory_of
 from bake.planning.drivers import draws_on_neuron
@@ -13,6 +11,8 @@ from bake.planning.findings import Findings
 from bake.planning.hardware import InstanceType, Types
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
+from bake.weights import flux
+from bake.weights.flux import MIB
 
 # Of the weights' size, in anonymous memory while they are loaded, as the worker asks for it before it loads
 # (worker/flux_worker/inference/fit.py): they are mapped from the disk, and need not be in memory all at once.

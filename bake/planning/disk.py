@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bake import flux
 from bake.aws import Aws
-from bake.flux import GIB
 from bake.planning.base_image import BaseImage
 from bake.planning.drivers import draws_on_neuron
 from bake.planning.findings import Findings
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
+from bake.weights import flux
+from bake.weights.flux import GIB
 
 # Bytes on disk of the worker's environment, byte code included. cuda: measured, provision/locks/worker.txt
 # (torch 2.13 for CUDA 13) synced by uv, 5.37 GB, and 0.1 GB for a Python that uv brings along. cpu: the same

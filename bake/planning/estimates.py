@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bake import flux
-from bake.flux import GIB
 from bake.planning.disk import Disk
 from bake.planning.findings import Findings
 from bake.planning.hardware import InstanceType, Types, bakes_without
 from bake.planning.prices import Prices
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
-from bake.schema import RootVolume
+from bake.profile.schema import RootVolume
+from bake.weights import flux
+from bake.weights.flux import GIB
 
 # Steps of the image that is drawn in bfloat16 and in int8 to compare them. In bfloat16 each step reads the
 # transformer anew: where int8 is wanted, neither the GPU nor the host's memory holds it.

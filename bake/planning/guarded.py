@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bake.agreement import GUARDED, Fact, FactValue
+from bake.agreement.facts import GUARDED, Fact, FactValue
 from bake.planning.base_image import BaseImage
 from bake.planning.hardware import builder_setting
 from bake.planning.network import TEMPORARY, Network

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from bake import flux
 from bake.aws import Aws
-from bake.flux import MIB
 from bake.planning import hardware
 from bake.planning.drivers import draws_on_neuron
 from bake.planning.findings import Findings
 from bake.planning.hardware import Device, InstanceType
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
+from bake.weights import flux
+from bake.weights.flux import MIB
 
 # Python, torch and the accelerator's libraries on the host: assumed. Loading bfloat16 or int8 files with
 # low_cpu_mem_usage adds 1 to 2 MiB, since they are mapped and copied from there (measured).

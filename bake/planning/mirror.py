@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bake.aws import Aws
-from bake.mirror import Place
 from bake.planning.findings import Findings
 from bake.profile import Profile
+from bake.weights.mirror import Place
 
 
 def check(profile: Profile, aws: Aws, findings: Findings) -> None:

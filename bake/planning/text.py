@@ -6,12 +6,12 @@ import textwrap
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bake.flux import GIB
 from bake.planning import disk as disk_of
 from bake.planning import memory as memory_of
 from bake.planning.builder import BuilderMemory
 from bake.planning.hardware import InstanceType, builder_setting, worker_setting
 from bake.planning.memory import Memory
+from bake.weights.flux import GIB
 
 if TYPE_CHECKING:
     from bake.plan import Plan

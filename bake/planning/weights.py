@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bake import flux, hub
-from bake import lock as locks
-from bake.flux import WeightFile
-from bake.hub import Revision
-from bake.lock import Lock
 from bake.planning.findings import Findings
 from bake.profile import Profile
+from bake.weights import flux, hub
+from bake.weights import lock as locks
+from bake.weights.flux import WeightFile
+from bake.weights.hub import Revision
+from bake.weights.lock import Lock
 
 
 @dataclass(frozen=True)

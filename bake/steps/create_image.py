@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bake.agreement import check_image
+from bake.agreement.facts import check_image
 from bake.aws import Aws
 from bake.errors import BakeError
 from bake.plan import Plan

@@ -15,8 +15,6 @@ from typing import Any
 from bake import units
 from bake.aws import Aws, unanswered
 from bake.errors import BakeError
-from bake.lock import Lock
-from bake.mirror import Mirror
 from bake.plan import Plan
 from bake.progress import readable
 from bake.run import Run
@@ -24,6 +22,8 @@ from bake.ssh import CommandResult, Session
 from bake.steps.launch import Instance
 from bake.steps.provision import REMOTE
 from bake.undo import Undo
+from bake.weights.lock import Lock
+from bake.weights.mirror import Mirror
 
 UNIT = "bake-prefetch"
 STARTS = 4  # the first one, and three more for a downloader that ends without a word

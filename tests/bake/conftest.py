@@ -14,10 +14,11 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
-from bake import flux, profile
+from bake import profile
 from bake.aws import Aws
 from bake.plan import Plan, Sources, make
 from bake.profile import Profile
+from bake.weights import flux
 
 PROFILES = Path(__file__).parents[2] / "profiles"
 SPOT, HOME = "eu-north-1", "eu-west-1"

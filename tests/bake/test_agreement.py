@@ -8,18 +8,8 @@ from typing import Any
 
 import pytest
 
-from bake import agreement_texts as texts
-from bake import approve
-from bake.agreement import (
-    GUARDED,
-    PINNED,
-    Agreement,
-    Fact,
-    FactValue,
-    Guarded,
-    check_image,
-    compare,
-)
+from bake.agreement import approve, texts
+from bake.agreement.facts import GUARDED, PINNED, Agreement, Fact, FactValue, Guarded, check_image, compare
 from bake.errors import NotAgreed
 from bake.proposal import Wish
 

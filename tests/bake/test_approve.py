@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from bake import approve
-from bake.agreement import Agreement, Difference, Fact, Guarded, compare
-from bake.approve import Request
+from bake.agreement import approve
+from bake.agreement.approve import Request
+from bake.agreement.facts import Agreement, Difference, Fact, Guarded, compare
 from bake.errors import BakeError, NotAgreed, UsageError
 
 AGREED = Agreement(Path("x.lock.yaml"), {"region": "eu-north-1", "os": "ubuntu", "root_volume.size_gib": 80})

@@ -14,13 +14,13 @@ from pydantic import SecretStr
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
-from bake import flux
-from bake import lock as locks
 from bake.errors import BakeError, UsageError
-from bake.flux import WeightFile
 from bake.localcloud.hub import REVISION, Hub
-from bake.lock import Lock
-from bake.schema import Weights
+from bake.profile.schema import Weights
+from bake.weights import flux
+from bake.weights import lock as locks
+from bake.weights.flux import WeightFile
+from bake.weights.lock import Lock
 
 TOKEN = "hf_canary_token"
 # black-forest-labs/FLUX.1-dev at flux.REVISION, whole; sizes where two public sources agree, else 1.

@@ -15,8 +15,9 @@ import pytest
 import yaml
 from werkzeug.serving import make_server
 
-from bake import flux, lockfile
+from bake.agreement import lockfile
 from bake.localcloud.hub import REVISION, Hub
+from bake.weights import flux
 
 from . import terminal
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from bake import flux, lockfile
 from bake import profile as profiles
-from bake.agreement import Agreement, Entry, FactValue
+from bake.agreement import lockfile
+from bake.agreement.facts import Agreement, Entry, FactValue
+from bake.agreement.lockfile import LockFile
 from bake.errors import BakeError, UsageError
-from bake.flux import WeightFile
-from bake.lock import Lock
-from bake.lockfile import LockFile
+from bake.weights import flux
+from bake.weights.flux import WeightFile
+from bake.weights.lock import Lock
 
 FILES = {
     "model_index.json": WeightFile(536, git_oid="b" * 40),

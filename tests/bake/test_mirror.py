@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from moto.server import ThreadedMotoServer
 
-from bake import mirror as mirrors
 from bake import profile
 from bake.aws import Aws
-from bake.flux import WeightFile
-from bake.mirror import Mirror, Place
 from bake.planning.findings import Findings
 from bake.planning.mirror import check
+from bake.weights import mirror as mirrors
+from bake.weights.flux import WeightFile
+from bake.weights.mirror import Mirror, Place
 
 from .account import VARIABLES
 

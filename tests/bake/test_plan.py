@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bake import flux, profile
 from bake import plan as planning
-from bake.agreement import GUARDED
+from bake import profile
+from bake.agreement.facts import GUARDED
 from bake.aws import Aws
 from bake.errors import BakeError, UsageError
 from bake.plan import Plan, Sources
+from bake.weights import flux
 
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud

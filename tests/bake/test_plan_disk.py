@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bake import flux
 from bake.errors import UsageError
-from bake.flux import GIB, WeightFile
 from bake.planning import disk as disk_of
 from bake.planning.base_image import BaseImage
 from bake.planning.disk import Disk
 from bake.planning.findings import Findings
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
+from bake.weights import flux
+from bake.weights.flux import GIB, WeightFile
 
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud

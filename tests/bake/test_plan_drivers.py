@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bake import flux
+from bake.agreement.facts import Guarded
 from bake.errors import UsageError
 from bake.plan import Plan, Sources
 from bake.planning import drivers
 from bake.planning.text import as_text
+from bake.weights import flux
 
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud
@@ -106,4 +107,8 @@ def test_the_backend_for_neuron_needs_the_sdks_lock(plan_cloud: PlanCloud, tmp_p
     assert plan.settings["NEURON_SIZES"] == "1024x1024 768x1344"
     assert any("not run on hardware" in text and "768x1344 and no other" in text for text in plan.warnings)
     lock.write_text("torch-neuronx==2.8.0.2.10.16998\n")
-    assert planned(300).id != plan.id, "the plan's id is of all that goes into the image"
+    moved = planned(300)
+    assert moved.id != plan.id, "the plan's id is of all that goes into the image"
+    before, now = Guarded.of(plan).pins["worker.lock"], Guarded.of(moved).pins["worker.lock"]
+    assert before[0] != now[0], "what was agreed was the other lock"
+    assert now[1].endswith(f"worker.txt and {lock}")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bake import flux
 from bake.errors import UsageError
-from bake.flux import MIB, WeightFile
 from bake.plan import Sources
 from bake.planning import hardware
 from bake.planning import memory as memory_of
 from bake.planning.text import as_text
+from bake.weights import flux
+from bake.weights.flux import MIB, WeightFile
 
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud

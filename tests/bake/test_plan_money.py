@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bake import flux
 from bake import plan as planning
 from bake.errors import UsageError
 from bake.plan import Sources
 from bake.planning import estimates
 from bake.planning.quotas import quota_class
-from bake.schema import RootVolume
+from bake.profile.schema import RootVolume
+from bake.weights import flux
 
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud

@@ -12,17 +12,17 @@ from pydantic import SecretStr
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
-from bake import flux
-from bake import hub as of_the_hub
 from bake import plan as planning
 from bake.errors import UsageError
-from bake.flux import WeightFile
 from bake.localcloud.hub import REVISION, Hub
-from bake.lock import Lock
 from bake.plan import Plan, Sources
 from bake.planning import weights as weights_of
 from bake.planning.findings import Findings
-from bake.schema import Weights
+from bake.profile.schema import Weights
+from bake.weights import flux
+from bake.weights import hub as of_the_hub
+from bake.weights.flux import WeightFile
+from bake.weights.lock import Lock
 
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud

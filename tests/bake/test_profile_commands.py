@@ -12,9 +12,10 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from bake import json_schema, profile
+from bake import profile
+from bake.commands.profiles import new_profile, profiles
 from bake.errors import UsageError
-from bake.profile_commands import new_profile, profiles
+from bake.profile import json_schema
 
 PROFILES = Path(__file__).parents[2] / "profiles"
 BROKEN = Path(__file__).parent / "profiles_broken"

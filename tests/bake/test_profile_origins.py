@@ -8,7 +8,7 @@ import pytest
 
 from bake import profile
 from bake.errors import UsageError
-from bake.variables import Variables
+from bake.profile.variables import Variables
 
 from .account import VARIABLES
 

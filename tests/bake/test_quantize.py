@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bake.errors import BakeError
-from bake.flux import WeightFile
-from bake.lock import Lock
 from bake.plan import Plan
 from bake.planning.text import as_text
 from bake.progress import PlainScreen, Progress
 from bake.run import Run
 from bake.ssh import Login, Session
 from bake.steps import quantize as step
+from bake.weights.flux import WeightFile
+from bake.weights.lock import Lock
 
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud

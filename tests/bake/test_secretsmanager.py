@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bake import secretsmanager
 from bake.aws import Aws
 from bake.errors import BakeError
+from bake.profile import secretsmanager
 
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud

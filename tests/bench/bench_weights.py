@@ -28,7 +28,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "provision")]
 
 from downloads import TOKEN, Downloads, HubProcess, lock_of, make_repository  # noqa: E402
 
-from bake.flux import REPO, REVISION, SIZES  # noqa: E402
+from bake.weights.flux import REPO, REVISION, SIZES  # noqa: E402
 
 
 def show(what: str, amount: float, unit: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from bake import plan as planning
 from bake import profile
 from bake.aws import Aws
-from bake.commands import sources
+from bake.commands.bake import sources
 from bake.errors import UsageError
 from bake.localcloud.cloud import LocalCloud
 

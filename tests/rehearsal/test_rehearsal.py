@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from bake import lockfile
+from bake.agreement import lockfile
 from bake.aws import Aws
 from bake.localcloud.cloud import LocalCloud
 from bake.localcloud.images import ImageStore

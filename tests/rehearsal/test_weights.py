@@ -18,12 +18,12 @@ from bake import run as runs_of
 from bake import ssh
 from bake.errors import BakeError
 from bake.localcloud.cloud import LocalCloud
-from bake.mirror import Place
 from bake.plan import Plan
 from bake.progress import Progress
 from bake.steps import prefetch, provision
 from bake.steps.prefetch import Download, Weights
 from bake.undo import Undo
+from bake.weights.mirror import Place
 
 if TYPE_CHECKING:
     from tests.conftest import Machine, NewMachine

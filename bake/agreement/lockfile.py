@@ -15,11 +15,11 @@ from typing import Any
 
 import yaml
 
-from bake import marks
-from bake.agreement import GUARDED, NAMES, PINNED, Agreement, Entry
+from bake.agreement.facts import GUARDED, NAMES, PINNED, Agreement, Entry
 from bake.errors import BakeError, UsageError
-from bake.flux import WeightFile
-from bake.lock import Lock
+from bake.profile import marks
+from bake.weights.flux import WeightFile
+from bake.weights.lock import Lock
 
 REHEARSALS = Path(".bake/rehearsal")
 # A history of years fits.

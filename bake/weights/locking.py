@@ -7,12 +7,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bake import agreement_texts, lockfile, proposal
-from bake import lock as locks
+from bake import proposal
+from bake.agreement import lockfile
+from bake.agreement import texts as agreement_texts
+from bake.agreement.lockfile import LockFile
 from bake.errors import NotAgreed
-from bake.lock import Lock
-from bake.lockfile import LockFile
 from bake.proposal import Wish
+from bake.weights import lock as locks
+from bake.weights.lock import Lock
 
 Say = Callable[[str], None]
 Ask = Callable[[str], bool]

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bake import agreement_texts, lockfile
-from bake.agreement import NAMES, Agreement, Difference, Entry, Guarded, compare
-from bake.agreement_texts import named
+from bake.agreement import lockfile
+from bake.agreement import texts as agreement_texts
+from bake.agreement.facts import NAMES, Agreement, Difference, Entry, Guarded, compare
+from bake.agreement.texts import named
 from bake.aws import Aws
 from bake.errors import BakeError, NotAgreed, UsageError
 from bake.progress import Tally

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bake import flux
-from bake.flux import WeightFile
+from bake.weights import flux
+from bake.weights.flux import WeightFile
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-    from bake.schema import Weights
+    from bake.profile.schema import Weights
 
 PATIENCE = 10  # seconds for an answer about metadata
 NO_HUB = "is there a proxy or a login page in between?"

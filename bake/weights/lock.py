@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bake import flux
-from bake.agreement import table
+from bake.columns import table
 from bake.errors import BakeError, UsageError
-from bake.flux import WeightFile
 from bake.progress import readable
+from bake.weights import flux
+from bake.weights.flux import WeightFile
 
 if TYPE_CHECKING:
-    from bake.schema import Weights
+    from bake.profile.schema import Weights
 
 MOST_FILES = 20
 DIGITS = 12  # of a hash: enough to tell two apart by eye
@@ -69,7 +69,7 @@ def resolve(weights: Weights, endpoint: str | None, name: str | None = None) -> 
 
     BakeError says what the Hub refused; UsageError when the profile is at fault.
     """
-    from bake import hub
+    from bake.weights import hub
 
     try:
         found = hub.revision(weights, endpoint, name)

@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bake.marks import Path_, dotted, printable
-from bake.schema import INSTANCE_TYPE, Profile, sections
-from bake.variables import Filled
+from bake.profile.marks import Path_, dotted, printable
+from bake.profile.schema import INSTANCE_TYPE, Profile, sections
+from bake.profile.variables import Filled
 
 LOOKS = {
     r"^ami-": "an AMI id (ami-0123456789abcdef0)",

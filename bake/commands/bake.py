@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bake import agreement_texts
 from bake import plan as planning
 from bake import run as runs_of
+from bake.agreement import texts as agreement_texts
 from bake.errors import BakeError
 from bake.pipeline import bake
 from bake.progress import Progress, choose_screen

@@ -25,7 +25,7 @@ def profiles(obj: dict[str, Any], as_json: bool, schema: bool) -> None:
       bake profiles --schema > profiles/schema.json
     """
     if schema:
-        from bake.json_schema import as_text
+        from bake.profile.json_schema import as_text
 
         click.echo(as_text(), nl=False)
         return
@@ -46,8 +46,8 @@ def profiles(obj: dict[str, Any], as_json: bool, schema: bool) -> None:
 
 def _summary(name: str, directory: Path) -> dict[str, str]:
     """What a profile says, as far as can be told without variables."""
-    from bake.marks import printable
     from bake.profile import outline
+    from bake.profile.marks import printable
 
     try:
         said = outline(name, directory)

@@ -46,8 +46,8 @@ def lock(
       bake lock --profile g6e-ubuntu --update
     """
     from bake.errors import UsageError
-    from bake.locking import Request, run
     from bake.proposal import Wish
+    from bake.weights.locking import Request, run
 
     name = profile or obj.get("profile")
     if not name:

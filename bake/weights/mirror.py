@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bake.aws import Aws, error_code
-from bake.flux import WeightFile
+from bake.weights.flux import WeightFile
 
 # A PUT takes 5 GB at most and the largest file has 10: everything goes up in parts.
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bake.columns import table
 from bake.errors import NotAgreed
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ GUARDED: dict[str, type | tuple[type, ...]] = {
     "sharing": list,
 }
 # What goes into the image besides: pinned with the agreement, and refused when it moves, too. The weights
-# are pinned by their own lock (bake/lock.py).
+# are pinned by their own lock (bake/weights/lock.py).
 PINNED: dict[str, type | tuple[type, ...]] = {"worker.lock": str}
 NAMES = (*GUARDED, *PINNED)
 
@@ -97,9 +99,11 @@ class Guarded:
 
     @classmethod
     def of(cls, plan: Plan) -> Guarded:
-        """Read them off a plan."""
-        lock = f"sha256:{plan.inputs['requirements']}"
-        return cls(plan.facts, {"worker.lock": (lock, _near(plan.sources.requirements))})
+        """Read them off a plan. A worker that draws on Neuron has two locks, and one hash over both."""
+        locks = {"requirements": plan.sources.requirements, "neuron": plan.sources.neuron}
+        used = {name: file for name, file in locks.items() if name in plan.inputs}
+        lock = _over(*(plan.inputs[name] for name in used))
+        return cls(plan.facts, {"worker.lock": (lock, " and ".join(map(_near, used.values())))})
 
     def rows(self) -> list[tuple[str, FactValue, str]]:
         """Name, value, origin of all of them, facts first."""
@@ -107,6 +111,12 @@ class Guarded:
             *((fact.name, fact.value, fact.origin) for fact in self.facts),
             *((name, value, origin) for name, (value, origin) in self.pins.items()),
         ]
+
+
+def _over(*hashes: str) -> str:
+    """One hash for several; one alone is itself."""
+    whole = hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+    return f"sha256:{whole}"
 
 
 def _near(file: Path) -> str:
@@ -143,16 +153,6 @@ def shown(value: FactValue, name: str = "") -> str:
     if name == "worker.lock":
         return str(value)[:19]
     return str(value)
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns that line up; the last one is not padded."""
-    lines = [list(header), *map(list, rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    return "\n".join(
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
 
 
 # What EC2 gives a gp3 volume whose IOPS and throughput nobody set. An AMI may show these or leave them out.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bake.schema import Profile, sections
+from bake.profile.schema import Profile, sections
 
 # What may stand wherever a value may: the value is only known once the variables are.
 REFERENCE = {

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from bake.marks import Document, Path_
-from bake.schema import sections
-from bake.variables import STORED
+from bake.profile.marks import Document, Path_
+from bake.profile.schema import sections
+from bake.profile.variables import STORED
 
 # What gives a value away wherever it stands, and the variable that it usually goes into.
 LITERALS = (

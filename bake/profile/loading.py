@@ -8,23 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bake import complaints, literals, marks
 from bake.errors import UsageError
-from bake.marks import Document
-from bake.schema import FLUX, Profile
-from bake.variables import Secrets, Variables, environment, fill
-
-__all__ = [
-    "FLUX",
-    "Origins",
-    "Profile",
-    "Variables",
-    "environment",
-    "load",
-    "load_with_origins",
-    "names",
-    "outline",
-]
+from bake.profile import complaints, literals, marks
+from bake.profile.marks import Document
+from bake.profile.schema import Profile
+from bake.profile.variables import Secrets, fill
 
 Origins = Mapping[str, str]
 """Dotted path ("root_volume.size_gib") -> where its value came from."""

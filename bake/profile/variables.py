@@ -13,7 +13,7 @@ from dotenv.main import DotEnv
 from dotenv.parser import parse_stream
 
 from bake.errors import BakeError, UsageError
-from bake.marks import Document, Path_, dotted
+from bake.profile.marks import Document, Path_, dotted
 
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}$]*))?\}")
 STORED = "secretsmanager:"

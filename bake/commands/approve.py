@@ -48,8 +48,8 @@ def plan(obj: dict[str, Any], profile: str | None, rehearse: bool, as_json: bool
     """
     from contextlib import ExitStack
 
-    from bake import agreement_texts
     from bake import plan as planning
+    from bake.agreement import texts as agreement_texts
     from bake.progress import Tally
     from bake.proposal import Wish, cloud_of, propose
 
@@ -88,7 +88,7 @@ def approve(
       bake approve --profile g6e-ubuntu --because "first agreement"
       bake approve --profile g6e-ubuntu --fact root_volume.size_gib=120 --because "room for a second model"
     """
-    from bake.approve import Request, record
+    from bake.agreement.approve import Request, record
     from bake.proposal import Wish
 
     wish = Wish(_profile(obj, profile), obj["directory"], obj["env_file"], rehearse or obj["rehearse"])

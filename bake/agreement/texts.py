@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bake.agreement import Difference, Guarded, shown, table
+from bake.agreement.facts import Difference, Guarded, shown
+from bake.columns import table
 
 if TYPE_CHECKING:
     from bake.proposal import Proposal, Wish

@@ -1,0 +1,17 @@
+"""Profiles: YAML with line marks, variables and secrets -> one typed, frozen Profile."""
+
+from bake.profile.loading import Origins, load, load_with_origins, names, outline
+from bake.profile.schema import FLUX, Profile
+from bake.profile.variables import Variables, environment
+
+__all__ = [
+    "FLUX",
+    "Origins",
+    "Profile",
+    "Variables",
+    "environment",
+    "load",
+    "load_with_origins",
+    "names",
+    "outline",
+]
