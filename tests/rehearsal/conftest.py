@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bake.localcloud.cloud import LocalCloud
 
-from .instances import client
+from .bakes import Outcome, rehearse
 
 if TYPE_CHECKING:
     from tests.conftest import Machine, NewMachine
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -32,14 +27,14 @@ def machine(new_machine: NewMachine) -> Iterator[Machine]:
 
 
 @pytest.fixture(scope="session")
-def image(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An image of g6e-ubuntu: one that was baked on this cloud already, else a new one."""
-    ec2 = client(cloud, "ec2", "SPOT_AWS_REGION")
-    baked = [{"Name": "tag:bake:profile", "Values": ["g6e-ubuntu"]}]
-    if not ec2.describe_images(Owners=["self"], Filters=baked)["Images"]:
-        command = [sys.executable, "-m", "bake.cli", "--profile", "g6e-ubuntu", "--rehearse", "--runs"]
-        runs = str(tmp_path_factory.mktemp("runs"))
-        done = subprocess.run([*command, runs], cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    images = ec2.describe_images(Owners=["self"], Filters=baked)["Images"]
-    return str(max(images, key=lambda found: found["CreationDate"])["ImageId"])
+def baked(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A whole rehearsal of g6e-ubuntu."""
+    outcome = rehearse(tmp_path_factory.mktemp("baked"), "g6e-ubuntu")
+    assert outcome.code == 0, outcome.errors
+    return outcome
+
+
+@pytest.fixture(scope="session")
+def image(baked: Outcome) -> str:
+    """The AMI that came of it."""
+    return str(baked.manifest["image"]["id"])

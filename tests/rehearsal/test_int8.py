@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import urllib.request
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -20,29 +17,17 @@ from bake.localcloud.images import ImageStore
 from bake.localcloud.settings import Settings
 
 from . import sparse
+from .bakes import rehearse
 
 pytestmark = pytest.mark.root
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def directory(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory of a rehearsal of g5-ubuntu, as its profile stands."""
-    desk = tmp_path_factory.mktemp("int8")
-    command = ["--profile", "g5-ubuntu", "--profiles", str(ROOT / "profiles"), "--rehearse", "--json"]
-    done = subprocess.run(
-        [sys.executable, "-m", "bake.cli", *command],
-        cwd=desk,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    events = [json.loads(line) for line in done.stdout.splitlines()]
-    (released,) = [event for event in events if event["event"] == "released"]
-    return desk / released["directory"]
+    outcome = rehearse(tmp_path_factory.mktemp("int8"), "g5-ubuntu")
+    assert outcome.code == 0, outcome.errors
+    return outcome.directory
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -19,20 +17,9 @@ from bake.localcloud import cloud as localcloud
 from bake.localcloud.settings import Settings
 from bake.localcloud.sweep import leftovers
 
+from .bakes import start
+
 pytestmark = pytest.mark.root
-ROOT = Path(__file__).parents[2]
-
-
-def start(desk: Path) -> subprocess.Popen[str]:
-    command = ["--profile", "g6e-ubuntu", "--profiles", str(ROOT / "profiles"), "--rehearse", "--json"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "bake.cli", *command],
-        cwd=desk,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def until(process: subprocess.Popen[str], **wanted: Any) -> None:

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,8 +11,9 @@ from bake.localcloud.cloud import LocalCloud
 from bake.localcloud.neuron import STUBS
 from flux_worker.inference.backend_neuron import EXPERIMENTAL
 
+from .bakes import ROOT, Outcome, rehearse
+
 pytestmark = pytest.mark.root
-ROOT = Path(__file__).parents[2]
 PROFILES = ["inf2-ubuntu", pytest.param("inf2-amazon-linux", marks=pytest.mark.long)]
 
 
@@ -33,70 +28,34 @@ neuron:
 """
 
 
-@dataclass(frozen=True)
-class Baked:
-    """A run's directory and manifest; its plan and its end as people read them."""
-
-    directory: Path
-    manifest: dict[str, Any]
-    plan: str
-    end: str
-
-    @property
-    def checks(self) -> dict[str, str]:
-        """Id -> outcome."""
-        return {check["id"]: check["outcome"] for check in self.manifest["checks"]}
-
-
-def rehearse(profile: str, profiles: Path, runs: Path) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "bake.cli",
-        "--profiles",
-        str(profiles),
-        "--profile",
-        profile,
-        "--rehearse",
-    ]
-    return subprocess.run(
-        [*command, "--json", "--runs", str(runs)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
-
-
 @pytest.mark.parametrize("name", PROFILES)
 def test_inf2_xlarge_is_refused_before_anything_starts(cloud: LocalCloud, tmp_path: Path, name: str) -> None:
-    done = rehearse(name, ROOT / "profiles", tmp_path)
-    assert done.returncode == 2
-    assert "FLUX.1-dev in bf16 does not fit inf2.xlarge" in done.stderr
-    assert "inf2.24xlarge" in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    outcome = rehearse(tmp_path, name)
+    assert outcome.code == 2
+    assert "FLUX.1-dev in bf16 does not fit inf2.xlarge" in outcome.errors
+    assert "inf2.24xlarge" in outcome.errors
+    assert not (tmp_path / ".bake/runs").exists()
 
 
-def baked(name: str, changes: str, folder: Path) -> Baked:
+def baked(name: str, changes: str, folder: Path) -> Outcome:
     """What came of a profile on a type that fits, with these changes."""
     profiles = folder / "profiles"
     shutil.copytree(ROOT / "profiles", profiles)
     (profiles / "large.yaml").write_text(
         f"extends: {name}\n\nbuilder:\n  instance_type: inf2.24xlarge\n{changes}"
     )
-    done = rehearse("large", profiles, folder / "runs")
-    assert done.returncode == 0, done.stderr
-    events: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
-    told = {event["event"]: event for event in events}
-    directory = Path(told["released"]["directory"])
-    manifest = json.loads((directory / "manifest.json").read_text())
-    return Baked(directory, manifest, told["plan"]["text"], told["released"]["text"])
+    outcome = rehearse(folder, "large", profiles=profiles)
+    assert outcome.code == 0, outcome.errors
+    return outcome
 
 
-def assert_the_stack_is_verified(image: Baked) -> None:
-    stack = {name: outcome for name, outcome in image.checks.items() if "neuron_stack" in name}
+def checks(outcome: Outcome) -> dict[str, str]:
+    """Id -> outcome."""
+    return {check["id"]: check["outcome"] for check in outcome.manifest["checks"]}
+
+
+def assert_the_stack_is_verified(image: Outcome) -> None:
+    stack = {name: outcome for name, outcome in checks(image).items() if "neuron_stack" in name}
     assert len(stack) == len(STUBS)
     assert set(stack.values()) == {"passed"}
     notes = image.manifest["notes"]
@@ -112,7 +71,7 @@ def test_with_the_sdks_index_it_is_compiled_while_baking_and_draws_on_neuron(
     """Its own environment, compiled sizes and the service that draws them; the compiler is a stand-in."""
     image = baked("inf2-ubuntu", DRAWING, tmp_path)
     assert_the_stack_is_verified(image)
-    plan = " ".join(image.plan.split())
+    plan = " ".join(image.of("plan")[0]["text"].split())
     assert "optimum-neuron's compiler copies the model" in plan.partition("How this rehearsal differs")[2]
     assert "experimental" in plan and "The image draws 320x256, 272x256 and no other size" in plan
     assert "draws on the CPU" not in "".join(image.manifest["plan"]["warnings"])
@@ -125,10 +84,10 @@ def test_with_the_sdks_index_it_is_compiled_while_baking_and_draws_on_neuron(
         "service::unit_command",
         "service::command_runs",
     ):
-        assert image.checks[check] == "passed", check
+        assert checks(image)[check] == "passed", check
     drawn = image.manifest["boot_check"]
     assert (drawn["width"], drawn["height"]) == (272, 256)
-    assert 'local draw "a cat" --width 272 --height 256 --out' in image.end
+    assert 'local draw "a cat" --width 272 --height 256 --out' in image.of("released")[0]["text"]
     journal = (image.directory / "logs" / "boot-check.journal.log").read_text()
     assert EXPERIMENTAL in journal
     assert '"device": "neuron"' in journal
@@ -141,6 +100,6 @@ def test_without_that_index_the_stack_is_verified_and_the_cpu_draws(
     image = baked("inf2-amazon-linux", "", tmp_path)
     assert_the_stack_is_verified(image)
     assert any("draws on the CPU" in warning for warning in image.manifest["plan"]["warnings"])
-    assert image.checks["drivers::compiled_for_neuron"] == "passed"
+    assert checks(image)["drivers::compiled_for_neuron"] == "passed"
     journal = (image.directory / "logs" / "boot-check.journal.log").read_text()
     assert "Neuron devices, but no optimum-neuron: drawing on the CPU, slowly" in journal

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import struct
 import subprocess
-import sys
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,40 +22,9 @@ from bake.localcloud.images import ImageStore
 from bake.localcloud.settings import Settings
 
 from . import sparse
+from .bakes import ROOT, Outcome, rehearse, start
 
 pytestmark = pytest.mark.root
-ROOT = Path(__file__).parents[2]
-ARGUMENTS = ["--profile", "g6e-ubuntu", "--rehearse", "--json"]
-
-
-def start(runs: Path, *, checkout: Path = ROOT) -> subprocess.Popen[str]:
-    """Start a rehearsal on the cloud of the tests, at a desk of its own: it leaves its lock there."""
-    desk = runs.with_name(f"{runs.name}-desk")
-    desk.mkdir(exist_ok=True)
-    places = ["--profiles", str(checkout / "profiles"), "--runs", str(runs)]
-    return subprocess.Popen(
-        [sys.executable, "-m", "bake.cli", *ARGUMENTS, *places],
-        cwd=desk,
-        env={**os.environ, "PYTHONPATH": str(checkout)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    events: list[dict[str, Any]]
-    errors: str
-
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        return [event for event in self.events if event["event"] == kind]
-
-
-def finish(process: subprocess.Popen[str], timeout: float = 600) -> Outcome:
-    out, errors = process.communicate(timeout=timeout)
-    return Outcome(process.returncode, [json.loads(line) for line in out.splitlines()], errors)
 
 
 @pytest.fixture(scope="module")
@@ -70,26 +36,13 @@ def aws(cloud: LocalCloud) -> Aws:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("rehearsals")
-
-
-@pytest.fixture(scope="module")
-def baked(cloud: LocalCloud, runs: Path) -> Outcome:
-    outcome = finish(start(runs))
-    assert outcome.code == 0, outcome.errors
-    return outcome
-
-
-@pytest.fixture(scope="module")
 def directory(baked: Outcome) -> Path:
-    return Path(baked.of("released")[0]["directory"])
+    return baked.directory
 
 
 @pytest.fixture(scope="module")
-def manifest(directory: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((directory / "manifest.json").read_text())
-    return found
+def manifest(baked: Outcome) -> dict[str, Any]:
+    return baked.manifest
 
 
 def leftovers(aws: Aws, run: str) -> list[str]:
@@ -158,12 +111,12 @@ def test_the_end_says_what_there_is_and_what_to_try_next(baked: Outcome, manifes
 
 
 def test_the_weights_are_the_ones_that_were_locked(
-    baked: Outcome, directory: Path, manifest: dict[str, Any], runs: Path
+    baked: Outcome, directory: Path, manifest: dict[str, Any]
 ) -> None:
     lock = manifest["weights"]["lock"]
     assert {path: file["bytes"] for path, file in lock["files"].items()} == manifest["weights"]["files"]
     assert all(file.keys() & {"sha256", "git_oid"} for file in lock["files"].values())
-    written = runs.with_name(f"{runs.name}-desk") / ".bake/rehearsal/g6e-ubuntu.lock.yaml"
+    written = baked.desk / ".bake/rehearsal/g6e-ubuntu.lock.yaml"
     assert lockfile.read(written).weights is not None
     notes = "\n".join(event["text"] for event in baked.of("note"))
     assert "locked the local Hub's weights for rehearsals" in notes
@@ -207,8 +160,8 @@ def test_the_token_and_the_runs_names_are_not_in_the_images_raw_bytes(
 
 
 @pytest.fixture
-def interrupted(cloud: LocalCloud, runs: Path) -> Iterator[subprocess.Popen[str]]:
-    process = start(runs)
+def interrupted(cloud: LocalCloud, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    process = start(tmp_path)
     yield process
     if process.poll() is None:
         process.kill()
@@ -259,16 +212,14 @@ def broken_checkout(tmp_path: Path) -> Path:
 
 
 def test_a_failing_script_is_shown_whole_and_leaves_nothing(
-    aws: Aws, cloud: LocalCloud, runs: Path, broken_checkout: Path
+    aws: Aws, cloud: LocalCloud, tmp_path: Path, broken_checkout: Path
 ) -> None:
-    before = set(runs.iterdir())
-    outcome = finish(start(runs, checkout=broken_checkout))
+    outcome = rehearse(tmp_path, "g6e-ubuntu", checkout=broken_checkout)
     assert outcome.code == 1
     for part in ("05-broken.sh", "exit code", "about to break", "nothing here", "/does/not/exist"):
         assert part in outcome.errors
     assert "Traceback" not in outcome.errors
     assert "/does/not/exist" in outcome.of("failed")[0]["message"]
-    (run,) = set(runs.iterdir()) - before
-    assert (run / "logs/bake-05-broken.err.log").exists()
-    assert leftovers(aws, run.name) == []
-    assert images(aws, run.name) == []
+    assert (outcome.directory / "logs/bake-05-broken.err.log").exists()
+    assert leftovers(aws, outcome.directory.name) == []
+    assert images(aws, outcome.directory.name) == []

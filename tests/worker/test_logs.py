@@ -13,7 +13,7 @@ import pytest
 
 ABOUT = """
 import logging, threading
-from flux_worker import logs
+from flux_worker.host import logs
 logs.to_stderr()
 log = logging.getLogger("here")
 """
