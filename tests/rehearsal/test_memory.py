@@ -100,6 +100,17 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def without_read_ahead(disk: Path) -> None:
+    """It gives the kernel pages to take back at each fault: the machine would hang for minutes before a kill."""
+    [loop] = subprocess.run(
+        ["losetup", "--associated", disk, "--noheadings", "--output", "NAME"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    subprocess.run(["blockdev", "--setra", "0", loop], check=True)
+
+
 @pytest.fixture(scope="module")
 def small(cloud: LocalCloud, cloud_settings: Settings, image: str, cache: Path) -> Iterator[Small]:
     """The baked image on the type, with the weights; its worker waits for a queue and holds no memory."""
@@ -114,6 +125,7 @@ def small(cloud: LocalCloud, cloud_settings: Settings, image: str, cache: Path) 
             ).stdout
             session.run("mkdir", CACHE)
             session.run("tar", "--extract", "--directory", CACHE, stdin=archive)
+            without_read_ahead(cloud_settings.instances / instance / "disk.img")
             yield Small(session, Cgroups(cloud_settings, instance))
     finally:
         client(cloud, "ec2", "SPOT_AWS_REGION").terminate_instances(InstanceIds=[instance])

@@ -221,7 +221,7 @@ def test_a_killed_downloader_is_started_again_and_goes_on(bench: Bench) -> None:
 
 
 def test_a_downloader_that_is_always_killed_is_given_up(bench: Bench) -> None:
-    slow(bench)
+    bench.fault(path="transformer/*.safetensors", kind="slow", rate=2_000, times=None)  # none ends in time
     download, end = bench.start(), threading.Event()
 
     def kill() -> None:
