@@ -101,7 +101,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def without_read_ahead(disk: Path) -> None:
-    """It gives the kernel pages to take back at each fault: the machine would hang for minutes before a kill."""
+    """It gives the kernel pages to take back at each fault: the machine would hang for minutes instead."""
     [loop] = subprocess.run(
         ["losetup", "--associated", disk, "--noheadings", "--output", "NAME"],
         capture_output=True,
