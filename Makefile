@@ -6,13 +6,13 @@ VENV := .venv
 BAKE := $(VENV)/bin/bake
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env)
 PROFILE ?= g6e-ubuntu
-# What `make rehearse-all` bakes, one after the other.
-PROFILES ?= g6e-ubuntu g6e-amazon-linux
+# What `make rehearse-all` bakes, one after the other; `make test` bakes inf2 on a type that fits.
+PROFILES ?= g6e-ubuntu g6e-amazon-linux g5-ubuntu g5-amazon-linux g6-ubuntu
 
 # Command -> Debian package that has it.
 TOOLS := systemd-nspawn:systemd-container mmdebstrap:mmdebstrap nft:nftables ip:iproute2 mkfs.ext4:e2fsprogs ssh:openssh-client
 
-.PHONY: help rehearse rehearse-all test test-fast bench lint lock system-packages clean
+.PHONY: help rehearse rehearse-all test test-long test-fast bench lint lock system-packages clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -20,14 +20,16 @@ help:  ## Show this list
 rehearse: system-packages $(VENV)/ready  ## Bake PROFILE (g6e-ubuntu) on the local cloud, without AWS
 	$(SUDO) $(BAKE) --profile $(PROFILE) --rehearse
 
-rehearse-all: system-packages $(VENV)/ready  ## Bake PROFILES on the local cloud, and run the tests that `make test` leaves out
+rehearse-all: system-packages $(VENV)/ready  ## Bake all profiles that fit their type on the local cloud, or PROFILES="…"
 	@for profile in $(PROFILES); do \
 	  echo "== $$profile"; $(SUDO) $(BAKE) --profile $$profile --rehearse || exit 1; done
-	$(SUDO) $(VENV)/bin/pytest -m long
 
 # Two processes, for machines mostly wait; tests/conftest.py says which files stay together.
 test: system-packages $(VENV)/ready  ## Run all tests; with root this includes a full rehearsal
 	$(VENV)/bin/pytest -n 2
+
+test-long: system-packages $(VENV)/ready  ## Run the tests that `make test` leaves out for their length
+	$(VENV)/bin/pytest -n 2 -m long
 
 test-fast: $(VENV)/ready  ## Run the tests that need no root and no machine
 	$(VENV)/bin/pytest -m 'not root'
