@@ -21,10 +21,10 @@ from bake.localcloud import neuron_sdk
 from flux_worker.cli import main
 from flux_worker.errors import ConfigurationError, InvalidJob
 from flux_worker.inference import backend_neuron, fit
-from flux_worker.inference.backend import choose
 from flux_worker.inference.backend_neuron import Verdict
 from flux_worker.inference.backend_torch import TorchBackend
 from flux_worker.inference.checkpoint import Checkpoint
+from flux_worker.inference.choice import choose
 from flux_worker.inference.model import load
 from flux_worker.jobs.job import Job
 from flux_worker.settings import ModelSettings

@@ -130,8 +130,8 @@ def check(as_json: bool) -> None:
     """
     settings = _settings()
     _only_errors()
-    from .inference.backend import choose
     from .inference.checkpoint import find
+    from .inference.choice import choose
 
     report = choose(settings).report(find(settings))
     click.echo(json.dumps(report.facts) if as_json else "\n".join(report.lines))

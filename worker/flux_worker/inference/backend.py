@@ -1,8 +1,7 @@
-"""What differs between the kinds of hardware: the interface to them, and which one draws here."""
+"""What differs between the kinds of hardware: the interface to them."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -13,8 +12,6 @@ from .checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from .compilation import Shape
-
-log = logging.getLogger(__name__)
 
 BackendName = Literal["cuda", "cpu", "neuron"]
 
@@ -73,29 +70,3 @@ class Backend(Protocol):
 
     def broken_by(self, error: Exception) -> bool:
         """Whether the device is of no more use to this process after such an error."""
-
-
-def choose(settings: ModelSettings) -> Backend:
-    """The backend that the settings name; auto: a GPU, else Neuron with its packages, else the CPU."""
-    from . import backend_neuron, backend_torch
-
-    name = settings.backend if settings.backend != "auto" else _present()
-    if name == "neuron":
-        log.warning(backend_neuron.EXPERIMENTAL)
-        return backend_neuron.NeuronBackend(settings.neuron_dir)
-    return backend_torch.TorchBackend(name)
-
-
-def _present() -> BackendName:
-    import torch
-
-    from . import backend_neuron
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if not backend_neuron.devices():
-        return "cpu"
-    if backend_neuron.installed():
-        return "neuron"
-    log.warning("Neuron devices, but no optimum-neuron: drawing on the CPU, slowly")
-    return "cpu"

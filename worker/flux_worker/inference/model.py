@@ -15,8 +15,9 @@ from .. import __version__
 from ..errors import InvalidJob
 from ..jobs.job import Job
 from ..settings import MODEL, ModelSettings
-from .backend import Backend, Loaded, choose
+from .backend import Backend, Loaded
 from .checkpoint import Checkpoint, find
+from .choice import choose
 from .drawing import Drawing, Origin
 
 if TYPE_CHECKING:
