@@ -16,7 +16,7 @@ from bake.planning import estimates
 from bake.planning.text import as_text
 from bake.weights import flux
 
-from .conftest import PROFILES
+from ..conftest import PROFILES
 
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud

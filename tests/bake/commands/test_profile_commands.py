@@ -17,8 +17,8 @@ from bake.commands.profiles import new_profile, profiles
 from bake.errors import UsageError
 from bake.profile import json_schema
 
-PROFILES = Path(__file__).parents[2] / "profiles"
-BROKEN = Path(__file__).parent / "profiles_broken"
+PROFILES = Path(__file__).parents[3] / "profiles"
+BROKEN = Path(__file__).parents[1] / "profile" / "profiles_broken"
 SCHEMA = json_schema.build()
 
 

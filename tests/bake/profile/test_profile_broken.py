@@ -14,7 +14,7 @@ import pytest
 from bake import profile
 from bake.errors import BakeError, UsageError
 
-from . import account
+from .. import account
 
 BROKEN = Path(__file__).parent / "profiles_broken"
 TOKEN = account.VARIABLES["HF_TOKEN"]

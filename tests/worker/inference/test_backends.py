@@ -30,7 +30,7 @@ from flux_worker.jobs.job import Job
 from flux_worker.settings import ModelSettings
 
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WORKER = Path(flux_worker.__file__).parents[1]
 PINS = neuron_sdk.pins()
 SDK = {name: PINS[name] for name in ("optimum-neuron", "torch-neuronx", "neuronx-cc")}

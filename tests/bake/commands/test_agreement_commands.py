@@ -20,7 +20,7 @@ from moto.server import ThreadedMotoServer
 
 from . import terminal
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BAKE = [sys.executable, "-m", "bake.cli"]
 REGION, OTHER_REGION = "eu-north-1", "eu-central-1"
 UBUNTU, OTHER_UBUNTU = "ami-785db401", "ami-1e749f67"  # moto has them in every region

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from bake import profile
 from bake.errors import BakeError, UsageError
 
-from . import account
+from .. import account
 
-PROFILES = Path(__file__).parents[2] / "profiles"
+PROFILES = Path(__file__).parents[3] / "profiles"
 TEXT = (PROFILES / "g6e-ubuntu.yaml").read_text()
 GOOD: dict[str, Any] = yaml.safe_load(TEXT)
 TOKEN = account.VARIABLES["HF_TOKEN"]

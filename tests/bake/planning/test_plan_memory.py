@@ -114,7 +114,7 @@ def test_a_neuron_type_with_enough_fits(plan_cloud: PlanCloud) -> None:
 def test_each_size_that_is_compiled_holds_the_weights_once_more(
     plan_cloud: PlanCloud, tmp_path: Path, kind: str, sizes: int, fits: bool
 ) -> None:
-    """As the worker reckons before it loads: tests/worker/test_backends.py."""
+    """As the worker reckons before it loads: tests/worker/inference/test_backends.py."""
     sources = Sources(neuron=tmp_path / "no-lock", sizes=flux.SIZES)  # which is refused in any case
     drawing = {
         "python_index": "https://pip.example.com",

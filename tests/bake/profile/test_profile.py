@@ -10,7 +10,7 @@ from bake import profile
 from bake.errors import UsageError
 from bake.systems import SYSTEMS
 
-PROFILES = Path(__file__).parents[2] / "profiles"
+PROFILES = Path(__file__).parents[3] / "profiles"
 VARIABLES = {
     "AWS_REGION": "eu-west-1",
     "SPOT_AWS_REGION": "eu-north-1",

@@ -16,7 +16,7 @@ from PIL import Image
 from flux_worker.inference.checkpoint import Provenance
 from flux_worker.inference.quantize import psnr
 
-PROGRAM = Path(__file__).parents[2] / "provision" / "quantise.py"
+PROGRAM = Path(__file__).parents[3] / "provision" / "quantise.py"
 
 
 def run(program: Path, *arguments: Path) -> tuple[int, list[dict[str, Any]]]:

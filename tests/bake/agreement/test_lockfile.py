@@ -118,7 +118,7 @@ def test_a_lock_without_hashes_says_so_in_its_head(lock: Path) -> None:
     assert "completes this" not in lockfile.text(held(lock), "profile x")
 
 
-LOCKS = sorted((Path(__file__).parents[2] / "profiles").glob("*.lock.yaml"))
+LOCKS = sorted((Path(__file__).parents[3] / "profiles").glob("*.lock.yaml"))
 
 
 def test_every_profile_of_this_checkout_has_its_lock() -> None:

@@ -21,7 +21,7 @@ from bake.weights import flux
 
 from . import terminal
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BAKE = [sys.executable, "-m", "bake.cli"]
 TOKEN = "hf_canary_token"
 COMPONENTS = {name: ["diffusers", "X"] for name in flux.COMPONENTS}

@@ -10,9 +10,9 @@ from bake import profile
 from bake.errors import UsageError
 from bake.profile.variables import Variables
 
-from .account import VARIABLES
+from ..account import VARIABLES
 
-GOOD = (Path(__file__).parents[2] / "profiles" / "g6e-ubuntu.yaml").read_text()
+GOOD = (Path(__file__).parents[3] / "profiles" / "g6e-ubuntu.yaml").read_text()
 
 
 @pytest.fixture

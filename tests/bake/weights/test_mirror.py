@@ -19,9 +19,9 @@ from bake.weights import mirror as mirrors
 from bake.weights.flux import WeightFile
 from bake.weights.mirror import Mirror, Place
 
-from .account import VARIABLES
+from ..account import VARIABLES
 
-PROFILES = Path(__file__).parents[2] / "profiles"
+PROFILES = Path(__file__).parents[3] / "profiles"
 BUCKET = "flux-mirror"
 PART = 5 << 20  # S3 takes no smaller one, but for the last
 A, B, SMALL = (WeightFile(PART + 5, "a" * 64), WeightFile(5, "b" * 64), WeightFile(3, git_oid="c" * 40))

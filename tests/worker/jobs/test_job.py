@@ -204,7 +204,7 @@ def test_no_two_jobs_share_an_object() -> None:
 
 def test_the_schema_beside_the_worker_is_the_jobs_own() -> None:
     """`flux-worker schema > worker/job.schema.json` writes it anew."""
-    file = Path(__file__).parents[2] / "worker/job.schema.json"
+    file = Path(__file__).parents[3] / "worker/job.schema.json"
     assert file.read_text(encoding="utf-8") == schema()
     jsonschema.Draft202012Validator.check_schema(json.loads(schema()))
     validator = jsonschema.Draft202012Validator(json.loads(schema()))
