@@ -24,6 +24,8 @@ from bake.undo import Undo
 # Pixels; a worker whose sizes are compiled draws no others, and is asked for the smallest of them.
 SIZE = (256, 256)
 STEPS = 4
+# Seconds to wait for the worker: longer than its unit gives it (TimeoutStartSec=), and a restart.
+READY, READY_ON_NEURON = 1800, 3900
 INSTANCE_ENV = "/etc/flux-worker/instance.env"
 PNG_HEADER = b"\x89PNG\r\n\x1a\n"
 
@@ -73,7 +75,7 @@ def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawin
     types = plan.profile.worker_types
     instance = launch(plan, aws, run, undo, role="boot-check", image=image, types=types, files=files)
     with log_in(instance, run) as session:
-        seconds = wait_until_ready(session, aws, run)
+        seconds = wait_until_ready(session, aws, run, READY_ON_NEURON if plan.drivers.compiled else READY)
         check_units(session)
         job = {
             "id": f"boot-check-{run.id}",
@@ -134,7 +136,7 @@ def check_units(session: Session) -> None:
         raise BakeError(f"the driver does not start on the new image:\n{listed.strip()}")
 
 
-def wait_until_ready(session: Session, aws: Aws, run: Run) -> float:
+def wait_until_ready(session: Session, aws: Aws, run: Run, timeout: float) -> float:
     """Wait for the worker's READY=1 (`Type=notify`: only then is the unit active); seconds since boot."""
 
     def look() -> str | None:
@@ -152,7 +154,7 @@ def wait_until_ready(session: Session, aws: Aws, run: Run) -> float:
         return "ready" if facts.get("ActiveState") == "active" else None
 
     try:
-        aws.wait("the worker's READY", look, timeout=1800)
+        aws.wait("the worker's READY", look, timeout=timeout)
     except BaseException:
         _keep_journal(session, run)
         raise
