@@ -26,6 +26,8 @@ SIZE = (256, 256)
 STEPS = 4
 # Seconds to wait for the worker: longer than its unit gives it (TimeoutStartSec=), and a restart.
 READY, READY_ON_NEURON = 1800, 3900
+# Seconds to wait for an instance where AWS has none: the image is made by then, and hours may be in it.
+CAPACITY = 1800
 INSTANCE_ENV = "/etc/flux-worker/instance.env"
 PNG_HEADER = b"\x89PNG\r\n\x1a\n"
 
@@ -73,7 +75,9 @@ def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawin
     width, height = size_of(plan.drivers.compiled)
     files = {INSTANCE_ENV: wiring.environment(plan.profile.worker.region, plan.sources.worker)}
     types = plan.profile.worker_types
-    instance = launch(plan, aws, run, undo, role="boot-check", image=image, types=types, files=files)
+    instance = launch(
+        plan, aws, run, undo, role="boot-check", image=image, types=types, files=files, patience=CAPACITY
+    )
     with log_in(instance, run) as session:
         seconds = wait_until_ready(session, aws, run, READY_ON_NEURON if plan.drivers.compiled else READY)
         check_units(session)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -62,17 +63,20 @@ def launch(
     image: str,
     types: tuple[str, ...] | None = None,
     files: dict[str, str] | None = None,
+    patience: float = 0,
 ) -> Instance:
     """Start an instance of `image` with the plan's disk and network, and wait until it runs.
 
     `role` (`builder`, `boot-check`) goes into its name and tags; `types` are the agreed instance types to
-    try, the builder's unless given; `files` (path -> content) are written on it by cloud-init.
+    try, the builder's unless given; `files` (path -> content) are written on it by cloud-init. Where AWS has
+    no capacity for any of them, they are tried again for `patience` seconds.
     """
     name = f"bake-{run.id}-{role}"
     login_key, host_key = KeyPair.generate(), KeyPair.generate()
     _import_key(aws, undo, name, login_key, tags(plan, run, name))
     request = _request(plan, aws, undo, name, image, user_data(host_key, files or {}), run)
-    instance_id = _run_instance(plan, aws, undo, request, types or plan.profile.builder.types, run)
+    kinds = types or plan.profile.builder.types
+    instance_id = _run_instance(plan, aws, undo, request, kinds, run, patience)
     run.progress.status(f"{instance_id} is starting")
     address, volume = aws.wait(
         f"{role} {instance_id}",
@@ -155,31 +159,55 @@ def _import_key(aws: Aws, undo: Undo, name: str, key: KeyPair, key_tags: list[Ta
 
 
 def _run_instance(
-    plan: Plan, aws: Aws, undo: Undo, request: dict[str, Any], types: tuple[str, ...], run: Run
+    plan: Plan,
+    aws: Aws,
+    undo: Undo,
+    request: dict[str, Any],
+    types: tuple[str, ...],
+    run: Run,
+    patience: float,
 ) -> str:
     """RunInstances with the first agreed type that has capacity; no type is tried that was not agreed."""
-    for instance_type in types:
-        try:
-            with undo.creating():
-                answer = aws.ec2.run_instances(
-                    **request,
-                    InstanceType=instance_type,  # type: ignore[arg-type]
-                    ClientToken=f"{request['KeyName']}-{instance_type}"[:64],
-                )
-                instance = answer["Instances"][0]
-                _undo_instance(aws, undo, instance)
-        except Exception as error:
-            if error_code(error) != "InsufficientInstanceCapacity":
-                raise
-            run.progress.note(f"{instance_type}: AWS has no capacity in the subnet's zone right now")
-        else:
-            return instance["InstanceId"]
+    tries, without = count(1), set[str]()
+
+    def attempt() -> str | None:
+        number = next(tries)
+        for instance_type in types:
+            try:
+                return _run_one(aws, undo, request, instance_type, number)
+            except Exception as error:
+                if error_code(error) != "InsufficientInstanceCapacity":
+                    raise
+                if instance_type not in without:
+                    run.progress.note(f"{instance_type}: AWS has no capacity in the subnet's zone right now")
+                without.add(instance_type)
+        return None
+
+    what = f"{', '.join(types)} in the zone of {plan.profile.builder.subnet}"
     setting = f"{'worker' if types == plan.profile.worker.types else 'builder'}.instance_types"
-    raise BakeError(
-        f"AWS has no capacity for {', '.join(types)} in the zone of {plan.profile.builder.subnet}",
-        hint=f"nothing else is tried unasked: try again later, or list alternatives in {setting} "
-        "and agree to them with `bake approve`",
+    hint = (
+        f"nothing else is tried unasked: try again later, or list alternatives in {setting} "
+        "and agree to them with `bake approve`"
     )
+    if found := attempt():
+        return found
+    if patience:
+        run.progress.status(f"waiting for capacity, {patience / 60:.0f} min at most")
+        return aws.wait(f"capacity for {what}", attempt, timeout=patience, hint=hint)
+    raise BakeError(f"AWS has no capacity for {what}", hint=hint)
+
+
+def _run_one(aws: Aws, undo: Undo, request: dict[str, Any], instance_type: str, number: int) -> str:
+    """One RunInstances; another try of a type has another token, so that EC2 takes it for a new one."""
+    with undo.creating():
+        answer = aws.ec2.run_instances(
+            **request,
+            InstanceType=instance_type,  # type: ignore[arg-type]
+            ClientToken=f"{request['KeyName']}-{number}-{instance_type}"[:64],
+        )
+        instance = answer["Instances"][0]
+        _undo_instance(aws, undo, instance)
+    return instance["InstanceId"]
 
 
 def _undo_instance(aws: Aws, undo: Undo, instance: InstanceTypeDef) -> None:

@@ -36,12 +36,18 @@ class _Body:
 
 @pytest.fixture
 def scarce(machine: Machine) -> Iterator[Callable[..., None]]:
-    """AWS's capacity can't run out here: a stand-in at the wire answers for the named types."""
+    """AWS's capacity can't run out here: a stand-in at the wire answers for these types, `times` at most."""
     hooks = []
 
-    def without(*types: str) -> None:
+    def without(*types: str, times: int = 1000) -> None:
+        left = [times]
+
         def answer(request: Any, **_: Any) -> AWSResponse | None:
             wanted = [name for name in types if f"InstanceType={name}&" in f"{request.body}&"]
+            if wanted:
+                left[0] -= 1
+            if left[0] < 0:
+                return None
             # EC2 answers 500, which boto3 tries again for half a minute; 400 spares the test that.
             return AWSResponse(request.url, 400, {}, _Body()) if wanted else None
 
@@ -105,6 +111,24 @@ def test_without_capacity_for_the_workers_no_other_type_is_tried(
     with pytest.raises(BakeError, match=r"no capacity for g6e\.xlarge") as caught, Undo() as undo:
         start(machine, plan, undo, "boot-check", plan.profile.worker_types)
     assert "list alternatives in worker.instance_types and agree to them" in str(caught.value.hint)
+
+
+def test_the_boot_check_waits_for_capacity_since_the_image_is_made(
+    machine: Machine, scarce: Callable[..., None]
+) -> None:
+    scarce("g6e.xlarge", times=3)
+    image = machine.plan.base.id
+    with Undo() as undo:
+        instance = launch(machine.plan, machine.aws, machine.run, undo, role="late", image=image, patience=60)
+        found = machine.aws.ec2.describe_instances(InstanceIds=[instance.id])
+    assert found["Reservations"][0]["Instances"][0]["InstanceType"] == "g6e.xlarge"
+    scarce("g6e.xlarge")
+    with (
+        pytest.raises(BakeError, match=r"capacity for g6e\.xlarge in .* not there after") as caught,
+        Undo() as undo,
+    ):
+        launch(machine.plan, machine.aws, machine.run, undo, role="patient", image=image, patience=0.1)
+    assert "nothing else is tried unasked" in str(caught.value.hint)
 
 
 def test_a_daemon_of_the_driver_that_fails_on_the_new_image_is_an_error(machine: Machine) -> None:
