@@ -14,13 +14,13 @@ from bake import plan as planning
 from bake import profile
 from bake import run as runs_of
 from bake.aws import Aws
-from bake.commands.bake import sources
 from bake.localcloud import cloud as localcloud
 from bake.localcloud import network
 from bake.localcloud.cloud import LocalCloud
 from bake.localcloud.settings import Settings
 from bake.plan import Plan
 from bake.progress import PlainScreen, Progress
+from bake.proposal import sources
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps.launch import Instance, launch, log_in

@@ -13,10 +13,8 @@ from bake.agreement import texts as agreement_texts
 from bake.errors import BakeError
 from bake.pipeline import bake
 from bake.progress import Progress, choose_screen
-from bake.proposal import Wish, cloud_of, lock_rehearsal, propose, sources
+from bake.proposal import Wish, cloud_of, lock_rehearsal, propose
 from bake.release import summary
-
-__all__ = ["bake_profile", "rehearse_profile", "sources"]
 
 
 def bake_profile(name: str, *, directory: Path, env_file: Path, runs: Path, as_json: bool) -> None:

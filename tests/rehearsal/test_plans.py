@@ -9,9 +9,9 @@ import pytest
 from bake import plan as planning
 from bake import profile
 from bake.aws import Aws
-from bake.commands.bake import sources
 from bake.errors import UsageError
 from bake.localcloud.cloud import LocalCloud
+from bake.proposal import sources
 
 pytestmark = pytest.mark.root
 PROFILES = Path(__file__).parents[2] / "profiles"

@@ -35,14 +35,14 @@ class Cgroups:
             return [self._processes / "cgroup.procs"]
         if self.memory == self._processes:
             _hand_down(self.memory.parent)
-            limits = {"memory.max": memory, "memory.swap.max": 0}
+            limit, swap, most = "memory.max", "memory.swap.max", 0
         else:
             self.memory.mkdir(parents=True, exist_ok=True)
-            # The second is there where the kernel counts swap; it is memory and swap together.
-            limits = {"memory.limit_in_bytes": memory, "memory.memsw.limit_in_bytes": memory}
-        for name, value in limits.items():
-            with suppress(FileNotFoundError):
-                (self.memory / name).write_text(str(value))
+            # The second counts memory and swap together.
+            limit, swap, most = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", memory
+        (self.memory / limit).write_text(str(memory))
+        if (self.memory / swap).exists():  # only where the kernel counts swap
+            (self.memory / swap).write_text(str(most))
         return [folder / "cgroup.procs" for folder in dict.fromkeys((self._processes, self.memory))]
 
     def kill(self) -> None:
