@@ -4,13 +4,14 @@
 
 What lies in FOLDER/meta-data is what the metadata service (version 2 alone) tells; `refuse` in FOLDER makes
 it answer 503, `forget` makes it forget its tokens once. Auto Scaling's calls go on to MOTO, but for two: an
-instance is in the state that FOLDER/state holds, and a completed lifecycle action is written to
-FOLDER/completed, since moto knows neither; with `deny` in FOLDER all are denied. The port is printed. The
-end of stdin is its end, so that it never outlives a test.
+instance is in the state that FOLDER/state holds, or not known yet where that is empty, and a completed
+lifecycle action is written to FOLDER/completed, since moto knows neither; with `deny` in FOLDER all are
+denied. The port is printed. The end of stdin is its end, so that it never outlives a test.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 import sys
 import threading
@@ -79,7 +80,9 @@ class Ec2(BaseHTTPRequestHandler):
         with urllib.request.urlopen(request, timeout=10) as forwarded:
             text = forwarded.read().decode()
         if asked["Action"] == "DescribeAutoScalingInstances":
-            text = text.replace(">InService<", f">{(FOLDER / 'state').read_text()}<")
+            state = (FOLDER / "state").read_text()
+            told = text.replace(">InService<", f">{state}<")
+            text = told if state else re.sub("<member>.*</member>", "", text, flags=re.DOTALL)
         return self.answer(200, text, "text/xml")
 
 

@@ -35,9 +35,12 @@ class Ec2:
     endpoint: str
 
     def tell(self, path: str, text: str) -> None:
-        file = self.folder / "meta-data" / path
+        self.write(f"meta-data/{path}", text)
+
+    def write(self, name: str, text: str) -> None:
+        """Whole at once: the stand-in may read it at any moment."""
+        file = self.folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        # Whole at once: the service may be asked while it is written.
         (self.folder / "new").write_text(text)
         (self.folder / "new").rename(file)
 
@@ -48,7 +51,7 @@ class Ec2:
         )
 
     def state(self, name: str) -> None:
-        (self.folder / "state").write_text(name)
+        self.write("state", name)
 
     def completed(self) -> list[str]:
         file = self.folder / "completed"
@@ -263,11 +266,18 @@ def group(ec2: Ec2, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     scaling.delete_auto_scaling_group(AutoScalingGroupName=name, ForceDelete=True)
 
 
-@pytest.mark.parametrize("state", ["Pending:Wait", "Warmed:Pending:Wait"])
+@pytest.mark.parametrize(
+    ("before", "state"),
+    [
+        pytest.param("Pending", "Pending:Wait", id="launching"),
+        pytest.param("Pending", "Warmed:Pending:Wait", id="warm-pool"),
+        pytest.param("", "Pending:Wait", id="told-late"),  # the group does not know its new instance yet
+    ],
+)
 def test_a_launching_hook_is_completed_once_the_worker_is_ready(
-    ec2: Ec2, watch: Watch, stop: StopRequest, group: str, state: str
+    ec2: Ec2, watch: Watch, stop: StopRequest, group: str, before: str, state: str
 ) -> None:
-    ec2.state("Pending")
+    ec2.state(before)
     watch.start()
     assert not stop.wait(0.3)
     watch.launched()

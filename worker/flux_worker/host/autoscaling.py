@@ -54,7 +54,8 @@ class Group:
         state = found[0]["LifecycleState"].removeprefix("Warmed:") if found else ""
         if state == f"{change}:Wait":
             self._answer(found[0]["AutoScalingGroupName"], _TRANSITIONS[change], instance)
-        return state != change  # else it is about to wait
+        # A group may tell of its new instance late, and what is in the change is about to wait.
+        return state not in ("", change)
 
     def _answer(self, group: str, transition: str, instance: str) -> None:
         hooks = self._client.describe_lifecycle_hooks(AutoScalingGroupName=group)["LifecycleHooks"]
