@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -43,6 +44,11 @@ class Machine:
 
 
 NewMachine = Callable[..., AbstractContextManager[Machine]]
+
+
+def pytest_configure() -> None:
+    """What the tests start hears Ctrl-C, even where they were started in the background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
