@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,68 +12,13 @@ import boto3
 import pytest
 
 from flux_worker.host import interruption
-from flux_worker.host.imds import Imds, NoMetadata
+from flux_worker.host.imds import Imds
 from flux_worker.host.interruption import Watch, read_notice
 from flux_worker.host.monitor import Monitor
 from flux_worker.host.notify import Notifier
 from flux_worker.host.stop import Stopped, StopRequest
 from tests.worker.conftest import CREDENTIALS, serving, until
-
-STAND_IN = Path(__file__).with_name("ec2_stand_in.py")
-REGION = "eu-north-1"  # the instance's, which is not the queue's
-
-
-@dataclass
-class Ec2:
-    """An instance's view of EC2; a file in its folder is what the metadata service tells."""
-
-    folder: Path
-    endpoint: str
-
-    def tell(self, path: str, text: str) -> None:
-        self.write(f"meta-data/{path}", text)
-
-    def write(self, name: str, text: str) -> None:
-        """Whole at once: the stand-in may read it at any moment."""
-        file = self.folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        (self.folder / "new").write_text(text)
-        (self.folder / "new").rename(file)
-
-    def spot(self, seconds: float) -> None:
-        at = datetime.now(UTC) + timedelta(seconds=seconds)
-        self.tell(
-            "spot/instance-action", json.dumps({"action": "terminate", "time": f"{at:%Y-%m-%dT%H:%M:%SZ}"})
-        )
-
-    def state(self, name: str) -> None:
-        self.write("state", name)
-
-    def completed(self) -> list[str]:
-        file = self.folder / "completed"
-        return file.read_text().splitlines() if file.exists() else []
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {"AWS_EC2_METADATA_SERVICE_ENDPOINT": self.endpoint}
-
-
-@pytest.fixture
-def ec2(tmp_path: Path, endpoint: str) -> Iterator[Ec2]:
-    """The stand-in, as a process of its own."""
-    folder = tmp_path / "ec2"
-    folder.mkdir()
-    command = [sys.executable, str(STAND_IN), str(folder), endpoint]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            ec2 = Ec2(folder, f"http://127.0.0.1:{process.stdout.readline().strip()}")
-            ec2.tell("instance-id", "i-0123456789abcdef0")
-            ec2.tell("placement/region", REGION)
-            ec2.state("InService")
-            yield ec2
-        finally:
-            process.kill()
+from tests.worker.host.conftest import REGION, Ec2
 
 
 @pytest.fixture
@@ -193,46 +134,52 @@ def test_a_service_that_falls_silent_is_asked_on(
     assert stop.wait(10)
 
 
-def test_elsewhere_it_is_said_once_and_the_thread_ends(
+def test_where_no_service_answers_it_is_said_once_and_looked_for_until_the_end(
     stop: StopRequest, monitor: Monitor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(interruption, "LOOK_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(interruption, "SELDOM_SECONDS", 0.01)
     caplog.set_level("INFO", "flux_worker.host.interruption")
     imds = Imds({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"})
     watch = Watch(stop, monitor, imds, region=None, drain_seconds=90)
-    watch._run()
-    assert caplog.text.count("no spot notices and no lifecycle hooks here") == 1
+    looking = threading.Thread(target=watch._run)
+    looking.start()
+    until(lambda: "unless this changes" in caplog.text, 30, "the first tries")
     watch.launched()
+    assert not stop.wait(0.3)
+    assert caplog.text.count("no spot notices and no lifecycle hooks") == 1
+    assert looking.is_alive()
     stop.ask("SIGTERM", 90)
+    looking.join(30)
+    assert not looking.is_alive()
     watch.drained()
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [
-        pytest.param({"AWS_EC2_METADATA_DISABLED": "true"}, id="disabled"),
-        pytest.param({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "file:///etc"}, id="no-url"),
-    ],
-)
-def test_what_the_environment_forbids_is_not_asked(environment: dict[str, str]) -> None:
-    with pytest.raises(NoMetadata):
-        Imds(environment).get("instance-id")
+def test_a_service_that_comes_late_is_found(
+    ec2: Ec2,
+    watch: Watch,
+    stop: StopRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(interruption, "SELDOM_SECONDS", 0.01)
+    caplog.set_level("INFO", "flux_worker.host.interruption")
+    (ec2.folder / "refuse").touch()
+    watch.start()
+    until(lambda: "unless this changes" in caplog.text, 30, "the first tries")
+    ec2.spot(seconds=120)
+    (ec2.folder / "refuse").unlink()
+    assert stop.wait(30)
+    assert "watching for interruptions of i-0123456789abcdef0" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("environment", "endpoint"),
-    [
-        pytest.param({}, "http://169.254.169.254", id="usual"),
-        pytest.param({"AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE": "IPv6"}, "http://[fd00:ec2::254]", id="ipv6"),
-    ],
-)
-def test_the_service_is_where_ec2_has_it(environment: dict[str, str], endpoint: str) -> None:
-    assert Imds(environment).endpoint == endpoint
-
-
-def test_no_proxy_comes_between(ec2: Ec2, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    assert Imds(ec2.environment).get("placement/region") == REGION
+def test_where_it_is_forbidden_the_thread_ends(
+    stop: StopRequest, monitor: Monitor, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "flux_worker.host.interruption")
+    imds = Imds({"AWS_EC2_METADATA_DISABLED": "true"})
+    Watch(stop, monitor, imds, region=None, drain_seconds=90)._run()
+    assert caplog.text.count("no spot notices and no lifecycle hooks here") == 1
 
 
 @pytest.fixture

@@ -27,7 +27,9 @@ class Imds:
         ipv6 = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "").lower() == "ipv6"
         usual = _IPV6 if ipv6 else _IPV4
         self.endpoint = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", usual).rstrip("/")
+        # What the environment forbids will not be allowed later, unlike a service that is not there yet.
         self.disabled = environment.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true"
+        self.disabled |= urlsplit(self.endpoint).scheme not in ("http", "https")
         self._patience = patience
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self._lock = threading.Lock()
@@ -58,7 +60,7 @@ class Imds:
             return self._token
 
     def _ask(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
-        if self.disabled or urlsplit(self.endpoint).scheme not in ("http", "https"):
+        if self.disabled:
             raise NoMetadata("AWS_EC2_METADATA_DISABLED or AWS_EC2_METADATA_SERVICE_ENDPOINT forbids it")
         request = urllib.request.Request(self.endpoint + path, method=method, headers=headers)  # noqa: S310
         try:

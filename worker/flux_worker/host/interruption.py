@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import threading
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_SECONDS = 5.0  # what AWS recommends for the notice, which comes two minutes before the end
 MARGIN_SECONDS = 10.0  # between the drain's end and the instance's: the notice's clock and ours may differ
+SELDOM_SECONDS = 60.0  # between looks for a metadata service that the first tries did not find
 _FIRST_TRIES = 6  # the network may come up after the worker
 _LAST_SECONDS = 10.0  # for lifecycle hooks, out of what MARGIN_SECONDS and TimeoutStopSec leave
 _SPOT = "spot/instance-action"
@@ -43,7 +45,7 @@ class Watch:
         self._looks: list[Callable[[], bool]] = [self._spot, self._rebalance, self._scaled_in]
 
     def start(self) -> None:
-        """Begin to look; the thread ends with the process, or where this is no EC2 instance."""
+        """Begin to look; the thread ends with the process, or where looking is forbidden."""
         threading.Thread(target=self._run, name="interruption", daemon=True).start()
 
     def launched(self) -> None:
@@ -79,16 +81,22 @@ class Watch:
                 time.sleep(LOOK_EVERY_SECONDS)  # an earlier end may still be announced
 
     def _answers(self) -> bool:
-        """Whether there is a metadata service: on EC2 it answers within seconds, unless it is turned off."""
-        for tries_left in reversed(range(_FIRST_TRIES)):
+        """Wait for the metadata service: on EC2 it answers within seconds, unless the network is late.
+
+        False where it is turned off, or when the process is to end before it answers.
+        """
+        for tries in itertools.count(1):
             try:
                 log.info("watching for interruptions of %s", self._imds.get("instance-id"))
                 return True
             except NoMetadata as error:
-                if self._imds.disabled or not tries_left:
+                if self._imds.disabled:
                     log.info("no spot notices and no lifecycle hooks here: %s", error)
                     return False
-            self._stop.wait(LOOK_EVERY_SECONDS)
+                if tries == _FIRST_TRIES:
+                    log.info("no spot notices and no lifecycle hooks, unless this changes: %s", error)
+            if self._stop.wait(LOOK_EVERY_SECONDS if tries < _FIRST_TRIES else SELDOM_SECONDS):
+                break
         return False
 
     def _look(self) -> None:
