@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from bake.errors import BakeError, ConnectionLost
@@ -14,11 +15,14 @@ LOGS = "/run/bake"
 RECONNECTS = 5
 SILENCE = 60  # seconds in which systemd may be deaf: a machine that goes down or comes up
 
+# A unit that is stopping has no exit status yet; on a machine that goes down it will not get one either.
+_BUSY = ("running", "start", "start-pre", "activating", "auto-restart", "stop*", "final*")
+
 # Waits on the machine itself, so that its end is seen at once with few round trips.
 _FOLLOW = """
 for _ in $(seq 1 {ticks}); do
   state=$(systemctl show --property=SubState --value {unit})
-  case "$state" in running|start|start-pre|activating|auto-restart) sleep 0.1 ;; *) break ;; esac
+  case "$state" in {busy}) sleep 0.1 ;; *) break ;; esac
 done
 systemctl show --property=LoadState,SubState,ExecMainStatus,Result {unit}
 """
@@ -53,7 +57,7 @@ class Unit:
                 facts = dict(line.split("=", 1) for line in shown.check().stdout.splitlines() if "=" in line)
                 self._know(facts)
                 on_tick()
-                if facts.get("SubState") not in ("running", "start", "start-pre", "activating"):
+                if not any(fnmatch(facts.get("SubState", ""), state) for state in _BUSY):
                     return self._result(facts)
                 lost = silent = 0
             except ConnectionLost:
@@ -70,7 +74,8 @@ class Unit:
             )
 
     def _follow(self, seconds: float) -> CommandResult:
-        script = _FOLLOW.format(ticks=max(int(seconds / 0.1), 1), unit=self.name)
+        ticks = max(int(seconds / 0.1), 1)
+        script = _FOLLOW.format(ticks=ticks, unit=self.name, busy="|".join(_BUSY))
         return self.session.run("sh", "-c", script, check=False)
 
     def _result(self, facts: Mapping[str, str]) -> CommandResult:
