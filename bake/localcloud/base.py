@@ -46,7 +46,7 @@ datasource_list: [ Ec2 ]
 datasource:
   Ec2:
     strict_id: false
-    max_wait: 20
+    max_wait: 120
     timeout: 5
 network: { config: disabled }
 system_info:

@@ -104,7 +104,7 @@ class ByHand:
         # The operating system tells who may log in.
         user = SYSTEMS[tags.get("bake:os", "ubuntu")].user
         booted = self._keep(instance, user, login, host_key)
-        connect(_login(booted), timeout=60).__exit__(None, None, None)
+        connect(_login(booted)).__exit__(None, None, None)
         return booted
 
     def _tags(self, image: str) -> dict[str, str]:

@@ -34,8 +34,9 @@ from bake.localcloud.tiny_flux import VERSION
 from bake.localcloud.wheels import wheels
 
 Say = Callable[[str], None]
-START_TIMEOUT = 60.0
-STOP_TIMEOUT = 40.0
+START_TIMEOUT = 180.0
+STOP_TIMEOUT = 150.0  # longer than the daemon itself waits for its machines
+CALL_TIMEOUT = 60.0  # a busy host's daemon answers late; a dead one refuses at once
 
 
 def _quiet(text: str) -> None:
@@ -76,17 +77,27 @@ def up(*, owner_pid: int | None = None, say: Say = _quiet) -> LocalCloud:
     host.require_tools()
     with _lock(settings):
         running = _health(settings)
-        if running is None:
-            _stop(settings)  # one that is there and does not answer
+        if running is None or not _join(settings, owner_pid):
+            _stop(settings)  # one that is there and does not answer, or is on its way down
             network.claim(settings).close()  # another cloud's? Then say so before anything is touched.
             prepared = _prepare(settings, say)
             _start(settings, prepared, owner_pid, say)
             running = _health(settings) or {}
-        elif owner_pid is not None:
-            _call(settings, "POST", f"/-/owners?pid={owner_pid}")
-        else:
-            _call(settings, "POST", "/-/keep")
         return _describe(settings, running)
+
+
+def _join(settings: Settings, owner_pid: int | None) -> bool:
+    """Keep up the cloud that is up; False where its last user has just left it.
+
+    One that an earlier version started does not say so.
+    """
+    path = "/-/keep" if owner_pid is None else f"/-/owners?pid={owner_pid}"
+    try:
+        return bool(_call(settings, "POST", path).get("up", True))
+    except urllib.error.HTTPError:
+        raise
+    except OSError:  # it was gone in this moment
+        return False
 
 
 def down(say: Say = _quiet) -> None:
@@ -132,12 +143,16 @@ def running(say: Say = _quiet) -> Iterator[LocalCloud]:
 def provide(system: str, accelerator: str = "cuda", say: Say = _quiet) -> None:
     """Build the base AMI of an operating system and accelerator unless it is there."""
     settings = Settings.load()
+    prepared = Prepared.load(settings.state / "prepared.json")
+    disk = prepared.amazon_linux.disk if system == "amazon-linux" else prepared.base.disk
+    wanted = [disk, neuron.disk(disk)] if accelerator == "neuron" else [disk]
+    if all(one.exists() for one in wanted):
+        return  # without the lock: another cloud may be building something else for minutes
     with _cache_lock(settings):
-        prepared = Prepared.load(settings.state / "prepared.json")
         if system == "amazon-linux":
             amazon_linux.build(prepared.amazon_linux, say)
         if accelerator == "neuron":
-            neuron.build(prepared.amazon_linux.disk if system == "amazon-linux" else prepared.base.disk, say)
+            neuron.build(disk, say)
 
 
 def _prepare(settings: Settings, say: Say) -> Prepared:
@@ -194,7 +209,9 @@ def _start(settings: Settings, prepared: Prepared, owner_pid: int | None, say: S
             time.sleep(0.05)
     except BaseException:  # an interrupt, too: nothing of a cloud that never came up stays
         if process is not None:
-            process.kill()
+            if process.poll() is None:
+                # With the commands that it runs: one would make a bridge when all else is swept away.
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         sweep(settings)
         raise
@@ -223,12 +240,21 @@ def _failure(settings: Settings, log: Path) -> BakeError:
 
 def _stop(settings: Settings) -> None:
     """End the daemon, which takes everything down by itself; kill it if it does not."""
-    with suppress(FileNotFoundError, ValueError, ProcessLookupError):
-        pid = int(json.loads((settings.state / "cloud.json").read_text())["pid"])
-        if b"bake.localcloud.daemon" in Path(f"/proc/{pid}/cmdline").read_bytes():
+    pid = _daemons_pid(settings)
+    if pid is not None:
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
             _await_end(pid)
     (settings.state / "cloud.json").unlink(missing_ok=True)
+
+
+def _daemons_pid(settings: Settings) -> int | None:
+    """The process of a daemon that was ready, None where it is gone."""
+    with suppress(FileNotFoundError, ValueError, ProcessLookupError):
+        pid = int(json.loads((settings.state / "cloud.json").read_text())["pid"])
+        if b"bake.localcloud.daemon" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return pid
+    return None
 
 
 def _await_end(pid: int) -> None:
@@ -283,7 +309,7 @@ def _memory() -> str:
 
 def _health(settings: Settings) -> dict[str, Any] | None:
     """What the daemon says of itself once it is ready."""
-    if not (settings.state / "cloud.json").exists():
+    if _daemons_pid(settings) is None:
         return None
     with suppress(OSError, ValueError):
         about: dict[str, Any] = _call(settings, "GET", "/-/health")
@@ -295,7 +321,7 @@ def _call(settings: Settings, method: str, path: str) -> Any:
     request = urllib.request.Request(f"{settings.endpoint}{path}", method=method)  # noqa: S310
     # No proxy: the bridge's address is this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=5) as answer:
+    with opener.open(request, timeout=CALL_TIMEOUT) as answer:
         return json.load(answer)
 
 

@@ -103,7 +103,7 @@ def mount(disk: Path, where: Path) -> None:
 
 def unmount(where: Path) -> None:
     """Unmount if it is mounted; the loop device goes with it."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while str(where) in mounted():
         try:
             host.run("umount", where)

@@ -43,6 +43,8 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
 
     def __init__(self, region_name: str, account_id: str) -> None:
         self._launching = threading.Lock()
+        # What the API says of an image and what the store holds of it change together.
+        self._recording = threading.RLock()
         self._launched: dict[str, tuple[Mapping[str, str], Reservation]] = {}
         super().__init__(region_name, account_id)
 
@@ -199,14 +201,15 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
             if image is not None:
                 image.fail(str(error))
             return
-        if snapshot.id not in self.snapshots:  # deleted while it was copied
-            self.store.forget(snapshot.id)
-            return
-        snapshot.status = "completed"
-        self._save(snapshot.id)
-        if image is not None and image.id in self.amis:
-            image.state = "available"
-            self._save(image.id)
+        with self._recording:
+            if snapshot.id not in self.snapshots:  # deleted while it was copied
+                self.store.forget(snapshot.id)
+                return
+            snapshot.status = "completed"
+            self._save(snapshot.id)
+            if image is not None and image.id in self.amis:
+                image.state = "available"
+                self._save(image.id)
 
     def _snapshot_of(self, volume: Volume, description: str) -> LocalSnapshot:
         snapshot = LocalSnapshot(self, volume, description=description)
@@ -228,26 +231,30 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
         image = self.amis.get(ami_id)
         if image is not None and image.owner_id != self.account_id:
             raise EC2ClientError("AuthFailure", f"Not authorized for image:{ami_id}")
-        super().deregister_image(ami_id)
-        self.store.forget(ami_id)
+        with self._recording:
+            super().deregister_image(ami_id)
+            self.store.forget(ami_id)
         if image is not None and CALL.get().get("DeleteAssociatedSnapshots", "false").lower() == "true":
             self.delete_snapshot(image.ebs_snapshot.id)
 
     def delete_snapshot(self, snapshot_id: str) -> Snapshot:
-        snapshot = super().delete_snapshot(snapshot_id)
-        self.store.forget(snapshot_id)
+        with self._recording:
+            snapshot = super().delete_snapshot(snapshot_id)
+            self.store.forget(snapshot_id)
         return snapshot
 
     def create_tags(self, resource_ids: list[str], tags: dict[str, str]) -> bool:
-        done: bool = super().create_tags(resource_ids, tags)
-        for identity in resource_ids:
-            self._save(identity)
+        with self._recording:
+            done: bool = super().create_tags(resource_ids, tags)
+            for identity in resource_ids:
+                self._save(identity)
         return done
 
     def delete_tags(self, resource_ids: list[str], tags: dict[str, str]) -> bool:
-        done: bool = super().delete_tags(resource_ids, tags)
-        for identity in resource_ids:
-            self._save(identity)
+        with self._recording:
+            done: bool = super().delete_tags(resource_ids, tags)
+            for identity in resource_ids:
+                self._save(identity)
         return done
 
     def _save(self, identity: str) -> None:

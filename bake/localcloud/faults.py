@@ -1,6 +1,7 @@
 """What goes wrong on the way from the Hub, on request: cut, stalled, wrong and slow answers.
 
-`POST /-/faults` takes one as JSON, `GET` lists them, `DELETE` ends them all. They strike `GET …/resolve/…`.
+`POST /-/faults` takes one as JSON, `GET` lists them, `DELETE` ends them all, also where an answer is slow or
+stalls already. They strike `GET …/resolve/…`.
 """
 
 from __future__ import annotations
@@ -8,13 +9,12 @@ from __future__ import annotations
 import fnmatch
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 _BLOCK = 1 << 20
 
@@ -39,6 +39,11 @@ class Fault(BaseModel):
     by: int = 0
     rate: float = 1e6
     seconds: float = 60.0
+    _over: threading.Event = PrivateAttr(default_factory=threading.Event)
+
+    def hold(self, seconds: float) -> None:
+        """Wait, no longer than until all faults are ended."""
+        self._over.wait(seconds)
 
 
 class Faults:
@@ -47,16 +52,20 @@ class Faults:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._coming: list[Fault] = []
+        self._over = threading.Event()
 
     def add(self, fault: Fault) -> None:
         """Have it strike from now on."""
         with self._lock:
+            fault._over = self._over
             self._coming.append(fault)
 
     def clear(self) -> None:
-        """Let everything go well again."""
+        """Let everything go well again, from this moment on."""
         with self._lock:
             self._coming.clear()
+            self._over.set()
+            self._over = threading.Event()
 
     def listed(self) -> list[Fault]:
         """Those that have not struck often enough yet."""
@@ -134,7 +143,7 @@ class Body:
 
     def _touched(self, block: bytes, position: int) -> bytes:
         if self.fault and self.fault.kind == "slow":
-            time.sleep(len(block) / self.fault.rate)
+            self.fault.hold(len(block) / self.fault.rate)
         if self.fault and self.fault.kind == "flip":
             place = int(self.fault.at * self.file.stat().st_size) - position
             if 0 <= place < len(block):
@@ -144,6 +153,6 @@ class Body:
     def _strike(self) -> None:
         """Stall where that is the fault, then close the connection under the client."""
         if self.fault and self.fault.kind == "stall":
-            time.sleep(self.fault.seconds)
+            self.fault.hold(self.fault.seconds)
         self.connection.shutdown(socket.SHUT_RDWR)
         raise ConnectionResetError("cut on request")

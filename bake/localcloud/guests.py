@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -214,8 +215,9 @@ class Guests:
                 return guest
         return None
 
-    def terminate_all(self, timeout: float = 15) -> None:
-        """Pull every plug, at once, and wait for the disks to be gone."""
+    def terminate_all(self, timeout: float = 60) -> None:
+        """Pull every plug, at once, and wait for the disks to be gone, at most `timeout` seconds."""
+        deadline = time.monotonic() + timeout
         for guest in self.all():
             try:
                 if guest.state != "terminated":
@@ -223,4 +225,4 @@ class Guests:
             except Exception:
                 log.exception("instance %s", guest.instance.id)
         for guest in self.all():
-            guest.join(timeout)
+            guest.join(max(0.0, deadline - time.monotonic()))

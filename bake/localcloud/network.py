@@ -21,7 +21,7 @@ _FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 _FORWARD_USERS = RUN / "ip-forward"
 
 
-def claim(settings: Settings, *, patience: float = 30) -> TextIO:
+def claim(settings: Settings, *, patience: float = 60) -> TextIO:
     """Make the network this process's own while the returned file is open.
 
     UsageError if another local cloud has it; one with the same state directory is on its way down, and

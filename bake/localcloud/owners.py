@@ -19,16 +19,22 @@ class Owners:
         self._pids: set[int] = set()
         self.kept = False
 
-    def keep(self) -> None:
-        """The cloud was asked for by hand: it stays until it is taken down by hand."""
-        self.kept = True
+    def keep(self) -> bool:
+        """The cloud was asked for by hand: it stays until it is taken down by hand. False as for `add`."""
+        with self._lock:
+            self.kept = not self._done.is_set()
+            return self.kept
 
-    def add(self, pid: int) -> None:
-        """Raise ProcessLookupError if the process is gone already."""
+    def add(self, pid: int) -> bool:
+        """False when the cloud is on its way down; ProcessLookupError if the process is gone already."""
         handle = os.pidfd_open(pid)
         with self._lock:
+            if self._done.is_set():
+                os.close(handle)
+                return False
             self._pids.add(pid)
         threading.Thread(target=self._watch, args=(pid, handle), daemon=True).start()
+        return True
 
     def release(self, pid: int) -> bool:
         """Forget an owner; True when the cloud goes down for it."""
@@ -36,8 +42,8 @@ class Owners:
             known = pid in self._pids
             self._pids.discard(pid)
             last = known and not self._pids and not self.kept
-        if last:
-            self._done.set()
+            if last:
+                self._done.set()
         return last
 
     def _watch(self, pid: int, handle: int) -> None:

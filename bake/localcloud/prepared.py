@@ -27,9 +27,11 @@ class Prepared:
     token: str
 
     def save(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(json.dumps(asdict(self), default=str, indent=2))
+        partial = path.with_suffix(".partial")
+        partial.unlink(missing_ok=True)
+        partial.touch(mode=0o600)
+        partial.write_text(json.dumps(asdict(self), default=str, indent=2))
+        partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Prepared:

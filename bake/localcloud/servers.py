@@ -78,12 +78,10 @@ def _ownership(owners: Owners) -> dict[tuple[str, str], Route]:
     """Who keeps the cloud up."""
 
     def add(request: Any) -> dict[str, bool]:
-        owners.add(int(request.args["pid"]))
-        return {}
+        return {"up": owners.add(int(request.args["pid"]))}
 
     def keep(request: Any) -> dict[str, bool]:
-        owners.keep()
-        return {}
+        return {"up": owners.keep()}
 
     def release(request: Any) -> dict[str, bool]:
         return {"last": owners.release(int(request.args["pid"]))}

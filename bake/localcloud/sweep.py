@@ -74,7 +74,7 @@ def _processes(settings: Settings) -> list[str]:
         found.append(f"machine process {pid}")
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while _machine_processes(settings) and time.monotonic() < deadline:
         time.sleep(0.05)
     return found

@@ -15,6 +15,8 @@ from bake.localcloud.cloud import LocalCloud
 from bake.ssh import Login
 from bake.steps.launch import KeyPair, user_data
 
+PATIENCE = 300  # seconds for what takes some: a busy host is ten times slower at times
+
 
 @dataclass(frozen=True)
 class Launched:
@@ -73,7 +75,7 @@ class Account:
         [group] = self.ec2.describe_instances(InstanceIds=[instance_id])["Reservations"]
         return str(group["Instances"][0]["State"]["Name"])
 
-    def reach(self, instance_id: str, wanted: str, seconds: float = 60) -> set[str]:
+    def reach(self, instance_id: str, wanted: str, seconds: float = PATIENCE) -> set[str]:
         """Wait for a state and return all states seen on the way."""
         seen: set[str] = set()
 
@@ -86,17 +88,17 @@ class Account:
 
     def terminate(self, instance_id: str) -> None:
         self.ec2.terminate_instances(InstanceIds=[instance_id])
-        self.reach(instance_id, "terminated", 15)
+        self.reach(instance_id, "terminated")
 
     def image_of(self, instance_id: str, name: str, **parameters: Any) -> str:
         """CreateImage, and wait until it is available."""
         image = str(self.ec2.create_image(InstanceId=instance_id, Name=name, **parameters)["ImageId"])
         waiter = self.ec2.get_waiter("image_available")
-        waiter.wait(ImageIds=[image], WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+        waiter.wait(ImageIds=[image], WaiterConfig={"Delay": 1, "MaxAttempts": PATIENCE})
         return image
 
     @staticmethod
-    def wait(what: str, ask: Callable[[], Any], seconds: float = 60) -> Any:
+    def wait(what: str, ask: Callable[[], Any], seconds: float = PATIENCE) -> Any:
         """Ask until there is an answer."""
         deadline = time.monotonic() + seconds
         while (answer := ask()) is None:

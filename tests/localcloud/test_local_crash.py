@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,11 @@ from bake.localcloud.sweep import leftovers, sweep
 pytestmark = pytest.mark.root
 
 ROOT = Path(__file__).parents[2]
+
+
+def process_of(settings: Settings) -> int:
+    """The process of the cloud that is up."""
+    return int(json.loads((settings.state / "cloud.json").read_text())["pid"])
 
 
 def test_down_removes_all_after_a_kill(own: Settings, account_of: Any) -> None:
@@ -38,8 +44,8 @@ def test_down_removes_all_after_a_kill(own: Settings, account_of: Any) -> None:
         "nftables",
     ):
         assert kind in found
-    os.kill(json.loads((own.state / "cloud.json").read_text())["pid"], signal.SIGKILL)
-    time.sleep(0.2)
+    os.kill(process_of(own), signal.SIGKILL)
+    account.wait("the daemon's end", lambda: True if localcloud.current() is None else None)
     assert localcloud.status() is None
     said: list[str] = []
     localcloud.down(said.append)
@@ -56,7 +62,7 @@ def test_a_killed_owner_takes_its_cloud_along(own: Settings, account_of: Any) ->
     account.reach(machine.id, "running")
     owner.kill()
     owner.wait()
-    account.wait("the end of the cloud", lambda: None if leftovers(own) else True, 20)
+    account.wait("the end of the cloud", lambda: None if leftovers(own) else True)
     assert not (own.state / "cloud.json").exists()
 
 
@@ -67,6 +73,27 @@ def test_a_cloud_that_is_up_is_used_and_stays(own: Settings) -> None:
     status = localcloud.status()
     assert status is not None
     assert status.endpoint == first.endpoint
+
+
+def test_a_cloud_that_answers_late_is_not_taken_for_a_dead_one(own: Settings) -> None:
+    first, pid = localcloud.up(), process_of(own)
+    os.kill(pid, signal.SIGSTOP)
+    going_on = threading.Timer(7, os.kill, (pid, signal.SIGCONT))
+    going_on.start()
+    try:
+        assert localcloud.up() == first
+        assert process_of(own) == pid
+    finally:
+        going_on.join()
+
+
+def test_a_cloud_on_its_way_down_is_not_joined(own: Settings) -> None:
+    localcloud.up(owner_pid=os.getpid())
+    left = process_of(own)
+    assert localcloud._call(own, "DELETE", f"/-/owners?pid={os.getpid()}")["last"]
+    localcloud.up()
+    assert process_of(own) != left
+    assert localcloud.status() is not None
 
 
 def test_another_clouds_network_is_refused_and_left_alone(
@@ -102,7 +129,7 @@ def test_two_at_once_bring_up_one_cloud(own: Settings) -> None:
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
         for _ in range(2)
     ]
-    said = {process.communicate(timeout=90)[0] for process in both}
+    said = {process.communicate(timeout=900)[0] for process in both}
     assert [process.returncode for process in both] == [0, 0]
     assert len(said) == 1
 
@@ -111,13 +138,15 @@ def test_two_at_once_bring_up_one_cloud(own: Settings) -> None:
 def test_an_interrupted_up_leaves_nothing(own: Settings, delay: float) -> None:
     """Ctrl-C while the cloud's process is on its way up."""
     # As the command does it: a process that inherits an ignored SIGINT (a background job) hears it, too.
-    code = "from bake import interrupt; interrupt.install(); from bake.localcloud import cloud; cloud.up()"
+    code = "from bake import interrupt; interrupt.install(); from bake.localcloud import cloud; "
+    code += "cloud._health = lambda settings: None; cloud.up()"  # it waits on, however late the signal comes
     starting = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 900
     while not (own.state / "daemon.log").exists() and time.monotonic() < deadline:
+        assert starting.poll() is None
         time.sleep(0.005)
     time.sleep(delay)
     starting.send_signal(signal.SIGINT)
-    assert starting.wait(timeout=60) != 0
+    assert starting.wait(timeout=300) != 0
     time.sleep(1)  # a daemon that nobody ends would be up by now
     assert leftovers(own) == []

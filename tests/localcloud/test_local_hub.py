@@ -41,11 +41,14 @@ class Running:
             "HF_HOME": str(self.home),
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
+            # Seconds: a busy host is slow to answer.
+            "HF_HUB_ETAG_TIMEOUT": "60",
+            "HF_HUB_DOWNLOAD_TIMEOUT": "60",
             "no_proxy": "*",
             **environment,
         }
         return subprocess.run(
-            [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300
         )
 
     def requests(self) -> list[dict[str, str]]:
@@ -130,6 +133,18 @@ def test_ranges(hub: Running) -> None:
     assert answer.headers["X-Linked-Size"] == str(len(content))
     beyond = get(url, Authorization=f"Bearer {TOKEN}", Range="bytes=900000-")
     assert beyond.status == 416
+
+
+def test_the_end_of_all_faults_reaches_an_answer_that_is_slow_already(hub: Running) -> None:
+    path = "transformer/model-00001-of-00002.safetensors"
+    fault = {"path": path, "kind": "slow", "rate": 10}  # it would take hours
+    content = json.dumps(fault).encode()
+    urllib.request.urlopen(f"{hub.url}/-/faults", content, timeout=60).close()
+    answer = get(f"{hub.url}/{REPO}/resolve/{REVISION}/{path}", Authorization=f"Bearer {TOKEN}")
+    begun = answer.read(2)
+    ending = urllib.request.Request(f"{hub.url}/-/faults", method="DELETE")
+    urllib.request.urlopen(ending, timeout=60).close()
+    assert begun + answer.read() == FILES[path]
 
 
 def test_a_path_never_leaves_the_repository(hub: Running) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from bake.errors import UsageError
 from bake.localcloud import base, disks, host, table, wheels
 from bake.localcloud.images import ImageStore, StoredImage, StoredSnapshot
 from bake.localcloud.index import WheelIndex
+from bake.localcloud.owners import Owners
 from bake.localcloud.server import serve
 from bake.localcloud.settings import Settings
 from bake.localcloud.state import ImageStatus, InstanceStatus, Status, images
@@ -183,6 +185,14 @@ def test_images_survive_and_the_newest_are_kept(tmp_path: Path) -> None:
     assert "ami-1" in said[0]
     assert len(list(tmp_path.iterdir())) == 9
     assert [image.volume_gib for image in images(store)] == [80, 80, 80]
+
+
+def test_nobody_joins_what_its_last_owner_has_left() -> None:
+    owners = Owners(threading.Event())
+    assert owners.add(os.getpid())
+    assert owners.release(os.getpid())
+    assert not owners.add(os.getpid())
+    assert not owners.keep()
 
 
 def test_the_status_reads_well() -> None:

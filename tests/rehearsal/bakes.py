@@ -54,7 +54,7 @@ class Outcome:
         return found
 
 
-def finish(process: subprocess.Popen[str], desk: Path, timeout: float = 900) -> Outcome:
+def finish(process: subprocess.Popen[str], desk: Path, timeout: float = 3600) -> Outcome:
     """Wait for its end."""
     out, errors = process.communicate(timeout=timeout)
     return Outcome(desk, process.returncode, [json.loads(line) for line in out.splitlines()], errors)

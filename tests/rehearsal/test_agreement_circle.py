@@ -57,7 +57,7 @@ class Desk:
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
         process = self.start(*arguments)
-        out, errors = process.communicate(timeout=120)
+        out, errors = process.communicate(timeout=900)
         assert "Traceback" not in errors, errors
         return process.returncode, out, errors
 
@@ -85,7 +85,7 @@ class Desk:
             if seen[-1].get("step") == "launch":
                 process.send_signal(signal.SIGINT)
                 break
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=900)
         assert seen[-1].get("step") == "launch", errors
         assert process.returncode == 130, errors
         return seen

@@ -41,7 +41,7 @@ def test_builder_and_boot_check_have_the_types_that_were_agreed_to(cloud: LocalC
     assert "worker_instance_types  the builder's  g6e.xlarge  profiles/mine.yaml:" in errors
     assert desk.approve("instance_types", "worker_instance_types")[0] == 0
     process = desk.start("--json")
-    out, errors = process.communicate(timeout=900)
+    out, errors = process.communicate(timeout=3600)
     assert process.returncode == 0, errors
     events = [json.loads(line) for line in out.splitlines()]
     run = next(event for event in events if event["event"] == "run")

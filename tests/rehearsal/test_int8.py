@@ -81,7 +81,7 @@ def words(cloud: LocalCloud, name: str) -> set[bytes]:
         headers={"Authorization": f"Bearer {cloud.environment['HF_TOKEN']}"},
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=10) as answer:
+    with opener.open(request, timeout=60) as answer:
         tensors = load(answer.read())
     matrices = [
         tensor

@@ -31,16 +31,25 @@ def until(process: subprocess.Popen[str], **wanted: Any) -> None:
     pytest.fail(f"{wanted} never came: {process.communicate()[1]}")
 
 
-def slow(hub: str) -> None:
-    fault = {"path": "transformer/*", "kind": "slow", "rate": 5_000, "times": None}
+def ask(hub: str, method: str, fault: dict[str, Any] | None = None) -> None:
     headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(f"{hub}/-/faults", json.dumps(fault).encode(), headers)
-    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10).close()
+    content = json.dumps(fault).encode() if fault else None
+    request = urllib.request.Request(f"{hub}/-/faults", content, headers, method=method)
+    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60).close()
+
+
+def slow(hub: str) -> None:
+    """Half a minute a file, or until `mend`: a kill may come late, and what is left be looked at late."""
+    ask(hub, "POST", {"path": "transformer/*", "kind": "slow", "rate": 2_000, "times": None})
+
+
+def mend(hub: str) -> None:
+    ask(hub, "DELETE")
 
 
 def await_whole(cache: Path) -> None:
     """The builder downloads on by itself; a snapshot is seen in its cache only with every byte behind it."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not list(cache.glob("snapshots/*")):
         assert time.monotonic() < deadline, "the download does not go on"
         time.sleep(0.1)
@@ -67,7 +76,7 @@ def test_nothing_is_left_of_a_killed_bake_and_the_next_one_is_well(own: Settings
     again = start(tmp_path)
     until(again, event="step_ended", step="connect", outcome="done")
     again.send_signal(signal.SIGTERM)
-    _, errors = again.communicate(timeout=120)
+    _, errors = again.communicate(timeout=900)
     assert again.returncode == 130, errors
     assert leftovers(own) == []
 
@@ -84,4 +93,5 @@ def test_the_builder_of_a_killed_bake_ends_its_download_whole(own: Settings, tmp
     (cache,) = root.glob("home/ubuntu/.cache/huggingface/hub/models--*")
     assert list(cache.glob("blobs/*.incomplete"))
     assert not (cache / "snapshots").exists()
+    mend(own.hub)
     await_whole(cache)

@@ -118,7 +118,7 @@ def small(cloud: LocalCloud, cloud_settings: Settings, image: str, cache: Path) 
     instance, login = launch(cloud, image, user_data(key, {}), TYPE)
     try:
         pinned = Login(login.address, login.user, login.private_key, key.public)
-        with connect(pinned, timeout=60) as session:
+        with connect(pinned) as session:
             session.run("cloud-init", "status", "--wait", check=False)
             archive = subprocess.run(
                 ["tar", "--create", "--sparse", "--directory", cache, "."], capture_output=True, check=True

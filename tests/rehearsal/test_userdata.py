@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]
-WIRING = {"FLUX_QUEUE_URL": "", "FLUX_BUCKET": "pictures", "FLUX_EVENT_BUS": "flux"}
+WIRING = {"FLUX_QUEUE_URL": "", "FLUX_BUCKET": "pictures", "FLUX_EVENT_BUS": "pictures"}
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,13 @@ def git_url(cloud: LocalCloud, cloud_settings: Settings, code: Repository) -> It
          f"--listen={cloud_settings.address}", f"--port={port}", str(code.directory.parent)],
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
+
+    def listens() -> bool:
+        with suppress(OSError), socket.create_connection((cloud_settings.address, int(port)), timeout=10):
+            return True
+        return False
+
+    until("git's daemon", listens)
     yield f"git://{cloud_settings.address}:{port}/{code.directory.name}"
     daemon.terminate()
     daemon.wait()
@@ -154,7 +163,7 @@ def test_what_is_not_as_pinned_runs_nothing_and_writes_nothing(
     assert host.run("test", "-e", ENVIRONMENT, check=False).exit_code == 1
 
 
-def until(what: str, ask: Callable[[], Any], seconds: float = 180) -> Any:
+def until(what: str, ask: Callable[[], Any], seconds: float = 900) -> Any:
     deadline = time.monotonic() + seconds
     while not (answer := ask()):
         assert time.monotonic() < deadline, f"{what}: nothing within {seconds:.0f} s"
@@ -198,18 +207,20 @@ def test_an_image_booted_without_it_says_what_is_missing_and_starts_when_it_come
     instance, login = launch(cloud, image, with_host_key(key, {}))
     ec2 = client(cloud, "ec2", "SPOT_AWS_REGION")
     try:
-        with connect(Login(login.address, login.user, login.private_key, key.public), timeout=60) as session:
+        with connect(Login(login.address, login.user, login.private_key, key.public)) as session:
             session.run("cloud-init", "status", "--wait", check=False)
 
             def state(name: str) -> str:
                 return session.run("systemctl", "show", "--value", "-p", name, "flux-worker").stdout.strip()
 
-            until("the unit's condition", lambda: state("Result") == "exec-condition", 60)
+            until("the unit's condition", lambda: state("Result") == "exec-condition")
             assert state("ActiveState") == "inactive"
-            said = session.run("journalctl", "-u", "flux-worker", "-o", "cat", sudo=True).stdout
             missing = "AWS_REGION FLUX_QUEUE_URL FLUX_BUCKET FLUX_EVENT_BUS must stand in " + ENVIRONMENT
+            session.run("journalctl", "--sync", sudo=True)  # it may still have what the unit said before it
+            said = session.run("journalctl", "-u", "flux-worker", "-o", "cat", sudo=True).stdout
             assert f"flux-worker waits: {missing}" in said
-            assert missing in ec2.get_console_output(InstanceId=instance)["Output"]
+            console = lambda: missing in ec2.get_console_output(InstanceId=instance)["Output"]  # noqa: E731
+            until("the console's lines", console)
             assert script(session, made(queue)).exit_code == 0
             until("the worker", lambda: state("ActiveState") == "active")
     finally:

@@ -47,7 +47,8 @@ class Cgroups:
 
     def kill(self) -> None:
         """Kill every process in them and below, and wait until they are gone."""
-        deadline = time.monotonic() + 10
+        # One that waits for a slow disk dies only when that has answered.
+        deadline = time.monotonic() + 30
         # The machine's own thread may remove the group at any moment: it is empty then.
         with suppress(OSError):
             (self._processes / "cgroup.kill").write_text("1")

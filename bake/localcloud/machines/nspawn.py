@@ -53,7 +53,7 @@ class Machine:
         self._process: subprocess.Popen[bytes] | None = None
         self._leader: int | None = None
 
-    def start(self, *, timeout: float = 60) -> None:
+    def start(self, *, timeout: float = 180) -> None:
         """Plug in disk and network, and return when the machine's init runs (not when it has booted)."""
         disks.mount(self.disk, self.root)
         netns = network.attach(self._settings, self.hardware.address, self.hardware.mac)
