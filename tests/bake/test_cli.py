@@ -20,7 +20,13 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     environment = {**HARMLESS, "PYTHONPATH": str(ROOT), **(env or {})}
     return subprocess.run(
-        [*BAKE, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False
+        [*BAKE, *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
 
 
@@ -100,7 +106,7 @@ def test_a_rehearsal_without_root_says_so_at_once() -> None:
         env=HARMLESS,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 2, done.stderr

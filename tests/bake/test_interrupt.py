@@ -19,15 +19,17 @@ try:
         if mode == "creating":
             with undo.creating():
                 print("ready", flush=True)
-                time.sleep(0.5)
+                sys.stdin.readline()  # the signal has come by then
                 undo.add("thing", lambda: print("removed", flush=True), by_hand="rm")
             print("not reached", flush=True)
         def slow():
-            time.sleep(0.8)
+            if mode == "slow":
+                print("removing", flush=True)
+                sys.stdin.readline()
             print("removed", flush=True)
         undo.add("thing", slow, by_hand="rm")
         print("ready", flush=True)
-        time.sleep(30)
+        time.sleep(600)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
     sys.exit(130)
@@ -36,7 +38,11 @@ except KeyboardInterrupt:
 
 def start(mode: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, mode], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", PROGRAM, mode],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
@@ -47,23 +53,23 @@ def start(mode: str) -> subprocess.Popen[str]:
 def test_a_signal_undoes_and_ends_with_130(number: signal.Signals) -> None:
     process = start("plain")
     process.send_signal(number)
-    out, _ = process.communicate(timeout=10)
+    out, _ = process.communicate(timeout=60)
     assert (out, process.returncode) == ("removed\ninterrupted\n", 130)
 
 
 def test_a_signal_between_creation_and_registration_leaks_nothing() -> None:
     process = start("creating")
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=10)
+    out, _ = process.communicate("\n", timeout=60)
     assert (out, process.returncode) == ("removed\ninterrupted\n", 130)
 
 
 def test_a_second_signal_does_not_stop_the_clean_up() -> None:
-    process = start("plain")
+    process = start("slow")
     process.send_signal(signal.SIGINT)
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.communicate(timeout=0.3)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "removing\n"
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate("\n", timeout=60)
     assert (out, process.returncode) == ("removed\ninterrupted\n", 130)
     assert "still removing" in err

@@ -86,7 +86,7 @@ class HubProcess:
         """Ask the Hub's controls."""
         data = None if content is None else json.dumps(content).encode()
         request = urllib.request.Request(f"{self.url}/-/{path}", data, method=method)
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
     def fault(self, path: str, kind: str, **more: Any) -> None:
@@ -129,6 +129,10 @@ class Run:
         return [entry for entry in self.events if entry["event"] == event]
 
 
+PATIENT = ("--stall", "600", "--first-wait", "0.05", "--tries", "4")
+"""For one that is to be found at work, at a crawl, however late a busy host looks."""
+
+
 @dataclass
 class Downloads:
     """Downloads of one repository into one cache."""
@@ -168,7 +172,7 @@ class Downloads:
     def run(self) -> Run:
         """Run it to its end."""
         process = self.start()
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=600)
         events = [json.loads(line) for line in output.splitlines()]
         return Run(process.returncode, events, errors, process.pid)
 

@@ -16,7 +16,7 @@ from huggingface_hub import scan_cache_dir, snapshot_download, try_to_load_from_
 
 from bake.localcloud.hub import REPO, REVISION
 
-from .downloads import FOLDER, LARGEST, TOKEN, Downloads, HubProcess, lock_of
+from .downloads import FOLDER, LARGEST, PATIENT, TOKEN, Downloads, HubProcess, lock_of
 
 
 def assert_whole(downloads: Downloads, repository: Path) -> None:
@@ -162,14 +162,15 @@ def test_leftovers_are_told_and_cleaned_where_they_are_ours(downloads: Downloads
 
 
 def test_two_at_once_do_not_meet(downloads: Downloads, hub: HubProcess, repository: Path) -> None:
-    hub.fault("transformer/*", "slow", rate=20e3, times=3)
-    first = downloads.start()
+    hub.fault("transformer/*", "slow", rate=2e3, times=3)
+    first = dataclasses.replace(downloads, options=PATIENT).start()
     while not hub.sent():
         time.sleep(0.01)
     second = downloads.run().last("refused")
     assert (second["kind"], FOLDER in second["reason"]) == ("busy", True)
     first.kill()
     first.communicate()
+    hub.forget()
     assert downloads.run().code == 0  # the lock went with the process
     assert_whole(downloads, repository)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from .downloads import LARGEST, Downloads, HubProcess, Run, lock_of
+from .downloads import LARGEST, PATIENT, Downloads, HubProcess, Run, lock_of
 from .test_prefetch import assert_whole, nothing_to_load
 
 SIZE = 1_300_000
@@ -198,11 +200,15 @@ def test_killed_it_goes_on_where_it_was(
     downloads: Downloads, hub: HubProcess, repository: Path, part: float
 ) -> None:
     hub.fault("*", "slow", rate=2.5e6, times=None)
-    process = downloads.start()
-    while sum(partials(downloads).values()) < downloads.bytes * part:
-        time.sleep(0.002)
-    process.kill()
-    process.communicate()
+    while True:
+        process = downloads.start()
+        while sum(partials(downloads).values()) < downloads.bytes * part:
+            time.sleep(0.002)
+        process.kill()
+        process.communicate()
+        if process.returncode:
+            break
+        shutil.rmtree(downloads.cache)  # on a busy host it was done before it was killed
     assert nothing_to_load(downloads)
     there = partials(downloads)
     hub.forget()
@@ -231,27 +237,27 @@ def test_killed_while_it_cleans_it_leaves_nothing_to_load(repeated: Downloads, r
     """huggingface_hub takes a snapshot's folder for the whole of it: it goes before the blobs do."""
     blobs = repeated.folder / "blobs"
     leftovers = [blobs / f"{number:064x}" for number in range(20_000)]
-    for path in leftovers:
-        path.touch()
-    process = repeated.start()
-    while leftovers[0].exists():
-        time.sleep(0.0005)
-    process.kill()
-    process.communicate()
-    assert leftovers[-1].exists()  # it was killed in the middle
+    while not leftovers[-1].exists():  # else it was killed in the middle, if the host was not too busy
+        for path in leftovers:
+            path.touch()
+        process = repeated.start()
+        while leftovers[0].exists():
+            time.sleep(0.0005)
+        process.kill()
+        process.communicate()
     assert nothing_to_load(repeated)
     finished(repeated, repository)
 
 
 def test_a_hub_that_dies_and_comes_back(repository: Path, tmp_path: Path) -> None:
     hub = HubProcess(repository)
-    hub.fault("*", "slow", rate=2e6, times=None)
+    hub.fault("*", "slow", rate=20e3, times=None)
     downloads = Downloads(hub.url, lock_of(repository), tmp_path / "cache")
-    process = downloads.start()
-    while hub.sent() < downloads.bytes / 3:
+    process = dataclasses.replace(downloads, options=PATIENT).start()
+    while not sum(partials(downloads).values()):
         time.sleep(0.005)
     hub.stop()
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=300)
     entry = json.loads(output.splitlines()[-1])
     assert (entry["event"], entry["kind"]) == ("refused", "unreachable")
     assert nothing_to_load(downloads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .downloads import Downloads, HubProcess
+from .downloads import PATIENT, Downloads, HubProcess
 from .test_prefetch import assert_whole, nothing_to_load
 from .test_prefetch_faults import finished, refused
 
@@ -43,20 +44,20 @@ def test_a_disk_that_is_full_at_seven_tenths(
 ) -> None:
     disk = new_disk(16 << 20)
     downloads.cache = disk / "cache"
-    hub.fault("*", "slow", rate=3e6, times=None)
-    process = downloads.start()
+    hub.fault("*", "slow", rate=2e3, times=None)
+    process = dataclasses.replace(downloads, options=PATIENT).start()
     while not hub.sent():
         time.sleep(0.005)
     filler = disk / "filler"  # what is installed beside the download takes its space
     free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
     filler.write_bytes(bytes(free - int(downloads.bytes * 0.7)))
-    output, errors = process.communicate(timeout=30)
+    hub.forget()
+    output, errors = process.communicate(timeout=300)
     entry = json.loads(output.splitlines()[-1])
     assert (entry["event"], entry["kind"]) == ("refused", "space"), errors
     assert "full" in entry["reason"]
     assert nothing_to_load(downloads)
     filler.unlink()
-    hub.forget()
     done = finished(downloads, repository).last("done")
     assert done["reused"] > downloads.bytes * 0.5
 

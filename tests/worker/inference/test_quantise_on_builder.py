@@ -21,7 +21,7 @@ PROGRAM = Path(__file__).parents[3] / "provision" / "quantise.py"
 
 def run(program: Path, *arguments: Path) -> tuple[int, list[dict[str, Any]]]:
     done = subprocess.run(
-        [sys.executable, program, *arguments], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, program, *arguments], capture_output=True, text=True, check=False, timeout=600
     )
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert events, done.stderr
