@@ -36,12 +36,14 @@ SYSTEM = [
     Fault("chmod 777 ~ubuntu", "chmod 755 ~ubuntu", ("system::home_belongs_to_user",)),
     Fault("echo ubuntu:letmein | chpasswd", "passwd -qdl ubuntu", ("system::no_passwords",)),
     Fault(
-        "systemd-run -q --unit=fault-port python3 -m http.server --bind 0.0.0.0 8099; sleep 1",
+        "systemd-run -q --unit=fault-port python3 -m http.server --bind 0.0.0.0 8099; "
+        "until (: </dev/tcp/127.0.0.1/8099) 2>/dev/null; do sleep 0.1; done",
         "systemctl stop fault-port",
         ("system::only_ssh_listens",),
     ),
     Fault(
-        "systemd-run -q --unit=fault-failed false; sleep 0.3",
+        "systemd-run -q --unit=fault-failed false; "
+        "until systemctl is-failed -q fault-failed; do sleep 0.1; done",
         "systemctl reset-failed fault-failed",
         ("system::no_failed_units",),
     ),
@@ -159,7 +161,7 @@ SECRETS = [
         ("secrets::token_not_in_processes",),
     ),
     Fault(
-        'journalctl --relinquish-var; logger <<< "fetching with $TOKEN"; sleep 0.2',
+        'journalctl --relinquish-var; logger <<< "fetching with $TOKEN"; journalctl --sync',
         "rm -rf /run/log/journal/*; systemctl restart systemd-journald; journalctl --flush",
         ("secrets::token_not_in_journal",),
     ),

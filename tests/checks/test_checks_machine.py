@@ -172,7 +172,8 @@ def test_a_gpu_is_checked_where_the_plan_has_one(driven: Builder) -> None:
 
 
 def test_nvidias_daemons_may_fail_where_there_is_no_gpu(builder: Builder) -> None:
-    builder.root("systemd-run --quiet --unit=nvidia-persistenced false; sleep 0.3")
+    builder.root("systemd-run --quiet --unit=nvidia-persistenced false")
+    builder.root("until systemctl is-failed -q nvidia-persistenced; do sleep 0.1; done")
     try:
         assert red(builder.check(select="failed_units")) == set()
         for expect in ({"device": True}, {"accelerator": "neuron"}):

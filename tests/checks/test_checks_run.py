@@ -6,7 +6,6 @@ import dataclasses
 import os
 import re
 import threading
-import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -150,8 +149,9 @@ def test_the_terminal_stays_silent(tmp_path: Path, capfd: pytest.CaptureFixture[
 
 def test_other_threads_may_print_meanwhile(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     def answer(command: str) -> CommandResult:
-        threading.Thread(target=print, args=("progress",)).start()
-        time.sleep(0.01)
+        other = threading.Thread(target=print, args=("progress",))
+        other.start()
+        other.join()
         return refuse(command)
 
     run(answer, tmp_path, select="operating_system")

@@ -23,7 +23,7 @@ def lines(worker: Any, message: str) -> int:
 
 
 def wait_for(worker: Any, message: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not lines(worker, message):
         assert time.monotonic() < deadline, worker.log.read_text()
         time.sleep(0.1)

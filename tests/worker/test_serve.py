@@ -36,7 +36,7 @@ def drawings(worker: Any, name: str) -> int:
     return sum(line["message"] == "drawing" for line in worker.lines() if line.get("job") == name)
 
 
-def said(worker: Any, name: str, text: str, seconds: float = 30) -> None:
+def said(worker: Any, name: str, text: str, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not any(text in line["message"] for line in worker.lines() if line.get("job") == name):
         assert time.monotonic() < deadline, worker.log.read_text()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bake import profile
@@ -28,7 +28,9 @@ VARIABLES = {
     "OTHER_TOKEN": TOKEN,
 }
 PLACED = re.compile(r"[^\n]*\.yaml:[1-9]\d*:[1-9]\d*: \S|    \S")
-FUZZ = settings(max_examples=100, deadline=None)
+# A busy host is no reason to fail.
+CALM: Any = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+FUZZ = settings(max_examples=100, **CALM)
 
 
 def secrets(name: str, key: str) -> str:
@@ -233,7 +235,7 @@ def test_any_environment_gives_a_profile_or_a_message(place: Path, variables: di
     outcome(place, TEXT, {**VARIABLES, **variables})
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, **CALM)
 @given(content=st.binary(max_size=60) | st.text(max_size=60).map(lambda text: f"A={text}\nB\n".encode()))
 def test_any_env_file_gives_variables_or_a_message(place: Path, content: bytes) -> None:
     (place / ".env.local").write_bytes(content)

@@ -27,7 +27,7 @@ def test_a_job_has_one_claim(claims: Claims) -> None:
     assert not claim.expired()
     with pytest.raises(ClaimHeld) as held:
         claims.take("cat", "another")
-    assert 25 < held.value.seconds_left <= 31
+    assert 5 < held.value.seconds_left <= 31
     claims.take("dog", "another")
 
 
@@ -37,10 +37,10 @@ def test_a_claim_given_up_is_anybodys(claims: Claims) -> None:
 
 
 def test_a_claim_that_is_renewed_does_not_end(aws: Any) -> None:
-    claims = Claims(aws.client("s3"), aws.bucket, f"{new_token()}/", lease_seconds=2)
+    claims = Claims(aws.client("s3"), aws.bucket, f"{new_token()}/", lease_seconds=6)
     claim = claims.take("cat", "mine")
     for _ in range(5):
-        time.sleep(0.8)
+        time.sleep(1.4)
         claim.renew()
         with pytest.raises(ClaimHeld):
             claims.take("cat", "another")
@@ -154,6 +154,18 @@ def test_many_workers_want_one_job(claims: Claims) -> None:
         assert sum(pool.map(take, range(16))) == 1
 
 
+def lost(hold: Hold) -> str:
+    """What is said once a sign of life did not succeed."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            hold.check()
+        except Lost as lost:
+            return str(lost)
+        time.sleep(0.05)
+    pytest.fail("nothing was noticed")
+
+
 class TestHold:
     """Message and claim are kept for as long as the work goes on."""
 
@@ -173,10 +185,12 @@ class TestHold:
         return message
 
     def test_nobody_else_gets_the_job(self, aws: Any, queue: JobQueue, message: Message) -> None:
-        claims = Claims(aws.client("s3"), aws.bucket, f"{new_token()}/", lease_seconds=2)
+        claims = Claims(aws.client("s3"), aws.bucket, f"{new_token()}/", lease_seconds=5)
+        queue.visibility_seconds = 5
+        queue.keep(message)
         with Hold(queue, message) as hold:
             hold.claim = claims.take("cat", "mine")
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + 11
             while time.monotonic() < deadline:
                 assert queue.receive(0) is None
                 with pytest.raises(ClaimHeld):
@@ -189,25 +203,18 @@ class TestHold:
         with Hold(queue, message) as hold:
             hold.claim = claims.take("cat", "mine")
             aws.client("s3").put_object(Bucket=aws.bucket, Key=hold.claim.key, Body=b'{"token": "another"}')
-            time.sleep(1.5)
-            with pytest.raises(Lost, match="another worker took the job over"):
-                hold.check()
+            assert "another worker took the job over" in lost(hold)
 
     def test_a_message_that_is_gone_is_noticed(self, queue: JobQueue, message: Message, aws: Any) -> None:
         with Hold(queue, message) as hold:
             aws.client("sqs").delete_message(QueueUrl=aws.jobs, ReceiptHandle=message.receipt)
-            time.sleep(1.5)
-            with pytest.raises(Lost, match="the message is no longer this worker's"):
-                hold.check()
+            assert "the message is no longer this worker's" in lost(hold)
 
     def test_a_claim_that_could_not_be_renewed_counts_as_lost(self, queue: JobQueue, aws: Any) -> None:
         claims = Claims(aws.client("s3"), aws.bucket, f"{new_token()}/", lease_seconds=0.2)
         with Hold(queue, Message("", "no receipt")) as hold:
             hold.claim = claims.take("cat", "mine")
-            hold.check()
-            time.sleep(0.3)
-            with pytest.raises(Lost, match="could not be renewed in time"):
-                hold.check()
+            assert "could not be renewed in time" in lost(hold)
 
     def test_what_is_handed_back_can_be_had_at_once(
         self, aws: Any, queue: JobQueue, message: Message

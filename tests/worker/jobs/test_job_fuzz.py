@@ -7,14 +7,15 @@ import re
 from typing import Any
 
 import jsonschema
-from hypothesis import assume, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from flux_worker.errors import InvalidJob
 from flux_worker.jobs import keys
 from flux_worker.jobs.job import Job, parse, schema
 
-FUZZ = settings(max_examples=150, deadline=None)
+# A busy host is no reason to fail.
+FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SCHEMA = jsonschema.Draft202012Validator(json.loads(schema()))
 ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 EXACT = 2**53 - 1
