@@ -31,6 +31,8 @@ HOURS = 3600.0
 # https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-price-list-query-api.html
 PRICING_REGION = "us-east-1"
 BRIEFLY: dict[str, Any] = {"attempts": 1, "patience": 3}
+# Who took the connection is there, and gets time to answer: with 3 s a slow one would count as none.
+ANSWER = 20.0
 
 
 class Aws:
@@ -96,7 +98,7 @@ class Aws:
             signature_version=signature,
             retries={"mode": "standard", "total_max_attempts": attempts},
             connect_timeout=patience,
-            read_timeout=patience,
+            read_timeout=max(patience, ANSWER),
             s3=style,  # type: ignore[arg-type]
             # A proxy of the user's leads to AWS, never to a cloud on this machine.
             proxies={} if self.endpoint else None,

@@ -140,7 +140,7 @@ class Session:
 
 def _is_lost(transport: paramiko.Transport) -> bool:
     """Whether the connection is gone; a dying one closes its channels a moment before it says so."""
-    transport.join(2)
+    transport.join(10)
     return not transport.is_active()
 
 

@@ -16,7 +16,8 @@ RECONNECTS = 5
 SILENCE = 60  # seconds in which systemd may be deaf: a machine that goes down or comes up
 
 # A unit that is stopping has no exit status yet; on a machine that goes down it will not get one either.
-_BUSY = ("running", "start", "start-pre", "activating", "auto-restart", "stop*", "final*")
+# One that is dead has not begun: its start is still queued, and one that has ended stays (RemainAfterExit=).
+_BUSY = ("dead", "running", "start", "start-pre", "activating", "auto-restart", "stop*", "final*")
 
 # Waits on the machine itself, so that its end is seen at once with few round trips.
 _FOLLOW = """

@@ -121,9 +121,10 @@ class Body:
                 block = reader.read(min(self._block(), self._edge(position) - position))
                 # Beyond the end of the file: a length that is not true is filled up.
                 block = block or bytes(min(_BLOCK, self.stop - position))
-                yield self._touched(block, position)
+                touched = self._touched(block, position)
+                self.sent(len(block))  # before it is: who has it all may ask for the sum at once
+                yield touched
                 position += len(block)
-                self.sent(len(block))
                 if position == self._break() and position < self.stop:
                     self._strike()
 

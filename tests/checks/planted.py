@@ -156,7 +156,7 @@ SECRETS = [
         ("secrets::token_not_on_disk",),
     ),
     Fault(
-        "HF_TOKEN=$TOKEN setsid sleep 300 > /dev/null 2>&1 & echo $! > /run/fault.pid",
+        "HF_TOKEN=$TOKEN setsid sleep infinity > /dev/null 2>&1 & echo $! > /run/fault.pid",
         "kill $(cat /run/fault.pid); rm /run/fault.pid",
         ("secrets::token_not_in_processes",),
     ),

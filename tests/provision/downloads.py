@@ -129,8 +129,10 @@ class Run:
         return [entry for entry in self.events if entry["event"] == event]
 
 
-PATIENT = ("--stall", "600", "--first-wait", "0.05", "--tries", "4")
-"""For one that is to be found at work, at a crawl, however late a busy host looks."""
+PATIENT = ("--stall", "300", "--first-wait", "0.05", "--tries", "4")
+"""Takes no pause of a busy host for a stall: what is counted is then what was meant to go wrong, alone."""
+HASTY = ("--stall", "5", "--first-wait", "0.05", "--tries", "20")
+"""For a stall that is meant."""
 
 
 @dataclass
@@ -145,7 +147,7 @@ class Downloads:
     token: str = TOKEN
     mirror: dict[str, Any] | None = None
     environment: dict[str, str] = field(default_factory=dict)
-    options: tuple[str, ...] = ("--stall", "1", "--first-wait", "0.05", "--tries", "4")
+    options: tuple[str, ...] = PATIENT
 
     def start(self) -> subprocess.Popen[str]:
         """Start the downloader as the builder does, its documents given."""

@@ -40,6 +40,14 @@ class Key:
     def make(cls, home: Path, *, expired: bool = False) -> Key:
         home.mkdir(mode=0o700)
         key = cls(home, "", expired)
+        # gpg starts its agent itself, but waits for it no longer than 5 s. It keeps what it gets as output.
+        subprocess.run(
+            ["gpg-agent", "--homedir", str(home), "--daemon"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=True,
+        )
         key.gpg(
             "--passphrase=",
             "--quick-gen-key",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ CONTENT = (
 )
 HOLD_LOCK = (
     "import fcntl, sys, time; file = open(sys.argv[1], 'a+'); fcntl.lockf(file, fcntl.LOCK_EX); "
-    "open('/run/held', 'w').close(); time.sleep(float(sys.argv[2]))"
+    "open('/run/held', 'w').close(); time.sleep(3600)"
 )
 
 
@@ -41,12 +42,16 @@ class Box:
             "bash", "-euo", "pipefail", "-s", stdin=script.encode(), sudo=True, check=check
         )
 
-    def run(self, name: str, script: str, timeout: int = 300) -> CommandResult:
-        """Run a script that uses the library the way provisioning runs its own: as a unit."""
+    def start(self, name: str, script: str, timeout: int = 300) -> units.Unit:
+        """Start a script that uses the library the way provisioning starts its own: as a unit."""
         lines = f"source /opt/bake/lib/packages.sh\nPACKAGES_LOCK_TIMEOUT={timeout}\n{script}\n"
         path = f"/root/{name}.sh"
         self.session.run("tee", path, stdin=lines.encode(), sudo=True)
-        return units.start(self.session, f"test-{name}", "bash", path).wait(seconds=0.5)
+        return units.start(self.session, f"test-{name}", "bash", path)
+
+    def run(self, name: str, script: str, timeout: int = 300) -> CommandResult:
+        """Run such a script to its end."""
+        return self.start(name, script, timeout).wait(seconds=0.5)
 
     def offer(self, name: str, versions: tuple[str, ...] = ("1.0",), before: str = "") -> None:
         """Put a package into the machine's own repository; `before` is what it runs when it is installed."""
@@ -56,10 +61,10 @@ class Box:
         """Take every repository from the machine."""
         raise NotImplementedError
 
-    def hold_lock(self, seconds: int) -> str:
-        """Let a process hold the package manager's lock; return its number."""
+    def hold_lock(self) -> str:
+        """Let a process hold the package manager's lock until it is killed; return its number."""
         script = (
-            f'rm -f /run/held; setsid python3 -c "{HOLD_LOCK}" {self.lock} {seconds} >/dev/null 2>&1 &\n'
+            f'rm -f /run/held; setsid python3 -c "{HOLD_LOCK}" {self.lock} >/dev/null 2>&1 &\n'
             "echo $!; until [ -e /run/held ]; do sleep 0.1; done"
         )
         return self.root(script).stdout.strip()
@@ -182,15 +187,19 @@ def test_a_script_that_asks_fails_at_once(box: Box) -> None:
 
 
 def test_a_held_lock_is_waited_for(box: Box) -> None:
-    box.hold_lock(4)
-    done = box.run("waits", "packages_hold fine")
+    holder = box.hold_lock()
+    unit = box.start("waits", "packages_hold fine")
+    # Its end is seen by who waits, not by a clock: however late the script looks, somebody holds the lock.
+    said = f"until grep -q 'waiting for process {holder} ' {units.LOGS}/{unit.name}.err; do sleep 0.1; done"
+    box.root(f"timeout 300 bash -c {shlex.quote(said)} || true; kill {holder}")
+    done = unit.wait(seconds=0.5)
     assert done.exit_code == 0, done.stderr
-    assert "waiting for process" in done.stderr
+    assert f"waiting for process {holder} " in done.stderr
     assert "lockf" in done.stderr  # the command line of who holds it
 
 
 def test_who_holds_the_lock_is_said(box: Box) -> None:
-    holder = box.hold_lock(60)
+    holder = box.hold_lock()
     done = box.run("locked", "packages_install asks", timeout=2)
     box.root(f"kill {holder}")
     assert done.exit_code == 1

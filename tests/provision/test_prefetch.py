@@ -16,7 +16,7 @@ from huggingface_hub import scan_cache_dir, snapshot_download, try_to_load_from_
 
 from bake.localcloud.hub import REPO, REVISION
 
-from .downloads import FOLDER, LARGEST, PATIENT, TOKEN, Downloads, HubProcess, lock_of
+from .downloads import FOLDER, LARGEST, TOKEN, Downloads, HubProcess, lock_of
 
 
 def assert_whole(downloads: Downloads, repository: Path) -> None:
@@ -70,7 +70,7 @@ def test_what_is_there_is_enough_without_the_hub(repeated: Downloads, repository
 
 
 def test_the_token_is_nowhere_while_it_runs_and_after(downloads: Downloads, hub: HubProcess) -> None:
-    hub.fault("transformer/*", "slow", rate=1e6, times=None)
+    hub.fault("transformer/*", "slow", rate=2e3, times=None)
     process = downloads.start()
     try:
         while not hub.sent():
@@ -163,7 +163,7 @@ def test_leftovers_are_told_and_cleaned_where_they_are_ours(downloads: Downloads
 
 def test_two_at_once_do_not_meet(downloads: Downloads, hub: HubProcess, repository: Path) -> None:
     hub.fault("transformer/*", "slow", rate=2e3, times=3)
-    first = dataclasses.replace(downloads, options=PATIENT).start()
+    first = downloads.start()
     while not hub.sent():
         time.sleep(0.01)
     second = downloads.run().last("refused")

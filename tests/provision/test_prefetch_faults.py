@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib
 import json
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from .downloads import LARGEST, PATIENT, Downloads, HubProcess, Run, lock_of
+from .downloads import HASTY, LARGEST, Downloads, HubProcess, Run, lock_of
 from .test_prefetch import assert_whole, nothing_to_load
 
 SIZE = 1_300_000
@@ -106,15 +105,17 @@ def test_errors_without_end_are_refused_and_the_rest_is_kept(
 
 @pytest.mark.parametrize("at", [0.001, 0.7])
 def test_a_stall_is_noticed(downloads: Downloads, hub: HubProcess, repository: Path, at: float) -> None:
-    hub.fault(LARGEST, "stall", at=at, seconds=30)
+    hub.fault(LARGEST, "stall", at=at, seconds=600)
+    downloads.options = HASTY
     run = finished(downloads, repository)
-    assert "nothing came" in run.last("retry")["why"]
+    assert any("nothing came" in entry["why"] for entry in run.all("retry"))
 
 
 def test_a_crawl_counts_as_a_stall(downloads: Downloads, hub: HubProcess, repository: Path) -> None:
     hub.fault(LARGEST, "slow", rate=50)
+    downloads.options = HASTY
     run = finished(downloads, repository)
-    assert "only" in run.last("retry")["why"]
+    assert any("only" in entry["why"] for entry in run.all("retry"))
 
 
 def test_a_wrong_byte_is_found_named_and_fetched_again_once(
@@ -124,8 +125,7 @@ def test_a_wrong_byte_is_found_named_and_fetched_again_once(
     corrected = finished(downloads, repository, corrected=1).last("corrected")
     assert corrected["file"] == LARGEST
     assert downloads.blob(LARGEST).name in corrected["why"]
-    # A connection that is slow on a busy machine counts as stalled, and goes on a few bytes before its end.
-    assert 0 <= hub.sent() - downloads.bytes - SIZE < SIZE / 100
+    assert hub.sent() == downloads.bytes + SIZE
 
 
 def test_wrong_bytes_each_time_are_refused(downloads: Downloads, hub: HubProcess) -> None:
@@ -206,11 +206,11 @@ def test_killed_it_goes_on_where_it_was(
             time.sleep(0.002)
         process.kill()
         process.communicate()
-        if process.returncode:
+        there = partials(downloads)
+        if sum(there.values()) < downloads.bytes:
             break
-        shutil.rmtree(downloads.cache)  # on a busy host it was done before it was killed
+        shutil.rmtree(downloads.cache)  # on a busy host all was there before it was killed
     assert nothing_to_load(downloads)
-    there = partials(downloads)
     hub.forget()
     done = finished(downloads, repository).last("done")
     assert done["reused"] >= downloads.bytes * part
@@ -253,7 +253,7 @@ def test_a_hub_that_dies_and_comes_back(repository: Path, tmp_path: Path) -> Non
     hub = HubProcess(repository)
     hub.fault("*", "slow", rate=20e3, times=None)
     downloads = Downloads(hub.url, lock_of(repository), tmp_path / "cache")
-    process = dataclasses.replace(downloads, options=PATIENT).start()
+    process = downloads.start()
     while not sum(partials(downloads).values()):
         time.sleep(0.005)
     hub.stop()

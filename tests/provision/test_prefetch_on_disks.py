@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .downloads import PATIENT, Downloads, HubProcess
+from .downloads import Downloads, HubProcess
 from .test_prefetch import assert_whole, nothing_to_load
 from .test_prefetch_faults import finished, refused
 
@@ -45,7 +44,7 @@ def test_a_disk_that_is_full_at_seven_tenths(
     disk = new_disk(16 << 20)
     downloads.cache = disk / "cache"
     hub.fault("*", "slow", rate=2e3, times=None)
-    process = dataclasses.replace(downloads, options=PATIENT).start()
+    process = downloads.start()
     while not hub.sent():
         time.sleep(0.005)
     filler = disk / "filler"  # what is installed beside the download takes its space

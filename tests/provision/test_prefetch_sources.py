@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +21,14 @@ from .test_prefetch import assert_whole
 BUCKET = "weights-mirror"
 PREFIX = "blobs"
 PART = 5 << 20  # the least that S3 takes as a part that is not the last
+# The server takes a free port itself: one that was free a moment ago may be somebody else's by now.
+SERVE_S3 = """
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=True)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +58,7 @@ def test_large_files_come_by_xet(by_xet: Downloads, xet_hub: HubProcess) -> None
     assert run.last("done")["fetched"] == by_xet.bytes
     assert xet_hub.sent() == small(by_xet)
     assert_whole(by_xet, xet_hub.folder)
-    assert not list((Path.home() / ".cache/huggingface/xet/logs").glob(f"*{run.pid}*"))
+    assert not list((Path.home() / ".cache/huggingface/xet/logs").glob(f"*_{run.pid}.log"))
 
 
 def test_xet_continues_a_partial_file(by_xet: Downloads, xet_hub: HubProcess) -> None:
@@ -82,17 +88,13 @@ def test_without_xet_the_same_files_come_by_http(by_xet: Downloads, xet_hub: Hub
 @pytest.fixture(scope="module")
 def s3() -> Iterator[Any]:
     """moto's S3, as a process of its own, with an empty bucket."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    code = "import sys; from moto.server import main; main(sys.argv[1:])"
-    command = [sys.executable, "-c", code, "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        deadline = time.monotonic() + 60
-        while socket.socket().connect_ex(("127.0.0.1", port)):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        client = boto3.client(
+    command = [sys.executable, "-c", SERVE_S3]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert server.stdout is not None
+        port = server.stdout.readline().strip()
+        assert port, "moto's server did not start"
+        yield boto3.client(
             "s3",
             endpoint_url=f"http://127.0.0.1:{port}",
             region_name="eu-west-1",
@@ -100,8 +102,9 @@ def s3() -> Iterator[Any]:
             aws_secret_access_key="test",
             config=Config(s3={"addressing_style": "path"}),
         )
-        yield client
+    finally:
         server.kill()
+        server.communicate()
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def run(command: list[str], directory: Path, environment: Mapping[str, str], ans
         start_new_session=True,
     )
     os.close(theirs)
-    seen, deadline = b"", time.monotonic() + 60
+    seen, deadline = b"", time.monotonic() + 300
     while time.monotonic() < deadline:
         if not select.select([mine], [], [], 1)[0]:
             continue

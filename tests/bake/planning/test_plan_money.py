@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,16 @@ def test_a_quota_that_does_not_answer_is_not_checked(plan_cloud: PlanCloud) -> N
 
 def test_a_quota_with_room(plan_cloud: PlanCloud) -> None:
     plan_cloud.front.answers["GetServiceQuota"] = quota(8)
+    assert "g6e.xlarge fits the quota: 4 vCPUs of 8, 0 in use" in plan_cloud.plan().checked
+
+
+def test_a_service_that_is_slow_to_answer_has_answered(plan_cloud: PlanCloud) -> None:
+    def slow(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        time.sleep(4)  # longer than anybody is waited for who does not take the connection
+        answered: tuple[int, dict[str, Any]] = quota(8)(request)
+        return answered
+
+    plan_cloud.front.answers["GetServiceQuota"] = slow
     assert "g6e.xlarge fits the quota: 4 vCPUs of 8, 0 in use" in plan_cloud.plan().checked
 
 
