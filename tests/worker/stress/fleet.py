@@ -145,7 +145,7 @@ class Fleet:
         """Ask all to end; gives back their exit codes."""
         for slot in self.slots:
             slot.life.process.send_signal(signal.SIGTERM)
-        codes = [slot.life.process.wait(60) for slot in self.slots]
+        codes = [slot.life.process.wait(600) for slot in self.slots]
         for slot in self.slots:
             slot.life.follow()
         return codes

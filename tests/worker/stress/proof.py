@@ -20,7 +20,7 @@ from .fleet import DONE, Fleet, Kill, Slot
 VISIBILITY_SECONDS = 8
 _MAX_RECEIVES = 100  # a fault costs a receipt, too; what is good must never end among the dead letters
 _OUTAGE_SECONDS = (1.0, 2.5)
-_PATIENCE_SECONDS = 300
+_PATIENCE_SECONDS = 1800  # a busy host is ten times slower at times
 
 
 @dataclass(frozen=True)
