@@ -68,7 +68,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
             file = nodeid.split("::")[0]
             if file.startswith("tests/rehearsal/"):
                 return "rehearsals"
-            return "machines" if "mark.root" in (ROOT / file).read_text() else file
+            # What takes minutes begins early, with the machines, for scopes of few tests come last.
+            early = file.startswith("tests/worker/stress/") or "mark.root" in (ROOT / file).read_text()
+            return "machines" if early else file
 
     return Clouds(config, log)
 

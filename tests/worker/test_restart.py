@@ -35,7 +35,7 @@ def test_what_is_drawn_survives_a_kill_while_s3_is_out(
     # A lease that lasts longer than the drawing: without S3, the claim can't be renewed.
     patient = environment | {"FLUX_VISIBILITY_SECONDS": "120"}
     with serving(patient, new(tmp_path / "first")) as worker:
-        aws.send(JOB | {"id": "kept", "steps": 20})
+        aws.send(JOB | {"id": "kept", "steps": 50})  # enough for the outage to come before the end
         worker.wait_told("STATUS=Drawing kept")
         aws.remove_bucket()
         wait_for(worker, "storing the images failed")

@@ -6,9 +6,11 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
@@ -157,10 +159,15 @@ def test_an_outage_does_not_end_the_waiting(
 ) -> None:
     """The bucket is gone for a while, and with it the answer; the job is on the queue all the same."""
     aws, places = lonely
-    options = ["--id", "cat", "--timeout", "8"]
+    options = [
+        "--id",
+        "cat",
+        "--timeout",
+        "20",
+    ]  # the outage begins after the job was sent and before the last look
     with futures.ThreadPoolExecutor() as pool:
         done = pool.submit(send, "a cat", *options, **places)
-        until(lambda: aws.left() == 1, 20, "the job")
+        until(lambda: aws.left() == 1, 30, "the job")
         aws.remove_bucket()
         assert "NoSuchBucket" in done.result().stderr
     assert done.result().returncode == 1
@@ -185,6 +192,15 @@ def test_what_is_wrong_with_the_places_is_said(
     assert "Traceback" not in done.stderr
 
 
+def read_until(terminal: int, pattern: bytes) -> None:
+    """Read what is shown until it matches; a read may end in the middle of it."""
+    shown, deadline = b"", time.monotonic() + 300
+    while not re.search(pattern, shown):
+        left = max(0.0, deadline - time.monotonic())
+        assert select.select([terminal], [], [], left)[0], f"{pattern!r} is not in {shown!r}"
+        shown += os.read(terminal, 1024)
+
+
 def test_a_terminal_shows_how_far_it_is_and_an_interrupt_what_stays(
     environment: dict[str, str], lonely: tuple[Any, dict[str, str]], tmp_path: Path
 ) -> None:
@@ -194,15 +210,12 @@ def test_a_terminal_shows_how_far_it_is_and_an_interrupt_what_stays(
         with subprocess.Popen(
             [COMMAND, "send", "a cat", "--id", "cat"], env=environment | places, stderr=theirs, cwd=tmp_path
         ) as process:
-            shown = b""
-            while b"cat: on the queue, 1 s" not in shown:
-                shown += os.read(ours, 1024)
+            read_until(ours, rb"cat: on the queue, [1-9]\d* s")
             aws.client("s3").put_object(Bucket=aws.bucket, Key="images/cat=claim", Body=b"{}")
-            while b"cat: being drawn" not in shown:
-                shown += os.read(ours, 1024)
+            read_until(ours, b"cat: being drawn")
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 1
-        until(lambda: b"the job cat stays on the queue" in os.read(ours, 4096), 5, "the message")
+        read_until(ours, b"the job cat stays on the queue")
     finally:
         os.close(ours)
         os.close(theirs)

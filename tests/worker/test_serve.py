@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from .conftest import VISIBILITY_SECONDS
+from .conftest import VISIBILITY_SECONDS, until
 
 LONG_PROMPT = "ein Haus am Meer — 海 " * 12  # more than CLIP reads, less than T5 does
 SMALL = {"width": 256, "height": 256, "steps": 2}
@@ -44,6 +44,7 @@ def said(worker: Any, name: str, text: str, seconds: float = 300) -> None:
 
 
 def test_ready_comes_after_loading_and_a_warm_up(worker: Any) -> None:
+    worker.wait_told("STATUS=Waiting for jobs")
     told = worker.told
     assert told.index("STATUS=Loading the model") < told.index("STATUS=Drawing a warm-up")
     assert told.index("STATUS=Drawing a warm-up") < told.index("READY=1")
@@ -195,14 +196,17 @@ def test_a_job_put_right_leaves_no_trace_of_its_failure(worker: Any, aws: Any) -
     aws.send(job("odd"))  # refused above, for its colour
     assert aws.event()["detail-type"] == "FluxImageReady"
     aws.wait_until_empty()
-    worker.wait_told("STATUS=Waiting for jobs", since=len(worker.told) - 2)
-    stored = aws.client("s3").list_objects_v2(Bucket=aws.bucket, Prefix="images/odd")["Contents"]
-    assert [item["Key"] for item in stored] == ["images/odd.json", "images/odd.png"]
+
+    def stored() -> list[str]:
+        listed = aws.client("s3").list_objects_v2(Bucket=aws.bucket, Prefix="images/odd")["Contents"]
+        return [item["Key"] for item in listed]
+
+    until(lambda: stored() == ["images/odd.json", "images/odd.png"], 10, "the failure to be forgotten")
 
 
 def test_a_message_stays_hidden_while_it_is_drawn(worker: Any, aws: Any) -> None:
-    aws.send(job("slow", width=1024, height=1024, steps=50))
-    event = aws.event(90)
+    aws.send(job("slow", width=1024, height=1024, steps=50, images=2))
+    event = aws.event(120)
     assert event["detail"]["seconds"] > VISIBILITY_SECONDS, "too quick to need its visibility extended"
     aws.wait_until_empty()
     assert drawings(worker, "slow") == 1
@@ -221,13 +225,12 @@ def test_what_eventbridge_refuses_is_kept_and_not_drawn_again(worker: Any, aws: 
 
 
 def test_the_watchdog_hears_of_steps(worker: Any, aws: Any) -> None:
+    """So few that none is dropped while nobody reads: the socket's buffer holds ten datagrams."""
     before = len(worker.told)
-    aws.send(job("steps", steps=4, images=2))
+    aws.send(job("steps", steps=2, images=2))
     aws.event()
-    worker.wait_told("STATUS=Waiting for jobs", since=before)
-    told = worker.told[before:]
-    assert "STATUS=Drawing steps: image 2 of 2, step 4 of 4" in told
-    assert told.count("WATCHDOG=1") >= 8
+    worker.wait_told("STATUS=Drawing steps: image 2 of 2, step 2 of 2", since=before)
+    assert worker.told[before:].count("WATCHDOG=1") >= 4
 
 
 def test_sigterm_finishes_the_job_in_hand(worker: Any, aws: Any) -> None:
@@ -235,7 +238,7 @@ def test_sigterm_finishes_the_job_in_hand(worker: Any, aws: Any) -> None:
     aws.send(job("last", width=512, height=512, steps=20))
     worker.wait_told("STATUS=Drawing last", since=since)
     assert worker.stop() == 0
-    assert "STOPPING=1" in worker.told[since:]
+    until(lambda: "STOPPING=1" in worker.told[since:], 10, "systemd to hear of it")
     assert aws.event()["detail"]["id"] == "last"
     assert aws.left() == 0
 

@@ -188,7 +188,7 @@ class TestSomebodyElseHasIt:
     def test_a_job_taken_over_is_drawn_no_further(self, workshop: Workshop) -> None:
         steps: list[int] = []
         message = workshop.message()
-        with workshop.worker(lease=3, visibility=3) as worker:
+        with workshop.worker(visibility=3) as worker:
 
             def steal(done: int) -> None:
                 steps.append(done)
@@ -210,7 +210,7 @@ class TestSomebodyElseHasIt:
         """Nobody will ever take that claim over: the queue was purged, or the message expired."""
         steps: list[int] = []
         message = workshop.message()
-        with workshop.worker(lease=3, visibility=3) as worker:
+        with workshop.worker(visibility=3) as worker:
 
             def purge(done: int) -> None:
                 steps.append(done)
@@ -229,11 +229,10 @@ class TestSomebodyElseHasIt:
     def test_a_claim_about_to_end_is_waited_for(self, workshop: Workshop) -> None:
         """Its worker is dead; each receive would bring the message nearer to the dead-letter queue."""
         painter = Painter()
-        with workshop.worker(lease=3, host="dead") as worker:
+        with workshop.worker(host="dead") as worker:
             worker.delivery.claims.take("one", "dead")
-        time.sleep(3)
         message = workshop.message()
-        with workshop.worker(model=painter, lease=3) as worker:
+        with workshop.worker(Wire(older=298), painter) as worker:
             worker.handle(message)
         assert painter.drawn == 1
         assert workshop.stored() == RESULTS
@@ -262,7 +261,7 @@ class TestSomebodyElseHasIt:
             worker.handle(message)
         assert wire.calls[-1] == "PutObject =2.png"
         other = workshop.message(BODY.replace('"images": 2', '"format": "webp"'))
-        with workshop.worker(Wire(hour_later=True), host="b") as worker:
+        with workshop.worker(Wire(older=3600), host="b") as worker:
             worker.handle(other)
         assert "images/one=1.png" in workshop.stored()
         with workshop.worker() as worker:
@@ -285,7 +284,7 @@ class TestSomebodyElseHasIt:
         with workshop.worker(wire) as worker, pytest.raises(Killed):
             worker.handle(message)
         webp = BODY.replace('"images": 2', '"format": "webp"')
-        with workshop.worker(Wire(hour_later=True), host="b") as worker:
+        with workshop.worker(Wire(older=3600), host="b") as worker:
             worker.handle(workshop.message(webp))
         with workshop.worker() as worker:
             worker.handle(workshop.message(webp))  # the same again: announced again

@@ -61,8 +61,8 @@ class Painter:
 class Wire:
     """What goes to AWS from one worker: `calls` in order, and one of them that may fail."""
 
-    def __init__(self, *, hour_later: bool = False) -> None:
-        self._hour_later = hour_later  # whether S3 tells of claims that they are as old
+    def __init__(self, *, older: float = 0) -> None:
+        self._older = timedelta(seconds=older)  # than they are, S3 tells of claims
         self.calls: list[str] = []
         self.at: int | None = None
         """The number of the call that meets `fate`."""
@@ -87,8 +87,8 @@ class Wire:
         self._strike(late=False)
 
     def _after(self, model: Any, parsed: Any, **_: Any) -> None:
-        if self._hour_later and model.name == "GetObject" and "LastModified" in parsed:
-            parsed["LastModified"] -= timedelta(hours=1)
+        if model.name == "GetObject" and "LastModified" in parsed:
+            parsed["LastModified"] -= self._older
         self._strike(late=True)
 
     def _strike(self, *, late: bool) -> None:
@@ -148,8 +148,8 @@ class Workshop:
         model: Any = None,
         *,
         host: str = "a",
-        lease: float = 30,
-        visibility: int = 30,
+        lease: float = 300,  # far beyond what a case takes, so that nothing is renewed unless it is to be
+        visibility: int = 300,
         **places: str,
     ) -> Iterator[Worker]:
         """One worker process, so to speak: its outbox is its host's."""
@@ -179,7 +179,7 @@ class Workshop:
 
     def receive(self) -> Message:
         """The next message; one that is not given back stays hidden for longer than this waits."""
-        message = JobQueue(self.aws.client("sqs"), self.aws.jobs, 30).receive(5)
+        message = JobQueue(self.aws.client("sqs"), self.aws.jobs, 300).receive(5)
         assert message
         return message
 

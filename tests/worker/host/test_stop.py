@@ -36,6 +36,10 @@ def stop() -> Iterator[StopRequest]:
     """A request of this process; its signals are given back afterwards."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     yield StopRequest(drain_seconds=90)
+    # What asks `later` may be heard before it sends its signal, which ends a process without a handler.
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join()
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -83,8 +87,8 @@ def test_it_is_raised_once(stop: StopRequest) -> None:
 
 def test_a_thread_gets_the_main_thread_out_of_a_wait(stop: StopRequest) -> None:
     answer: Any = threading.Semaphore(0)  # as a future's result, or a lock
-    later(0.1, stop.ask, "spot terminate", 20)
     with pytest.raises(Stopped):
+        later(0.1, stop.ask, "spot terminate", 20)
         answer.acquire(timeout=60)
     assert stop.why == "spot terminate"
 

@@ -124,7 +124,7 @@ def test_a_worker_that_dies_is_replaced_on_another_host(workshop: Any, number: i
         worker.handle(message)
     if workshop.aws.left():
         workshop.make_visible(message)
-        with workshop.worker(Wire(hour_later=True), host="b") as worker:
+        with workshop.worker(Wire(older=3600), host="b") as worker:
             worker.handle(workshop.receive())
         check_all_is_well(workshop, "b")
     assert workshop.stored() == RESULTS
@@ -143,7 +143,7 @@ def test_a_worker_that_dies_starts_again(workshop: Any, number: int, late: bool)
         assert worker.delivery.deliver_waiting() == (first.drawn and number < len(DRAWN) - 1)
     if workshop.aws.left():
         workshop.make_visible(message)
-        with workshop.worker(Wire(hour_later=True), second) as worker:
+        with workshop.worker(Wire(older=3600), second) as worker:
             worker.handle(workshop.receive())
     check_all_is_well(workshop, "a")
     assert first.drawn + second.drawn == 1
