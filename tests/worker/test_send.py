@@ -145,11 +145,14 @@ def test_who_does_not_wait_gets_the_id(send: Send, lonely: tuple[Any, dict[str, 
     assert re.fullmatch("[0-9a-f]{32}", job["id"])
 
 
-def test_who_waits_too_long_is_told_where_to_look(send: Send, lonely: tuple[Any, dict[str, str]]) -> None:
+@pytest.mark.parametrize("seconds", ["0", "0.5"])
+def test_who_waits_too_long_is_told_where_to_look(
+    send: Send, lonely: tuple[Any, dict[str, str]], seconds: str
+) -> None:
     aws, places = lonely
-    done = send("a cat", "--id", "cat", "--timeout", "0.5", **places)
+    done = send("a cat", "--id", "cat", "--timeout", seconds, **places)
     assert done.returncode == 1
-    assert "no result within 0.5 s (on the queue)" in done.stderr
+    assert f"no result within {seconds} s (on the queue)" in done.stderr
     assert f"s3://{aws.bucket}/images/cat.json" in done.stderr
     assert body(aws)["id"] == "cat"
 

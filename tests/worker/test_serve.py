@@ -205,7 +205,7 @@ def test_a_job_put_right_leaves_no_trace_of_its_failure(worker: Any, aws: Any) -
 
 
 def test_a_message_stays_hidden_while_it_is_drawn(worker: Any, aws: Any) -> None:
-    aws.send(job("slow", width=1024, height=1024, steps=50, images=2))
+    aws.send(job("slow", width=1024, height=1024, steps=40, images=2))
     event = aws.event(120)
     assert event["detail"]["seconds"] > VISIBILITY_SECONDS, "too quick to need its visibility extended"
     aws.wait_until_empty()

@@ -60,10 +60,13 @@ class Sender:
         return self._read(failure_key(self.places.prefix, job.id))
 
     def wait(self, job: Job, seconds: float, old_failure: bytes | None, on_look: OnLook) -> Record:
-        """The job's record, once there is one. Raises WorkerError when it failed, or after `seconds`."""
+        """The job's record, once there is one. Raises WorkerError when it failed, or after `seconds`.
+
+        The last look comes after them, so that there is one in any case, however slow this machine is.
+        """
         deadline = time.monotonic() + seconds
-        state = ""
-        while time.monotonic() < deadline:
+        while True:
+            over = time.monotonic() >= deadline
             try:
                 if record := self.drawn_before(job):
                     return record
@@ -71,10 +74,12 @@ class Sender:
             except Unavailable as error:  # the job is on the queue: giving up now would not take it back
                 state = str(error)
             on_look(state)
+            if over:
+                break
             time.sleep(LOOK_EVERY_SECONDS)
         where = f"s3://{self.places.bucket}/{record_key(self.places.prefix, job.id)}"
         raise WorkerError(
-            f"no result within {seconds:g} s ({state or 'not looked for'}). "
+            f"no result within {seconds:g} s ({state}). "
             f"The job {job.id} stays where it is; its record will be {where}"
         )
 

@@ -36,13 +36,16 @@ def monitor() -> Monitor:
 @pytest.fixture
 def watch(ec2: Ec2, stop: StopRequest, monitor: Monitor, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
     monkeypatch.setattr(interruption, "LOOK_EVERY_SECONDS", 0.05)
-    watching = Watch(stop, monitor, Imds(ec2.environment), region=None, drain_seconds=90)
+    monkeypatch.setattr(interruption, "_LAST_SECONDS", 60)
+    imds = Imds(ec2.environment, patience=60)
+    watching = Watch(stop, monitor, imds, region=None, drain_seconds=90)
     yield watching
     watching._on_instance = False
     # It sends signals, which only have a handler while `stop` lives.
     for thread in threading.enumerate():
         if thread.name == "interruption":
             thread.join(60)
+            assert not thread.is_alive()
 
 
 def count(monitor: Monitor, kind: str) -> float | None:

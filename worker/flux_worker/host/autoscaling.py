@@ -32,7 +32,7 @@ class Group:
     def __init__(self, imds: Imds, region: str | None) -> None:
         self._imds = imds
         self._region = region
-        self._said = False
+        self._said: set[str] = set()
 
     def complete(self, change: Change) -> bool:
         """Let the instance go on where it waits in this change; False where it is worth another try."""
@@ -42,10 +42,10 @@ class Group:
             return self._complete(change, self._imds.get("instance-id") or "")
         except (BotoCoreError, ClientError, NoMetadata) as error:
             denied = isinstance(error, ClientError) and error.response["Error"]["Code"] in _DENIED
-            if not self._said:
-                fate = "wait for their time-out" if denied else "are tried again"
+            fate = "wait for their time-out" if denied else "are tried again"
+            if fate not in self._said:
                 log.warning("lifecycle hooks of %s %s: %s", change, fate, error)
-            self._said = True
+            self._said.add(fate)
             return denied
 
     def _complete(self, change: Change, instance: str) -> bool:
