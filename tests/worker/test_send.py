@@ -162,12 +162,8 @@ def test_an_outage_does_not_end_the_waiting(
 ) -> None:
     """The bucket is gone for a while, and with it the answer; the job is on the queue all the same."""
     aws, places = lonely
-    options = [
-        "--id",
-        "cat",
-        "--timeout",
-        "20",
-    ]  # the outage begins after the job was sent and before the last look
+    # The outage begins after the job was sent and before the last look.
+    options = ["--id", "cat", "--timeout", "20"]
     with futures.ThreadPoolExecutor() as pool:
         done = pool.submit(send, "a cat", *options, **places)
         until(lambda: aws.left() == 1, 30, "the job")

@@ -271,7 +271,7 @@ def test_without_permission_it_is_said_once(
     until(lambda: "wait for their time-out" in caplog.text, 20, "the warning")
     (ec2.folder / "deny").unlink()
     assert not stop.wait(0.3)
-    assert caplog.text.count("lifecycle hooks of") == 1
+    assert caplog.text.count("wait for their time-out") == 1
     assert ec2.completed() == []
 
 
