@@ -7,7 +7,7 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -145,9 +145,15 @@ class Hub:
         with self._lock:
             return _json(self._sent)
 
-    def _went(self, path: str, count: int) -> None:
-        with self._lock:
-            self._sent[path] = self._sent.get(path, 0) + count
+    def _counter(self, path: str) -> Callable[[int], None]:
+        """Counts a body's bytes. What still goes out after the requests were deleted belongs to those before."""
+        sent = self._sent
+
+        def went(count: int) -> None:
+            with self._lock:
+                sent[path] = sent.get(path, 0) + count
+
+        return went
 
     def _faults_(self, request: Request) -> Response:
         """Take a fault, list those that are to come, or end them all."""
@@ -302,7 +308,7 @@ class Hub:
                 return _error(416, "", f"the file has {size} bytes")
             start, stop, status = *part, 206
         connection = request.environ["werkzeug.socket"]
-        body = Body(file.file, start, stop, fault, connection, lambda count: self._went(file.path, count))
+        body = Body(file.file, start, stop, fault, connection, self._counter(file.path))
         response = Response(body, status, content_type="application/octet-stream")
         response.headers["Accept-Ranges"] = "bytes"
         response.headers["Content-Length"] = str(stop - start)

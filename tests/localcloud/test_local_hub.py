@@ -147,6 +147,20 @@ def test_the_end_of_all_faults_reaches_an_answer_that_is_slow_already(hub: Runni
     assert begun + answer.read() == FILES[path]
 
 
+def test_bytes_of_an_answer_that_began_before_the_count_are_not_in_it(hub: Running) -> None:
+    path = "transformer/model-00001-of-00002.safetensors"
+    content = json.dumps({"path": path, "kind": "slow", "rate": 10}).encode()
+    urllib.request.urlopen(f"{hub.url}/-/faults", content, timeout=60).close()
+    answer = get(f"{hub.url}/{REPO}/resolve/{REVISION}/{path}", Authorization=f"Bearer {TOKEN}")
+    begun = answer.read(2)
+    for what in ("requests", "faults"):
+        request = urllib.request.Request(f"{hub.url}/-/{what}", method="DELETE")
+        urllib.request.urlopen(request, timeout=60).close()
+    assert begun + answer.read() == FILES[path]
+    with urllib.request.urlopen(f"{hub.url}/-/bytes", timeout=60) as counted:
+        assert json.load(counted) == {}
+
+
 def test_a_path_never_leaves_the_repository(hub: Running) -> None:
     for path in ("../../etc/passwd", "%2e%2e/%2e%2e/etc/passwd", "transformer"):
         answer = get(f"{hub.url}/{REPO}/resolve/main/{path}", Authorization=f"Bearer {TOKEN}")
