@@ -146,7 +146,7 @@ class Hub:
             return _json(self._sent)
 
     def _counter(self, path: str) -> Callable[[int], None]:
-        """Counts a body's bytes. What still goes out after the requests were deleted belongs to those before."""
+        """Counts a body's bytes. What goes out after the requests were deleted belongs to those before."""
         sent = self._sent
 
         def went(count: int) -> None:
