@@ -14,6 +14,7 @@ from flux_worker.cli import DEFAULT_PORT
 from flux_worker.errors import ConfigurationError, WorkerError
 from flux_worker.host import logs
 from flux_worker.settings import DEFAULT_METRICS_PORT, ModelSettings, PlaceSettings, ServeSettings
+from tests.worker.conftest import CREDENTIALS
 
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 GOOD = {
@@ -200,9 +201,9 @@ def test_a_secret_needs_a_region_that_is_none() -> None:
 
 def test_a_secret_that_cannot_be_read_now_may_be_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 78 would keep systemd from trying again."""
-    for name, value in {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "test"}.items():
+    out_of_reach = CREDENTIALS | {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "1"}
+    for name, value in out_of_reach.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     with pytest.raises(WorkerError, match=r"FLUX_BUCKET=secretsmanager:a#b: cannot be read now") as caught:
         PlaceSettings.from_environment(GOOD | {"FLUX_BUCKET": "secretsmanager:a#b"})
     assert caught.value.exit_code == 1

@@ -33,4 +33,4 @@ def test_the_service_is_where_ec2_has_it(environment: dict[str, str], endpoint: 
 
 def test_no_proxy_comes_between(ec2: Ec2, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    assert Imds(ec2.environment).get("placement/region") == REGION
+    assert Imds(ec2.environment, patience=60).get("placement/region") == REGION

@@ -67,6 +67,6 @@ def test_a_watchdog_hears_of_it_while_it_waits(stop: Any, monkeypatch: pytest.Mo
     monkeypatch.setattr(stop, "wait", lambda seconds: waits.append(seconds) or wait(seconds))
     monitor = Monitor(Notifier({"WATCHDOG_USEC": "3000000"}))
     monkeypatch.setattr(monitor, "doing", told.append)
-    Persistence(stop, monitor).pause(2.2, "Trying again: it")
+    Persistence(stop, monitor).pause(1.2, "Trying again: it")
     assert max(waits) <= 1, "a third of what the watchdog allows"
     assert told == ["Trying again: it"] * len(waits)
