@@ -124,16 +124,19 @@ def test_this_machine_is_seen_as_the_kernel_tells_it() -> None:
 
 
 def test_anonymous_memory_is_what_no_file_holds(tmp_path: Path) -> None:
+    import gc
     import mmap
 
     (tmp_path / "file").write_bytes(bytes(64 * MIB))
+    gc.collect()  # what is given back meanwhile would be counted, too
     before = anonymous_ram()
     with (tmp_path / "file").open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
         assert mapped.read().count(b"\0") == 64 * MIB
         held = b"\1" * (64 * MIB)
         grown = anonymous_ram() - before
     assert len(held) == 64 * MIB
-    assert 60 * MIB < grown < 140 * MIB
+    # 64 MiB belong to no file; with the mapped ones it would be 128.
+    assert 32 * MIB < grown < 112 * MIB
 
 
 def meminfo(proc: Path, available_kib: int) -> None:
