@@ -100,16 +100,18 @@ def test_no_swap(system: dict[str, Any]) -> None:
     assert system["swap"] == []
 
 
-def test_clock(system: dict[str, Any]) -> None:
+def test_clock(host: Host) -> None:
     """The clock is right: AWS refuses requests that are signed at another time."""
-    assert abs(system["clock"] - time.time()) < LARGEST_CLOCK_ERROR_S
+    asked = time.time()  # it is read after this and before the answer is here, however long that takes
+    there = float(host.check_output("date +%s.%N"))
+    assert asked - LARGEST_CLOCK_ERROR_S < there < time.time() + LARGEST_CLOCK_ERROR_S
 
 
 def test_metadata_needs_a_token(host: Host) -> None:
     """The metadata service answers IMDSv2 alone."""
     ask = (
         "import urllib.request as u, urllib.error as e\n"
-        "try: print(u.urlopen('http://169.254.169.254/latest/meta-data/', timeout=5).status)\n"
+        "try: print(u.urlopen('http://169.254.169.254/latest/meta-data/', timeout=60).status)\n"
         "except e.URLError as error: print(getattr(error, 'code', error.reason))"
     )
     assert host.check_output("python3 -c %s", ask) == "401"

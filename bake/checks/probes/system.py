@@ -7,7 +7,6 @@ import os
 import re
 import socket
 import struct
-import time
 from pathlib import Path
 
 LISTENING = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
@@ -81,7 +80,6 @@ def main() -> None:
         "hf_home": setting_hf_home(),
         "root_bytes": root.f_blocks * root.f_frsize,
         "root_free_bytes": root.f_bavail * root.f_frsize,
-        "clock": time.time(),
     }
     print(json.dumps(facts))
 
