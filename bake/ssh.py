@@ -21,6 +21,7 @@ from bake.progress import Tally
 TAIL_LINES = 25
 REBOOT_SECONDS = 300  # a machine that restarts checks its disks first
 PATIENT_REFUSALS = 20  # of the key; sshd is slow to refuse: about half a minute
+DYING_SECONDS = 10  # for a connection to say that it is gone
 KILLED = -1  # paramiko's exit status of a command that a signal ended
 
 
@@ -140,7 +141,7 @@ class Session:
 
 def _is_lost(transport: paramiko.Transport) -> bool:
     """Whether the connection is gone; a dying one closes its channels a moment before it says so."""
-    transport.join(10)
+    transport.join(DYING_SECONDS)
     return not transport.is_active()
 
 

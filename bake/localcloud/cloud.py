@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import http.client
 import json
 import os
 import secrets
@@ -321,8 +322,11 @@ def _call(settings: Settings, method: str, path: str) -> Any:
     request = urllib.request.Request(f"{settings.endpoint}{path}", method=method)  # noqa: S310
     # No proxy: the bridge's address is this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=CALL_TIMEOUT) as answer:
-        return json.load(answer)
+    try:
+        with opener.open(request, timeout=CALL_TIMEOUT) as answer:
+            return json.load(answer)
+    except http.client.HTTPException as error:  # it ended in the middle of its answer
+        raise ConnectionError(str(error)) from error
 
 
 @contextmanager

@@ -104,6 +104,9 @@ def mount(disk: Path, where: Path) -> None:
 def unmount(where: Path) -> None:
     """Unmount if it is mounted; the loop device goes with it."""
     deadline = time.monotonic() + 60
+    if str(where) in mounted():
+        # A mount namespace made meanwhile may hold it for longer: what was written must be on the disk.
+        host.run("sync", "--file-system", where, check=False)
     while str(where) in mounted():
         try:
             host.run("umount", where)

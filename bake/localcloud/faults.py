@@ -41,6 +41,11 @@ class Fault(BaseModel):
     seconds: float = 60.0
     _over: threading.Event = PrivateAttr(default_factory=threading.Event)
 
+    @property
+    def over(self) -> bool:
+        """Whether all faults were ended since this one was taken."""
+        return self._over.is_set()
+
     def hold(self, seconds: float) -> None:
         """Wait, no longer than until all faults are ended."""
         self._over.wait(seconds)
@@ -130,7 +135,8 @@ class Body:
 
     def _block(self) -> int:
         """A tenth of a second's worth where the answer is slow."""
-        return max(1, int(self.fault.rate / 10)) if self.fault and self.fault.kind == "slow" else _BLOCK
+        slow = self.fault is not None and self.fault.kind == "slow" and not self.fault.over
+        return max(1, int(self.fault.rate / 10)) if self.fault and slow else _BLOCK
 
     def _break(self) -> int | None:
         if self.fault and self.fault.kind in {"cut", "stall"}:

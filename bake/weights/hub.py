@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bake.profile.schema import Weights
 
-PATIENCE = 10  # seconds for an answer about metadata
+PATIENCE = 30  # seconds for an answer about metadata
 NO_HUB = "is there a proxy or a login page in between?"
 TOKENS = "https://huggingface.co/settings/tokens"
 
@@ -71,6 +71,7 @@ def loaded(weights: Weights, endpoint: str | None, found: Revision) -> Mapping[s
             local_dir=directory,
             token=weights.token.get_secret_value(),
             endpoint=endpoint,
+            etag_timeout=PATIENCE,
         )
         parts = flux.components(json.loads(Path(file).read_text(encoding="utf-8")))
     return {path: file for path, file in sorted(found.files.items()) if flux.wanted(path, parts)}
