@@ -74,6 +74,7 @@ def test_the_token_is_nowhere_while_it_runs_and_after(downloads: Downloads, hub:
     process = downloads.start()
     try:
         while not hub.sent():
+            assert process.poll() is None
             time.sleep(0.01)
         for name in ("cmdline", "environ"):
             assert TOKEN.encode() not in Path(f"/proc/{process.pid}/{name}").read_bytes()
@@ -165,6 +166,7 @@ def test_two_at_once_do_not_meet(downloads: Downloads, hub: HubProcess, reposito
     hub.fault("transformer/*", "slow", rate=2e3, times=3)
     first = downloads.start()
     while not hub.sent():
+        assert first.poll() is None
         time.sleep(0.01)
     second = downloads.run().last("refused")
     assert (second["kind"], FOLDER in second["reason"]) == ("busy", True)

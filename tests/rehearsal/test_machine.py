@@ -126,7 +126,10 @@ def test_a_dropped_connection_costs_nothing(machine: Machine) -> None:
     assert (result.exit_code, result.stdout) == (0, "survived\n")
 
 
-def test_a_command_that_is_killed_is_told_apart_from_a_lost_connection(machine: Machine) -> None:
+def test_a_command_that_is_killed_is_told_apart_from_a_lost_connection(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "DYING_SECONDS", 1)
     with pytest.raises(RemoteCommandError, match="killed by a signal"):
         machine.session.run("sh", "-c", "kill -9 $$")
     assert machine.session.run("echo", "still here").stdout == "still here\n"

@@ -160,8 +160,15 @@ def test_the_token_and_the_runs_names_are_not_in_the_images_raw_bytes(
 
 
 @pytest.fixture
-def interrupted(cloud: LocalCloud, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    process = start(tmp_path)
+def interrupted(
+    image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[subprocess.Popen[str]]:
+    """A bake from the baked image: it finds the worker's environment and the weights there and is quick."""
+    profiles = tmp_path / "profiles"
+    shutil.copytree(ROOT / "profiles", profiles)
+    (profiles / "again.yaml").write_text("extends: g6e-ubuntu\n\nbase:\n  ami: ${BAKED_AMI_ID}\n")
+    monkeypatch.setenv("BAKED_AMI_ID", image)
+    process = start(tmp_path, "again", profiles=profiles)
     yield process
     if process.poll() is None:
         process.kill()

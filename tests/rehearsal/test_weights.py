@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from bake import run as runs_of
 from bake import ssh
-from bake.errors import BakeError, ConnectionLost
+from bake.errors import BakeError, ConnectionLost, RemoteCommandError
 from bake.localcloud.cloud import LocalCloud
 from bake.plan import Plan
 from bake.progress import Progress
@@ -81,6 +81,8 @@ class Bench:
             return self.root("cat /proc/sys/kernel/random/boot_id")
         except ConnectionLost:
             self.machine.session.reconnect()
+            return ""
+        except RemoteCommandError:
             return ""
 
     def found(self, text: str) -> str:
