@@ -77,7 +77,7 @@ class Ec2(BaseHTTPRequestHandler):
                 completed.write(f"{asked['LifecycleHookName']} {asked['LifecycleActionResult']}\n")
             return self.answer(200, COMPLETED, "text/xml")
         request = urllib.request.Request(f"{MOTO}/", body, dict(self.headers))
-        with urllib.request.urlopen(request, timeout=10) as forwarded:
+        with urllib.request.urlopen(request, timeout=60) as forwarded:
             text = forwarded.read().decode()
         if asked["Action"] == "DescribeAutoScalingInstances":
             state = (FOLDER / "state").read_text()

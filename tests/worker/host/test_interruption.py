@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 import pytest
 
-from flux_worker.host import interruption
+from flux_worker.host import autoscaling, interruption
 from flux_worker.host.imds import Imds
 from flux_worker.host.interruption import Watch, read_notice
 from flux_worker.host.monitor import Monitor
@@ -37,6 +37,9 @@ def monitor() -> Monitor:
 def watch(ec2: Ec2, stop: StopRequest, monitor: Monitor, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
     monkeypatch.setattr(interruption, "LOOK_EVERY_SECONDS", 0.05)
     monkeypatch.setattr(interruption, "_LAST_SECONDS", 60)
+    # A call that is given up is made again, and a hook would be completed twice.
+    monkeypatch.setattr(autoscaling, "_CONNECT_SECONDS", 60)
+    monkeypatch.setattr(autoscaling, "_READ_SECONDS", 60)
     imds = Imds(ec2.environment, patience=60)
     watching = Watch(stop, monitor, imds, region=None, drain_seconds=90)
     yield watching
@@ -56,7 +59,7 @@ def test_a_spot_notice_asks_to_end_in_time(
     ec2: Ec2, watch: Watch, stop: StopRequest, monitor: Monitor
 ) -> None:
     watch.start()
-    assert not stop.wait(0.3)
+    assert not stop.wait(0.1)
     ec2.spot(seconds=120)
     assert stop.wait(60)
     assert stop.why and stop.why.startswith("spot terminate at ")
@@ -80,7 +83,7 @@ def test_a_rebalance_recommendation_pauses(
     with pytest.raises(Stopped), stop.interruptible():
         pytest.fail("the poll began")
     assert not stop.asked
-    assert not stop.wait(0.3)
+    assert not stop.wait(0.1)
     assert count(monitor, "rebalance") == 1
     ec2.spot(seconds=120)
     assert stop.wait(60)
@@ -89,7 +92,7 @@ def test_a_rebalance_recommendation_pauses(
 def test_auto_scaling_asks_to_end(ec2: Ec2, watch: Watch, stop: StopRequest, monitor: Monitor) -> None:
     ec2.tell("autoscaling/target-lifecycle-state", "InService")
     watch.start()
-    assert not stop.wait(0.3)
+    assert not stop.wait(0.1)
     ec2.tell("autoscaling/target-lifecycle-state", "Terminated")
     assert stop.wait(60)
     assert 60 < stop.remaining() <= 90
@@ -128,7 +131,7 @@ def test_a_service_that_falls_silent_is_asked_on(
     until(lambda: "watching for interruptions" in caplog.text, 10, "the first answer")
     (ec2.folder / "refuse").touch()
     until(lambda: "fell silent" in caplog.text, 10, "the silence to be noticed")
-    assert not stop.wait(0.5)
+    assert not stop.wait(0.1)
     assert caplog.text.count("fell silent") == 1
     (ec2.folder / "refuse").unlink()
     (ec2.folder / "forget").touch()  # a token that is no longer taken is renewed
@@ -149,7 +152,7 @@ def test_where_no_service_answers_it_is_said_once_and_looked_for_until_the_end(
     looking.start()
     until(lambda: "unless this changes" in caplog.text, 30, "the first tries")
     watch.launched()
-    assert not stop.wait(0.3)
+    assert not stop.wait(0.1)
     assert caplog.text.count("no spot notices and no lifecycle hooks") == 1
     assert looking.is_alive()
     stop.ask("SIGTERM", 90)
@@ -229,13 +232,13 @@ def test_a_launching_hook_is_completed_once_the_worker_is_ready(
 ) -> None:
     ec2.state(before)
     watch.start()
-    assert not stop.wait(0.3)
+    assert not stop.wait(0.1)
     watch.launched()
-    assert not stop.wait(0.3)
+    assert not stop.wait(0.1)
     assert ec2.completed() == []
     ec2.state(state)
     until(lambda: ec2.completed() == ["ready CONTINUE"], 10, "the hook to be completed")
-    assert not stop.wait(0.3)
+    assert not stop.wait(0.1)
     assert len(ec2.completed()) == 1
 
 
@@ -270,7 +273,7 @@ def test_without_permission_it_is_said_once(
     watch.launched()
     until(lambda: "wait for their time-out" in caplog.text, 20, "the warning")
     (ec2.folder / "deny").unlink()
-    assert not stop.wait(0.3)
+    assert not stop.wait(0.1)
     assert caplog.text.count("wait for their time-out") == 1
     assert ec2.completed() == []
 

@@ -22,8 +22,8 @@ _TRANSITIONS = {
     "Terminating": "autoscaling:EC2_INSTANCE_TERMINATING",
 }
 
-
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+_CONNECT_SECONDS, _READ_SECONDS = 2, 3  # the end leaves ten seconds for lifecycle hooks
 
 
 class Group:
@@ -79,7 +79,9 @@ class Group:
         # The group is where the instance is, which need not be where the queue is (R-REGIONS).
         region = self._region or self._imds.get("placement/region")
         config = Config(
-            connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2}
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=_READ_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": 2},
         )
         client: AutoScalingClient = boto3.client("autoscaling", region_name=region, config=config)
         return client
