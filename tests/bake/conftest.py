@@ -14,6 +14,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
+from bake import aws as clients
 from bake import profile
 from bake.aws import Aws
 from bake.plan import Plan, Sources, make
@@ -89,9 +90,11 @@ def plan_account() -> Iterator[PlanCloud]:
     cloud = PlanCloud(f"http://127.0.0.1:{server.server_port}", front)
     aws = cloud.aws()
     ubuntu, amazon = (image_named(aws, name) for name in ("ubuntu/images/*", "al2023-ami-ecs-hvm-*x86_64"))
-    aws.iam.create_role(RoleName="flux", AssumeRolePolicyDocument="{}")
-    aws.iam.create_instance_profile(InstanceProfileName="flux")
-    aws.iam.add_role_to_instance_profile(InstanceProfileName="flux", RoleName="flux")
+    with pytest.MonkeyPatch.context() as patch:  # moto takes seconds for its first answer about IAM
+        patch.setitem(clients.BRIEFLY, "patience", 120)
+        aws.iam.create_role(RoleName="flux", AssumeRolePolicyDocument="{}")
+        aws.iam.create_instance_profile(InstanceProfileName="flux")
+        aws.iam.add_role_to_instance_profile(InstanceProfileName="flux", RoleName="flux")
     cloud.variables = {
         "AWS_REGION": HOME,
         "SPOT_AWS_REGION": SPOT,
