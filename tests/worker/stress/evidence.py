@@ -7,7 +7,7 @@ import io
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -18,6 +18,7 @@ from .fleet import Fleet, Life
 from .orders import Orders
 
 PREFIX = "images/"
+GIVEN_UP = ("handed back", "stopped working")  # how the lines begin that say so
 FORMATS = {"png": ("PNG", "image/png"), "jpg": ("JPEG", "image/jpeg"), "webp": ("WEBP", "image/webp")}
 
 
@@ -32,13 +33,13 @@ class Stored:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One time that a worker drew a job: from when to when, and whether it was killed over it."""
+    """One time that a worker drew a job: from when to when, and whether it gave the job up."""
 
     job: str
     life: Life
     start: float
     end: float
-    finished: bool
+    given_up: bool = False
 
     def __str__(self) -> str:
         return f"{self.start:.3f} to {self.end:.3f} ({self.life.log})"
@@ -148,21 +149,29 @@ def _same_id_is_told_of(
 def drawings(fleet: Fleet) -> Iterator[Drawn]:
     """Every time that anything was drawn, as the workers' logs have it."""
     for life in fleet.lives():
-        drawing: tuple[str, float] | None = None
+        begun: tuple[str, float] | None = None
+        last: Drawn | None = None
         for line in life.lines:
             at = datetime.fromisoformat(line["time"]).timestamp()
+            given_up = line["message"].startswith(GIVEN_UP)
             if line["message"] == "drawing":
-                drawing = (line["job"], at)
-            elif drawing and line.get("job") == drawing[0] and line["message"] in ("drawn", "handed back"):
-                yield Drawn(drawing[0], life, drawing[1], at, line["message"] == "drawn")
-                drawing = None
-        if drawing:
-            assert life.killed, f"{drawing[0]} was begun and neither finished nor given up: {life.log}"
-            yield Drawn(drawing[0], life, drawing[1], life.killed, False)
+                assert not begun, f"{begun} was neither finished nor given up: {life.log}"
+                begun = (line["job"], at)
+            elif begun and line.get("job") == begun[0] and (given_up or line["message"] == "drawn"):
+                if last:
+                    yield last
+                last, begun = Drawn(begun[0], life, begun[1], at, given_up), None
+            elif given_up and last and line.get("job") == last.job:
+                last = replace(last, given_up=True)  # drawn, and then the claim was lost
+        if last:
+            yield last
+        if begun:
+            assert life.killed, f"{begun[0]} was begun and neither finished nor given up: {life.log}"
+            yield Drawn(begun[0], life, begun[1], life.killed)
 
 
 def nothing_was_drawn_twice_without_need(drawn: list[Drawn], found: dict[str, Stored]) -> None:
-    """Never by two at a time, and again only after whoever drew it was killed before it was recorded."""
+    """Never by two at a time, and again only after whoever drew it was killed or gave it up."""
     by_job = defaultdict(list)
     for one in sorted(drawn, key=lambda one: one.start):
         by_job[one.job].append(one)
@@ -171,6 +180,7 @@ def nothing_was_drawn_twice_without_need(drawn: list[Drawn], found: dict[str, St
             story = f"{job}: {earlier}, then {later}"
             assert later.start >= earlier.end, f"two workers drew at the same time: {story}"
             killed = earlier.life.killed
-            assert killed and killed <= later.start, f"drawn again, and nobody was killed: {story}"
+            needed = earlier.given_up or (killed and killed <= later.start)
+            assert needed, f"drawn again, and nobody was killed: {story}"
         recorded = found[f"{PREFIX}{job}.json"].modified + 1  # S3 tells whole seconds
         assert times[-1].start <= recorded, f"{job} was drawn again although its record was there"

@@ -134,6 +134,9 @@ def test_two_jobs_of_one_id(found: dict[str, evidence.Stored], seed: int, reason
         evidence.everything_was_announced(orders, records, arrived)
 
 
+LOST = "stopped working on the job: another worker took the job over"
+
+
 def life(*said: tuple[float, str], killed: float | None = None) -> Life:
     """A worker's log about the job, by the seconds of its lines."""
     lines = [
@@ -150,7 +153,28 @@ def life(*said: tuple[float, str], killed: float | None = None) -> Life:
         pytest.param(
             [life((10, "drawing"), killed=15), life((20, "drawing"), (25, "drawn"))], None, id="after-a-kill"
         ),
+        pytest.param(
+            [life((10, "drawing"), (15, "handed back: SIGTERM")), life((20, "drawing"), (25, "drawn"))],
+            None,
+            id="after-it-was-handed-back",
+        ),
+        pytest.param(
+            [life((10, "drawing"), (15, LOST), (20, "drawing"), (25, "drawn"))], None, id="after-a-loss"
+        ),
+        pytest.param(
+            [life((10, "drawing"), (15, "drawn"), (16, LOST)), life((20, "drawing"), (25, "drawn"))],
+            None,
+            id="lost-when-it-was-drawn",
+        ),
         pytest.param([life((10, "drawing"))], "neither finished", id="forgotten"),
+        pytest.param(
+            [life((10, "drawing"), (20, "drawing"), (25, "drawn"))], "neither finished", id="begun-anew"
+        ),
+        pytest.param(
+            [life((10, "drawing"), (20, LOST)), life((15, "drawing"), (25, "drawn"))],
+            "at the same time",
+            id="before-the-loss",
+        ),
         pytest.param(
             [life((10, "drawing"), (20, "drawn")), life((15, "drawing"), (25, "drawn"))],
             "at the same time",
