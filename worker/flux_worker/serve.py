@@ -39,9 +39,10 @@ def serve(settings: ServeSettings) -> None:
         end.callback(monitor.stopping)
         model = _load(settings, monitor)
         worker = _worker(settings, model, outbox, monitor, stop)
-        monitor.ready()
-        watch.launched()
-        worker.run()
+        if not stop.asked:  # where Stopped was raised in a destructor, Python dropped it
+            monitor.ready()
+            watch.launched()
+            worker.run()
     log.info("stopped: %s", stop.why)
 
 

@@ -60,6 +60,11 @@ def test_a_line_has_the_job_and_the_facts() -> None:
             id="logged",
         ),
         pytest.param("import warnings; warnings.warn(secret)", "***", id="warned"),
+        pytest.param(
+            "kind = type('Falling', (), {'__del__': lambda _: int(secret)}); kind()",
+            "dropped by Python: ValueError(\"invalid literal for int() with base 10: '***'\")",
+            id="dropped",
+        ),
     ],
 )
 def test_no_secret_is_told_even_when_dying(death: str, message: str) -> None:

@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 
+import flux_worker.serve
+from flux_worker.host.monitor import Monitor
 from flux_worker.host.stop import Stopped, StopRequest
+from flux_worker.settings import ServeSettings
 
 POLLING = """
 import contextlib, sys, boto3
@@ -158,3 +161,29 @@ def test_a_storm_of_signals_loses_nothing(stop: StopRequest) -> None:
             stop.wait(0)
             os.kill(os.getpid(), signal.SIGTERM)
         assert stop.wait(1)
+
+
+@pytest.mark.usefixtures("stop")
+def test_what_python_dropped_is_heeded_once_the_model_is_loaded(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A destructor may run at any moment of the loading, and what is raised in it reaches nobody."""
+    dropped: list[Any] = []
+    begun: list[str] = []
+
+    class Falling:
+        def __del__(self) -> None:
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    class Worker:
+        def run(self) -> None:
+            begun.append("serving")
+
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr(sys, "unraisablehook", lambda raised: dropped.append(raised.exc_type))
+    monkeypatch.setattr(flux_worker.serve, "_load", lambda *_: Falling() and None)
+    monkeypatch.setattr(flux_worker.serve, "_worker", lambda *_: Worker())
+    monkeypatch.setattr(Monitor, "ready", lambda _: begun.append("ready"))
+    flux_worker.serve.serve(ServeSettings.from_environment(environment))
+    assert dropped == [Stopped]
+    assert begun == []

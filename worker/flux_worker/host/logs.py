@@ -91,7 +91,7 @@ def to_journal(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def to_stderr() -> None:
-    """Send all logs, Python's warnings and what ends a thread or the process, to stderr as JSON lines."""
+    """Send all logs, Python's warnings and what is raised where nobody catches, to stderr as JSON lines."""
     for name in _ENVIRONMENT_SECRETS:
         conceal(os.environ.get(name, ""))
     handler = logging.StreamHandler(sys.stderr)
@@ -103,6 +103,7 @@ def to_stderr() -> None:
     # Python would print a traceback as it is: over many lines, with whatever the error's message holds.
     sys.excepthook = _died
     threading.excepthook = _thread_died
+    sys.unraisablehook = _dropped
 
 
 def say_end(message: str) -> None:
@@ -123,3 +124,10 @@ def _thread_died(died: threading.ExceptHookArgs) -> None:
     name = died.thread.name if died.thread else "unknown"
     trace = (died.exc_type, died.exc_value, died.exc_traceback)
     logging.getLogger("flux_worker").critical("thread %s died: %r", name, died.exc_value, exc_info=trace)
+
+
+def _dropped(dropped: sys.UnraisableHookArgs) -> None:
+    """What a destructor raises ends nothing. Stopped may be raised there, too, and is no error."""
+    error = dropped.exc_value
+    trace = error if isinstance(error, Exception) else None
+    logging.getLogger("flux_worker").warning("dropped by Python: %r", error, exc_info=trace)
