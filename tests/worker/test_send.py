@@ -12,16 +12,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent import futures
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+import flux_worker.send
 from flux_worker.cli import main
-from flux_worker.jobs.job import Job
-from tests.worker.conftest import until
+from flux_worker.errors import WorkerError
+from flux_worker.jobs.job import Job, parse
+from flux_worker.send import connect
+from flux_worker.settings import PlaceSettings
+from tests.worker.conftest import CREDENTIALS, REGION
+from tests.worker.workshop import BODY, Workshop
 
 COMMAND = str(Path(sys.executable).parent / "flux-worker")
 SMALL = ["--width", "256", "--height", "256", "--steps", "2"]
@@ -51,6 +55,13 @@ def lonely(new_aws: Callable[[], Any]) -> tuple[Any, dict[str, str]]:
     """Places without any worker, and the variables that name them."""
     aws = new_aws()
     return aws, {"FLUX_QUEUE_URL": aws.jobs, "FLUX_BUCKET": aws.bucket}
+
+
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In this process, in a folder of its own, and without AWS: whoever asks it is given away."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(flux_worker.send, "connect", lambda _places: pytest.fail("AWS was asked"))
 
 
 def body(aws: Any) -> dict[str, Any]:
@@ -125,15 +136,14 @@ def test_a_job_that_cannot_be_drawn_says_why(send: Send) -> None:
         pytest.param([], "Missing argument 'PROMPT'", id="no-prompt"),
     ],
 )
+@pytest.mark.usefixtures("nowhere")
 def test_what_cannot_be_drawn_is_not_sent(
-    send: Send, lonely: tuple[Any, dict[str, str]], arguments: list[str], message: str
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    aws, places = lonely
-    done = send(*arguments, **places)
-    assert done.returncode == 2
-    assert re.search(message, done.stderr)
-    assert "Traceback" not in done.stderr
-    assert aws.left() == 0
+    with pytest.raises(SystemExit) as ended:
+        main(["send", *arguments])
+    assert ended.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_who_does_not_wait_gets_the_id(send: Send, lonely: tuple[Any, dict[str, str]]) -> None:
@@ -157,19 +167,34 @@ def test_who_waits_too_long_is_told_where_to_look(
     assert body(aws)["id"] == "cat"
 
 
-def test_an_outage_does_not_end_the_waiting(
-    send: Send, lonely: tuple[Any, dict[str, str]], tmp_path: Path
-) -> None:
+def test_an_outage_does_not_end_the_waiting(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bucket is gone for a while, and with it the answer; the job is on the queue all the same."""
-    aws, places = lonely
-    # The outage begins after the job was sent and before the last look.
-    options = ["--id", "cat", "--timeout", "20"]
-    with futures.ThreadPoolExecutor() as pool:
-        done = pool.submit(send, "a cat", *options, **places)
-        until(lambda: aws.left() == 1, 30, "the job")
-        aws.remove_bucket()
-        assert "NoSuchBucket" in done.result().stderr
-    assert done.result().returncode == 1
+    aws = workshop.aws
+    for name, value in (CREDENTIALS | {"AWS_ENDPOINT_URL": aws.endpoint}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(flux_worker.send, "LOOK_EVERY_SECONDS", 0)
+    places = {"AWS_REGION": REGION, "FLUX_QUEUE_URL": aws.jobs, "FLUX_BUCKET": aws.bucket}
+    sender = connect(PlaceSettings.from_environment(places))
+    job = parse(BODY)
+    sender.send(job)
+    states: list[str] = []
+
+    def on_look(state: str) -> None:
+        states.append(state)
+        if len(states) == 1:
+            aws.remove_bucket()
+            return
+        aws.make_bucket()
+        with workshop.worker() as worker:
+            worker.handle(workshop.receive())
+
+    assert sender.wait(job, 600, None, on_look).job.id == job.id
+    assert len(states) == 2
+    assert states[0] == "on the queue"
+    assert "NoSuchBucket" in states[1]
+    aws.remove_bucket()
+    with pytest.raises(WorkerError, match=r"no result within 0 s \(.*NoSuchBucket"):
+        sender.wait(job, 0, None, states.append)
 
 
 @pytest.mark.parametrize(
