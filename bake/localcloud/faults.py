@@ -135,8 +135,9 @@ class Body:
 
     def _block(self) -> int:
         """A tenth of a second's worth where the answer is slow."""
-        slow = self.fault is not None and self.fault.kind == "slow" and not self.fault.over
-        return max(1, int(self.fault.rate / 10)) if self.fault and slow else _BLOCK
+        if self.fault is None or self.fault.kind != "slow" or self.fault.over:
+            return _BLOCK
+        return max(1, int(self.fault.rate / 10))
 
     def _break(self) -> int | None:
         if self.fault and self.fault.kind in {"cut", "stall"}:

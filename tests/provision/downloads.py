@@ -173,7 +173,10 @@ class Downloads:
 
     def run(self) -> Run:
         """Run it to its end."""
-        process = self.start()
+        return self.finish(self.start())
+
+    def finish(self, process: subprocess.Popen[str]) -> Run:
+        """Wait for the end of one that was started."""
         output, errors = process.communicate(timeout=600)
         events = [json.loads(line) for line in output.splitlines()]
         return Run(process.returncode, events, errors, process.pid)

@@ -270,9 +270,7 @@ def test_a_hub_that_dies_and_comes_back(repository: Path, tmp_path: Path) -> Non
         assert process.poll() is None
         time.sleep(0.005)
     hub.stop()
-    output, _ = process.communicate(timeout=300)
-    events = [json.loads(line) for line in output.splitlines()]
-    [entry] = [event for event in events if event["event"] == "refused"]
+    [entry] = downloads.finish(process).all("refused")
     assert entry["kind"] == "unreachable"
     assert nothing_to_load(downloads)
     hub = HubProcess(repository)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import time
@@ -52,10 +51,9 @@ def test_a_disk_that_is_full_at_seven_tenths(
     free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
     filler.write_bytes(bytes(free - int(downloads.bytes * 0.7)))
     hub.forget()
-    output, errors = process.communicate(timeout=300)
-    events = [json.loads(line) for line in output.splitlines()]
-    [entry] = [event for event in events if event["event"] == "refused"]
-    assert entry["kind"] == "space", errors
+    run = downloads.finish(process)
+    [entry] = run.all("refused")
+    assert entry["kind"] == "space", run
     assert "full" in entry["reason"]
     assert nothing_to_load(downloads)
     filler.unlink()

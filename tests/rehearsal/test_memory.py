@@ -137,5 +137,5 @@ def test_the_worker_loads_twice_the_memorys_size(small: Small) -> None:
 
 def test_float32_is_killed_and_the_machine_lives_on(small: Small) -> None:
     assert small.load(IN_FLOAT32) == 137
-    assert small.killed() >= 1
+    assert small.killed() >= 1  # the kernel takes another, too, where the first is slow to die
     assert small.session.run("echo", "still here").stdout == "still here\n"

@@ -67,9 +67,8 @@ class Slot:
 
     def kill(self) -> None:
         """As the OOM killer or a machine that is taken away does it."""
-        self.life.killed = (
-            time.time()
-        )  # before: a death may take its time, and another worker begin meanwhile
+        # Taken before: a death may take its time, and another worker begin meanwhile.
+        self.life.killed = time.time()
         self.life.process.kill()
         self.life.process.wait()
         self.life.follow()
