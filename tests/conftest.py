@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from bake import plan as planning
-from bake import profile
+from bake import profile, redaction
 from bake import run as runs_of
 from bake.aws import Aws
 from bake.localcloud import cloud as localcloud
 from bake.localcloud import network
+from bake.localcloud.awsfaults.remote import RemoteFaults
 from bake.localcloud.cloud import LocalCloud
 from bake.localcloud.settings import Settings
 from bake.plan import Plan
@@ -75,6 +76,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     return Clouds(config, log)
 
 
+@pytest.fixture(autouse=True)
+def _no_secret_outlives_its_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test calls a secret is a plain word in the next."""
+    monkeypatch.setattr(redaction, "_known", redaction.Registry())
+
+
 def networks(first: int) -> Iterator[str]:
     """Networks for a cloud of a test's own; of processes that run side by side each has others."""
     process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
@@ -113,6 +120,14 @@ def cloud(cloud_settings: Settings) -> Iterator[LocalCloud]:
     """A local cloud that is up; it goes with the test session, also when that is killed."""
     with localcloud.running(print) as up:
         yield up
+
+
+@pytest.fixture
+def faults(cloud: LocalCloud) -> Iterator[RemoteFaults]:
+    """What goes wrong with this test's AWS calls: `faults.plant("ec2", "RunInstances", "lost", nth=2)`."""
+    planted = RemoteFaults(cloud.endpoint)
+    yield planted
+    planted.clear()
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,9 @@ from xml.sax.saxutils import escape
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.wrappers import Request, Response
 
+from bake.errors import UsageError
+from bake.localcloud.awsfaults.faults import AwsFaults
+from bake.localcloud.awsfaults.middleware import Faulty
 from bake.localcloud.ec2 import CALL
 from bake.localcloud.guests import Guests
 
@@ -31,11 +34,15 @@ Route = Callable[[Request], Any]
 
 
 class Api:
-    """WSGI application: AWS calls go to moto, `/-/` is the cloud's own, for processes of this host only."""
+    """WSGI application: AWS calls go to moto, `/-/` is the cloud's own, for processes of this host only.
 
-    def __init__(self, guests: Guests, routes: Mapping[tuple[str, str], Route]) -> None:
+    Faults strike AWS calls, never `/-/`.
+    """
+
+    def __init__(self, guests: Guests, routes: Mapping[tuple[str, str], Route], faults: AwsFaults) -> None:
         self._guests = guests
         self._routes = routes
+        self._faulty = Faulty(self._aws, faults, is_guest=lambda address: not self._of_host(address))
         self._moto = DomainDispatcherApplication(create_backend_app)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -44,16 +51,23 @@ class Api:
             return self._own(Request(environ))(environ, start_response)
         if path.startswith("/moto-api"):  # a reset would forget machines that run
             return Response("", 404)(environ, start_response)
-        return self._aws(environ, start_response)
+        return self._faulty(environ, start_response)
+
+    def _of_host(self, address: str | None) -> bool:
+        """A process of this host that talks to the bridge's address comes from it; instances don't."""
+        return address == self._guests.settings.address
 
     def _own(self, request: Request) -> Response:
-        # A process of this host that talks to the bridge's address comes from that address; instances don't.
-        if request.remote_addr != self._guests.settings.address:
+        if not self._of_host(request.remote_addr):
             return Response("", 403)
         route = self._routes.get((request.method, request.path))
         if route is None:
             return Response("", 404)
-        return Response(json.dumps(route(request)), content_type="application/json")
+        try:
+            content, status = route(request), 200
+        except UsageError as error:
+            content, status = {"error": error.message}, 400
+        return Response(json.dumps(content), status, content_type="application/json")
 
     def _aws(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         call = _ec2_call(environ)

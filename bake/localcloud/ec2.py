@@ -6,6 +6,7 @@ to the backend (`NoReboot`, a volume's throughput) is read from the call's own p
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import uuid
@@ -19,6 +20,7 @@ from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import EC2Backend, ec2_backends
 from moto.ec2.models.elastic_block_store import Snapshot, Volume
 from moto.ec2.models.instances import Instance, Reservation
+from moto.ec2.utils import filter_dict_attribute_mapping
 
 from bake.localcloud import launch
 from bake.localcloud.ami import LocalAmi, LocalSnapshot
@@ -217,9 +219,11 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
         return snapshot
 
     def _check_name(self, name: str) -> None:
-        if not 3 <= len(name) <= 128:
+        if not re.fullmatch(r"[A-Za-z0-9()\[\] ./'@_-]{3,128}", name):
             raise EC2ClientError(
-                "InvalidAMIName.Malformed", "AMI names must be between 3 and 128 characters long"
+                "InvalidAMIName.Malformed",
+                "AMI names must be between 3 and 128 characters long, and may contain letters, numbers, "
+                "spaces, and ( ) [ ] . / - ' @ _",
             )
         for image in self.amis.values():
             if image.name == name and image.owner_id == self.account_id:
@@ -333,4 +337,5 @@ def install(guests: Guests, store: ImageStore) -> None:
     """Make moto build its EC2 from LocalEc2; to be called before the first request."""
     LocalEc2.guests = guests
     LocalEc2.store = store
+    filter_dict_attribute_mapping["client-token"] = "client_token"  # a filter that moto lacks
     ec2_backends.backend = LocalEc2

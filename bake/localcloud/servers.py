@@ -15,8 +15,9 @@ from moto.ec2.models import ec2_backends
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.shared_data import SharedDataMiddleware
 
-from bake.localcloud import ec2, world
+from bake.localcloud import ec2, s3, world
 from bake.localcloud.api import Api, Route
+from bake.localcloud.awsfaults.faults import AwsFaults, parse_fault
 from bake.localcloud.guests import Guests
 from bake.localcloud.hub import Hub
 from bake.localcloud.images import ImageStore
@@ -45,8 +46,9 @@ def start(
     settings: Settings, prepared: Prepared, owners: Owners
 ) -> tuple[dict[str, Any], Callable[[], None]]:
     """Start everything; return what the cloud says of itself, and what takes its machines down."""
-    guests, store = Guests(settings), ImageStore(settings.images)
+    guests, store, faults = Guests(settings), ImageStore(settings.images), AwsFaults()
     ec2.install(guests, store)
+    s3.install()
     about: dict[str, Any] = {
         "id": uuid.uuid4().hex,
         "pid": os.getpid(),
@@ -63,6 +65,7 @@ def start(
         ("GET", "/-/health"): lambda request: about,
         ("GET", "/-/status"): lambda request: report(settings, about, guests, store),
         **_ownership(owners),
+        **_planting(faults),
     }
     serve(settings.address, IMDS_PORT, Imds(metadata), "instance metadata")
     serve(settings.address, HUB_PORT, Hub(prepared.hub, prepared.token), "the Hub")
@@ -70,7 +73,7 @@ def start(
     serve(settings.address, NEURON_PORT, WheelIndex(prepared.neuron_files), "the Neuron SDK's index")
     packages = SharedDataMiddleware(NotFound(), {"/": str(prepared.amazon_linux.packages)})
     serve(settings.address, PACKAGES_PORT, packages, "Amazon Linux's packages")
-    serve(settings.address, API_PORT, Api(guests, routes), "the API")
+    serve(settings.address, API_PORT, Api(guests, routes, faults), "the API")
     return about, guests.terminate_all
 
 
@@ -86,8 +89,31 @@ def _ownership(owners: Owners) -> dict[tuple[str, str], Route]:
     def release(request: Any) -> dict[str, bool]:
         return {"last": owners.release(int(request.args["pid"]))}
 
+    def living(request: Any) -> list[int]:
+        return owners.living()
+
     return {
+        ("GET", "/-/owners"): living,
         ("POST", "/-/owners"): add,
         ("DELETE", "/-/owners"): release,
         ("POST", "/-/keep"): keep,
+    }
+
+
+def _planting(faults: AwsFaults) -> dict[tuple[str, str], Route]:
+    """What goes wrong with AWS's calls; it ends with this process."""
+
+    def add(request: Any) -> dict[str, Any]:
+        return faults.add(parse_fault(request.get_data())).model_dump()
+
+    def listed(request: Any) -> list[dict[str, Any]]:
+        return [planted.model_dump() for planted in faults.listed()]
+
+    def clear(request: Any) -> dict[str, int]:
+        return {"ended": faults.clear()}
+
+    return {
+        ("POST", "/-/faults"): add,
+        ("GET", "/-/faults"): listed,
+        ("DELETE", "/-/faults"): clear,
     }

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import boto3
 import pytest
 
+from bake.instance import KeyPair, user_data
 from bake.localcloud.cloud import LocalCloud
 from bake.ssh import Login
-from bake.steps.launch import KeyPair, user_data
+
+from .moto_account import MotoAccount, served
 
 PATIENCE = 300  # seconds for what takes some: a busy host is ten times slower at times
 
@@ -116,3 +118,16 @@ def account(cloud: LocalCloud) -> Account:
 def account_of() -> type[Account]:
     """For tests with a cloud of their own."""
     return Account
+
+
+@pytest.fixture(scope="module")
+def moto_served() -> Iterator[MotoAccount]:
+    with served() as account:
+        yield account
+
+
+@pytest.fixture
+def moto_account(moto_served: MotoAccount) -> Iterator[MotoAccount]:
+    """An account without machines, and without faults."""
+    yield moto_served
+    moto_served.faults.clear()

@@ -1,0 +1,39 @@
+"""S3 as the local cloud has it: moto's, and CreateBucket takes tags."""
+
+from __future__ import annotations
+
+from typing import Any
+from xml.etree import ElementTree
+
+from flask import request
+from moto.s3.models import FakeBucket, S3Backend, s3_backends
+
+
+class LocalS3(S3Backend):  # type: ignore[misc]
+    """The account's buckets."""
+
+    # moto finds a service's URLs by the module of its backend's class.
+    __module__ = S3Backend.__module__
+
+    def create_bucket(self, bucket_name: str, region_name: str, **kwargs: Any) -> FakeBucket:
+        """Create a bucket with the tags of its CreateBucketConfiguration, which moto drops."""
+        bucket = super().create_bucket(bucket_name, region_name, **kwargs)
+        if tags := bucket_tags(request.get_data()):
+            self.put_bucket_tagging(bucket_name, tags)
+        return bucket
+
+
+def bucket_tags(body: bytes) -> dict[str, str]:
+    """The tags in the body of a CreateBucket."""
+    if not body:
+        return {}
+    root = ElementTree.fromstring(body)  # noqa: S314 - from the owner's own clients
+    found = {}
+    for tag in root.iterfind("{*}Tags/{*}Tag"):
+        found[tag.findtext("{*}Key", "")] = tag.findtext("{*}Value", "")
+    return found
+
+
+def install() -> None:
+    """Make moto build its S3 from LocalS3; to be called before the first request."""
+    s3_backends.backend = LocalS3
