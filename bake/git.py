@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from bake.errors import BakeError
+from bake.redaction import redact
 
 TIMEOUT = 300.0
 # `ext::` and its like would run a command that a URL names.
@@ -49,7 +50,7 @@ def _git(directory: Path, *arguments: str) -> str:
             env=_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             timeout=TIMEOUT,
             check=False,
@@ -59,7 +60,8 @@ def _git(directory: Path, *arguments: str) -> str:
     except subprocess.TimeoutExpired as error:
         raise BakeError(f"git {arguments[0]} got no answer within {TIMEOUT:.0f} s") from error
     if done.returncode != 0:
-        last = "\n".join(f"    {line}" for line in done.stderr.strip().splitlines()[-5:])
+        # Settings of the user's (insteadOf, a credential helper) put user name and password into URLs.
+        last = "\n".join(f"    {line}" for line in redact(done.stderr).strip().splitlines()[-5:])
         raise BakeError(f"git {arguments[0]} failed:\n{last}")
     return done.stdout
 

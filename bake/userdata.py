@@ -15,11 +15,13 @@ from jinja2 import Environment, StrictUndefined
 
 from bake import git
 from bake.errors import BakeError, UsageError
+from bake.instance import USER_DATA_LIMIT
 from bake.profile import Profile
 from bake.profile.literals import LITERALS, SECRET
+from bake.profile.marks import printable
 from bake.profile.schema import sections
 from bake.profile.variables import SECRET_NAME, STORED
-from bake.steps.launch import USER_DATA_LIMIT
+from bake.redaction import redact
 from bake.steps.provision import environment_text
 
 FOLDER = "provision/launch"
@@ -130,10 +132,12 @@ def _stored(origins: Mapping[str, str]) -> list[str]:
 def _wrong(name: str, value: str) -> list[str]:
     """What speaks against one `--set NAME=VALUE`; the place of a secret is no secret, the worker reads it."""
     if not re.fullmatch(r"[A-Z][A-Z0-9_]*", name):
-        return [f"--set {name}: a setting's name has capitals, digits and underscores"]
+        return [f"--set {printable(name, 40)}: a setting's name has capitals, digits and underscores"]
     if SECRET_NAME.search(name) and not value.startswith(STORED):
         return [f"--set {name}: that is a secret; name its place, {STORED}NAME#KEY, and the worker reads it"]
     kinds = [what for what, pattern, _ in LITERALS if what in SECRET and re.search(pattern, value)]
+    if not kinds and redact(value) != value:
+        kinds = ["a password, a key or another secret"]
     return [f"--set {name}: holds {what}, and user data holds nothing secret" for what in kinds]
 
 

@@ -100,7 +100,9 @@ def _described(file: Path) -> dict[str, object]:
 
 def _unlocked(folder: Path, requirements: Path) -> list[str]:
     """What the code needs that the lock does not hold: found here, not after the bake's first hour."""
-    pins = {canonicalize_name(name): version for name, version in PIN.findall(requirements.read_text())}
+    pins = {
+        canonicalize_name(name): version for name, version in PIN.findall(requirements.read_text("utf-8"))
+    }
     found = []
     needed = _described(folder / "pyproject.toml").get("dependencies", [])
     for text in needed if isinstance(needed, list) else []:

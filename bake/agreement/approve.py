@@ -159,7 +159,8 @@ def _git(directory: Path, key: str) -> str:
         done = subprocess.run(
             ["git", "-C", str(directory), "config", "--get", key],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=10,
             check=False,
         )

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from bake.errors import UsageError
+from bake.redaction import redact, redact_all
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
@@ -58,9 +59,9 @@ def plan(obj: dict[str, Any], profile: str | None, rehearse: bool, as_json: bool
         proposal = propose(wish, cloud_of(wish, stack, _say), Tally())
     if as_json or obj["as_json"]:
         found = {**planning.as_dict(proposal.plan), **agreement_texts.as_dict(proposal)}
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(redact_all(found), indent=2))
     else:
-        click.echo(f"{planning.as_text(proposal.plan)}\n\n{agreement_texts.plan_text(proposal)}")
+        click.echo(redact(f"{planning.as_text(proposal.plan)}\n\n{agreement_texts.plan_text(proposal)}"))
 
 
 @click.command()
@@ -96,8 +97,8 @@ def approve(
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    click.echo(redact(text), err=True)
 
 
 def _ask(question: str) -> bool:
-    return click.confirm(question, default=False, err=True)
+    return click.confirm(redact(question), default=False, err=True)

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from bake.redaction import redact, redact_all
+
 
 @click.command()
 @click.option("--profile", metavar="NAME", help="The profile: profiles/NAME.yaml.")
@@ -56,12 +58,12 @@ def lock(
     ask = _ask if sys.stdin.isatty() else None
     outcome = run(wish, Request(update, commit, revision), _say, ask)
     if as_json or obj["as_json"]:
-        click.echo(json.dumps(outcome, indent=2))
+        click.echo(json.dumps(redact_all(outcome), indent=2))
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    click.echo(redact(text), err=True)
 
 
 def _ask(question: str) -> bool:
-    return click.confirm(question, default=False, err=True)
+    return click.confirm(redact(question), default=False, err=True)

@@ -29,9 +29,10 @@ def profiles(obj: dict[str, Any], as_json: bool, schema: bool) -> None:
 
         click.echo(as_text(), nl=False)
         return
-    from bake.profile import names
+    from bake.profile import names, require_folder
 
     directory: Path = obj["directory"]
+    require_folder(directory)
     rows = {name: _summary(name, directory) for name in names(directory)}
     if as_json:
         click.echo(json.dumps(rows, indent=2))

@@ -65,8 +65,9 @@ def userdata(
 
 def _pairs(more: tuple[str, ...]) -> dict[str, str]:
     pairs = [item.partition("=") for item in more]
-    if bad := [name for name, equals, _ in pairs if not equals]:
-        raise UsageError(f"--set {', '.join(bad)}: write NAME=VALUE")
+    # What has no name may be a value, and with it a secret: it is told by its place.
+    if bad := [str(number) for number, (_, equals, _) in enumerate(pairs, 1) if not equals]:
+        raise UsageError(f"--set number {', '.join(bad)} of {len(pairs)}: write NAME=VALUE")
     return {name: value for name, _, value in pairs}
 
 
@@ -78,5 +79,6 @@ def _load(name: str, obj: dict[str, Any]) -> tuple[Profile, Origins]:
     given = profiles.environment(obj["env_file"])
     needed = ("AWS_REGION", "SPOT_AWS_REGION")
     examples = {key: value for key, value in EXAMPLES.items() if key not in needed and not given.get(key)}
+    examples["HF_TOKEN"] = EXAMPLES["HF_TOKEN"]  # never in user data: one with a mistake does no harm here
     variables = given.overlaid(examples, "an example")
     return profiles.load_with_origins(name, obj["directory"], variables, lambda *_: "example")

@@ -1,6 +1,6 @@
 """Profiles: YAML with line marks, variables and secrets -> one typed, frozen Profile."""
 
-from bake.profile.loading import Origins, load, load_with_origins, names, outline
+from bake.profile.loading import Origins, load, load_with_origins, names, outline, require_folder
 from bake.profile.schema import FLUX, Profile
 from bake.profile.variables import Variables, environment
 
@@ -14,4 +14,5 @@ __all__ = [
     "load_with_origins",
     "names",
     "outline",
+    "require_folder",
 ]

@@ -10,15 +10,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from bake.profile.marks import Path_, dotted, printable
-from bake.profile.schema import INSTANCE_TYPE, Profile, sections
-from bake.profile.variables import Filled
+from bake.profile.patterns import INSTANCE_TYPE
+from bake.profile.schema import Profile, sections
+from bake.profile.variables import TOKEN, Filled
 
 LOOKS = {
     r"^ami-": "an AMI id (ami-0123456789abcdef0)",
     r"^subnet-": "a subnet id (subnet-0123456789abcdef0)",
     r"^(sg-": "a security group id (sg-0123456789abcdef0), nor is it `temporary`",
     r"^[0-9a-f]{40}": "a commit (40 hexadecimal digits)",
-    r"^[a-z]{2}(": "a region (eu-north-1)",
+    r"^[a-z]{2,4}(": "a region (eu-north-1)",
     INSTANCE_TYPE: "an instance type (g6e.xlarge)",
     r"^/": "an SSM parameter (/aws/service/…)",
     r"^(amazon": "amazon, self or an account id",
@@ -27,7 +28,7 @@ LOOKS = {
     r"^[a-z0-9][a-z0-9.-]": "a bucket's name",
     r"^[A-Za-z0-9._/-]{1,256}": "an event bus's name",
     r"^[0-9]{12}": "an account id (12 digits)",
-    r"^((https?|ssh": "a Git repository's URL, without user name and password",
+    r"^(https?://[A-Za-z0-9]": "a Git repository's URL, without user name and password",
     r"^[0-9A-F]{40}": "a key's fingerprint (40 hexadecimal digits, in capitals, without blanks)",
     r"^[0-9]{3,4}": "a driver's version (580.95.05)",
     r"^[0-9][A-Za-z0-9.+~-]": "a package's version (2.28.23.0)",
@@ -144,8 +145,9 @@ def _shown(filled: Filled, path: Path_, value: Any) -> str:
         return "a list"
     if isinstance(value, bool):
         return str(value).lower()
-    # Somebody may have put a password into a Git URL.
-    hidden = path in filled.private or path[:2] in (("weights", "token"), ("worker", "source"))
+    # Somebody may have put a password into a URL.
+    hidden = path in filled.private or path[:2] in (TOKEN, ("worker", "source"))
+    hidden = hidden or ("://" in str(value) and "@" in str(value))
     return "what is given" if hidden else printable(str(value) if value != "" else "''", 60)
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from bake.profile import values
 from bake.profile.marks import Document, Path_
 from bake.profile.schema import sections
 from bake.profile.variables import STORED
@@ -40,10 +41,21 @@ def _add(document: Document, path: Path_, what: str | None, usual: str | None) -
     known = f"${{{variable}}}" if variable else "${NAME}"
     says = f"{what} must come" if what else "must come"
     hint = f"write {known} here and set {variable or 'NAME'} in the environment or in .env.local"
+    if path == ("builder", "instance_profile") and (wrong := _no_name(document.value)):
+        says, hint = f"{wrong}; it must come", f"{hint}, to that name"
     if what in SECRET and path[:2] != ("weights", "token"):
         hint = "take it out, and revoke it if anybody may have seen it"
     document.unread.add(path)
     document.problem(path, f"{says} from the environment, not from the file", hint)
+
+
+def _no_name(value: Any) -> str | None:
+    """Why the instance profile's own text is no name: the variable would be refused for it, too."""
+    try:
+        values.instance_profile(str(value["builder"]["instance_profile"]))
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _variable(document: Document, path: Path_, usual: str | None) -> str | None:

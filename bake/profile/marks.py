@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import yaml
 
 from bake.errors import UsageError
+from bake.redaction import SHORTEST, redact, redact_registered
 
 Path_ = tuple[str | int, ...]
 MAX_BYTES = 64 * 1024
@@ -102,8 +103,8 @@ def dotted(path: Path_) -> str:
 
 def printable(text: str, width: int) -> str:
     """`text` on one line, cut to `width`, and without tokens: what a file says may be anything."""
-    line = "".join(letter if letter.isprintable() else "�" for letter in text)
-    line = re.sub(r"hf_[A-Za-z0-9]{10,}", "hf_…", line)
+    line = "".join(letter if letter.isprintable() else "�" for letter in redact_registered(text))
+    line = redact(re.sub(r"hf_[A-Za-z0-9]{10,}", "hf_…", line))
     return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
@@ -142,6 +143,8 @@ def read(
         place = error.problem_mark or error.context_mark
         mark = Mark(file, place.line + 1, place.column + 1) if place else Mark(file, 1, 1)
         text = ": ".join(part for part in (error.context, error.problem) if part).replace(": but", ", but")
+        # `*` or `&` may begin a password that nobody put in quotes.
+        text = re.sub(rf"(alias|anchor) '[^']{{{SHORTEST},}}'", r"\1", text)
         _refuse(mark, text, _syntax_hint(text, error.context_mark, mark))
     finally:
         loader.dispose()
@@ -266,7 +269,11 @@ class _Reader:
         return self.unread(path, f"the tag {node.tag.replace(TAG, '!!')} is not read here")
 
     def misread(self, text: str, path: Path_, as_what: str, hint: str) -> None:
-        self.unread(path, f"YAML reads {printable(text, 40)} {as_what}", hint)
+        # A token that looks like a number would be shown, and so would the number.
+        if path[:2] == ("weights", "token"):
+            self.unread(path, "YAML reads what is given as something else than text", hint)
+        else:
+            self.unread(path, f"YAML reads {printable(text, 40)} {as_what}", hint)
 
     def unread(self, path: Path_, text: str, hint: str | None = None) -> None:
         self.document.unread.add(path)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 
-from bake.aws import Aws, error_code
+from bake import redaction
+from bake.aws import Aws
+from bake.aws_errors import explain, redacted
 from bake.errors import BakeError
+from bake.profile.patterns import PUBLIC
+from bake.retries import error_code
 
 
 def reader(variables: Mapping[str, str]) -> Callable[[str, str], str]:
@@ -31,8 +35,8 @@ def value(aws: Aws, name: str, key: str) -> str:
         code = error_code(error)
         if code == "ResourceNotFoundException":
             raise BakeError(f"there is no secret {name} in {aws.worker_region}") from None
-        if type(error).__module__.startswith("botocore"):
-            raise BakeError(f"AWS says {code or error}") from None
+        if (known := explain(error)) is not None:
+            raise BakeError(f"AWS says {redacted(code or str(error))}", hint=known[1]) from None
         raise
     try:
         content = json.loads(answer["SecretString"])
@@ -42,4 +46,9 @@ def value(aws: Aws, name: str, key: str) -> str:
         raise BakeError(f"the secret {name} is not a JSON object", hint='store it as {"KEY": "value"}')
     if key not in content:
         raise BakeError(f"the secret {name} has no key {key}", hint=f"it has: {', '.join(sorted(content))}")
-    return str(content[key])
+    found = content[key]
+    if not isinstance(found, str | int) or isinstance(found, bool):
+        raise BakeError(f"{key} in the secret {name} is no text")
+    if not PUBLIC.fullmatch(str(found)):
+        redaction.register(str(found))
+    return str(found)

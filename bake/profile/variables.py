@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,12 +11,22 @@ from typing import Any
 from dotenv.main import DotEnv
 from dotenv.parser import parse_stream
 
+from bake import redaction, surroundings, tokens
 from bake.errors import BakeError, UsageError
 from bake.profile.marks import Document, Path_, dotted
+from bake.profile.patterns import PUBLIC
 
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}$]*))?\}")
 STORED = "secretsmanager:"
 SECRET = re.compile(rf"{STORED}([^#\s]+)#([^#\s]+)")
+TOKEN: Path_ = ("weights", "token")
+# Known by their names, whatever a profile makes of them; boto3 and others read them by themselves.
+SECRET_VARIABLES = (
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+)
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|_KEY", re.IGNORECASE)
 DROPPED = object()
 
@@ -64,11 +73,13 @@ def environment(env_file: Path | None) -> Variables:
     Raises UsageError for a file that can't be read or has lines that say nothing.
     """
     stored = _stored(env_file) if env_file is not None else {}
-    exported = {name: value for name, value in os.environ.items() if value or name not in stored}
+    exported = {name: value for name, value in surroundings.exported().items() if value or name not in stored}
     found = Variables(stored, env_file.name if env_file else "").overlaid(exported, "environment")
     for name, old in OLD_NAMES.items():
         if found.get(old) and not found.get(name):
             found = found.overlaid({name: found[old]}, f"{old}, its old name, {found.source(old)}")
+    for name in SECRET_VARIABLES:
+        redaction.register(found.get(name, ""))
     return found
 
 
@@ -105,6 +116,7 @@ class Filled:
     private: set[Path_] = field(default_factory=set)
     origins: dict[str, str] = field(default_factory=dict)
     missing: set[str] = field(default_factory=set)
+    faulty: set[str] = field(default_factory=set)
     read: dict[tuple[str, str], str | None] = field(default_factory=dict)
 
     def walk(self, value: Any, path: Path_) -> Any:
@@ -139,15 +151,50 @@ class Filled:
             self.emptied[path] = names[0]
             self.origins.pop(dotted(path), None)
             return DROPPED
-        return self._secret(filled, path) if filled.startswith(STORED) else filled
+        stored = filled.startswith(STORED)
+        value = self._secret(filled, path) if stored else filled
+        if (names or stored) and path not in self.unresolved:
+            self._check(value, path, filled if stored else None, names)
+        return value
+
+    def _check(self, value: str, path: Path_, place: str | None, names: list[str]) -> None:
+        """Refuse a value with letters that no request takes; `place` is a secret's, `names` are variables."""
+        if path == TOKEN or (path in self.private and not PUBLIC.fullmatch(value)):
+            redaction.register(value)
+        judge = tokens.fault if path == TOKEN else tokens.line_fault
+        known = [name for name in dict.fromkeys(names) if self.variables.get(name)]
+        if place is not None:
+            if fault := judge(value):
+                self._unresolved(path, f"{place} {fault}", "store it anew: `printf %s` adds no line break")
+        elif not known:
+            if fault := judge(value):
+                self._unresolved(path, f"the default of {names[0]} {fault}", None)
+        elif len(known) == 1:
+            self._faulty(path, known[0], judge(value))
+        else:
+            for name in known:
+                self._faulty(path, name, tokens.line_fault(self.variables[name]))
+
+    def _faulty(self, path: Path_, name: str, fault: str | None) -> None:
+        """Report a variable's fault; one that several values are made of is told once."""
+        if fault is None:
+            return
+        self.unresolved.add(path)
+        if name not in self.faulty:
+            self.faulty.add(name)
+            source = self._source(name)
+            self.document.problem(path, f"{name} ({source}) {fault}", tokens.hint(name, source))
 
     def _from_variables(self, names: list[str], path: Path_) -> None:
         known = [name for name in names if self.variables.get(name)]
-        source = getattr(self.variables, "source", lambda name: "environment")
-        said = ", ".join(f"{name} ({source(name)})" for name in dict.fromkeys(known))
+        said = ", ".join(f"{name} ({self._source(name)})" for name in dict.fromkeys(known))
         self._origin(path, said or f"{self._place(path)} ({names[0]} is not set)")
         if any(SECRET_NAME.search(name) for name in known):
             self.private.add(path)
+
+    def _source(self, name: str) -> str:
+        source: str = getattr(self.variables, "source", lambda name: "environment")(name)
+        return source
 
     def _secret(self, text: str, path: Path_) -> str:
         """Read `secretsmanager:NAME#KEY`; the same one is read once."""

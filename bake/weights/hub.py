@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 PATIENCE = 30  # seconds for an answer about metadata
 NO_HUB = "is there a proxy or a login page in between?"
+# Errors of the HTTP library (whose name has changed before) before anything is sent.
+BAD_ADDRESS = {"InvalidURL", "UnsupportedProtocol"}
+BAD_HEADER = {"LocalProtocolError", "UnicodeEncodeError", "InvalidHeader"}
 TOKENS = "https://huggingface.co/settings/tokens"
 
 
@@ -87,8 +90,10 @@ def refusal(error: Exception, repo: str = flux.REPO) -> Refusal | None:
     """What the Hub refused and why; None for an error that is not the Hub's."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    if isinstance(error, json.JSONDecodeError):
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
         return Refusal("", "what answers for the Hub does not speak its language", NO_HUB)
+    if (unsent := _unsent(error)) is not None:
+        return unsent
     if not isinstance(error, HfHubHTTPError):
         # Its HTTP library has changed its name before.
         of_the_hub = type(error).__module__.startswith(("httpx", "httpcore", "huggingface_hub"))
@@ -103,6 +108,30 @@ def refusal(error: Exception, repo: str = flux.REPO) -> Refusal | None:
     if status == 404:
         return Refusal("weights.revision", f"{repo} has no such revision, or this token may not see it")
     return Refusal("", f"the Hub answers {status}")
+
+
+def _unsent(error: Exception) -> Refusal | None:
+    """What a request was that could not be made: no fault of the network's; None for any other error.
+
+    The error's own text is never shown: it may hold the header, and with it the token.
+    """
+    kinds = {type(one).__name__ for one in _chain(error)}
+    if found := sorted(kinds & BAD_ADDRESS):
+        text = f"the Hub's address is none that a request can be made to ({found[0]})"
+        return Refusal("HF_ENDPOINT", text, "it is something like https://huggingface.co")
+    if found := sorted(kinds & BAD_HEADER):
+        text = f"no request can be made with this token ({found[0]})"
+        return Refusal("weights.token", text, f"set it anew, with nothing around it; it is shown at {TOKENS}")
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it came from: the Hub's library puts its own errors around those of HTTP."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _forbidden(said: str, repo: str) -> Refusal:

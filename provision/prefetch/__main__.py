@@ -6,12 +6,12 @@ import argparse
 import os
 import sys
 import tempfile
-import traceback
 from pathlib import Path
 
 from prefetch.events import say
 from prefetch.failures import Refused, of_the_disk
 from prefetch.patience import Patience
+from prefetch.redaction import print_error, redact, watch_threads
 from prefetch.wanted import Secrets, Wanted
 
 # huggingface_hub and hf_xet read these when they are imported. Xet's own buffers would take gigabytes: the
@@ -43,13 +43,14 @@ def main() -> int:
     try:
         secrets, wanted = Secrets.load(sys.stdin.read()), Wanted.load(options.wanted)
     except (ValueError, KeyError) as error:
-        print(f"prefetch: {error}", file=sys.stderr)
+        print(redact(f"prefetch: {error}"), file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="prefetch-") as scratch:
         os.environ |= {**SETTINGS, "HF_XET_CACHE": scratch, "HF_XET_CLIENT_READ_TIMEOUT": f"{options.stall}s"}
-        from prefetch.download import download
-
         try:
+            secrets.refuse_malformed()
+            from prefetch.download import download
+
             download(wanted, secrets, patience)
         except Refused as refused:
             return _refuse(refused)
@@ -65,10 +66,11 @@ def _refuse(refused: Refused) -> int:
 
 
 if __name__ == "__main__":
+    watch_threads()
     try:
         code = main()
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        print_error(error)
         code = 1
     # A thread that still waits for a byte must not hold the process back; what is written can be continued.
     sys.stdout.flush()

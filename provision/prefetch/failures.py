@@ -31,6 +31,16 @@ class Wrong(Exception):
     """The source has something else than what is wanted: asking it again the same way is no use."""
 
 
+class Unsendable(Exception):
+    """No request could be made of what is given: nothing was sent, and another try is the same.
+
+    Only the kind of error is kept: its text may hold the header or the address, and both are secret.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"no request can be made ({type(error).__name__})")
+
+
 def of_the_disk(error: OSError, place: Path, more: str = "") -> Refused:
     """What the disk under `place` did, and what to do about it."""
     if error.errno in _FULL:

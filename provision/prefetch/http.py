@@ -9,12 +9,14 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 import httpx2
 from huggingface_hub.utils import parse_ratelimit_headers
 
-from prefetch.failures import Transient, Wrong
+from prefetch.failures import Transient, Unsendable, Wrong
 from prefetch.wanted import File
 
 # Too early, too many, and what servers and proxies say while they are unwell.
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 LONGEST_WAIT = 900.0
+# What the request itself is to blame for; the first three are errors of the network's kind to the library.
+UNSENDABLE = (httpx2.LocalProtocolError, httpx2.UnsupportedProtocol, httpx2.InvalidURL, UnicodeEncodeError)
 
 
 def client(stall: float) -> httpx2.Client:
@@ -32,7 +34,8 @@ def read(
 ) -> Generator[bytes, None, None]:
     """The file's bytes from `offset` on; `accept` raises when the answer is not to be read.
 
-    Raises Transient for what is worth another try, Wrong for an answer of another length than wanted.
+    Raises Transient for what is worth another try, Wrong for an answer of another length than wanted,
+    Unsendable where there was no request.
     """
     asked = {**headers, "Accept-Encoding": "identity"}
     if offset:
@@ -44,6 +47,8 @@ def read(
                 raise Wrong(f"has nothing from byte {offset} on, of {file.bytes}")
             accept(response)
             yield from _skip(_body(response), _surplus(response, file, offset))
+    except UNSENDABLE as error:
+        raise Unsendable(error) from None
     except httpx2.RequestError as error:
         raise transient(error) from error
 

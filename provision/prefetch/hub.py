@@ -15,13 +15,14 @@ from huggingface_hub.utils import build_hf_headers
 
 from prefetch import http
 from prefetch.events import say
-from prefetch.failures import Refused, Transient, Wrong
+from prefetch.failures import Refused, Transient, Unsendable, Wrong
 from prefetch.patience import Patience, Tries
 from prefetch.wanted import File, Wanted
 
 # Xet fetches the parts of one file in parallel, and its buffer is one for all files: more of them at once
 # brought nothing and took memory (measured: 365 to 443 MiB in all with one, 450 to 604 with two).
 _XET_AT_ONCE = 1
+METADATA = "the Hub's metadata"
 
 Result = TypeVar("Result")
 
@@ -81,7 +82,7 @@ class Hub:
 
     def _patiently(self, call: Callable[[], Result]) -> Result:
         """The answer to a small question; raises Refused when there is none."""
-        tries = Tries(self._patience, "the Hub's metadata")
+        tries = Tries(self._patience, METADATA)
         while True:
             try:
                 return call()
@@ -91,11 +92,23 @@ class Hub:
                 again = Transient(
                     f"HTTP {error.response.status_code}", http.retry_after(error.response.headers)
                 )
+            except http.UNSENDABLE as error:
+                raise self._unsendable(METADATA, Unsendable(error)) from None
             except httpx2.HTTPError as error:
                 again = http.transient(error)
-            except json.JSONDecodeError:  # a proxy's page, say
+            except (json.JSONDecodeError, UnicodeDecodeError):  # a proxy's page, say
                 again = Transient("what answers for the Hub does not speak its language")
+            except ValueError as error:
+                raise self._unsendable(METADATA, Unsendable(error)) from None
             tries.again(again)
+
+    def _unsendable(self, what: str, error: Unsendable) -> Refused:
+        """Why there was no request: no fault of the network's, so that nothing is tried again."""
+        return Refused(
+            "request-malformed",
+            f"{what}: {error}",
+            "look at weights.token (blanks, line breaks, other letters than a token has) and at HF_ENDPOINT",
+        )
 
     def refusal(self, response: httpx2.Response) -> Refused:
         """Why the Hub does not give this, and what to do about it."""
@@ -107,9 +120,12 @@ class Hub:
     def read(self, file: File, offset: int) -> Generator[bytes, None, None]:
         """The file's bytes from `offset` on, by HTTP."""
         url = hf_hub_url(self._wanted.repo, file.path, revision=self._wanted.revision)
-        return http.read(
-            get_session(), url, self._headers, file, offset, lambda response: self._accept(file, response)
-        )
+        try:
+            yield from http.read(
+                get_session(), url, self._headers, file, offset, lambda response: self._accept(file, response)
+            )
+        except Unsendable as error:
+            raise self._unsendable(file.path, error) from None
 
     def _accept(self, file: File, response: httpx2.Response) -> None:
         if response.status_code >= 400:

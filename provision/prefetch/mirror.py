@@ -14,7 +14,8 @@ import httpx2
 
 from prefetch import http
 from prefetch.events import say
-from prefetch.failures import Transient, Wrong
+from prefetch.failures import Transient, Unsendable, Wrong
+from prefetch.redaction import conceal
 from prefetch.wanted import File
 
 _BLOCK = 1 << 20
@@ -29,6 +30,8 @@ class Mirror:
         self._name = str(given.get("name", "the mirror"))
         self._get: dict[str, str] = dict(given.get("get") or {})
         self._put: Mapping[str, Any] = given.get("put") or {}
+        for url in (*self._get.values(), *(url for put in self._put.values() for url in put["parts"])):
+            conceal(url)
         self._client = http.client(stall)
         self._served = False
         self._lock = threading.Lock()
@@ -46,9 +49,12 @@ class Mirror:
         url = self._get.get(file.etag)
         if url is None:
             raise Wrong("is not asked any more")
-        for chunk in http.read(self._client, url, {}, file, offset, _accept):
-            self._served = True
-            yield chunk
+        try:
+            for chunk in http.read(self._client, url, {}, file, offset, _accept):
+                self._served = True
+                yield chunk
+        except Unsendable as error:
+            raise Wrong(str(error)) from None
 
     def bar(self, file: File, why: str) -> None:
         """Ask it for this file no more, or for none if it has not served a byte to anybody."""
@@ -68,6 +74,9 @@ class Mirror:
                     self._send(url, reader, number * given["part_bytes"], given["part_bytes"], file.bytes)
                     for number, url in enumerate(given["parts"])
                 ]
+        except http.UNSENDABLE as error:
+            say("mirror", file=file.path, why=f"{self._name} did not take it: {Unsendable(error)}")
+            return
         except (Transient, httpx2.HTTPError, OSError) as error:
             say("mirror", file=file.path, why=f"{self._name} did not take it: {error}")
             return
@@ -85,6 +94,8 @@ class Mirror:
                 )
                 http.raise_transient(answer)
                 break
+            except http.UNSENDABLE:
+                raise
             except (Transient, httpx2.TransportError):
                 if not left:
                     raise

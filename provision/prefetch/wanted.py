@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from prefetch.failures import Refused
+from prefetch.redaction import conceal
+
 GIB = 1 << 30
 
 
@@ -83,6 +86,36 @@ class Secrets:
 
     @classmethod
     def load(cls, text: str) -> Secrets:
-        """Read the document on stdin."""
+        """Read the document on stdin; raises ValueError where it is none.
+
+        What is in it is concealed from here on.
+        """
         given = json.loads(text)
-        return cls(given["token"] or "", given.get("mirror"))
+        token = given["token"] or ""
+        if not isinstance(token, str):
+            raise ValueError("the token on stdin is no text")
+        conceal(token)
+        return cls(token, given.get("mirror"))
+
+    def refuse_malformed(self) -> None:
+        """Raise Refused for a token that no header takes, before anything is asked for."""
+        if found := fault(self.token):
+            raise Refused(
+                "token-malformed",
+                f"weights.token {found}",
+                "set the token anew, with nothing before or after it, then bake again",
+            )
+
+
+def fault(token: str) -> str | None:
+    """The kind of character that can't stand in a header, never the character of a secret itself."""
+    where = "inside" if token == token.strip() else "before or after it"
+    for kind, letters in (
+        ("a line break", "\r\n"),
+        ("a blank", " \t"),
+    ):
+        if any(letter in token for letter in letters):
+            return f"has {kind} {where}"
+    if not token.isascii():
+        return "has a character outside ASCII"
+    return None if token.isprintable() else "has a control character"

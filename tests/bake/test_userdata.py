@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from bake import userdata
 from bake.cli import main_group
 from bake.errors import UsageError
-from bake.steps.launch import USER_DATA_LIMIT
+from bake.instance import USER_DATA_LIMIT
 
 from .sources import Repository, repository
 

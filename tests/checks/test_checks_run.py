@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shutil
+import subprocess
+import sys
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -12,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bake import checks
+from bake import checks, redaction
 from bake.checks import Expectations, Report
 from bake.errors import ConnectionLost, Interrupted
 from bake.ssh import CommandResult, Login, Session
@@ -169,6 +172,65 @@ def test_pytest_options_of_the_user_do_not_matter(
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [("PYTEST_PLUGINS", "no.such.plugin"), ("PYTEST_THEME", "none"), ("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")],
+)
+def test_nor_do_its_other_variables(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    refused: tuple[Report, Path],
+    name: str,
+    value: str,
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert len(run(refuse, tmp_path).checks) == len(refused[0].checks)
+    assert os.environ[name] == value
+
+
+VERDICT = """
+import dataclasses, sys, warnings
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import test_checks_run as tests
+from bake import checks
+
+def answer(command):
+    warnings.warn("old", DeprecationWarning)
+    return tests.refuse(command)
+
+assert checks.__file__.startswith({site!r}), checks.__file__
+report = checks.run(tests.StandIn(answer), tests.EXPECT, Path("junit.xml"), Path("log"), select=None)
+agreed = dataclasses.replace(tests.EXPECT, volume_gib=80, volume_type="gp3")
+session = tests.StandIn(answer)
+passed = checks.run(session, agreed, Path("junit.xml"), Path("log"), select="as_agreed")
+print(len(report.checks), len(report.red), len(passed.checks), passed.ok)
+"""
+
+
+def test_what_lies_around_an_installed_bake_does_not_matter(
+    tmp_path: Path, refused: tuple[Report, Path]
+) -> None:
+    """As in a project's own virtual environment: its conftest.py is above, and warnings are errors there."""
+    site = tmp_path / "project/.venv/lib/site-packages"
+    shutil.copytree(
+        Path(checks.__file__).parents[1], site / "bake", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    for folder in (tmp_path / "project", tmp_path):
+        (folder / "conftest.py").write_text("raise SystemExit('this is about another project')\n")
+    program = VERDICT.format(tests=str(Path(__file__).parent), site=str(site))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=tmp_path / "project",
+        env={**os.environ, "PYTHONPATH": str(site), "PYTEST_ADDOPTS": "--bogus"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    count = len(refused[0].checks)
+    assert done.stdout == f"{count} {count} 2 True\n", done.stderr + done.stdout
+
+
+@pytest.mark.parametrize(
     "error",
     [ConnectionLost("gone"), Interrupted(), KeyboardInterrupt()],
     ids=lambda error: type(error).__name__,
@@ -190,3 +252,19 @@ def test_expectations_alone_decide_on_the_volume(tmp_path: Path) -> None:
     report = checks.run(StandIn(refuse), agreed, tmp_path / "junit.xml", tmp_path / "log", select="as_agreed")
     assert [check.outcome for check in report.checks] == ["passed", "passed"]
     assert report.ok
+
+
+def test_a_check_that_fails_with_a_secret_does_not_keep_it(tmp_path: Path) -> None:
+    def answer(command: str) -> CommandResult:
+        return CommandResult(
+            (command,), 1, f"out {EXPECT.token}", "https://me:canary@host hf_" + "x" * 30, 0.0
+        )
+
+    redaction.register(EXPECT.token)
+    report = run(answer, tmp_path, select="test_system or test_service")
+    kept = (tmp_path / "junit.xml").read_text() + (tmp_path / "log").read_text()
+    told = "".join(check.message for check in report.checks)
+    assert redaction.MARK in kept + told
+    for secret in (EXPECT.token, "canary", "hf_xxx"):
+        assert secret not in kept + told
+    assert ET.fromstring((tmp_path / "junit.xml").read_text()) is not None

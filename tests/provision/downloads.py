@@ -149,15 +149,19 @@ class Downloads:
     environment: dict[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = PATIENT
 
-    def start(self) -> subprocess.Popen[str]:
-        """Start the downloader as the builder does, its documents given."""
+    def write_wanted(self) -> Path:
+        """Write weights.json."""
         wanted = self.cache.parent / f"{self.cache.name}.json"
         stand_in = self.stand_in or disk_under(self.cache.parent)
         volume = {"id": None, "stand_in": stand_in}
         content = {"repo": REPO, "revision": REVISION, "cache": str(self.cache), "files": self.files}
         wanted.write_text(json.dumps({**content, "volume": volume, "reserve": self.reserve}))
+        return wanted
+
+    def start(self) -> subprocess.Popen[str]:
+        """Start the downloader as the builder does, its documents given."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "prefetch", str(wanted), *self.options],
+            [sys.executable, "-m", "prefetch", str(self.write_wanted()), *self.options],
             cwd=ROOT / "provision",
             env={"PATH": os.environ["PATH"], "HF_ENDPOINT": self.hub, "no_proxy": "*", **self.environment},
             stdin=subprocess.PIPE,

@@ -31,6 +31,24 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8:strict"])
+def test_what_the_terminal_cant_show_is_replaced(encoding: str) -> None:
+    program = """
+import sys, click
+from flux_worker import cli
+
+@cli.main.command()
+def say():
+    print("образ → ✓ \\udcff")
+    print("образ → ✓ \\udcff", file=sys.stderr)
+
+cli.main(["say"])
+"""
+    environment = {"PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stdout.count(b"?") > 0) == (0, True), done.stderr
+
+
 def test_help_names_every_command() -> None:
     shown = run("--help").stdout
     commands = re.findall(r"^  (\w+)  ", shown.partition("Commands:")[2], re.M)

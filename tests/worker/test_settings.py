@@ -70,6 +70,26 @@ def test_what_is_wrong_is_named_with_its_value(name: str, value: str) -> None:
     assert len(str(caught.value).splitlines()) == 2
 
 
+@pytest.mark.parametrize(
+    ("region", "domain"),
+    [
+        ("us-gov-west-1", "amazonaws.com"),
+        ("cn-north-1", "amazonaws.com.cn"),
+        ("eusc-de-east-1", "amazonaws.eu"),
+        ("us-iso-east-1", "c2s.ic.gov"),
+    ],
+)
+def test_a_queues_region_is_known_in_any_partition(region: str, domain: str) -> None:
+    url = f"https://sqs.{region}.{domain}/123456789012/jobs"
+    assert (
+        ServeSettings.from_environment(GOOD | {"AWS_REGION": region, "FLUX_QUEUE_URL": url}).region == region
+    )
+    with pytest.raises(
+        ConfigurationError, match=f"FLUX_QUEUE_URL is in {region}, but AWS_REGION is eu-west-1"
+    ):
+        ServeSettings.from_environment(GOOD | {"FLUX_QUEUE_URL": url})
+
+
 def test_a_queue_in_another_region_is_noticed() -> None:
     with pytest.raises(
         ConfigurationError, match="FLUX_QUEUE_URL is in eu-west-1, but AWS_REGION is eu-north-1"
@@ -210,3 +230,19 @@ def test_a_secret_that_cannot_be_read_now_may_be_later(monkeypatch: pytest.Monke
     both = {"FLUX_BUCKET": "secretsmanager:a#b", "FLUX_QUEUE_URL": "jobs"}
     with pytest.raises(ConfigurationError):
         PlaceSettings.from_environment(GOOD | both)
+
+
+def test_a_line_break_in_a_url_is_refused_in_one_line() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        PlaceSettings.from_environment(
+            GOOD | {"FLUX_QUEUE_URL": "https://sqs.eu\n-west-1.example.org/1/jobs"}
+        )
+    assert "FLUX_QUEUE_URL=https://sqs.eu�-west-1.example.org/1/jobs: must be" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_password_in_a_url_is_refused_and_not_shown() -> None:
+    url = GOOD["FLUX_QUEUE_URL"].replace("//", "//me:neverShown@")
+    with pytest.raises(ConfigurationError, match="without user name and password") as caught:
+        PlaceSettings.from_environment(GOOD | {"FLUX_QUEUE_URL": url})
+    assert "neverShown" not in str(caught.value)

@@ -40,7 +40,11 @@ def _folder(path: Path | None) -> Path | None:
 
 
 def _queue_url(url: str) -> str:
+    if re.search(r"[\x00-\x20\x7f]", url):  # urlsplit drops line breaks, the request would not
+        raise ValueError("must be a queue's URL, without blanks, line breaks and control characters")
     parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise ValueError("must be a queue's URL, without user name and password")
     if parts.scheme not in ("http", "https") or not parts.netloc or not parts.path.strip("/"):
         raise ValueError("must be a queue's URL, like https://sqs.eu-west-1.amazonaws.com/123456789012/jobs")
     return url
@@ -132,9 +136,8 @@ class PlaceSettings(_Settings):
 
     @model_validator(mode="after")
     def _queue_in_region(self) -> Self:
-        host = re.fullmatch(
-            r"sqs\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?", urlsplit(self.queue_url).hostname or ""
-        )
+        # Each partition has a domain of its own: amazonaws.com, amazonaws.com.cn, amazonaws.eu, …
+        host = re.fullmatch(rf"sqs\.({_REGION})\..+", urlsplit(self.queue_url).hostname or "")
         if host and host[1] != self.region:
             raise ValueError(f"FLUX_QUEUE_URL is in {host[1]}, but AWS_REGION is {self.region}")
         return self
@@ -191,4 +194,7 @@ def _problems(
 
 
 def _line(name: str, given: str | None, message: str) -> str:
-    return f"{name}={given}: {message}" if given is not None else f"{name}: {message}"
+    if given is None:
+        return f"{name}: {message}"
+    shown = "".join(letter if letter.isprintable() else "�" for letter in logs.concealed(given))
+    return f"{name}={shown}: {message}"

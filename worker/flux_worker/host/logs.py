@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ _ENVIRONMENT_SECRETS = (
     "HUGGING_FACE_HUB_TOKEN",
 )
 _SHORTEST_SECRET = 6  # a number or a word kept as a secret would black out half the log
+_USER_AND_PASSWORD = re.compile(r"(?<=://)[^\s/@:\"'<>]{0,256}:(?!\d{1,5}[/?#])[^\s\"'<>]{0,512}@")
 # sd-daemon(3): what journald takes as a line's priority.
 _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 
@@ -41,15 +43,18 @@ def about(job_id: str | None) -> Iterator[None]:
 
 def conceal(secret: str) -> None:
     """From now on, `***` stands in every line where this would stand, as JSON and URLs write it too."""
-    if len(secret) >= _SHORTEST_SECRET:
-        _secrets.update({secret, json.dumps(secret)[1:-1], quote(secret), quote(secret, safe="")})
+    for form in (secret, secret.strip()):  # a line break at its end is lost on the way to a message
+        if len(form.strip()) >= _SHORTEST_SECRET:
+            content = form.encode("utf-8", "surrogatepass")
+            _secrets.update({form, json.dumps(form)[1:-1], repr(form)[1:-1], repr(content)[2:-1]})
+            _secrets.update({quote(content), quote(content, safe="")})
 
 
 def concealed(text: str) -> str:
-    """The text without any secret that is known."""
+    """The text without any secret that is known, and without passwords in URLs."""
     for secret in sorted(_secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
-    return text
+    return _USER_AND_PASSWORD.sub("***@", text)
 
 
 class JsonLines(logging.Formatter):
