@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bake import plan as planning
 from bake import profile as profiles
+from bake import surroundings
 from bake.agreement import lockfile
 from bake.agreement import texts as agreement_texts
 from bake.agreement.facts import Agreement, Difference, Guarded, compare
@@ -83,6 +84,7 @@ def cloud_of(
     """The local cloud of a rehearsal, brought up if need be and up until `stack` ends; None for AWS."""
     if not wish.rehearsal:
         return None
+    surroundings.set_aside()
     # A mistake in the profile or its lock file shows at once, not after the local cloud was brought up.
     variables = profiles.environment(wish.env_file).overlaid({**NOT_REHEARSED, **EXAMPLES}, "an example")
     profile = profiles.load(wish.profile, wish.directory, variables, lambda name, key: EXAMPLES["HF_TOKEN"])

@@ -15,6 +15,7 @@ import pytest
 from bake.checks.expectations import Expectations
 from bake.checks.report import Check, Outcome, Report
 from bake.errors import BakeError
+from bake.redaction import redact
 from bake.ssh import Session
 
 SUBJECT: pytest.StashKey[tuple[Session, Expectations]] = pytest.StashKey()
@@ -27,16 +28,20 @@ def run_checks(
     """See `bake.checks.run`."""
     started = time.monotonic()
     with log.open("w", encoding="utf-8") as stream, _no_outside_options():
-        recorder = Recorder(session, expect, stream)
+        recorder, here = Recorder(session, expect, stream), Path(__file__).parent
         arguments = [
-            str(Path(__file__).parent),
-            # The user's own pytest settings and plugins are about their project, not about these checks.
+            str(here),
+            # The user's own pytest settings and plugins are about their project, not about these checks;
+            # so are a conftest.py above the place where bake is installed, and PYTHONWARNINGS=error.
             f"--config-file={os.devnull}",
+            f"--rootdir={here}",
+            f"--confcutdir={here}",
             "--disable-plugin-autoload",
             "-p",
             "no:cacheprovider",
-            "--rootdir",
-            str(Path(__file__).parent),
+            "-W",
+            "default",
+            "--color=no",
             # Progress is drawn by another thread of this process: its output must not be captured.
             "--capture=no",
             "--tb=short",
@@ -47,6 +52,9 @@ def run_checks(
             *(["-k", select] if select else []),
         ]
         code = pytest.main(arguments, plugins=[recorder])
+    for file in (log, junit_xml):  # what pytest says besides its reports
+        if file.exists() and redact(text := file.read_text(encoding="utf-8")) != text:
+            file.write_text(redact(text), encoding="utf-8")
     if recorder.stopped_by is not None:
         raise recorder.stopped_by
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
@@ -56,12 +64,14 @@ def run_checks(
 
 @contextmanager
 def _no_outside_options() -> Iterator[None]:
-    options = os.environ.pop("PYTEST_ADDOPTS", None)
+    """Without PYTEST_ADDOPTS, PYTEST_PLUGINS and their like; they are back afterwards."""
+    options = {name: value for name, value in os.environ.items() if name.startswith("PYTEST_")}
+    for name in options:
+        del os.environ[name]
     try:
         yield
     finally:
-        if options is not None:
-            os.environ["PYTEST_ADDOPTS"] = options
+        os.environ.update(options)
 
 
 def _is_about(item: pytest.Item, expect: Expectations) -> bool:
@@ -106,6 +116,7 @@ class Recorder:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Record the result; an interrupt or a broken connection is no check's failure and ends the run."""
         report = yield
+        _redact(report)
         error = call.excinfo.value if call.excinfo else None
         if error is not None and _ends_the_run(error):
             self.stopped_by = self.stopped_by or error
@@ -121,6 +132,17 @@ class Recorder:
     def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Keep an interrupt that arrived between two checks: pytest itself would swallow it."""
         self.stopped_by = self.stopped_by or excinfo.value
+
+
+def _redact(report: pytest.TestReport) -> None:
+    """Take secrets out of a failure, before JUnit XML, log and events are made of it."""
+    told = str(report.longrepr or "")
+    if redact(told) != told:
+        if isinstance(report.longrepr, tuple):  # of a skip: file, line, reason
+            report.longrepr = (*report.longrepr[:2], redact(report.longrepr[2]))
+        else:
+            report.longrepr = redact(told)
+    report.sections = [(name, redact(content)) for name, content in report.sections]
 
 
 def _ends_the_run(error: BaseException) -> bool:
@@ -144,6 +166,6 @@ def _docstring(item: pytest.Item) -> str:
 def _check(item: pytest.Item, report: pytest.TestReport) -> Check:
     outcome: Outcome = "error" if report.when != "call" and report.failed else report.outcome
     crash = getattr(report.longrepr, "reprcrash", None)
-    message = "" if report.passed else str(crash.message if crash is not None else report.longrepr)
+    message = "" if report.passed else redact(str(crash.message if crash else report.longrepr))
     name = f"{item.path.stem.removeprefix('test_')}::{item.name.removeprefix('test_')}"
     return Check(name, _title(item), outcome, report.duration, message, _requirements(item))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import time
@@ -141,10 +142,14 @@ def building(place: Path) -> Iterator[Path]:
     """A directory to build in that becomes `place` when all went well."""
     work = place.with_name(f"{place.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    yield work
-    shutil.rmtree(place, ignore_errors=True)
-    work.rename(place)
+    mask = os.umask(0o022)  # whatever the user's: a machine has users who read what is written here
+    try:
+        work.mkdir(parents=True)
+        yield work
+        shutil.rmtree(place, ignore_errors=True)
+        work.rename(place)
+    finally:
+        os.umask(mask)
 
 
 def install(root: Path, sources: list[str], packages: Iterable[str], *options: str) -> None:
@@ -167,7 +172,7 @@ def configure(root: Path, files: Mapping[str, str]) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
-        path.write_text(content)
+        path.write_text(content, encoding="utf-8")
     for unit in MASKED:
         path = root / "etc/systemd/system" / unit
         path.unlink(missing_ok=True)
@@ -202,7 +207,7 @@ def _python(root: Path) -> str:
 
 def os_release(root: Path) -> dict[str, str]:
     """What a tree says of its operating system."""
-    lines = (root / "etc/os-release").read_text().splitlines()
+    lines = (root / "etc/os-release").read_text(encoding="utf-8", errors="replace").splitlines()
     return {key: value.strip('"') for key, _, value in (line.partition("=") for line in lines) if key}
 
 
@@ -233,9 +238,17 @@ def own_sources(etc_apt: Path = Path("/etc/apt")) -> list[str]:
     lines = []
     for path in files:
         if path.suffix == ".sources":
-            lines += [line for stanza in _stanzas(path.read_text()) for line in _one_line(stanza)]
+            lines += [
+                line
+                for stanza in _stanzas(path.read_text(encoding="utf-8", errors="replace"))
+                for line in _one_line(stanza)
+            ]
         elif path.suffix == ".list" and path.exists():
-            lines += [line.strip() for line in path.read_text().splitlines() if line.startswith("deb ")]
+            lines += [
+                line.strip()
+                for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
+                if line.startswith("deb ")
+            ]
     own = re.compile(rf"\s{codename}(-(updates|security|backports))?\s")
     found = list(dict.fromkeys(line for line in lines if own.search(line)))
     if not found:

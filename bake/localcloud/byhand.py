@@ -14,14 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 from botocore.exceptions import ClientError
 
+from bake.aws import Aws
 from bake.errors import BakeError, UsageError
+from bake.instance import KeyPair, user_data
 from bake.localcloud.cloud import LocalCloud
 from bake.localcloud.settings import Settings
 from bake.ssh import Login, connect
-from bake.steps.launch import KeyPair, user_data
 from bake.systems import SYSTEMS
 
 JOBS, EVENTS, BUCKET, BUS = "flux-jobs", "flux-events", "flux-images", "flux"
@@ -63,16 +63,9 @@ class ByHand:
     def __init__(self, cloud: LocalCloud, settings: Settings) -> None:
         self._cloud = cloud
         self._settings = settings
-        self._ec2 = self._client("ec2", "SPOT_AWS_REGION")
-
-    def _client(self, service: str, region: str = "AWS_REGION") -> Any:
-        return boto3.client(
-            service,
-            endpoint_url=self._cloud.endpoint,
-            region_name=self._cloud.environment[region],
-            aws_access_key_id="rehearsal",
-            aws_secret_access_key="rehearsal",  # noqa: S106 - moto takes any
-        )
+        region, worker_region = (cloud.environment[name] for name in ("SPOT_AWS_REGION", "AWS_REGION"))
+        self._aws = Aws(region=region, worker_region=worker_region, endpoint=cloud.endpoint)
+        self._ec2: Any = self._aws.ec2
 
     def boot(self, image: str, say: Callable[[str], None]) -> Booted:
         """Launch an AMI with its worker wired to the standing queue; returns when SSH answers."""
@@ -141,8 +134,8 @@ class ByHand:
 
     def _wire(self) -> str:
         """Make the standing queues, bucket and bus, unless they are there; return the instance.env."""
-        sqs, events, s3 = self._client("sqs"), self._client("events"), self._client("s3")
-        region = self._cloud.environment["AWS_REGION"]
+        sqs, events, s3 = self._aws.sqs, self._aws.events, self._aws.s3
+        region: Any = self._aws.worker_region
         jobs = sqs.create_queue(QueueName=JOBS)["QueueUrl"]
         heard = sqs.create_queue(QueueName=EVENTS)["QueueUrl"]
         arn = sqs.get_queue_attributes(QueueUrl=heard, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -166,14 +159,14 @@ class ByHand:
         """Send a job and wait at most `timeout` seconds: the PNG, and the event that announced it."""
         self._wire()
         message = job.message()
-        sqs = self._client("sqs")
+        sqs = self._aws.sqs
         sqs.send_message(
             QueueUrl=sqs.get_queue_url(QueueName=JOBS)["QueueUrl"], MessageBody=json.dumps(message)
         )
         event = self._heard(sqs, str(message["id"]), timeout)
         if "keys" not in event:
             raise BakeError(f"the worker refused the job: {event.get('reason', 'no reason given')}")
-        answer = self._client("s3").get_object(Bucket=event["bucket"], Key=event["keys"][0])
+        answer = self._aws.s3.get_object(Bucket=event["bucket"], Key=event["keys"][0])
         return answer["Body"].read(), event
 
     def _heard(self, sqs: Any, job: str, timeout: float) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from typing import Any
 
 import click
 
+from bake import surroundings
 from bake.errors import UsageError
+from bake.localcloud.awsfaults.cli import fault
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,6 +26,10 @@ def local() -> None:
       sudo bake local draw "a cat" --out cat.png
       sudo bake local down
     """
+    surroundings.set_aside()
+
+
+local.add_command(fault)
 
 
 def _say(text: str) -> None:
@@ -168,14 +174,35 @@ def draw(
 
 
 @local.command()
-def down() -> None:
+@click.option("--force", is_flag=True, help="Take it down also under a bake that uses it, without asking.")
+def down(force: bool) -> None:
     """Take the local cloud down, also one that crashed. AMIs and caches stay.
+
+    Asks first where a bake is using it; without a terminal, --force says so.
 
     \b
     Example:
       bake local down
+      bake local down --force
     """
-    from bake.localcloud import cloud
+    from bake.localcloud import cloud, host
 
+    host.require_root()
+    if not force and (users := cloud.users()):
+        _ask_for_leave([user.what for user in users])
     cloud.down(_say)
     click.echo("the local cloud is down")
+
+
+def _ask_for_leave(users: list[str]) -> None:
+    """UsageError unless the person agrees to take the cloud away from these."""
+    many = len(users) > 1
+    using = f"{', '.join(users)} {'are' if many else 'is'} using the local cloud"
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"{using}; nothing was taken down",
+            hint=f"wait for {'their' if many else 'its'} end, or take it down all the same: "
+            "bake local down --force",
+        )
+    if not click.confirm(f"{using}: take it down under {'them' if many else 'it'}?", default=False, err=True):
+        raise UsageError("nothing was taken down")

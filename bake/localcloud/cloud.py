@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bake import interrupt
+from bake import interrupt, surroundings
 from bake.errors import BakeError, UsageError
 from bake.localcloud import amazon_linux, host, network, neuron, neuron_sdk
 from bake.localcloud.base import base
@@ -32,6 +32,7 @@ from bake.localcloud.settings import Settings
 from bake.localcloud.state import Status
 from bake.localcloud.sweep import sweep
 from bake.localcloud.tiny_flux import VERSION
+from bake.localcloud.users import User
 from bake.localcloud.wheels import wheels
 
 Say = Callable[[str], None]
@@ -111,6 +112,18 @@ def down(say: Say = _quiet) -> None:
             say(f"removed what was left over: {leftover}")
 
 
+def users() -> list[User]:
+    """The processes that use the cloud that is up; an earlier version's cloud does not tell."""
+    settings = Settings.load()
+    if _health(settings) is None:
+        return []
+    try:
+        pids = _call(settings, "GET", "/-/owners")
+    except (OSError, ValueError):
+        return []
+    return [User.of(int(pid)) for pid in pids]
+
+
 def current() -> LocalCloud | None:
     """The cloud that is up, or None."""
     settings = Settings.load()
@@ -151,7 +164,8 @@ def provide(system: str, accelerator: str = "cuda", say: Say = _quiet) -> None:
         return  # without the lock: another cloud may be building something else for minutes
     with _cache_lock(settings):
         if system == "amazon-linux":
-            amazon_linux.build(prepared.amazon_linux, say)
+            with surroundings.users_network():
+                amazon_linux.build(prepared.amazon_linux, say)
         if accelerator == "neuron":
             neuron.build(disk, say)
 
@@ -159,8 +173,9 @@ def provide(system: str, accelerator: str = "cuda", say: Say = _quiet) -> None:
 def _prepare(settings: Settings, say: Say) -> Prepared:
     settings.cache.mkdir(parents=True, exist_ok=True)
     with _cache_lock(settings):
-        image = base(settings.cache, say)
-        found = wheels(settings.cache, image.python, say)
+        with surroundings.users_network():
+            image = base(settings.cache, say)
+            found = wheels(settings.cache, image.python, say)
         hub = _hub(settings, say)
     sdk = neuron_sdk.provide(settings.state / "neuron-sdk", found)
     return Prepared(
@@ -227,7 +242,12 @@ def _daemon(settings: Settings, owner_pid: int | None, log: Path) -> subprocess.
             stderr=output,
             start_new_session=True,
             cwd="/",
-            env={**os.environ, **settings.environment(), "PYTHONPATH": str(Path(__file__).parents[2])},
+            umask=0o022,  # it writes files that a machine's users read
+            env={
+                **surroundings.cleaned(os.environ),
+                **settings.environment(),
+                "PYTHONPATH": str(Path(__file__).parents[2]),
+            },
         )
 
 
@@ -235,7 +255,9 @@ def _failure(settings: Settings, log: Path) -> BakeError:
     with suppress(FileNotFoundError):
         content = json.loads((settings.state / "failure.json").read_text())
         return UsageError(content["message"], hint=content["hint"])
-    tail = "\n".join(f"    {line}" for line in log.read_text().splitlines()[-15:])
+    tail = "\n".join(
+        f"    {line}" for line in log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+    )
     return BakeError(f"the local cloud did not come up:\n{tail}", hint=f"the whole log: {log}")
 
 

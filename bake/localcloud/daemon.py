@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from bake import redaction
 from bake.errors import BakeError
 from bake.localcloud import network
 from bake.localcloud.machines.cgroups import Cgroups
@@ -32,10 +33,19 @@ MOTO = {
 }
 
 
+class Redacted(logging.Formatter):
+    """Lines of the log, and tracebacks in them, without secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redaction.redact(super().format(record))
+
+
 def main() -> int:
     """Run a local cloud until SIGTERM or SIGINT, or until its owners are gone."""
     settings = Settings.load()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(Redacted("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("botocore").setLevel(logging.WARNING)
     done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -120,7 +120,9 @@ def unmount(where: Path) -> None:
 def mounted() -> dict[str, str]:
     """Mount point -> source, of everything mounted here."""
     points = {}
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in (
+        Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    ):
         left, _, right = line.partition(" - ")
         point = left.split()[4].encode().decode("unicode_escape")
         points[point] = right.split()[1]

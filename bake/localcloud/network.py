@@ -128,11 +128,11 @@ def namespaces(settings: Settings) -> list[str]:
 
 def resolv_conf() -> str:
     """What instances use for DNS: the host's servers, never its loopback stub, which they can't reach."""
-    text = Path("/etc/resolv.conf").read_text()
+    text = Path("/etc/resolv.conf").read_text(encoding="utf-8", errors="replace")
     servers = [line.split()[1] for line in text.splitlines() if line.startswith("nameserver ")]
     upstream = Path("/run/systemd/resolve/resolv.conf")
     if all(server.startswith("127.") or server == "::1" for server in servers) and upstream.exists():
-        return upstream.read_text()
+        return upstream.read_text(encoding="utf-8", errors="replace")
     return text
 
 

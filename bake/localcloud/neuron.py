@@ -58,7 +58,9 @@ def build(other: Path, say: Callable[[str], None]) -> None:
         root.mkdir()
         host.run("cp", "--sparse=always", other, copy, timeout=600)
         # In a mount namespace of its own: nothing stays mounted, whatever happens.
-        install = 'mount -o loop "$1" "$2"; top=$2; shift 2; exec chroot "$top" sh -c "$0" sh "$@"'
+        install = (
+            'mount -o loop "$1" "$2"; top=$2; shift 2; unset TMPDIR; exec chroot "$top" sh -c "$0" sh "$@"'
+        )
         packages = [f"{name}={version}" for name, version in STUBS.items()]
         host.run("unshare", "--mount", "sh", "-ec", install, _INSTALL, copy, root, *packages, timeout=300)
         root.rmdir()

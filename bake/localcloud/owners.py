@@ -46,6 +46,11 @@ class Owners:
                 self._done.set()
         return last
 
+    def living(self) -> list[int]:
+        """The processes that use the cloud right now."""
+        with self._lock:
+            return sorted(self._pids)
+
     def _watch(self, pid: int, handle: int) -> None:
         select.select([handle], [], [])
         os.close(handle)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bake import redaction
 from bake.localcloud.amazon_linux import AmazonLinux
 from bake.localcloud.base import Base
 
@@ -32,6 +33,9 @@ class Prepared:
         partial.touch(mode=0o600)
         partial.write_text(json.dumps(asdict(self), default=str, indent=2))
         partial.replace(path)
+
+    def __post_init__(self) -> None:
+        redaction.register(self.token)
 
     @classmethod
     def load(cls, path: Path) -> Prepared:

@@ -66,7 +66,7 @@ def worker_requirements() -> list[str]:
     """What flux-worker depends on, extras left out: from its source tree, or as it is installed."""
     project = Path(__file__).parents[2] / "worker" / "pyproject.toml"
     if project.exists():
-        return sorted(tomllib.loads(project.read_text())["project"]["dependencies"])
+        return sorted(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"])
     try:
         found = importlib.metadata.requires("flux-worker") or []
     except importlib.metadata.PackageNotFoundError as error:
@@ -80,7 +80,10 @@ def unpinned(lock: Path) -> list[str]:
     """The `name==version` lines of a lock, less torch and what its CUDA build brings; [] without a lock."""
     if not lock.exists():
         return []
-    lines = (re.sub(r"\s*(--hash=\S+|\\)\s*", "", line).strip() for line in lock.read_text().splitlines())
+    lines = (
+        re.sub(r"\s*(--hash=\S+|\\)\s*", "", line).strip()
+        for line in lock.read_text(encoding="utf-8").splitlines()
+    )
     return [line for line in lines if re.match(r"^[A-Za-z0-9]", line) and not _UNPINNED.match(line)]
 
 
@@ -95,7 +98,7 @@ def _download(work: Path, name: str, requirements: list[str], pins: list[str], p
         *requirements,
     ]  # fmt: skip
     # pip runs with the user's own configuration: indexes, proxies and local wheels are theirs to choose.
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode != 0:
         tail = "\n".join(f"    {line}" for line in done.stderr.strip().splitlines()[-15:])
         raise BakeError(

@@ -44,8 +44,15 @@ def create(settings: Settings, prepared: Prepared) -> dict[str, str]:
 def _network(ec2: Any, settings: Settings) -> tuple[str, str]:
     cidr = str(settings.network)
     with _lasting_ids(cidr):
-        vpc = ec2.create_vpc(cidr_block=cidr)
-        subnet = ec2.create_subnet(vpc_id=vpc.id, cidr_block=cidr, availability_zone=ZONE)
+        vpc = ec2.create_vpc(cidr_block=cidr, amazon_provided_ipv6_cidr_block=True)
+        # In the API alone: machines are reached by IPv4, whatever a security group lets in.
+        [block] = vpc.get_cidr_block_association_set(ipv6=True)
+        subnet = ec2.create_subnet(
+            vpc_id=vpc.id,
+            cidr_block=cidr,
+            ipv6_cidr_block=block["cidr_block"].replace("/56", "/64"),
+            availability_zone=ZONE,
+        )
         group = ec2.create_security_group("flux-rehearsal", "The local cloud's machines", vpc_id=vpc.id)
     for number in range(4, FIRST_INSTANCE):  # moto leaves out the first four, as EC2 does
         subnet.request_ip(str(settings.network[number]), None)

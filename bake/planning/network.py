@@ -8,6 +8,7 @@ from typing import Any
 from bake.aws import Aws
 from bake.planning.findings import Findings
 from bake.profile import Profile
+from bake.profile.values import ssh_network
 
 TEMPORARY = "temporary"
 
@@ -31,6 +32,8 @@ def find(profile: Profile, aws: Aws, findings: Findings) -> Network:
     free = subnet.get("AvailableIpAddressCount") if subnet else None
     if free == 0:
         findings.problem("builder.subnet", f"{builder.subnet} has no free address")
+    if subnet and builder.ssh_from and ssh_network(builder.ssh_from).version == 6:
+        _check_ipv6(subnet, builder.ssh_from, findings)
     if builder.security_group != TEMPORARY:
         _check_group(builder.security_group, vpc, aws, findings)
     _check_instance_profile(builder.instance_profile, aws, findings)
@@ -43,6 +46,17 @@ def _subnet(subnet: str, aws: Aws, findings: Findings) -> Any:
         findings.problem("builder.subnet", f"{subnet} does not exist in {aws.region}")
         return None
     return found[0]
+
+
+def _check_ipv6(subnet: Any, ssh_from: str, findings: Findings) -> None:
+    blocks = subnet.get("Ipv6CidrBlockAssociationSet", [])
+    states = [block.get("Ipv6CidrBlockState", {}).get("State", "") for block in blocks]
+    if all(state.startswith(("disassociat", "fail")) for state in states):
+        findings.problem(
+            "builder.ssh_from",
+            f"{ssh_from} is an IPv6 network, and {subnet['SubnetId']} has no IPv6 addresses to reach",
+            "name an IPv4 network, or a subnet with an IPv6 block",
+        )
 
 
 def _check_group(group: str, vpc: str | None, aws: Aws, findings: Findings) -> None:

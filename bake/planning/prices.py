@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -35,11 +36,19 @@ def find(profile: Profile, types: Types, zone: str | None, aws: Aws, findings: F
         if profile.builder.market == "spot":
             hours[name] = findings.ask(f"the spot price of {name}", partial(_spot, name, zone, aws))
         else:
-            hours[name] = findings.ask("prices", partial(_on_demand, name, aws))
+            hours[name] = _listed("prices", partial(_on_demand, name, aws), aws, findings)
             if len(findings.unchecked) > asked:
                 return Prices(None, None, None)
-    snapshot = findings.ask("the price of snapshots", lambda: _snapshot(aws))
+    snapshot = _listed("the price of snapshots", lambda: _snapshot(aws), aws, findings)
     return Prices(hours[builder], hours[worker], snapshot)
+
+
+def _listed(what: str, call: Callable[[], float | None], aws: Aws, findings: Findings) -> float | None:
+    """Ask the price list, which is one of the partition `aws`, and answers its credentials alone."""
+    if aws.partition == "aws":
+        return findings.ask(what, call)
+    findings.not_checked(what, f"the price list knows none of {aws.partition}")
+    return None
 
 
 def _spot(name: str, zone: str | None, aws: Aws) -> float | None:

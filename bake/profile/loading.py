@@ -53,13 +53,10 @@ def load_with_origins(
 
 def read(name: str, directory: Path) -> tuple[Document, list[Path]]:
     """The profile as its files say it, parents merged in, nothing filled in; and the files, its own first."""
+    require_folder(directory)
     known = names(directory)
     if name not in known:
-        close = difflib.get_close_matches(name, known, 1)
-        raise UsageError(
-            f"no profile named {name!r} in {directory}; there are: {', '.join(known) or 'none'}",
-            hint=f"did you mean --profile {close[0]}?" if close else None,
-        )
+        raise _unknown(name, directory, known)
     chain = [_one(directory / f"{name}.yaml")]
     while (parent := _parent(chain[-1], [each.file for each in chain])) is not None:
         try:
@@ -71,6 +68,40 @@ def read(name: str, directory: Path) -> tuple[Document, list[Path]]:
     for child in reversed(chain[:-1]):
         document = child.over(document)
     return document, [each.file for each in chain]
+
+
+def require_folder(directory: Path) -> None:
+    """Raise UsageError where there is no folder of profiles, naming the place that was looked at."""
+    if directory.is_dir():
+        return
+    wrong = "is no folder" if directory.exists() else "does not exist"
+    raise UsageError(
+        f"no profiles: {directory.absolute()} {wrong}",
+        hint="run bake in the folder that has profiles/, or name another: bake --profiles DIRECTORY …",
+    )
+
+
+def _unknown(name: str, directory: Path, known: list[str]) -> UsageError:
+    """What is said of a profile that is not there, with the nearest one that is."""
+    place = directory.absolute()
+    if not known:
+        hint = "run bake in the folder that has profiles/, or name another: bake --profiles DIRECTORY …"
+        return UsageError(
+            f"no profile named {marks.printable(name, 64)!r} in {place}: there are none", hint=hint
+        )
+    close = nearest(name, known)
+    return UsageError(
+        f"no profile named {marks.printable(name, 64)!r} in {place}; there are: {', '.join(known)}",
+        hint=f"did you mean --profile {close}?" if close else None,
+    )
+
+
+def nearest(name: str, known: list[str]) -> str | None:
+    """The known name that was most likely meant: also in other letters, or written as a file."""
+    plain = name[:128].rpartition("/")[2].removesuffix(".yaml").removesuffix(".yml").removesuffix(".lock")
+    by_lower = {one.lower(): one for one in reversed(known)}
+    close = difflib.get_close_matches(plain.lower(), list(by_lower), 1)
+    return by_lower[close[0]] if close else None
 
 
 def outline(name: str, directory: Path) -> dict[str, Any]:
@@ -105,8 +136,8 @@ def _parent(document: Document, files: list[Path]) -> Path | None:
     if not file.is_file():
         others = [each.stem for each in directory.glob("*.yaml") if not each.name.endswith(".lock.yaml")]
         others = sorted(set(others) - {document.file.stem})
-        close = difflib.get_close_matches(name[:64], others, 1)
-        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(others) or 'none'}"
+        close = nearest(name, others)
+        hint = f"did you mean {close}?" if close else f"there are: {', '.join(others) or 'none'}"
         return _no(document, f"there is no profile {marks.printable(name, 40)}", hint)
     if len(files) > MAX_PARENTS:
         return _no(document, f"more than {MAX_PARENTS} profiles over one another")

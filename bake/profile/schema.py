@@ -6,7 +6,6 @@ type, OS, network or AMI has a default.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -14,22 +13,25 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-FLUX = "black-forest-labs/FLUX.1-dev"
+from bake import tokens
+from bake.profile import values
+from bake.profile.patterns import (
+    ACCOUNT,
+    CACHE,
+    COMMIT,
+    FINGERPRINT,
+    FLEETING,
+    GIT_URL,
+    INSTANCE_TYPE,
+    MIRROR,
+    PACKAGE_VERSION,
+    QUEUE,
+    REGION,
+    REPOSITORY,
+    SIZE,
+)
 
-REGION = r"^[a-z]{2}(-[a-z]+)+-[0-9]$"
-INSTANCE_TYPE = r"^[a-z][a-z0-9-]*\.[a-z0-9-]+$"
-CACHE = r"^~?(/[A-Za-z0-9._+@-]+)+$"
-ACCOUNT = r"^[0-9]{12}$"
-MIRROR = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/(?!\.\.?(/|$))[A-Za-z0-9._-]+)*"
-COMMIT = r"^[0-9a-f]{40}$"
-# Without user name and password: what is in a URL is in argument lists and logs.
-GIT_URL = r"^((https?|ssh|git|file)://([A-Za-z0-9._-]+@)?[A-Za-z0-9/][^\s@]*|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^\s@]+)$"
-REPOSITORY = r"^https?://[^\s@]+$"
-# `gpg --fingerprint` prints it in groups; write it without blanks.
-FINGERPRINT = r"^[0-9A-F]{40}$"
-# Pixels, each 256 to 1440 and a multiple of 16; `flux-worker compile` holds it to that.
-SIZE = r"^[1-9][0-9]{2,3}x[1-9][0-9]{2,3}$"
-PACKAGE_VERSION = r"^[0-9][A-Za-z0-9.+~-]{0,63}$"
+FLUX = "black-forest-labs/FLUX.1-dev"
 
 # The Neuron stack: field of a profile -> package of the operating system.
 NEURON_PACKAGES = {
@@ -37,19 +39,6 @@ NEURON_PACKAGES = {
     "dkms": "aws-neuronx-dkms",
     "collectives": "aws-neuronx-collectives",
     "tools": "aws-neuronx-tools",
-}
-
-# Where nothing lasts: instance stores are lost with their instance and no snapshot holds them (R-EBS).
-FLEETING = {
-    "/opt/dlami/nvme": "is the instance store of a Deep Learning AMI",
-    "/mnt": "is where an instance store is mounted",
-    "/media": "is where an instance store is mounted",
-    "/tmp": "is emptied at boot",  # noqa: S108
-    "/var/tmp": "is emptied by the system",  # noqa: S108
-    "/run": "lies in memory",
-    "/dev": "lies in memory",
-    "/proc": "lies in memory",
-    "/sys": "lies in memory",
 }
 
 
@@ -69,7 +58,9 @@ InstanceTypeName = Annotated[str, Field(pattern=INSTANCE_TYPE)]
 class Section(BaseModel):
     """A mapping of the profile: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
+    )
 
     def conflicts(self) -> Iterator[str]:
         """What is wrong between the fields, each being right by itself."""
@@ -130,24 +121,23 @@ class Builder(Section):
     )
     """A group that lets port 22 in from where `bake` runs; or `temporary`, with `ssh_from`."""
     ssh_from: str | None = Field(None, json_schema_extra=variable("BAKE_SSH_FROM"))
-    """The network (CIDR) that a temporary security group lets in on port 22."""
+    """The network (CIDR, IPv4 or IPv6) that a temporary security group lets in on port 22."""
     instance_profile: str = Field(
         min_length=1, max_length=128, json_schema_extra=variable("BAKE_INSTANCE_PROFILE")
     )
-    """The worker's instance profile: SQS, S3 and EventBridge."""
+    """The name of the worker's instance profile: SQS, S3 and EventBridge."""
 
     @field_validator("ssh_from")
     @classmethod
     def _network(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        try:
-            network = ipaddress.IPv4Network(value)
-        except ValueError:
-            raise ValueError("must be an IPv4 network such as 203.0.113.7/32") from None
-        if network.prefixlen == 0:
-            raise ValueError("must not open port 22 to everybody")
+        if value is not None:
+            values.ssh_network(value)
         return value
+
+    @field_validator("instance_profile")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        return values.instance_profile(value)
 
     def conflicts(self) -> Iterator[str]:
         """One type or a list of them; a temporary security group says whom it lets in."""
@@ -210,6 +200,13 @@ class Weights(Section):
         """In bfloat16 the source is what is served."""
         if self.precision == "bf16" and not self.keep_source:
             yield "keep_source: false goes with precision: int8; in bf16 the worker needs these files"
+
+    @field_validator("token")
+    @classmethod
+    def _sendable(cls, value: SecretStr) -> SecretStr:
+        if fault := tokens.fault(value.get_secret_value()):
+            raise ValueError(fault)
+        return value
 
     @field_validator("repo")
     @classmethod
@@ -309,7 +306,7 @@ class Worker(Section):
 
     region: Region = Field(json_schema_extra=variable("AWS_REGION"))
     """Where SQS, Secrets Manager and EventBridge are."""
-    queue: str | None = Field(None, pattern=r"^https?://[^\s/]", json_schema_extra=variable("FLUX_QUEUE_URL"))
+    queue: str | None = Field(None, pattern=QUEUE, json_schema_extra=variable("FLUX_QUEUE_URL"))
     """The URL of the queue; checked when given."""
     bucket: str | None = Field(
         None,
@@ -357,7 +354,9 @@ class Image(Section):
     )
     """Account ids that may launch the AMI; the model's licence binds them too."""
     keep: int | None = Field(None, ge=1, le=100, strict=True)
-    """How many images of this profile are kept."""
+    """How many good images of this profile are kept."""
+    keep_unproven: int = Field(2, ge=1, le=100, strict=True)
+    """How many images are kept that nobody has proved yet, since something else ended their boot check."""
 
     @field_validator("name")
     @classmethod

@@ -224,6 +224,22 @@ def test_image_stop_start_and_boot_from_the_image(
     assert [file for file in cloud_settings.images.iterdir() if file.name.startswith(ours)] == []
 
 
+@pytest.mark.parametrize(
+    "name", ["x" * 129, "flux:1", "a+b", "flüx", "a\tb", "{run}", "a\nb", "abc\n"], ids=ascii
+)
+def test_a_name_that_ec2_would_refuse(account: Any, name: str) -> None:
+    with pytest.raises(ClientError) as caught:
+        account.ec2.create_image(InstanceId="i-0123456789abcdef0", Name=name)
+    assert caught.value.response["Error"]["Code"] == "InvalidAMIName.Malformed"
+
+
+@pytest.mark.parametrize("name", ["abc", "x" * 128, "a (b) [c] d.e/f-g'h@i_j"])
+def test_a_name_that_ec2_takes(account: Any, name: str) -> None:
+    with pytest.raises(ClientError) as caught:
+        account.ec2.create_image(InstanceId="i-0123456789abcdef0", Name=name)
+    assert caught.value.response["Error"]["Code"] == "InvalidInstanceID.NotFound"
+
+
 def test_an_image_of_a_running_machine(machine: Any, session: Session, account: Any) -> None:
     ec2 = account.ec2
     boot = session.run("cat", BOOT_ID).stdout

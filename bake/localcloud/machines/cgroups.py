@@ -110,7 +110,7 @@ def _hand_down(group: Path) -> bool:
 
 def _mounts() -> Iterator[tuple[str, Path, list[str]]]:
     """Type, place and options of each mount."""
-    for line in _MOUNTS.read_text().splitlines():
+    for line in _MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines():
         left, _, right = line.partition(" - ")
         kind, _, options = right.split(" ", 2)
         yield kind, Path(left.split()[4]), options.split(",")

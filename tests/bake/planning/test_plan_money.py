@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bake import plan as planning
+from bake.aws import Aws
 from bake.errors import UsageError
 from bake.plan import Sources
 from bake.planning import estimates
+from bake.planning.findings import Findings
+from bake.planning.hardware import Types
+from bake.planning.prices import Prices, find
 from bake.planning.quotas import quota_class
 from bake.profile.schema import RootVolume
 from bake.weights import flux
@@ -212,3 +216,34 @@ def test_a_volume_faster_than_the_type_is_warned_of(plan_cloud: PlanCloud) -> No
 def test_throughput_follows_from_the_volume(volume: dict[str, Any], mib: int) -> None:
     found = RootVolume(**{"size_gib": 80, **volume})
     assert estimates.throughput(found) == pytest.approx(mib * 1.048576)
+
+
+# --- partitions ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("region", "partition"),
+    [
+        ("eu-north-1", "aws"),
+        ("us-gov-west-1", "aws-us-gov"),
+        ("cn-north-1", "aws-cn"),
+        ("us-iso-east-1", "aws-iso"),
+        ("eusc-de-east-1", "aws-eusc"),
+        ("eu-nowhere-1", "aws"),
+        ("xx-nowhere-1", "aws"),
+    ],
+)
+def test_the_price_list_is_asked_in_its_own_partition(
+    plan_cloud: PlanCloud, region: str, partition: str
+) -> None:
+    aws = Aws(region=region, worker_region=region, endpoint=plan_cloud.endpoint)
+    assert aws.partition == partition
+    plan_cloud.front.answers["GetProducts"] = prices(**{"g6e.xlarge": 2.0})
+    plan, findings = plan_cloud.plan(), Findings()
+    types = Types(plan.instance_types, plan.worker_types)
+    found = find(plan.profile, types, None, aws, findings)
+    if partition == "aws":
+        assert (found.builder_hour, findings.unchecked) == (2.0, [])
+    else:
+        assert found == Prices(None, None, None)
+        assert findings.unchecked == [f"prices (the price list knows none of {partition})"]

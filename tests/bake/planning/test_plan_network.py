@@ -50,6 +50,27 @@ def test_a_temporary_security_group_needs_no_look_up(plan_cloud: PlanCloud) -> N
     assert "a security group" in planning.as_text(plan)
 
 
+def test_an_ipv6_network_needs_a_subnet_with_ipv6(plan_cloud: PlanCloud, ec2: Any) -> None:
+    changes = {"security_group": "temporary", "ssh_from": "2001:db8::7/128"}
+    with pytest.raises(UsageError) as caught:
+        plan_cloud.plan(builder=changes)
+    subnet = plan_cloud.variables["BAKE_SUBNET_ID"]
+    assert caught.value.message.splitlines()[0] == (
+        f"builder.ssh_from: 2001:db8::7/128 is an IPv6 network, and {subnet} has no IPv6 addresses to reach"
+    )
+    vpc = ec2.create_vpc(CidrBlock="10.8.0.0/16", AmazonProvidedIpv6CidrBlock=True)["Vpc"]
+    block = ec2.describe_vpcs(VpcIds=[vpc["VpcId"]])["Vpcs"][0]["Ipv6CidrBlockAssociationSet"][0]
+    made = ec2.create_subnet(
+        VpcId=vpc["VpcId"],
+        CidrBlock="10.8.1.0/24",
+        Ipv6CidrBlock=block["Ipv6CidrBlock"].replace("/56", "/64"),
+        AvailabilityZone="eu-north-1b",
+    )
+    plan = plan_cloud.plan(builder={**changes, "subnet": made["Subnet"]["SubnetId"]})
+    facts = {fact.name: fact.value for fact in plan.facts}
+    assert facts["security_group"] == "temporary, port 22 from 2001:db8::7/128"
+
+
 def test_a_type_that_the_subnets_zone_does_not_offer(plan_cloud: PlanCloud) -> None:
     subnet = plan_cloud.network("eu-north-1a")
     changes = {"subnet": subnet["BAKE_SUBNET_ID"], "security_group": subnet["BAKE_SECURITY_GROUP_ID"]}
@@ -184,6 +205,45 @@ def test_a_name_that_is_taken(plan_cloud: PlanCloud, ec2: Any) -> None:
     ami = ec2.register_image(Name="nightly-g6e-ubuntu", RootDeviceName="/dev/sda1")["ImageId"]
     with pytest.raises(UsageError, match=f"image.name: {ami} is called 'nightly-g6e-ubuntu' already"):
         plan_cloud.plan(image=name)
+
+
+@pytest.mark.parametrize(
+    ("profile", "name", "expected"),
+    [
+        ("g6e-ubuntu", "flux:{run}", "EC2 takes no ':' in it"),
+        ("g6e-ubuntu", "flux\t{run}", r"EC2 takes no '\t' in it"),
+        ("g6e-ubuntu", "flüx {run}", r"EC2 takes no '\xfc' in it"),
+        ("a+b", "flux-{profile}", "the AMI would be called 'flux-a+b', and EC2 takes no '+' in it"),
+        ("образ", "{profile}", "EC2 takes no"),
+        ("g", "{profile}", "the AMI would be called 'g', of 1 characters, and EC2 takes 3 to 128"),
+        ("x" * 60, "{profile}-{profile}-{run}", "of 144 characters, and EC2 takes 3 to 128"),
+        ("g6e-ubuntu", "{profile.__class__}", "{profile.__class__} can't be filled in"),
+        ("g6e-ubuntu", "{version}-{run}", "{version} can't be filled in; there are {profile} and {run}"),
+        ("g6e-ubuntu", "flux-{run", "{run can't be filled in"),
+        ("g6e-ubuntu", "flux-run}", "} can't be filled in"),
+        ("g6e-ubuntu", "flux-{}-{0}", "{} {0} can't be filled in"),
+        ("g6e-ubuntu", "{{profile}}", "{ } can't be filled in"),
+    ],
+)
+def test_a_name_that_ec2_would_refuse(plan_cloud: PlanCloud, profile: str, name: str, expected: str) -> None:
+    found = plan_cloud.profile(image={"name": name}).model_copy(update={"name": profile})
+    findings = Findings()
+    image.check_name(found, plan_cloud.aws(), findings)
+    (problem,) = findings.problems
+    assert problem.startswith("image.name: ")
+    assert expected in problem
+
+
+@pytest.mark.parametrize("name", ["{profile}-{run}", "a (b) [c] d.e/f-g'h@i_j", "abc", "x" * 128])
+def test_a_name_that_ec2_takes(plan_cloud: PlanCloud, name: str) -> None:
+    findings = Findings()
+    image.check_name(plan_cloud.profile(image={"name": name}), plan_cloud.aws(), findings)
+    assert not findings.problems
+
+
+def test_a_profiles_name_is_never_filled_in_itself(plan_cloud: PlanCloud) -> None:
+    found = plan_cloud.profile(image={"name": "{profile}-{run}"}).model_copy(update={"name": "{run}"})
+    assert image.name_of(found, "7") == "{run}-7"
 
 
 def test_the_user_data_is_measured(plan_cloud: PlanCloud) -> None:
