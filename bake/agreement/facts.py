@@ -34,6 +34,9 @@ GUARDED: dict[str, type | tuple[type, ...]] = {
     "security_group": str,
     "sharing": list,
 }
+# Facts that came after the first agreements, each with the value that says "not used": a lock file of before
+# does not know such a fact, and as long as nobody uses it there is nothing to agree to.
+OFF: dict[str, FactValue] = {"worker_instance_types": None}
 # What goes into the image besides: pinned with the agreement, and refused when it moves, too. The weights
 # are pinned by their own lock (bake/weights/lock.py).
 PINNED: dict[str, type | tuple[type, ...]] = {"worker.lock": str}
@@ -129,6 +132,8 @@ def compare(guarded: Guarded, agreement: Agreement | None) -> list[Difference]:
     agreed = agreement.agreed if agreement else {}
     found = []
     for name, now, origin in guarded.rows():
+        if name not in agreed and agreement and name in OFF and now == OFF[name]:
+            continue
         if name not in agreed:
             found.append(Difference(name, None, now, origin, new=True))
         elif not _same(name, agreed[name], now):
