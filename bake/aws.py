@@ -5,14 +5,19 @@ Steps see a cloud only through `Aws` and never learn whether it is local.
 
 from __future__ import annotations
 
+import os
+import shlex
+import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bake.errors import BakeError
+from bake import redaction, retries, tokens
+from bake.errors import BakeError, TimedOut
 from bake.progress import Tally
+from bake.retries import Fresh, RetryPolicy, error_code, is_passing
 
 if TYPE_CHECKING:
     import boto3
@@ -30,7 +35,10 @@ HOURS = 3600.0
 # The price list is served from three regions and tells the prices of all.
 # https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-price-list-query-api.html
 PRICING_REGION = "us-east-1"
-BRIEFLY: dict[str, Any] = {"attempts": 1, "patience": 3}
+BRIEFLY: dict[str, Any] = {"patience": 3, "outlast": 0}
+# Seconds in which a passing failure is outlasted: while planning somebody sits and waits; later hours of
+# work are at stake, and AWS has had outages of minutes.
+PLANNING, BAKING = 15.0, 900.0
 # Who took the connection is there, and gets time to answer: with 3 s a slow one would count as none.
 ANSWER = 20.0
 
@@ -54,15 +62,20 @@ class Aws:
         self.worker_region = worker_region
         self.endpoint = endpoint
         self.tally = tally or Tally()
+        self.fresh = Fresh()
+        self._policy = RetryPolicy(PLANNING, self.fresh)
+        self._making = threading.Lock()
 
     @cached_property
     def _session(self) -> boto3.Session:
         import boto3
 
         if self.endpoint is None:
+            tokens.check_aws()
             session = boto3.Session()
+            session.events.register("before-sign", redaction.register_credentials)
         else:
-            session = boto3.Session(aws_access_key_id="rehearsal", aws_secret_access_key="rehearsal")  # noqa: S106
+            session = _without_settings(boto3.Session)
             session.events.register("before-send", self._refuse_elsewhere)
         session.events.register("before-call", self._count)
         return session
@@ -74,19 +87,44 @@ class Aws:
         if not str(request.url).startswith(f"{self.endpoint}/"):
             raise BakeError(f"a rehearsal tried to reach {request.url}; it may only talk to {self.endpoint}")
 
+    @cached_property
+    def partition(self) -> str:
+        """AWS's own name for the part of it that the region is in: aws, aws-cn, aws-us-gov, aws-eusc, …"""
+        from botocore.exceptions import UnknownRegionError
+
+        try:
+            return str(self._session.get_partition_for_region(self.region))
+        except UnknownRegionError:  # newer than this boto3
+            return "aws"
+
     def elsewhere(self, region: str) -> Aws:
         """The same account with EC2 in another region: to look, never to make anything."""
         there = Aws(region=region, worker_region=region, endpoint=self.endpoint, tally=self.tally)
         there.__dict__["_session"] = self._session  # the session costs more than its clients
         return there
 
+    def patiently(self, say: Callable[[str], None] = lambda text: None, seconds: float = BAKING) -> Aws:
+        """The same account for a bake: failures that pass are outlasted for minutes, and said."""
+        bake = Aws(
+            region=self.region, worker_region=self.worker_region, endpoint=self.endpoint, tally=self.tally
+        )
+        bake.__dict__["_session"] = self._session
+        bake._policy = RetryPolicy(seconds, bake.fresh, say)
+        return bake
+
+    def command(self, service: str, operation: str, *arguments: str, region: str | None = None) -> str:
+        """The line of AWS CLI that a person calls; it goes where this bake went."""
+        where = ["--region", region or self.region]
+        where += ["--endpoint-url", self.endpoint] if self.endpoint else []
+        return shlex.join(["aws", service, operation, *where, *arguments])
+
     def _client(
         self,
         service: str,
         region: str,
         *,
-        attempts: int = 8,
         patience: float = 60,
+        outlast: float | None = None,
         style: Mapping[str, str] = MappingProxyType({}),
         signature: str | None = None,
     ) -> Any:
@@ -96,19 +134,20 @@ class Aws:
         style = {"addressing_style": "path"} if self.endpoint else dict(style)
         config = Config(
             signature_version=signature,
-            retries={"mode": "standard", "total_max_attempts": attempts},
+            retries={"mode": "standard", "total_max_attempts": 1},
             connect_timeout=patience,
             read_timeout=max(patience, ANSWER),
             s3=style,  # type: ignore[arg-type]
             # A proxy of the user's leads to AWS, never to a cloud on this machine.
             proxies={} if self.endpoint else None,
         )
-        return self._session.client(
-            service,
-            region_name=region,
-            endpoint_url=self.endpoint,
-            config=config,
-        )
+        with self._making:  # removals run side by side, and sessions are not made for that
+            client = self._session.client(
+                service, region_name=region, endpoint_url=self.endpoint, config=config
+            )
+        policy = self._policy if outlast is None else RetryPolicy(outlast, self.fresh)
+        policy.attach(client)
+        return client
 
     @cached_property
     def ec2(self) -> EC2Client:
@@ -167,24 +206,40 @@ class Aws:
     ) -> T:
         """Call `look` until it returns something other than None; at most `timeout` seconds.
 
-        The pause grows from 0.2 s to 5 s: short things end promptly, long ones cost few calls, and the
-        end of an hour's wait is noticed within 5 s.
+        What passes (throttling, 5xx, a lost connection) is outlasted until then. The pause grows from 0.2 s
+        to 5 s: short things end promptly, long ones cost few calls, and the end of an hour's wait is
+        noticed within 5 s.
         """
         deadline = time.monotonic() + timeout
         pause = 0.2
-        with self.tally.waiting():
-            while (found := look()) is None:
+        trouble: Exception | None = None
+        with self.tally.waiting(), retries.until(deadline):
+            while True:
+                try:
+                    if (found := look()) is not None:
+                        return found
+                    trouble = None
+                except Exception as error:
+                    if not is_passing(error):
+                        raise
+                    trouble = error
                 if time.monotonic() > deadline:
-                    raise BakeError(f"{what}: not there after {timeout:.0f} s", hint=hint)
+                    why = f"; AWS: {error_code(trouble) or type(trouble).__name__}" if trouble else ""
+                    raise TimedOut(f"{what}: not there after {timeout:.0f} s{why}", hint=hint) from trouble
                 time.sleep(pause)
                 pause = min(pause * 1.3, 5.0)
-        return found
 
 
-def error_code(error: Exception) -> str:
-    """The AWS error code of a ClientError, or an empty string for anything else."""
-    response = getattr(error, "response", None)
-    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+def _without_settings(new: Callable[..., boto3.Session]) -> boto3.Session:
+    """A session with dummy credentials that reads no AWS_… variable and no file of ~/.aws."""
+    from botocore.session import Session
+
+    known = Session.SESSION_VARIABLES.items()
+    settings = {name: (None, None, default, convert) for name, (_, _, default, convert) in known}
+    for name in ("config_file", "credentials_file"):
+        settings[name] = (None, None, os.devnull, None)
+    bare = Session(session_vars=settings)
+    return new(botocore_session=bare, aws_access_key_id="rehearsal", aws_secret_access_key="rehearsal")  # noqa: S106
 
 
 def unanswered(error: Exception) -> str | None:

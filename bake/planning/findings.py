@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from bake.aws import error_code, unanswered
+from bake.aws import unanswered
 from bake.errors import UsageError
+from bake.retries import error_code
 
 T = TypeVar("T")
 

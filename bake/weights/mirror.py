@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bake.aws import Aws, error_code
+from bake.aws import Aws
+from bake.retries import error_code
 from bake.weights.flux import WeightFile
 
 # A PUT takes 5 GB at most and the largest file has 10: everything goes up in parts.
@@ -20,6 +21,7 @@ from bake.weights.flux import WeightFile
 PART_BYTES = 256 << 20
 LASTING = 12 * 3600  # seconds a URL is good for, or less where the credentials themselves end earlier
 FORGOTTEN = timedelta(days=2)
+NO_UPLOAD = "NoSuchUpload"  # it was completed or given up already: an answer was lost
 
 
 @dataclass(frozen=True)
@@ -115,12 +117,18 @@ class Mirror:
     def complete(self, sha256: str, etags: Sequence[str]) -> None:
         """Make the parts that the builder sent one object."""
         parts: Any = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
-        self.aws.presigner(self.region).complete_multipart_upload(
-            Bucket=self.place.bucket,
-            Key=self.place.key(sha256),
-            UploadId=self.uploads[sha256],
-            MultipartUpload={"Parts": parts},
-        )
+        client, key = self.aws.presigner(self.region), self.place.key(sha256)
+        try:
+            client.complete_multipart_upload(
+                Bucket=self.place.bucket,
+                Key=key,
+                UploadId=self.uploads[sha256],
+                MultipartUpload={"Parts": parts},
+            )
+        except Exception as error:
+            if error_code(error) != NO_UPLOAD:
+                raise
+            client.head_object(Bucket=self.place.bucket, Key=key)  # the first answer was lost
         del self.uploads[sha256]
 
     def abort(self) -> None:
@@ -128,7 +136,11 @@ class Mirror:
         client = self.aws.presigner(self.region)
         for sha256, upload in list(self.uploads.items()):
             key = self.place.key(sha256)
-            client.abort_multipart_upload(Bucket=self.place.bucket, Key=key, UploadId=upload)
+            try:
+                client.abort_multipart_upload(Bucket=self.place.bucket, Key=key, UploadId=upload)
+            except Exception as error:
+                if error_code(error) != NO_UPLOAD:
+                    raise
             del self.uploads[sha256]
 
     def _abort_forgotten(self, client: Any, keys: set[str]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from moto.server import ThreadedMotoServer
@@ -20,6 +21,9 @@ from bake.weights.flux import WeightFile
 from bake.weights.mirror import Mirror, Place
 
 from ..account import VARIABLES
+
+if TYPE_CHECKING:
+    from tests.bake.conftest import PlanCloud
 
 PROFILES = Path(__file__).parents[3] / "profiles"
 BUCKET = "flux-mirror"
@@ -153,3 +157,29 @@ def plan_profile() -> Any:
         return found.model_copy(update={"weights": found.weights.model_copy(update={"mirror": uri})})
 
     return with_mirror
+
+
+@pytest.fixture
+def lossy(plan_cloud: PlanCloud, monkeypatch: pytest.MonkeyPatch) -> Mirror:
+    """A mirror in the account whose answers can be lost."""
+    monkeypatch.setattr(mirrors, "PART_BYTES", PART)
+    aws, bucket = plan_cloud.aws(), f"mirror-{uuid.uuid4().hex[:8]}"
+    where: Any = {"LocationConstraint": "eu-north-1"}
+    aws.presigner("eu-north-1").create_bucket(Bucket=bucket, CreateBucketConfiguration=where)
+    return Mirror.open(f"s3://{bucket}", aws)
+
+
+def test_a_lost_answer_costs_no_object_and_leaves_no_upload(plan_cloud: PlanCloud, lossy: Mirror) -> None:
+    plan_cloud.faults.plant("s3", "CompleteMultipartUpload", "lost")
+    plan_cloud.faults.plant("s3", "AbortMultipartUpload", "lost")
+    document = lossy.document([A, B])
+    etags = [
+        ask("PUT", url, part)[1]
+        for url, part in zip(document["put"]["a" * 64]["parts"], (bytes(PART), b"world"), strict=True)
+    ]
+    lossy.complete("a" * 64, etags)
+    lossy.abort()
+    assert lossy.uploads == {}
+    listed = plan_cloud.aws().s3.list_objects_v2(Bucket=lossy.place.bucket)["Contents"]
+    assert [item["Key"] for item in listed] == ["a" * 64]
+    assert [planted.struck for planted in plan_cloud.faults.listed()] == [1, 1]

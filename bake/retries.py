@@ -1,0 +1,242 @@
+"""When a call to AWS is sent again: decided here for every call of every client.
+
+botocore's own retries are off. They send a request without capacity eight times, since EC2 answers that
+with HTTP 500; they give up on throttling after a minute, with hours of work at stake; and they take
+"not found" for an answer about an id that AWS itself gave out a second ago.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+# https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html: seconds in which "not found",
+# for an id that AWS gave out, means "not yet".
+FRESH = 180.0
+LONGEST_PAUSE = 5.0
+
+# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+THROTTLED = frozenset(
+    {
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "RequestLimitExceeded",
+        "TooManyRequestsException",
+        "BandwidthLimitExceeded",
+        "EC2ThrottledException",
+        "PriorRequestNotComplete",
+        "SlowDown",
+    }
+)
+PASSING = THROTTLED | {
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "InternalError",
+    "InternalFailure",
+    "ServiceUnavailable",
+    "Unavailable",
+}
+# No capacity, or none left in the quota: waiting helps, sending it again at once does not.
+CAPACITY = frozenset({"InsufficientInstanceCapacity", "InsufficientHostCapacity", "InsufficientCapacity"})
+QUOTA = frozenset({"VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded"})
+# botocore's exceptions where no answer came; what can't be parsed is a page of something in between.
+NO_ANSWER = {"ConnectionError", "HTTPClientError", "ResponseParserError"}
+ABSENT = re.compile(r"NotFound|NonExistentQueue|QueueDoesNotExist|NoSuchBucket|^404$")
+# What AWS has done already is not seen everywhere at once: operation -> codes that mean "not yet".
+SETTLING = {
+    "CreateImage": {"IncorrectState", "IncorrectInstanceState", "InvalidState"},
+    "DeleteBucket": {"BucketNotEmpty", "OperationAborted"},
+    "CreateBucket": {"OperationAborted"},
+    "DeleteEventBus": {"ConcurrentModificationException"},
+    "DeleteRule": {"ConcurrentModificationException"},
+    "PutTargets": {"ConcurrentModificationException"},
+    "DeleteSnapshot": {"InvalidSnapshot.InUse"},
+    "CreateQueue": {"QueueDeletedRecently", "AWS.SimpleQueueService.QueueDeletedRecently"},
+}
+# What a call creates: operation -> keys of its answer, and of its parameters, that name it.
+CREATED = {
+    "RunInstances": {"InstanceId", "SpotInstanceRequestId"},
+    "CreateImage": {"ImageId"},
+    "CreateSecurityGroup": {"GroupId"},
+    "ImportKeyPair": {"KeyName", "KeyPairId"},
+    "CreateQueue": {"QueueUrl", "QueueName"},
+    "CreateBucket": {"Bucket"},
+    "CreateEventBus": {"Name", "EventBusArn"},
+    "PutRule": {"Name", "RuleArn"},
+}
+_PARAMETERS, _SINCE, _UNSURE = "bake_parameters", "bake_since", "bake_unsure"
+_deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+
+
+@contextmanager
+def until(deadline: float) -> Iterator[None]:
+    """Send no call of this block again after `deadline` (of the monotonic clock)."""
+    token = _deadline.set(min(deadline, _deadline.get() or deadline))
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def error_code(error: BaseException) -> str:
+    """The AWS error code of a ClientError, or an empty string for anything else."""
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same call may well succeed a little later: throttling, 5xx, the network."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        return _passing(error_code(error), response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return _of_the_network(error)
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether AWS answered that it did nothing; where a try was not answered, nobody knows."""
+    response = getattr(error, "response", None)
+    if not isinstance(response, dict):
+        return False
+    metadata = response.get("ResponseMetadata", {})
+    if metadata.get(_UNSURE):
+        return False
+    status = metadata.get("HTTPStatusCode", 0)
+    return 400 <= status < 500 or error_code(error) in CAPACITY | THROTTLED
+
+
+def _passing(code: str, status: int) -> bool:
+    return code in PASSING or (status >= 500 and code not in CAPACITY)
+
+
+def _of_the_network(error: BaseException) -> bool:
+    kinds = {kind.__name__ for kind in type(error).__mro__ if kind.__module__.startswith("botocore")}
+    return bool(kinds & NO_ANSWER)
+
+
+@dataclass
+class Fresh:
+    """The ids and names that AWS gave out in the last minutes. Safe to use from several threads."""
+
+    seconds: float = FRESH
+    _since: dict[str, float] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, *names: str) -> None:
+        """They were created a moment ago."""
+        with self._lock:
+            self._since.update(dict.fromkeys(names, time.monotonic()))
+
+    def drop(self, *names: str) -> None:
+        """They are gone, and "not found" means so."""
+        with self._lock:
+            for name in names:
+                self._since.pop(name, None)
+
+    def any(self, names: Iterator[str]) -> bool:
+        """Whether one of them was created in the last minutes."""
+        with self._lock:
+            now = time.monotonic()
+            return any(now - self._since.get(name, -FRESH - now) < self.seconds for name in names)
+
+
+@dataclass
+class RetryPolicy:
+    """Decides for the clients that it is attached to.
+
+    A passing failure is outlasted for `patience` seconds, at most until the deadline of a wait around it.
+    """
+
+    patience: float
+    fresh: Fresh
+    say: Callable[[str], None] = lambda text: None
+
+    def attach(self, client: Any) -> None:
+        """Have a client ask this policy."""
+        events = client.meta.events
+        events.register("before-parameter-build", self._remember)
+        events.register("needs-retry", self._needs_retry)
+        events.register("after-call", self._learn)
+
+    def _remember(self, params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> None:
+        context[_PARAMETERS] = params
+
+    def _needs_retry(
+        self,
+        *,
+        response: tuple[Any, dict[str, Any]] | None,
+        caught_exception: BaseException | None,
+        attempts: int,
+        operation: Any,
+        request_dict: Mapping[str, Any],
+        **_: Any,
+    ) -> float | None:
+        """Seconds to wait before the call is sent again; None to take the answer as it is."""
+        context: dict[str, Any] = request_dict["context"]
+        now = time.monotonic()
+        limit = min(context.setdefault(_SINCE, now) + self.patience, _deadline.get() or float("inf"))
+        parsed = response[1] if response is not None else {}
+        code = str(parsed.get("Error", {}).get("Code", ""))
+        status = parsed.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if not self._again(code, status, caught_exception, operation.name, context, now) or now >= limit:
+            if response is not None and context.get(_UNSURE):  # an earlier try may have done it
+                parsed.setdefault("ResponseMetadata", {})[_UNSURE] = True
+            return None
+        context[_UNSURE] = context.get(_UNSURE) or (code not in THROTTLED and (not code or status >= 500))
+        pause = min(0.2 * 1.6 ** (attempts - 1), LONGEST_PAUSE) * random.uniform(0.7, 1.0)  # noqa: S311
+        if attempts > 3:
+            self.say(f"AWS: {operation.name}: {code or type(caught_exception).__name__}; trying again")
+        return float(min(pause, limit - now))
+
+    def _again(
+        self,
+        code: str,
+        status: int,
+        error: BaseException | None,
+        operation: str,
+        context: Mapping[str, Any],
+        now: float,
+    ) -> bool:
+        if error is not None:
+            return _of_the_network(error)
+        if not code:
+            return False
+        if ABSENT.search(code):
+            return self.fresh.any(_texts(context.get(_PARAMETERS)))
+        if code in SETTLING.get(operation, ()):
+            return now - float(context[_SINCE]) < FRESH
+        return _passing(code, status)
+
+    def _learn(
+        self, parsed: Mapping[str, Any], model: Any, context: Mapping[str, Any], http_response: Any, **_: Any
+    ) -> None:
+        """Take note of what was created or removed."""
+        if http_response.status_code >= 300:
+            return
+        parameters = context.get(_PARAMETERS)
+        if keys := CREATED.get(model.name):
+            self.fresh.add(*_texts(parsed, keys), *_texts(parameters, keys))
+        elif model.name.startswith(("Delete", "Deregister")):
+            self.fresh.drop(*_texts(parameters))
+
+
+def _texts(value: Any, keys: set[str] | None = None) -> Iterator[str]:
+    """All texts in nested parameters; with `keys`, only those that stand under one of them."""
+    if isinstance(value, str):
+        if keys is None:
+            yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _texts(item, None if keys is not None and key in keys else keys)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item, keys)
