@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
 import click
 
-from bake.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, BakeError
+from bake.errors import (
+    EXIT_BUG,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    BakeError,
+    Interrupted,
+    LeftBehind,
+)
+from bake.redaction import redact
 
 # Heavy imports (boto3, paramiko, pydantic, rich, moto) stay inside the commands: `bake --help` is instant.
 
@@ -19,6 +30,7 @@ class LazyGroup(click.Group):
     """Loads a command's module only when that command is called or its help is shown."""
 
     lazy: ClassVar = {
+        "boot-check": ("bake.commands.boot_check", "boot_check", "Prove or condemn an unproven AMI."),
         "approve": ("bake.commands.approve", "approve", "Record what a profile may use."),
         "lock": ("bake.commands.lock", "lock", "Pin the weights' files by size and hash."),
         "local": ("bake.localcloud.cli", "local", "Try images by hand on the local cloud."),
@@ -96,13 +108,20 @@ def main_group(
       bake lock --profile g6e-ubuntu          pin the weights that a bake downloads, by hash
       bake plan --profile g6e-ubuntu          what a bake would do, and whether all of it is agreed
       bake --profile g6e-ubuntu               on AWS, with the variables of .env.local
+      bake boot-check ami-0123456789abcdef0   prove an AMI whose check something else ended
       bake profiles                           which profiles there are
       bake local boot ami-0123456789abcdef0   boot a rehearsed image by hand
 
     \b
-    Exit codes: 0 baked, 1 failed, 2 wrong input (nothing was started), 3 not what was
-    agreed (bake approve) or locked (bake lock), 130 interrupted.
-    Whatever the outcome, everything that a bake created is removed again, except a finished AMI.
+    Exit codes:
+      0    done
+      1    a bug in bake
+      2    wrong input; nothing was started
+      3    not what was agreed (bake approve) or locked (bake lock)
+      4    the builder or the image is not what it should be: verification failed
+      5    AWS or the builder failed; everything is removed, or kept on purpose and named
+      6    something could not be removed; named last, with the command that removes it
+      130  interrupted, everything is removed
     """
     ctx.obj = {
         "profile": profile,
@@ -110,6 +129,7 @@ def main_group(
         "as_json": as_json,
         "directory": directory,
         "env_file": env_file,
+        "runs": runs,
     }
     if ctx.invoked_subcommand is not None:
         return
@@ -144,55 +164,101 @@ def main() -> None:
     from bake import interrupt
 
     interrupt.install()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what the terminal's encoding can't take is no traceback
     try:
-        code = main_group.main(prog_name="bake", standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
-    except (KeyboardInterrupt, click.exceptions.Abort) as error:
-        # click turns the one into the other, with the interrupt as its cause.
-        show_interrupt(error.__cause__ or error)
-        sys.exit(EXIT_INTERRUPTED)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(EXIT_USAGE)
-    except BakeError as error:
-        show_error(error)
-        sys.exit(error.exit_code)
-    except Exception as error:
-        sys.exit(_unexpected(error))
+        code = _run()
+    except BaseException as error:
+        code = told(error)
+    _flush()
+    sys.exit(code)
 
 
-def show_error(error: BakeError) -> None:
-    """What went wrong, what leaked if anything did, and what to do next."""
-    colour = "\033[31merror:\033[0m" if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else "error:"
-    _say(f"{colour} {error.message}", error)
-    if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)
+def _run() -> int:
+    if "_BAKE_COMPLETE" in os.environ:
+        main_group.main(prog_name="bake", standalone_mode=True)
+    # Not by click's `main`, which has its own ways with Ctrl-C and with a pipe whose reader has gone.
+    try:
+        with main_group.make_context("bake", sys.argv[1:]) as context:
+            main_group.invoke(context)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    return 0
 
 
-def show_interrupt(error: BaseException) -> None:
-    """Say that it was interrupted, and what could not be removed, if anything."""
-    leaked = bool(getattr(error, "__notes__", []))
-    _say("interrupted" if leaked else "interrupted: everything that was created is removed again", error)
+def told(error: BaseException) -> int:
+    """Say what ended the command, what is left behind last of all; its exit code."""
+    match error:
+        case LeftBehind():
+            if isinstance(error.__cause__, Interrupted):
+                _say("interrupted")
+            elif error.__cause__ is not None:
+                told(error.__cause__)
+            _say(f"{_red('left behind:')} {error.message}")
+        case BakeError():
+            _show(error.message, error.hint, error)
+        case KeyboardInterrupt() | click.exceptions.Abort():
+            _show_interrupt(error)
+            return EXIT_INTERRUPTED
+        case click.ClickException():
+            shown = io.StringIO()
+            error.show(file=shown)
+            _say(shown.getvalue().rstrip())
+            return EXIT_USAGE
+        case SystemExit():
+            return error.code if isinstance(error.code, int) else EXIT_BUG
+        case _:
+            return _told_of_aws(error)
+    return error.exit_code
 
 
-def _say(text: str, error: BaseException) -> None:
-    print(text, file=sys.stderr)
-    for note in getattr(error, "__notes__", []):
-        print(note, file=sys.stderr)
+def _show(message: str, hint: str | None, error: BaseException) -> None:
+    _say("\n".join([f"{_red('error:')} {message}", *getattr(error, "__notes__", [])]))
+    if hint:
+        _say(f"hint: {hint}")
 
 
-def _unexpected(error: Exception) -> int:
+def _show_interrupt(error: BaseException) -> None:
+    kept = getattr(error, "__notes__", [])
+    _say("\n".join(["interrupted", *kept] if kept else ["interrupted: nothing that was created is kept"]))
+
+
+def _told_of_aws(error: BaseException) -> int:
     """AWS's own refusals are the user's to mend; anything else is a bug, shown with its traceback."""
-    module = type(error).__module__
-    if module.startswith(("botocore", "boto3")):
-        hint = "aws sts get-caller-identity shows which account and role this is"
-        show_error(BakeError(f"AWS: {error}", hint=hint))
-        return EXIT_FAILED
+    from bake import aws_errors
+
+    if (known := aws_errors.explain(error)) is not None:
+        _show(*known, error)
+        return EXIT_USAGE if aws_errors.is_mistake(error) else EXIT_FAILED
     import traceback
 
-    traceback.print_exception(error)
-    print("this is a bug in bake; please report it with the lines above", file=sys.stderr)
-    return EXIT_FAILED
+    lines = "".join(traceback.format_exception(error))
+    _say(f"{lines}this is a bug in bake; please report it with the lines above")
+    return EXIT_BUG
+
+
+def _red(text: str) -> str:
+    colour = sys.stderr is not None and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    return f"\033[31m{text}\033[0m" if colour else text
+
+
+def _say(text: str) -> None:
+    """Print to stderr; where nobody can read it any more, nothing more can be done."""
+    if sys.stderr is not None:  # closed by who started this
+        with suppress(OSError, ValueError):
+            print(redact(text), file=sys.stderr, flush=True)
+
+
+def _flush() -> None:
+    """Keep Python from complaining, with an exit code of its own, that a pipe's reader has gone."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-EXIT_FAILED = 1
+from collections.abc import Sequence
+
+EXIT_BUG = 1
 EXIT_USAGE = 2
 EXIT_NOT_AGREED = 3
+EXIT_NOT_VERIFIED = 4
+EXIT_FAILED = 5
+EXIT_LEFT_BEHIND = 6
 EXIT_INTERRUPTED = 130
 
 
@@ -34,8 +39,18 @@ class NotAgreed(BakeError):
     exit_code = EXIT_NOT_AGREED
 
 
+class NotVerified(BakeError):
+    """The builder or the image was looked at, and it is not what the plan says."""
+
+    exit_code = EXIT_NOT_VERIFIED
+
+
+class TimedOut(BakeError):
+    """What was waited for did not come in its time."""
+
+
 class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM arrived; no `except Exception` swallows it, and pytest stops at it."""
+    """A signal arrived; no `except Exception` swallows it, and pytest stops at it."""
 
 
 class ConnectionLost(BakeError):
@@ -46,5 +61,15 @@ class RemoteCommandError(BakeError):
     """A command on the builder failed; the message shows it whole with the end of both streams."""
 
 
-class CleanupError(BakeError):
-    """Something that was created could not be removed; names it and the command that removes it."""
+class LeftBehind(BakeError):
+    """Something that was created could not be removed.
+
+    Its message names each thing with the command that removes it. What ended the bake, if anything did, is
+    its `__cause__`.
+    """
+
+    exit_code = EXIT_LEFT_BEHIND
+
+    def __init__(self, leaks: Sequence[str]) -> None:
+        super().__init__("\n".join(leaks))
+        self.leaks = tuple(leaks)

@@ -11,10 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
+
+from bake import interrupt
+from bake.redaction import redact_all
 
 
 @dataclass
@@ -55,8 +58,22 @@ class Screen(Protocol):
     def close(self) -> None: ...
 
 
+class Nothing:
+    """The screen that is left when the other one failed."""
+
+    def show(self, event: dict[str, Any]) -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
 class Progress:
-    """Where steps say what they do. Safe to use from several threads."""
+    """Where steps say what they do. Safe to use from several threads.
+
+    It never raises: a screen or a file that fails is dropped, once. Where a pipe's reader has gone, nobody
+    waits for the bake any more, and it is asked to end.
+    """
 
     def __init__(self, screen: Screen, tally: Tally | None = None) -> None:
         self.tally = tally or Tally()
@@ -72,12 +89,38 @@ class Progress:
         self._file = path.open("a", encoding="utf-8")
 
     def emit(self, kind: str, **facts: Any) -> None:
-        event = {"event": kind, "at": round(time.monotonic() - self._started, 3), **facts}
+        """Record an event, and show it."""
+        event = redact_all({"event": kind, "at": round(time.monotonic() - self._started, 3), **facts})
         with self._lock:
-            if self._file is not None:
-                self._file.write(json.dumps(event) + "\n")
-                self._file.flush()
+            lost = self._record(event)
+            gone = self._show(event)
+            if lost:
+                gone = self._show({**event, "event": "note", "text": lost}) or gone
+        if gone:
+            interrupt.request()
+
+    def _record(self, event: dict[str, Any]) -> str:
+        """Write it to the file; why that is not done any more, once."""
+        if self._file is None:
+            return ""
+        try:
+            self._file.write(json.dumps(event) + "\n")
+            self._file.flush()
+        except (OSError, ValueError) as error:
+            lost, self._file = self._file, None
+            with suppress(OSError, ValueError):
+                lost.close()
+            return f"no more events are written to {lost.name}: {getattr(error, 'strerror', None) or error}"
+        return ""
+
+    def _show(self, event: dict[str, Any]) -> bool:
+        """Show it; whether the screen's reader has just gone."""
+        try:
             self._screen.show(event)
+        except Exception as error:  # whatever a terminal does: the bake goes on, and so do its removals
+            self._screen = Nothing()
+            return isinstance(error, BrokenPipeError)
+        return False
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -123,11 +166,14 @@ class Progress:
         self.emit("transfer", what=what, done=done, total=total, rate=rate, seconds_left=left)
 
     def close(self) -> None:
+        """Leave the terminal as it was, and the file whole."""
         with self._lock:
-            self._screen.close()
-            if self._file is not None:
-                self._file.close()
-                self._file = None
+            with suppress(Exception):
+                self._screen.close()
+            with suppress(OSError, ValueError):
+                if self._file is not None:
+                    self._file.close()
+            self._file = None
 
 
 class PlainScreen:
@@ -175,7 +221,7 @@ def _line(event: dict[str, Any]) -> str:
             return f"    {event['text']}"
         case "run":
             return f"\nRun {event['id']}, kept in {event['directory']}"
-        case "plan" | "released":
+        case "plan" | "released" | "proved":
             return str(event["text"])
         case "transfer":
             line = f"    {event['what']}: {readable(event['done'])} of {readable(event['total'])}"
@@ -198,6 +244,8 @@ def choose_screen(*, as_json: bool) -> Screen:
     """The screen that fits: JSON if asked for, rich on a terminal, plain lines elsewhere."""
     if as_json:
         return JsonScreen()
+    if sys.stderr is None:  # closed by who started this
+        return Nothing()
     if sys.stderr.isatty():
         from bake.terminal import RichScreen  # rich takes 0.1 s to import
 

@@ -40,6 +40,7 @@ class RichScreen:
         self._live = Live(Group(self._steps, self._bars), console=self._console, transient=True)
         self._live.start()
         self._tasks: dict[str, TaskID] = {}
+        self._transfers: dict[str, TaskID] = {}
         self._current: str | None = None
 
     def show(self, event: dict[str, Any]) -> None:
@@ -59,18 +60,18 @@ class RichScreen:
                 self._live.console.print(f"  [dim]{_escape(event['text'])}[/]")
             case "run":
                 self._live.console.print(f"\nRun {event['id']}, kept in {_escape(event['directory'])}")
-            case "plan" | "released":
+            case "plan" | "released" | "proved":
                 self._live.console.print(_escape(event["text"]))
             case "transfer":
                 self._transfer(event)
 
     def _transfer(self, event: dict[str, Any]) -> None:
         what = event["what"]
-        if what not in self._tasks:
-            self._tasks[what] = self._bars.add_task(what, total=event["total"])
-        self._bars.update(self._tasks[what], completed=event["done"], total=event["total"])
+        if what not in self._transfers:
+            self._transfers[what] = self._bars.add_task(what, total=event["total"])
+        self._bars.update(self._transfers[what], completed=event["done"], total=event["total"])
         if event["done"] >= event["total"]:
-            self._bars.remove_task(self._tasks.pop(what))
+            self._bars.remove_task(self._transfers.pop(what))
 
     def close(self) -> None:
         self._live.stop()

@@ -1,63 +1,118 @@
-"""What was created, and how it is removed again: in reverse order, whatever happened.
+"""What was created, and how it is removed again, whatever happened.
 
-After pycloudlib's CleanupError and osbuild's buildroot: a failing removal never hides the cause, and it
-names what leaked together with the command that removes it by hand.
+All removals are sent at once, and each waits for its own end: a CI system kills seconds after its first
+signal, and an instance takes minutes to end. A removal that fails never hides the cause, and names what is
+left behind together with the command that removes it by hand.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from types import TracebackType
 
 from bake import interrupt
-from bake.errors import CleanupError
+from bake.errors import LeftBehind
+
+
+@dataclass(eq=False)
+class Removal:
+    """One thing to remove. `by_hand` is the shell command that a person can use if `remove` fails."""
+
+    what: str
+    remove: Callable[[], object]
+    by_hand: Callable[[], str]
+    leak: str = ""
+
+    def run(self) -> None:
+        """Remove it, or say in `leak` why it could not be."""
+        try:
+            self.remove()
+        except BaseException as error:  # the others must still be removed
+            self.leak = f"{self.what} could not be removed ({error or type(error).__name__}); "
+            self.leak += f"remove it with: {self.by_hand()}"
 
 
 class Undo:
-    """A stack of removals, run in reverse when the `with` block ends, unless `keep` was called."""
+    """A list of removals, all run when the `with` block ends, unless they were forgotten.
 
-    def __init__(self, say: Callable[[str], None] = lambda text: None) -> None:
-        self._stack = ExitStack()
+    What can't be removed is added to `leaks`; without such a list, LeftBehind is raised for it.
+    """
+
+    def __init__(
+        self, say: Callable[[str], None] = lambda text: None, leaks: list[str] | None = None
+    ) -> None:
         self._say = say
-        self._leaks: list[str] = []
+        self._removals: list[Removal] = []
+        self._begun: list[tuple[Removal, threading.Thread | None]] = []
+        self._leaks: list[str] = [] if leaks is None else leaks
+        self._raises = leaks is None
 
     def __enter__(self) -> Undo:
         return self
 
-    @contextmanager
-    def creating(self) -> Iterator[None]:
-        """Wrap a creation and its `add`: an interrupt waits until the removal is registered."""
-        with interrupt.deferred():
-            yield
+    def add(self, what: str, remove: Callable[[], object], *, by_hand: str | Callable[[], str]) -> Removal:
+        """Register `remove`, before what it removes is created."""
+        command = (lambda: by_hand) if isinstance(by_hand, str) else by_hand
+        removal = Removal(what, remove, command)
+        self._removals.append(removal)
+        return removal
 
-    def add(self, what: str, remove: Callable[[], object], *, by_hand: str) -> None:
-        """Register `remove`; `by_hand` is the shell command a person can use if it fails."""
+    def forget(self, removal: Removal) -> None:
+        """It is wanted, or was never created: don't remove it."""
+        with suppress(ValueError):
+            self._removals.remove(removal)
 
-        def guarded() -> None:
-            try:
-                self._say(f"removing {what}")
-                remove()
-            except Exception as error:  # the remaining removals must still run
-                self._leaks.append(f"{what} could not be removed ({error}); remove it with: {by_hand}")
-
-        self._stack.callback(guarded)
-
-    def keep(self) -> None:
-        """What was created is wanted: forget how to remove it."""
-        self._stack.pop_all()
+    def begin(self) -> None:
+        """Send all removals, and wait for none: `now`, or the end of the block, waits."""
+        removals, self._removals = self._removals[::-1], []
+        for removal in removals:
+            with suppress(Exception):  # a screen that fails keeps nothing from being removed
+                self._say(f"removing {removal.what}")
+        self._begun += [(removal, _start(removal)) for removal in removals]
 
     def now(self) -> None:
-        """Remove everything at once, instead of at the end of the block."""
-        self._stack.close()
+        """Remove everything at once, instead of at the end of the block; a signal waits for it."""
+        with interrupt.deferred():
+            self.begin()
+            begun, self._begun = self._begun, []
+            for _, thread in begun:
+                if thread is not None:
+                    thread.join()
+            self._leaks += [removal.leak for removal, _ in begun if removal.leak]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.now()
-        if not self._leaks:
-            return
-        message = "\n".join(self._leaks)
-        if error is None:
-            raise CleanupError(message)
-        error.add_note(message)
+        if error is not None:
+            interrupt.ending()
+        try:
+            self.now()
+        finally:  # also where a signal has waited for the removals
+            if self._leaks and self._raises:
+                raise LeftBehind(self._leaks) from error
+
+
+def _start(removal: Removal) -> threading.Thread | None:
+    thread = threading.Thread(target=removal.run, name=f"remove {removal.what}", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the system gives no more threads
+        removal.run()
+        return None
+    return thread
+
+
+@contextmanager
+def naming(leaks: list[str]) -> Iterator[None]:
+    """End the block with LeftBehind if something was left behind, whatever else ended it."""
+    try:
+        yield
+    except BaseException as error:
+        if leaks:
+            raise LeftBehind(leaks) from error
+        raise
+    if leaks:
+        raise LeftBehind(leaks)

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path
 
 from bake.errors import BakeError, ConnectionLost
+from bake.run import Run
 from bake.ssh import CommandResult, Session
 
 LOGS = "/run/bake"
@@ -97,10 +97,10 @@ class Unit:
         file = f"{LOGS}/{self.name}.{stream}"
         return self.session.run("tail", f"--bytes=+{after + 1}", file, sudo=True, check=False).stdout
 
-    def save_logs(self, directory: Path, result: CommandResult) -> None:
+    def save_logs(self, run: Run, result: CommandResult) -> None:
         """Keep both streams in the run directory; an empty file says that the unit was silent."""
         for suffix, text in (("out", result.stdout), ("err", result.stderr)):
-            (directory / f"{self.name}.{suffix}.log").write_text(text, encoding="utf-8")
+            run.keep(f"logs/{self.name}.{suffix}.log", text)
 
 
 def settle(session: Session) -> None:

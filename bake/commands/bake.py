@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,11 +11,20 @@ from pathlib import Path
 from bake import plan as planning
 from bake import run as runs_of
 from bake.agreement import texts as agreement_texts
-from bake.errors import BakeError
+from bake.aws import unanswered
+from bake.errors import EXIT_BUG, EXIT_INTERRUPTED, BakeError, Interrupted
 from bake.pipeline import bake
 from bake.progress import Progress, choose_screen
-from bake.proposal import Wish, cloud_of, lock_rehearsal, propose
+from bake.proposal import Proposal, Wish, cloud_of, lock_rehearsal, propose
 from bake.release import summary
+from bake.run import Run
+from bake.undo import naming
+
+
+class Bug(BakeError):
+    """A mistake of this program; its traceback is in the run directory."""
+
+    exit_code = EXIT_BUG
 
 
 def bake_profile(name: str, *, directory: Path, env_file: Path, runs: Path, as_json: bool) -> None:
@@ -28,32 +38,68 @@ def rehearse_profile(name: str, *, directory: Path, env_file: Path, runs: Path, 
 
 
 def _bake(wish: Wish, runs: Path, as_json: bool) -> None:
-    with _progress(as_json) as progress, ExitStack() as stack:
-        cloud = cloud_of(wish, stack, progress.note, progress)
-        if cloud is not None:
-            lock_rehearsal(wish, cloud, progress.note)
-        with progress.step("plan"):
-            proposal = propose(wish, cloud, progress.tally, baking=True)
-        plan, aws = proposal.plan, proposal.aws
-        run = runs_of.new(runs, progress)
-        kept = {**planning.as_dict(plan), **agreement_texts.as_dict(proposal)}
-        (run.directory / "plan.json").write_text(json.dumps(kept, indent=2) + "\n")
-        progress.emit("plan", text=planning.as_text(plan), plan=planning.as_dict(plan))
-        if proposal.agreement is None:
-            progress.note(agreement_texts.without_agreement(wish))
-        progress.emit("run", id=run.id, directory=str(run.directory))
-        release = bake(plan, aws, run)
-        text = summary(release, rehearsal=wish.rehearsal)
-        progress.emit("released", image=release.image.id, directory=str(release.directory), text=text)
+    with reporting(as_json) as progress, ExitStack() as stack:
+        runs_of.check_place(runs)
+        proposal = proposed(wish, stack, progress)
+        with running(proposal, runs, progress) as run:
+            release = bake(proposal.plan, proposal.aws.patiently(progress.status), run)
+            text = summary(release, rehearsal=wish.rehearsal)
+            progress.emit("released", image=release.image.id, directory=str(release.directory), text=text)
+
+
+def proposed(wish: Wish, stack: ExitStack, progress: Progress) -> Proposal:
+    """Plan, and refuse what is not agreed or locked."""
+    cloud = cloud_of(wish, stack, progress.note, progress)
+    if cloud is not None:
+        lock_rehearsal(wish, cloud, progress.note)
+    with progress.step("plan"):
+        return propose(wish, cloud, progress.tally, baking=True)
 
 
 @contextmanager
-def _progress(as_json: bool) -> Iterator[Progress]:
+def running(proposal: Proposal, runs: Path, progress: Progress) -> Iterator[Run]:
+    """A run with its directory; whatever ends it, what is left behind is said last."""
+    run = runs_of.new(runs, progress)
+    with naming(run.leaks), _explaining(run):
+        kept = {**planning.as_dict(proposal.plan), **agreement_texts.as_dict(proposal)}
+        run.keep("plan.json", json.dumps(kept, indent=2) + "\n")
+        progress.emit("plan", text=planning.as_text(proposal.plan), plan=planning.as_dict(proposal.plan))
+        if proposal.agreement is None:
+            progress.note(agreement_texts.without_agreement(proposal.wish))
+        progress.emit("run", id=run.id, directory=str(run.directory))
+        yield run
+
+
+@contextmanager
+def _explaining(run: Run) -> Iterator[None]:
+    """Keep a bug's traceback in the run directory; name what is kept where an interrupt ends the run."""
+    try:
+        yield
+    except (BakeError, Interrupted) as error:
+        for text in run.kept:
+            error.add_note(text)
+        raise
+    except Exception as error:
+        if unanswered(error) is not None:
+            raise
+        file = run.keep("logs/traceback.log", "".join(traceback.format_exception(error)))
+        if not file.exists():
+            raise
+        text = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", []), *run.kept])
+        raise Bug(text, hint=f"this is a bug in bake; please report it with {file}") from error
+
+
+@contextmanager
+def reporting(as_json: bool) -> Iterator[Progress]:
+    """A screen that is left well, and hears of what ended the command."""
     progress = Progress(choose_screen(as_json=as_json))
     try:
         yield progress
     except BakeError as error:
-        progress.emit("failed", message=error.message, hint=error.hint)
+        progress.emit("failed", message=error.message, hint=error.hint, exit_code=error.exit_code)
+        raise
+    except Interrupted as error:
+        progress.emit("interrupted", signal=str(error), exit_code=EXIT_INTERRUPTED)
         raise
     finally:
         progress.close()

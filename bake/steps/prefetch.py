@@ -186,7 +186,7 @@ class Download:
             result = unit.wait(look, seconds=1.0)
         except units.Forgotten:
             return None
-        unit.save_logs(self._job.run.logs, result)
+        unit.save_logs(self._job.run, result)
         return result
 
     def _mourn(self, ended: CommandResult | None, number: int) -> None:
@@ -275,7 +275,8 @@ def _mirror(plan: Plan, aws: Aws, run: Run, undo: Undo) -> Mirror | None:
     except Exception as error:
         _go_without(error, run)
         return None
-    by_hand = f"aws s3api list-multipart-uploads --bucket {mirror.place.bucket}"
+    look = ("list-multipart-uploads", "--bucket", mirror.place.bucket)
+    by_hand = aws.command("s3api", *look, region=mirror.region)
     undo.add(f"unfinished uploads to {mirror.place}", mirror.abort, by_hand=by_hand)
     return mirror
 

@@ -32,9 +32,10 @@ NOTE = "note: "  # begins a line of a script that the person who bakes, and the 
 def upload(session: Session, plan: Plan, run: Run) -> None:
     """Send scripts, rendered files, locks and the worker's wheel to `/opt/bake`."""
     run.progress.status("building the worker's wheel")
-    with worker_source.unpacked(plan.worker) as project:
-        wheel = build_wheel(project, run.directory / "wheels")
-    bundle = pack(plan, wheel)
+    with worker_source.unpacked(plan.worker) as project, tempfile.TemporaryDirectory() as scratch:
+        wheel = build_wheel(project, Path(scratch))
+        run.keep(f"wheels/{wheel.name}", wheel.read_bytes())
+        bundle = pack(plan, wheel)
     run.progress.status(f"sending {len(bundle) // 1024} KiB to {REMOTE}")
     session.run("mkdir", "-p", REMOTE, sudo=True)
     session.run("tar", "--extract", "--gzip", "--directory", REMOTE, "--owner=root", stdin=bundle, sudo=True)
@@ -72,7 +73,7 @@ def _run_script(session: Session, run: Run, script: str, look: Callable[[], None
         environment_file=f"{REMOTE}/settings.env",
     )
     result = unit.wait(look, seconds=1.0)
-    unit.save_logs(run.logs, result)
+    unit.save_logs(run, result)
     result.check()
     run.progress.note(f"{name} {result.seconds:.1f} s")
     for line in result.stdout.splitlines():
@@ -93,7 +94,8 @@ def build_wheel(project: Path, directory: Path) -> Path:
         done = subprocess.run(
             [*command, "--wheel-dir", str(directory), str(source)],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
         )
     wheels = list(directory.glob("flux_worker-*.whl"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bake import units
-from bake.errors import BakeError
+from bake.errors import BakeError, NotVerified
 from bake.plan import Plan
 from bake.progress import readable
 from bake.run import Run
@@ -81,7 +81,7 @@ def _make(session: Session, plan: Plan, folder: str, run: Run) -> Mapping[str, M
             _tell(event, run)
 
     result = unit.wait(look, seconds=1.0)
-    unit.save_logs(run.logs, result)
+    unit.save_logs(run, result)
     if "refused" in events.last:
         reason = events.last["refused"]["reason"]
         raise BakeError(f"the weights were not quantised: {reason}", hint=RUN_AGAIN)
@@ -126,7 +126,7 @@ def _read(session: Session, file: str) -> dict[str, Any]:
 
 
 def check_source(plan: Plan, provenance: Mapping[str, Any]) -> None:
-    """Raise BakeError unless the bytes that were quantised are the locked ones, by their sha256."""
+    """Raise NotVerified unless the bytes that were quantised are the locked ones, by their sha256."""
     assert plan.lock is not None  # what is not locked is not baked
     read = provenance["inputs"]
     wrong = [
@@ -135,16 +135,16 @@ def check_source(plan: Plan, provenance: Mapping[str, Any]) -> None:
         if file.sha256 and (path not in read or read[path]["sha256"] != file.sha256)
     ]
     if wrong:
-        raise BakeError(
+        raise NotVerified(
             f"int8 was not made of the locked files: {', '.join(wrong)}",
             hint="the disk of the builder gave other bytes than were verified; bake again on another builder",
         )
 
 
 def check_likeness(psnr: float | None) -> None:
-    """Raise BakeError where int8 draws something else than bfloat16."""
+    """Raise NotVerified where int8 draws something else than bfloat16."""
     if psnr is not None and psnr < LOWEST_PSNR:
-        raise BakeError(
+        raise NotVerified(
             f"int8 does not draw what bf16 draws: PSNR {psnr:.1f} dB, at least {LOWEST_PSNR:.0f} are wanted",
             hint="bf16.png and int8.png are in the run directory; in bf16 the model needs a larger GPU",
         )
@@ -153,7 +153,7 @@ def check_likeness(psnr: float | None) -> None:
 def _keep_pictures(session: Session, run: Run) -> None:
     for name in ("bf16.png", "int8.png"):
         content = session.run("base64", f"{PICTURES}/{name}").stdout
-        (run.directory / name).write_bytes(base64.b64decode(content))
+        run.keep(name, base64.b64decode(content))
 
 
 def _remove_source(session: Session, plan: Plan, run: Run) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bake.errors import BakeError
+from bake.errors import NotVerified
 from bake.plan import Plan
 from bake.run import Run
 from bake.ssh import Session
@@ -21,7 +21,7 @@ def seal(session: Session, plan: Plan, run: Run) -> None:
     session.run("cp", f"{REMOTE}/seal.py", f"{REMOTE}/seal.json", SCRATCH, sudo=True)
     keep = ("--keep", plan.cache)
     done = session.run("python3", f"{SCRATCH}/seal.py", "delete", *keep, sudo=True)
-    (run.logs / "seal.log").write_text(done.stdout, encoding="utf-8")
+    run.keep("logs/seal.log", done.stdout)
     left = session.run("python3", f"{SCRATCH}/seal.py", "check", *keep, sudo=True, check=False)
     if left.exit_code:
-        raise BakeError(f"the seal is not tight; still there:\n{left.stdout.strip()}{left.stderr.strip()}")
+        raise NotVerified(f"the seal is not tight; still there:\n{left.stdout.strip()}{left.stderr.strip()}")

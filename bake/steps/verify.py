@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 from bake import checks, interrupt
 from bake.aws import Aws
 from bake.checks import Expectations, Report
-from bake.errors import BakeError
+from bake.errors import NotVerified
 from bake.plan import Plan
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps.launch import Instance
 
+# Reports are written here first: a full disk of the run directory fails no machine.
+MEMORY = Path("/dev/shm")  # noqa: S108
+
 
 def verify(session: Session, plan: Plan, aws: Aws, run: Run, instance: Instance) -> Report:
-    """Run every check; raises BakeError that names the failed ones. The JUnit XML is kept either way."""
-    junit = run.directory / "junit.xml"
-    report = checks.run(session, expectations(plan, aws, instance), junit, run.logs / "verify.log")
+    """Run every check; raises NotVerified that names the failed ones. The JUnit XML is kept either way."""
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as scratch:
+        files = {"junit.xml": Path(scratch, "junit.xml"), "logs/verify.log": Path(scratch, "verify.log")}
+        try:
+            report = checks.run(session, expectations(plan, aws, instance), *files.values())
+        finally:
+            for name, file in files.items():
+                if file.exists():
+                    run.keep(name, file.read_text(encoding="utf-8"))
     interrupt.check()
     run.progress.note(f"{len(report.checks) - len(report.red)} of {len(report.checks)} checks passed")
     if not report.ok:
         lines = [f"{len(report.red)} of {len(report.checks)} checks did not pass:"]
         lines += [f"  {check.id}: {check.title}\n    {_first_line(check.message)}" for check in report.red]
-        raise BakeError("\n".join(lines), hint=f"the whole report: {junit} and {run.logs / 'verify.log'}")
+        raise NotVerified(
+            "\n".join(lines),
+            hint=f"the whole report: {run.directory / 'junit.xml'} and {run.logs / 'verify.log'}",
+        )
     return report
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +36,8 @@ def test_help_shows_examples_and_exit_codes() -> None:
     done = run("--help")
     assert done.returncode == 0
     assert "bake --profile g6e-ubuntu --rehearse" in done.stdout
-    assert "130 interrupted" in done.stdout
+    codes = done.stdout[done.stdout.index("Exit codes:") :]
+    assert re.findall(r"^ +(\d+) +\S", codes, re.M) == ["0", "1", "2", "3", "4", "5", "6", "130"]
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -113,3 +116,114 @@ def test_a_rehearsal_without_root_says_so_at_once() -> None:
     assert "root" in done.stderr
     assert "sudo" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# --- the folder, the run directory, the terminal ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command", [["--profile", "x"], ["plan", "--profile", "x"], ["profiles"]], ids=" ".join
+)
+def test_a_folder_without_profiles_is_named_in_full(tmp_path: Path, command: list[str]) -> None:
+    done = run(*command, cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"{tmp_path}/profiles does not exist" in done.stderr
+    assert "--profiles" in done.stderr
+
+
+def in_the_way(folder: Path) -> Path:
+    (folder / "runs").write_text("a file")
+    return folder / "runs"
+
+
+def below_a_file(folder: Path) -> Path:
+    (folder / "file").write_text("a file")
+    return folder / "file/deep/runs"
+
+
+def read_only(folder: Path) -> Path:
+    return Path("/proc/runs")
+
+
+def too_long(folder: Path) -> Path:
+    return folder / ("x" * 300)
+
+
+@pytest.mark.parametrize("rehearse", [[], ["--rehearse"]], ids=["AWS", "rehearsal"])
+@pytest.mark.parametrize("place", [in_the_way, below_a_file, read_only, too_long])
+def test_a_run_directory_that_cant_be_made(tmp_path: Path, place: Any, rehearse: list[str]) -> None:
+    """Known before the profile is planned, and before the local cloud is brought up."""
+    done = run("--profile", "g6e-ubuntu", "--runs", str(place(tmp_path)), *rehearse)
+    assert done.returncode == 2
+    assert str(place(tmp_path)) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "HF_TOKEN" not in done.stderr  # which is not set, as the plan would say
+    assert "==> local cloud" not in done.stderr
+
+
+def test_looking_at_the_run_directory_leaves_nothing(tmp_path: Path) -> None:
+    assert run("--profile", "none", "--runs", str(tmp_path / "deep/runs")).returncode == 2
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "runs/earlier").mkdir(parents=True)
+    assert run("--profile", "none", "--runs", str(tmp_path / "runs")).returncode == 2
+    assert [file.name for file in (tmp_path / "runs").iterdir()] == ["earlier"]
+
+
+ENCODINGS = {
+    "ascii": {"PYTHONIOENCODING": "ascii"},
+    "latin-1": {"PYTHONIOENCODING": "latin-1"},
+    "strict": {"PYTHONIOENCODING": "ascii:strict"},
+    "C": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    "UTF-8": {"PYTHONIOENCODING": "utf-8:strict"},
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("command", ["profiles", "profiles --json", "--profile образ", "--help"])
+def test_what_the_terminal_cant_show_is_replaced(tmp_path: Path, encoding: str, command: str) -> None:
+    (tmp_path / "образ→.yaml").write_text("базовый: ✓\n", encoding="utf-8")
+    (tmp_path / os.fsdecode(b"\xff.yaml")).write_text("a: 1\n")
+    environment = {**HARMLESS, "PYTHONPATH": str(ROOT), "HF_TOKEN": "x", **ENCODINGS[encoding]}
+    done = subprocess.run(
+        [*BAKE, "--profiles", str(tmp_path), *command.split()],
+        cwd=tmp_path,
+        env={**environment, "ODD": os.fsdecode(b"\xff")},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode in (0, 2)
+    assert b"Traceback" not in done.stderr, done.stderr
+    assert done.stdout + done.stderr
+
+
+def test_the_screens_replace_it_too() -> None:
+    """Plain lines, JSON, and rich's boxes and spinner on a terminal."""
+    program = """
+import sys
+from unittest import mock
+from bake import cli
+from bake.progress import JsonScreen, PlainScreen
+from bake.terminal import RichScreen
+
+def show():
+    for screen in (PlainScreen(), JsonScreen(), RichScreen()):
+        for text in ("✓ образ → …", chr(0xDCFF)):
+            screen.show({"event": "step_started", "step": text})
+            screen.show({"event": "note", "text": text})
+            screen.show({"event": "plan", "text": text})
+            screen.show({"event": "transfer", "what": text + " bytes", "done": 1, "total": 2})
+            screen.show({"event": "step_ended", "step": text, "outcome": "done", "seconds": 1.0})
+        screen.close()
+    return 0
+
+with mock.patch.object(cli, "_run", show):
+    cli.main()
+"""
+    for encoding in ("ascii", "latin-1", "utf-8:strict"):
+        done = subprocess.run(
+            [sys.executable, "-c", program.replace("✓ образ → …", r"\u2713 \u043e \u2192")],
+            env={**HARMLESS, "PYTHONIOENCODING": encoding, "FORCE_COLOR": "1", "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            check=False,
+        )
+        assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr

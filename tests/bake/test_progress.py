@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bake.progress import JsonScreen, PlainScreen, Progress, readable
+from bake.run import Run
 
 
 def walk(progress: Progress) -> None:
@@ -73,3 +77,87 @@ def test_the_terminal_shows_steps_and_transfers(monkeypatch: pytest.MonkeyPatch)
 )
 def test_sizes_are_readable(size: int, text: str) -> None:
     assert readable(size) == text
+
+
+class Failing:
+    """A screen whose terminal has gone."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.asked = 0
+
+    def show(self, event: dict[str, Any]) -> None:
+        self.asked += 1
+        raise self.error
+
+    def close(self) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(5, "Input/output error"),
+        ValueError("I/O operation on closed file"),
+        RuntimeError("no terminal"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_screen_that_fails_is_dropped_once_and_the_file_goes_on(error: Exception, tmp_path: Path) -> None:
+    screen = Failing(error)
+    progress = Progress(screen)
+    progress.record_to(tmp_path / "events.jsonl")
+    walk(progress)
+    progress.close()
+    assert screen.asked == 1
+    assert '"step_ended"' in (tmp_path / "events.jsonl").read_text()
+
+
+def test_a_full_disk_is_said_once_and_the_screen_goes_on() -> None:
+    stream = io.StringIO()
+    progress = Progress(PlainScreen(stream))
+    progress.record_to(Path("/dev/full"))
+    walk(progress)
+    progress.close()
+    assert stream.getvalue().count("no more events are written to /dev/full: No space left on device") == 1
+    assert "launch done in" in stream.getvalue()
+
+
+READER = """
+import sys
+from bake import interrupt
+from bake.progress import JsonScreen, Progress
+from bake.undo import Undo
+interrupt.install()
+progress = Progress(JsonScreen())
+try:
+    with Undo(progress.status) as undo:
+        undo.add("thing", lambda: print("removed", file=sys.stderr), by_hand="rm")
+        for number in range(10**9):
+            progress.note(str(number))
+except KeyboardInterrupt:
+    progress.close()
+    print("interrupted", file=sys.stderr)
+"""
+
+
+def test_where_the_reader_of_stdout_has_gone_everything_is_removed_and_the_bake_ends() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", READER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.wait(timeout=60)
+    assert errors.startswith("removed\ninterrupted\n")
+
+
+def test_a_file_of_the_run_that_cannot_be_written_is_said_and_nothing_else(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    (tmp_path / "logs").write_text("a file where the folder should be")
+    run = Run("1", tmp_path, Progress(PlainScreen(stream)))
+    run.keep("logs/verify.log", "text")
+    assert "logs/verify.log could not be written: File exists" in stream.getvalue()
+    assert run.keep("first-image.png", b"picture").read_bytes() == b"picture"

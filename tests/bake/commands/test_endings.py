@@ -1,0 +1,136 @@
+"""How a bake ends, whatever ends it: its exit code, what is said, and what is said last."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import pytest
+from botocore.exceptions import ClientError, NoCredentialsError, ProfileNotFound
+
+from bake.agreement.facts import Guarded
+from bake.cli import told
+from bake.commands.bake import running
+from bake.errors import (
+    BakeError,
+    Interrupted,
+    NotAgreed,
+    NotVerified,
+    RemoteCommandError,
+    TimedOut,
+    UsageError,
+)
+from bake.plan import Plan
+from bake.progress import PlainScreen, Progress
+from bake.proposal import Proposal, Wish
+from bake.steps.boot_check import ImageIsBad
+from bake.steps.judge import Unproven
+
+if TYPE_CHECKING:
+    from tests.bake.conftest import PlanCloud
+
+LEAK = "instance i-1 could not be removed (ExpiredToken); remove it with: aws ec2 terminate-instances"
+ENDINGS = [
+    pytest.param(None, 0, id="done"),
+    pytest.param(KeyError("detail"), 1, id="our-bug"),
+    pytest.param(UsageError("wrong"), 2, id="a-mistake"),
+    pytest.param(ProfileNotFound(profile="nobody"), 2, id="no-such-AWS-profile"),
+    pytest.param(NoCredentialsError(), 2, id="no-credentials"),
+    pytest.param(NotAgreed("not agreed"), 3, id="not-agreed"),
+    pytest.param(NotVerified("2 of 73 checks"), 4, id="not-verified"),
+    pytest.param(ImageIsBad("no worker"), 4, id="a-bad-image"),
+    pytest.param(BakeError("no capacity"), 5, id="failed"),
+    pytest.param(TimedOut("not there"), 5, id="timed-out"),
+    pytest.param(RemoteCommandError("apt ended with 100"), 5, id="a-command"),
+    pytest.param(Unproven("ami-1 is unproven"), 5, id="unproven"),
+    pytest.param(
+        ClientError({"Error": {"Code": "UnauthorizedOperation", "Message": "no"}}, "RunInstances"),
+        5,
+        id="AWS",
+    ),
+    pytest.param(Interrupted("SIGINT"), 130, id="Ctrl-C"),
+    pytest.param(Interrupted("SIGTERM"), 130, id="SIGTERM"),
+]
+
+
+@pytest.fixture
+def proposal(plan_cloud: PlanCloud, one_plan: Plan, tmp_path: Path) -> Proposal:
+    wish = Wish("g6e-ubuntu", tmp_path, tmp_path / ".env")
+    return Proposal(wish, one_plan, plan_cloud.aws(), Guarded.of(one_plan), None, [], None, None)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "runs"
+
+
+def end(proposal: Proposal, runs: Path, error: BaseException | None, *leaks: str) -> int:
+    """Run a bake that ends so; the exit code of the command."""
+    try:
+        with running(proposal, runs, Progress(PlainScreen(io.StringIO()))) as run:
+            run.leaks.extend(leaks)
+            if error is not None:
+                raise error
+    except BaseException as ended:
+        return told(ended)
+    return 0
+
+
+@pytest.mark.parametrize(("error", "code"), ENDINGS)
+def test_each_ending_has_its_exit_code(
+    proposal: Proposal, runs: Path, error: BaseException | None, code: int
+) -> None:
+    assert end(proposal, runs, error) == code
+
+
+@pytest.mark.parametrize(("error", "code"), ENDINGS)
+def test_what_is_left_behind_is_said_last_and_wins(
+    proposal: Proposal,
+    runs: Path,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException | None,
+    code: int,
+) -> None:
+    assert end(proposal, runs, error, LEAK) == 6
+    said = capsys.readouterr().err
+    assert said.endswith(f"left behind: {LEAK}\n")
+    assert "nothing that was created is kept" not in said or code == 130
+
+
+def test_a_mistake_on_the_command_line_ends_with_2() -> None:
+    assert told(click.UsageError("no such option")) == 2
+
+
+def test_an_interrupted_bake_that_left_something_does_not_say_otherwise(
+    proposal: Proposal, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end(proposal, runs, Interrupted("SIGINT"), LEAK)
+    said = capsys.readouterr().err
+    assert said.startswith("interrupted\n")
+    assert "nothing that was created is kept" not in said
+
+
+def test_the_traceback_of_a_bug_is_in_the_run_directory(
+    proposal: Proposal, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert end(proposal, runs, KeyError("detail")) == 1
+    said = capsys.readouterr().err
+    (file,) = runs.glob("*/logs/traceback.log")
+    assert "this is a bug in bake" in said
+    assert str(file) in said
+    assert "Traceback" not in said
+    assert "KeyError: 'detail'" in file.read_text()
+
+
+def test_a_bug_whose_traceback_cannot_be_kept_is_shown_whole(
+    proposal: Proposal, runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert end(proposal, runs, KeyError("detail")) == 1
+    assert "Traceback" in capsys.readouterr().err
