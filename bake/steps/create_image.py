@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
 from typing import Any
 
+from bake import retries
 from bake.agreement.facts import check_image
-from bake.aws import Aws
+from bake.aws import Aws, unanswered
+from bake.creation import Found, Resource, tag_of, tags
 from bake.errors import BakeError
+from bake.image import Image, describe_image, image_of, remove, remove_by_hand, root_of
+from bake.instance import describe
 from bake.plan import Plan
+from bake.planning.image import name_of
 from bake.run import Run
-from bake.steps.launch import Instance, describe, tags
-from bake.undo import Undo
+from bake.steps.launch import Instance
+from bake.undo import Removal, Undo
 
-
-@dataclass(frozen=True)
-class Image:
-    """An available AMI and its root snapshot; `root_gib` is the snapshot's volume size."""
-
-    id: str
-    name: str
-    snapshot: str
-    root_gib: int
+LOOK = 5.0  # seconds for a look at how far a snapshot is
 
 
 def stop(aws: Aws, instance: Instance) -> None:
@@ -35,12 +32,16 @@ def stop(aws: Aws, instance: Instance) -> None:
     aws.wait(f"{instance.id} to stop", stopped, timeout=900)
 
 
-def create_image(plan: Plan, aws: Aws, run: Run, instance: Instance, draft: Undo) -> Image:
-    """CreateImage, and wait until the AMI is available; a failed one is removed with its snapshots."""
-    name = plan.profile.image.name.format(profile=plan.profile.name, run=run.id)
+def create_image(plan: Plan, aws: Aws, run: Run, instance: Instance, undo: Undo) -> tuple[Image, Removal]:
+    """CreateImage, and wait until the AMI is available.
+
+    Its removal is registered: forget it as soon as the image is to be kept, whatever happens then.
+    """
+    name = name_of(plan.profile, run.id)
     image_tags = tags(plan, run, name)
-    with draft.creating():
-        image_id = aws.ec2.create_image(
+
+    def make() -> str:
+        return aws.ec2.create_image(
             InstanceId=instance.id,
             Name=name,
             Description=f"FLUX.1-dev worker, baked from {plan.base.id} as plan {plan.id}",
@@ -49,27 +50,45 @@ def create_image(plan: Plan, aws: Aws, run: Run, instance: Instance, draft: Undo
                 {"ResourceType": "snapshot", "Tags": image_tags},
             ],
         )["ImageId"]
-        draft.add(
-            f"AMI {image_id}",
-            lambda: remove(aws, image_id),
-            by_hand=f"aws ec2 deregister-image --region {aws.region} --image-id {image_id} "
-            "--delete-associated-snapshots",
-        )
+
+    def find() -> Found | None:
+        filters: Any = [{"Name": "name", "Values": [name]}]
+        images = aws.ec2.describe_images(Owners=["self"], Filters=filters)["Images"]
+        return Found(images[0]["ImageId"], tag_of(images[0].get("Tags"))) if images else None
+
+    image_id, removal = Resource(
+        "AMI",
+        name,
+        run.id,
+        aws.fresh,
+        make,
+        find,
+        remove=lambda found: remove(aws, found, run=run.id, name=name),
+        by_hand=lambda found: remove_by_hand(aws, found or _look_by_hand(aws, name)),
+    ).create(undo)
     run.progress.note(f"{image_id} is being made")
-    return aws.wait(
+    image = aws.wait(
         f"AMI {image_id}",
-        lambda: _when_available(plan, aws, run, image_id, name),
+        lambda: _when_available(plan, aws, run, image_id),
         timeout=4 * 3600,
         hint="large first snapshots take long; the AMI was removed again",
     )
+    return image, removal
 
 
-def _when_available(plan: Plan, aws: Aws, run: Run, image_id: str, name: str) -> Image | None:
-    images = aws.ec2.describe_images(ImageIds=[image_id])["Images"]
-    if not images:
-        return None
-    facts = images[0]
-    root = _root(facts)
+def _look_by_hand(aws: Aws, name: str) -> str:
+    filters = ("--owners", "self", "--filters", f"Name=name,Values={name}")
+    query = ("--query", "Images[].ImageId", "--output", "text")
+    return f"$({aws.command('ec2', 'describe-images', *filters, *query)})"
+
+
+def _when_available(plan: Plan, aws: Aws, run: Run, image_id: str) -> Image | None:
+    facts = describe_image(aws, image_id)
+    if facts is None:
+        if aws.fresh.any(iter([image_id])):
+            return None
+        raise BakeError(f"AMI {image_id} is gone: EC2 does not know it any more")
+    root = root_of(facts)
     if facts["State"] == "failed":
         reason = facts.get("StateReason", {}).get("Message", "no reason given")
         raise BakeError(f"AMI {image_id} failed: {reason}")
@@ -78,34 +97,17 @@ def _when_available(plan: Plan, aws: Aws, run: Run, image_id: str, name: str) ->
         return None
     # What was agreed about disks holds for the finished image, too, whatever the base AMI brought along.
     check_image(plan.facts, facts["BlockDeviceMappings"], facts["RootDeviceName"])
-    return Image(image_id, name, root["SnapshotId"], root["VolumeSize"])
-
-
-def _root(facts: Any) -> dict[str, Any]:
-    for mapping in facts.get("BlockDeviceMappings", []):
-        if mapping.get("DeviceName") == facts.get("RootDeviceName"):
-            return dict(mapping.get("Ebs", {}))
-    return {}
+    return image_of(facts)
 
 
 def _snapshot_progress(aws: Aws, snapshot: str | None) -> str:
     if not snapshot:
         return "the snapshot has not started yet"
-    found = aws.ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"]
-    return f"{snapshot} {found[0].get('Progress', '')}" if found else f"{snapshot}"
-
-
-def remove(aws: Aws, image_id: str) -> None:
-    """Deregister the AMI and delete its snapshots; one that is gone already is fine."""
-    images = aws.ec2.describe_images(ImageIds=[image_id])["Images"]
-    snapshots = [
-        mapping["Ebs"]["SnapshotId"]
-        for image in images
-        for mapping in image.get("BlockDeviceMappings", [])
-        if mapping.get("Ebs", {}).get("SnapshotId")
-    ]
-    if not images:
-        return
-    aws.ec2.deregister_image(ImageId=image_id)
-    for snapshot in snapshots:
-        aws.ec2.delete_snapshot(SnapshotId=snapshot)
+    try:
+        with retries.until(time.monotonic() + LOOK):
+            found = aws.ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"]
+    except Exception as error:
+        if unanswered(error) is None:
+            raise
+        return snapshot  # it is only told: the image's own state decides
+    return f"{snapshot} {found[0].get('Progress', '')}" if found else snapshot

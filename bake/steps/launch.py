@@ -6,13 +6,21 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import yaml
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from bake.aws import Aws, error_code
+from bake.aws import Aws
+from bake.creation import Found, Resource, tag_of, tags
 from bake.errors import BakeError
+from bake.instance import (
+    ENDS,
+    KeyPair,
+    cancel_spot_requests,
+    describe,
+    terminate,
+    terminate_by_hand,
+    user_data,
+)
 from bake.plan import Plan
+from bake.profile.values import ssh_network
+from bake.retries import ABSENT, CAPACITY, QUOTA, error_code
 from bake.run import Run
 from bake.ssh import Login, Session, connect
 from bake.systems import SYSTEMS, System
@@ -21,26 +29,9 @@ from bake.undo import Undo
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef, TagTypeDef
 
-USER_DATA_LIMIT = 16 * 1024
 
-
-@dataclass(frozen=True)
-class KeyPair:
-    """An ed25519 key pair as OpenSSH texts."""
-
-    private: str
-    public: str
-
-    @classmethod
-    def generate(cls) -> KeyPair:
-        key = Ed25519PrivateKey.generate()
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-        )
-        public = key.public_key().public_bytes(
-            serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-        )
-        return cls(private.decode(), public.decode())
+class WrongMachine(BakeError):
+    """The machine answers, and is not what it is to be: another system, or one that did not come up."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +64,14 @@ def launch(
     """
     name = f"bake-{run.id}-{role}"
     login_key, host_key = KeyPair.generate(), KeyPair.generate()
-    _import_key(aws, undo, name, login_key, tags(plan, run, name))
+    _import_key(aws, run, undo, name, login_key, tags(plan, run, name))
     request = _request(plan, aws, undo, name, image, user_data(host_key, files or {}), run)
     kinds = types or plan.profile.builder.types
     instance_id = _run_instance(plan, aws, undo, request, kinds, run, patience)
     run.progress.status(f"{instance_id} is starting")
     address, volume = aws.wait(
         f"{role} {instance_id}",
-        lambda: _when_running(aws, instance_id),
+        lambda: _when_running(aws, instance_id, plan.profile.builder.ssh_from),
         timeout=600,
     )
     login = Login(address, plan.system.user, login_key.private, host_key.public)
@@ -90,7 +81,7 @@ def launch(
 def log_in(instance: Instance, run: Run) -> Session:
     """Connect with the pinned host key and wait until cloud-init has finished.
 
-    BakeError when the machine has another operating system than the profile says.
+    WrongMachine when it has another operating system than the profile says, or cloud-init failed on it.
     """
     users = tuple(system.user for system in SYSTEMS.values())
     session = connect(instance.login, run.progress.tally, other_users=users)
@@ -103,7 +94,7 @@ def log_in(instance: Instance, run: Run) -> Session:
     result = session.run("cloud-init", "status", "--wait", "--long", check=False)
     if result.exit_code == 1:
         session.__exit__(None, None, None)
-        raise BakeError(f"cloud-init failed on {instance.id}:\n{result.stdout.strip()}")
+        raise WrongMachine(f"cloud-init failed on {instance.id}:\n{result.stdout.strip()}")
     return session
 
 
@@ -115,47 +106,36 @@ def _check_system(session: Session, instance: Instance) -> None:
     if facts.get("ID") in wanted.os_ids and user == wanted.user:
         return
     found = f"{facts.get('PRETTY_NAME', 'an unknown system')} (ID={facts.get('ID')}) with user {user}"
-    raise BakeError(
+    raise WrongMachine(
         f"{instance.id} runs {found}; the profile says {wanted.title} with user {wanted.user}",
         hint="name another AMI in base.ami, or the AMI's own system in base.os; nothing was installed",
     )
 
 
-def tags(plan: Plan, run: Run, name: str) -> list[TagTypeDef]:
-    """What everything this run creates is tagged with, so that leftovers can be found."""
-    facts = {"Name": name, "bake:run": run.id, "bake:profile": plan.profile.name, "bake:plan": plan.id}
-    facts |= {"bake:worker": plan.worker.version, "bake:os": plan.profile.base.os}
-    facts |= {"bake:accelerator": plan.profile.base.accelerator}
-    return [{"Key": key, "Value": value} for key, value in facts.items()]
-
-
-def user_data(host_key: KeyPair, files: dict[str, str]) -> str:
-    """cloud-config that installs the run's SSH host key and writes `files` (R-USERDATA: under 16 KB)."""
-    config = {
-        "ssh_deletekeys": True,
-        "ssh_keys": {"ed25519_private": host_key.private, "ed25519_public": host_key.public},
-        "write_files": [
-            {"path": path, "content": content, "permissions": "0644"} for path, content in files.items()
-        ],
-    }
-    text = f"#cloud-config\n{yaml.safe_dump(config)}"
-    if len(text.encode()) > USER_DATA_LIMIT:
-        raise BakeError(f"the user data has {len(text.encode()):,} bytes; EC2 takes {USER_DATA_LIMIT:,}")
-    return text
-
-
-def _import_key(aws: Aws, undo: Undo, name: str, key: KeyPair, key_tags: list[TagTypeDef]) -> None:
-    with undo.creating():
+def _import_key(aws: Aws, run: Run, undo: Undo, name: str, key: KeyPair, key_tags: list[TagTypeDef]) -> None:
+    def make() -> str:
         aws.ec2.import_key_pair(
             KeyName=name,
             PublicKeyMaterial=key.public.encode(),
             TagSpecifications=[{"ResourceType": "key-pair", "Tags": key_tags}],
         )
-        undo.add(
-            f"key pair {name}",
-            lambda: aws.ec2.delete_key_pair(KeyName=name),
-            by_hand=f"aws ec2 delete-key-pair --region {aws.region} --key-name {name}",
-        )
+        return name
+
+    def find() -> Found | None:
+        filters: Any = [{"Name": "key-name", "Values": [name]}]
+        pairs = aws.ec2.describe_key_pairs(Filters=filters)["KeyPairs"]
+        return Found(name, tag_of(pairs[0].get("Tags"))) if pairs else None
+
+    Resource(
+        "key pair",
+        name,
+        run.id,
+        aws.fresh,
+        make,
+        find,
+        remove=lambda found: aws.ec2.delete_key_pair(KeyName=found),
+        by_hand=lambda found: aws.command("ec2", "delete-key-pair", "--key-name", name),
+    ).create(undo)
 
 
 def _run_instance(
@@ -167,19 +147,27 @@ def _run_instance(
     run: Run,
     patience: float,
 ) -> str:
-    """RunInstances with the first agreed type that has capacity; no type is tried that was not agreed."""
+    """RunInstances with the first agreed type that has capacity; no type is tried that was not agreed.
+
+    Where there is patience, quotas are waited for, too: an instance that has just ended still counts.
+    """
     tries, without = count(1), set[str]()
+    waits = CAPACITY | QUOTA if patience else CAPACITY
 
     def attempt() -> str | None:
         number = next(tries)
         for instance_type in types:
             try:
-                return _run_one(aws, undo, request, instance_type, number)
+                return _run_one(aws, run, undo, request, instance_type, number)
             except Exception as error:
-                if error_code(error) != "InsufficientInstanceCapacity":
+                code = error_code(error)
+                if code not in waits:
                     raise
                 if instance_type not in without:
-                    run.progress.note(f"{instance_type}: AWS has no capacity in the subnet's zone right now")
+                    why = "AWS has no capacity in the subnet's zone right now"
+                    run.progress.note(
+                        f"{instance_type}: {why if code in CAPACITY else f'AWS answers {code}'}"
+                    )
                 without.add(instance_type)
         return None
 
@@ -197,34 +185,38 @@ def _run_instance(
     raise BakeError(f"AWS has no capacity for {what}", hint=hint)
 
 
-def _run_one(aws: Aws, undo: Undo, request: dict[str, Any], instance_type: str, number: int) -> str:
+def _run_one(aws: Aws, run: Run, undo: Undo, request: dict[str, Any], instance_type: str, number: int) -> str:
     """One RunInstances; another try of a type has another token, so that EC2 takes it for a new one."""
-    with undo.creating():
-        answer = aws.ec2.run_instances(
-            **request,
-            InstanceType=instance_type,  # type: ignore[arg-type]
-            ClientToken=f"{request['KeyName']}-{number}-{instance_type}"[:64],
-        )
-        instance = answer["Instances"][0]
-        _undo_instance(aws, undo, instance)
-    return instance["InstanceId"]
+    token = f"{request['KeyName']}-{number}-{instance_type}"[:64]
+    spot = "InstanceMarketOptions" in request
 
+    def make() -> str:
+        answer = aws.ec2.run_instances(**request, InstanceType=instance_type, ClientToken=token)  # type: ignore[arg-type]
+        return answer["Instances"][0]["InstanceId"]
 
-def _undo_instance(aws: Aws, undo: Undo, instance: InstanceTypeDef) -> None:
-    instance_id, spot = instance["InstanceId"], instance.get("SpotInstanceRequestId")
-    undo.add(
-        f"instance {instance_id}",
-        lambda: terminate(aws, instance_id),
-        by_hand=f"aws ec2 terminate-instances --region {aws.region} --instance-ids {instance_id}",
-    )
-    if spot:
-        # Cancelled before its instance ends: a persistent request would start another one.
-        undo.add(
-            f"spot request {spot}",
-            lambda: aws.ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=[spot]),
-            by_hand=f"aws ec2 cancel-spot-instance-requests --region {aws.region} "
-            f"--spot-instance-request-ids {spot}",
-        )
+    def find() -> Found | None:
+        filters: Any = [{"Name": "client-token", "Values": [token]}]
+        found = aws.ec2.describe_instances(Filters=filters)["Reservations"]
+        instances = [instance for group in found for instance in group["Instances"]]
+        return Found(instances[0]["InstanceId"], tag_of(instances[0].get("Tags"))) if instances else None
+
+    def remove(instance_id: str) -> None:
+        if spot:
+            # Before its instance ends: a persistent request would start another one.
+            cancel_spot_requests(aws, run.id, request["KeyName"])
+        terminate(aws, instance_id)
+
+    instance_id, _ = Resource(
+        "instance",
+        request["KeyName"],
+        run.id,
+        aws.fresh,
+        make,
+        find,
+        remove,
+        by_hand=lambda found: terminate_by_hand(aws, run.id, found, spot=spot),
+    ).create(undo)
+    return instance_id
 
 
 def _request(plan: Plan, aws: Aws, undo: Undo, name: str, image: str, data: str, run: Run) -> dict[str, Any]:
@@ -247,45 +239,104 @@ def _request(plan: Plan, aws: Aws, undo: Undo, name: str, image: str, data: str,
         "MaxCount": 1,
         "KeyName": name,
         "SubnetId": builder.subnet,
-        "SecurityGroupIds": [_security_group(plan, aws, undo, name, all_tags)],
+        "SecurityGroupIds": [_security_group(plan, aws, run, undo, name, all_tags)],
         "IamInstanceProfile": {"Name": builder.instance_profile},
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled"},
         "UserData": data,
         "BlockDeviceMappings": [{"DeviceName": plan.base.root_device, "Ebs": kept}],
-        "TagSpecifications": [{"ResourceType": kind, "Tags": all_tags} for kind in ("instance", "volume")],
     }
+    if builder.ssh_from and ssh_network(builder.ssh_from).version == 6:
+        request["Ipv6AddressCount"] = 1  # or there would be no address that the rule is about
+    kinds = ["instance", "volume", "network-interface"]
     if builder.market == "spot":
+        kinds.append("spot-instances-request")
         # Only a persistent request's instance can be stopped, and the image is made of a stopped one.
         options = {"SpotInstanceType": "persistent", "InstanceInterruptionBehavior": "stop"}
-        return {**request, "InstanceMarketOptions": {"MarketType": "spot", "SpotOptions": options}}
-    return {**request, "InstanceInitiatedShutdownBehavior": "stop"}
+        request["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": options}
+    else:
+        request["InstanceInitiatedShutdownBehavior"] = "stop"
+    return {**request, "TagSpecifications": [{"ResourceType": kind, "Tags": all_tags} for kind in kinds]}
 
 
-def _security_group(plan: Plan, aws: Aws, undo: Undo, name: str, group_tags: list[TagTypeDef]) -> str:
+def _security_group(
+    plan: Plan, aws: Aws, run: Run, undo: Undo, name: str, group_tags: list[TagTypeDef]
+) -> str:
     """The profile's security group, or a throw-away one that lets SSH in from `ssh_from` alone."""
     builder = plan.profile.builder
     if builder.security_group != "temporary":
         return builder.security_group
     vpc = aws.ec2.describe_subnets(SubnetIds=[builder.subnet])["Subnets"][0]["VpcId"]
-    with undo.creating():
-        group = aws.ec2.create_security_group(
+
+    def make() -> str:
+        return aws.ec2.create_security_group(
             GroupName=name,
             Description="SSH to one bake's instance; removed with it",
             VpcId=vpc,
             TagSpecifications=[{"ResourceType": "security-group", "Tags": group_tags}],
         )["GroupId"]
-        undo.add(
-            f"security group {group}",
-            lambda: aws.ec2.delete_security_group(GroupId=group),
-            by_hand=f"aws ec2 delete-security-group --region {aws.region} --group-id {group}",
-        )
-    source = {"CidrIp": builder.ssh_from or "", "Description": "bake"}
-    rule: Any = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [source]}
-    aws.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule])
+
+    def find() -> Found | None:
+        filters: Any = [{"Name": "group-name", "Values": [name]}, {"Name": "vpc-id", "Values": [vpc]}]
+        groups = aws.ec2.describe_security_groups(Filters=filters)["SecurityGroups"]
+        return Found(groups[0]["GroupId"], tag_of(groups[0].get("Tags"))) if groups else None
+
+    group, _ = Resource(
+        "security group",
+        name,
+        run.id,
+        aws.fresh,
+        make,
+        find,
+        remove=lambda found: _delete_group(aws, found),
+        by_hand=lambda found: _delete_by_hand(aws, name, found),
+    ).create(undo)
+    rule: Any = ingress(builder.ssh_from or "")
+    try:
+        aws.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule])
+    except Exception as error:
+        if error_code(error) != "InvalidPermission.Duplicate":  # the first answer was lost
+            raise
     return group
 
 
-def _when_running(aws: Aws, instance_id: str) -> tuple[str, str] | None:
+def _delete_by_hand(aws: Aws, name: str, group: str | None) -> str:
+    filters = ("--filters", f"Name=group-name,Values={name}", "--query", "SecurityGroups[].GroupId")
+    found = group or f"$({aws.command('ec2', 'describe-security-groups', *filters, '--output', 'text')})"
+    return f"{aws.command('ec2', 'delete-security-group', '--group-id')} {found}"
+
+
+def _delete_group(aws: Aws, group: str) -> None:
+    """Delete a security group as soon as its instance has let it go."""
+
+    def gone() -> bool | None:
+        try:
+            aws.ec2.delete_security_group(GroupId=group)
+        except Exception as error:
+            if error_code(error) == "DependencyViolation":
+                return None
+            if not ABSENT.search(error_code(error)):
+                raise
+        return True
+
+    aws.wait(f"the end of {group}", gone, timeout=ENDS)
+
+
+def ingress(cidr: str) -> dict[str, Any]:
+    """The rule that lets port 22 in from a network, IPv4 or IPv6."""
+    network = ssh_network(cidr)
+    source = {"CidrIp" if network.version == 4 else "CidrIpv6": str(network), "Description": "bake"}
+    ranges = "IpRanges" if network.version == 4 else "Ipv6Ranges"
+    return {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, ranges: [source]}
+
+
+def address_of(facts: InstanceTypeDef, ssh_from: str | None) -> str | None:
+    """Where an instance is reached: by IPv6 where only that is let in, if it has such an address."""
+    four = facts.get("PublicIpAddress") or facts.get("PrivateIpAddress")
+    six = facts.get("Ipv6Address")
+    return six if six and ssh_from and ssh_network(ssh_from).version == 6 else four
+
+
+def _when_running(aws: Aws, instance_id: str, ssh_from: str | None) -> tuple[str, str] | None:
     """The address and the root volume of a running instance; None while it is on its way."""
     facts = describe(aws, instance_id)
     if facts is None or facts["State"]["Name"] == "pending":
@@ -297,27 +348,5 @@ def _when_running(aws: Aws, instance_id: str) -> tuple[str, str] | None:
     volumes = {
         mapping["DeviceName"]: mapping["Ebs"]["VolumeId"] for mapping in facts.get("BlockDeviceMappings", [])
     }
-    address = facts.get("PublicIpAddress") or facts.get("PrivateIpAddress")
+    address = address_of(facts, ssh_from)
     return (address, volumes[root]) if address and root in volumes else None
-
-
-def describe(aws: Aws, instance_id: str) -> InstanceTypeDef | None:
-    """DescribeInstances for one; None while a fresh id has not spread yet."""
-    try:
-        reservations = aws.ec2.describe_instances(InstanceIds=[instance_id])["Reservations"]
-    except Exception as error:
-        if error_code(error) == "InvalidInstanceID.NotFound":
-            return None
-        raise
-    return reservations[0]["Instances"][0] if reservations else None
-
-
-def terminate(aws: Aws, instance_id: str) -> None:
-    """Terminate and wait until the instance is gone, so that its disk is, too."""
-    aws.ec2.terminate_instances(InstanceIds=[instance_id])
-
-    def gone() -> bool | None:
-        facts = describe(aws, instance_id)
-        return True if facts is None or facts["State"]["Name"] == "terminated" else None
-
-    aws.wait(f"the end of {instance_id}", gone, timeout=900)

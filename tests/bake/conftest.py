@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,16 +19,27 @@ from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
 from bake import aws as clients
-from bake import profile
+from bake import creation, profile
 from bake.aws import Aws
+from bake.localcloud.awsfaults.faults import AwsFaults
+from bake.localcloud.awsfaults.middleware import Faulty
 from bake.plan import Plan, Sources, make
 from bake.profile import Profile
+from bake.progress import PlainScreen, Progress
+from bake.run import Run
+from bake.steps import create_image
 from bake.weights import flux
+from tests.bake import moto_ec2
+from tests.bake.one_run import OneRun, temporary
 
 PROFILES = Path(__file__).parents[2] / "profiles"
 SPOT, HOME = "eu-north-1", "eu-west-1"
 REAL = Sources(sizes=flux.SIZES)
 Answer = Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]
+
+
+# Here, since tests of other folders may send moto its first request.
+moto_ec2.install()
 
 
 class Front:
@@ -47,10 +60,11 @@ class Front:
 
 @dataclass
 class PlanCloud:
-    """The account: its endpoint, what profiles refer to, and what the front answers."""
+    """The account: its endpoint, what profiles refer to, what the front answers, and what goes wrong."""
 
     endpoint: str
     front: Front
+    faults: AwsFaults = field(default_factory=AwsFaults)
     variables: dict[str, str] = field(default_factory=dict)
 
     def aws(self) -> Aws:
@@ -93,10 +107,10 @@ def image_named(aws: Aws, name: str) -> str:
 @pytest.fixture(scope="session")
 def plan_account() -> Iterator[PlanCloud]:
     """One account for all; what a test adds to it stays, so names are the test's own."""
-    front = Front()
-    server = make_server("127.0.0.1", 0, front, threaded=True)
+    front, faults = Front(), AwsFaults()
+    server = make_server("127.0.0.1", 0, Faulty(front, faults), threaded=True)
     Thread(target=server.serve_forever, daemon=True).start()
-    cloud = PlanCloud(f"http://127.0.0.1:{server.server_port}", front)
+    cloud = PlanCloud(f"http://127.0.0.1:{server.server_port}", front, faults)
     aws = cloud.aws()
     ubuntu, amazon = (image_named(aws, name) for name in ("ubuntu/images/*", "al2023-ami-ecs-hvm-*x86_64"))
     with pytest.MonkeyPatch.context() as patch:  # moto takes seconds for its first answer about IAM
@@ -121,6 +135,27 @@ def plan_account() -> Iterator[PlanCloud]:
 
 @pytest.fixture
 def plan_cloud(plan_account: PlanCloud) -> Iterator[PlanCloud]:
-    """The account, with the front's answers of this test alone."""
+    """The account, with the front's answers and the faults of this test alone."""
     yield plan_account
     plan_account.front.answers.clear()
+    plan_account.faults.clear()
+
+
+@pytest.fixture(scope="session")
+def one_plan(plan_account: PlanCloud) -> Plan:
+    """The plan of g6e-ubuntu, with a security group of the bake's own."""
+    return temporary(plan_account.plan())
+
+
+@pytest.fixture
+def one_run(
+    plan_cloud: PlanCloud, one_plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[OneRun]:
+    """A run of that plan."""
+    monkeypatch.setattr(creation, "LOOKED_FOR", 3.0)
+    # moto makes snapshots of its own for images: of what size is no matter of these tests.
+    monkeypatch.setattr(create_image, "check_image", lambda *_: None)
+    run = Run(uuid.uuid4().hex[:12], tmp_path, Progress(PlainScreen(io.StringIO())))
+    made = OneRun(plan_cloud, one_plan, run)
+    yield made
+    made.clean()

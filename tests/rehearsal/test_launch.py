@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.awsrequest import AWSResponse
 
-from bake.errors import BakeError
+from bake.errors import BakeError, TimedOut
+from bake.image import mark
+from bake.localcloud.awsfaults.remote import RemoteFaults
 from bake.plan import Plan
 from bake.steps import create_image as images
 from bake.steps.boot_check import check_units
@@ -21,42 +22,17 @@ if TYPE_CHECKING:
     from tests.conftest import Machine
 
 pytestmark = pytest.mark.root
-NO_CAPACITY = (
-    "<Response><Errors><Error><Code>InsufficientInstanceCapacity</Code>"
-    "<Message>There is no Spot or On-Demand capacity</Message></Error></Errors></Response>"
-)
-
-
-class _Body:
-    """What botocore reads an answer from."""
-
-    def stream(self, **_: Any) -> Iterator[bytes]:
-        yield NO_CAPACITY.encode()
 
 
 @pytest.fixture
-def scarce(machine: Machine) -> Iterator[Callable[..., None]]:
-    """AWS's capacity can't run out here: a stand-in at the wire answers for these types, `times` at most."""
-    hooks = []
+def scarce(faults: RemoteFaults) -> Callable[..., None]:
+    """AWS has no capacity for these types, `times` at most."""
 
-    def without(*types: str, times: int = 1000) -> None:
-        left = [times]
+    def without(*types: str, times: int | None = None) -> None:
+        for name in types:
+            faults.plant("ec2", "RunInstances", "capacity", match=f"InstanceType={name}", times=times)
 
-        def answer(request: Any, **_: Any) -> AWSResponse | None:
-            wanted = [name for name in types if f"InstanceType={name}&" in f"{request.body}&"]
-            if wanted:
-                left[0] -= 1
-            if left[0] < 0:
-                return None
-            # EC2 answers 500, which boto3 tries again for half a minute; 400 spares the test that.
-            return AWSResponse(request.url, 400, {}, _Body()) if wanted else None
-
-        machine.aws.ec2.meta.events.register_first("before-send.ec2.RunInstances", answer)
-        hooks.append(answer)
-
-    yield without
-    for hook in hooks:
-        machine.aws.ec2.meta.events.unregister("before-send.ec2.RunInstances", hook)
+    return without
 
 
 def changed(plan: Plan, section: str, **update: object) -> Plan:
@@ -124,7 +100,7 @@ def test_the_boot_check_waits_for_capacity_since_the_image_is_made(
     assert found["Reservations"][0]["Instances"][0]["InstanceType"] == "g6e.xlarge"
     scarce("g6e.xlarge")
     with (
-        pytest.raises(BakeError, match=r"capacity for g6e\.xlarge in .* not there after") as caught,
+        pytest.raises(TimedOut, match=r"capacity for g6e\.xlarge in .* not there after") as caught,
         Undo() as undo,
     ):
         launch(machine.plan, machine.aws, machine.run, undo, role="patient", image=image, patience=0.1)
@@ -144,16 +120,20 @@ def test_a_daemon_of_the_driver_that_fails_on_the_new_image_is_an_error(machine:
         machine.session.run("systemctl", "reset-failed", "nvidia-fabric", sudo=True)
 
 
-def test_a_temporary_security_group_lets_ssh_in_from_one_place_and_goes(machine: Machine) -> None:
-    plan = changed(machine.plan, "builder", security_group="temporary", ssh_from="10.1.2.3/32")
+@pytest.mark.parametrize("network", ["10.1.2.3/32", "2001:db8::7/128"])
+def test_a_temporary_security_group_lets_ssh_in_from_one_place_and_goes(
+    machine: Machine, network: str
+) -> None:
+    plan = changed(machine.plan, "builder", security_group="temporary", ssh_from=network)
     ec2 = machine.aws.ec2
     with Undo() as undo:
-        _, facts = start(machine, plan, undo, "group")
+        _, facts = start(machine, plan, undo, f"group-{network.count(':')}")
         (group,) = facts["SecurityGroups"]
         found = ec2.describe_security_groups(GroupIds=[group["GroupId"]])["SecurityGroups"][0]
         (rule,) = found["IpPermissions"]
         assert (rule["FromPort"], rule["ToPort"], rule["IpProtocol"]) == (22, 22, "tcp")
-        assert [source["CidrIp"] for source in rule["IpRanges"]] == ["10.1.2.3/32"]
+        sources = [*rule["IpRanges"], *rule["Ipv6Ranges"]]
+        assert [source.get("CidrIp") or source.get("CidrIpv6") for source in sources] == [network]
     left = ec2.describe_security_groups()["SecurityGroups"]
     assert group["GroupId"] not in [item["GroupId"] for item in left]
 
@@ -171,13 +151,16 @@ def test_the_disk_is_the_agreed_one_and_the_market_too(machine: Machine) -> None
 def test_an_image_is_shared_with_the_agreed_accounts_and_old_ones_go(machine: Machine) -> None:
     aws, account = machine.aws, "111122223333"
     plan = changed(machine.plan, "image", share_with=(account,), keep=2, name="kept-{run}")
+    own = plan.profile.model_copy(update={"name": f"kept-{machine.run.id}"})  # others bake g6e-ubuntu, too
+    plan = dataclasses.replace(plan, profile=own)
     with Undo() as undo:
         instance, _ = start(machine, plan, undo, "publish")
         images.stop(aws, instance)
         made = []
         for number in range(3):
             numbered = changed(plan, "image", name=f"kept-{number}-{{run}}")
-            image = images.create_image(numbered, aws, machine.run, instance, undo)
+            image, _ = images.create_image(numbered, aws, machine.run, instance, undo)
+            mark(aws, image, "good")
             made.append(image)
             share(plan, aws, machine.run, image)
         permissions = aws.ec2.describe_image_attribute(ImageId=made[-1].id, Attribute="launchPermission")

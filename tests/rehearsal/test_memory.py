@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
+from bake.instance import KeyPair, user_data
 from bake.localcloud.cloud import LocalCloud
 from bake.localcloud.machines.cgroups import Cgroups
 from bake.localcloud.settings import Settings
 from bake.ssh import Login, Session, connect
-from bake.steps.launch import KeyPair, user_data
 from flux_worker.inference import fit
 
 from ..bench import random_flux

@@ -12,9 +12,10 @@ import yaml
 from jinja2 import UndefinedError
 
 from bake.errors import BakeError
+from bake.instance import KeyPair, user_data
 from bake.steps import prefetch, provision
 from bake.steps.boot_check import png_size
-from bake.steps.launch import KeyPair, user_data
+from bake.steps.launch import address_of, ingress
 from bake.worker_source import WORKER
 
 
@@ -34,6 +35,34 @@ def test_a_pngs_size_is_read_from_its_header() -> None:
 def test_what_is_no_png_is_said_with_its_place(content: bytes) -> None:
     with pytest.raises(BakeError, match=r"s3://b/k is not a PNG"):
         png_size(content, "s3://b/k")
+
+
+@pytest.mark.parametrize(
+    ("network", "ranges"),
+    [
+        ("203.0.113.7/32", {"IpRanges": [{"CidrIp": "203.0.113.7/32", "Description": "bake"}]}),
+        ("203.0.113.7", {"IpRanges": [{"CidrIp": "203.0.113.7/32", "Description": "bake"}]}),
+        ("10.0.0.0/255.0.0.0", {"IpRanges": [{"CidrIp": "10.0.0.0/8", "Description": "bake"}]}),
+        ("2001:db8::/48", {"Ipv6Ranges": [{"CidrIpv6": "2001:db8::/48", "Description": "bake"}]}),
+        ("2001:DB8:0::7", {"Ipv6Ranges": [{"CidrIpv6": "2001:db8::7/128", "Description": "bake"}]}),
+    ],
+)
+def test_the_rule_of_a_temporary_group(network: str, ranges: dict[str, Any]) -> None:
+    assert ingress(network) == {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, **ranges}
+
+
+def test_an_instance_is_reached_the_way_that_is_let_in() -> None:
+    private: Any = {"PrivateIpAddress": "10.0.0.4"}
+    public: Any = {**private, "PublicIpAddress": "198.51.100.4"}
+    both: Any = {**public, "Ipv6Address": "2001:db8::4"}
+    assert [address_of(facts, None) for facts in (private, public, both)] == [
+        "10.0.0.4",
+        "198.51.100.4",
+        "198.51.100.4",
+    ]
+    assert address_of(both, "203.0.113.7/32") == "198.51.100.4"
+    assert address_of(both, "2001:db8::7/128") == "2001:db8::4"
+    assert address_of(private, "2001:db8::7/128") == "10.0.0.4"
 
 
 def test_user_data_carries_the_host_key_and_the_files() -> None:

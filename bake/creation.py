@@ -1,0 +1,140 @@
+"""Create something in AWS so that it can be found and removed again even where the answer is lost.
+
+A call whose answer was lost is sent again, and AWS then says that the thing exists already, or nobody knows
+whether it does. So the removal is registered before the call, by name or client token, and what exists
+already is taken over or removed only where its tag `bake:run` is this run's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from bake.errors import BakeError
+from bake.retries import Fresh, error_code, is_refused
+from bake.undo import Removal, Undo
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import TagTypeDef
+
+    from bake.plan import Plan
+    from bake.run import Run
+
+RUN_TAG = "bake:run"
+# Seconds in which what was created shows up when it is looked for.
+LOOKED_FOR = 30.0
+# A tag says until when a run's things may be needed: three times what the bake takes, two hours at least.
+LEAST = timedelta(hours=2)
+EXISTS = frozenset(
+    {
+        "InvalidKeyPair.Duplicate",
+        "InvalidGroup.Duplicate",
+        "InvalidAMIName.Duplicate",
+        "ResourceAlreadyExistsException",
+        "BucketAlreadyOwnedByYou",
+        "BucketAlreadyExists",
+        "QueueNameExists",
+        "QueueAlreadyExists",
+        "AWS.SimpleQueueService.QueueNameExists",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Something that exists, and the run that its tag names; empty where it has no such tag."""
+
+    id: str
+    run: str
+
+
+@dataclass
+class Resource:
+    """How one thing is created, found again by name or token, and removed.
+
+    `kind` and `name` say to people what it is, `run` is the id of the run that creates it.
+
+    `by_hand` gives the command that removes it, by its id if that is known.
+    """
+
+    kind: str
+    name: str
+    run: str
+    fresh: Fresh
+    make: Callable[[], str]
+    find: Callable[[], Found | None]
+    remove: Callable[[str], object]
+    by_hand: Callable[[str | None], str]
+    _id: str | None = field(default=None, init=False)
+
+    def create(self, undo: Undo) -> tuple[str, Removal]:
+        """Its id, and its removal, which is registered before the call is sent."""
+        removal = undo.add(f"{self.kind} {self.name}", self._remove, by_hand=lambda: self.by_hand(self._id))
+        try:
+            self._id = self.make()
+        except Exception as error:
+            if error_code(error) in EXISTS:
+                self._id = self._take_over(undo, removal, error)
+            else:
+                if is_refused(error):
+                    undo.forget(removal)
+                raise
+        if self._id != self.name:
+            removal.what = f"{self.kind} {self._id} ({self.name})"
+        return self._id, removal
+
+    def _take_over(self, undo: Undo, removal: Removal, error: Exception) -> str:
+        found = self._look()
+        if found is not None and found.run == self.run:
+            return found.id
+        if found is not None:
+            undo.forget(removal)
+        where = f": {found.id}" if found else ""
+        raise BakeError(
+            f"{self.kind} {self.name} exists already, and is not this run's{where}",
+            hint="it is left alone; choose another name, or remove it if nobody needs it",
+        ) from error
+
+    def _look(self) -> Found | None:
+        """Look for it until it shows up; None where it does not."""
+        deadline = time.monotonic() + LOOKED_FOR
+        while (found := self.find()) is None and time.monotonic() < deadline:
+            time.sleep(0.5)
+        if found is not None:
+            self.fresh.add(found.id, self.name)  # what one call sees another may not see yet
+        return found
+
+    def _remove(self) -> None:
+        if self._id is not None:
+            self.remove(self._id)
+        elif (found := self._look()) is not None and found.run == self.run:
+            self._id = found.id
+            self.remove(found.id)
+
+
+def tag_of(tags: object, key: str = RUN_TAG) -> str:
+    """A tag's value, of a list of {"Key", "Value"} or a mapping; empty where there is none."""
+    if isinstance(tags, dict):
+        return str(tags.get(key, ""))
+    listed = tags if isinstance(tags, list) else []
+    return next((str(tag["Value"]) for tag in listed if tag["Key"] == key), "")
+
+
+def tags(plan: Plan, run: Run, name: str) -> list[TagTypeDef]:
+    """What everything this run creates is tagged with, in the call that creates it.
+
+    `bake:state` is what becomes of it, `bake:expires` (RFC 3339, UTC) until when it may be needed.
+    """
+    facts = {"Name": name, "bake:run": run.id, "bake:profile": plan.profile.name, "bake:plan": plan.id}
+    facts |= {"bake:worker": plan.worker.version, "bake:os": plan.profile.base.os}
+    facts |= {"bake:accelerator": plan.profile.base.accelerator}
+    facts |= {"bake:state": "draft", "bake:expires": expires(plan.estimates.seconds, datetime.now(UTC))}
+    return [{"Key": key, "Value": value} for key, value in facts.items()]
+
+
+def expires(estimate: float, now: datetime) -> str:
+    """When what is created `now` is left over, by the bake's estimate in seconds; RFC 3339 in UTC."""
+    return (now + max(3 * timedelta(seconds=estimate), LEAST)).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,113 @@
+"""Instances: the key pairs and user data that they are launched with, how they are found, and their end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from bake import redaction
+from bake.aws import Aws
+from bake.errors import BakeError
+from bake.retries import ABSENT, error_code
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import InstanceTypeDef
+
+USER_DATA_LIMIT = 16 * 1024
+# Seconds an instance may take to end, and its network interface to let its security group go.
+ENDS = 900
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """An ed25519 key pair as OpenSSH texts."""
+
+    private: str
+    public: str
+
+    @classmethod
+    def generate(cls) -> KeyPair:
+        key = Ed25519PrivateKey.generate()
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        )
+        public = key.public_key().public_bytes(
+            serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+        )
+        redaction.register(private.decode())
+        return cls(private.decode(), public.decode())
+
+
+def user_data(host_key: KeyPair, files: dict[str, str]) -> str:
+    """cloud-config that installs the run's SSH host key and writes `files` (R-USERDATA: under 16 KB)."""
+    config = {
+        "ssh_deletekeys": True,
+        "ssh_keys": {"ed25519_private": host_key.private, "ed25519_public": host_key.public},
+        "write_files": [
+            {"path": path, "content": content, "permissions": "0644"} for path, content in files.items()
+        ],
+    }
+    text = f"#cloud-config\n{yaml.safe_dump(config)}"
+    if len(text.encode()) > USER_DATA_LIMIT:
+        raise BakeError(f"the user data has {len(text.encode()):,} bytes; EC2 takes {USER_DATA_LIMIT:,}")
+    return text
+
+
+def describe(aws: Aws, instance_id: str) -> InstanceTypeDef | None:
+    """DescribeInstances for one; None where EC2 does not know it, and it is no fresh id any more."""
+    try:
+        reservations = aws.ec2.describe_instances(InstanceIds=[instance_id])["Reservations"]
+    except Exception as error:
+        if ABSENT.search(error_code(error)):
+            return None
+        raise
+    return reservations[0]["Instances"][0] if reservations else None
+
+
+def terminate(aws: Aws, instance_id: str) -> None:
+    """Terminate and wait until the instance is gone, so that its disk is, too."""
+    try:
+        aws.ec2.terminate_instances(InstanceIds=[instance_id])
+    except Exception as error:
+        if ABSENT.search(error_code(error)):
+            return  # an old id: gone; for a fresh one the call was sent again
+        raise
+
+    def gone() -> bool | None:
+        facts = describe(aws, instance_id)
+        return True if facts is None or facts["State"]["Name"] == "terminated" else None
+
+    aws.wait(f"the end of {instance_id}", gone, timeout=ENDS)
+
+
+def cancel_spot_requests(aws: Aws, run: str, name: str) -> None:
+    """Cancel the spot requests of a run that are tagged with this name, whatever they have launched."""
+    filters: Any = [
+        {"Name": "tag:bake:run", "Values": [run]},
+        {"Name": "tag:Name", "Values": [name]},
+        {"Name": "state", "Values": ["open", "active", "disabled"]},
+    ]
+    found = aws.ec2.describe_spot_instance_requests(Filters=filters)["SpotInstanceRequests"]
+    if requests := [request["SpotInstanceRequestId"] for request in found]:
+        aws.ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=requests)
+
+
+def terminate_by_hand(aws: Aws, run: str, instance_id: str | None, *, spot: bool) -> str:
+    """The commands that end an instance of a run, with or without its id, and its spot request before."""
+
+    def listed(operation: str, query: str) -> str:
+        filters = ("--filters", f"Name=tag:bake:run,Values={run}")
+        return f"$({aws.command('ec2', operation, *filters, '--query', query, '--output', 'text')})"
+
+    query = "Reservations[].Instances[].InstanceId"
+    found = instance_id or listed("describe-instances", query)
+    lines = [f"{aws.command('ec2', 'terminate-instances', '--instance-ids')} {found}"]
+    if spot:
+        requests = listed("describe-spot-instance-requests", "SpotInstanceRequests[].SpotInstanceRequestId")
+        cancel = aws.command("ec2", "cancel-spot-instance-requests", "--spot-instance-request-ids")
+        lines.insert(0, f"{cancel} {requests}")
+    return " && ".join(lines)

@@ -1,0 +1,199 @@
+"""The throw-away queues, bucket and event bus of one boot check, and how the worker is told of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bake.aws import Aws
+from bake.creation import Found, Resource, tag_of
+from bake.retries import ABSENT, error_code
+from bake.undo import Undo
+
+Tags = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """The throw-away queues, bucket and bus of one boot check; queues by URL."""
+
+    jobs: str
+    results: str
+    bucket: str
+    bus: str
+
+    def environment(self, region: str, extra: Mapping[str, str]) -> str:
+        """The worker's `instance.env`."""
+        facts = {
+            "AWS_REGION": region,
+            "FLUX_QUEUE_URL": self.jobs,
+            "FLUX_BUCKET": self.bucket,
+            "FLUX_EVENT_BUS": self.bus,
+            **extra,
+        }
+        return "".join(f"{key}={value}\n" for key, value in facts.items())
+
+
+def wire(aws: Aws, run: str, tags: Tags, undo: Undo) -> Wiring:
+    """Make two queues, a bucket, a bus and the rule that brings the worker's events to the second queue."""
+    name = tags["Name"]
+    jobs = _queue(aws, run, f"{name}-jobs", tags, undo)
+    results = _queue(aws, run, f"{name}-results", tags, undo)
+    _bucket(aws, run, name, tags, undo)
+    _bus(aws, run, name, tags, undo)
+    _rule(aws, name, results, tags)
+    return Wiring(jobs, results, name, name)
+
+
+def _queue(aws: Aws, run: str, name: str, tags: Tags, undo: Undo) -> str:
+    def make() -> str:
+        return aws.sqs.create_queue(QueueName=name, tags=dict(tags))["QueueUrl"]
+
+    def find() -> Found | None:
+        url = _unless_absent(lambda: aws.sqs.get_queue_url(QueueName=name)["QueueUrl"])
+        if url is None:
+            return None
+        found = _unless_absent(lambda: aws.sqs.list_queue_tags(QueueUrl=url))
+        return None if found is None else Found(url, tag_of(found.get("Tags", {})))
+
+    def by_hand(url: str | None) -> str:
+        found = url or f"$({aws.command('sqs', 'get-queue-url', '--queue-name', name, region=region)} "
+        found += "" if url else "--query QueueUrl --output text)"
+        return f"{aws.command('sqs', 'delete-queue', region=region)} --queue-url {found}"
+
+    region = aws.worker_region
+    url, _ = Resource(
+        "queue",
+        name,
+        run,
+        aws.fresh,
+        make,
+        find,
+        remove=lambda found: _unless_absent(lambda: aws.sqs.delete_queue(QueueUrl=found)),
+        by_hand=by_hand,
+    ).create(undo)
+    return url
+
+
+def _bucket(aws: Aws, run: str, name: str, tags: Tags, undo: Undo) -> None:
+    def make() -> str:
+        where: Any = {"Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
+        if aws.worker_region != "us-east-1":
+            where["LocationConstraint"] = aws.worker_region
+        aws.s3.create_bucket(Bucket=name, CreateBucketConfiguration=where)
+        return name
+
+    def find() -> Found | None:
+        try:
+            found = aws.s3.get_bucket_tagging(Bucket=name)["TagSet"]
+        except Exception as error:
+            if ABSENT.search(error_code(error)):
+                return None
+            if error_code(error) in {"NoSuchTagSet", "AccessDenied"}:
+                return Found(name, "")  # somebody's, and not this run's
+            raise
+        return Found(name, tag_of(found))
+
+    Resource(
+        "bucket",
+        name,
+        run,
+        aws.fresh,
+        make,
+        find,
+        remove=lambda found: _remove_bucket(aws, found),
+        by_hand=lambda found: _force(aws, name),
+    ).create(undo)
+
+
+def _force(aws: Aws, name: str) -> str:
+    # `aws s3 rb` takes its options after the bucket, too.
+    return aws.command("s3", "rb", "--force", f"s3://{name}", region=aws.worker_region)
+
+
+def _remove_bucket(aws: Aws, name: str) -> None:
+    while True:  # a page at a time: what is listed is deleted
+        listed = _unless_absent(lambda: aws.s3.list_objects_v2(Bucket=name))
+        if listed is None:
+            return
+        for item in listed.get("Contents", []):
+            aws.s3.delete_object(Bucket=name, Key=item["Key"])
+        if not listed.get("IsTruncated"):
+            break
+    _unless_absent(lambda: aws.s3.delete_bucket(Bucket=name))
+
+
+def _bus(aws: Aws, run: str, name: str, tags: Tags, undo: Undo) -> None:
+    """The bus, and the removal of the rule and target that are made on it."""
+
+    def make() -> str:
+        return aws.events.create_event_bus(Name=name, Tags=_listed(tags))["EventBusArn"]
+
+    def find() -> Found | None:
+        bus = _unless_absent(lambda: aws.events.describe_event_bus(Name=name))
+        if bus is None:
+            return None
+        found = aws.events.list_tags_for_resource(ResourceARN=bus["Arn"])
+        return Found(bus["Arn"], tag_of(found.get("Tags", [])))
+
+    def remove(_: str) -> None:
+        _unless_absent(lambda: aws.events.remove_targets(Rule=name, EventBusName=name, Ids=[TARGET]))
+        _unless_absent(lambda: aws.events.delete_rule(Name=name, EventBusName=name))
+        _unless_absent(lambda: aws.events.delete_event_bus(Name=name))
+
+    def by_hand(_: str | None) -> str:
+        on_bus = ("--event-bus-name", name)
+        lines = [
+            ("remove-targets", *on_bus, "--rule", name, "--ids", TARGET),
+            ("delete-rule", *on_bus, "--name", name),
+            ("delete-event-bus", "--name", name),
+        ]
+        return "; ".join(
+            aws.command("events", operation, *arguments, region=aws.worker_region)
+            for operation, *arguments in lines
+        )
+
+    Resource("event bus", name, run, aws.fresh, make, find, remove, by_hand).create(undo)
+
+
+TARGET = "results"
+
+
+def _rule(aws: Aws, name: str, queue: str, tags: Tags) -> None:
+    """The rule and its target; both are removed with the bus, and putting them twice changes nothing."""
+    pattern = json.dumps({"source": ["flux.worker"]})
+    rule = aws.events.put_rule(Name=name, EventBusName=name, EventPattern=pattern, Tags=_listed(tags))
+    attributes = aws.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
+    policy = _policy(attributes["QueueArn"], rule["RuleArn"])
+    aws.sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": policy})
+    aws.events.put_targets(
+        Rule=name, EventBusName=name, Targets=[{"Id": TARGET, "Arn": attributes["QueueArn"]}]
+    )
+
+
+def _policy(queue_arn: str, rule_arn: str) -> str:
+    """EventBridge may write to a queue only if the queue's own policy lets this rule."""
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": queue_arn,
+        "Condition": {"ArnEquals": {"aws:SourceArn": rule_arn}},
+    }
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+def _listed(tags: Tags) -> Any:
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def _unless_absent(call: Callable[[], Any]) -> Any:
+    """What a call answers; None where the thing is not there."""
+    try:
+        return call()
+    except Exception as error:
+        if ABSENT.search(error_code(error)):
+            return None
+        raise

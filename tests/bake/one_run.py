@@ -1,0 +1,127 @@
+"""One run of a bake in the account that plans are made in: what it creates, without machines."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from bake.aws import Aws
+from bake.creation import tags
+from bake.image import Image
+from bake.localcloud.awsfaults.faults import AwsFault
+from bake.plan import Plan
+from bake.run import Run
+from bake.steps.create_image import create_image, stop
+from bake.steps.launch import Instance, launch
+from bake.undo import Undo
+from bake.wiring import wire
+
+if TYPE_CHECKING:
+    from tests.bake.conftest import PlanCloud
+
+
+@dataclass
+class OneRun:
+    """`patience` are the seconds that its calls outlast trouble."""
+
+    cloud: PlanCloud
+    plan: Plan
+    run: Run
+    patience: float = 60
+    role: str = "builder"
+
+    @cached_property
+    def aws(self) -> Aws:
+        """Clients of its own; set `patience` before."""
+        return self.cloud.aws().patiently(seconds=self.patience)
+
+    @cached_property
+    def witness(self) -> Aws:
+        """Clients that look at what is there."""
+        return self.cloud.aws()
+
+    def fault(self, action: str, kind: str, **fields: Any) -> None:
+        self.cloud.faults.add(AwsFault(service="*", action=action, kind=kind, **fields))  # type: ignore[arg-type]
+
+    def launch(self, undo: Undo, **changes: Any) -> Instance:
+        image = self.plan.base.id
+        return launch(self.plan, self.aws, self.run, undo, role=self.role, image=image, **changes)
+
+    def wire(self, undo: Undo) -> None:
+        known = {tag["Key"]: tag["Value"] for tag in tags(self.plan, self.run, f"bake-{self.run.id}")}
+        wire(self.aws, self.run.id, known, undo)
+
+    def clean(self) -> None:
+        """Remove what a test has left on purpose: the account is everybody's."""
+        self.cloud.faults.clear()
+        if not (left := self.left()):
+            return
+        ec2, mine = self.witness.ec2, [{"Name": "tag:bake:run", "Values": [self.run.id]}]
+        for one in left:
+            if one.startswith("i-"):
+                ec2.terminate_instances(InstanceIds=[one])
+            elif one.startswith("http"):
+                self.witness.sqs.delete_queue(QueueUrl=one)
+            elif one.startswith("ami-"):
+                ec2.deregister_image(ImageId=one)
+        for pair in ec2.describe_key_pairs(Filters=mine)["KeyPairs"]:  # type: ignore[arg-type]
+            ec2.delete_key_pair(KeyName=pair["KeyName"])
+        for group in ec2.describe_security_groups(Filters=mine)["SecurityGroups"]:  # type: ignore[arg-type]
+            ec2.delete_security_group(GroupId=group["GroupId"])
+        for snapshot in ec2.describe_snapshots(OwnerIds=["self"], Filters=mine)["Snapshots"]:  # type: ignore[arg-type]
+            ec2.delete_snapshot(SnapshotId=snapshot["SnapshotId"])
+        assert self.left() == []
+
+    def left(self) -> list[str]:
+        """What is there of this run."""
+        aws = self.witness
+        mine: Any = [{"Name": "tag:bake:run", "Values": [self.run.id]}]
+        name = f"bake-{self.run.id}"
+        groups = aws.ec2.describe_instances(Filters=mine)["Reservations"]
+        found = [
+            one["InstanceId"]
+            for group in groups
+            for one in group["Instances"]
+            if one["State"]["Name"] != "terminated"
+        ]
+        found += [pair["KeyName"] for pair in aws.ec2.describe_key_pairs(Filters=mine)["KeyPairs"]]
+        found += [
+            group["GroupId"] for group in aws.ec2.describe_security_groups(Filters=mine)["SecurityGroups"]
+        ]
+        found += [
+            image["ImageId"] for image in aws.ec2.describe_images(Owners=["self"], Filters=mine)["Images"]
+        ]
+        found += [
+            one["SnapshotId"]
+            for one in aws.ec2.describe_snapshots(OwnerIds=["self"], Filters=mine)["Snapshots"]
+        ]
+        found += [url for url in aws.sqs.list_queues().get("QueueUrls", []) if name in url]
+        found += [bucket["Name"] for bucket in aws.s3.list_buckets()["Buckets"] if name in bucket["Name"]]
+        found += [bus["Name"] for bus in aws.events.list_event_buses()["EventBuses"] if name in bus["Name"]]
+        return found
+
+    def image(self, undo: Undo) -> Image:
+        """A builder, and an AMI of it; both go with `undo`."""
+        builder = self.launch(undo)
+        stop(self.aws, builder)
+        image, _ = create_image(self.plan, self.aws, self.run, builder, undo)
+        return image
+
+    def kept_image(self) -> Image:
+        """An AMI that is to be kept; its builder is gone."""
+        with Undo() as undo:
+            builder = self.launch(undo)
+            stop(self.aws, builder)
+            image, removal = create_image(self.plan, self.aws, self.run, builder, undo)
+            undo.forget(removal)
+        return image
+
+
+def temporary(plan: Plan) -> Plan:
+    """The plan with a security group of the bake's own."""
+    builder = plan.profile.builder.model_copy(
+        update={"security_group": "temporary", "ssh_from": "192.0.2.7/32"}
+    )
+    return dataclasses.replace(plan, profile=plan.profile.model_copy(update={"builder": builder}))
