@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from bake.aws import Aws
 from bake.plan import Plan
-from bake.release import Release, write_manifest
+from bake.release import Baked, Release, release, write_manifest
 from bake.run import Run
 from bake.steps import prefetch, provision
 from bake.steps.boot_check import boot_check
 from bake.steps.create_image import create_image, stop
+from bake.steps.judge import judged
 from bake.steps.launch import launch, log_in
-from bake.steps.publish import retire, share
+from bake.steps.publish import publish
 from bake.steps.quantize import quantize
 from bake.steps.seal import seal
 from bake.steps.verify import verify
@@ -20,46 +21,44 @@ from bake.undo import Undo
 def bake(plan: Plan, aws: Aws, run: Run) -> Release:
     """Turn a plan into a verified AMI and leave nothing else behind.
 
-    Raises BakeError with what went wrong; by then everything that was created is removed again.
+    Raises BakeError with what went wrong; by then everything that was created is removed again, or named.
     """
     step = run.progress.step
-    with Undo(run.progress.status) as draft:  # the image, until it has proved itself
-        with Undo(run.progress.status) as undo:  # the builder
-            with step("launch"):
-                builder = launch(plan, aws, run, undo, role="builder", image=plan.base.id)
-            with step("connect"):
-                session = log_in(builder, run)
-            with session:
-                with step("tools"):
-                    provision.upload(session, plan, run)
-                    provision.install_tools(session, run)
-                download = prefetch.start(session, plan, aws, run, undo, builder)
-                with step("provision"):
-                    provision.run_scripts(session, run, download.check)
-                with step("prefetch"):
-                    weights = download.wait()
-                checkpoint = quantize(session, plan, run)  # a step of its own where int8 is wanted
-                if plan.drivers.compiled:
-                    with step("compile"):
-                        provision.compile_for_neuron(session, run)
-                with step("verify"):
-                    report = verify(session, plan, aws, run, builder)
-                with step("seal"):
-                    seal(session, plan, run)
-            with step("stop"):
-                stop(aws, builder)
-            with step("create image"):
-                image = create_image(plan, aws, run, builder, draft)
+    with Undo(run.progress.status, run.leaks) as undo:
+        with step("launch"):
+            builder = launch(plan, aws, run, undo, role="builder", image=plan.base.id)
+        with step("connect"):
+            session = log_in(builder, run)
+        with session:
+            with step("tools"):
+                provision.upload(session, plan, run)
+                provision.install_tools(session, run)
+            download = prefetch.start(session, plan, aws, run, undo, builder)
+            with step("provision"):
+                provision.run_scripts(session, run, download.check)
+            with step("prefetch"):
+                weights = download.wait()
+            checkpoint = quantize(session, plan, run)  # a step of its own where int8 is wanted
+            if plan.drivers.compiled:
+                with step("compile"):
+                    provision.compile_for_neuron(session, run)
+            with step("verify"):
+                report = verify(session, plan, aws, run, builder)
+            with step("seal"):
+                seal(session, plan, run)
+        with step("stop"):
+            stop(aws, builder)
+        with step("create image"):
+            image, removal = create_image(plan, aws, run, builder, undo)
+        baked = Baked(image, weights, checkpoint, report)
+        with judged(plan, aws, run, image, undo, lambda state: write_manifest(plan, run, baked, state)):
+            undo.forget(removal)  # from here on the image is kept unless it is bad
             with step("remove builder"):
                 undo.now()
-        with Undo(run.progress.status) as undo:
             with step("boot check"):
                 drawing = boot_check(plan, aws, run, undo, image.id)
-            with step("clean up"):
-                undo.now()
-        with step("publish"):
-            share(plan, aws, run, image)
-        release = write_manifest(plan, run, image, weights, checkpoint, report, drawing)
-        draft.keep()
-    retire(plan, aws, run, image)
-    return release
+        with step("clean up"):
+            undo.now()
+    with step("publish"):
+        publish(plan, aws, run, image)
+    return release(plan, run, baked, drawing)

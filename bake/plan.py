@@ -165,6 +165,7 @@ def make(
     wiring.check(profile, aws, findings)
     image.check_name(profile, aws, findings)
     disk_of.check_key(profile, aws, findings)
+    image.check_sharing(profile, aws, findings)
     files = weights_of.find(profile, sources.hub, sources.sizes, lock, findings)
     mirror.check(profile, aws, findings)
     memories, builder_memory = _check_types(profile, types, files, aws, findings)

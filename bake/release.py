@@ -7,16 +7,28 @@ import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from bake import plan as planning
 from bake.checks import Report
+from bake.image import Image
 from bake.plan import Plan
 from bake.progress import StepTime
 from bake.run import Run
 from bake.steps.boot_check import SIZE, Drawing
-from bake.steps.create_image import Image
+from bake.steps.judge import Outcome
 from bake.steps.prefetch import Weights
 from bake.steps.quantize import Checkpoint
+
+
+@dataclass(frozen=True)
+class Baked:
+    """What a bake has made by the time its AMI is available."""
+
+    image: Image
+    weights: Weights
+    checkpoint: Checkpoint | None
+    report: Report
 
 
 @dataclass(frozen=True)
@@ -30,40 +42,45 @@ class Release:
     steps: tuple[StepTime, ...]
 
 
+def release(plan: Plan, run: Run, baked: Baked, drawing: Drawing) -> Release:
+    """Write the manifest of an image that has proved itself, and hand it over."""
+    write_manifest(plan, run, baked, "good", drawing)
+    checks = len(baked.report.checks)
+    return Release(baked.image, run.directory, drawing, checks, tuple(run.progress.steps))
+
+
 def write_manifest(
-    plan: Plan,
-    run: Run,
-    image: Image,
-    weights: Weights,
-    checkpoint: Checkpoint | None,
-    report: Report,
-    drawing: Drawing,
-) -> Release:
-    """Write `manifest.json` and return the release."""
-    release = Release(image, run.directory, drawing, len(report.checks), tuple(run.progress.steps))
+    plan: Plan, run: Run, baked: Baked, state: Outcome, drawing: Drawing | None = None
+) -> None:
+    """Write `manifest.json`: how the image came about, and what became of it."""
+    lock = plan.lock and plan.lock.as_dict()
     manifest = {
         "run": run.id,
-        "image": asdict(image),
+        "state": state,
+        "image": asdict(baked.image),
         "plan": planning.as_dict(plan),
-        "weights": {**asdict(weights), "bytes": weights.bytes, "lock": plan.lock and plan.lock.as_dict()},
-        "int8": asdict(checkpoint) if checkpoint else None,
+        "weights": {**asdict(baked.weights), "bytes": baked.weights.bytes, "lock": lock},
+        "int8": asdict(baked.checkpoint) if baked.checkpoint else None,
         "checks": [
-            {"id": check.id, "title": check.title, "outcome": check.outcome} for check in report.checks
+            {"id": check.id, "title": check.title, "outcome": check.outcome} for check in baked.report.checks
         ],
-        "boot_check": {
-            "width": drawing.width,
-            "height": drawing.height,
-            "object": drawing.s3,
-            "precision": drawing.precision,
-            "device": drawing.device,
-            "ready_seconds_after_boot": drawing.ready_seconds,
-        },
+        "boot_check": boot_check_facts(drawing) if drawing else None,
         "notes": list(run.progress.notes),
         "steps": [asdict(step) for step in run.progress.steps],
     }
-    text = json.dumps(manifest, indent=2) + "\n"
-    (run.directory / "manifest.json").write_text(text, encoding="utf-8")
-    return release
+    run.keep("manifest.json", json.dumps(manifest, indent=2) + "\n")
+
+
+def boot_check_facts(drawing: Drawing) -> dict[str, Any]:
+    """The boot check as the manifest tells it."""
+    return {
+        "width": drawing.width,
+        "height": drawing.height,
+        "object": drawing.s3,
+        "precision": drawing.precision,
+        "device": drawing.device,
+        "ready_seconds_after_boot": drawing.ready_seconds,
+    }
 
 
 def summary(release: Release, *, rehearsal: bool) -> str:

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bake.aws import Aws
-from bake.errors import BakeError
+from bake.creation import tags
+from bake.errors import BakeError, ConnectionLost, NotVerified, TimedOut
 from bake.plan import Plan
+from bake.retries import error_code
 from bake.run import Run
 from bake.ssh import Session
-from bake.steps.launch import launch, log_in
+from bake.steps.launch import Instance, WrongMachine, launch, log_in
 from bake.undo import Undo
+from bake.wiring import Wiring, wire
 
 # Pixels; a worker whose sizes are compiled draws no others, and is asked for the smallest of them.
 SIZE = (256, 256)
@@ -28,6 +33,8 @@ STEPS = 4
 READY, READY_ON_NEURON = 1800, 3900
 # Seconds to wait for an instance where AWS has none: the image is made by then, and hours may be in it.
 CAPACITY = 1800
+# Seconds from a job to its event, and to read an object.
+EVENT, OBJECT = 600, 300
 INSTANCE_ENV = "/etc/flux-worker/instance.env"
 PNG_HEADER = b"\x89PNG\r\n\x1a\n"
 
@@ -48,61 +55,67 @@ class Drawing:
     device: str
 
 
-@dataclass(frozen=True)
-class Wiring:
-    """The throw-away queues, bucket and bus of one boot check; queues by URL."""
-
-    jobs: str
-    results: str
-    bucket: str
-    bus: str
-
-    def environment(self, region: str, extra: Mapping[str, str]) -> str:
-        """The worker's `instance.env`."""
-        facts = {
-            "AWS_REGION": region,
-            "FLUX_QUEUE_URL": self.jobs,
-            "FLUX_BUCKET": self.bucket,
-            "FLUX_EVENT_BUS": self.bus,
-            **extra,
-        }
-        return "".join(f"{key}={value}\n" for key, value in facts.items())
+class ImageIsBad(NotVerified):
+    """The image ran on a machine that was up, and failed there: it is not kept."""
 
 
 def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawing:
-    """Launch `image`, wait for READY, send one job, and check the PNG that comes back."""
-    wiring = wire(aws, run, undo)
-    width, height = size_of(plan.drivers.compiled)
+    """Launch `image`, wait for READY, send one job, and check the PNG that comes back.
+
+    Raises ImageIsBad where the image failed; any other error says nothing about the image.
+    """
+    name = f"bake-{run.id}"
+    known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, name)}
+    wiring = wire(aws, run.id, known, undo)
     files = {INSTANCE_ENV: wiring.environment(plan.profile.worker.region, plan.sources.worker)}
     types = plan.profile.worker_types
     instance = launch(
         plan, aws, run, undo, role="boot-check", image=image, types=types, files=files, patience=CAPACITY
     )
-    with log_in(instance, run) as session:
-        seconds = wait_until_ready(session, aws, run, READY_ON_NEURON if plan.drivers.compiled else READY)
-        check_units(session)
-        job = {
-            "id": f"boot-check-{run.id}",
-            "prompt": "a lighthouse at dawn",
-            "width": width,
-            "height": height,
-            "steps": STEPS,
-            "seed": 7,
-        }
-        aws.sqs.send_message(QueueUrl=wiring.jobs, MessageBody=json.dumps(job))
-        run.progress.status("waiting for the first image")
+    size = size_of(plan.drivers.compiled)
+    with _log_in(instance, run) as session:
         try:
-            detail = aws.wait(
-                "the event of the first image", lambda: _receive(aws, wiring.results), timeout=600
-            )
-        except BaseException:
+            seconds = wait_until_ready(session, aws, run, READY_ON_NEURON if plan.drivers.compiled else READY)
+            check_units(session)
+            detail = _draw(session, aws, run, wiring, size)
+        except Exception:  # where somebody interrupts, the removals come first
             _keep_journal(session, run)
             raise
         _keep_journal(session, run)
     check_precision(detail, plan.profile.weights.precision)
-    drawing = fetch(aws, run, detail, seconds, (width, height))
+    drawing = fetch(aws, run, detail, seconds, size)
     check_device(drawing, plan.drivers.drawn_on)
     return drawing
+
+
+def _log_in(instance: Instance, run: Run) -> Session:
+    try:
+        return log_in(instance, run)
+    except WrongMachine as error:
+        raise ImageIsBad(error.message, hint=error.hint) from error
+
+
+def _draw(session: Session, aws: Aws, run: Run, wiring: Wiring, size: tuple[int, int]) -> dict[str, Any]:
+    """Send one job and wait for its event; the event's detail."""
+    job = {
+        "id": f"boot-check-{run.id}",
+        "prompt": "a lighthouse at dawn",
+        "width": size[0],
+        "height": size[1],
+        "steps": STEPS,
+        "seed": 7,
+    }
+    aws.sqs.send_message(QueueUrl=wiring.jobs, MessageBody=json.dumps(job))
+    run.progress.status("waiting for the first image")
+    try:
+        return aws.wait("the event of the first image", lambda: _receive(aws, wiring.results), timeout=EVENT)
+    except TimedOut as error:
+        _raise_if_failed(_service(session), session)
+        raise BakeError(
+            f"{error.message}; the worker is up",
+            hint="may the instance profile use the queue, bucket and bus named bake-*? "
+            "See logs/boot-check.journal.log",
+        ) from error
 
 
 def size_of(compiled: Sequence[str]) -> tuple[int, int]:
@@ -112,21 +125,21 @@ def size_of(compiled: Sequence[str]) -> tuple[int, int]:
 
 
 def check_precision(detail: Mapping[str, Any], wanted: str) -> None:
-    """Raise BakeError where the booted worker drew with other weights than the profile says."""
+    """Raise ImageIsBad where the booted worker drew with other weights than the profile says."""
     if detail["precision"] != wanted:
-        raise BakeError(
+        raise ImageIsBad(
             f"the first image was drawn in {detail['precision']}, and weights.precision is {wanted}",
             hint="look at FLUX_MODEL_DIR in /etc/flux-worker/worker.env of the image",
         )
 
 
 def check_device(drawing: Drawing, wanted: str | None) -> None:
-    """Raise BakeError where the worker drew on something else than the accelerator that is there.
+    """Raise ImageIsBad where the worker drew on something else than the accelerator that is there.
 
     Without a usable driver it draws on the CPU, and that would look like a slow success.
     """
     if wanted is not None and drawing.device != wanted:
-        raise BakeError(
+        raise ImageIsBad(
             f"the first image was drawn on {drawing.device}, and this instance type has {wanted}",
             hint="the worker finds no accelerator it can use: see the driver's lines in "
             "logs/boot-check.journal.log",
@@ -134,35 +147,67 @@ def check_device(drawing: Drawing, wanted: str | None) -> None:
 
 
 def check_units(session: Session) -> None:
-    """Raise BakeError where a daemon of the driver failed: a builder without a GPU could not try it."""
+    """Raise ImageIsBad where a daemon of the driver failed: a builder without a GPU could not try it."""
     listed = session.run("systemctl", "list-units", "--failed", "--plain", "--no-legend", "nvidia-*").stdout
     if listed.strip():
-        raise BakeError(f"the driver does not start on the new image:\n{listed.strip()}")
+        raise ImageIsBad(f"the driver does not start on the new image:\n{listed.strip()}")
 
 
 def wait_until_ready(session: Session, aws: Aws, run: Run, timeout: float) -> float:
-    """Wait for the worker's READY=1 (`Type=notify`: only then is the unit active); seconds since boot."""
+    """Wait for the worker's READY=1 (`Type=notify`: only then is the unit active); seconds since boot.
+
+    A worker that is not ready in time is the image's fault, unless it still reads its model from the disk.
+    """
 
     def look() -> str | None:
-        output = session.run(
-            "systemctl", "show", "flux-worker", "-p", "ActiveState,SubState,StatusText,NRestarts"
-        ).stdout
-        facts = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+        try:
+            facts = _service(session)
+        except ConnectionLost:
+            session.reconnect()
+            return None
         run.progress.status(f"worker: {facts.get('StatusText') or facts.get('SubState')}")
-        if facts.get("ActiveState") == "failed" or int(facts.get("NRestarts") or 0) > 2:
-            _keep_journal(session, run)
-            journal = session.run(
-                "journalctl", "-u", "flux-worker", "-n", "20", "-o", "cat", sudo=True
-            ).stdout
-            raise BakeError(f"the worker does not start on the new image:\n{journal.strip()}")
+        _raise_if_failed(facts, session)
         return "ready" if facts.get("ActiveState") == "active" else None
 
     try:
         aws.wait("the worker's READY", look, timeout=timeout)
-    except BaseException:
-        _keep_journal(session, run)
-        raise
+    except TimedOut as error:
+        if is_reading(session):
+            raise BakeError(
+                f"{error.message}; the worker still reads its model from the disk",
+                hint="a new volume is filled while it is read: a faster volume type or more throughput helps",
+            ) from error
+        raise ImageIsBad(error.message, hint="see logs/boot-check.journal.log") from error
     return _seconds_since_boot(session)
+
+
+def _service(session: Session) -> dict[str, str]:
+    properties = "LoadState,ActiveState,SubState,StatusText,NRestarts,MainPID"
+    output = session.run("systemctl", "show", "flux-worker", "-p", properties).stdout
+    return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+
+
+def _raise_if_failed(facts: Mapping[str, str], session: Session) -> None:
+    if facts.get("LoadState") != "loaded":
+        raise ImageIsBad(f"the new image has no flux-worker.service: systemd says {facts.get('LoadState')}")
+    if facts.get("ActiveState") == "failed" or int(facts.get("NRestarts") or 0) > 2:
+        journal = session.run("journalctl", "-u", "flux-worker", "-n", "20", "-o", "cat", sudo=True).stdout
+        raise ImageIsBad(f"the worker does not start on the new image:\n{journal.strip()}")
+
+
+def is_reading(session: Session, seconds: float = 5.0) -> bool:
+    """Whether the worker brings bytes from its disk right now."""
+    before = _bytes_read(session)
+    time.sleep(seconds)  # a rate needs two looks
+    return _bytes_read(session) > before
+
+
+def _bytes_read(session: Session) -> int:
+    """Bytes that the worker's process has had fetched from a disk, by page faults too (proc(5))."""
+    pid = _service(session).get("MainPID", "0")
+    shown = session.run("cat", f"/proc/{pid}/io", sudo=True, check=False).stdout
+    facts = dict(line.split(": ", 1) for line in shown.splitlines() if ": " in line)
+    return int(facts.get("read_bytes", 0))
 
 
 def _seconds_since_boot(session: Session) -> float:
@@ -173,83 +218,10 @@ def _seconds_since_boot(session: Session) -> float:
 
 
 def _keep_journal(session: Session, run: Run) -> None:
-    journal = session.run("journalctl", "-b", "--no-pager", sudo=True, check=False).stdout
-    (run.logs / "boot-check.journal.log").write_text(journal, encoding="utf-8")
-
-
-def wire(aws: Aws, run: Run, undo: Undo) -> Wiring:
-    """Make two queues, a bucket, a bus and the rule that brings the worker's events to the second queue."""
-    name = f"bake-{run.id}"
-    jobs, _ = _queue(aws, undo, f"{name}-jobs")
-    results, results_arn = _queue(aws, undo, f"{name}-results")
-    _bucket(aws, undo, name)
-    _bus(aws, undo, name, results, results_arn)
-    return Wiring(jobs, results, name, name)
-
-
-def _queue(aws: Aws, undo: Undo, name: str) -> tuple[str, str]:
-    with undo.creating():
-        url = aws.sqs.create_queue(QueueName=name)["QueueUrl"]
-        undo.add(
-            f"queue {name}",
-            lambda: aws.sqs.delete_queue(QueueUrl=url),
-            by_hand=f"aws sqs delete-queue --region {aws.worker_region} --queue-url {url}",
-        )
-    attributes = aws.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
-    return url, attributes["QueueArn"]
-
-
-def _bucket(aws: Aws, undo: Undo, name: str) -> None:
-    def remove() -> None:
-        for item in aws.s3.list_objects_v2(Bucket=name).get("Contents", []):
-            aws.s3.delete_object(Bucket=name, Key=item["Key"])
-        aws.s3.delete_bucket(Bucket=name)
-
-    where: Any = {"CreateBucketConfiguration": {"LocationConstraint": aws.worker_region}}
-    with undo.creating():
-        aws.s3.create_bucket(Bucket=name, **({} if aws.worker_region == "us-east-1" else where))
-        undo.add(f"bucket {name}", remove, by_hand=f"aws s3 rb --force s3://{name}")
-
-
-def _bus(aws: Aws, undo: Undo, name: str, queue: str, queue_arn: str) -> None:
-    region = aws.worker_region
-    with undo.creating():
-        aws.events.create_event_bus(Name=name)
-        undo.add(
-            f"event bus {name}",
-            lambda: aws.events.delete_event_bus(Name=name),
-            by_hand=f"aws events delete-event-bus --region {region} --name {name}",
-        )
-    with undo.creating():
-        rule = aws.events.put_rule(
-            Name=name, EventBusName=name, EventPattern=json.dumps({"source": ["flux.worker"]})
-        )["RuleArn"]
-        undo.add(
-            f"rule {name}",
-            lambda: aws.events.delete_rule(Name=name, EventBusName=name),
-            by_hand=f"aws events delete-rule --region {region} --event-bus-name {name} --name {name}",
-        )
-    aws.sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": _policy(queue_arn, rule)})
-    with undo.creating():
-        aws.events.put_targets(Rule=name, EventBusName=name, Targets=[{"Id": "results", "Arn": queue_arn}])
-        undo.add(
-            f"target of rule {name}",
-            lambda: aws.events.remove_targets(Rule=name, EventBusName=name, Ids=["results"]),
-            by_hand=f"aws events remove-targets --region {region} --event-bus-name {name} --rule {name} "
-            "--ids results",
-        )
-
-
-def _policy(queue_arn: str, rule_arn: str) -> str:
-    """EventBridge may write to a queue only if the queue's own policy lets this rule."""
-    statement = {
-        "Effect": "Allow",
-        "Principal": {"Service": "events.amazonaws.com"},
-        "Action": "sqs:SendMessage",
-        "Resource": queue_arn,
-        "Condition": {"ArnEquals": {"aws:SourceArn": rule_arn}},
-    }
-    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    """Keep it, whatever ended the check; a machine that does not answer any more has none to give."""
+    with suppress(BakeError):
+        journal = session.run("journalctl", "-b", "--no-pager", sudo=True, check=False).stdout
+        run.keep("logs/boot-check.journal.log", journal)
 
 
 def _receive(aws: Aws, queue: str) -> dict[str, Any] | None:
@@ -258,7 +230,7 @@ def _receive(aws: Aws, queue: str) -> dict[str, Any] | None:
         return None
     event = json.loads(messages[0]["Body"])
     if event["detail-type"] != "FluxImageReady":
-        raise BakeError(f"the first image failed: {event['detail'].get('reason')}")
+        raise ImageIsBad(f"the first image failed: {event['detail'].get('reason')}")
     return dict(event["detail"])
 
 
@@ -268,19 +240,32 @@ def fetch(
     """Fetch the object that the event names and check that it is a PNG of the `asked` width and height."""
     [key] = detail["keys"]
     where = f"s3://{detail['bucket']}/{key}"
-    content = aws.s3.get_object(Bucket=detail["bucket"], Key=key)["Body"].read()
-    file = run.directory / "first-image.png"
-    file.write_bytes(content)
+    content = _object(aws, detail["bucket"], key)
+    file = run.keep("first-image.png", content)
     width, height = png_size(content, where)
     if (width, height) != asked:
-        raise BakeError(f"{where} has {width} x {height} pixels, {asked[0]} x {asked[1]} were asked for")
-    record = json.loads(aws.s3.get_object(Bucket=detail["bucket"], Key=detail["sidecar"])["Body"].read())
+        raise ImageIsBad(f"{where} has {width} x {height} pixels, {asked[0]} x {asked[1]} were asked for")
+    record = json.loads(_object(aws, detail["bucket"], detail["sidecar"]))
     return Drawing(width, height, where, file, seconds, detail["precision"], device=record["model"]["device"])
+
+
+def _object(aws: Aws, bucket: str, key: str) -> bytes:
+    """An object's bytes; a connection that breaks in the middle is no answer, and asked again."""
+
+    def read() -> bytes:
+        try:
+            return aws.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        except Exception as error:
+            if error_code(error) == "NoSuchKey":
+                raise ImageIsBad(f"the worker announced s3://{bucket}/{key}, which is not there") from error
+            raise
+
+    return aws.wait(f"s3://{bucket}/{key}", read, timeout=OBJECT)
 
 
 def png_size(content: bytes, where: str) -> tuple[int, int]:
     """Width and height in pixels from the IHDR chunk (PNG specification, 11.2.1)."""
     if not content.startswith(PNG_HEADER) or content[12:16] != b"IHDR":
-        raise BakeError(f"{where} is not a PNG ({len(content)} bytes)")
+        raise ImageIsBad(f"{where} is not a PNG ({len(content)} bytes)")
     width, height = struct.unpack(">II", content[16:24])
     return width, height

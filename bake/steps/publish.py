@@ -1,11 +1,37 @@
-"""Hand the image over: share it with the agreed accounts; then remove what the profile no longer keeps."""
+"""Hand the image over: share it with the agreed accounts; then remove what the profile no longer keeps.
+
+The image is good by then: what fails here is a note with the command that does it by hand.
+"""
 
 from __future__ import annotations
 
-from bake.aws import Aws
+from collections.abc import Callable
+
+from bake.aws import Aws, unanswered
+from bake.errors import BakeError
+from bake.image import Image, images_of, in_use, remove, remove_by_hand, state_of
 from bake.plan import Plan
 from bake.run import Run
-from bake.steps.create_image import Image, remove
+
+
+def publish(plan: Plan, aws: Aws, run: Run, image: Image) -> None:
+    """Share, then retire."""
+    accounts = plan.profile.image.share_with
+    if accounts:
+        _attempt(
+            run, "the AMI is not shared", lambda: share(plan, aws, run, image), *_by_hand(plan, aws, image)
+        )
+    _attempt(run, "older AMIs were not looked at", lambda: retire(plan, aws, run, image))
+
+
+def _attempt(run: Run, failed: str, act: Callable[[], None], *by_hand: str) -> None:
+    try:
+        act()
+    except Exception as error:
+        why = error.message if isinstance(error, BakeError) else unanswered(error)
+        if why is None:
+            raise
+        run.progress.note("\n".join([f"{failed} ({why})", *(f"  do it with: {line}" for line in by_hand)]))
 
 
 def share(plan: Plan, aws: Aws, run: Run, image: Image) -> None:
@@ -14,8 +40,6 @@ def share(plan: Plan, aws: Aws, run: Run, image: Image) -> None:
     FLUX.1-dev's licence binds whoever the weights are passed on to, so nobody is added who was not agreed.
     """
     accounts = plan.profile.image.share_with
-    if not accounts:
-        return
     permission = [{"UserId": account} for account in accounts]
     aws.ec2.modify_image_attribute(ImageId=image.id, LaunchPermission={"Add": permission})  # type: ignore[typeddict-item]
     aws.ec2.modify_snapshot_attribute(
@@ -27,31 +51,43 @@ def share(plan: Plan, aws: Aws, run: Run, image: Image) -> None:
     run.progress.note(f"shared with {', '.join(accounts)}")
 
 
+def _by_hand(plan: Plan, aws: Aws, image: Image) -> list[str]:
+    accounts = plan.profile.image.share_with
+    permission = "Add=[" + ",".join(f"{{UserId={account}}}" for account in accounts) + "]"
+    attribute = ("--attribute", "createVolumePermission", "--operation-type", "add", "--user-ids", *accounts)
+    return [
+        aws.command(
+            "ec2", "modify-image-attribute", "--image-id", image.id, "--launch-permission", permission
+        ),
+        aws.command("ec2", "modify-snapshot-attribute", "--snapshot-id", image.snapshot, *attribute),
+    ]
+
+
 def retire(plan: Plan, aws: Aws, run: Run, image: Image) -> None:
-    """Remove this profile's images beyond the `image.keep` newest; one that instances run from stays."""
+    """Remove this profile's good images beyond the `image.keep` newest; one that instances run from stays."""
+    why = f"the profile keeps {plan.profile.image.keep}"
     for old in outdated(plan, aws, image.id):
-        if _in_use(aws, old):
-            run.progress.note(f"{old} is older than what is kept, but instances run from it: left alone")
-        else:
-            remove(aws, old)
-            run.progress.note(f"removed {old}: the profile keeps {plan.profile.image.keep}")
+        remove_old(aws, run, old, why)
 
 
 def outdated(plan: Plan, aws: Aws, newest: str) -> list[str]:
-    """This profile's images beyond the `keep` newest, oldest first; none where `keep` is not set."""
+    """This profile's good images beyond the `keep` newest, oldest first; none where `keep` is not set."""
     keep = plan.profile.image.keep
     if keep is None:
         return []
-    filters = [{"Name": "tag:bake:profile", "Values": [plan.profile.name]}]
-    images = aws.ec2.describe_images(Owners=["self"], Filters=filters)["Images"]  # type: ignore[arg-type]
-    others = [image for image in images if image["ImageId"] != newest]
-    others.sort(key=lambda image: image["CreationDate"])
-    return [image["ImageId"] for image in others[: max(len(others) - (keep - 1), 0)]]
+    good = [image for image in images_of(aws, plan.profile.name) if state_of(image) == "good"]
+    others = [image["ImageId"] for image in good if image["ImageId"] != newest]
+    return others[: max(len(others) - (keep - 1), 0)]
 
 
-def _in_use(aws: Aws, image_id: str) -> bool:
-    filters = [
-        {"Name": "image-id", "Values": [image_id]},
-        {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
-    ]
-    return bool(aws.ec2.describe_instances(Filters=filters)["Reservations"])  # type: ignore[arg-type]
+def remove_old(aws: Aws, run: Run, image_id: str, why: str) -> None:
+    """Remove an image that is not kept any more, unless instances run from it; a failure is a note."""
+
+    def act() -> None:
+        if in_use(aws, image_id):
+            run.progress.note(f"{image_id} is older than what is kept, but instances run from it: left alone")
+            return
+        remove(aws, image_id)
+        run.progress.note(f"removed {image_id}: {why}")
+
+    _attempt(run, f"{image_id} was not removed", act, remove_by_hand(aws, image_id))

@@ -13,15 +13,59 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 
 
+# What other tools are told on a user's machine, and a rehearsal must not hear of.
+HOSTILE = {
+    "AWS_CA_BUNDLE": "/nowhere",
+    "AWS_CONFIG_FILE": "/proc/version",  # no configuration file
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+    "AWS_PROFILE": "nobody",
+    "AWS_S3_US_EAST_1_REGIONAL_ENDPOINT": "bogus",
+    "AWS_SHARED_CREDENTIALS_FILE": "/proc/version",
+    "AWS_STS_REGIONAL_ENDPOINTS": "bogus",
+    "AWS_USE_FIPS_ENDPOINT": "true",
+    "CDPATH": "/",
+    "HF_ENDPOINT": "http://127.0.0.1:9",
+    "HF_HUB_CACHE": "/proc/nowhere",
+    "HF_HUB_ETAG_TIMEOUT": "x",
+    "HF_HUB_OFFLINE": "1",
+    "HF_TOKEN": "hf_wrong",
+    "LC_ALL": "C",
+    "PYTEST_ADDOPTS": "--bogus",
+    "PYTEST_PLUGINS": "nowhere",
+    "PYTHONCOERCECLOCALE": "0",
+    "PYTHONIOENCODING": "ascii",
+    "PYTHONUTF8": "0",
+    "PYTHONWARNINGS": "error",
+    "SSL_CERT_FILE": "/nowhere",
+    "TMPDIR": "/nowhere",
+    "TRANSFORMERS_OFFLINE": "1",
+    **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9"),
+    **dict.fromkeys(("ALL_PROXY", "all_proxy"), "socks5://127.0.0.1:9"),
+    **dict.fromkeys(("NO_PROXY", "no_proxy"), "[::1"),
+}
+
+
 def start(
-    desk: Path, profile: str = "g6e-ubuntu", *, profiles: Path | None = None, checkout: Path = ROOT
+    desk: Path,
+    profile: str = "g6e-ubuntu",
+    *,
+    profiles: Path | None = None,
+    checkout: Path = ROOT,
+    runs: Path | None = None,
+    environment: dict[str, str] | None = None,
+    umask: int = -1,
 ) -> subprocess.Popen[str]:
-    """Start a rehearsal in the folder `desk`, where it leaves its runs and its lock."""
+    """Start a rehearsal in the folder `desk`, where it leaves its runs and its lock.
+
+    `environment` is over this process's; with a `umask` other than -1 it starts with that one.
+    """
     places = ["--profiles", str(profiles or checkout / "profiles")]
+    places += ["--runs", str(runs)] if runs else []
     return subprocess.Popen(
         [sys.executable, "-m", "bake.cli", *places, "--profile", profile, "--rehearse", "--json"],
         cwd=desk,
-        env={**os.environ, "PYTHONPATH": str(checkout)},
+        env={**os.environ, "PYTHONPATH": str(checkout), **(environment or {})},
+        umask=umask,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bake.aws import Aws
 from bake.localcloud.cloud import LocalCloud
+from bake.trees import hash_file
 
-from .bakes import Outcome, rehearse
+from ..bake.guard import frozen
+from .bakes import HOSTILE, Outcome, rehearse
 
 if TYPE_CHECKING:
     from tests.conftest import Machine, NewMachine
@@ -28,10 +31,25 @@ def machine(new_machine: NewMachine) -> Iterator[Machine]:
 
 @pytest.fixture(scope="session")
 def baked(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """A whole rehearsal of g6e-ubuntu."""
-    outcome = rehearse(tmp_path_factory.mktemp("baked"), "g6e-ubuntu")
+    """A whole rehearsal of g6e-ubuntu: of the frozen profile and agreement, which go on working as they
+    are, and in an environment that is set for anything but a rehearsal."""
+    desk = tmp_path_factory.mktemp("baked")
+    lock = desk / ".bake/rehearsal/g6e-ubuntu.lock.yaml"
+    lock.parent.mkdir(parents=True)
+    lock.write_text(frozen.agreement("g6e-ubuntu", _values(cloud)), encoding="utf-8")
+    outcome = rehearse(desk, "g6e-ubuntu", profiles=frozen.PROFILES, environment=HOSTILE, umask=0o077)
     assert outcome.code == 0, outcome.errors
     return outcome
+
+
+def _values(cloud: LocalCloud) -> dict[str, str]:
+    """What the frozen agreement leaves to the account."""
+    found = cloud.environment
+    aws = Aws(region=found["SPOT_AWS_REGION"], worker_region=found["AWS_REGION"], endpoint=cloud.endpoint)
+    subnet = aws.ec2.describe_subnets(SubnetIds=[found["BAKE_SUBNET_ID"]])["Subnets"][0]
+    names = ("BASE_AMI_ID", "BAKE_SUBNET_ID", "BAKE_SECURITY_GROUP_ID")
+    worker = f"sha256:{hash_file(cloud.requirements)}"
+    return {**{name: found[name] for name in names}, "VPC_ID": subnet["VpcId"], "WORKER_LOCK": worker}
 
 
 @pytest.fixture(scope="session")

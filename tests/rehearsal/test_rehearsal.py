@@ -125,6 +125,14 @@ def test_the_weights_are_the_ones_that_were_locked(
     assert json.loads((directory / "plan.json").read_text())["lock"]["locked"] is True
 
 
+def test_the_frozen_agreement_was_held_to_and_not_touched(baked: Outcome, directory: Path) -> None:
+    plan = json.loads((directory / "plan.json").read_text())
+    assert plan["agreement"] == {**plan["agreement"], "exists": True, "agreed": True, "differences": []}
+    held = lockfile.read(baked.desk / ".bake/rehearsal/g6e-ubuntu.lock.yaml")
+    assert held.agreement is not None
+    assert [entry.why for entry in held.agreement.history] == ["first agreement"]
+
+
 def test_the_image_is_what_was_agreed(aws: Aws, manifest: dict[str, Any]) -> None:
     image = aws.ec2.describe_images(ImageIds=[manifest["image"]["id"]])["Images"][0]
     root = image["BlockDeviceMappings"][0]["Ebs"]
@@ -181,9 +189,7 @@ def interrupted(
         pytest.param("launch", signal.SIGINT, id="Ctrl-C while launching", marks=pytest.mark.long),
         pytest.param("verify", signal.SIGTERM, id="SIGTERM while verifying", marks=pytest.mark.long),
         pytest.param("create image", signal.SIGINT, id="Ctrl-C while the image is made"),
-        pytest.param(
-            "boot check", signal.SIGTERM, id="SIGTERM while the image boots", marks=pytest.mark.long
-        ),
+        pytest.param("connect", signal.SIGHUP, id="a closed terminal", marks=pytest.mark.long),
     ],
 )
 def test_an_interrupt_leaves_nothing(
@@ -201,7 +207,7 @@ def test_an_interrupt_leaves_nothing(
             break
     _, errors = interrupted.communicate(timeout=900)
     assert interrupted.returncode == 130, errors
-    assert "interrupted: everything that was created is removed again" in errors
+    assert "interrupted: nothing that was created is kept" in errors
     assert "Traceback" not in errors
     assert leftovers(aws, run) == []
     assert images(aws, run) == []
@@ -222,7 +228,7 @@ def test_a_failing_script_is_shown_whole_and_leaves_nothing(
     aws: Aws, cloud: LocalCloud, tmp_path: Path, broken_checkout: Path
 ) -> None:
     outcome = rehearse(tmp_path, "g6e-ubuntu", checkout=broken_checkout)
-    assert outcome.code == 1
+    assert outcome.code == 5
     for part in ("05-broken.sh", "exit code", "about to break", "nothing here", "/does/not/exist"):
         assert part in outcome.errors
     assert "Traceback" not in outcome.errors

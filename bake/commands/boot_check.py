@@ -1,0 +1,132 @@
+"""`bake boot-check`: prove or condemn an AMI whose boot check something else ended. No builder is needed."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bake.errors import UsageError
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from bake.aws import Aws
+    from bake.image import Image
+    from bake.plan import Plan
+    from bake.run import Run
+    from bake.steps.boot_check import Drawing
+
+
+@click.command("boot-check")
+@click.argument("ami")
+@click.option("--profile", metavar="NAME", help="The profile; its own tag says which it was baked from.")
+@click.option("--rehearse", is_flag=True, help="The AMI is on the local cloud. Needs root, no account.")
+@click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines on stdout.")
+@click.pass_obj
+def boot_check(obj: dict[str, Any], ami: str, profile: str | None, rehearse: bool, as_json: bool) -> None:
+    """Boot an AMI and let it draw: it is good then, or bad and removed.
+
+    For an AMI that a bake kept as unproven, since AWS, the network or a person ended its check. An AMI is
+    checked on the instance types that its profile names, within the agreement; sharing and `image.keep`
+    follow when it is good.
+
+    \b
+    Example:
+      bake boot-check ami-0123456789abcdef0
+      bake boot-check ami-0123456789abcdef0 --rehearse
+    """
+    from contextlib import ExitStack
+
+    from bake.commands.bake import proposed, reporting, running
+    from bake.proposal import Wish
+    from bake.run import check_place
+
+    rehearsal = rehearse or obj["rehearse"]
+    with reporting(as_json or obj["as_json"]) as progress, ExitStack() as stack:
+        check_place(obj["runs"])
+        name = profile or obj["profile"] or _profile_of(ami, obj, rehearsal, stack)
+        proposal = proposed(Wish(name, obj["directory"], obj["env_file"], rehearsal), stack, progress)
+        aws = proposal.aws.patiently(progress.status)
+        image = _image(aws, ami)
+        with running(proposal, obj["runs"], progress) as run:
+            drawing = _check(proposal.plan, aws, run, image)
+            text = f"{image.id} ({image.name}) is good: {drawing.file}, ready {drawing.ready_seconds:.0f} s "
+            progress.emit("proved", image=image.id, directory=str(run.directory), text=f"{text}after boot")
+
+
+def _profile_of(ami: str, obj: dict[str, Any], rehearsal: bool, stack: ExitStack) -> str:
+    """The profile that the AMI's tag names, where the variables say in which region it is."""
+    from bake.aws import Aws
+    from bake.creation import tag_of
+    from bake.image import describe_image
+    from bake.profile import environment
+
+    cloud = None
+    if rehearsal:
+        from bake import surroundings
+        from bake.localcloud import cloud as localcloud
+
+        surroundings.set_aside()
+        cloud = stack.enter_context(localcloud.running())
+    region = (cloud.environment if cloud else environment(obj["env_file"])).get("SPOT_AWS_REGION")
+    if not region:
+        raise UsageError("the variable SPOT_AWS_REGION is not set", hint="set it, or name the --profile")
+    aws = Aws(region=region, worker_region=region, endpoint=cloud.endpoint if cloud else None)
+    facts = describe_image(aws, ami)
+    if facts is None:
+        raise UsageError(f"there is no {ami} in {region}", hint="is it in another region or account?")
+    name = tag_of(facts.get("Tags"), "bake:profile")
+    if not name:
+        raise UsageError(f"{ami} was not made by bake: it has no tag bake:profile")
+    return name
+
+
+def _check(plan: Plan, aws: Aws, run: Run, image: Image) -> Drawing:
+    from bake.steps.boot_check import boot_check as check
+    from bake.steps.judge import judged
+    from bake.steps.publish import publish
+    from bake.undo import Undo
+
+    step = run.progress.step
+    with Undo(run.progress.status, run.leaks) as undo:
+        with judged(plan, aws, run, image, undo), step("boot check"):
+            drawing = check(plan, aws, run, undo, image.id)
+        with step("clean up"):
+            undo.now()
+    with step("publish"):
+        publish(plan, aws, run, image)
+    _keep(run, image, drawing)
+    return drawing
+
+
+def _keep(run: Run, image: Image, drawing: Drawing) -> None:
+    from dataclasses import asdict
+
+    from bake.release import boot_check_facts
+
+    manifest = {
+        "run": run.id,
+        "state": "good",
+        "image": asdict(image),
+        "boot_check": boot_check_facts(drawing),
+    }
+    run.keep("boot-check.json", json.dumps(manifest, indent=2) + "\n")
+
+
+def _image(aws: Aws, ami: str) -> Image:
+    """The AMI, if it is one of the account's that a bake made and that is available."""
+    from bake.creation import tag_of
+    from bake.image import describe_image, image_of, state_of
+
+    facts = describe_image(aws, ami)
+    if facts is None:
+        raise UsageError(f"there is no {ami} in {aws.region}", hint="is it in another region or account?")
+    if not tag_of(facts.get("Tags")):
+        raise UsageError(f"{ami} was not made by bake: it has no tag bake:run")
+    if state_of(facts) == "good":
+        raise UsageError(f"{ami} is good already: there is nothing to prove")
+    if facts["State"] != "available":
+        raise UsageError(f"{ami} is {facts['State']}", hint="wait until it is available")
+    return image_of(facts)

@@ -1,0 +1,202 @@
+"""What becomes of a finished AMI, whatever ends its check."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from bake.creation import tag_of
+from bake.errors import (
+    BakeError,
+    ConnectionLost,
+    Interrupted,
+    LeftBehind,
+    RemoteCommandError,
+    TimedOut,
+)
+from bake.image import Image, describe_image, images_of, mark, state_of
+from bake.steps.boot_check import ImageIsBad
+from bake.steps.judge import Unproven, judged
+from bake.steps.publish import outdated, publish
+from bake.undo import Undo, naming
+
+if TYPE_CHECKING:
+    from tests.bake.one_run import OneRun
+
+
+def refusal(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "no"}}, "RunInstances")
+
+
+def facts(one_run: OneRun, image: Image) -> Any:
+    return describe_image(one_run.witness, image.id)
+
+
+def check(one_run: OneRun, image: Image, error: BaseException | None = None) -> list[str]:
+    """A boot check that ends so; what the manifest is told."""
+    told: list[str] = []
+    run = one_run.run
+    with naming(run.leaks), Undo(leaks=run.leaks) as undo:  # noqa: SIM117
+        with judged(one_run.plan, one_run.aws, run, image, undo, told.append):
+            if error is not None:
+                raise error
+    return told
+
+
+def test_what_the_check_made_is_sent_away_before_anything_is_said_to_aws(one_run: OneRun) -> None:
+    """A CI system kills seconds after its first signal, and an instance with a GPU costs money."""
+    image, order = one_run.kept_image(), []
+    one_run.aws.ec2.meta.events.register("before-call", lambda model, **_: order.append(model.name))
+    with pytest.raises(Unproven), Undo() as undo:
+        undo.add("instance", lambda: order.append("terminated"), by_hand="")
+        with judged(one_run.plan, one_run.aws, one_run.run, image, undo):
+            raise Interrupted("SIGTERM")
+    assert order[:2] == ["terminated", "CreateTags"]
+
+
+def test_one_that_drew_is_good_and_does_not_expire(one_run: OneRun) -> None:
+    image = one_run.kept_image()
+    assert state_of(facts(one_run, image)) == "draft"
+    assert check(one_run, image) == []
+    tags = facts(one_run, image)["Tags"]
+    assert (tag_of(tags, "bake:state"), tag_of(tags, "bake:expires")) == ("good", "")
+    snapshot = one_run.aws.ec2.describe_snapshots(SnapshotIds=[image.snapshot])["Snapshots"][0]
+    assert tag_of(snapshot["Tags"], "bake:state") == "good"
+    assert one_run.run.kept == [f"{image.id} ({image.name}) is good, and kept"]
+
+
+def test_a_bad_one_is_removed_with_its_snapshots(one_run: OneRun) -> None:
+    image = one_run.kept_image()
+    with pytest.raises(ImageIsBad) as caught:
+        check(one_run, image, ImageIsBad("no worker"))
+    assert caught.value.message == f"no worker\n{image.id} is bad and was removed"
+    assert caught.value.exit_code == 4
+    assert one_run.left() == []
+
+
+def test_a_bad_one_that_cannot_be_removed_is_named(one_run: OneRun) -> None:
+    image = one_run.kept_image()
+    one_run.fault("DeregisterImage", "refuse", code="UnauthorizedOperation")
+    with pytest.raises(LeftBehind, match=f"aws ec2 deregister-image .*{image.id}"):
+        check(one_run, image, ImageIsBad("no worker"))
+    assert facts(one_run, image)["State"] == "available"
+
+
+UNPROVEN = [
+    pytest.param(TimedOut("capacity for g6e.xlarge: not there after 1800 s"), id="no-capacity"),
+    pytest.param(refusal("VcpuLimitExceeded"), id="quota"),
+    pytest.param(refusal("ExpiredToken"), id="credentials"),
+    pytest.param(refusal("UnauthorizedOperation"), id="rights"),
+    pytest.param(EndpointConnectionError(endpoint_url="https://ec2"), id="network"),
+    pytest.param(BakeError("no SSH connection to ubuntu@192.0.2.1:22 within 300 s"), id="ssh-unreachable"),
+    pytest.param(ConnectionLost("the SSH connection to 192.0.2.1 broke"), id="ssh-broke"),
+    pytest.param(RemoteCommandError("systemctl ended with 1"), id="a-command"),
+    pytest.param(BakeError("the worker still reads its model from the disk"), id="slow-disk"),
+    pytest.param(Interrupted("SIGINT"), id="Ctrl-C"),
+    pytest.param(Interrupted("SIGTERM"), id="SIGTERM"),
+]
+
+
+@pytest.mark.parametrize("error", UNPROVEN)
+def test_what_says_nothing_about_the_image_keeps_it(one_run: OneRun, error: BaseException) -> None:
+    image = one_run.kept_image()
+    with pytest.raises(Unproven, match=f"{image.id} .* is there, and unproven") as caught:
+        check(one_run, image, error)
+    assert caught.value.exit_code == 5
+    assert caught.value.__cause__ is error
+    assert f"bake boot-check {image.id}" in str(caught.value.hint)
+    found = facts(one_run, image)
+    assert (found["State"], state_of(found)) == ("available", "unproven")
+
+
+def test_a_bug_keeps_it_and_names_it(one_run: OneRun) -> None:
+    image = one_run.kept_image()
+    with pytest.raises(KeyError) as caught:
+        check(one_run, image, KeyError("detail"))
+    assert f"bake boot-check {image.id}" in caught.value.__notes__[0]
+    assert state_of(facts(one_run, image)) == "unproven"
+
+
+def test_without_credentials_it_is_kept_although_nothing_can_be_said_to_aws(one_run: OneRun) -> None:
+    image = one_run.kept_image()
+    one_run.fault("*", "expired", times=None)
+    with pytest.raises(Unproven, match=image.id):
+        check(one_run, image, refusal("ExpiredToken"))
+    one_run.cloud.faults.clear()
+    assert facts(one_run, image)["State"] == "available"
+    assert any("aws ec2 create-tags" in note for note in one_run.run.progress.notes)
+
+
+def numbered(one_run: OneRun, number: int, **image: Any) -> OneRun:
+    """The run with a profile and a name of its own for each image: the account is shared."""
+    profile = one_run.plan.profile
+    section = profile.image.model_copy(update={"name": f"{one_run.run.id}-{number}", **image})
+    changed = profile.model_copy(update={"name": f"p-{one_run.run.id}", "image": section})
+    plan = dataclasses.replace(one_run.plan, profile=changed)
+    return dataclasses.replace(one_run, plan=plan, role=f"builder-{number}")
+
+
+def test_no_more_unproven_ones_are_kept_than_the_profile_says(one_run: OneRun) -> None:
+    made = []
+    for number in range(3):
+        run = numbered(one_run, number)
+        made.append(run.kept_image())
+        with pytest.raises(Unproven):
+            check(run, made[-1], TimedOut("no capacity"))
+    left = [image["ImageId"] for image in images_of(one_run.aws, f"p-{one_run.run.id}")]
+    assert sorted(left) == sorted(image.id for image in made[1:])
+    assert f"removed {made[0].id}: the profile keeps 2 unproven ones" in one_run.run.progress.notes
+
+
+def test_only_good_ones_count_for_what_is_kept_and_those_of_before_are_good(one_run: OneRun) -> None:
+    states = ["", "good", "unproven", "draft", "good"]
+    made = []
+    for number, state in enumerate(states):
+        run = numbered(one_run, number, keep=2)
+        image = run.kept_image()
+        made.append(image.id)
+        if state in ("good", "unproven"):
+            mark(run.aws, image, state)  # type: ignore[arg-type]
+        elif not state:  # baked before there were states
+            run.aws.ec2.delete_tags(Resources=[image.id], Tags=[{"Key": "bake:state"}])
+    assert outdated(run.plan, run.aws, made[-1]) == [made[0]]
+    publish(run.plan, run.aws, run.run, image)
+    left = {image["ImageId"] for image in images_of(run.aws, run.plan.profile.name)}
+    assert left == set(made[1:])
+
+
+@pytest.mark.parametrize("action", ["ModifyImageAttribute", "ModifySnapshotAttribute"])
+def test_a_share_that_fails_is_a_note_with_the_command(one_run: OneRun, action: str) -> None:
+    run = numbered(one_run, 0, share_with=("111122223333",))
+    image = run.kept_image()
+    run.fault(action, "refuse", code="InvalidParameter")
+    publish(run.plan, run.aws, run.run, image)
+    (note,) = [note for note in run.run.progress.notes if "not shared" in note]
+    assert f"aws ec2 modify-image-attribute --region eu-north-1 --endpoint-url {run.cloud.endpoint}" in note
+    assert f"--snapshot-id {image.snapshot}" in note
+
+
+@pytest.mark.parametrize("action", ["DescribeImages", "DeregisterImage", "DescribeInstances"])
+def test_retiring_that_fails_is_a_note_and_the_image_stays_good(one_run: OneRun, action: str) -> None:
+    made = []
+    for number in range(2):
+        run = numbered(one_run, number, keep=1)
+        made.append(run.kept_image())
+        mark(run.aws, made[-1], "good")
+    run.fault(action, "refuse", code="UnauthorizedOperation", times=None)
+    publish(run.plan, run.aws, run.run, made[-1])
+    assert [note for note in run.run.progress.notes if "UnauthorizedOperation" in note]
+
+
+def test_a_pending_ami_that_names_no_snapshot_leaves_none(
+    one_run: OneRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deregistering alone would leave it: it is found by its tags."""
+    image = one_run.kept_image()
+    monkeypatch.setattr("bake.image._mapped", lambda facts: set())
+    with pytest.raises(ImageIsBad):
+        check(one_run, image, ImageIsBad("no worker"))
+    assert one_run.left() == []
