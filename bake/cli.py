@@ -206,6 +206,8 @@ def told(error: BaseException) -> int:
             error.show(file=shown)
             _say(shown.getvalue().rstrip())
             return EXIT_USAGE
+        case BrokenPipeError():  # whoever read the output has enough of it
+            return EXIT_INTERRUPTED
         case SystemExit():
             return error.code if isinstance(error.code, int) else EXIT_BUG
         case _:

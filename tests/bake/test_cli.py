@@ -227,3 +227,40 @@ with mock.patch.object(cli, "_run", show):
             check=False,
         )
         assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("profiles", "--json"), ("profiles", "--schema"), ("--help",)], ids=" ".join
+)
+def test_a_reader_that_has_gone_is_no_traceback(arguments: tuple[str, ...]) -> None:
+    """`bake profiles --schema | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [*BAKE, *arguments],
+        env={**HARMLESS, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_traceback(closed: str) -> None:
+    command = f"{sys.executable} -m bake.cli --profile g6e-ubunto {closed}"
+    done = subprocess.run(
+        ["sh", "-c", command],
+        env={**HARMLESS, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
