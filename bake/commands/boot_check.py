@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 def boot_check(obj: dict[str, Any], ami: str, profile: str | None, rehearse: bool, as_json: bool) -> None:
     """Boot an AMI and let it draw: it is good then, or bad and removed.
 
-    For an AMI that a bake kept as unproven, since AWS, the network or a person ended its check. An AMI is
+    For an AMI that a bake kept as unproven, since AWS, the network or a person ended its check. It is
     checked on the instance types that its profile names, within the agreement; sharing and `image.keep`
     follow when it is good.
 
@@ -43,6 +44,8 @@ def boot_check(obj: dict[str, Any], ami: str, profile: str | None, rehearse: boo
     from bake.proposal import Wish
     from bake.run import check_place
 
+    if not re.fullmatch(r"ami-[0-9a-f]{8,17}", ami):
+        raise UsageError(f"{ami!r} is no AMI's id", hint="it looks like ami-0123456789abcdef0")
     rehearsal = rehearse or obj["rehearse"]
     with reporting(as_json or obj["as_json"]) as progress, ExitStack() as stack:
         check_place(obj["runs"])
