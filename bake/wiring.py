@@ -138,11 +138,6 @@ def _bus(aws: Aws, run: str, name: str, tags: Tags, undo: Undo) -> None:
         found = aws.events.list_tags_for_resource(ResourceARN=bus["Arn"])
         return Found(bus["Arn"], tag_of(found.get("Tags", [])))
 
-    def remove(_: str) -> None:
-        _unless_absent(lambda: aws.events.remove_targets(Rule=name, EventBusName=name, Ids=[TARGET]))
-        _unless_absent(lambda: aws.events.delete_rule(Name=name, EventBusName=name))
-        _unless_absent(lambda: aws.events.delete_event_bus(Name=name))
-
     def by_hand(_: str | None) -> str:
         on_bus = ("--event-bus-name", name)
         lines = [
@@ -155,10 +150,27 @@ def _bus(aws: Aws, run: str, name: str, tags: Tags, undo: Undo) -> None:
             for operation, *arguments in lines
         )
 
+    remove = lambda _: aws.wait(f"the end of event bus {name}", lambda: _bus_gone(aws, name), timeout=GONE)  # noqa: E731
     Resource("event bus", name, run, aws.fresh, make, find, remove, by_hand).create(undo)
 
 
+def _bus_gone(aws: Aws, name: str) -> bool | None:
+    """Remove a bus with the rules that it has: whether there is one depends on how far the bake came."""
+    listed = _unless_absent(lambda: aws.events.list_rules(EventBusName=name))
+    for rule in (listed or {}).get("Rules", []):
+        aws.events.remove_targets(Rule=rule["Name"], EventBusName=name, Ids=[TARGET])
+        aws.events.delete_rule(Name=rule["Name"], EventBusName=name)
+    try:
+        _unless_absent(lambda: aws.events.delete_event_bus(Name=name))
+    except Exception as error:
+        if error_code(error) == "ValidationException":  # a rule that is not listed yet
+            return None
+        raise
+    return True
+
+
 TARGET = "results"
+GONE = 180  # seconds for a rule to show up and let its bus go
 
 
 def _rule(aws: Aws, name: str, queue: str, tags: Tags) -> None:
