@@ -51,7 +51,7 @@ CAPACITY = frozenset({"InsufficientInstanceCapacity", "InsufficientHostCapacity"
 QUOTA = frozenset({"VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded"})
 # botocore's exceptions where no answer came; what can't be parsed is a page of something in between.
 NO_ANSWER = {"ConnectionError", "HTTPClientError", "ResponseParserError"}
-ABSENT = re.compile(r"NotFound|NonExistentQueue|QueueDoesNotExist|NoSuchBucket|^404$")
+ABSENT = re.compile(r"NotFound|NonExistentQueue|QueueDoesNotExist|NoSuchBucket")
 # What AWS has done already is not seen everywhere at once: operation -> codes that mean "not yet".
 SETTLING = {
     "CreateImage": {"IncorrectState", "IncorrectInstanceState", "InvalidState"},
