@@ -90,9 +90,15 @@ class LocalAmi(Ami):  # type: ignore[misc]
         self.creation_date: datetime = utcnow()
         self.product_codes: set[str] = set()
         self.boot_mode = "uefi-preferred"
+        self.imds_support: str | None = None
         self.instance_id = instance.id if instance is not None else None
         self.launch_permissions: list[dict[str, str]] = []
         self.ebs_snapshot = snapshot
+
+    @property
+    def imds(self) -> str | None:
+        """What moto's DescribeImageAttribute calls `imds_support`."""
+        return self.imds_support
 
     @property
     def block_device_mappings(self) -> list[dict[str, Any]]:
@@ -130,6 +136,7 @@ class LocalAmi(Ami):  # type: ignore[misc]
             volume.throughput,
             self.instance_id,
             {tag["key"]: tag["value"] for tag in self.get_tags()},
+            self.imds_support,
         )
 
     @classmethod
@@ -140,6 +147,7 @@ class LocalAmi(Ami):  # type: ignore[misc]
         image = cls(backend, snapshot, name=stored.name, description=stored.description, identity=stored.id)
         image.creation_date = datetime.fromisoformat(stored.created)
         image.instance_id = stored.source_instance
+        image.imds_support = stored.imds_support
         volume = snapshot.volume
         volume.volume_type, volume.iops, volume.throughput = (
             stored.volume_type,

@@ -22,7 +22,7 @@ from moto.ec2.models.elastic_block_store import Snapshot, Volume
 from moto.ec2.models.instances import Instance, Reservation
 from moto.ec2.utils import filter_dict_attribute_mapping
 
-from bake.localcloud import launch
+from bake.localcloud import launch, metadata_options
 from bake.localcloud.ami import LocalAmi, LocalSnapshot
 from bake.localcloud.guests import Guest, Guests
 from bake.localcloud.images import ImageStore, StoredImage, StoredSnapshot
@@ -68,6 +68,8 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
             launch.check_user_data(user_data)
             image: LocalAmi = self.describe_images(ami_ids=[image_id])[0]
             volume = launch.root_volume(image, CALL.get())
+            asked = kwargs.get("metadata_options") or {}
+            kwargs["metadata_options"] = metadata_options.at_launch(image.imds_support, asked)
             kwargs["block_device_mappings"] = [volume.mapping()]
             if not kwargs.get("subnet_id") and not kwargs.get("nics"):
                 kwargs["subnet_id"] = self.subnet_default
@@ -94,6 +96,23 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
         """As moto's, but a repeated RunInstances finds its own association."""
         earlier = self.iam_instance_profile_associations.get(instance_id)
         return earlier or super().associate_iam_instance_profile(instance_id, **kwargs)
+
+    def modify_instance_metadata_options(
+        self,
+        instance_id: str,
+        http_tokens: str | None = None,
+        hop_limit: int | None = None,
+        http_endpoint: str | None = None,
+        dry_run: bool | None = False,
+        http_protocol: str | None = None,
+        metadata_tags: str | None = None,
+    ) -> Any:
+        """As moto's, but what the call does not name stays as it is; the service obeys at once."""
+        options = self.get_instance(instance_id).metadata_options
+        asked = {"HttpTokens": http_tokens, "HttpEndpoint": http_endpoint, "HttpProtocolIpv6": http_protocol}
+        asked |= {"InstanceMetadataTags": metadata_tags}
+        metadata_options.changed(options, {**asked, "HttpPutResponseHopLimit": hop_limit})
+        return options
 
     def start_instances(self, instance_ids: list[str]) -> list[tuple[Instance, Any]]:
         def start(guest: Guest) -> None:
@@ -231,10 +250,27 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
                     "InvalidAMIName.Duplicate", f"AMI name {name} is already in use by AMI {image.id}"
                 )
 
-    def deregister_image(self, ami_id: str) -> None:
-        image = self.amis.get(ami_id)
-        if image is not None and image.owner_id != self.account_id:
+    def modify_image_attribute(self, ami_id: str, **permissions: Any) -> None:
+        """As moto's, which knows launch permissions alone, and `ImdsSupport`, which survives on disk."""
+        imds_support = metadata_options.imds_support_of(CALL.get())
+        with self._recording:
+            super().modify_image_attribute(ami_id=ami_id, **permissions)
+            if imds_support is not None:
+                self._own_image(ami_id).imds_support = imds_support
+                self._save(ami_id)
+
+    def describe_image_attribute(self, ami_id: str, attribute_name: str) -> Any:
+        """As moto's, which fails on an id that it does not know."""
+        return getattr(self.describe_images(ami_ids=[ami_id])[0], attribute_name, None)
+
+    def _own_image(self, ami_id: str) -> LocalAmi:
+        image: LocalAmi = self.amis[ami_id]
+        if image.owner_id != self.account_id:
             raise EC2ClientError("AuthFailure", f"Not authorized for image:{ami_id}")
+        return image
+
+    def deregister_image(self, ami_id: str) -> None:
+        image = self._own_image(ami_id) if ami_id in self.amis else None
         with self._recording:
             super().deregister_image(ami_id)
             self.store.forget(ami_id)

@@ -24,7 +24,7 @@ class StoredSnapshot:
 
 @dataclass
 class StoredImage:
-    """An AMI with one root volume."""
+    """An AMI with one root volume. `imds_support` is "v2.0" where its instances need IMDSv2."""
 
     id: str
     name: str
@@ -36,6 +36,7 @@ class StoredImage:
     throughput: int | None
     source_instance: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
+    imds_support: str | None = None
 
 
 class ImageStore:

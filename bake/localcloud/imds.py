@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,12 +21,16 @@ Tree = dict[str, Any]  # str -> leaf text or Tree
 
 @dataclass(frozen=True)
 class Metadata:
-    """What one instance may know: the tree below `latest/`, user data, and whether it needs a token."""
+    """What one instance may know: the tree below `latest/`, user data, and whether it needs a token.
+
+    `hop_limit` is how many hops an answer with a token gets, the machine itself being the first.
+    """
 
     tree: Tree
     user_data: bytes | None
     token_required: bool
     enabled: bool = True
+    hop_limit: int = 1
 
 
 @dataclass
@@ -66,7 +71,7 @@ class Imds:
         if not metadata.enabled:
             return Response("", 403)
         if request.path == "/latest/api/token":
-            return self._token(request, address)
+            return _within(metadata.hop_limit, request, self._token(request, address))
         if request.method not in {"GET", "HEAD"}:
             return Response("", 405)
         token = request.headers.get(TOKEN_HEADER)
@@ -86,6 +91,18 @@ class Imds:
             return Response("", 400)
         token = self._tokens.issue(address, int(text))
         return Response(token, 200, headers={TTL_HEADER: text}, content_type="text/plain")
+
+
+def _within(hops: int, request: Request, response: Response) -> Response:
+    """Let the answer travel so many hops, as EC2 does: a container on the machine is one further away.
+
+    The server ends each connection with its answer. On one that went on, this one would be sent again with
+    the hops of the next.
+    """
+    connection: socket.socket | None = request.environ.get("werkzeug.socket")
+    if connection is not None:  # none where nothing is sent over a network
+        connection.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hops)
+    return response
 
 
 def _read(metadata: Metadata, path: str) -> Response:

@@ -20,6 +20,7 @@ def metadata_of(instance: Any) -> Metadata:
         user_data=base64.b64decode(encoded) if encoded else None,
         token_required=options.http_tokens == "required",
         enabled=options.http_endpoint != "disabled",
+        hop_limit=options.http_put_response_hop_limit,
     )
 
 

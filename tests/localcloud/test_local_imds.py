@@ -1,11 +1,17 @@
-"""Metadata tokens and listings, without a machine."""
+"""Metadata tokens, their way back, and listings, without a machine."""
 
 from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from werkzeug.test import Client
 
 from bake.localcloud.imds import MAX_TTL, TOKEN_HEADER, TTL_HEADER, Imds, Metadata, Tokens
+from bake.localcloud.server import serve
 
 TREE = {
     "meta-data": {
@@ -116,3 +122,71 @@ def test_listings(lax: Guest, path: str, listing: bytes) -> None:
 )
 def test_unknown_paths(lax: Guest, path: str) -> None:
     assert lax.get(path)[0] == 404
+
+
+IP_MINTTL = 21  # Linux's number; Python's socket module has no name for it
+PATIENCE = 60.0
+
+
+@pytest.fixture(params=[1, 2], ids=["one-hop", "two-hops"])
+def hops(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture
+def port(hops: int) -> Iterator[int]:
+    """A served metadata service; its only instance is this host, with that hop limit."""
+    service = Imds(lambda address: Metadata(TREE, None, token_required=True, hop_limit=hops))
+    server = serve("127.0.0.1", 0, service, "instance metadata")
+    yield server.server_port
+    server.shutdown()
+
+
+def connection(port: int, least: int = 1) -> socket.socket:
+    """What arrives with fewer hops left than `least` is lost: 2 is a container on the machine."""
+    client = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+    client.setsockopt(socket.IPPROTO_IP, IP_MINTTL, least)
+    return client
+
+
+def said(client: socket.socket) -> bytes:
+    """All that comes until the server ends the connection."""
+    return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def lost() -> int:
+    """How many packets the kernel has dropped because they had come too far."""
+    lines = Path("/proc/net/netstat").read_text().splitlines()
+    names, values = (line.split() for line in lines if line.startswith("TcpExt:"))
+    return int(values[names.index("TCPMinTTLDrop")])
+
+
+GET = b"GET /latest/meta-data/instance-id HTTP/1.1\r\nHost: imds\r\n\r\n"
+PUT = f"PUT /latest/api/token HTTP/1.1\r\nHost: imds\r\n{TTL_HEADER}: 60\r\n\r\n".encode()
+
+
+def test_a_token_reaches_a_container_with_two_hops_only(port: int, hops: int) -> None:
+    with connection(port, least=2) as container:
+        before, deadline = lost(), time.monotonic() + PATIENCE
+        container.sendall(PUT + GET)  # the second request shall not bring the answer to the first along
+        if hops == 2:
+            assert said(container).startswith(b"HTTP/1.1 200 ")
+            return
+        while lost() < before + 3:  # it is sent again and again, with no more hops than at first
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        container.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            container.recv(1)
+
+
+def test_other_answers_reach_a_container(port: int) -> None:
+    with connection(port, least=64) as container:
+        container.sendall(GET)
+        assert said(container).startswith(b"HTTP/1.1 401 ")
+
+
+def test_the_machine_itself_has_its_token(port: int) -> None:
+    with connection(port) as machine:
+        machine.sendall(PUT)
+        assert said(machine).startswith(b"HTTP/1.1 200 ")
