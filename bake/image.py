@@ -14,17 +14,25 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import ImageTypeDef
 
 STATE_TAG, EXPIRES_TAG = "bake:state", "bake:expires"
+# What an AMI demands of its instances' metadata: IMDSv2. AWS has no other value, and no way back.
+IMDSV2: Literal["v2.0"] = "v2.0"
+# Seconds in which a change of an AMI shows up in DescribeImages.
+SHOWN = 60.0
 State = Literal["draft", "unproven", "good"]
 
 
 @dataclass(frozen=True)
 class Image:
-    """An available AMI and its root snapshot; `root_gib` is the snapshot's volume size."""
+    """An available AMI and its root snapshot; `root_gib` is the snapshot's volume size.
+
+    `imds_support` is "v2.0" where its instances need IMDSv2 unless their launch says otherwise, else None.
+    """
 
     id: str
     name: str
     snapshot: str
     root_gib: int
+    imds_support: str | None = None
 
 
 def describe_image(aws: Aws, image_id: str) -> ImageTypeDef | None:
@@ -49,7 +57,26 @@ def root_of(facts: Any) -> dict[str, Any]:
 def image_of(facts: ImageTypeDef) -> Image:
     """An available AMI as DescribeImages has it."""
     root = root_of(facts)
-    return Image(facts["ImageId"], facts["Name"], root["SnapshotId"], root["VolumeSize"])
+    support = facts.get("ImdsSupport")
+    return Image(facts["ImageId"], facts["Name"], root["SnapshotId"], root["VolumeSize"], support)
+
+
+def require_imdsv2(aws: Aws, image: Image) -> Image:
+    """Have instances of an available AMI need IMDSv2; return it as DescribeImages shows it then."""
+    if image.imds_support == IMDSV2:
+        return image
+    aws.ec2.modify_image_attribute(ImageId=image.id, ImdsSupport={"Value": IMDSV2})
+
+    def shown() -> Image | None:
+        facts = describe_image(aws, image.id)
+        return image_of(facts) if facts and facts.get("ImdsSupport") == IMDSV2 else None
+
+    return aws.wait(f"ImdsSupport={IMDSV2} of {image.id}", shown, timeout=SHOWN)
+
+
+def require_imdsv2_by_hand(aws: Aws, image: Image) -> str:
+    """The command that does the same."""
+    return aws.command("ec2", "modify-image-attribute", "--image-id", image.id, "--imds-support", IMDSV2)
 
 
 def images_of(aws: Aws, profile: str) -> list[ImageTypeDef]:

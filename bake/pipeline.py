@@ -60,5 +60,5 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
         with step("clean up"):
             undo.now()
     with step("publish"):
-        publish(plan, aws, run, image)
-    return release(plan, run, baked, drawing)
+        published = publish(plan, aws, run, image)
+    return release(plan, run, baked, published, drawing)

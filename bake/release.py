@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,11 @@ class Release:
     steps: tuple[StepTime, ...]
 
 
-def release(plan: Plan, run: Run, baked: Baked, drawing: Drawing) -> Release:
-    """Write the manifest of an image that has proved itself, and hand it over."""
-    write_manifest(plan, run, baked, "good", drawing)
+def release(plan: Plan, run: Run, baked: Baked, published: Image, drawing: Drawing) -> Release:
+    """Write the manifest of an image that has proved itself and is published, and hand it over."""
+    write_manifest(plan, run, replace(baked, image=published), "good", drawing)
     checks = len(baked.report.checks)
-    return Release(baked.image, run.directory, drawing, checks, tuple(run.progress.steps))
+    return Release(published, run.directory, drawing, checks, tuple(run.progress.steps))
 
 
 def write_manifest(

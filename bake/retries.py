@@ -55,6 +55,7 @@ ABSENT = re.compile(r"NotFound|NonExistentQueue|QueueDoesNotExist|NoSuchBucket")
 # What AWS has done already is not seen everywhere at once: operation -> codes that mean "not yet".
 SETTLING = {
     "CreateImage": {"IncorrectState", "IncorrectInstanceState", "InvalidState"},
+    "ModifyImageAttribute": {"InvalidAMIID.Unavailable"},
     "DeleteBucket": {"BucketNotEmpty", "OperationAborted"},
     "CreateBucket": {"OperationAborted"},
     "DeleteEventBus": {"ConcurrentModificationException"},

@@ -99,7 +99,7 @@ def _check(plan: Plan, aws: Aws, run: Run, image: Image) -> Drawing:
         with step("clean up"):
             undo.now()
     with step("publish"):
-        publish(plan, aws, run, image)
+        image = publish(plan, aws, run, image)
     _keep(run, image, drawing)
     return drawing
 

@@ -15,6 +15,7 @@ from bake.instance import describe
 from bake.plan import Plan
 from bake.planning.image import name_of
 from bake.run import Run
+from bake.steps.attempt import insist_on_imdsv2
 from bake.steps.launch import Instance
 from bake.undo import Removal, Undo
 
@@ -33,7 +34,7 @@ def stop(aws: Aws, instance: Instance) -> None:
 
 
 def create_image(plan: Plan, aws: Aws, run: Run, instance: Instance, undo: Undo) -> tuple[Image, Removal]:
-    """CreateImage, and wait until the AMI is available.
+    """CreateImage, wait until the AMI is available, and have its instances need IMDSv2.
 
     Its removal is registered: forget it as soon as the image is to be kept, whatever happens then.
     """
@@ -73,7 +74,7 @@ def create_image(plan: Plan, aws: Aws, run: Run, instance: Instance, undo: Undo)
         timeout=4 * 3600,
         hint="large first snapshots take long; the AMI was removed again",
     )
-    return image, removal
+    return insist_on_imdsv2(aws, run, image), removal
 
 
 def _look_by_hand(aws: Aws, name: str) -> str:

@@ -5,33 +5,23 @@ The image is good by then: what fails here is a note with the command that does 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from bake.aws import Aws, unanswered
-from bake.errors import BakeError
+from bake.aws import Aws
 from bake.image import Image, images_of, in_use, remove, remove_by_hand, state_of
 from bake.plan import Plan
 from bake.run import Run
+from bake.steps.attempt import attempt, insist_on_imdsv2
 
 
-def publish(plan: Plan, aws: Aws, run: Run, image: Image) -> None:
-    """Share, then retire."""
+def publish(plan: Plan, aws: Aws, run: Run, image: Image) -> Image:
+    """Have its instances need IMDSv2 if that is not so yet, share, retire; the image as it is then."""
+    image = insist_on_imdsv2(aws, run, image)
     accounts = plan.profile.image.share_with
     if accounts:
-        _attempt(
+        attempt(
             run, "the AMI is not shared", lambda: share(plan, aws, run, image), *_by_hand(plan, aws, image)
         )
-    _attempt(run, "older AMIs were not looked at", lambda: retire(plan, aws, run, image))
-
-
-def _attempt(run: Run, failed: str, act: Callable[[], None], *by_hand: str) -> None:
-    try:
-        act()
-    except Exception as error:
-        why = error.message if isinstance(error, BakeError) else unanswered(error)
-        if why is None:
-            raise
-        run.progress.note("\n".join([f"{failed} ({why})", *(f"  do it with: {line}" for line in by_hand)]))
+    attempt(run, "older AMIs were not looked at", lambda: retire(plan, aws, run, image))
+    return image
 
 
 def share(plan: Plan, aws: Aws, run: Run, image: Image) -> None:
@@ -90,4 +80,4 @@ def remove_old(aws: Aws, run: Run, image_id: str, why: str) -> None:
         remove(aws, image_id)
         run.progress.note(f"removed {image_id}: {why}")
 
-    _attempt(run, f"{image_id} was not removed", act, remove_by_hand(aws, image_id))
+    attempt(run, f"{image_id} was not removed", act, remove_by_hand(aws, image_id))

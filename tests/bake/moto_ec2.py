@@ -48,6 +48,12 @@ class TokenEc2(EC2Backend):  # type: ignore[misc]
             image.ebs_snapshot.add_tag(tag["Key"], tag["Value"])
         return image
 
+    def modify_image_attribute(self, ami_id: str, **permissions: Any) -> None:
+        """As moto's, which hears of permissions alone: a call without any sets `ImdsSupport`."""
+        super().modify_image_attribute(ami_id=ami_id, **permissions)
+        if not any(permissions.values()):
+            self.amis[ami_id].imds_support = "v2.0"
+
 
 def install() -> None:
     """To be called before the first request."""

@@ -137,6 +137,7 @@ def test_the_image_is_what_was_agreed(aws: Aws, manifest: dict[str, Any]) -> Non
     image = aws.ec2.describe_images(ImageIds=[manifest["image"]["id"]])["Images"][0]
     root = image["BlockDeviceMappings"][0]["Ebs"]
     assert (image["State"], root["VolumeSize"]) == ("available", 80)
+    assert image["ImdsSupport"] == manifest["image"]["imds_support"] == "v2.0"
     snapshot = aws.ec2.describe_snapshots(SnapshotIds=[root["SnapshotId"]])["Snapshots"][0]
     assert (snapshot["State"], snapshot["VolumeSize"]) == ("completed", 80)
     for tags in (image["Tags"], snapshot["Tags"]):

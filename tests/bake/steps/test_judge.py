@@ -179,6 +179,45 @@ def test_a_share_that_fails_is_a_note_with_the_command(one_run: OneRun, action: 
     assert f"--snapshot-id {image.snapshot}" in note
 
 
+def imdsv2_notes(run: OneRun) -> list[str]:
+    return [note for note in run.run.progress.notes if "do not need IMDSv2" in note]
+
+
+def test_every_ami_needs_imdsv2(one_run: OneRun) -> None:
+    image = one_run.kept_image()
+    shown = one_run.witness.ec2.describe_images(ImageIds=[image.id])["Images"][0]
+    assert shown["ImdsSupport"] == image.imds_support == "v2.0"
+    assert publish(one_run.plan, one_run.aws, one_run.run, image) == image
+    assert imdsv2_notes(one_run) == []
+
+
+def test_an_ami_that_does_not_get_it_is_kept_and_publishing_tries_again(one_run: OneRun) -> None:
+    one_run.fault("ModifyImageAttribute", "refuse", code="UnauthorizedOperation", times=2)
+    image = one_run.kept_image()
+    assert image.imds_support is None
+    assert publish(one_run.plan, one_run.aws, one_run.run, image) == image
+    for note in imdsv2_notes(one_run):
+        assert "UnauthorizedOperation" in note
+        assert f"--image-id {image.id} --imds-support v2.0" in note
+    assert len(imdsv2_notes(one_run)) == 2
+    assert publish(one_run.plan, one_run.aws, one_run.run, image).imds_support == "v2.0"
+    assert len(imdsv2_notes(one_run)) == 2
+
+
+def test_imdsv2_that_does_not_show_up_is_a_note(one_run: OneRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bake.image.SHOWN", 1.0)
+    monkeypatch.setattr("bake.image.IMDSV2", "v3.0")  # the account answers v2.0
+    image = one_run.kept_image()
+    assert "not there after 1 s" in imdsv2_notes(one_run)[0]
+    assert one_run.witness.ec2.describe_images(ImageIds=[image.id])["Images"]
+
+
+def test_an_ami_that_is_not_quite_available_yet_is_asked_again(one_run: OneRun) -> None:
+    one_run.fault("ModifyImageAttribute", "refuse", code="InvalidAMIID.Unavailable")
+    assert one_run.kept_image().imds_support == "v2.0"
+    assert imdsv2_notes(one_run) == []
+
+
 @pytest.mark.parametrize("action", ["DescribeImages", "DeregisterImage", "DescribeInstances"])
 def test_retiring_that_fails_is_a_note_and_the_image_stays_good(one_run: OneRun, action: str) -> None:
     made = []
