@@ -24,16 +24,31 @@ import glob
 import json
 import os
 import pwd
+import re
 import shutil
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 CHUNK = 1 << 20
 DISK_FILESYSTEMS = {"ext4", "xfs", "btrfs"}
+# What cloud-init was told about this instance: root's file, and the one that older versions have alone.
+INSTANCE_DATA = [Path(f"/run/cloud-init/instance-data{kind}.json") for kind in ("-sensitive", "")]
+# How the metadata calls what is this instance's alone.
+OWN = {
+    "hostname",
+    "local-hostname",
+    "public-hostname",
+    "local-ipv4",
+    "local-ipv4s",
+    "public-ipv4",
+    "public-ipv4s",
+}
+OWN |= {"ipv6", "ipv6s", "mac", "instance-id", "interface-id"}
 
 
 def main() -> int:
@@ -102,9 +117,11 @@ def leftovers(entry: dict[str, Any]) -> Iterator[Path]:
     """Every path of the entry that is still to go; the same for deleting and for checking."""
     for path in (path for pattern in patterns(entry["path"]) for path in matches(pattern)):
         if entry["action"] == "remove":
-            yield path
+            yield from [path] if not entry.get("own") or names_us(path) else []
         elif entry["action"] == "empty":
             yield from sorted(path.iterdir()) if path.is_dir() else []
+        elif entry["action"] == "lines":
+            yield from [path] if names_us(path) else []
         elif is_file(path) and path.stat().st_size > 0:
             yield path
 
@@ -131,6 +148,37 @@ def is_file(path: Path) -> bool:
     return stat.S_ISREG(path.lstat().st_mode)
 
 
+@lru_cache
+def own_names() -> re.Pattern[bytes]:
+    """Finds this instance's names and addresses, as EC2 gave them to it, in any case."""
+    file = next((file for file in INSTANCE_DATA if file.exists()), None)
+    if file is None:
+        sys.exit(f"{INSTANCE_DATA[0]}: not there, so that nobody knows this machine's own names")
+    known = set(own_values(json.loads(file.read_text(encoding="utf-8")).get("ds")))
+    known |= {name.split(".")[0] for name in known if not name.replace(".", "").isdigit()}
+    if not known:
+        sys.exit(f"{file}: says nothing of this machine's own names")
+    either = b"|".join(re.escape(name.encode()) for name in sorted(known, key=len, reverse=True))
+    return re.compile(rb"(?<![0-9A-Za-z])(?:" + either + rb")(?![0-9A-Za-z])", re.IGNORECASE)
+
+
+def own_values(data: object, key: str = "") -> Iterator[str]:
+    """The values of the keys in OWN, wherever they stand: cloud-init's versions differ in that."""
+    if isinstance(data, dict):
+        for name, value in data.items():
+            yield from own_values(value, name.replace("_", "-"))
+    elif isinstance(data, list):
+        for value in data:
+            yield from own_values(value, key)
+    elif key in OWN:
+        yield from str(data).split()
+
+
+def names_us(path: Path) -> bool:
+    """Whether this is a file, and no link to one, with a name or address of this instance in it."""
+    return is_file(path) and own_names().search(path.read_bytes()) is not None
+
+
 def destroy(path: Path, entry: dict[str, Any]) -> int:
     """Empty or remove one path; return how many files went."""
     folder = path.is_dir() and not path.is_symlink()
@@ -140,6 +188,9 @@ def destroy(path: Path, entry: dict[str, Any]) -> int:
             overwrite(file)
     if entry["action"] == "truncate":
         os.truncate(path, 0)
+    elif entry["action"] == "lines":
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join(line for line in lines if not own_names().search(line)))
     elif folder:
         shutil.rmtree(path)
     else:

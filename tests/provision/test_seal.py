@@ -46,10 +46,11 @@ def sealed(seal: ModuleType, *entries: dict[str, Any], keep: tuple[Path, ...] = 
 
 @pytest.mark.parametrize("item", LIST["entries"], ids=lambda item: item["path"])
 def test_every_entry_is_whole(item: dict[str, Any]) -> None:
-    assert item["action"] in ("remove", "empty", "truncate")
+    assert item["action"] in ("remove", "empty", "truncate", "lines")
     assert item["path"].startswith(("/", "~/")) and item["path"] not in ("/", "~/")
     assert item["why"]
-    assert set(item) <= {"path", "action", "why", "overwrite"}
+    assert set(item) <= {"path", "action", "why", "overwrite", "own"}
+    assert item["action"] == "remove" or "own" not in item
 
 
 def test_what_others_must_never_find_is_listed() -> None:
@@ -58,6 +59,8 @@ def test_what_others_must_never_find_is_listed() -> None:
         "~/.ssh/authorized_keys*",
         "/etc/ssh/ssh_host_*_key*",
         "/etc/machine-id",
+        "/etc/hostname",
+        "/etc/netplan/*",
         "/var/lib/cloud/instances/*",
         "~/.*_history",
         "/var/log/journal",
@@ -130,6 +133,66 @@ def test_what_is_kept_cannot_be_removed(quiet: ModuleType, tmp_path: Path, liste
     failures = sealed(quiet, entry(tmp_path / listed, "remove"), keep=(hub,))
     assert len(failures) == 1 and "to be kept" in failures[0]
     assert (hub / "blob").read_text() == "weights"
+
+
+@pytest.fixture
+def named(quiet: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The program on an instance with names."""
+    data = tmp_path / "instance-data.json"
+    interface = {"local-ipv4s": "10.0.0.5\n10.0.0.6", "mac": "02:ab:cd:00:00:01"}
+    metadata = {
+        "hostname": "ip-10-0-0-5.eu-north-1.compute.internal",
+        "instance-id": "i-0123456789abcdef0",
+        "placement": {"region": "eu-north-1"},
+        "network": {"interfaces": {"macs": {"02:ab:cd:00:00:01": interface}}},
+    }
+    data.write_text(json.dumps({"v1": {"region": "eu-north-1"}, "ds": {"meta_data": metadata}}))
+    monkeypatch.setattr(quiet, "INSTANCE_DATA", [tmp_path / "sensitive.json", data])
+    quiet.own_names.cache_clear()
+    return quiet
+
+
+def test_lines_that_name_this_instance_go_and_the_others_stay(named: ModuleType, tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    kept = ["127.0.0.1 localhost", "10.0.0.50 registry ip-10-0-0-55", "210.0.0.5 far"]
+    own = ["127.0.1.1 ip-10-0-0-5", "10.0.0.6 me", "# for I-0123456789ABCDEF0"]
+    hosts.write_text("\n".join([kept[0], own[0], kept[1], *own[1:], kept[2], ""]))
+    hosts.chmod(0o640)
+    lines = entry(hosts, "lines")
+    assert list(named.leftovers(lines)) == [hosts]
+    assert sealed(named, lines) == []
+    assert hosts.read_text().splitlines() == kept
+    assert hosts.stat().st_mode & 0o777 == 0o640
+    assert list(named.leftovers(lines)) == []
+
+
+def test_a_name_of_the_owners_stays(named: ModuleType, tmp_path: Path) -> None:
+    for name in ("gpu-worker-base", "ip-10-0-0-55", "localhost"):
+        (tmp_path / "hostname").write_text(f"{name}\n")
+        assert sealed(named, entry(tmp_path / "hostname", "lines")) == []
+        assert (tmp_path / "hostname").read_text() == f"{name}\n"
+
+
+def test_only_what_was_written_for_this_instance_goes(named: ModuleType, tmp_path: Path) -> None:
+    folder = tmp_path / "netplan"
+    (folder / "folder").mkdir(parents=True)
+    (folder / "50-cloud-init.yaml").write_text("match: {macaddress: '02:AB:CD:00:00:01'}\n")
+    (folder / "10-owners.yaml").write_text("match: {driver: ena}\n")
+    (folder / "link.yaml").symlink_to(folder / "50-cloud-init.yaml")
+    assert sealed(named, entry(f"{folder}/*", "remove", own=True)) == []
+    assert {path.name for path in folder.iterdir()} == {"folder", "10-owners.yaml", "link.yaml"}
+
+
+@pytest.mark.parametrize("content", [None, "{}"], ids=["no file", "no names"])
+def test_a_machine_that_does_not_know_its_names_is_no_sealed_one(
+    named: ModuleType, tmp_path: Path, content: str | None
+) -> None:
+    named.INSTANCE_DATA[-1].unlink()
+    if content is not None:
+        named.INSTANCE_DATA[-1].write_text(content)
+    (tmp_path / "hostname").write_text("x")
+    with pytest.raises(SystemExit, match="own names"):
+        sealed(named, entry(tmp_path / "hostname", "lines"))
 
 
 def test_homes_of_all_users_are_searched(seal: ModuleType) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import struct
@@ -166,6 +167,18 @@ def test_the_token_and_the_runs_names_are_not_in_the_images_raw_bytes(
     for chunk in sparse.chunks(disk, 64):
         seen |= {pattern for pattern in [*secrets, known] if pattern in chunk}
     assert seen == {known}
+
+
+def test_no_machines_name_or_address_is_in_the_images_raw_bytes(
+    cloud_settings: Settings, manifest: dict[str, Any]
+) -> None:
+    """Whichever machine's: the builder's, or of one that the base was made on."""
+    disk = ImageStore(cloud_settings.images).disk(manifest["image"]["snapshot"])
+    network = str(cloud_settings.network.network_address).encode().rpartition(b".")[0]
+    name = rb"ip-" + network.replace(b".", b"-") + rb"-\d"
+    address = rb"(?<![\d.])" + re.escape(network) + rb"\.\d+(?![\d.])"
+    found = {match for chunk in sparse.chunks(disk, 64) for match in re.findall(name + b"|" + address, chunk)}
+    assert found <= {cloud_settings.address.encode()}  # the local cloud itself, where it has a say
 
 
 @pytest.fixture
