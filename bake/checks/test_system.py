@@ -14,6 +14,9 @@ SSH = 22
 DHCP_CLIENT = {68, 546}
 # SigV4 refuses requests that are five minutes off; a machine with working NTP is off by far less.
 LARGEST_CLOCK_ERROR_S = 60
+# What the bake makes, beside the cache: folders with all that is below, and the unit with its additions.
+MADE = ["/opt/flux-worker", "/etc/flux-worker", "/usr/lib/flux-worker", "/usr/share/doc/flux-worker"]
+MADE += ["/var/lib/flux-worker", "/etc/systemd/system/flux-worker.*"]
 
 
 def test_operating_system(host: Host, expect: Expectations) -> None:
@@ -61,6 +64,14 @@ def _is_loopback(address: str) -> bool:
 
 def _is_expected(protocol: str, port: int) -> bool:
     return port == SSH if protocol.startswith("tcp") else port in DHCP_CLIENT
+
+
+def test_nothing_is_writable_for_others(host: Host, expect: Expectations) -> None:
+    """Of all that the bake made, nothing can be changed by a group or by everybody (R-SYSTEMD)."""
+    places = " ".join([*MADE, shlex.quote(expect.cache_dir)])
+    # Links have no mode of their own. What is not there is another check's to miss.
+    found = host.run(f"find {places} ! -type l -perm /022 -printf '%m %p\\n'")
+    assert found.stdout.splitlines() == []
 
 
 def test_packages_are_consistent(host: Host, expect: Expectations) -> None:

@@ -27,3 +27,6 @@ fi
 # The lock holds all that the worker needs; its own wheel was built beside this bake and has no hash there.
 "$uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-index --compile-bytecode \
   --reinstall /opt/bake/wheels/flux_worker-*.whl
+
+# uv leaves its lock files in everybody's reach; nobody on the image locks anything by them.
+rm -f "$venv/.lock" "$UV_PYTHON_INSTALL_DIR/.lock"

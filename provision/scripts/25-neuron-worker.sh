@@ -22,6 +22,9 @@ export UV_PYTHON_PREFERENCE=system
 "$uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-index --compile-bytecode \
   --reinstall /opt/bake/wheels/flux_worker-*.whl
 
+# uv leaves its lock files in everybody's reach; nobody on the image locks anything by them.
+rm -f "$venv/.lock" "$UV_PYTHON_INSTALL_DIR/.lock"
+
 install --directory --mode=0755 /etc/systemd/system/flux-worker.service.d
 cat >/etc/systemd/system/flux-worker.service.d/neuron.conf <<UNIT
 # This image draws on NeuronCores, in the sizes compiled below $home/neuron. Experimental.

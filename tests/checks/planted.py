@@ -57,6 +57,11 @@ SYSTEM = [
         "sed -i /swapfile/d /etc/fstab",
         ("system::no_swap",),
     ),
+    Fault(
+        "install -m 620 /dev/null '/opt/flux-worker/a name'; chmod 757 /etc/systemd/system/flux-worker.path",
+        "rm '/opt/flux-worker/a name'; chmod 644 /etc/systemd/system/flux-worker.path",
+        ("system::nothing_is_writable_for_others",),
+    ),
 ]
 SERVICE = [
     Fault(
