@@ -200,9 +200,15 @@ def _connect(
             return _connect_once(replace(login, user=user)), user
         except paramiko.BadHostKeyException as error:
             raise BakeError(
-                f"{login.address} answers with another SSH host key ({error.key.get_name()} "
-                f"{error.key.fingerprint}) than the one made for this run",
+                f"{login.address} answers with another SSH host key than the one made for this run:\n"
+                f"  expected: {_named(error.expected_key)}\n  found:    {_named(error.key)}",
                 hint="someone may be between you and the machine; nothing was sent to it",
+            ) from error
+        except paramiko.ssh_exception.IncompatiblePeer as error:
+            raise BakeError(
+                f"{login.address} speaks SSH in a way that `bake` does not: {error}\n"
+                f"  expected: {_named(_host_key(login))}",
+                hint="does the base AMI allow ed25519 keys in its sshd_config, and no old algorithms alone?",
             ) from error
         except (paramiko.SSHException, OSError, EOFError) as error:
             refused += isinstance(error, paramiko.AuthenticationException)
@@ -215,14 +221,26 @@ def _connect(
             time.sleep(0.3)
 
 
-def _connect_once(login: Login) -> paramiko.SSHClient:
-    client = paramiko.SSHClient()
-    key_type, key_data = login.host_key.split()[:2]
-    host = login.address if login.port == 22 else f"[{login.address}]:{login.port}"
-    entry = paramiko.hostkeys.HostKeyEntry.from_line(f"{host} {key_type} {key_data}")
+def _named(key: paramiko.PKey) -> str:
+    """A key's type and fingerprint, as `ssh-keygen -l` and `ssh -v` show it."""
+    return f"{key.get_name()} {key.fingerprint}"
+
+
+def _host_key(login: Login) -> paramiko.PKey:
+    try:
+        entry = paramiko.hostkeys.HostKeyEntry.from_line(f"{login.address} {login.host_key}")
+    except (paramiko.SSHException, paramiko.hostkeys.InvalidHostKey):
+        entry = None
     if entry is None or entry.key is None:
         raise BakeError("the pinned host key is not a valid OpenSSH public key")
-    client.get_host_keys().add(host, key_type, entry.key)
+    return entry.key
+
+
+def _connect_once(login: Login) -> paramiko.SSHClient:
+    client = paramiko.SSHClient()
+    host = login.address if login.port == 22 else f"[{login.address}]:{login.port}"
+    key = _host_key(login)
+    client.get_host_keys().add(host, key.get_name(), key)
     client.set_missing_host_key_policy(paramiko.RejectPolicy())
     try:
         client.connect(

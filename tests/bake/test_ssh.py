@@ -1,0 +1,171 @@
+"""Host keys: any but the pinned one ends the attempt at once, and both are named by their fingerprints."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import paramiko
+import pytest
+
+from bake import ssh
+from bake.errors import BakeError
+from bake.instance import KeyPair
+from bake.ssh import Login, Session
+
+TIMEOUT = 600.0  # seconds that an attempt may take in all: a test that used them up would be noticed
+
+
+class Lets(paramiko.ServerInterface):
+    """Lets everybody in who has a key, whichever."""
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "publickey"
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        return int(paramiko.common.AUTH_SUCCESSFUL)
+
+
+class Server:
+    """A machine that takes SSH connections on loopback; `key` is its host key, and may change."""
+
+    def __init__(self, key: paramiko.PKey) -> None:
+        self.key = key
+        self.only: str | None = None
+        """The name of the one kind of host keys that it offers; its key's own unless set."""
+        self.logins = 0
+        self._transports: list[paramiko.Transport] = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._socket.getsockname()[1])
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:  # closed
+                return
+            self.logins += 1
+            transport = paramiko.Transport(connection)
+            transport.add_server_key(self.key)
+            if self.only:
+                transport.server_key_dict[self.only] = self.key  # type: ignore[attr-defined]
+                transport._preferred_keys = (self.only,)
+            self._transports.append(transport)
+            transport.start_server(threading.Event(), Lets())
+
+    def drop(self) -> None:
+        """End all connections."""
+        for transport in self._transports:
+            transport.close()
+
+    def close(self) -> None:
+        self._socket.close()
+        self.drop()
+
+
+def host_key(pair: KeyPair) -> paramiko.PKey:
+    return paramiko.Ed25519Key.from_private_key(io.StringIO(pair.private))
+
+
+def openssh(tmp_path: Path, public: str) -> str:
+    """The fingerprint by OpenSSH's own reckoning."""
+    file = tmp_path / "key.pub"
+    file.write_text(f"{public}\n")
+    return subprocess.run(
+        ["ssh-keygen", "-l", "-E", "sha256", "-f", file], check=True, capture_output=True, text=True
+    ).stdout.split()[1]
+
+
+@pytest.fixture(scope="module")
+def pinned() -> KeyPair:
+    return KeyPair.generate()
+
+
+@pytest.fixture
+def server(pinned: KeyPair) -> Iterator[Server]:
+    server = Server(host_key(pinned))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def login(server: Server, pinned: KeyPair) -> Login:
+    return Login("127.0.0.1", "ubuntu", KeyPair.generate().private, pinned.public, server.port)
+
+
+def refused(login: Login) -> str:
+    with pytest.raises(BakeError, match="another SSH host key") as caught:
+        ssh.connect(login, timeout=TIMEOUT)
+    assert "nothing was sent" in str(caught.value.hint)
+    return caught.value.message
+
+
+def test_the_pinned_key_is_let_through(login: Login) -> None:
+    with ssh.connect(login, timeout=TIMEOUT) as session:
+        assert session.login == login
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(lambda: host_key(KeyPair.generate()), id="ed25519"),
+        pytest.param(lambda: paramiko.RSAKey.generate(2048), id="rsa-alone"),
+        pytest.param(lambda: paramiko.ECDSAKey.generate(), id="ecdsa-alone"),
+    ],
+)
+def test_both_keys_are_named_by_their_fingerprints(
+    server: Server, login: Login, pinned: KeyPair, tmp_path: Path, other: object
+) -> None:
+    server.key = other()  # type: ignore[operator]
+    message = refused(login)
+    public = f"{server.key.get_name()} {server.key.get_base64()}"
+    assert f"expected: ssh-ed25519 {openssh(tmp_path, pinned.public)}" in message
+    assert f"found:    {server.key.get_name()} {openssh(tmp_path, public)}" in message
+    assert server.logins == 1, "asked once"
+
+
+def test_a_kind_of_key_that_nobody_here_knows_ends_the_attempt(
+    server: Server, login: Login, pinned: KeyPair, tmp_path: Path
+) -> None:
+    server.only = "ssh-dss"
+    with pytest.raises(BakeError, match="no acceptable host key") as caught:
+        ssh.connect(login, timeout=TIMEOUT)
+    assert f"expected: ssh-ed25519 {openssh(tmp_path, pinned.public)}" in caught.value.message
+    assert "ed25519" in str(caught.value.hint)
+    assert server.logins == 1, "asked once"
+
+
+def test_a_key_that_changes_is_noticed_when_the_connection_is_opened_anew(
+    server: Server, login: Login, pinned: KeyPair, tmp_path: Path
+) -> None:
+    with ssh.connect(login, timeout=TIMEOUT) as session:
+        server.key = paramiko.RSAKey.generate(2048)
+        server.drop()
+        wait_for_end(session)
+        with pytest.raises(BakeError, match="another SSH host key") as caught:
+            session.reconnect()
+    for key in (host_key(pinned), server.key):
+        assert f"{key.get_name()} {openssh(tmp_path, f'{key.get_name()} {key.get_base64()}')}" in str(
+            caught.value
+        )
+    assert server.logins == 2
+
+
+def wait_for_end(session: Session) -> None:
+    """Until this side knows that the connection is gone."""
+    transport = session._client.get_transport()
+    assert transport is not None
+    transport.join(TIMEOUT)
+    assert not transport.is_active()
+
+
+@pytest.mark.parametrize("wrong", ["ssh-ed25519 AAAA", "ssh-ed25519 A", "ssh-ed25519", "ssh-x AAAA", ""])
+def test_a_pinned_key_that_is_none_is_said(login: Login, wrong: str) -> None:
+    with pytest.raises(BakeError, match="not a valid OpenSSH public key"):
+        ssh.connect(dataclasses.replace(login, host_key=wrong), timeout=TIMEOUT)
