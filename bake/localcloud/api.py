@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
@@ -16,9 +15,9 @@ from xml.sax.saxutils import escape
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.wrappers import Request, Response
 
-from bake.errors import UsageError
 from bake.localcloud.awsfaults.faults import AwsFaults
 from bake.localcloud.awsfaults.middleware import Faulty
+from bake.localcloud.control import Control, Routes
 from bake.localcloud.ec2 import CALL
 from bake.localcloud.guests import Guests
 
@@ -30,7 +29,6 @@ NOT_REAL = {"ModifyVolume", "CreateVolume", "AttachVolume", "DetachVolume", "Cre
 NOT_REAL |= {"CopyImage", "RegisterImage", "RequestSpotInstances", "RequestSpotFleet", "CreateFleet"}
 # moto has no such service, and would answer 500, which SDKs take for a passing trouble.
 NOT_HERE = {"pricing"}
-Route = Callable[[Request], Any]
 
 
 class Api:
@@ -39,9 +37,9 @@ class Api:
     Faults strike AWS calls, never `/-/`.
     """
 
-    def __init__(self, guests: Guests, routes: Mapping[tuple[str, str], Route], faults: AwsFaults) -> None:
+    def __init__(self, guests: Guests, routes: Routes, faults: AwsFaults) -> None:
         self._guests = guests
-        self._routes = routes
+        self._control = Control(routes)
         self._faulty = Faulty(self._aws, faults, is_guest=lambda address: not self._of_host(address))
         self._moto = DomainDispatcherApplication(create_backend_app)
 
@@ -60,14 +58,7 @@ class Api:
     def _own(self, request: Request) -> Response:
         if not self._of_host(request.remote_addr):
             return Response("", 403)
-        route = self._routes.get((request.method, request.path))
-        if route is None:
-            return Response("", 404)
-        try:
-            content, status = route(request), 200
-        except UsageError as error:
-            content, status = {"error": error.message}, 400
-        return Response(json.dumps(content), status, content_type="application/json")
+        return self._control.answer(request)
 
     def _aws(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         call = _ec2_call(environ)

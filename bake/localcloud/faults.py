@@ -1,7 +1,7 @@
 """What goes wrong on the way from the Hub, on request: cut, stalled, wrong and slow answers.
 
-`POST /-/faults` takes one as JSON, `GET` lists them, `DELETE` ends them all, also where an answer is slow or
-stalls already. They strike `GET …/resolve/…`.
+`hub_control.RemoteHub` plants them, and ends them all, also where an answer is slow or stalls already. They
+strike `GET …/resolve/…`.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import tempfile
 import threading
 import time
@@ -13,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
@@ -36,10 +36,7 @@ _ROUTES = Map(
         Rule("/api/models/<owner>/<name>/paths-info/<revision>", endpoint="paths", methods=["POST"]),
         Rule("/<owner>/<name>/resolve/<revision>/<path:path>", endpoint="resolve"),
         Rule("/api/models/<owner>/<name>/xet-read-token/<revision>", endpoint="xet_token"),
-        Rule("/-/requests", endpoint="requests", methods=["GET", "DELETE"]),
-        Rule("/-/bytes", endpoint="bytes"),
-        Rule("/-/storage/<path:path>", endpoint="storage"),
-        Rule("/-/faults", endpoint="faults_", methods=["GET", "POST", "DELETE"]),
+        Rule("/storage/<secret>/<path:path>", endpoint="storage"),
     ]
 )
 
@@ -96,13 +93,19 @@ class Xet:
 
 
 class Hub:
-    """WSGI application. Files are given for `token` only: 401 without one, 403 with another."""
+    """WSGI application. Files are given for `token` only: 401 without one, 403 with another.
+
+    It is what instances reach: what steers it is not among its routes (see `hub_control`). `faults` are
+    what goes wrong with its answers.
+    """
 
     def __init__(self, directory: Path, token: str, xet: Xet | None = None) -> None:
         self._files = repository(directory)
         self._token = token
         self._xet = xet
-        self._faults = Faults()
+        self.faults = Faults()
+        # The way to the files' storage, which asks for no token: nobody finds it who was not sent there.
+        self._storage_key = secrets.token_urlsafe(24)
         self._lock = threading.Lock()
         self._log: list[dict[str, str]] = []
         self._sent: dict[str, int] = {}
@@ -119,8 +122,7 @@ class Hub:
             response = getattr(self, f"_{endpoint}")(request, **values)
         except HTTPException as error:
             response = _error(error.code or 500, "EntryNotFound", error.description or "")
-        if not request.path.startswith("/-/"):
-            self._record(request, response)
+        self._record(request, response)
         return response(environ, start_response)
 
     def _record(self, request: Request, response: Response) -> None:
@@ -133,20 +135,24 @@ class Hub:
         with self._lock:
             self._log = [*self._log[-LOGGED:], entry]
 
-    def _requests(self, request: Request) -> Response:
+    def requests(self) -> list[dict[str, str]]:
+        """The newest requests since the last `forget`: method, path, range and status of each."""
         with self._lock:
-            log = self._log
-            if request.method == "DELETE":
-                self._log, self._sent = [], {}
-        return _json(log)
+            return list(self._log)
 
-    def _bytes(self, request: Request) -> Response:
-        """Bytes of each file that went out since the requests were last deleted."""
+    def forget(self) -> list[dict[str, str]]:
+        """Count requests and bytes from now on; those of before."""
         with self._lock:
-            return _json(self._sent)
+            log, self._log, self._sent = self._log, [], {}
+        return log
+
+    def sent(self) -> dict[str, int]:
+        """Bytes of each file that went out since the last `forget`."""
+        with self._lock:
+            return dict(self._sent)
 
     def _counter(self, path: str) -> Callable[[int], None]:
-        """Counts a body's bytes. What goes out after the requests were deleted belongs to those before."""
+        """Counts a body's bytes. What goes out after `forget` belongs to an answer of before."""
         sent = self._sent
 
         def went(count: int) -> None:
@@ -155,21 +161,10 @@ class Hub:
 
         return went
 
-    def _faults_(self, request: Request) -> Response:
-        """Take a fault, list those that are to come, or end them all."""
-        if request.method == "POST":
-            try:
-                self._faults.add(Fault.model_validate_json(request.get_data()))
-            except ValidationError as error:
-                return _error(400, "", str(error))
-        elif request.method == "DELETE":
-            self._faults.clear()
-        return _json([fault.model_dump() for fault in self._faults.listed()])
-
     def _file(self, path: str) -> HubFile | None:
         """The file as it is now: another version once a fault says so."""
         file = self._files.get(path)
-        if file is None or not self._faults.changed(path):
+        if file is None or not self.faults.changed(path):
             return file
         other = Path(self._others.name) / f"{file.oid}{file.file.suffix}"
         with self._lock:
@@ -276,11 +271,11 @@ class Hub:
         file = self._file(path)
         if file is None:
             return _error(404, "EntryNotFound", "Entry not found")
-        fault = self._faults.take(path) if request.method == "GET" else None
+        fault = self.faults.take(path) if request.method == "GET" else None
         if fault and fault.kind == "status":
             return _failure(fault)
         elsewhere = fault is not None and fault.kind == "elsewhere"
-        response = _sent_on(request, path, fault) if elsewhere else self._part(request, file, fault)
+        response = self._sent_on(request, path, fault) if elsewhere else self._part(request, file, fault)
         response.headers["ETag"] = f'"{file.etag}"'
         response.headers["X-Repo-Commit"] = REVISION
         if file.sha256:
@@ -288,8 +283,17 @@ class Hub:
             response.headers["X-Linked-Size"] = str(file.size)
         return response
 
-    def _storage(self, request: Request, path: str) -> Response:
+    def _sent_on(self, request: Request, path: str, fault: Fault | None) -> Response:
+        """To this server by its other name: clients take that for another host."""
+        port = request.environ["SERVER_PORT"]
+        query = f"?status={fault.status}" if fault and fault.status else ""
+        where = f"http://localhost:{port}/storage/{self._storage_key}/{path}{query}"
+        return Response(status=302, headers={"Location": where})
+
+    def _storage(self, request: Request, secret: str, path: str) -> Response:
         """A storage host: the address is the permission, and a token beside it is an error, as with S3."""
+        if not secrets.compare_digest(secret.encode(), self._storage_key.encode()) or path not in self._files:
+            return _error(404, "", "there is no such object")
         if "Authorization" in request.headers:
             return _error(400, "", "only one way to authenticate is allowed")
         if status := request.args.get("status"):
@@ -326,13 +330,6 @@ def _gated(status: int) -> Response:
     if status == 403:
         why = "You are not in the authorized list."
     return _error(status, "GatedRepo", f"Access to model {REPO} is restricted. {why}")
-
-
-def _sent_on(request: Request, path: str, fault: Fault | None) -> Response:
-    """To this server by its other name: clients take that for another host."""
-    port = request.environ["SERVER_PORT"]
-    query = f"?status={fault.status}" if fault and fault.status else ""
-    return Response(status=302, headers={"Location": f"http://localhost:{port}/-/storage/{path}{query}"})
 
 
 def _failure(fault: Fault) -> Response:

@@ -15,9 +15,10 @@ from moto.ec2.models import ec2_backends
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.shared_data import SharedDataMiddleware
 
-from bake.localcloud import ec2, s3, world
-from bake.localcloud.api import Api, Route
+from bake.localcloud import ec2, hub_control, s3, world
+from bake.localcloud.api import Api
 from bake.localcloud.awsfaults.faults import AwsFaults, parse_fault
+from bake.localcloud.control import Route
 from bake.localcloud.guests import Guests
 from bake.localcloud.hub import Hub
 from bake.localcloud.images import ImageStore
@@ -61,14 +62,16 @@ def start(
         guest = guests.at(address)
         return metadata_of(guest.instance) if guest else None
 
+    hub = Hub(prepared.hub, prepared.token)
     routes = {
         ("GET", "/-/health"): lambda request: about,
         ("GET", "/-/status"): lambda request: report(settings, about, guests, store),
         **_ownership(owners),
         **_planting(faults),
+        **hub_control.routes(hub),
     }
     serve(settings.address, IMDS_PORT, Imds(metadata), "instance metadata")
-    serve(settings.address, HUB_PORT, Hub(prepared.hub, prepared.token), "the Hub")
+    serve(settings.address, HUB_PORT, hub, "the Hub")
     serve(settings.address, WHEELS_PORT, WheelIndex(prepared.wheel_files), "the wheel index")
     serve(settings.address, NEURON_PORT, WheelIndex(prepared.neuron_files), "the Neuron SDK's index")
     packages = SharedDataMiddleware(NotFound(), {"/": str(prepared.amazon_linux.packages)})

@@ -18,6 +18,8 @@ from bake.errors import BakeError, UsageError
 from bake.localcloud import network
 from bake.localcloud.awsfaults.remote import RemoteFaults
 from bake.localcloud.cli import local
+from bake.localcloud.control import over_http
+from bake.localcloud.hub_control import RemoteHub
 from bake.localcloud.settings import Settings
 
 from .moto_account import PATIENCE
@@ -81,15 +83,15 @@ def test_a_launch_whose_answer_is_lost_is_made_once(account: Any, faults: Remote
 
 @pytest.mark.root
 def test_the_hubs_faults_are_its_own(account: Any, faults: RemoteFaults) -> None:
-    hub = f"{account.cloud.hub}/-/faults"
-    ask(hub, "POST", {"path": "no-such-file", "kind": "cut"})
+    hub = RemoteHub(over_http(account.cloud.endpoint))
+    hub.plant("no-such-file", "cut")
     try:
         faults.plant("ec2", "DescribeRegions", "error", times=None)
-        assert [one["path"] for one in ask(hub)] == ["no-such-file"]
+        assert [one.path for one in hub.faults()] == ["no-such-file"]
         fault("clear")
-        assert [one["path"] for one in ask(hub)] == ["no-such-file"]
+        assert [one.path for one in hub.faults()] == ["no-such-file"]
     finally:
-        ask(hub, "DELETE")
+        hub.mend()
 
 
 @pytest.mark.root

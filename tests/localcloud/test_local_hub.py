@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import http.client
 import os
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from bake.errors import BakeError, UsageError
+from bake.localcloud import hub_control
+from bake.localcloud.control import Control, over_http
 from bake.localcloud.hub import REPO, REVISION, Hub
+from bake.localcloud.hub_control import RemoteHub
 from bake.localcloud.server import serve
 
 TOKEN = "hf_" + "a" * 34
@@ -30,7 +36,10 @@ FILES = {
 
 @dataclass(frozen=True)
 class Running:
+    """A served Hub; `control` steers it, from another port than `url`."""
+
     url: str
+    control: RemoteHub
     home: Path
 
     def python(self, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -51,10 +60,6 @@ class Running:
             [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300
         )
 
-    def requests(self) -> list[dict[str, str]]:
-        with urllib.request.urlopen(f"{self.url}/-/requests") as answer:
-            return json.load(answer)  # type: ignore[no-any-return]
-
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
@@ -63,9 +68,12 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    server = serve("127.0.0.1", 0, Hub(directory, TOKEN), "the Hub")
-    yield Running(f"http://127.0.0.1:{server.server_port}", tmp_path_factory.mktemp("home"))
-    server.shutdown()
+    hub = Hub(directory, TOKEN)
+    servers = [serve("127.0.0.1", 0, app, "the Hub") for app in (hub, Control(hub_control.routes(hub)))]
+    url, control = (f"http://127.0.0.1:{server.server_port}" for server in servers)
+    yield Running(url, RemoteHub(over_http(control)), tmp_path_factory.mktemp("home"))
+    for server in servers:
+        server.shutdown()
 
 
 def get(url: str, **headers: str) -> Any:
@@ -88,7 +96,7 @@ def test_a_snapshot_brings_what_was_asked_for(hub: Running, tmp_path: Path) -> N
     found = {str(path.relative_to(snapshot)) for path in snapshot.rglob("*") if path.is_file()}
     assert found == set(FILES) - {"flux1-dev.safetensors"}
     assert all((snapshot / name).read_bytes() == FILES[name] for name in found)
-    assert not any("flux1-dev" in request["path"] for request in hub.requests())
+    assert not any("flux1-dev" in request["path"] for request in hub.control.requests())
     offline = hub.python(code, HF_HUB_OFFLINE="1")
     assert offline.returncode == 0, offline.stderr
 
@@ -137,28 +145,68 @@ def test_ranges(hub: Running) -> None:
 
 def test_the_end_of_all_faults_reaches_an_answer_that_is_slow_already(hub: Running) -> None:
     path = "transformer/model-00001-of-00002.safetensors"
-    fault = {"path": path, "kind": "slow", "rate": 10}  # it would take hours
-    content = json.dumps(fault).encode()
-    urllib.request.urlopen(f"{hub.url}/-/faults", content, timeout=60).close()
+    hub.control.plant(path, "slow", rate=10)  # it would take hours
     answer = get(f"{hub.url}/{REPO}/resolve/{REVISION}/{path}", Authorization=f"Bearer {TOKEN}")
     begun = answer.read(2)
-    ending = urllib.request.Request(f"{hub.url}/-/faults", method="DELETE")
-    urllib.request.urlopen(ending, timeout=60).close()
+    hub.control.mend()
     assert begun + answer.read() == FILES[path]
 
 
 def test_bytes_of_an_answer_that_began_before_the_count_are_not_in_it(hub: Running) -> None:
     path = "transformer/model-00001-of-00002.safetensors"
-    content = json.dumps({"path": path, "kind": "slow", "rate": 10}).encode()
-    urllib.request.urlopen(f"{hub.url}/-/faults", content, timeout=60).close()
+    hub.control.plant(path, "slow", rate=10)
     answer = get(f"{hub.url}/{REPO}/resolve/{REVISION}/{path}", Authorization=f"Bearer {TOKEN}")
     begun = answer.read(2)
-    for what in ("requests", "faults"):
-        request = urllib.request.Request(f"{hub.url}/-/{what}", method="DELETE")
-        urllib.request.urlopen(request, timeout=60).close()
+    hub.control.forget()
+    hub.control.mend()
     assert begun + answer.read() == FILES[path]
-    with urllib.request.urlopen(f"{hub.url}/-/bytes", timeout=60) as counted:
-        assert json.load(counted) == {}
+    assert hub.control.sent() == {}
+
+
+@pytest.mark.parametrize(
+    "path", ["/-/requests", "/-/bytes", "/-/faults", "/-/hub/requests", "/-/hub/bytes", "/-/hub/faults"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_nothing_that_reaches_the_hub_can_steer_it(hub: Running, method: str, path: str) -> None:
+    content = b'{"path": "*", "kind": "status", "status": 500}' if method == "POST" else None
+    hub.control.forget()
+    request = urllib.request.Request(f"{hub.url}{path}", content, method=method)
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(request, timeout=60)
+    assert hub.control.faults() == []
+    assert [(entry["method"], entry["path"]) for entry in hub.control.requests()] == [(method, path)]
+
+
+def test_the_storage_is_found_by_who_is_sent_there_alone(hub: Running) -> None:
+    hub.control.plant("model_index.json", "elsewhere")
+    url = f"{hub.url}/{REPO}/resolve/{REVISION}/model_index.json"
+    connection = http.client.HTTPConnection(hub.url.removeprefix("http://"), timeout=60)
+    connection.request("GET", url, headers={"Authorization": f"Bearer {TOKEN}"})
+    where = urlsplit(str(connection.getresponse().headers["Location"]))
+    secret = where.path.split("/")[2]
+    assert len(secret) >= 32
+    assert get(f"{hub.url}{where.path}").read() == FILES["model_index.json"]
+    for guess in ("x", secret[:-1], secret.swapcase(), "%C3%A9"):
+        assert get(f"{hub.url}{where.path.replace(secret, guess)}").status == 404
+    assert get(f"{hub.url}/storage/{secret}/no-such-file").status == 404
+    assert get(f"{hub.url}/-/storage/model_index.json").status == 404
+
+
+def test_a_wrong_fault_is_said_in_words(hub: Running) -> None:
+    with pytest.raises(UsageError, match="kind"):
+        hub.control.plant("*", "bang")
+    with pytest.raises(UsageError, match="kind: Input should be 'status'"):
+        hub.control._ask("POST", hub_control.FAULTS, b'{"path": "*", "kind": "bang"}')
+    with pytest.raises(UsageError, match="JSON"):
+        hub.control._ask("POST", hub_control.FAULTS, b"{")
+    assert hub.control.faults() == []
+
+
+def test_a_control_that_is_not_there_is_said(hub: Running) -> None:
+    with pytest.raises(BakeError, match="HTTP 404"):
+        hub.control._ask("GET", "/-/hub/nothing", None)
+    with pytest.raises(BakeError, match="does not answer"):
+        RemoteHub(over_http("http://127.0.0.1:1")).requests()
 
 
 def test_a_path_never_leaves_the_repository(hub: Running) -> None:

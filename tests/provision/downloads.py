@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bake.localcloud.control import over_http
 from bake.localcloud.hub import REPO, REVISION, repository
+from bake.localcloud.hub_control import RemoteHub
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "hf_" + "canary" * 5
@@ -79,30 +80,25 @@ class HubProcess:
             env={**os.environ, "PYTHONPATH": str(ROOT), "HF_XET_CACHE": str(self.folder.parent / "log")},
         )
         assert self.process.stdout is not None
-        self.url = self.process.stdout.readline().strip()
-        assert self.url, "the Hub did not start"
-
-    def ask(self, method: str, path: str, content: Any = None) -> Any:
-        """Ask the Hub's controls."""
-        data = None if content is None else json.dumps(content).encode()
-        request = urllib.request.Request(f"{self.url}/-/{path}", data, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)
+        addresses = self.process.stdout.readline().split()
+        assert addresses, "the Hub did not start"
+        self.url, control = addresses
+        self.remote = RemoteHub(over_http(control))
 
     def fault(self, path: str, kind: str, **more: Any) -> None:
-        self.ask("POST", "faults", {"path": path, "kind": kind, **more})
+        self.remote.plant(path, kind, **more)
 
     def forget(self) -> None:
         """No faults, nothing counted."""
-        self.ask("DELETE", "faults")
-        self.ask("DELETE", "requests")
+        self.remote.mend()
+        self.remote.forget()
 
     def sent(self) -> int:
-        return sum(self.ask("GET", "bytes").values())
+        return sum(self.remote.sent().values())
 
     def ranges(self, path: str) -> list[str]:
         """The ranges of a file that were asked for, in order; empty text for the whole file."""
-        requests = self.ask("GET", "requests")
+        requests = self.remote.requests()
         return [entry["range"] for entry in requests if entry["path"].endswith(f"/{REVISION}/{path}")]
 
     def stop(self) -> None:

@@ -1,6 +1,7 @@
 """Serve a folder as the local Hub does, in a process of its own: python serve_hub.py FOLDER TOKEN [--xet]
 
-Prints its address. With `--xet` the large files lie in a content store of Xet's as well, beside FOLDER.
+Prints its address, and that of its controls. With `--xet` the large files lie in a content store of Xet's as
+well, beside FOLDER.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import sys
 import threading
 from pathlib import Path
 
+from bake.localcloud import hub_control
+from bake.localcloud.control import Control
 from bake.localcloud.hub import Hub, Xet, repository
 from bake.localcloud.server import serve
 
@@ -28,8 +31,10 @@ def main() -> None:
     """Serve until killed."""
     folder, token = Path(sys.argv[1]), sys.argv[2]
     xet = on_xet(folder) if "--xet" in sys.argv else None
-    server = serve("127.0.0.1", 0, Hub(folder, token, xet), "the Hub")
-    print(f"http://127.0.0.1:{server.server_port}", flush=True)
+    hub = Hub(folder, token, xet)
+    control = Control(hub_control.routes(hub))
+    servers = [serve("127.0.0.1", 0, app, "the Hub") for app in (hub, control)]
+    print(*(f"http://127.0.0.1:{server.server_port}" for server in servers), flush=True)
     threading.Event().wait()
 
 

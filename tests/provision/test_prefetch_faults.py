@@ -124,7 +124,7 @@ def test_a_crawl_counts_as_a_stall(downloads: Downloads, hub: HubProcess, reposi
             break
     else:
         pytest.fail(f"no crawl was noticed: {process.communicate()[1]}")
-    hub.ask("DELETE", "faults")
+    hub.remote.mend()
     process.communicate(timeout=600)
     assert process.returncode == 0
     assert_whole(downloads, repository)
@@ -241,7 +241,7 @@ def test_killed_again_and_again(downloads: Downloads, hub: HubProcess, repositor
         time.sleep(milliseconds / 1000)
         process.kill()
         process.communicate()
-    hub.ask("DELETE", "faults")
+    hub.remote.mend()
     finished(downloads, repository)
 
 

@@ -44,7 +44,7 @@ def test_a_token_with_a_mistake_is_refused_before_a_request(
     refused = run.last("refused")
     assert (refused["kind"], kind in refused["reason"]) == ("token-malformed", True), refused
     assert "canary" not in f"{run.events}{run.errors}"
-    assert hub.ask("GET", "requests") == []
+    assert hub.remote.requests() == []
 
 
 @pytest.mark.parametrize("endpoint", ["nonsense", "ftp://127.0.0.1", "http://x\x7f.org"], ids=ascii)

@@ -7,13 +7,14 @@ import json
 import signal
 import subprocess
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bake.localcloud import cloud as localcloud
+from bake.localcloud.control import over_http
+from bake.localcloud.hub_control import RemoteHub
 from bake.localcloud.settings import Settings
 from bake.localcloud.sweep import leftovers
 
@@ -31,20 +32,13 @@ def until(process: subprocess.Popen[str], **wanted: Any) -> None:
     pytest.fail(f"{wanted} never came: {process.communicate()[1]}")
 
 
-def ask(hub: str, method: str, fault: dict[str, Any] | None = None) -> None:
-    headers = {"Content-Type": "application/json"}
-    content = json.dumps(fault).encode() if fault else None
-    request = urllib.request.Request(f"{hub}/-/faults", content, headers, method=method)
-    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60).close()
-
-
-def slow(hub: str) -> None:
+def slow(own: Settings) -> None:
     """Half a minute a file, or until `mend`: a kill may come late, and what is left be looked at late."""
-    ask(hub, "POST", {"path": "transformer/*", "kind": "slow", "rate": 2_000, "times": None})
+    hub_of(own).plant("transformer/*", "slow", rate=2_000, times=None)
 
 
-def mend(hub: str) -> None:
-    ask(hub, "DELETE")
+def hub_of(own: Settings) -> RemoteHub:
+    return RemoteHub(over_http(own.endpoint))
 
 
 def await_whole(cache: Path) -> None:
@@ -64,7 +58,7 @@ def await_whole(cache: Path) -> None:
 def test_nothing_is_left_of_a_killed_bake_and_the_next_one_is_well(own: Settings, tmp_path: Path) -> None:
     process = start(tmp_path)
     until(process, event="step_started", step="connect")
-    slow(own.hub)
+    slow(own)
     until(process, event="transfer")
     process.kill()
     process.communicate()
@@ -85,7 +79,7 @@ def test_the_builder_of_a_killed_bake_ends_its_download_whole(own: Settings, tmp
     localcloud.up()  # it stays when who uses it is killed, as AWS does
     process = start(tmp_path)
     until(process, event="step_started", step="connect")
-    slow(own.hub)
+    slow(own)
     until(process, event="transfer")
     process.kill()
     process.communicate()
@@ -93,5 +87,5 @@ def test_the_builder_of_a_killed_bake_ends_its_download_whole(own: Settings, tmp
     (cache,) = root.glob("home/ubuntu/.cache/huggingface/hub/models--*")
     assert list(cache.glob("blobs/*.incomplete"))
     assert not (cache / "snapshots").exists()
-    mend(own.hub)
+    hub_of(own).mend()
     await_whole(cache)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,8 @@ from bake import run as runs_of
 from bake import ssh
 from bake.errors import BakeError, ConnectionLost, RemoteCommandError
 from bake.localcloud.cloud import LocalCloud
+from bake.localcloud.control import over_http
+from bake.localcloud.hub_control import RemoteHub
 from bake.plan import Plan
 from bake.progress import Progress
 from bake.steps import prefetch, provision
@@ -100,17 +100,15 @@ class Bench:
     def repo(self) -> str:
         return f"{self.machine.plan.cache}/models--black-forest-labs--FLUX.1-dev"
 
-    def fault(self, **fault: Any) -> None:
-        self._hub("POST", fault)
+    @property
+    def hub(self) -> RemoteHub:
+        return RemoteHub(over_http(self.cloud.endpoint))
+
+    def fault(self, path: str, kind: str, **fields: Any) -> None:
+        self.hub.plant(path, kind, **fields)
 
     def mend(self) -> None:
-        self._hub("DELETE", None)
-
-    def _hub(self, method: str, content: dict[str, Any] | None) -> None:
-        body = json.dumps(content).encode() if content else None
-        headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(f"{self.cloud.hub}/-/faults", body, headers, method=method)
-        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60).close()
+        self.hub.mend()
 
     def check_cache(self, weights: Weights) -> None:
         """Exactly what is locked, verified here once more, and the image's user's."""
