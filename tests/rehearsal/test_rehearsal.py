@@ -181,6 +181,14 @@ def test_no_machines_name_or_address_is_in_the_images_raw_bytes(
     assert found <= {cloud_settings.address.encode()}  # the local cloud itself, where it has a say
 
 
+def test_the_booted_image_has_a_name_of_its_own(directory: Path) -> None:
+    """cloud-init gives it one, though the image came with none: by journald's lines, before and after."""
+    lines = (directory / "logs/boot-check.journal.log").read_text().splitlines()
+    names = [line.split()[3] for line in lines if re.match(r"[A-Z][a-z]{2} ", line)]
+    assert not names[0].startswith("ip-")
+    assert names[-1].startswith("ip-10-214-")
+
+
 @pytest.fixture
 def interrupted(
     image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
