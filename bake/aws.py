@@ -10,6 +10,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,11 +44,23 @@ PLANNING, BAKING = 15.0, 900.0
 ANSWER = 20.0
 
 
+@dataclass(frozen=True)
+class AccessKey:
+    """A pair that calls are signed with."""
+
+    id: str
+    secret: str = field(repr=False)
+
+
+# Where nobody looks at signatures.
+DUMMY = AccessKey("rehearsal", "rehearsal")
+
+
 class Aws:
     """Clients for one bake: EC2 in the builder's region; queue, bucket and bus in the worker's (R-REGIONS).
 
-    With `endpoint` (a rehearsal), credentials are dummies and any request to another address is refused
-    before it leaves, so that a rehearsal can never reach AWS.
+    With `endpoint` (a rehearsal), calls are signed with `endpoint_key`, which AWS does not know, and any
+    request to another address is refused before it leaves, so that a rehearsal can never reach AWS.
     """
 
     def __init__(
@@ -56,11 +69,13 @@ class Aws:
         region: str,
         worker_region: str,
         endpoint: str | None = None,
+        endpoint_key: AccessKey = DUMMY,
         tally: Tally | None = None,
     ) -> None:
         self.region = region
         self.worker_region = worker_region
         self.endpoint = endpoint
+        self.endpoint_key = endpoint_key
         self.tally = tally or Tally()
         self.fresh = Fresh()
         self._policy = RetryPolicy(PLANNING, self.fresh)
@@ -75,7 +90,9 @@ class Aws:
             session = boto3.Session()
             session.events.register("before-sign", redaction.register_credentials)
         else:
-            session = _without_settings(boto3.Session)
+            session = _without_settings(boto3.Session, self.endpoint_key)
+            if self.endpoint_key is not DUMMY:
+                redaction.register(self.endpoint_key.secret)
             session.events.register("before-send", self._refuse_elsewhere)
         session.events.register("before-call", self._count)
         return session
@@ -99,18 +116,24 @@ class Aws:
 
     def elsewhere(self, region: str) -> Aws:
         """The same account with EC2 in another region: to look, never to make anything."""
-        there = Aws(region=region, worker_region=region, endpoint=self.endpoint, tally=self.tally)
-        there.__dict__["_session"] = self._session  # the session costs more than its clients
-        return there
+        return self._alike(region, region)
 
     def patiently(self, say: Callable[[str], None] = lambda text: None, seconds: float = BAKING) -> Aws:
         """The same account for a bake: failures that pass are outlasted for minutes, and said."""
-        bake = Aws(
-            region=self.region, worker_region=self.worker_region, endpoint=self.endpoint, tally=self.tally
-        )
-        bake.__dict__["_session"] = self._session
+        bake = self._alike(self.region, self.worker_region)
         bake._policy = RetryPolicy(seconds, bake.fresh, say)
         return bake
+
+    def _alike(self, region: str, worker_region: str) -> Aws:
+        alike = Aws(
+            region=region,
+            worker_region=worker_region,
+            endpoint=self.endpoint,
+            endpoint_key=self.endpoint_key,
+            tally=self.tally,
+        )
+        alike.__dict__["_session"] = self._session  # the session costs more than its clients
+        return alike
 
     def command(self, service: str, operation: str, *arguments: str, region: str | None = None) -> str:
         """The line of AWS CLI that a person calls; it goes where this bake went."""
@@ -230,8 +253,8 @@ class Aws:
                 pause = min(pause * 1.3, 5.0)
 
 
-def _without_settings(new: Callable[..., boto3.Session]) -> boto3.Session:
-    """A session with dummy credentials that reads no AWS_… variable and no file of ~/.aws."""
+def _without_settings(new: Callable[..., boto3.Session], key: AccessKey) -> boto3.Session:
+    """A session with these credentials that reads no AWS_… variable and no file of ~/.aws."""
     from botocore.session import Session
 
     known = Session.SESSION_VARIABLES.items()
@@ -239,7 +262,7 @@ def _without_settings(new: Callable[..., boto3.Session]) -> boto3.Session:
     for name in ("config_file", "credentials_file"):
         settings[name] = (None, None, os.devnull, None)
     bare = Session(session_vars=settings)
-    return new(botocore_session=bare, aws_access_key_id="rehearsal", aws_secret_access_key="rehearsal")  # noqa: S106
+    return new(botocore_session=bare, aws_access_key_id=key.id, aws_secret_access_key=key.secret)
 
 
 def unanswered(error: Exception) -> str | None:

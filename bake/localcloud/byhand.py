@@ -64,7 +64,9 @@ class ByHand:
         self._cloud = cloud
         self._settings = settings
         region, worker_region = (cloud.environment[name] for name in ("SPOT_AWS_REGION", "AWS_REGION"))
-        self._aws = Aws(region=region, worker_region=worker_region, endpoint=cloud.endpoint)
+        self._aws = Aws(
+            region=region, worker_region=worker_region, endpoint=cloud.endpoint, endpoint_key=cloud.keys
+        )
         self._ec2: Any = self._aws.ec2
 
     def boot(self, image: str, say: Callable[[str], None]) -> Booted:

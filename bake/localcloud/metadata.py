@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
+from bake.localcloud.access.keys import LASTING, Key, Keys
 from bake.localcloud.imds import Metadata, Tree
 from bake.localcloud.settings import ACCOUNT
 
+STAMP = "%Y-%m-%dT%H:%M:%SZ"
 
-def metadata_of(instance: Any) -> Metadata:
-    """Build the metadata of a moto instance."""
+
+def metadata_of(instance: Any, keys: Keys) -> Metadata:
+    """Build the metadata of a moto instance; `keys` has the session of its role."""
     options = instance.metadata_options
     encoded = str(instance.user_data) if instance.user_data is not None else None
     return Metadata(
-        tree={"meta-data": _tree(instance), "dynamic": {"instance-identity": _identity(instance)}},
+        tree={"meta-data": _tree(instance, keys), "dynamic": {"instance-identity": _identity(instance)}},
         user_data=base64.b64decode(encoded) if encoded else None,
         token_required=options.http_tokens == "required",
         enabled=options.http_endpoint != "disabled",
@@ -24,7 +27,7 @@ def metadata_of(instance: Any) -> Metadata:
     )
 
 
-def _tree(instance: Any) -> Tree:
+def _tree(instance: Any, keys: Keys) -> Tree:
     region = instance.region_name
     groups = "\n".join(group.name for group in instance.security_groups)
     tree: Tree = {
@@ -47,7 +50,7 @@ def _tree(instance: Any) -> Tree:
         "security-groups": groups,
         "services": {"domain": "amazonaws.com", "partition": "aws"},
     }
-    tree |= _keys(instance) | _role(instance)
+    tree |= _keys(instance) | _role(instance, keys)
     if instance.metadata_options.instance_metadata_tags == "enabled":
         tree["tags"] = {"instance": {tag["key"]: tag["value"] for tag in instance.get_tags()}}
     return tree
@@ -78,31 +81,35 @@ def _keys(instance: Any) -> Tree:
     return {"public-keys": {"0": {"=name": pair.key_name, "openssh-key": f"{pair.public_key.strip()}\n"}}}
 
 
-def _role(instance: Any) -> Tree:
-    """Dummy credentials of the instance's role, so that boto3 on the instance needs no configuration."""
+def _role(instance: Any, keys: Keys) -> Tree:
+    """The session of the instance's role, so that boto3 on the instance needs no configuration."""
     association = instance.ec2_backend.iam_instance_profile_associations.get(instance.id)
     if association is None:
         return {}
     profile = association.iam_instance_profile
     now = datetime.now(UTC).replace(microsecond=0)
-    stamp = "%Y-%m-%dT%H:%M:%SZ"
     info = {
         "Code": "Success",
-        "LastUpdated": now.strftime(stamp),
+        "LastUpdated": now.strftime(STAMP),
         "InstanceProfileArn": profile.arn,
         "InstanceProfileId": profile.id,
     }
-    credentials = {
-        "Code": "Success",
-        "LastUpdated": now.strftime(stamp),
-        "Type": "AWS-HMAC",
-        "AccessKeyId": "ASIAREHEARSALREHEARS",
-        "SecretAccessKey": "rehearsal",
-        "Token": "rehearsal",
-        "Expiration": (now + timedelta(hours=6)).strftime(stamp),
-    }
-    roles = {role.name: json.dumps(credentials, indent=2) for role in profile.roles}
+    sessions = {role.name: _session(keys.of_role(instance.id, role.name)) for role in profile.roles}
+    roles = {name: json.dumps(session, indent=2) for name, session in sessions.items()}
     return {"iam": {"info": json.dumps(info, indent=2), "security-credentials": roles}}
+
+
+def _session(key: Key) -> dict[str, str]:
+    ends = key.expires or datetime.max.replace(tzinfo=UTC)
+    return {
+        "Code": "Success",
+        "LastUpdated": (ends - LASTING).strftime(STAMP),
+        "Type": "AWS-HMAC",
+        "AccessKeyId": key.id,
+        "SecretAccessKey": key.secret,
+        "Token": key.token,
+        "Expiration": ends.strftime(STAMP),
+    }
 
 
 def _identity(instance: Any) -> Tree:
@@ -113,7 +120,7 @@ def _identity(instance: Any) -> Tree:
         "imageId": instance.image_id,
         "instanceId": instance.id,
         "instanceType": instance.instance_type,
-        "pendingTime": instance.launch_time.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "pendingTime": instance.launch_time.strftime(STAMP),
         "privateIp": instance.private_ip,
         "region": instance.region_name,
         "version": "2017-09-30",

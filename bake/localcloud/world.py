@@ -13,7 +13,7 @@ from bake.localcloud.prepared import Prepared
 from bake.localcloud.settings import ACCOUNT, FIRST_INSTANCE, REGION, SPOT_REGION, Settings
 from bake.localcloud.stand_ins import stand_ins
 
-__all__ = ["ACCOUNT", "PROFILE", "create"]
+__all__ = ["ACCOUNT", "PROFILE", "create", "role_policy"]
 
 PROFILE = "flux-rehearsal"
 # Of eu-north-1's zones the one that offers all instance types of the profiles.
@@ -82,6 +82,29 @@ def _lasting_ids(cidr: str) -> Iterator[None]:
         yield
 
 
+def role_policy() -> dict[str, Any]:
+    """What a worker's role may do: what worker/README.md says, for the names that rehearsals use."""
+    names = ("bake-*", "flux*", "pictures*")
+    queues = [f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}" for name in names]
+    buckets = [f"arn:aws:s3:::{name}" for name in names]
+    buses = [f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{name}" for name in names]
+    receiving = ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility", "GetQueueAttributes")
+    objects = ("GetObject", "PutObject", "DeleteObject")
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": [f"sqs:{one}" for one in receiving], "Resource": queues},
+            {
+                "Effect": "Allow",
+                "Action": [f"s3:{one}" for one in objects],
+                "Resource": [f"{bucket}/*" for bucket in buckets],
+            },
+            {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": buckets},
+            {"Effect": "Allow", "Action": "events:PutEvents", "Resource": buses},
+        ],
+    }
+
+
 def _profile(iam: Any) -> None:
     policy = {
         "Version": "2012-10-17",
@@ -98,4 +121,5 @@ def _profile(iam: Any) -> None:
         tags=[],
         max_session_duration=3600,
     )
+    iam.put_role_policy(PROFILE, "worker", json.dumps(role_policy()))
     iam.create_instance_profile(name=PROFILE, path="/", role_names=[role.name])

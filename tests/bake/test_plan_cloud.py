@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from botocore.exceptions import ClientError
 
-from bake.aws import error_code
+from bake import redaction
+from bake.aws import AccessKey, Aws, error_code
 
 from .conftest import PlanCloud
 
@@ -21,3 +22,13 @@ def test_what_does_not_pass_reaches_them(plan_cloud: PlanCloud) -> None:
     with pytest.raises(ClientError) as error:
         plan_cloud.aws().sts.get_caller_identity()
     assert error_code(error.value) == "AccessDenied"
+
+
+def test_calls_are_signed_with_the_endpoints_key_wherever_they_go(plan_cloud: PlanCloud) -> None:
+    key = AccessKey("AKIAIOSFODNN7EXAMPLE", "a secret that nobody sees")
+    aws = Aws(region="eu-north-1", worker_region="eu-west-1", endpoint=plan_cloud.endpoint, endpoint_key=key)
+    for one in (aws, aws.elsewhere("us-east-1"), aws.patiently()):
+        signer = one.sts._request_signer._credentials
+        assert (signer.access_key, signer.secret_key) == (key.id, key.secret)
+    assert key.secret not in repr(key) + redaction.redact(f"said {key.secret}")
+    assert redaction.redact("a rehearsal") == "a rehearsal"  # the dummy's secret is a word

@@ -36,13 +36,14 @@ class Account:
         self.cloud = cloud
         self.ec2 = self.client("ec2", "SPOT_AWS_REGION")
 
-    def client(self, service: str, region: str = "AWS_REGION") -> Any:
+    def client(self, service: str, region: str = "AWS_REGION", **more: Any) -> Any:
         return boto3.client(
             service,
             endpoint_url=self.cloud.endpoint,
             region_name=self.cloud.environment[region],
-            aws_access_key_id="rehearsal",
-            aws_secret_access_key="rehearsal",
+            aws_access_key_id=self.cloud.keys.id,
+            aws_secret_access_key=self.cloud.keys.secret,
+            **more,
         )
 
     def launch(self, image: str | None = None, **changes: Any) -> Launched:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 from moto.ec2.models import EC2Backend
 
 from bake.localcloud import world
@@ -25,3 +29,18 @@ def test_other_ids_stay_random() -> None:
     ids("10.214.40.0/24")
     made = {backend.create_vpc("10.0.0.0/16").id for _ in range(2)}
     assert len(made) == 2
+
+
+def test_a_worker_may_do_what_its_readme_says() -> None:
+    """But for Auto Scaling, which is not there."""
+    readme = (Path(__file__).parents[2] / "worker/README.md").read_text(encoding="utf-8")
+    [policy] = [
+        json.loads(text) for text in re.findall(r"```json\n(.*?)```", readme, re.S) if "Statement" in text
+    ]
+
+    def actions(document: dict[str, list[dict[str, list[str] | str]]]) -> set[str]:
+        named = [statement["Action"] for statement in document["Statement"]]
+        return {one for action in named for one in ([action] if isinstance(action, str) else action)}
+
+    told = {action for action in actions(policy) if not action.startswith("autoscaling:")}
+    assert actions(world.role_policy()) == told

@@ -45,7 +45,12 @@ def baked(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Outcom
 def _values(cloud: LocalCloud) -> dict[str, str]:
     """What the frozen agreement leaves to the account."""
     found = cloud.environment
-    aws = Aws(region=found["SPOT_AWS_REGION"], worker_region=found["AWS_REGION"], endpoint=cloud.endpoint)
+    aws = Aws(
+        region=found["SPOT_AWS_REGION"],
+        worker_region=found["AWS_REGION"],
+        endpoint=cloud.endpoint,
+        endpoint_key=cloud.keys,
+    )
     subnet = aws.ec2.describe_subnets(SubnetIds=[found["BAKE_SUBNET_ID"]])["Subnets"][0]
     names = ("BASE_AMI_ID", "BAKE_SUBNET_ID", "BAKE_SECURITY_GROUP_ID")
     worker = f"sha256:{hash_file(cloud.requirements)}"

@@ -17,8 +17,8 @@ def client(cloud: LocalCloud, service: str, region: str = "AWS_REGION") -> Any:
         service,
         endpoint_url=cloud.endpoint,
         region_name=cloud.environment[region],
-        aws_access_key_id="rehearsal",
-        aws_secret_access_key="rehearsal",
+        aws_access_key_id=cloud.keys.id,
+        aws_secret_access_key=cloud.keys.secret,
     )
 
 

@@ -33,6 +33,7 @@ class Desk:
             region=cloud.environment["SPOT_AWS_REGION"],
             worker_region=cloud.environment["AWS_REGION"],
             endpoint=cloud.endpoint,
+            endpoint_key=cloud.keys,
         )
         (directory / "profiles").mkdir()
         self.profile = directory / "profiles/mine.yaml"

@@ -24,7 +24,9 @@ def test_each_profile_gets_its_verdict(cloud: LocalCloud, name: str, monkeypatch
     # The local cloud loads a service when it is first asked: on a busy host that takes longer, and warns.
     monkeypatch.setitem(clients.BRIEFLY, "patience", 120)
     found, origins = profile.load_with_origins(name, PROFILES, dict(cloud.environment))
-    aws = Aws(region="eu-north-1", worker_region="eu-west-1", endpoint=cloud.endpoint)
+    aws = Aws(
+        region="eu-north-1", worker_region="eu-west-1", endpoint=cloud.endpoint, endpoint_key=cloud.keys
+    )
     if found.base.accelerator == "neuron":
         with pytest.raises(UsageError, match=r"does not fit inf2\.xlarge"):
             planning.make(found, aws, sources(cloud, found.base.os), origins)

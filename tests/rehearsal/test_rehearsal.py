@@ -32,7 +32,10 @@ pytestmark = pytest.mark.root
 def aws(cloud: LocalCloud) -> Aws:
     variables = cloud.environment
     return Aws(
-        region=variables["SPOT_AWS_REGION"], worker_region=variables["AWS_REGION"], endpoint=cloud.endpoint
+        region=variables["SPOT_AWS_REGION"],
+        worker_region=variables["AWS_REGION"],
+        endpoint=cloud.endpoint,
+        endpoint_key=cloud.keys,
     )
 
 

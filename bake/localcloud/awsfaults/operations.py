@@ -88,6 +88,24 @@ def rest_operation(
     return operation.name, dict(zip(operation.labels, match.groups() if match else (), strict=True))
 
 
+def names(service: str) -> frozenset[str]:
+    """The operations of a service; none of one that botocore does not know."""
+    return _names(_FOLDERS.get(service, service))
+
+
+@cache
+def query_names(service: str, operation: str) -> frozenset[str]:
+    """The names of all that a REST operation may have in its query."""
+    model = _model(service)
+    described = model["operations"].get(operation) if model else None
+    if model is None or described is None:
+        return frozenset()
+    _, _, query = described["http"]["requestUri"].partition("?")
+    members = model["shapes"][described["input"]["shape"]]["members"] if "input" in described else {}
+    placed = [one["locationName"] for one in members.values() if one.get("location") == "querystring"]
+    return frozenset([*placed, *(name for name, _ in parse_qsl(query, keep_blank_values=True))])
+
+
 def protocol_of(service: str) -> str:
     """`rest-json`, `rest-xml`, …; `rest-json` for a service that botocore does not know."""
     model = _model(service)

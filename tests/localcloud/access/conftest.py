@@ -1,0 +1,124 @@
+"""moto behind the door, as the local cloud has it, without machines."""
+
+from __future__ import annotations
+
+import http.client
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from moto.iam.models import iam_backends
+
+from bake.localcloud import world
+from bake.localcloud.access.backends import Backends
+from bake.localcloud.access.door import Door
+from bake.localcloud.access.keys import Key, Keys, now
+from bake.localcloud.server import serve
+
+REGION = "eu-west-1"
+INSTANCE = "i-0123456789abcdef0"
+
+
+@dataclass
+class Clock:
+    """The door's time: this machine's, moved."""
+
+    moved: timedelta = timedelta()
+
+    def __call__(self) -> datetime:
+        return now() + self.moved
+
+
+@dataclass
+class Cloud:
+    """A door with moto behind it; `living` are the instances that are not terminated."""
+
+    host: str = ""
+    keys: Keys = None  # type: ignore[assignment]
+    clock: Clock = field(default_factory=Clock)
+    living: set[str] = field(default_factory=lambda: {INSTANCE})
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}"
+
+    def session(self, role: str = world.PROFILE, instance: str = INSTANCE) -> Key:
+        return self.keys.of_role(instance, role)
+
+    def client(self, service: str, key: Key | None = None, region: str = REGION, **config: Any) -> Any:
+        """A client that tries each call once; of the owner where nobody else is named."""
+        key = key or self.keys.owner
+        settings = {"retries": {"mode": "standard", "total_max_attempts": 1}, **config}
+        return boto3.client(
+            service,
+            endpoint_url=self.url,
+            region_name=region,
+            aws_access_key_id=key.id,
+            aws_secret_access_key=key.secret,
+            aws_session_token=key.token or None,
+            config=Config(**settings),
+        )
+
+    def presigned(
+        self, operation: str, key: Key | None = None, seconds: int = 3600, **parameters: Any
+    ) -> str:
+        s3 = self.client("s3", key, signature_version="s3v4")
+        return str(s3.generate_presigned_url(operation, parameters, seconds))
+
+    def send(
+        self, method: str, target: str, headers: dict[str, str] | None = None, body: bytes | None = None
+    ) -> tuple[int, bytes]:
+        """A request exactly as it is written; of `target` what follows the host."""
+        connection = http.client.HTTPConnection(self.host, timeout=60)
+        try:
+            connection.request(method, target.removeprefix(self.url), body, headers or {})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[Cloud]:
+    cloud = Cloud()
+    cloud.keys = Keys(lives=lambda instance: instance in cloud.living, clock=cloud.clock)
+    iam = iam_backends[world.ACCOUNT]["aws"]
+    if world.PROFILE not in [role.name for role in iam.get_roles()]:
+        world._profile(iam)
+    server = serve("127.0.0.1", 0, Door(Backends(), cloud.keys, clock=cloud.clock), "AWS")
+    cloud.host = f"127.0.0.1:{server.server_port}"
+    yield cloud
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def bucket(served: Cloud) -> str:
+    name = f"flux-{uuid.uuid4().hex[:8]}"
+    where: Any = {"LocationConstraint": REGION}
+    s3 = served.client("s3")
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration=where)
+    s3.put_object(Bucket=name, Key="key", Body=b"content")
+    return name
+
+
+@pytest.fixture
+def cloud(served: Cloud) -> Iterator[Cloud]:
+    yield served
+    served.clock.moved = timedelta()
+    served.living = {INSTANCE}
+
+
+def refusal(call: Any, **parameters: Any) -> tuple[str, int, str]:
+    """The code, HTTP status and message of a call that must be refused, at the first try."""
+    with pytest.raises(ClientError) as caught:
+        call(**parameters)
+    answer: Any = caught.value.response
+    assert answer["ResponseMetadata"]["RetryAttempts"] == 0
+    told = answer["Error"]
+    return told["Code"], answer["ResponseMetadata"]["HTTPStatusCode"], told.get("Message", "")
