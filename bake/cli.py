@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import click
 
+from bake.commands.options import trust_guests
 from bake.errors import (
     EXIT_BUG,
     EXIT_FAILED,
@@ -66,6 +67,7 @@ class LazyGroup(click.Group):
 @click.option(
     "--rehearse", is_flag=True, help="Bake on the local cloud instead of AWS. Needs root, no account."
 )
+@trust_guests
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines on stdout.")
 @click.option(
     "--profiles",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bake import plan as planning
 from bake import profile as profiles
@@ -48,12 +48,13 @@ NOT_REHEARSED = dict.fromkeys(("FLUX_QUEUE_URL", "FLUX_BUCKET", "FLUX_EVENT_BUS"
 
 @dataclass(frozen=True)
 class Wish:
-    """Which profile, from where, and whether on the local cloud."""
+    """Which profile, from where, whether on the local cloud, and on one whose machines share its root."""
 
     profile: str
     directory: Path
     env_file: Path
     rehearsal: bool = False
+    trust_guests: bool = False
 
     @property
     def lock(self) -> Path:
@@ -92,9 +93,14 @@ def cloud_of(
     from bake.localcloud import cloud as localcloud
 
     with progress.step("local cloud") if progress else nullcontext():
-        cloud = stack.enter_context(localcloud.running(say))
+        cloud = stack.enter_context(localcloud.running(say, trust_guests=wish.trust_guests))
         localcloud.provide(profile.base.os, profile.base.accelerator, say)
         return cloud
+
+
+def place(cloud: LocalCloud | None) -> dict[str, Any]:
+    """The arguments that tell `Aws` where a rehearsal's calls go, and what they are signed with."""
+    return {"endpoint": cloud.endpoint, "endpoint_key": cloud.keys} if cloud else {}
 
 
 def propose(wish: Wish, cloud: LocalCloud | None, tally: Tally, *, baking: bool = False) -> Proposal:
@@ -111,7 +117,7 @@ def propose(wish: Wish, cloud: LocalCloud | None, tally: Tally, *, baking: bool 
     aws = Aws(
         region=profile.builder.region,
         worker_region=profile.worker.region,
-        endpoint=cloud.endpoint if cloud else None,
+        **place(cloud),
         tally=tally,
     )
     try:

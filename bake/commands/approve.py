@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from bake.commands.options import trust_guests, trusted
 from bake.errors import UsageError
 from bake.redaction import redact, redact_all
 
@@ -19,6 +20,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--rehearse", is_flag=True, help="Ask the local cloud instead of AWS. Needs root, no account."
         ),
+        trust_guests,
         click.option("--profile", metavar="NAME", help="The profile: profiles/NAME.yaml."),
     ):
         command = option(command)
@@ -54,7 +56,9 @@ def plan(obj: dict[str, Any], profile: str | None, rehearse: bool, as_json: bool
     from bake.progress import Tally
     from bake.proposal import Wish, cloud_of, propose
 
-    wish = Wish(_profile(obj, profile), obj["directory"], obj["env_file"], rehearse or obj["rehearse"])
+    wish = Wish(
+        _profile(obj, profile), obj["directory"], obj["env_file"], rehearse or obj["rehearse"], trusted()
+    )
     with ExitStack() as stack:
         proposal = propose(wish, cloud_of(wish, stack, _say), Tally())
     if as_json or obj["as_json"]:
@@ -92,7 +96,9 @@ def approve(
     from bake.agreement.approve import Request, record
     from bake.proposal import Wish
 
-    wish = Wish(_profile(obj, profile), obj["directory"], obj["env_file"], rehearse or obj["rehearse"])
+    wish = Wish(
+        _profile(obj, profile), obj["directory"], obj["env_file"], rehearse or obj["rehearse"], trusted()
+    )
     record(wish, Request.of(facts, because), _say, _ask if sys.stdin.isatty() else None)
 
 

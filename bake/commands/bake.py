@@ -12,6 +12,7 @@ from bake import plan as planning
 from bake import run as runs_of
 from bake.agreement import texts as agreement_texts
 from bake.aws import unanswered
+from bake.commands.options import trusted
 from bake.errors import EXIT_BUG, EXIT_INTERRUPTED, BakeError, Interrupted
 from bake.pipeline import bake
 from bake.progress import Progress, choose_screen
@@ -34,7 +35,7 @@ def bake_profile(name: str, *, directory: Path, env_file: Path, runs: Path, as_j
 
 def rehearse_profile(name: str, *, directory: Path, env_file: Path, runs: Path, as_json: bool) -> None:
     """Bake on the local cloud, which is brought up for it unless it is up already."""
-    _bake(Wish(name, directory, env_file, rehearsal=True), runs, as_json)
+    _bake(Wish(name, directory, env_file, rehearsal=True, trust_guests=trusted()), runs, as_json)
 
 
 def _bake(wish: Wish, runs: Path, as_json: bool) -> None:

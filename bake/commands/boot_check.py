@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bake.commands.options import trust_guests, trusted
 from bake.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 @click.argument("ami")
 @click.option("--profile", metavar="NAME", help="The profile; its own tag says which it was baked from.")
 @click.option("--rehearse", is_flag=True, help="The AMI is on the local cloud. Needs root, no account.")
+@trust_guests
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines on stdout.")
 @click.pass_obj
 def boot_check(obj: dict[str, Any], ami: str, profile: str | None, rehearse: bool, as_json: bool) -> None:
@@ -50,7 +52,9 @@ def boot_check(obj: dict[str, Any], ami: str, profile: str | None, rehearse: boo
     with reporting(as_json or obj["as_json"]) as progress, ExitStack() as stack:
         check_place(obj["runs"])
         name = profile or obj["profile"] or _profile_of(ami, obj, rehearsal, stack)
-        proposal = proposed(Wish(name, obj["directory"], obj["env_file"], rehearsal), stack, progress)
+        proposal = proposed(
+            Wish(name, obj["directory"], obj["env_file"], rehearsal, trusted()), stack, progress
+        )
         aws = proposal.aws.patiently(progress.status)
         image = _image(aws, ami)
         with running(proposal, obj["runs"], progress) as run:
@@ -65,6 +69,7 @@ def _profile_of(ami: str, obj: dict[str, Any], rehearsal: bool, stack: ExitStack
     from bake.creation import tag_of
     from bake.image import describe_image
     from bake.profile import environment
+    from bake.proposal import place
 
     cloud = None
     if rehearsal:
@@ -72,11 +77,11 @@ def _profile_of(ami: str, obj: dict[str, Any], rehearsal: bool, stack: ExitStack
         from bake.localcloud import cloud as localcloud
 
         surroundings.set_aside()
-        cloud = stack.enter_context(localcloud.running())
+        cloud = stack.enter_context(localcloud.running(trust_guests=trusted()))
     region = (cloud.environment if cloud else environment(obj["env_file"])).get("SPOT_AWS_REGION")
     if not region:
         raise UsageError("the variable SPOT_AWS_REGION is not set", hint="set it, or name the --profile")
-    aws = Aws(region=region, worker_region=region, endpoint=cloud.endpoint if cloud else None)
+    aws = Aws(region=region, worker_region=region, **place(cloud))
     facts = describe_image(aws, ami)
     if facts is None:
         raise UsageError(f"there is no {ami} in {region}", hint="is it in another region or account?")

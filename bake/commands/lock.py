@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from bake.commands.options import trust_guests, trusted
 from bake.redaction import redact, redact_all
 
 
@@ -25,6 +26,7 @@ from bake.redaction import redact, redact_all
     help="Look at a branch, tag or commit instead of the profile's; that is shown and not written.",
 )
 @click.option("--rehearse", is_flag=True, help="Lock the local cloud's Hub, for rehearsals. Needs root.")
+@trust_guests
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def lock(
@@ -54,7 +56,7 @@ def lock(
     name = profile or obj.get("profile")
     if not name:
         raise UsageError("--profile NAME is missing", hint="bake profiles lists them")
-    wish = Wish(str(name), obj["directory"], obj["env_file"], rehearse or obj["rehearse"])
+    wish = Wish(str(name), obj["directory"], obj["env_file"], rehearse or obj["rehearse"], trusted())
     ask = _ask if sys.stdin.isatty() else None
     outcome = run(wish, Request(update, commit, revision), _say, ask)
     if as_json or obj["as_json"]:

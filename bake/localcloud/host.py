@@ -21,6 +21,7 @@ TOOLS = {
     "losetup": "mount",
     "fsfreeze": "util-linux",
     "unshare": "util-linux",
+    "nsenter": "util-linux",
 }
 # Needed for some images of the user's only.
 _SOMETIMES = {"qemu-img": "qemu-utils", "partx": "util-linux", "dpkg-query": "dpkg"}
@@ -47,6 +48,21 @@ def require_tools() -> None:
         raise UsageError(
             f"the local cloud needs {', '.join(missing)}", hint=f"apt-get install {' '.join(packages)}"
         )
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that nobody else can enter: disks of machines have programs that run as root.
+
+    UsageError where it is somebody else's.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    owner = folder.stat().st_uid
+    if owner not in {os.geteuid(), int(os.environ.get("SUDO_UID") or 0)}:
+        raise UsageError(
+            f"{folder} belongs to another user (id {owner}); machines' disks can't lie there",
+            hint="choose another place with BAKE_LOCAL_STATE or BAKE_CACHE",
+        )
+    folder.chmod(0o700)
 
 
 def run(*argv: str | Path, stdin: str | None = None, check: bool = True, timeout: float = 120) -> str:

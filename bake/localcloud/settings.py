@@ -16,8 +16,12 @@ WHEELS_PORT = 4581
 IMDS_PORT = 4582
 PACKAGES_PORT = 4583
 NEURON_PORT = 4584
+# What instances reach at the bridge's address; their metadata they reach at its own.
+SERVED = (API_PORT, HUB_PORT, WHEELS_PORT, PACKAGES_PORT, NEURON_PORT)
+RUN = Path("/run/bake")  # what all local clouds of this machine share
 METADATA_ADDRESS = "169.254.169.254"
 FIRST_INSTANCE = 10
+_TRUST = "BAKE_LOCAL_TRUST_GUESTS"  # between a command and the cloud's process; people write --trust-guests
 
 ACCOUNT = "123456789012"
 REGION = "eu-west-1"
@@ -29,24 +33,36 @@ class Settings:
     """One local cloud: `cache` may be shared between clouds, `state` and `network` may not.
 
     `amazon_linux` is an image of Amazon Linux (a path or URL) to make its base of; empty for a stand-in.
+    `owner` is the user id, beside root's, that may reach the cloud. With `trust_guests` a machine's root is
+    this host's root.
     """
 
     cache: Path
     state: Path
     network: ipaddress.IPv4Network
     amazon_linux: str = ""
+    owner: int = 0
+    trust_guests: bool = False
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Read BAKE_CACHE, BAKE_LOCAL_STATE, BAKE_LOCAL_NETWORK and BAKE_AMAZON_LINUX_IMAGE.
 
-        UsageError for an impossible network.
+        The owner is who called sudo. UsageError for an impossible network.
         """
         env = os.environ if environment is None else environment
         cache = Path(env.get("BAKE_CACHE") or "~/.cache/bake").expanduser().absolute()
         state = Path(env.get("BAKE_LOCAL_STATE") or cache / "local").expanduser().absolute()
         network = _network(env.get("BAKE_LOCAL_NETWORK") or "10.214.0.0/24")
-        return cls(cache, state, network, _image(env.get("BAKE_AMAZON_LINUX_IMAGE") or ""))
+        user = env.get("SUDO_UID", "")
+        return cls(
+            cache,
+            state,
+            network,
+            _image(env.get("BAKE_AMAZON_LINUX_IMAGE") or ""),
+            int(user) if user.isascii() and user.isdigit() else 0,
+            env.get(_TRUST) == "yes",
+        )
 
     def environment(self) -> dict[str, str]:
         """The variables that make `load` return an equal value, for a child process."""
@@ -55,6 +71,8 @@ class Settings:
             "BAKE_LOCAL_STATE": str(self.state),
             "BAKE_LOCAL_NETWORK": str(self.network),
             "BAKE_AMAZON_LINUX_IMAGE": self.amazon_linux,
+            "SUDO_UID": str(self.owner),
+            _TRUST: "yes" if self.trust_guests else "no",
         }
 
     @property
@@ -77,8 +95,9 @@ class Settings:
         return f"bake_{self.tag}"
 
     @property
-    def netns_prefix(self) -> str:
-        return f"bake-{self.tag}-"
+    def control(self) -> Path:
+        """The socket by which the cloud is steered; short, since the path of a socket has 107 bytes."""
+        return RUN / f"{self.tag}.sock"
 
     @property
     def instances(self) -> Path:

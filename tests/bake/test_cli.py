@@ -10,7 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+from click.testing import CliRunner
+
+from bake.cli import main_group
+from bake.commands import options
 
 ROOT = Path(__file__).parents[2]
 BAKE = [sys.executable, "-m", "bake.cli"]
@@ -270,3 +275,33 @@ def test_closed_streams_are_no_traceback(closed: str) -> None:
     )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [(), ("plan",), ("approve",), ("lock",), ("boot-check",), ("local", "up")], ids=" ".join
+)
+def test_what_uses_the_local_cloud_takes_trust_guests(command: tuple[str, ...]) -> None:
+    found = CliRunner().invoke(main_group, [*command, "--help"])
+    assert "--trust-guests" in found.output
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        pytest.param(["--trust-guests", "ask"], "True", id="before"),
+        pytest.param(["ask", "--trust-guests"], "True", id="behind"),
+        pytest.param(["ask"], "False", id="not at all"),
+    ],
+)
+def test_trust_guests_counts_before_the_command_and_behind_it(words: list[str], expected: str) -> None:
+    @click.group()
+    @options.trust_guests
+    def group() -> None:
+        pass
+
+    @group.command()
+    @options.trust_guests
+    def ask() -> None:
+        click.echo(options.trusted())
+
+    assert CliRunner().invoke(group, words).output == f"{expected}\n"

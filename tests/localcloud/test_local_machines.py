@@ -13,6 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from bake.errors import BakeError, ConnectionLost, RemoteCommandError
+from bake.localcloud import network
 from bake.localcloud.cloud import LocalCloud
 from bake.localcloud.machines.cgroups import Cgroups
 from bake.localcloud.settings import Settings
@@ -103,8 +104,6 @@ def test_the_network_reaches_the_servers_and_never_the_hosts_metadata(
     for url in (f"{cloud.wheels}/", f"{cloud.hub}/api/models/black-forest-labs/FLUX.1-dev"):
         assert session.run("curl", "-sf", "-o", "/dev/null", url).exit_code == 0
     assert session.run_shell("curl -s -m 2 http://169.254.169.254:81/").exit_code != 0
-    own = session.run("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"{cloud.endpoint}/-/status")
-    assert own.stdout == "403", "an instance may not steer the cloud"
 
 
 def test_a_repeated_launch_is_the_same_instance(machine: Any, account: Any) -> None:
@@ -275,7 +274,7 @@ def test_terminate_leaves_nothing(cloud_settings: Settings, account: Any) -> Non
     account.ec2.terminate_instances(InstanceIds=[machine.id])
     account.reach(machine.id, "terminated")
     number = machine.login.address.split(".")[-1]
-    assert not Path(f"/run/netns/{cloud_settings.netns_prefix}{number}").exists()
+    assert f"interface {cloud_settings.bridge}-{number}" not in network.left(cloud_settings)
     assert machine.id not in Path("/proc/self/mountinfo").read_text()
     filters = [{"Name": "attachment.instance-id", "Values": [machine.id]}]
     assert account.ec2.describe_volumes(Filters=filters)["Volumes"] == []

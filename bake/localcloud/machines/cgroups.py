@@ -26,6 +26,8 @@ class Cgroups:
         tree = Path(f"bake-{settings.tag}") / name
         counted = _memory()
         self._processes = _unified() / tree
+        # nspawn makes groups of its own there, where version 1 is mounted as well.
+        self._traces = [place / tree for kind, place, options in _mounts() if "name=systemd" in options]
         self.memory = counted / tree if counted else None
 
     def make(self, memory: int) -> list[Path]:
@@ -64,8 +66,8 @@ class Cgroups:
 
     def left(self) -> list[Path]:
         """Those that are there."""
-        both = dict.fromkeys((self._processes, self.memory))
-        return [folder for folder in both if folder is not None and folder.exists()]
+        every = dict.fromkeys((self._processes, self.memory, *self._traces))
+        return [folder for folder in every if folder is not None and folder.exists()]
 
 
 def limits_memory() -> bool:

@@ -1,25 +1,37 @@
-"""A machine in a systemd-nspawn container: its own init, disk, network namespace and cgroup."""
+"""A machine in a systemd-nspawn container: its own init, disk, users, network and cgroup."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from bake.errors import BakeError
 from bake.localcloud import disks, network
+from bake.localcloud.machines import beneath, isolation
+from bake.localcloud.machines.calls import Calls
 from bake.localcloud.machines.cgroups import Cgroups
 from bake.localcloud.settings import Settings
 
+log = logging.getLogger(__name__)
+
 REBOOT_CODE = 133  # what nspawn with --keep-unit ends with when the machine asked for a reboot
 CONSOLE_LIMIT = 64 << 10
+# What nspawn mounts, writes and reads of a disk by the host's paths, before it makes the disk its root.
+_NSPAWN_USES = (
+    *("dev", "proc", "sys", "run", "tmp", "var", "etc", "etc/machine-id", "etc/os-release"),
+    *("usr", "usr/lib", "usr/lib/os-release"),
+)
 _PROPAGATE = Path("/run/systemd/nspawn/propagate")
 # systemd's init takes these as "power off" and "reboot"; see systemd(1).
 _POWEROFF = signal.SIGRTMIN + 4
@@ -56,20 +68,44 @@ class Machine:
     def start(self, *, timeout: float = 180) -> None:
         """Plug in disk and network, and return when the machine's init runs (not when it has booted)."""
         disks.mount(self.disk, self.root)
-        netns = network.attach(self._settings, self.hardware.address, self.hardware.mac)
-        (self.root / "etc/resolv.conf").unlink(missing_ok=True)
-        (self.root / "etc/resolv.conf").write_text(network.resolv_conf())
+        if paths := beneath.leading_out(self.root, _NSPAWN_USES):
+            raise BakeError(
+                f"the disk of {self.name} can't be booted: links lead out of it at {', '.join(paths)}"
+            )
+        self._write_resolv_conf()
         self.uuid.parent.mkdir(mode=0o700, exist_ok=True)
         self.uuid.write_text(f"ec2{uuid.uuid4().hex[3:8]}-0000-0000-0000-000000000000\n")
         entries = self._cgroups.make(self.hardware.memory)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, self.console.open("ab") as console:
             notify.bind(f"\0bake-{self._settings.tag}-{self.name}")
+            calls = self._spawn(entries, console)
+            self._leader = self._await_leader(notify, calls, timeout)
+
+    def _write_resolv_conf(self) -> None:
+        """Tell the machine the host's name servers, unless what it made of its disk has no place for them."""
+        try:
+            beneath.replace(self.root, "etc/resolv.conf", network.resolv_conf())
+        except OSError as error:
+            log.warning("%s boots without a resolv.conf: %s", self.name, error)
+
+    def _spawn(self, entries: list[Path], console: IO[bytes]) -> Calls:
+        """Start nspawn; the calls that it can't make are answered from then on."""
+        here, there = socket.socketpair()
+        with here, there:
+            enter = [
+                sys.executable,
+                "-I",
+                "-S",
+                str(Path(__file__).with_name("enter.py")),
+                str(there.fileno()),
+            ]
             self._process = subprocess.Popen(
-                self._command(netns, entries),
+                [*enter, *map(str, entries), "--", *self._command()],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
                 start_new_session=True,
+                pass_fds=[there.fileno()],
                 env={
                     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
                     "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
@@ -77,23 +113,31 @@ class Machine:
                     "NOTIFY_SOCKET": f"@bake-{self._settings.tag}-{self.name}",
                 },
             )
-            self._leader = self._await_leader(notify, timeout)
+            there.close()
+            _, listeners, _, _ = socket.recv_fds(here, 1, 1)
+        if not listeners:
+            self._process.wait()
+            raise BakeError(f"the machine {self.name} did not start:\n{self.console_text()[-2000:]}")
+        return Calls(listeners[0], self.root, self._plug)
 
-    def _command(self, netns: str, cgroups: list[Path]) -> list[str]:
-        nspawn = [
+    def _plug(self, init: int) -> None:
+        network.attach(self._settings, self.hardware.address, self.hardware.mac, init)
+
+    def _command(self) -> list[str]:
+        return [
             "systemd-nspawn", "--quiet", "--settings=no", "--boot", "--register=no", "--keep-unit",
             f"--directory={self.root}", f"--machine={self.name}", "--console=read-only",
-            f"--network-namespace-path=/run/netns/{netns}",
+            *([] if self._settings.trust_guests else isolation.OPTIONS),
+            # Its network is plugged in from here and can't be changed from inside; nor does it ask for DHCP.
+            "--private-network", "--drop-capability=CAP_NET_ADMIN",
             "--resolv-conf=off", "--timezone=off", "--link-journal=no",
             # By this, which Xen instances have, software knows EC2; cloud-init uses tokens only there.
             f"--bind-ro={self.uuid}:/sys/hypervisor/uuid",
             # Programs count the driver's devices; the stand-in for the Neuron SDK opens none.
             *(f"--bind=/dev/null:/dev/neuron{number}" for number in range(self.hardware.neuron_devices)),
         ]  # fmt: skip
-        enter = 'for group in $0; do echo $$ >"$group" || exit; done; exec "$@"'
-        return ["sh", "-c", enter, " ".join(map(str, cgroups)), *nspawn]
 
-    def _await_leader(self, notify: socket.socket, timeout: float) -> int:
+    def _await_leader(self, notify: socket.socket, calls: Calls, timeout: float) -> int:
         """Wait for nspawn's word that init runs, and return init's pid."""
         notify.settimeout(0.2)
         deadline = time.monotonic() + timeout
@@ -104,7 +148,8 @@ class Machine:
                 leader = int(fields["X_NSPAWN_LEADER_PID"]) if "X_NSPAWN_LEADER_PID" in fields else leader
                 if leader and fields.get("READY") == "1":
                     return leader
-        raise BakeError(f"the machine {self.name} did not start:\n{self.console_text()[-2000:]}")
+        why = calls.failure or f"\n{self.console_text()[-2000:]}"
+        raise BakeError(f"the machine {self.name} did not start: {why}")
 
     def wait(self) -> bool:
         """Wait until the machine is off, unplug it, and say whether it asked to be booted again."""
