@@ -40,8 +40,9 @@ test-long: system-packages $(VENV)/ready  ## Run the tests that `make test` leav
 test-fast: $(VENV)/ready  ## Run the tests that need no root and no machine
 	$(VENV)/bin/pytest -m 'not root'
 
-bench: system-packages $(VENV)/ready  ## Print the figures: steps, controller, worker, queue, and 8 GB of weights against `hf download`
+bench: system-packages $(VENV)/ready  ## Print the figures: steps, machines, controller, worker, queue, and 8 GB of weights against `hf download`
 	$(SUDO) $(VENV)/bin/python tests/bench/bench_rehearsal.py
+	$(SUDO) $(VENV)/bin/python tests/bench/bench_machines.py
 	$(VENV)/bin/python tests/bench/bench_worker.py
 	$(VENV)/bin/python tests/bench/bench_queue.py
 	$(VENV)/bin/python tests/bench/bench_weights.py

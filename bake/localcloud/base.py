@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
+from urllib.parse import urlsplit
 
 from bake.errors import BakeError, UsageError
 from bake.localcloud import host
@@ -229,6 +230,20 @@ def _proxy() -> list[str]:
     return sorted(
         line for line in dump.splitlines() if re.match(r"Acquire::https?::Proxy(::\S+)? \"..", line)
     )
+
+
+def package_servers(lines: Iterable[str] | None = None) -> set[tuple[str, int]]:
+    """IPv4 addresses and ports that machines get packages from, where this host knows them by itself.
+
+    `lines` are apt's of sources and proxies, this host's own if left out.
+    """
+    text = "\n".join([*own_sources(), *_proxy()] if lines is None else lines)
+    found = set()
+    for url in map(urlsplit, re.findall(r"https?://[^\s\"]+", text)):
+        told = host.run("getent", "--service=files", "ahostsv4", url.hostname or "", check=False)
+        port = url.port or {"http": 80, "https": 443}[url.scheme]
+        found |= {(line.split()[0], port) for line in told.splitlines()}
+    return found
 
 
 def own_sources(etc_apt: Path = Path("/etc/apt")) -> list[str]:

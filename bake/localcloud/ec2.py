@@ -150,6 +150,12 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
 
         return self._each(instance_ids, terminate)
 
+    def modify_instance_security_groups(self, instance_id: str, new_group_id_list: list[str]) -> Instance:
+        """As moto's, which forgets the network card that they are in truth the groups of."""
+        instance: Instance = super().modify_instance_security_groups(instance_id, new_group_id_list)
+        instance.nics[0]._group_set = list(instance.security_groups)
+        return instance
+
     def _each(self, instance_ids: list[str], act: Callable[[Guest], None]) -> list[tuple[Instance, Any]]:
         """Act on guests and return each instance with the state it was in before."""
         done = []

@@ -1,24 +1,22 @@
-"""The network: a bridge, one namespace an instance, metadata by DNAT, the way out by masquerade."""
+"""The network: a bridge with one cable an instance, metadata by DNAT, the way out by masquerade.
+
+Who may talk to whom is in firewall.py.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import json
+import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from ipaddress import IPv4Network, ip_interface
 from pathlib import Path
 from typing import TextIO
 
 from bake.errors import UsageError
-from bake.localcloud import host
-from bake.localcloud.settings import IMDS_PORT, METADATA_ADDRESS, Settings
-
-RUN = Path("/run/bake")
-_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
-# Shared by all local clouds of this machine: the last one to leave puts ip_forward back.
-_FORWARD_USERS = RUN / "ip-forward"
+from bake.localcloud import firewall, host, kernel
+from bake.localcloud.settings import RUN, Settings
 
 
 def claim(settings: Settings, *, patience: float = 60) -> TextIO:
@@ -66,8 +64,11 @@ def _claim_file(settings: Settings) -> Path:
     return RUN / f"{settings.tag}.lock"
 
 
-def up(settings: Settings) -> None:
-    """Make the bridge and the rules; UsageError when the network is somebody else's."""
+def up(settings: Settings, package_servers: Iterable[tuple[str, int]] = ()) -> None:
+    """Make the bridge and the rules; UsageError when the network is somebody else's.
+
+    `package_servers` are addresses and ports that machines may reach even where they are this host's own.
+    """
     _refuse_overlap(settings)
     length = settings.network.prefixlen
     host.run(
@@ -76,54 +77,56 @@ def up(settings: Settings) -> None:
         f"addr add {settings.address}/{length} dev {settings.bridge}\n"
         f"link set {settings.bridge} up\n",
     )  # fmt: skip
-    host.run("nft", "-f", "-", stdin=_rules(settings))
-    _forward_on(settings.tag)
+    # Instances' ports are isolated from each other: what one sends to another, the host routes, or refuses.
+    for name, value in (("conf", "proxy_arp_pvlan=1"), ("neigh", "proxy_delay=0")):
+        key, _, content = value.partition("=")
+        Path(f"/proc/sys/net/ipv4/{name}/{settings.bridge}/{key}").write_text(content)
+    firewall.up(settings, _name_servers(), package_servers)
+    kernel.prepare(settings.tag)
 
 
 def down(settings: Settings) -> None:
     """Take down whatever of it is there; does nothing where nothing is."""
-    for name in namespaces(settings):
-        host.run("ip", "netns", "del", name, check=False)
     for link in _links():
         if link["ifname"].startswith(settings.bridge):
             host.run("ip", "link", "del", link["ifname"], check=False)
-    host.run("nft", "delete", "table", "ip", settings.table, check=False)
-    _forward_off(settings.tag)
+    firewall.down(settings)
+    kernel.restore(settings.tag)
 
 
-def attach(settings: Settings, address: str, mac: str) -> str:
-    """Make the namespace of the instance with this address and return its name."""
-    number = _number(settings, address)
-    name = f"{settings.netns_prefix}{number}"
-    veth = f"{settings.bridge}-{number}"
+def attach(settings: Settings, address: str, mac: str, process: int) -> None:
+    """Plug the network namespace of `process` in as the instance with this address, its card as eth0."""
     detach(settings, address)
-    host.run("ip", "netns", "add", name)
+    cable = _cable(settings, address)
     host.run(
         "ip", "-batch", "-",
-        stdin=f"link add {veth} type veth peer name eth0 address {mac} netns {name}\n"
-        f"link set {veth} master {settings.bridge} up\n",
+        stdin=f"link add {cable} type veth peer name eth0 address {mac} netns {process}\n"
+        f"link set {cable} master {settings.bridge}\n"
+        f"link set {cable} type bridge_slave isolated on\n",
     )  # fmt: skip
+    firewall.guard(settings, cable, address, mac)
+    host.run("ip", "link", "set", cable, "up")
     host.run(
-        "ip", "-n", name, "-batch", "-",
+        "nsenter", f"--net=/proc/{process}/ns/net", "ip", "-batch", "-",
         stdin="link set lo up\n"
         f"addr add {address}/{settings.network.prefixlen} dev eth0\n"
         "link set eth0 up\n"
         f"route add default via {settings.address}\n",
     )  # fmt: skip
-    return name
 
 
 def detach(settings: Settings, address: str) -> None:
-    """Remove the namespace of an instance and its cable."""
-    number = _number(settings, address)
-    host.run("ip", "link", "del", f"{settings.bridge}-{number}", check=False)
-    host.run("ip", "netns", "del", f"{settings.netns_prefix}{number}", check=False)
+    """Remove the cable of an instance."""
+    cable = _cable(settings, address)
+    firewall.unguard(settings, cable)
+    host.run("ip", "link", "del", cable, check=False)
 
 
-def namespaces(settings: Settings) -> list[str]:
-    """The names of this cloud's network namespaces."""
-    found = Path("/run/netns")
-    return sorted(path.name for path in found.glob(f"{settings.netns_prefix}*")) if found.is_dir() else []
+def left(settings: Settings) -> list[str]:
+    """What of it is there."""
+    found = [f"interface {link['ifname']}" for link in _links() if link["ifname"].startswith(settings.bridge)]
+    tables = [table for table in firewall.tables() if table.endswith(f" {settings.table}")]
+    return found + [f"nftables {table}" for table in tables]
 
 
 def resolv_conf() -> str:
@@ -136,29 +139,16 @@ def resolv_conf() -> str:
     return text
 
 
-def _number(settings: Settings, address: str) -> int:
-    return int(ip_interface(address).ip) - int(settings.network.network_address)
+def _name_servers() -> list[str]:
+    """The IPv4 addresses in what instances use for DNS."""
+    lines = (line.split() for line in resolv_conf().splitlines())
+    servers = [words[1] for words in lines if words[:1] == ["nameserver"] and len(words) > 1]
+    return [server for server in servers if re.fullmatch(r"[0-9.]+", server)]
 
 
-def _rules(settings: Settings) -> str:
-    bridge, network = settings.bridge, settings.network
-    return f"""
-table ip {settings.table} {{
-  chain prerouting {{
-    type nat hook prerouting priority dstnat; policy accept;
-    iifname "{bridge}" ip daddr {METADATA_ADDRESS} tcp dport 80 dnat to {settings.address}:{IMDS_PORT}
-  }}
-  chain postrouting {{
-    type nat hook postrouting priority srcnat; policy accept;
-    ip saddr {network} ip daddr != {network} masquerade
-  }}
-  chain forward {{
-    type filter hook forward priority filter; policy accept;
-    # The host may be an instance of a real cloud: nobody here may ask for its metadata.
-    iifname "{bridge}" ip daddr 169.254.0.0/16 reject
-  }}
-}}
-"""
+def _cable(settings: Settings, address: str) -> str:
+    """The interface at the bridge's end."""
+    return f"{settings.bridge}-{int(ip_interface(address).ip) - int(settings.network.network_address)}"
 
 
 def _links() -> list[dict[str, str]]:
@@ -174,32 +164,3 @@ def _refuse_overlap(settings: Settings) -> None:
                 f"the network {settings.network} is in use: {route['dst']} goes to {route['dev']}",
                 hint="choose another with BAKE_LOCAL_NETWORK, like BAKE_LOCAL_NETWORK=10.213.0.0/24",
             )
-
-
-@contextmanager
-def _forward_lock() -> Iterator[None]:
-    _FORWARD_USERS.mkdir(parents=True, exist_ok=True)
-    with (RUN / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _forward_on(tag: str) -> None:
-    with _forward_lock():
-        before = RUN / "ip-forward-before"
-        if not any(_FORWARD_USERS.iterdir()):
-            before.write_text(_FORWARD.read_text())
-        (_FORWARD_USERS / tag).touch()
-        _FORWARD.write_text("1\n")
-
-
-def _forward_off(tag: str) -> None:
-    with _forward_lock():
-        marker = _FORWARD_USERS / tag
-        before = RUN / "ip-forward-before"
-        if not marker.exists():
-            return
-        marker.unlink()
-        if not any(_FORWARD_USERS.iterdir()) and before.exists():
-            _FORWARD.write_text(before.read_text())
-            before.unlink()

@@ -26,8 +26,9 @@ def sweep(settings: Settings) -> list[str]:
     found: list[str] = []
     with suppress(UsageError), network.claim(settings):  # a living cloud's network is not ours to remove
         _machines(settings)
-        found += [f"network namespace {name}" for name in network.namespaces(settings)]
+        found += network.left(settings)
         network.down(settings)
+        settings.control.unlink(missing_ok=True)
         shutil.rmtree(uuids(settings), ignore_errors=True)
     found += [*_processes(settings), *_mounts(settings), *_loops(settings)]
     shutil.rmtree(settings.state / "keys", ignore_errors=True)
@@ -43,11 +44,7 @@ def leftovers(settings: Settings) -> list[str]:
     found += [f"control group {folder}" for folder in Cgroups(settings).left()]
     found += [f"mount {point}" for point in _own_mounts(settings)]
     found += [f"loop device {loop}" for loop in _own_loops(settings)]
-    found += [f"network namespace {name}" for name in network.namespaces(settings)]
-    links = json.loads(host.run("ip", "-json", "link", "show") or "[]")
-    found += [f"interface {link['ifname']}" for link in links if link["ifname"].startswith(settings.bridge)]
-    tables = host.run("nft", "list", "tables").splitlines()
-    return found + [f"nftables {table}" for table in tables if table.endswith(f" {settings.table}")]
+    return found + network.left(settings)
 
 
 def _machine_processes(settings: Settings) -> list[int]:

@@ -22,6 +22,7 @@ from .repositories import KEY_FILE, LONG_AGO, Key
 
 if TYPE_CHECKING:
     from tests.conftest import Machine
+    from tests.outside import Outside
 
 STACK = repositories.STACK
 SCRIPT = f"{provision.REMOTE}/scripts/14-neuron.sh"
@@ -35,11 +36,12 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def serving(folder: Path, address: str) -> Iterator[str]:
-    """A web server with the files of a folder; its URL."""
-    server = ThreadingHTTPServer((address, 0), functools.partial(Quiet, directory=str(folder)))
+def serving(folder: Path, outside: Outside) -> Iterator[str]:
+    """A web server with the files of a folder, beyond the host; its URL."""
+    handler = functools.partial(Quiet, directory=str(folder))
+    server = outside.make(lambda: ThreadingHTTPServer((outside.address, 0), handler))
     Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://{address}:{server.server_port}"
+    yield f"http://{outside.address}:{server.server_port}"
     server.shutdown()
 
 
@@ -151,7 +153,7 @@ def codename(session: Session) -> str:
 
 
 @contextmanager
-def tried(machine: Machine, folder: Path, address: str) -> Iterator[Tried]:
+def tried(machine: Machine, folder: Path, outside: Outside) -> Iterator[Tried]:
     """The machine with repositories of each kind, for as long as the tests take."""
     made = [Key.make(folder / name, expired=name == "expired") for name in ("good", "other", "expired")]
     good, other, expired = made
@@ -171,7 +173,7 @@ def tried(machine: Machine, folder: Path, address: str) -> Iterator[Tried]:
                 repositories.apt(place / name, {**STACK, **change}, signer, shown, codename(machine.session))
             (place / "no-key" / KEY_FILE).write_text("<html>not found</html>")
             without_network(machine.session)
-            with serving(place, address) as url:
+            with serving(place, outside) as url:
                 yield Apt(machine, url, good, other, expired, STACK)
         else:
             stack = {name: _rpm_version(version) for name, version in STACK.items()}

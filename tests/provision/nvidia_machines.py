@@ -18,6 +18,7 @@ from .repositories import Key
 
 if TYPE_CHECKING:
     from tests.conftest import Machine
+    from tests.outside import Outside
 
 VERSION = "580.95.05"
 SCRIPT = f"{provision.REMOTE}/scripts/12-nvidia.sh"
@@ -130,7 +131,7 @@ class Rpm(Driven):
 
 
 @contextmanager
-def driven(machine: Machine, folder: Path, address: str) -> Iterator[Driven]:
+def driven(machine: Machine, folder: Path, outside: Outside) -> Iterator[Driven]:
     """The machine with a repository, for as long as the tests take."""
     key = Key.make(folder / "nvidia")
     try:
@@ -139,7 +140,7 @@ def driven(machine: Machine, folder: Path, address: str) -> Iterator[Driven]:
             packages["nvidia-open"] = f"{VERSION}-0ubuntu1"
             repositories.flat(folder / "repositories/cuda", packages, key)
             without_network(machine.session)
-            with serving(folder / "repositories", address) as url:
+            with serving(folder / "repositories", outside) as url:
                 yield Apt(machine, f"{url}/cuda", key, kernel="linux-image-aws")
         else:
             build = Path(__file__).with_name("rpm_repository.sh")

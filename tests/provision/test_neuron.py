@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bake.localcloud.settings import Settings
 from bake.steps import provision
 
 from .neuron_machines import Tried, tried
 
 if TYPE_CHECKING:
     from tests.conftest import NewMachine
+    from tests.outside import Outside
 
 pytestmark = pytest.mark.root
 
@@ -24,12 +24,12 @@ pytestmark = pytest.mark.root
 def on(
     request: pytest.FixtureRequest,
     new_machine: NewMachine,
-    cloud_settings: Settings,
+    outside: Outside,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Tried]:
     with new_machine(request.param) as machine:
         provision.upload(machine.session, machine.plan, machine.run)
-        with tried(machine, tmp_path_factory.mktemp("neuron"), cloud_settings.address) as found:
+        with tried(machine, tmp_path_factory.mktemp("neuron"), outside) as found:
             yield found
 
 

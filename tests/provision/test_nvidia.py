@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bake.localcloud.settings import Settings
 from bake.steps import provision
 
 from .nvidia_machines import UNIT, VERSION, Driven, driven
 
 if TYPE_CHECKING:
     from tests.conftest import NewMachine
+    from tests.outside import Outside
 
 pytestmark = pytest.mark.root
 NEWER = "590.44.01"
@@ -29,12 +29,12 @@ NEWER = "590.44.01"
 def on(
     request: pytest.FixtureRequest,
     new_machine: NewMachine,
-    cloud_settings: Settings,
+    outside: Outside,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Driven]:
     with new_machine(request.param) as machine:
         provision.upload(machine.session, machine.plan, machine.run)
-        with driven(machine, tmp_path_factory.mktemp("cuda"), cloud_settings.address) as found:
+        with driven(machine, tmp_path_factory.mktemp("cuda"), outside) as found:
             yield found
 
 

@@ -73,7 +73,7 @@ class Box:
         """Fill the disk, but for `room` bytes."""
         # Most of it by blocks that are only set aside: the host's disk does not notice.
         self.root(
-            "fallocate -l $(( $(stat -f -c '%f * %S' /) - 100000000 )) /fill\n"
+            "fallocate -l $(( $(stat -f -c '%a * %S' /) - 100000000 )) /fill\n"
             f"cat /dev/zero > /fill.more 2>/dev/null || truncate -s -{room} /fill.more"
         )
 

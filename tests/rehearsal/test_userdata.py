@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bake.localcloud.cloud import LocalCloud
-from bake.localcloud.settings import Settings
 from bake.ssh import Login, Session, connect
 from bake.steps.launch import KeyPair
 from bake.steps.launch import user_data as with_host_key
@@ -26,6 +25,7 @@ from .instances import client, launch
 
 if TYPE_CHECKING:
     from tests.conftest import Machine
+    from tests.outside import Outside
 
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]
@@ -38,23 +38,24 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 
 @pytest.fixture(scope="module")
-def git_url(cloud: LocalCloud, cloud_settings: Settings, code: Repository) -> Iterator[str]:
-    """The repository, served by git's own daemon where machines reach it."""
+def git_url(outside: Outside, code: Repository) -> Iterator[str]:
+    """The repository, served by git's own daemon beyond the host, as a forge's is."""
     code.commit()
     port = "9418"
     daemon = subprocess.Popen(
-        ["git", "daemon", "--reuseaddr", "--export-all", f"--base-path={code.directory.parent}",
-         f"--listen={cloud_settings.address}", f"--port={port}", str(code.directory.parent)],
+        outside.command(
+            "git", "daemon", "--reuseaddr", "--export-all", f"--base-path={code.directory.parent}",
+            f"--listen={outside.address}", f"--port={port}", str(code.directory.parent)),
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
     def listens() -> bool:
-        with suppress(OSError), socket.create_connection((cloud_settings.address, int(port)), timeout=10):
+        with suppress(OSError), socket.create_connection((outside.address, int(port)), timeout=10):
             return True
         return False
 
     until("git's daemon", listens)
-    yield f"git://{cloud_settings.address}:{port}/{code.directory.name}"
+    yield f"git://{outside.address}:{port}/{code.directory.name}"
     daemon.terminate()
     daemon.wait()
 
