@@ -19,6 +19,7 @@ from bake.localcloud import cloud as localcloud
 from bake.localcloud import network
 from bake.localcloud.awsfaults.remote import RemoteFaults
 from bake.localcloud.cloud import LocalCloud
+from bake.localcloud.control import over_socket
 from bake.localcloud.settings import Settings
 from bake.plan import Plan
 from bake.progress import PlainScreen, Progress
@@ -28,6 +29,9 @@ from bake.ssh import Session
 from bake.steps.launch import Instance, launch, log_in
 from bake.undo import Undo
 from bake.weights import lock as locks
+
+from .outside import Outside
+from .outside import outside as beyond
 
 ROOT = Path(__file__).parents[1]
 PROFILES = ROOT / "profiles"
@@ -122,10 +126,17 @@ def cloud(cloud_settings: Settings) -> Iterator[LocalCloud]:
         yield up
 
 
+@pytest.fixture(scope="session")
+def outside() -> Iterator[Outside]:
+    """The world beyond this host, for servers that machines reach as they reach any other."""
+    with beyond() as place:
+        yield place
+
+
 @pytest.fixture
 def faults(cloud: LocalCloud) -> Iterator[RemoteFaults]:
     """What goes wrong with this test's AWS calls: `faults.plant("ec2", "RunInstances", "lost", nth=2)`."""
-    planted = RemoteFaults(cloud.endpoint)
+    planted = RemoteFaults(over_socket(Settings.load()))
     yield planted
     planted.clear()
 
@@ -143,6 +154,7 @@ def new_machine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> 
             region=found.builder.region,
             worker_region=found.worker.region,
             endpoint=cloud.endpoint,
+            endpoint_key=cloud.keys,
             tally=progress.tally,
         )
         lock = locks.resolve(found.weights, cloud.hub)

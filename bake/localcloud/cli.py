@@ -6,13 +6,17 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bake import surroundings
+from bake.commands.options import trust_guests, trusted
 from bake.errors import UsageError
 from bake.localcloud.awsfaults.cli import fault
+
+if TYPE_CHECKING:
+    from bake.localcloud.cloud import LocalCloud
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,6 +41,7 @@ def _say(text: str) -> None:
 
 
 @local.command()
+@trust_guests
 def up() -> None:
     """Bring the local cloud up; it stays until `down`.
 
@@ -48,7 +53,7 @@ def up() -> None:
     """
     from bake.localcloud import cloud
 
-    up = cloud.up(say=_say)
+    up = cloud.up(trust_guests=trusted(), say=_say)
     click.echo(f"the local cloud is up: {up.endpoint} (AWS API), {up.hub} (Hub), {up.wheels} (wheels)")
     click.echo(f"its base AMI is {up.environment['BASE_AMI_ID']}; try: bake local status")
 
@@ -97,17 +102,42 @@ def images(as_json: bool) -> None:
         click.echo(image_rows(found))
 
 
-def _by_hand() -> Any:
+@local.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object of what is to be set.")
+def env(as_json: bool) -> None:
+    """Print what lets AWS CLI, Packer, Ansible and boto3 work on the local cloud, for a shell to read.
+
+    It holds the owner's secret, which is another one each time the cloud comes up, and unsets what would lead
+    elsewhere.
+
+    \b
+    Example:
+      eval "$(sudo bake local env)"
+      aws ec2 describe-instances
+      bake local env --json
+    """
+    from bake.localcloud.exports import shell_lines, variables
+
+    found = variables(_up())
+    click.echo(json.dumps(found, indent=2) if as_json else shell_lines(found))
+
+
+def _up() -> LocalCloud:
     """The cloud that is up; UsageError when none is."""
     from bake.localcloud import cloud, host
-    from bake.localcloud.byhand import ByHand
-    from bake.localcloud.settings import Settings
 
     host.require_root()
     found = cloud.current()
     if found is None:
         raise UsageError("the local cloud is not up", hint="bake local up")
-    return ByHand(found, Settings.load())
+    return found
+
+
+def _by_hand() -> Any:
+    from bake.localcloud.byhand import ByHand
+    from bake.localcloud.settings import Settings
+
+    return ByHand(_up(), Settings.load())
 
 
 @local.command()

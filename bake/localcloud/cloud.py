@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import http.client
 import json
 import os
 import secrets
@@ -13,20 +12,20 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bake import interrupt, surroundings
+from bake.aws import AccessKey
 from bake.errors import BakeError, UsageError
-from bake.localcloud import amazon_linux, host, network, neuron, neuron_sdk
+from bake.localcloud import amazon_linux, control, host, network, neuron, neuron_sdk
+from bake.localcloud.access import keys
 from bake.localcloud.base import base
 from bake.localcloud.images import ImageStore
-from bake.localcloud.machines import cgroups
+from bake.localcloud.machines import cgroups, isolation
 from bake.localcloud.prepared import Prepared
 from bake.localcloud.settings import Settings
 from bake.localcloud.state import Status
@@ -36,9 +35,9 @@ from bake.localcloud.users import User
 from bake.localcloud.wheels import wheels
 
 Say = Callable[[str], None]
+_TRUSTED = "A machine's root is this host's root (--trust-guests): whoever has the one has the other."
 START_TIMEOUT = 180.0
 STOP_TIMEOUT = 150.0  # longer than the daemon itself waits for its machines
-CALL_TIMEOUT = 60.0  # a busy host's daemon answers late; a dead one refuses at once
 
 
 def _quiet(text: str) -> None:
@@ -53,7 +52,7 @@ class LocalCloud:
     the base image's python3; `requirements` (the worker's) and `tools_requirements` are hashed locks of
     the wheels that the index at `wheels` serves; `neuron_requirements` of those and of the stand-ins on the
     index that NEURON_PYTHON_INDEX names. `differences` says how it differs from AWS, `bases` by
-    operating system what its base AMI is.
+    operating system what its base AMI is. `keys` are its owner's: what calls are signed with.
     """
 
     endpoint: str
@@ -66,22 +65,30 @@ class LocalCloud:
     neuron_requirements: Path
     differences: tuple[str, ...]
     bases: Mapping[str, str]
+    keys: AccessKey = field(repr=False)
 
 
-def up(*, owner_pid: int | None = None, say: Say = _quiet) -> LocalCloud:
+def up(*, owner_pid: int | None = None, trust_guests: bool = False, say: Say = _quiet) -> LocalCloud:
     """Bring the cloud up, or find it up.
 
     With `owner_pid` it goes down by itself once that process and all other owners are gone; without, it
-    stays until `down`. UsageError without root or when something it needs is missing or taken.
+    stays until `down`. UsageError without root, when something it needs is missing or taken, or where
+    machines would have this host's root and the caller doesn't `trust_guests`.
     """
     host.require_root()
     settings = Settings.load()
     host.require_tools()
     with _lock(settings):
         running = _health(settings)
+        if running is not None and running["trust_guests"] and not trust_guests:
+            raise UsageError(
+                "the local cloud that is up trusts its machines: their root is this host's root",
+                hint="use it all the same with --trust-guests, or take it down: bake local down",
+            )
         if running is None or not _join(settings, owner_pid):
             _stop(settings)  # one that is there and does not answer, or is on its way down
-            network.claim(settings).close()  # another cloud's? Then say so before anything is touched.
+            with network.claim(settings):  # another cloud's? Then say so before anything is touched.
+                settings = _isolated(settings, trust_guests, say)
             prepared = _prepare(settings, say)
             _start(settings, prepared, owner_pid, say)
             running = _health(settings) or {}
@@ -89,16 +96,11 @@ def up(*, owner_pid: int | None = None, say: Say = _quiet) -> LocalCloud:
 
 
 def _join(settings: Settings, owner_pid: int | None) -> bool:
-    """Keep up the cloud that is up; False where its last user has just left it.
-
-    One that an earlier version started does not say so.
-    """
+    """Keep up the cloud that is up; False where its last user has just left it."""
     path = "/-/keep" if owner_pid is None else f"/-/owners?pid={owner_pid}"
     try:
-        return bool(_call(settings, "POST", path).get("up", True))
-    except urllib.error.HTTPError:
-        raise
-    except OSError:  # it was gone in this moment
+        return bool(control.over_socket(settings)("POST", path, None)["up"])
+    except control.NoAnswer:  # it was gone in this moment
         return False
 
 
@@ -113,13 +115,13 @@ def down(say: Say = _quiet) -> None:
 
 
 def users() -> list[User]:
-    """The processes that use the cloud that is up; an earlier version's cloud does not tell."""
+    """The processes that use the cloud that is up."""
     settings = Settings.load()
     if _health(settings) is None:
         return []
     try:
-        pids = _call(settings, "GET", "/-/owners")
-    except (OSError, ValueError):
+        pids = control.over_socket(settings)("GET", "/-/owners", None)
+    except control.NoAnswer:
         return []
     return [User.of(int(pid)) for pid in pids]
 
@@ -136,20 +138,20 @@ def status() -> Status | None:
     settings = Settings.load()
     if _health(settings) is None:
         return None
-    return Status.of(_call(settings, "GET", "/-/status"))
+    return Status.of(control.over_socket(settings)("GET", "/-/status", None))
 
 
 @contextmanager
-def running(say: Say = _quiet) -> Iterator[LocalCloud]:
+def running(say: Say = _quiet, *, trust_guests: bool = False) -> Iterator[LocalCloud]:
     """Use the cloud that is up, or one that is brought up for this and goes when its last user does."""
     settings = Settings.load()
-    cloud = up(owner_pid=os.getpid(), say=say)
+    cloud = up(owner_pid=os.getpid(), trust_guests=trust_guests, say=say)
     pid = (_health(settings) or {}).get("pid")
     try:
         yield cloud
     finally:
-        with suppress(OSError, BakeError):
-            if _call(settings, "DELETE", f"/-/owners?pid={os.getpid()}")["last"] and pid:
+        with suppress(BakeError):
+            if control.over_socket(settings)("DELETE", f"/-/owners?pid={os.getpid()}", None)["last"] and pid:
                 with _lock(settings):
                     _await_end(pid)
 
@@ -168,6 +170,21 @@ def provide(system: str, accelerator: str = "cuda", say: Say = _quiet) -> None:
                 amazon_linux.build(prepared.amazon_linux, say)
         if accelerator == "neuron":
             neuron.build(disk, say)
+
+
+def _isolated(settings: Settings, trust_guests: bool, say: Say) -> Settings:
+    """The settings of a cloud whose machines have users of their own, or by the caller's leave have none."""
+    problem = isolation.problem(settings)
+    if problem is None:
+        return settings
+    if not trust_guests:
+        raise UsageError(
+            f"this host can't give machines users of their own, so their root would be its root: {problem}",
+            hint="systemd 249 and Linux 5.12 can; on a machine that is yours alone, with images that you "
+            "trust, go on with --trust-guests",
+        )
+    say(f"machines share this host's root (--trust-guests): {problem}")
+    return replace(settings, trust_guests=True)
 
 
 def _prepare(settings: Settings, say: Say) -> Prepared:
@@ -243,10 +260,12 @@ def _daemon(settings: Settings, owner_pid: int | None, log: Path) -> subprocess.
             start_new_session=True,
             cwd="/",
             umask=0o022,  # it writes files that a machine's users read
+            # Nothing of the user's: it answers machines, and needs no token, no key and no proxy.
             env={
-                **surroundings.cleaned(os.environ),
-                **settings.environment(),
+                "PATH": os.environ.get("PATH", os.defpath),
+                "LC_ALL": "C.UTF-8",
                 "PYTHONPATH": str(Path(__file__).parents[2]),
+                **settings.environment(),
             },
         )
 
@@ -269,6 +288,7 @@ def _stop(settings: Settings) -> None:
             os.kill(pid, signal.SIGTERM)
             _await_end(pid)
     (settings.state / "cloud.json").unlink(missing_ok=True)
+    keys.remove(settings.state)
 
 
 def _daemons_pid(settings: Settings) -> int | None:
@@ -311,13 +331,17 @@ def _describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
             "The model is a tiny FLUX with random weights: the same files and code, pictures of noise.",
             "Disks are sparse files: no EBS speeds, no lazy loading from S3, and they are not grown by the "
             "machine itself.",
-            "Security groups, IAM policies and quotas are accepted and not enforced.",
+            "Roles' policies are enforced, without conditions, and by resource for queues, buckets and event "
+            "buses alone; security groups between machines, while SSH from here reaches all. Resources' "
+            "own policies and quotas are accepted and not enforced.",
+            *([_TRUSTED] if running["trust_guests"] else []),
         ),
         bases={
             "ubuntu": f"The base AMI is a stand-in: {prepared.base.os} with user ubuntu, without drivers or "
             "CUDA.",
             "amazon-linux": prepared.amazon_linux.what,
         },
+        keys=keys.read(settings.state),
     )
 
 
@@ -334,27 +358,16 @@ def _health(settings: Settings) -> dict[str, Any] | None:
     """What the daemon says of itself once it is ready."""
     if _daemons_pid(settings) is None:
         return None
-    with suppress(OSError, ValueError):
-        about: dict[str, Any] = _call(settings, "GET", "/-/health")
+    with suppress(control.NoAnswer):
+        about: dict[str, Any] = control.over_socket(settings)("GET", "/-/health", None)
         return about
     return None
-
-
-def _call(settings: Settings, method: str, path: str) -> Any:
-    request = urllib.request.Request(f"{settings.endpoint}{path}", method=method)  # noqa: S310
-    # No proxy: the bridge's address is this machine.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=CALL_TIMEOUT) as answer:
-            return json.load(answer)
-    except http.client.HTTPException as error:  # it ended in the middle of its answer
-        raise ConnectionError(str(error)) from error
 
 
 @contextmanager
 def _lock(settings: Settings) -> Iterator[None]:
     """One `up` or `down` at a time."""
-    settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    host.make_private(settings.state)
     with (settings.state / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

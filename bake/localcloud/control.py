@@ -1,24 +1,33 @@
-"""The local cloud's own routes, apart from what its instances reach: served from a table, asked in JSON."""
+"""Steering a local cloud, apart from what its instances reach: routes that are asked in JSON, over HTTP.
+
+A cloud serves them on a unix socket that root alone can open.
+"""
 
 from __future__ import annotations
 
 import http.client
 import json
-import urllib.error
-import urllib.request
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from werkzeug.wrappers import Request, Response
 
 from bake.errors import BakeError, UsageError
+from bake.localcloud.settings import Settings
 
+HOST = "local-cloud"  # what the Host header says on the socket; no name server knows it
 _TIMEOUT = 60.0  # a busy host's daemon answers late; a dead one refuses at once
 Route = Callable[[Request], Any]
 Routes = Mapping[tuple[str, str], Route]
 """(method, path) -> what answers: something for JSON, or UsageError for a request that is wrong."""
 Ask = Callable[[str, str, bytes | None], Any]
-"""Asks such routes: method, path and content -> the answer. UsageError where the request is wrong."""
+"""Asks routes: method, path, content -> the answer. UsageError where the request is wrong, else BakeError."""
+
+
+class NoAnswer(BakeError):
+    """Nobody is there, or gone in the middle of the answer."""
 
 
 class Control:
@@ -28,10 +37,9 @@ class Control:
         self._routes = routes
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        return self.answer(Request(environ))(environ, start_response)
+        return self._answer(Request(environ))(environ, start_response)
 
-    def answer(self, request: Request) -> Response:
-        """The answer to one request."""
+    def _answer(self, request: Request) -> Response:
         route = self._routes.get((request.method, request.path))
         if route is None:
             return Response("", 404)
@@ -42,21 +50,46 @@ class Control:
         return Response(json.dumps(content), status, content_type="application/json")
 
 
+def over_socket(settings: Settings) -> Ask:
+    """Asks the cloud that these settings name; NoAnswer where it is down."""
+    return lambda method, path, content: _ask(_OverSocket(settings), method, path, content)
+
+
 def over_http(url: str) -> Ask:
     """Asks the routes that are served at `url`, `http://address:port`."""
 
-    def ask(method: str, path: str, content: bytes | None = None) -> Any:
-        request = urllib.request.Request(f"{url}{path}", content, method=method)  # noqa: S310
-        # No proxy: the address is this machine's.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=_TIMEOUT) as answer:
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            if error.code == 400:
-                raise UsageError(str(json.load(error)["error"])) from error
-            raise BakeError(f"{method} {url}{path}: HTTP {error.code}") from error
-        except (OSError, http.client.HTTPException) as error:
-            raise BakeError(f"{url} does not answer: {error}", hint="bake local status") from error
+    def ask(method: str, path: str, content: bytes | None) -> Any:
+        # No proxy stands between: the address is this machine's.
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=_TIMEOUT)
+        return _ask(connection, method, path, content)
 
     return ask
+
+
+class _OverSocket(http.client.HTTPConnection):
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(HOST, timeout=_TIMEOUT)
+        self._path = str(settings.control)
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _ask(connection: http.client.HTTPConnection, method: str, path: str, content: bytes | None) -> Any:
+    try:
+        connection.request(method, path, content)
+        answer = connection.getresponse()
+        body = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise NoAnswer(
+            f"the local cloud does not answer: {error or type(error).__name__}", hint="bake local status"
+        ) from error
+    finally:
+        connection.close()
+    if answer.status == 400:
+        raise UsageError(str(json.loads(body)["error"]))
+    if answer.status != 200:
+        raise BakeError(f"{method} {path}: HTTP {answer.status}")
+    return json.loads(body)

@@ -15,6 +15,8 @@ from typing import Any
 from bake import redaction
 from bake.errors import BakeError
 from bake.localcloud import network
+from bake.localcloud.access import keys
+from bake.localcloud.base import package_servers
 from bake.localcloud.machines.cgroups import Cgroups
 from bake.localcloud.machines.nspawn import uuids
 from bake.localcloud.owners import Owners
@@ -74,7 +76,7 @@ def _run(settings: Settings, owner: int | None, done: threading.Event) -> None:
 
 def _live(settings: Settings, prepared: Prepared, owners: Owners, done: threading.Event) -> None:
     try:
-        network.up(settings)
+        network.up(settings, package_servers())
         os.environ.update(MOTO)
         from bake.localcloud import servers  # and with it moto
 
@@ -87,6 +89,8 @@ def _live(settings: Settings, prepared: Prepared, owners: Owners, done: threadin
             stop()
     finally:
         (settings.state / "cloud.json").unlink(missing_ok=True)
+        settings.control.unlink(missing_ok=True)
+        keys.remove(settings.state)
         Cgroups(settings).remove()
         shutil.rmtree(uuids(settings), ignore_errors=True)
         network.down(settings)

@@ -16,9 +16,12 @@ from werkzeug.exceptions import NotFound
 from werkzeug.middleware.shared_data import SharedDataMiddleware
 
 from bake.localcloud import ec2, hub_control, s3, world
+from bake.localcloud.access import keys as access_keys
+from bake.localcloud.access.keys import Keys
 from bake.localcloud.api import Api
 from bake.localcloud.awsfaults.faults import AwsFaults, parse_fault
 from bake.localcloud.control import Route
+from bake.localcloud.groups import Groups
 from bake.localcloud.guests import Guests
 from bake.localcloud.hub import Hub
 from bake.localcloud.images import ImageStore
@@ -27,12 +30,13 @@ from bake.localcloud.index import WheelIndex
 from bake.localcloud.metadata import metadata_of
 from bake.localcloud.owners import Owners
 from bake.localcloud.prepared import Prepared
-from bake.localcloud.server import serve
+from bake.localcloud.server import serve, serve_control
 from bake.localcloud.settings import (
     ACCOUNT,
     API_PORT,
     HUB_PORT,
     IMDS_PORT,
+    METADATA_ADDRESS,
     NEURON_PORT,
     PACKAGES_PORT,
     SPOT_REGION,
@@ -42,12 +46,17 @@ from bake.localcloud.settings import (
 from bake.localcloud.stand_ins import stand_ins
 from bake.localcloud.state import report
 
+# Instances ask another address for it than the one that answers.
+METADATA_NAMES = (METADATA_ADDRESS, f"{METADATA_ADDRESS}:80")
+
 
 def start(
     settings: Settings, prepared: Prepared, owners: Owners
 ) -> tuple[dict[str, Any], Callable[[], None]]:
     """Start everything; return what the cloud says of itself, and what takes its machines down."""
     guests, store, faults = Guests(settings), ImageStore(settings.images), AwsFaults()
+    keys = Keys(lives=lambda instance: instance in guests and guests[instance].state != "terminated")
+    access_keys.write(settings.state, keys.owner)
     ec2.install(guests, store)
     s3.install()
     about: dict[str, Any] = {
@@ -55,12 +64,13 @@ def start(
         "pid": os.getpid(),
         "since": datetime.now(UTC).isoformat(),
         "environment": world.create(settings, prepared),
+        "trust_guests": settings.trust_guests,
     }
     ec2_backends[ACCOUNT][SPOT_REGION].load(stand_ins(prepared.base, prepared.amazon_linux))
 
     def metadata(address: str) -> Metadata | None:
         guest = guests.at(address)
-        return metadata_of(guest.instance) if guest else None
+        return metadata_of(guest.instance, keys) if guest else None
 
     hub = Hub(prepared.hub, prepared.token)
     routes = {
@@ -70,13 +80,14 @@ def start(
         **_planting(faults),
         **hub_control.routes(hub),
     }
-    serve(settings.address, IMDS_PORT, Imds(metadata), "instance metadata")
+    serve(settings.address, IMDS_PORT, Imds(metadata), "instance metadata", METADATA_NAMES)
     serve(settings.address, HUB_PORT, hub, "the Hub")
     serve(settings.address, WHEELS_PORT, WheelIndex(prepared.wheel_files), "the wheel index")
     serve(settings.address, NEURON_PORT, WheelIndex(prepared.neuron_files), "the Neuron SDK's index")
     packages = SharedDataMiddleware(NotFound(), {"/": str(prepared.amazon_linux.packages)})
     serve(settings.address, PACKAGES_PORT, packages, "Amazon Linux's packages")
-    serve(settings.address, API_PORT, Api(guests, routes, faults), "the API")
+    serve(settings.address, API_PORT, Api(guests, Groups(guests), faults, keys), "the API")
+    serve_control(settings.control, routes)
     return about, guests.terminate_all
 
 

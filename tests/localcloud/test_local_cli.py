@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,9 @@ from click.testing import CliRunner
 
 from bake.errors import BakeError, UsageError
 from bake.localcloud import cloud as localcloud
+from bake.localcloud import exports
 from bake.localcloud.cli import local
+from bake.localcloud.cloud import LocalCloud
 
 
 def run(*words: str) -> tuple[int, str]:
@@ -106,6 +110,34 @@ def test_mistakes_are_explained(booted: str, words: tuple[str, ...], message: st
     assert error.value.hint
 
 
+WHO = "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'], boto3.Session().region_name)"
+
+
+@pytest.mark.root
+def test_the_environment_lets_awss_tools_in(cloud: LocalCloud) -> None:
+    """Whatever was set before."""
+    code, said = run("env")
+    assert code == 0
+    hostile = dict.fromkeys(exports.UNSET, "elsewhere") | {"AWS_SECRET_ACCESS_KEY": "x"}
+    script = f'eval "$LINES_OF_ENV"; exec {sys.executable} -c "$WHO"'
+    environment = {"PATH": "/usr/bin:/bin", "LINES_OF_ENV": said, "WHO": WHO, **hostile}
+    done = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "arn:aws:iam::123456789012:root eu-north-1\n", done.stderr
+
+
+@pytest.mark.root
+def test_the_environment_for_programs(cloud: LocalCloud) -> None:
+    found = json.loads(run("env", "--json")[1])
+    assert found.pop("AWS_SECRET_ACCESS_KEY") == cloud.keys.secret
+    assert found == {
+        "AWS_ACCESS_KEY_ID": cloud.keys.id,
+        "AWS_ENDPOINT_URL": cloud.endpoint,
+        "AWS_REGION": "eu-north-1",
+        "AWS_DEFAULT_REGION": "eu-north-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
 @pytest.mark.root
 def test_a_cloud_that_is_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BAKE_LOCAL_STATE", str(tmp_path))
@@ -113,6 +145,7 @@ def test_a_cloud_that_is_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert run("status") == (0, "the local cloud is down\n")
     assert run("status", "--json") == (0, "null\n")
     assert run("images") == (0, "No AMIs baked yet.\n")
-    with pytest.raises(UsageError, match="not up"):
-        run("boot", "ami-1")
+    for words in (("boot", "ami-1"), ("env",), ("env", "--json")):
+        with pytest.raises(UsageError, match="not up"):
+            run(*words)
     assert run("down")[0] == 0

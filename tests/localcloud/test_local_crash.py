@@ -16,6 +16,7 @@ import pytest
 
 from bake.errors import UsageError
 from bake.localcloud import cloud as localcloud
+from bake.localcloud.control import over_socket
 from bake.localcloud.settings import Settings
 from bake.localcloud.sweep import leftovers, sweep
 
@@ -34,15 +35,7 @@ def test_down_removes_all_after_a_kill(own: Settings, account_of: Any) -> None:
     machine = account.launch()
     account.reach(machine.id, "running")
     found = " ".join(leftovers(own))
-    for kind in (
-        "process",
-        "mount",
-        "loop device",
-        "control group",
-        "network namespace",
-        "interface",
-        "nftables",
-    ):
+    for kind in ("process", "mount", "loop device", "control group", "interface", "nftables"):
         assert kind in found
     os.kill(process_of(own), signal.SIGKILL)
     account.wait("the daemon's end", lambda: True if localcloud.current() is None else None)
@@ -50,9 +43,9 @@ def test_down_removes_all_after_a_kill(own: Settings, account_of: Any) -> None:
     said: list[str] = []
     localcloud.down(said.append)
     assert leftovers(own) == []
-    assert any("network namespace" in line for line in said)
+    assert any("interface" in line for line in said)
     assert list(own.instances.iterdir()) == []
-    assert not (Path("/run/bake/ip-forward") / own.tag).exists()
+    assert not (Path("/run/bake/kernel") / own.tag).exists()
 
 
 def test_a_killed_owner_takes_its_cloud_along(own: Settings, account_of: Any) -> None:
@@ -64,6 +57,24 @@ def test_a_killed_owner_takes_its_cloud_along(own: Settings, account_of: Any) ->
     owner.wait()
     account.wait("the end of the cloud", lambda: None if leftovers(own) else True)
     assert not (own.state / "cloud.json").exists()
+    assert not (own.state / "credentials.json").exists()
+
+
+def test_each_cloud_has_keys_of_its_own_and_takes_them_with_it(own: Settings) -> None:
+    """Also one that crashed."""
+    file = own.state / "credentials.json"
+    first = localcloud.up().keys
+    assert localcloud.up().keys == first
+    os.kill(process_of(own), signal.SIGKILL)
+    second = localcloud.up().keys
+    assert second.id != first.id and second.secret != first.secret
+    os.kill(process_of(own), signal.SIGKILL)
+    assert file.exists()
+    localcloud.down()
+    assert not file.exists()
+    localcloud.up()
+    localcloud.down()
+    assert not file.exists()
 
 
 def test_a_cloud_that_is_up_is_used_and_stays(own: Settings) -> None:
@@ -90,7 +101,7 @@ def test_a_cloud_that_answers_late_is_not_taken_for_a_dead_one(own: Settings) ->
 def test_a_cloud_on_its_way_down_is_not_joined(own: Settings) -> None:
     localcloud.up(owner_pid=os.getpid())
     left = process_of(own)
-    assert localcloud._call(own, "DELETE", f"/-/owners?pid={os.getpid()}")["last"]
+    assert over_socket(own)("DELETE", f"/-/owners?pid={os.getpid()}", None)["last"]
     localcloud.up()
     assert process_of(own) != left
     assert localcloud.status() is not None

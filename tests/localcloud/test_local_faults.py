@@ -11,18 +11,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
 from click.testing import CliRunner
 
 from bake.errors import BakeError, UsageError
-from bake.localcloud import network
 from bake.localcloud.awsfaults.remote import RemoteFaults
 from bake.localcloud.cli import local
-from bake.localcloud.control import over_http
+from bake.localcloud.control import over_socket
 from bake.localcloud.hub_control import RemoteHub
 from bake.localcloud.settings import Settings
 
 from .moto_account import PATIENCE
+from .plugged import plugged_in
 
 
 def fault(*words: str) -> str:
@@ -83,7 +84,7 @@ def test_a_launch_whose_answer_is_lost_is_made_once(account: Any, faults: Remote
 
 @pytest.mark.root
 def test_the_hubs_faults_are_its_own(account: Any, faults: RemoteFaults) -> None:
-    hub = RemoteHub(over_http(account.cloud.endpoint))
+    hub = RemoteHub(over_socket(Settings.load()))
     hub.plant("no-such-file", "cut")
     try:
         faults.plant("ec2", "DescribeRegions", "error", times=None)
@@ -98,37 +99,36 @@ def test_the_hubs_faults_are_its_own(account: Any, faults: RemoteFaults) -> None
 def test_the_clouds_own_routes_never_fail(account: Any, faults: RemoteFaults) -> None:
     faults.plant("*", "*", "refuse", code="Blocked", times=None, match="no-such-parameter")
     faults.plant("s3", "*", "error", times=None)
-    assert ask(f"{account.cloud.endpoint}/-/health")["environment"] == account.cloud.environment
+    assert over_socket(Settings.load())("GET", "/-/health", None)["environment"] == account.cloud.environment
     assert faults.struck() == 0
 
 
 @pytest.mark.root
 def test_a_wrong_fault_is_answered_with_what_is_wrong(account: Any, faults: RemoteFaults) -> None:
-    with pytest.raises(urllib.error.HTTPError) as error:
-        ask(f"{account.cloud.endpoint}/-/faults", "POST", {"service": "ec2", "action": "*", "kind": "bang"})
-    assert error.value.code == 400
-    assert "kind: Input should be 'refuse'" in json.load(error.value)["error"]
+    content = json.dumps({"service": "ec2", "action": "*", "kind": "bang"}).encode()
+    with pytest.raises(UsageError, match="kind: Input should be 'refuse'"):
+        over_socket(Settings.load())("POST", "/-/faults", content)
     assert faults.listed() == []
 
 
 @pytest.fixture
-def machine(account: Any) -> Iterator[str]:
-    """The network namespace of a machine without one."""
+def machine(account: Any) -> Iterator[int]:
+    """A process that is plugged in as a machine is."""
     settings = Settings.load()
-    address = str(settings.network[250])
-    yield network.attach(settings, address, "02:00:00:00:00:fa")
-    network.detach(settings, address)
+    with plugged_in(settings, str(settings.network[250])) as process:
+        yield process
 
 
 @pytest.mark.root
-def test_calls_of_instances_are_told_apart(account: Any, faults: RemoteFaults, machine: str) -> None:
-    url = f"{account.cloud.endpoint}/no-such-bucket"
+def test_calls_of_instances_are_told_apart(account: Any, faults: RemoteFaults, machine: int) -> None:
+    s3 = account.client("s3", config=Config(signature_version="s3v4"))
+    url = s3.generate_presigned_url("list_objects_v2", {"Bucket": "no-such-bucket"})
     program = f"""
 import urllib.error, urllib.request
 try: urllib.request.build_opener(urllib.request.ProxyHandler({{}})).open({url!r}, timeout={PATIENCE})
 except urllib.error.HTTPError as error: print(error.code)
 """
-    command = ["ip", "netns", "exec", machine, sys.executable, "-c", program]
+    command = ["nsenter", f"--net=/proc/{machine}/ns/net", sys.executable, "-c", program]
 
     def guest() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -161,8 +161,8 @@ def lost() -> int:
     return int(values[names.index("TCPMinTTLDrop")])
 
 
-GET = b"GET /latest/meta-data/instance-id HTTP/1.1\r\nHost: imds\r\n\r\n"
-PUT = f"PUT /latest/api/token HTTP/1.1\r\nHost: imds\r\n{TTL_HEADER}: 60\r\n\r\n".encode()
+GET = b"GET /latest/meta-data/instance-id HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+PUT = f"PUT /latest/api/token HTTP/1.1\r\nHost: 127.0.0.1\r\n{TTL_HEADER}: 60\r\n\r\n".encode()
 
 
 def test_a_token_reaches_a_container_with_two_hops_only(port: int, hops: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bake.localcloud import cloud as localcloud
-from bake.localcloud.control import over_http
+from bake.localcloud.control import over_socket
 from bake.localcloud.hub_control import RemoteHub
 from bake.localcloud.settings import Settings
 from bake.localcloud.sweep import leftovers
@@ -38,7 +38,7 @@ def slow(own: Settings) -> None:
 
 
 def hub_of(own: Settings) -> RemoteHub:
-    return RemoteHub(over_http(own.endpoint))
+    return RemoteHub(over_socket(own))
 
 
 def await_whole(cache: Path) -> None:

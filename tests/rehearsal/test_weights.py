@@ -16,8 +16,9 @@ from bake import run as runs_of
 from bake import ssh
 from bake.errors import BakeError, ConnectionLost, RemoteCommandError
 from bake.localcloud.cloud import LocalCloud
-from bake.localcloud.control import over_http
+from bake.localcloud.control import over_socket
 from bake.localcloud.hub_control import RemoteHub
+from bake.localcloud.settings import Settings
 from bake.plan import Plan
 from bake.progress import Progress
 from bake.steps import prefetch, provision
@@ -102,7 +103,7 @@ class Bench:
 
     @property
     def hub(self) -> RemoteHub:
-        return RemoteHub(over_http(self.cloud.endpoint))
+        return RemoteHub(over_socket(Settings.load()))
 
     def fault(self, path: str, kind: str, **fields: Any) -> None:
         self.hub.plant(path, kind, **fields)

@@ -121,12 +121,13 @@ def _faults() -> RemoteFaults:
     """Those of the cloud that is up; UsageError when none is."""
     from bake.localcloud import cloud, host
     from bake.localcloud.awsfaults.remote import RemoteFaults
+    from bake.localcloud.control import over_socket
+    from bake.localcloud.settings import Settings
 
     host.require_root()
-    found = cloud.current()
-    if found is None:
+    if cloud.current() is None:
         raise UsageError("the local cloud is not up", hint="bake local up")
-    return RemoteFaults(found.endpoint)
+    return RemoteFaults(over_socket(Settings.load()))
 
 
 def _row(planted: PlantedFault) -> tuple[str, str, str, str]:
