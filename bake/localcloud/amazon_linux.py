@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bake.errors import UsageError
 from bake.localcloud import base, given_image, host, rpms
-from bake.localcloud.settings import PACKAGES_PORT
+from bake.localcloud.settings import GATEWAY, PACKAGES_PORT
 from bake.systems import SYSTEMS
 
 SYSTEM = SYSTEMS["amazon-linux"]
@@ -44,11 +44,10 @@ VERSION_ID="2023"
 PLATFORM_ID="platform:al2023"
 PRETTY_NAME="Amazon Linux 2023 (stand-in)"
 """,
-    # _gateway is the machine's way out, which is the local cloud; nss-myhostname knows it by that name.
     "etc/yum.repos.d/amazonlinux.repo": f"""\
 [amazonlinux]
 name=Amazon Linux 2023 repository (stand-in)
-baseurl=http://_gateway:{PACKAGES_PORT}/
+baseurl=http://{GATEWAY}:{PACKAGES_PORT}/
 enabled=1
 gpgcheck=1
 gpgkey=file:///{rpms.KEY}

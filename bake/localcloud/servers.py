@@ -34,6 +34,7 @@ from bake.localcloud.server import serve, serve_control
 from bake.localcloud.settings import (
     ACCOUNT,
     API_PORT,
+    GATEWAY,
     HUB_PORT,
     IMDS_PORT,
     METADATA_ADDRESS,
@@ -85,7 +86,8 @@ def start(
     serve(settings.address, WHEELS_PORT, WheelIndex(prepared.wheel_files), "the wheel index")
     serve(settings.address, NEURON_PORT, WheelIndex(prepared.neuron_files), "the Neuron SDK's index")
     packages = SharedDataMiddleware(NotFound(), {"/": str(prepared.amazon_linux.packages)})
-    serve(settings.address, PACKAGES_PORT, packages, "Amazon Linux's packages")
+    named = (GATEWAY, f"{GATEWAY}:{PACKAGES_PORT}")
+    serve(settings.address, PACKAGES_PORT, packages, "Amazon Linux's packages", named)
     serve(settings.address, API_PORT, Api(guests, Groups(guests), faults, keys), "the API")
     serve_control(settings.control, routes)
     return about, guests.terminate_all

@@ -20,6 +20,8 @@ NEURON_PORT = 4584
 SERVED = (API_PORT, HUB_PORT, WHEELS_PORT, PACKAGES_PORT, NEURON_PORT)
 RUN = Path("/run/bake")  # what all local clouds of this machine share
 METADATA_ADDRESS = "169.254.169.254"
+# A machine's way out, which is the local cloud; nss-myhostname knows it by that name on any network.
+GATEWAY = "_gateway"
 FIRST_INSTANCE = 10
 _TRUST = "BAKE_LOCAL_TRUST_GUESTS"  # between a command and the cloud's process; people write --trust-guests
 

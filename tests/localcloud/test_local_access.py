@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 from bake.localcloud.cloud import LocalCloud
 from bake.localcloud.settings import (
     API_PORT,
+    GATEWAY,
     HUB_PORT,
     IMDS_PORT,
     NEURON_PORT,
@@ -120,6 +121,13 @@ def status(url: str, host: str) -> int:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
+
+
+@pytest.mark.root
+def test_packages_are_served_by_the_name_that_bases_know(cloud: LocalCloud, cloud_settings: Settings) -> None:
+    url = f"http://{cloud_settings.address}:{PACKAGES_PORT}/"
+    for host in (GATEWAY, f"{GATEWAY}:{PACKAGES_PORT}"):
+        assert status(url, host) != 421
 
 
 @pytest.mark.root
