@@ -15,7 +15,7 @@ PROFILES ?= g6e-ubuntu g6e-amazon-linux g5-ubuntu g5-amazon-linux g6-ubuntu
 # Command -> Debian package that has it.
 TOOLS := systemd-nspawn:systemd-container mmdebstrap:mmdebstrap nft:nftables ip:iproute2 mkfs.ext4:e2fsprogs ssh:openssh-client
 
-.PHONY: help rehearse rehearse-all test test-long test-fast bench lint lock system-packages clean
+.PHONY: help rehearse rehearse-all rehearse-hostile test test-long test-fast bench lint lock system-packages clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -26,6 +26,9 @@ rehearse: system-packages $(VENV)/ready  ## Bake PROFILE (g6e-ubuntu) on the loc
 rehearse-all: system-packages $(VENV)/ready  ## Bake all profiles that fit their type on the local cloud, or PROFILES="…"
 	@for profile in $(PROFILES); do \
 	  echo "== $$profile"; $(SUDO) $(BAKE) --profile $$profile --rehearse || exit 1; done
+
+rehearse-hostile: system-packages $(VENV)/ready  ## Bake on hostile bases, up to the download; HOSTILE="BASE… --full --jobs 2 --system ubuntu"
+	@$(SUDO) $(VENV)/bin/python -m tests.rehearsal.hostile $(HOSTILE)
 
 # Two processes, for machines mostly wait; tests/conftest.py says which files stay together. What failed is run
 # once more, alone: on a host that halts for seconds a test may miss a moment. Both results stay in the output.
@@ -40,11 +43,13 @@ test-long: system-packages $(VENV)/ready  ## Run the tests that `make test` leav
 test-fast: $(VENV)/ready  ## Run the tests that need no root and no machine
 	$(VENV)/bin/pytest -m 'not root'
 
-bench: system-packages $(VENV)/ready  ## Print the figures: steps, machines, controller, worker, queue, and 8 GB of weights against `hf download`
+bench: system-packages $(VENV)/ready  ## Print the figures: steps, machines, controller, worker, queue, measuring a base, and 8 GB of weights against `hf download`
 	$(SUDO) $(VENV)/bin/python tests/bench/bench_rehearsal.py
 	$(SUDO) $(VENV)/bin/python tests/bench/bench_machines.py
+	$(SUDO) $(VENV)/bin/python tests/bench/bench_cold_disk.py
 	$(VENV)/bin/python tests/bench/bench_worker.py
 	$(VENV)/bin/python tests/bench/bench_queue.py
+	$(VENV)/bin/python tests/bench/bench_fit.py
 	$(VENV)/bin/python tests/bench/bench_weights.py
 
 lint: $(VENV)/ready  ## ruff, mypy and shellcheck, as the tests run them

@@ -13,20 +13,26 @@ from moto.ec2.models.instances import StateReason
 from moto.ec2.utils import random_ami_id, random_snapshot_id
 
 from bake.localcloud import disks
+from bake.localcloud.bases import Planted
+from bake.localcloud.bases.catalogue import ROOT_DEVICE
 from bake.localcloud.images import ImageStore, StoredImage, StoredSnapshot
-
-ROOT_DEVICE = "/dev/sda1"
 
 
 class LocalSnapshot(Snapshot):  # type: ignore[misc]
-    """A snapshot whose disk lies in the image store, or elsewhere when `disk` says so."""
+    """A snapshot whose disk lies in the image store, or elsewhere when `disk` says so.
+
+    On the disks that are made of it, `planted` is planted. One that is `hidden` is somebody else's.
+    """
 
     def __init__(
         self, backend: Any, volume: Volume, *, description: str, identity: str | None = None
     ) -> None:
-        super().__init__(backend, identity or random_snapshot_id(), volume, description)
+        name = identity or random_snapshot_id()
+        super().__init__(backend, name, volume, description, volume.encrypted, volume.kms_key_id)
         self.percent = 100
         self.disk: Path | None = None
+        self.planted: Planted | None = None
+        self.hidden = False
 
     @property
     def progress(self) -> str:
@@ -49,11 +55,13 @@ class LocalSnapshot(Snapshot):  # type: ignore[misc]
     def record(self) -> StoredSnapshot:
         tags = {tag["key"]: tag["value"] for tag in self.get_tags()}
         created = self.start_time.isoformat()
-        return StoredSnapshot(self.id, self.volume.id, self.volume.size, self.description, created, tags)
+        return StoredSnapshot(
+            self.id, self.volume.id, self.volume.size, self.description, created, tags, self.kms_key_id
+        )
 
 
 class LocalAmi(Ami):  # type: ignore[misc]
-    """An AMI with one root volume, as large as its snapshot."""
+    """An AMI with one root volume, as large as its snapshot; `more_mappings` are what else it maps."""
 
     def __init__(
         self,
@@ -84,7 +92,7 @@ class LocalAmi(Ami):  # type: ignore[misc]
         self.usage_operation = "RunInstances"
         self.hypervisor = "xen"
         self.ena_support = True
-        self.root_device_name = ROOT_DEVICE
+        self.root_device_name = instance.root_device_name if instance is not None else ROOT_DEVICE
         self.root_device_type = "ebs"
         self.sriov = "simple"
         self.creation_date: datetime = utcnow()
@@ -94,6 +102,10 @@ class LocalAmi(Ami):  # type: ignore[misc]
         self.instance_id = instance.id if instance is not None else None
         self.launch_permissions: list[dict[str, str]] = []
         self.ebs_snapshot = snapshot
+        # What the instance was launched with; its volumes are the snapshots' to name.
+        launched = backend.amis.get(instance.image_id) if instance is not None else None
+        more = launched.more_mappings if launched else ()
+        self.more_mappings = tuple(mapping for mapping in more if "VirtualName" in mapping)
 
     @property
     def imds(self) -> str | None:
@@ -115,7 +127,8 @@ class LocalAmi(Ami):  # type: ignore[misc]
                     "Encrypted": self.ebs_snapshot.encrypted,
                     "DeleteOnTermination": True,
                 },
-            }
+            },
+            *self.more_mappings,
         ]
 
     def fail(self, why: str) -> None:
@@ -137,6 +150,8 @@ class LocalAmi(Ami):  # type: ignore[misc]
             self.instance_id,
             {tag["key"]: tag["value"] for tag in self.get_tags()},
             self.imds_support,
+            self.root_device_name,
+            list(self.more_mappings),
         )
 
     @classmethod
@@ -147,7 +162,8 @@ class LocalAmi(Ami):  # type: ignore[misc]
         image = cls(backend, snapshot, name=stored.name, description=stored.description, identity=stored.id)
         image.creation_date = datetime.fromisoformat(stored.created)
         image.instance_id = stored.source_instance
-        image.imds_support = stored.imds_support
+        image.imds_support, image.root_device_name = stored.imds_support, stored.root_device
+        image.more_mappings = tuple(stored.more_mappings)
         volume = snapshot.volume
         volume.volume_type, volume.iops, volume.throughput = (
             stored.volume_type,

@@ -42,7 +42,13 @@ def _say(text: str) -> None:
 
 @local.command()
 @trust_guests
-def up() -> None:
+@click.option(
+    "--lazy-disks",
+    type=click.FloatRange(0.1, 10_000),
+    metavar="MB/S",
+    help="Root volumes fill at this rate while they are read first, as EBS does from snapshots (about 17).",
+)
+def up(lazy_disks: float | None) -> None:
     """Bring the local cloud up; it stays until `down`.
 
     The first time builds its base AMI, a tiny FLUX and a set of wheels, which takes two or three minutes.
@@ -50,10 +56,11 @@ def up() -> None:
     \b
     Example:
       bake local up
+      bake local up --lazy-disks 17
     """
     from bake.localcloud import cloud
 
-    up = cloud.up(trust_guests=trusted(), say=_say)
+    up = cloud.up(trust_guests=trusted(), lazy_rate=lazy_disks, say=_say)
     click.echo(f"the local cloud is up: {up.endpoint} (AWS API), {up.hub} (Hub), {up.wheels} (wheels)")
     click.echo(f"its base AMI is {up.environment['BASE_AMI_ID']}; try: bake local status")
 
@@ -100,6 +107,25 @@ def images(as_json: bool) -> None:
         click.echo(json.dumps([dataclasses.asdict(image) for image in found], indent=2))
     else:
         click.echo(image_rows(found))
+
+
+@local.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def bases(as_json: bool) -> None:
+    """List the hostile bases: AMIs with what hardening guides, vendors and use leave on them.
+
+    A profile takes one by base.name and base.owner; the rest is as always. The cloud need not be up.
+
+    \b
+    Example:
+      bake local bases
+      bake local bases --json
+    """
+    from bake.localcloud.bases import planted
+    from bake.localcloud.table import base_rows
+
+    found = list(planted())
+    click.echo(json.dumps([base.facts for base in found], indent=2) if as_json else base_rows(found))
 
 
 @local.command()

@@ -8,26 +8,25 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.exceptions import EC2ClientError, InvalidSnapshotIdError
 from moto.ec2.models import EC2Backend, ec2_backends
 from moto.ec2.models.elastic_block_store import Snapshot, Volume
 from moto.ec2.models.instances import Instance, Reservation
+from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.utils import filter_dict_attribute_mapping
 
 from bake.localcloud import launch, metadata_options
 from bake.localcloud.ami import LocalAmi, LocalSnapshot
+from bake.localcloud.bases.planting import planter
 from bake.localcloud.guests import Guest, Guests
 from bake.localcloud.images import ImageStore, StoredImage, StoredSnapshot
 from bake.localcloud.settings import SPOT_REGION
-from bake.localcloud.stand_ins import StandIn
 
 # The parameters of the EC2 call that this thread is answering, as they came over the wire.
 CALL: ContextVar[Mapping[str, str]] = ContextVar("CALL", default=MappingProxyType({}))
@@ -79,7 +78,8 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
             instance.reservation_id = reservation.id
             volume.describe(self, instance)
             launch.public_is_private(instance)
-            self.guests.add(instance).launch(self._disk_of(image), volume.gib)
+            prepare = planter(self.guests.settings, image.ebs_snapshot.planted)
+            self.guests.add(instance).launch(self._disk_of(image), volume.gib, prepare)
         return reservation
 
     def _launched_before(self, token: str) -> Reservation | None:
@@ -314,47 +314,14 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
         if record is not None:
             self.store.save(record)
 
-    def load(self, bases: Iterable[StandIn]) -> None:
-        """Register the base AMIs and the AMIs and snapshots on disk."""
-        for stored in self.store.snapshots():
-            self._load_snapshot(stored)
-        for image in self.store.images():
-            if image.snapshot_id in self.snapshots:
-                self.amis[image.id] = LocalAmi.restored(self, self.snapshots[image.snapshot_id], image)
-        for stand_in in bases:
-            self._load_base(stand_in)
-
-    def _load_snapshot(self, stored: StoredSnapshot) -> LocalSnapshot:
-        volume = Volume(
-            self, stored.volume_id, stored.gib, None, volume_type="gp3", iops=3000, throughput=125
-        )
-        snapshot = LocalSnapshot(self, volume, description=stored.description, identity=stored.id)
-        snapshot.start_time = datetime.fromisoformat(stored.created)
-        self.snapshots[stored.id] = snapshot
-        snapshot.add_tags(stored.tags)
-        return snapshot
-
-    def _load_base(self, stand_in: StandIn) -> None:
-        key = stand_in.id.removeprefix("ami-")
-        # The disk may be built later, when its profile is asked for.
-        when = stand_in.disk.stat().st_mtime if stand_in.disk.exists() else time.time()
-        made = datetime.fromtimestamp(when, UTC).replace(tzinfo=None).isoformat()
-        snapshot = self._load_snapshot(
-            StoredSnapshot(f"snap-{key}", f"vol-{key}", stand_in.gib, stand_in.description, made)
-        )
-        snapshot.disk = stand_in.disk
-        stored = StoredImage(
-            stand_in.id,
-            stand_in.name,
-            stand_in.description,
-            made,
-            snapshot.id,
-            "gp3",
-            3000,
-            125,
-            tags=stand_in.tags,
-        )
-        self.amis[stand_in.id] = LocalAmi.restored(self, snapshot, stored, amazon=True)
+    def describe_snapshots(
+        self, snapshot_ids: list[str] | None = None, filters: Any = None
+    ) -> list[Snapshot]:
+        """As moto's; Amazon's own are as if they were not there."""
+        found: list[Snapshot] = super().describe_snapshots(snapshot_ids, filters)
+        if any(snapshot.hidden and snapshot.id in (snapshot_ids or ()) for snapshot in found):
+            raise InvalidSnapshotIdError
+        return [snapshot for snapshot in found if not snapshot.hidden]
 
     def _disk_of(self, image: LocalAmi) -> Any:
         return image.ebs_snapshot.disk or self.store.disk(image.ebs_snapshot.id)
@@ -380,4 +347,6 @@ def install(guests: Guests, store: ImageStore) -> None:
     LocalEc2.guests = guests
     LocalEc2.store = store
     filter_dict_attribute_mapping["client-token"] = "client_token"  # a filter that moto lacks
+    # It knows no instance stores; launch.root_volume reads the mappings itself.
+    InstanceResponse._validate_block_device_mapping = staticmethod(lambda mapping: None)
     ec2_backends.backend = LocalEc2

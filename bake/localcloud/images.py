@@ -6,13 +6,17 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 KEPT = 3
 
 
 @dataclass
 class StoredSnapshot:
-    """A snapshot. `gib` is the size of the volume it was made from; `created` is ISO 8601 in UTC."""
+    """A snapshot. `gib` is the size of the volume it was made from; `created` is ISO 8601 in UTC.
+
+    `kms_key` is the ARN of the key that it is encrypted with, None where it is not.
+    """
 
     id: str
     volume_id: str
@@ -20,11 +24,15 @@ class StoredSnapshot:
     description: str
     created: str
     tags: dict[str, str] = field(default_factory=dict)
+    kms_key: str | None = None
 
 
 @dataclass
 class StoredImage:
-    """An AMI with one root volume. `imds_support` is "v2.0" where its instances need IMDSv2."""
+    """An AMI with one root volume. `imds_support` is "v2.0" where its instances need IMDSv2.
+
+    `more_mappings` are block device mappings beside the root volume's: instance stores.
+    """
 
     id: str
     name: str
@@ -37,6 +45,8 @@ class StoredImage:
     source_instance: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
     imds_support: str | None = None
+    root_device: str = "/dev/sda1"
+    more_mappings: list[dict[str, Any]] = field(default_factory=list)
 
 
 class ImageStore:

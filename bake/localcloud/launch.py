@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ class RootVolume:
     delete: bool
     snapshot_id: str
     encrypted: bool
+    kms_key: str | None
 
     def mapping(self) -> dict[str, Any]:
         """As moto's run_instances takes it; it knows nothing of IOPS, hence gp3 for all until `describe`."""
@@ -36,6 +37,7 @@ class RootVolume:
             "VolumeType": "gp3",
             "SnapshotId": None,
             "Encrypted": self.encrypted,
+            "KmsKeyId": self.kms_key,
             "DeleteOnTermination": self.delete,
         }
         return {"DeviceName": self.device, "Ebs": ebs}
@@ -49,16 +51,10 @@ class RootVolume:
 
 def root_volume(image: Any, call: Mapping[str, str]) -> RootVolume:
     """Read the root volume from the call's block device mappings, or refuse it as EC2 does."""
-    [default] = [mapping["Ebs"] for mapping in image.block_device_mappings]
-    asked: dict[str, str] = {}
-    for mapping in _numbered(call, "BlockDeviceMapping"):
-        if mapping.get("DeviceName") != image.root_device_name:
-            raise EC2ClientError(
-                "UnsupportedOperation",
-                f"The local cloud gives instances a root volume ({image.root_device_name}) and no other: "
-                f"{mapping.get('DeviceName')}",
-            )
-        asked = {key.removeprefix("Ebs."): value for key, value in mapping.items()}
+    brought = {
+        mapping["DeviceName"]: mapping["Ebs"] for mapping in image.block_device_mappings if "Ebs" in mapping
+    }
+    default, asked = _asked(image.root_device_name, brought, _numbered(call, "BlockDeviceMapping"))
     gib = int(asked.get("VolumeSize") or default["VolumeSize"])
     if gib < default["VolumeSize"]:
         raise EC2ClientError(
@@ -76,8 +72,34 @@ def root_volume(image: Any, call: Mapping[str, str]) -> RootVolume:
         throughput=int(throughput) if throughput else (125 if kind == "gp3" else None),
         delete=asked.get("DeleteOnTermination", "true").lower() == "true",
         snapshot_id=default["SnapshotId"],
-        encrypted=asked.get("Encrypted", "false").lower() == "true",
+        encrypted=default["Encrypted"] or asked.get("Encrypted", "false").lower() == "true",
+        kms_key=asked.get("KmsKeyId") or image.ebs_snapshot.kms_key_id,
     )
+
+
+def _asked(
+    root: str, brought: dict[str, Any], mappings: Sequence[dict[str, str]]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The image's root volume, and what was asked of it. Instance stores may be mapped, and mapped away.
+
+    They are there or not by the instance's type, as on types with NVMe, and `NoDevice` leaves out a volume.
+    """
+    asked: dict[str, str] = {}
+    volumes = dict(brought)
+    for mapping in mappings:
+        device = mapping.get("DeviceName", "")
+        if device == root:
+            asked = {key.removeprefix("Ebs."): value for key, value in mapping.items()}
+        elif "NoDevice" in mapping:
+            volumes.pop(device, None)
+        elif not mapping.get("VirtualName", "").startswith("ephemeral"):
+            volumes[device] = mapping
+    if more := sorted(set(volumes) - {root}):
+        raise EC2ClientError(
+            "UnsupportedOperation",
+            f"The local cloud gives instances a root volume ({root}) and no other: {', '.join(more)}",
+        )
+    return volumes[root], asked
 
 
 def _numbered(call: Mapping[str, str], name: str) -> list[dict[str, str]]:

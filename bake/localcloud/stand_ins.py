@@ -9,12 +9,16 @@ from pathlib import Path
 from bake.localcloud import neuron
 from bake.localcloud.amazon_linux import AmazonLinux
 from bake.localcloud.base import SIZE_GIB, Base
+from bake.localcloud.bases import Planted, planted
 from bake.systems import SYSTEMS
 
 
 @dataclass(frozen=True)
 class StandIn:
-    """A base AMI: the variable that profiles name it by, its id, name and description, its disk and size."""
+    """A base AMI: the variable that profiles name it by, its id, name and description, its disk and size.
+
+    A hostile one has no variable; `planted` says what makes it so.
+    """
 
     variable: str
     id: str
@@ -22,10 +26,13 @@ class StandIn:
     description: str
     disk: Path
     gib: int = SIZE_GIB
+    planted: Planted | None = None
 
     @property
     def system(self) -> str:
         """Its operating system, as profiles call it."""
+        if self.planted:
+            return self.planted.system
         return "amazon-linux" if self.variable.endswith("AMAZON_LINUX") else "ubuntu"
 
     @property
@@ -60,6 +67,17 @@ def stand_ins(ubuntu: Base, amazon: AmazonLinux) -> tuple[StandIn, ...]:
             on_amazon,
             neuron.disk(amazon.disk),
         ),
+    )
+
+
+def hostile(ubuntu: Base, amazon: AmazonLinux) -> tuple[StandIn, ...]:
+    """The hostile bases: each is made of its system's stand-in for CUDA when it is launched."""
+    disks = {"ubuntu": ubuntu.disk, "amazon-linux": amazon.disk}
+    return tuple(
+        StandIn(
+            "", one.id, one.name, f"A rehearsal's: {one.hostile.why}", disks[one.system], one.hostile.gib, one
+        )
+        for one in planted()
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bake.columns import columns
+from bake.localcloud.bases import Planted
 from bake.localcloud.state import ImageStatus, Status
 
 
@@ -38,6 +39,18 @@ def render(status: Status | None) -> str:
 def image_rows(images: Sequence[ImageStatus]) -> str:
     """One line an AMI."""
     return "\n".join(_images(images)) if images else "No AMIs baked yet."
+
+
+def base_rows(bases: Sequence[Planted]) -> str:
+    """One line a hostile base."""
+    return "\n".join(
+        columns(
+            [
+                (base.id, base.owner, base.name, "stops" if base.hostile.stops else "works", base.hostile.why)
+                for base in bases
+            ]
+        )
+    )
 
 
 def _images(images: Sequence[ImageStatus]) -> list[str]:

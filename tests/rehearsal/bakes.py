@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,10 +54,12 @@ def start(
     runs: Path | None = None,
     environment: dict[str, str] | None = None,
     umask: int = -1,
+    errors: IO[str] | int = subprocess.PIPE,
 ) -> subprocess.Popen[str]:
     """Start a rehearsal in the folder `desk`, where it leaves its runs and its lock.
 
-    `environment` is over this process's; with a `umask` other than -1 it starts with that one.
+    `environment` is over this process's; with a `umask` other than -1 it starts with that one; `errors` is
+    where its stderr goes.
     """
     places = ["--profiles", str(profiles or checkout / "profiles")]
     places += ["--runs", str(runs)] if runs else []
@@ -68,7 +70,7 @@ def start(
         umask=umask,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=errors,
         text=True,
     )
 
