@@ -21,7 +21,7 @@ from typing import Any
 from bake import interrupt, surroundings
 from bake.aws import AccessKey
 from bake.errors import BakeError, UsageError
-from bake.localcloud import amazon_linux, control, host, network, neuron, neuron_sdk
+from bake.localcloud import amazon_linux, control, host, network, neuron, neuron_sdk, stand_in_python
 from bake.localcloud.access import keys
 from bake.localcloud.base import base
 from bake.localcloud.images import ImageStore
@@ -49,10 +49,11 @@ class LocalCloud:
     """A local cloud that is up.
 
     `environment` is what ${NAME} means in a profile during a rehearsal. `python` is the minor version of
-    the base image's python3; `requirements` (the worker's) and `tools_requirements` are hashed locks of
-    the wheels that the index at `wheels` serves; `neuron_requirements` of those and of the stand-ins on the
-    index that NEURON_PYTHON_INDEX names. `differences` says how it differs from AWS, `bases` by
-    operating system what its base AMI is. `keys` are its owner's: what calls are signed with.
+    the base image's python3, `interpreter` the lock of one for bases without it; `requirements` (the
+    worker's) and `tools_requirements` are hashed locks of the wheels that the index at `wheels` serves;
+    `neuron_requirements` of those and of the stand-ins on the index that NEURON_PYTHON_INDEX names.
+    `differences` says how it differs from AWS, `bases` by operating system what its base AMI is. `keys` are
+    its owner's: what calls are signed with.
     """
 
     endpoint: str
@@ -60,6 +61,7 @@ class LocalCloud:
     wheels: str
     environment: Mapping[str, str]
     python: str
+    interpreter: Path
     requirements: Path
     tools_requirements: Path
     neuron_requirements: Path
@@ -68,11 +70,18 @@ class LocalCloud:
     keys: AccessKey = field(repr=False)
 
 
-def up(*, owner_pid: int | None = None, trust_guests: bool = False, say: Say = _quiet) -> LocalCloud:
+def up(
+    *,
+    owner_pid: int | None = None,
+    trust_guests: bool = False,
+    lazy_rate: float | None = None,
+    say: Say = _quiet,
+) -> LocalCloud:
     """Bring the cloud up, or find it up.
 
     With `owner_pid` it goes down by itself once that process and all other owners are gone; without, it
-    stays until `down`. UsageError without root, when something it needs is missing or taken, or where
+    stays until `down`. With `lazy_rate`, root volumes of instances launched from now on fill at so many MB/s
+    while they are read. UsageError without root, when something it needs is missing or taken, or where
     machines would have this host's root and the caller doesn't `trust_guests`.
     """
     host.require_root()
@@ -92,6 +101,8 @@ def up(*, owner_pid: int | None = None, trust_guests: bool = False, say: Say = _
             prepared = _prepare(settings, say)
             _start(settings, prepared, owner_pid, say)
             running = _health(settings) or {}
+        if lazy_rate is not None:
+            control.over_socket(settings)("POST", f"/-/lazy-disks?rate={lazy_rate}", None)
         return _describe(settings, running)
 
 
@@ -194,11 +205,13 @@ def _prepare(settings: Settings, say: Say) -> Prepared:
             image = base(settings.cache, say)
             found = wheels(settings.cache, image.python, say)
         hub = _hub(settings, say)
+        interpreter = stand_in_python.provide(image, settings, say)
     sdk = neuron_sdk.provide(settings.state / "neuron-sdk", found)
     return Prepared(
         base=image,
         amazon_linux=amazon_linux.find(settings.cache, settings.amazon_linux),
         hub=hub,
+        interpreter=interpreter,
         wheel_files=found.files,
         requirements=found.worker,
         tools_requirements=found.tools,
@@ -318,6 +331,7 @@ def _describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
         wheels=settings.wheels,
         environment=running["environment"],
         python=prepared.base.python,
+        interpreter=prepared.interpreter,
         requirements=prepared.requirements,
         tools_requirements=prepared.tools_requirements,
         neuron_requirements=prepared.neuron_requirements,
@@ -329,8 +343,9 @@ def _describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
             "machine's /dev/neuron* are /dev/null, as many as its type has devices, and optimum-neuron's "
             "compiler copies the model and fixes its shapes, which the CPU then draws.",
             "The model is a tiny FLUX with random weights: the same files and code, pictures of noise.",
-            "Disks are sparse files: no EBS speeds, no lazy loading from S3, and they are not grown by the "
-            "machine itself.",
+            "Disks are sparse files: no EBS speeds, no lazy loading from S3 unless it was asked for by "
+            "`bake local up --lazy-disks`, and they are not grown by the machine itself. Memory (tmpfs) "
+            "stands for an instance store where weights.scratch wants one.",
             "Roles' policies are enforced, without conditions, and by resource for queues, buckets and event "
             "buses alone; security groups between machines, while SSH from here reaches all. Resources' "
             "own policies and quotas are accepted and not enforced.",

@@ -53,7 +53,7 @@ def _copy_data(reader: int, writer: int, progress: Callable[[int], None]) -> Non
     total = max(1, os.fstat(reader).st_blocks * 512)
     os.ftruncate(writer, size)
     copied = 0
-    for start, end in _extents(reader, size):
+    for start, end in extents(reader, size):
         offset = start
         while offset < end:
             # The kernel copies; nothing passes through this process.
@@ -65,7 +65,7 @@ def _copy_data(reader: int, writer: int, progress: Callable[[int], None]) -> Non
             progress(min(99, copied * 100 // total))
 
 
-def _extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
+def extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
     """The ranges of a sparse file that hold data."""
     end = 0
     while end < size:

@@ -13,6 +13,7 @@ from typing import Any
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
 from bake.localcloud import disks
+from bake.localcloud.machines.lazy import LazyDisk
 from bake.localcloud.machines.nspawn import Hardware, Machine
 from bake.localcloud.settings import Settings
 
@@ -35,13 +36,15 @@ class Guest:
         self._reachable = False
         self._console = ""
 
-    def launch(self, disk: Path, gib: int) -> None:
-        """Make the root volume from an image's disk, `gib` large, and boot."""
+    def launch(self, disk: Path, gib: int, prepare: Callable[[Machine], None]) -> None:
+        """Make the root volume from an image's disk, `gib` large, `prepare` it, and boot."""
 
         def life() -> None:
             self.machine.directory.mkdir(parents=True, exist_ok=True)
             disks.clone(disk, self.machine.disk)
+            # Before anything mounts it: a mount may outlast its unmounting.
             disks.grow(self.machine.disk, gib)
+            prepare(self.machine)
             self._live()
 
         self._state("pending")
@@ -187,6 +190,8 @@ class Guests:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.lazy_rate: float | None = None
+        """MB/s at which disks of instances to come fill while they are read; None: they are whole at once."""
         self._guests: dict[str, Guest] = {}
 
     def __getitem__(self, instance_id: str) -> Guest:
@@ -205,6 +210,8 @@ class Guests:
         neuron = sum(device["Count"] for device in kind.get("NeuronInfo", {}).get("NeuronDevices", []))
         hardware = Hardware(instance.private_ip, instance.nics[0].mac_address, memory, neuron)
         guest = Guest(instance, Machine(self.settings, instance.id, hardware))
+        if self.lazy_rate is not None:
+            guest.machine.lazy = LazyDisk(guest.machine.disk, self.lazy_rate)
         self._guests[instance.id] = guest
         return guest
 

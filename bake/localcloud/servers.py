@@ -15,7 +15,7 @@ from moto.ec2.models import ec2_backends
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.shared_data import SharedDataMiddleware
 
-from bake.localcloud import ec2, hub_control, s3, world
+from bake.localcloud import ec2, hub_control, s3, stand_in_python, world
 from bake.localcloud.access import keys as access_keys
 from bake.localcloud.access.keys import Keys
 from bake.localcloud.api import Api
@@ -27,6 +27,8 @@ from bake.localcloud.hub import Hub
 from bake.localcloud.images import ImageStore
 from bake.localcloud.imds import Imds, Metadata
 from bake.localcloud.index import WheelIndex
+from bake.localcloud.known_images import register
+from bake.localcloud.machines.lazy import rate_of
 from bake.localcloud.metadata import metadata_of
 from bake.localcloud.owners import Owners
 from bake.localcloud.prepared import Prepared
@@ -44,7 +46,7 @@ from bake.localcloud.settings import (
     WHEELS_PORT,
     Settings,
 )
-from bake.localcloud.stand_ins import stand_ins
+from bake.localcloud.stand_ins import hostile, stand_ins
 from bake.localcloud.state import report
 
 # Instances ask another address for it than the one that answers.
@@ -67,7 +69,8 @@ def start(
         "environment": world.create(settings, prepared),
         "trust_guests": settings.trust_guests,
     }
-    ec2_backends[ACCOUNT][SPOT_REGION].load(stand_ins(prepared.base, prepared.amazon_linux))
+    made_of = (prepared.base, prepared.amazon_linux)
+    register(ec2_backends[ACCOUNT][SPOT_REGION], (*stand_ins(*made_of), *hostile(*made_of)))
 
     def metadata(address: str) -> Metadata | None:
         guest = guests.at(address)
@@ -79,11 +82,14 @@ def start(
         ("GET", "/-/status"): lambda request: report(settings, about, guests, store),
         **_ownership(owners),
         **_planting(faults),
+        **_lazy_disks(guests),
         **hub_control.routes(hub),
     }
     serve(settings.address, IMDS_PORT, Imds(metadata), "instance metadata", METADATA_NAMES)
     serve(settings.address, HUB_PORT, hub, "the Hub")
-    serve(settings.address, WHEELS_PORT, WheelIndex(prepared.wheel_files), "the wheel index")
+    pythons = {f"/{stand_in_python.FOLDER}": str(stand_in_python.folder(prepared.base))}
+    index = SharedDataMiddleware(WheelIndex(prepared.wheel_files), pythons)
+    serve(settings.address, WHEELS_PORT, index, "the wheel index")
     serve(settings.address, NEURON_PORT, WheelIndex(prepared.neuron_files), "the Neuron SDK's index")
     packages = SharedDataMiddleware(NotFound(), {"/": str(prepared.amazon_linux.packages)})
     named = (GATEWAY, f"{GATEWAY}:{PACKAGES_PORT}")
@@ -114,6 +120,20 @@ def _ownership(owners: Owners) -> dict[tuple[str, str], Route]:
         ("DELETE", "/-/owners"): release,
         ("POST", "/-/keep"): keep,
     }
+
+
+def _lazy_disks(guests: Guests) -> dict[tuple[str, str], Route]:
+    """How fast the disks of instances to come fill while they are read."""
+
+    def fill(request: Any) -> dict[str, float]:
+        guests.lazy_rate = rate_of(request.args.get("rate", ""))
+        return {"rate": guests.lazy_rate}
+
+    def there(request: Any) -> dict[str, None]:
+        guests.lazy_rate = None
+        return {"rate": None}
+
+    return {("POST", "/-/lazy-disks"): fill, ("DELETE", "/-/lazy-disks"): there}
 
 
 def _planting(faults: AwsFaults) -> dict[tuple[str, str], Route]:

@@ -7,11 +7,13 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from bake.errors import UsageError
 from bake.localcloud import disks, host, network
+from bake.localcloud.machines import lazy
 from bake.localcloud.machines.cgroups import Cgroups
 from bake.localcloud.machines.nspawn import uuids
 from bake.localcloud.settings import Settings
@@ -30,7 +32,7 @@ def sweep(settings: Settings) -> list[str]:
         network.down(settings)
         settings.control.unlink(missing_ok=True)
         shutil.rmtree(uuids(settings), ignore_errors=True)
-    found += [*_processes(settings), *_mounts(settings), *_loops(settings)]
+    found += [*_processes(settings), *_mounts(settings), *_loops(settings), *_lazy_disks(settings)]
     shutil.rmtree(settings.state / "keys", ignore_errors=True)
     for directory in settings.instances.glob("*"):
         found.append(f"disk {directory}")
@@ -41,6 +43,7 @@ def sweep(settings: Settings) -> list[str]:
 def leftovers(settings: Settings) -> list[str]:
     """What of a local cloud is on this machine, without touching it. Empty when it is down."""
     found = [f"process {pid}" for pid in _machine_processes(settings)]
+    found += [f"lazy disk's process {pid}" for pid in _lazy_processes(settings)]
     found += [f"control group {folder}" for folder in Cgroups(settings).left()]
     found += [f"mount {point}" for point in _own_mounts(settings)]
     found += [f"loop device {loop}" for loop in _own_loops(settings)]
@@ -50,12 +53,24 @@ def leftovers(settings: Settings) -> list[str]:
 def _machine_processes(settings: Settings) -> list[int]:
     """The nspawn processes whose command line names a directory of this cloud."""
     marker = f"--directory={settings.instances}/".encode()
-    found = []
+    return [pid for pid, words in _commands() if any(word.startswith(marker) for word in words)]
+
+
+def _lazy_processes(settings: Settings) -> list[int]:
+    """Those of this cloud's disks that fill lazily."""
+    below = f"{settings.instances}/".encode()
+    return [
+        pid
+        for pid, words in _commands()
+        if lazy.SERVER.encode() in words and any(word.startswith(below) for word in words)
+    ]
+
+
+def _commands() -> Iterator[tuple[int, list[bytes]]]:
+    """Each process and its command line."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
-            if any(argument.startswith(marker) for argument in path.read_bytes().split(b"\0")):
-                found.append(int(path.parent.name))
-    return found
+            yield int(path.parent.name), path.read_bytes().split(b"\0")
 
 
 def _machines(settings: Settings) -> None:
@@ -82,10 +97,21 @@ def _own_mounts(settings: Settings) -> list[Path]:
 
 
 def _mounts(settings: Settings) -> list[str]:
-    points = sorted(_own_mounts(settings), reverse=True)
+    points = sorted((point for point in _own_mounts(settings) if point.name != lazy.FILE), reverse=True)
     for point in points:
         disks.unmount(point)
     return [f"mount {point}" for point in points]
+
+
+def _lazy_disks(settings: Settings) -> list[str]:
+    """End the processes of lazy disks; their files go last, once no machine's disk lies above them."""
+    found = _lazy_processes(settings)
+    for pid in found:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for point in _own_mounts(settings):
+        disks.unmount(point)
+    return [f"lazy disk's process {pid}" for pid in found]
 
 
 def _own_loops(settings: Settings) -> list[str]:

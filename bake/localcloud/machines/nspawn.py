@@ -21,6 +21,7 @@ from bake.localcloud import disks, network
 from bake.localcloud.machines import beneath, isolation
 from bake.localcloud.machines.calls import Calls
 from bake.localcloud.machines.cgroups import Cgroups
+from bake.localcloud.machines.lazy import LazyDisk
 from bake.localcloud.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 REBOOT_CODE = 133  # what nspawn with --keep-unit ends with when the machine asked for a reboot
 CONSOLE_LIMIT = 64 << 10
 # What nspawn mounts, writes and reads of a disk by the host's paths, before it makes the disk its root.
-_NSPAWN_USES = (
+NSPAWN_USES = (
     *("dev", "proc", "sys", "run", "tmp", "var", "etc", "etc/machine-id", "etc/os-release"),
     *("usr", "usr/lib", "usr/lib/os-release"),
 )
@@ -60,6 +61,8 @@ class Machine:
         # In memory: a mount from a disk of the host's would give the machine a way to that disk (fstrim).
         self.uuid = uuids(settings) / name
         self.console = self.directory / "console.log"
+        self.lazy: LazyDisk | None = None
+        """By which the disk is mounted where it fills lazily."""
         self._settings = settings
         self._cgroups = Cgroups(settings, name)
         self._process: subprocess.Popen[bytes] | None = None
@@ -67,8 +70,8 @@ class Machine:
 
     def start(self, *, timeout: float = 180) -> None:
         """Plug in disk and network, and return when the machine's init runs (not when it has booted)."""
-        disks.mount(self.disk, self.root)
-        if paths := beneath.leading_out(self.root, _NSPAWN_USES):
+        self._mount()
+        if paths := beneath.leading_out(self.root, NSPAWN_USES):
             raise BakeError(
                 f"the disk of {self.name} can't be booted: links lead out of it at {', '.join(paths)}"
             )
@@ -80,6 +83,12 @@ class Machine:
             notify.bind(f"\0bake-{self._settings.tag}-{self.name}")
             calls = self._spawn(entries, console)
             self._leader = self._await_leader(notify, calls, timeout)
+
+    def _mount(self) -> None:
+        if self.lazy is None:
+            disks.mount(self.disk, self.root)
+        else:
+            self.lazy.mount(self.root)
 
     def _write_resolv_conf(self) -> None:
         """Tell the machine the host's name servers, unless what it made of its disk has no place for them."""
@@ -179,6 +188,8 @@ class Machine:
         self._cgroups.kill()
         self._cgroups.remove()
         disks.unmount(self.root)
+        if self.lazy is not None:
+            self.lazy.unmount()
         self.uuid.unlink(missing_ok=True)
         with suppress(OSError):  # nspawn leaves it where systemd itself does not run
             (_PROPAGATE / self.name).rmdir()

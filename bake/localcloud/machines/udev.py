@@ -1,0 +1,119 @@
+"""What the udev rules on a machine's disk say of the disk's read-ahead (udev(7)), for machines without udev.
+
+Understood is what such rules are made of: the keys of a match below, GOTO and LABEL. A rule with any other
+match (PROGRAM, IMPORT, TEST, …) is taken not to match.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bake.localcloud.machines import beneath
+
+# By ascending priority; a file hides one of the same name in a folder before.
+_FOLDERS = ("usr/lib/udev/rules.d", "etc/udev/rules.d")
+_TERM = re.compile(
+    r'\s*([A-Z_]+)(?:\{([^}]*)\})?\s*(==|!=|=|\+=|-=|:=)\s*(?:[ie])?"((?:[^"\\]|\\.)*)"\s*(?:,|$)?'
+)
+_READ_AHEAD = {"queue/read_ahead_kb", "bdi/read_ahead_kb"}
+
+EBS_DISK: Mapping[tuple[str, str], str] = {
+    ("ACTION", ""): "add",
+    ("SUBSYSTEM", ""): "block",
+    ("SUBSYSTEMS", ""): "block",
+    ("KERNEL", ""): "nvme0n1",
+    ("ENV", "DEVTYPE"): "disk",
+    ("ATTRS", "model"): "Amazon Elastic Block Store",
+}
+"""What udev knows of the root disk of an instance of today's types; ATTRS are the parents', too."""
+
+
+@dataclass(frozen=True)
+class _Term:
+    key: str
+    attribute: str
+    operator: str
+    value: str
+
+
+def read_ahead(root: Path, device: Mapping[tuple[str, str], str]) -> int | None:
+    """KiB that the rules below `root` give to a device, by the last that matches; None without any."""
+    found = None
+    for text in _files(root).values():
+        for term in _assigned(text, device):
+            if term.key == "ATTR" and term.attribute in _READ_AHEAD:
+                with suppress(ValueError):  # the kernel would refuse it, too
+                    found = int(term.value)
+    return found
+
+
+def _files(root: Path) -> dict[str, str]:
+    """The rules' files by name, in their order."""
+    found: dict[str, str] = {}
+    for folder in _FOLDERS:
+        with suppress(OSError):
+            where = beneath.look(root, folder, os.O_DIRECTORY)
+            try:
+                names = [file.name for file in Path(f"/proc/self/fd/{where}").glob("*.rules")]
+            finally:
+                os.close(where)
+            found |= {name: _read(root, f"{folder}/{name}") for name in names}
+    return dict(sorted(found.items()))
+
+
+def _read(root: Path, path: str) -> str:
+    """A file's text; none where it is a link out of reach, a device or unreadable."""
+    with suppress(OSError):
+        file = beneath.look(root, path)
+        try:
+            place = Path(f"/proc/self/fd/{file}")
+            return place.read_text("utf-8", "replace") if place.is_file() else ""
+        finally:
+            os.close(file)
+    return ""
+
+
+def _assigned(text: str, device: Mapping[tuple[str, str], str]) -> Iterator[_Term]:
+    """What the rules that match the device assign, in order."""
+    skip_to = None
+    for line in _lines(text):
+        terms = _terms(line)
+        labels = {term.value for term in terms if term.key == "LABEL"}
+        if skip_to is not None and skip_to not in labels:
+            continue
+        skip_to = None
+        if all(_matches(term, device) for term in terms if term.operator in {"==", "!="}):
+            yield from (term for term in terms if term.operator in {"=", ":="})
+            skip_to = next((term.value for term in terms if term.key == "GOTO"), None)
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Rules, each on one line; without comments."""
+    joined = re.sub(r"\\\n", "", text)
+    return (line for line in joined.splitlines() if line.strip() and not line.lstrip().startswith("#"))
+
+
+def _terms(line: str) -> list[_Term]:
+    """A rule's terms; a term that never matches where the rule is malformed, which udev ignores."""
+    terms, place = [], 0
+    while place < len(line.rstrip()):
+        match = _TERM.match(line, place)
+        if match is None:
+            return [_Term("malformed", "", "==", "")]
+        terms.append(_Term(match[1], match[2] or "", match[3], match[4]))
+        place = match.end()
+    return terms
+
+
+def _matches(term: _Term, device: Mapping[tuple[str, str], str]) -> bool:
+    value = device.get((term.key, term.attribute))
+    if value is None:
+        return False
+    same = any(fnmatch.fnmatchcase(value, pattern) for pattern in term.value.split("|"))
+    return same == (term.operator == "==")
