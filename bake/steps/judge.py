@@ -22,8 +22,8 @@ from bake.image import (
 )
 from bake.plan import Plan
 from bake.run import Run
-from bake.steps.boot_check import ImageIsBad
 from bake.steps.publish import remove_old
+from bake.steps.worker_start import ImageIsBad
 from bake.undo import Undo
 
 Outcome = Literal["good", "bad", "unproven"]

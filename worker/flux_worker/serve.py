@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
@@ -12,8 +13,8 @@ from botocore.config import Config
 from .host import interruption
 from .host.monitor import Monitor
 from .host.notify import Notifier
+from .host.startup import StartUp
 from .host.stop import Stopped, StopRequest
-from .inference.model import FluxModel, load
 from .jobs.claims import Claims
 from .jobs.delivery import Delivery
 from .jobs.outbox import Outbox
@@ -22,6 +23,9 @@ from .jobs.retry import Persistence
 from .jobs.sqs import JobQueue
 from .settings import ServeSettings
 from .worker import Worker
+
+if TYPE_CHECKING:
+    from .inference.model import FluxModel
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +36,14 @@ def serve(settings: ServeSettings) -> None:
     with contextlib.suppress(Stopped), contextlib.ExitStack() as end:
         monitor = Monitor(Notifier(), settings.metrics_port)
         end.callback(monitor.close)
-        outbox = Outbox(settings.state_dir / "outbox")
-        end.callback(outbox.close)
-        watch = interruption.watch(stop, settings, monitor)
-        end.callback(watch.drained)
-        end.callback(monitor.stopping)
-        model = _load(settings, monitor)
-        worker = _worker(settings, model, outbox, monitor, stop)
+        with StartUp(monitor) as startup:
+            outbox = Outbox(settings.state_dir / "outbox")
+            end.callback(outbox.close)
+            watch = interruption.watch(stop, settings, monitor)
+            end.callback(watch.drained)
+            end.callback(monitor.stopping)
+            model = _load(settings, startup)
+            worker = _worker(settings, model, outbox, monitor, stop)
         if not stop.asked:  # where Stopped was raised in a destructor, Python dropped it
             monitor.ready()
             watch.launched()
@@ -46,13 +51,17 @@ def serve(settings: ServeSettings) -> None:
     log.info("stopped: %s", stop.why)
 
 
-def _load(settings: ServeSettings, monitor: Monitor) -> FluxModel:
-    monitor.doing("Loading the model")
+def _load(settings: ServeSettings, startup: StartUp) -> FluxModel:
+    startup.doing("Loading the libraries")
+    # torch and CUDA are gigabytes, and come from a fresh volume as well.
+    from .inference.model import load
+
     started = time.monotonic()
-    model = load(settings)
+    startup.doing("Loading the model")
+    model = load(settings, on_found=lambda size: startup.doing("Loading the model", size))
     loaded = time.monotonic()
-    monitor.doing("Drawing a warm-up")
-    model.warm_up(lambda _: monitor.ping())
+    startup.doing("Drawing a warm-up")
+    model.warm_up(lambda _: startup.step())
     seconds = {
         "load_seconds": round(loaded - started, 1),
         "warm_up_seconds": round(time.monotonic() - loaded, 1),

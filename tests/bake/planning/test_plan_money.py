@@ -18,6 +18,7 @@ from bake.planning.findings import Findings
 from bake.planning.hardware import Types
 from bake.planning.prices import Prices, find
 from bake.planning.quotas import quota_class
+from bake.planning.text import as_dict, as_text
 from bake.profile.schema import RootVolume
 from bake.weights import flux
 
@@ -133,7 +134,7 @@ def test_families_share_quotas(name: str, expected: str | None) -> None:
 def test_without_an_api_that_tells_no_price_is_made_up(plan_cloud: PlanCloud) -> None:
     plan = plan_cloud.plan()
     assert plan.estimates.bake_dollars is None
-    assert "0.3 h, price not known here" in planning.as_text(plan)
+    assert "0.4 h, price not known here" in planning.as_text(plan)
     assert "prices (AWS answers 500)" in plan.unchecked
     assert "$" not in planning.as_text(plan)
 
@@ -145,7 +146,7 @@ def test_prices_of_the_price_list(plan_cloud: PlanCloud) -> None:
     hours = plan.estimates.seconds / 3600
     assert plan.estimates.bake_dollars == pytest.approx(1.9725 * hours)
     text = planning.as_text(plan)
-    assert f"0.3 h, ${1.9725 * hours:.2f} " in text
+    assert f"0.4 h, ${1.9725 * hours:.2f} " in text
     assert f"GB-month, ${0.0475 * plan.estimates.snapshot_gb:.2f} a month" in text
 
 
@@ -183,6 +184,27 @@ def test_the_cold_start_is_bytes_over_the_lower_limit(plan_cloud: PlanCloud) -> 
     assert (found.volume, found.instance) == (pytest.approx(131.072), 125.0)
     assert round(found.cold_start_seconds) == round(33_741e6 / 125e6)
     assert found.limit == "the instance type's EBS limit"
+
+
+def test_a_volume_that_is_not_filled_yet_makes_the_cold_start_longer(plan_cloud: PlanCloud) -> None:
+    plan = plan_cloud.plan()
+    found = plan.estimates
+    assert round(found.cold_start_seconds + found.hydration_seconds) == round(33_741e6 / 77e6)
+    assert found.boot_check_seconds > found.cold_start_seconds + found.hydration_seconds
+    shown = " ".join(as_text(plan).split())
+    assert "cold start 438 s reads 33.7 GB: 270 s from a full volume, 168 s more from a new one" in shown
+    assert "77 MB/s with the read-ahead of 2,560 KiB that the image sets" in shown
+    assert "VolumeInitializationRate fills it in 107 s at best" in shown
+    told = as_dict(plan)["estimates"]
+    assert (told["hydration_rate"], round(told["hydration_seconds"])) == (77.0, 168)
+    assert "simulated" in told["hydration_source"]
+
+
+def test_a_volume_slower_than_that_takes_no_longer(plan_cloud: PlanCloud) -> None:
+    """The lower limit holds."""
+    slow = plan_cloud.plan(root_volume={"type": "io1", "iops": 250, "throughput": None}).estimates
+    assert slow.volume < slow.hydration_rate
+    assert slow.hydration_seconds == 0
 
 
 def test_a_larger_type_waits_for_the_volume(plan_cloud: PlanCloud) -> None:

@@ -18,9 +18,9 @@ from bake.errors import (
     TimedOut,
 )
 from bake.image import Image, describe_image, images_of, mark, state_of
-from bake.steps.boot_check import ImageIsBad
 from bake.steps.judge import Unproven, judged
 from bake.steps.publish import outdated, publish
+from bake.steps.worker_start import ImageIsBad
 from bake.undo import Undo, naming
 
 if TYPE_CHECKING:

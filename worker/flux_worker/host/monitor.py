@@ -88,6 +88,10 @@ class Monitor:
         """A sign of life for the watchdog, where nothing new is to be said."""
         self._notifier.ping()
 
+    def extend_start(self, seconds: float) -> None:
+        """The worker gets on: systemd is to wait for READY so many seconds more, from now."""
+        self._notifier.extend_start(seconds)
+
     def ready(self) -> None:
         """The model is loaded and has drawn once: jobs may come."""
         with self._lock:

@@ -29,6 +29,10 @@ class Notifier:
         """What `systemctl status` shows; counts as a sign of life."""
         self._send(f"STATUS={text}", *self._sign_of_life())
 
+    def extend_start(self, seconds: float) -> None:
+        """The start may take so many seconds from now on, also beyond TimeoutStartSec=; never fewer."""
+        self._send(f"EXTEND_TIMEOUT_USEC={seconds * 1e6:.0f}")
+
     def ping(self) -> None:
         """A sign of life for the watchdog."""
         self._send(*self._sign_of_life())

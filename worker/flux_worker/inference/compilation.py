@@ -50,6 +50,16 @@ class Shape:
         return f"{self.width}x{self.height} with {self.tokens} tokens"
 
 
+def _executable() -> str | None:
+    """A folder that libraries can be loaded from: the user's cache where temporary files are noexec; else
+    None, for the usual one.
+    """
+    if not os.statvfs(tempfile.gettempdir()).f_flag & os.ST_NOEXEC:
+        return None
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return str(cache) if cache.is_dir() else None
+
+
 class CompiledBlocks:
     """The blocks of one transformer. `fill`: compile what the cache lacks, and keep it."""
 
@@ -61,7 +71,7 @@ class CompiledBlocks:
         self._said = False
         self._active = True
         # torch writes beside what it reads, and an image's cache may be read-only: it gets a copy.
-        self._work = tempfile.TemporaryDirectory(prefix="flux-worker-compiled-")
+        self._work = tempfile.TemporaryDirectory(prefix="flux-worker-compiled-", dir=_executable())
         if kept and shapes:
             shutil.copytree(kept, self._work.name, dirs_exist_ok=True)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = self._work.name

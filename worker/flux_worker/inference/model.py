@@ -143,17 +143,25 @@ class _StepClock:
         return sum(self._seconds) / len(self._seconds) if self._seconds else whole / self.done
 
 
-def load(settings: ModelSettings, *, compile_missing: bool = False) -> FluxModel:
+def load(
+    settings: ModelSettings,
+    *,
+    compile_missing: bool = False,
+    on_found: Callable[[int], None] = lambda _: None,
+) -> FluxModel:
     """Load the model onto the device of the settings' backend.
 
     Raises ConfigurationError where the model is not there or not whole, does not fit, or where the installed
     packages would not do it justice. `compile_missing`: with FLUX_COMPILE=regional, compile what its cache
-    lacks, and keep it there.
+    lacks, and keep it there. `on_found` hears how many bytes of weights will be read, where
+    the checkpoint tells.
     """
     backend = choose(settings)
     backend.refuse_packages()
     checkpoint = find(settings)
     backend.require(checkpoint)
+    if backend.name != "neuron":  # there each compiled size has weights of its own
+        on_found(sum(checkpoint.weights().values()))
     loaded = backend.load(checkpoint, settings, compile_missing=compile_missing)
     return FluxModel(loaded, backend, _origin(checkpoint, backend))
 

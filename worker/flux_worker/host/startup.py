@@ -1,0 +1,143 @@
+"""Ask systemd for more time while the worker starts and gets on, and say how far it is.
+
+On a fresh volume each block is fetched from S3 when it is first read: 34 GB may take half an hour, and
+TimeoutStartSec= is for a worker that hangs. So the limit moves on (EXTEND_TIMEOUT_USEC, sd_notify(3)) as long
+as bytes come in from the disk or steps are drawn. A processor that is busy counts for a while only: who waits
+in vain for a GPU may be spinning.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from .monitor import Monitor
+
+# Seconds without any progress that systemd waits, once the unit's own limit is over.
+STALL_SECONDS = 120.0
+# Seconds that processors alone may be busy: kernels are compiled in one to two minutes.
+COMPUTING_SECONDS = 900.0
+# Seconds between two looks.
+_INTERVAL = 5.0
+# Less says nothing: a thread that asks for spot notices reads a page now and then.
+_LEAST_BYTES = 1 << 20
+# Of one processor. Threads that poll take a hundredth of it.
+_BUSY = 0.1
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What the process has used by now: bytes read from disks, CPU seconds; `at` is a monotonic time."""
+
+    read: int
+    cpu: float
+    at: float
+
+    @classmethod
+    def now(cls) -> Usage:
+        """By the kernel's books: bytes that page faults fetched count, what was cached does not (proc(5))."""
+        return cls(_bytes_read(), _cpu_seconds(), time.monotonic())
+
+
+def _bytes_read() -> int:
+    with suppress(OSError, ValueError, KeyError):
+        lines = Path("/proc/self/io").read_text().splitlines()
+        return int(dict(line.split(": ") for line in lines)["read_bytes"])
+    return 0
+
+
+def _cpu_seconds() -> float:
+    """Of the whole unit, for compilers run in processes of their own; else of this process."""
+    with suppress(OSError, ValueError, KeyError, StopIteration):
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        group = next(line[len("0::") :] for line in lines if line.startswith("0::/"))
+        if group.endswith(".service"):
+            content = Path(f"/sys/fs/cgroup{group}/cpu.stat").read_text()
+            return int(dict(line.split() for line in content.splitlines())["usage_usec"]) / 1e6
+    return time.process_time()
+
+
+class Progress:
+    """Tells a worker that is slow from one that hangs."""
+
+    def __init__(self, first: Usage, computing_seconds: float = COMPUTING_SECONDS) -> None:
+        self._computing_seconds = computing_seconds
+        self._last = self._counted = first
+        self._sure = first.at
+        self._steps = threading.Event()
+
+    def step(self) -> None:
+        """A step was drawn."""
+        self._steps.set()
+
+    def made(self, now: Usage) -> bool:
+        """Whether the worker got on since the last time that this was asked."""
+        busy = now.cpu - self._last.cpu > _BUSY * (now.at - self._last.at)
+        self._last = now
+        if now.read - self._counted.read >= _LEAST_BYTES or self._steps.is_set():
+            self._steps.clear()
+            self._counted = now
+            self._sure = now.at
+            return True
+        return busy and now.at - self._sure < self._computing_seconds
+
+
+class StartUp:
+    """Watches over the start, from a thread of its own, for as long as its block runs."""
+
+    def __init__(
+        self, monitor: Monitor, *, stall_seconds: float = STALL_SECONDS, interval: float = _INTERVAL
+    ) -> None:
+        self._monitor = monitor
+        self._stall_seconds = stall_seconds
+        self._interval = interval
+        self._first = self._previous = Usage.now()
+        self._progress = Progress(self._first)
+        self._what, self._size = "", 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="start-up", daemon=True)
+
+    def doing(self, text: str, size: int = 0) -> None:
+        """What goes on from now on, and how many bytes are to be read for it, where that is known."""
+        self._what, self._size = text, size
+        self._first = Usage.now()
+        self._monitor.doing(text)
+
+    def step(self) -> None:
+        """A step was drawn."""
+        self._progress.step()
+        self._monitor.ping()
+
+    def __enter__(self) -> StartUp:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(self._interval):
+            now = Usage.now()
+            if self._progress.made(now):
+                self._monitor.extend_start(self._stall_seconds)
+            if now.read - self._previous.read >= _LEAST_BYTES:
+                self._monitor.doing(self._told(now))
+            self._previous = now
+
+    def _told(self, now: Usage) -> str:
+        """Such as "Loading the model: 12.3 of 33.7 GB read, 21 MB/s"."""
+        read = now.read - self._first.read
+        if self._size:
+            amount = f"{min(read, self._size) / 1e9:.1f} of {self._size / 1e9:.1f} GB"
+        else:
+            amount = f"{read / 1e9:.1f} GB" if read >= 1e9 else f"{read / 1e6:.0f} MB"
+        rate = (now.read - self._previous.read) / (now.at - self._previous.at) / 1e6
+        return f"{self._what}: {amount} read, {rate:.0f} MB/s"
