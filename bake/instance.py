@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bake import redaction
@@ -24,14 +26,14 @@ ENDS = 900
 
 @dataclass(frozen=True)
 class KeyPair:
-    """An ed25519 key pair as OpenSSH texts."""
+    """A key pair as OpenSSH texts: ed25519, or ECDSA for machines whose rules (FIPS) know no ed25519."""
 
     private: str
     public: str
 
     @classmethod
-    def generate(cls) -> KeyPair:
-        key = Ed25519PrivateKey.generate()
+    def generate(cls, kind: Literal["ed25519", "ecdsa"] = "ed25519") -> KeyPair:
+        key = Ed25519PrivateKey.generate() if kind == "ed25519" else ec.generate_private_key(ec.SECP256R1())
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
         )
@@ -41,12 +43,30 @@ class KeyPair:
         redaction.register(private.decode())
         return cls(private.decode(), public.decode())
 
+    @classmethod
+    def of_each_kind(cls) -> tuple[KeyPair, KeyPair]:
+        """One of each kind: a machine takes at least one of them."""
+        return cls.generate("ed25519"), cls.generate("ecdsa")
 
-def user_data(host_key: KeyPair, files: dict[str, str]) -> str:
-    """cloud-config that installs the run's SSH host key and writes `files` (R-USERDATA: under 16 KB)."""
+    @property
+    def kind(self) -> str:
+        """What OpenSSH and cloud-init call its kind."""
+        return "ed25519" if self.public.startswith("ssh-ed25519") else "ecdsa"
+
+
+def user_data(host_keys: Sequence[KeyPair], files: dict[str, str], authorized: Sequence[str] = ()) -> str:
+    """cloud-config that installs the run's SSH host keys and writes `files` (R-USERDATA: under 16 KB).
+
+    `authorized`: public keys that let the base's own user in, beside the launch's key pair.
+    """
     config = {
         "ssh_deletekeys": True,
-        "ssh_keys": {"ed25519_private": host_key.private, "ed25519_public": host_key.public},
+        "ssh_keys": {
+            name: text
+            for key in host_keys
+            for name, text in ((f"{key.kind}_private", key.private), (f"{key.kind}_public", key.public))
+        },
+        **({"ssh_authorized_keys": list(authorized)} if authorized else {}),
         "write_files": [
             {"path": path, "content": content, "permissions": "0644"} for path, content in files.items()
         ],

@@ -15,8 +15,8 @@ from bake import plan as planning
 from bake import profile, redaction
 from bake import run as runs_of
 from bake.aws import Aws
+from bake.localcloud import bases, network
 from bake.localcloud import cloud as localcloud
-from bake.localcloud import network
 from bake.localcloud.awsfaults.remote import RemoteFaults
 from bake.localcloud.cloud import LocalCloud
 from bake.localcloud.control import over_socket
@@ -26,7 +26,8 @@ from bake.progress import PlainScreen, Progress
 from bake.proposal import sources
 from bake.run import Run
 from bake.ssh import Session
-from bake.steps.launch import Instance, launch, log_in
+from bake.steps.connect import log_in
+from bake.steps.launch import Instance, launch
 from bake.undo import Undo
 from bake.weights import lock as locks
 
@@ -143,12 +144,19 @@ def faults(cloud: LocalCloud) -> Iterator[RemoteFaults]:
 
 @pytest.fixture(scope="session")
 def new_machine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> NewMachine:
-    """Launches a builder of a profile and removes it; slow enough to be shared by a module or a session."""
+    """Launches a builder of a profile and removes it; slow enough to be shared by a module or a session.
+
+    `hostile` is a hostile base to launch instead of the profile's, such as "umask-077".
+    """
 
     @contextmanager
-    def launched(name: str = "g6e-ubuntu") -> Iterator[Machine]:
+    def launched(name: str = "g6e-ubuntu", *, hostile: str | None = None) -> Iterator[Machine]:
         progress = Progress(PlainScreen())
         found = profile.load(name, PROFILES, cloud.environment)
+        if hostile:
+            base = bases.find(hostile, found.base.os)
+            named = found.base.model_copy(update={"ami": None, "name": base.name, "owner": base.owner})
+            found = found.model_copy(update={"base": named})
         localcloud.provide(found.base.os, found.base.accelerator, print)
         aws = Aws(
             region=found.builder.region,
@@ -162,7 +170,7 @@ def new_machine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> 
         run = runs_of.new(tmp_path_factory.mktemp("runs"), progress)
         with Undo() as undo:
             instance = launch(plan, aws, run, undo, role="builder", image=plan.base.id)
-            with log_in(instance, run) as session:
+            with log_in(instance, plan, aws, run) as session:
                 yield Machine(plan, aws, run, instance, session)
 
     return launched

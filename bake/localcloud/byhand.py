@@ -87,7 +87,7 @@ class ByHand:
                 SecurityGroupIds=[environment["BAKE_SECURITY_GROUP_ID"]],
                 IamInstanceProfile={"Name": environment["BAKE_INSTANCE_PROFILE"]},
                 MetadataOptions={"HttpTokens": "required"},
-                UserData=user_data(host_key, {INSTANCE_ENV: self._wire()}),
+                UserData=user_data([host_key], {INSTANCE_ENV: self._wire()}),
                 TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": name}]}],
             )["Instances"]
         except ClientError as error:

@@ -110,7 +110,7 @@ def check_user_data(profile: Profile, extra: Mapping[str, str], findings: Findin
     wiring = Wiring(queue, queue, name, name)
     files = {INSTANCE_ENV: wiring.environment(profile.worker.region, extra)}
     try:
-        size = len(user_data(KeyPair.generate(), files).encode())
+        size = len(user_data(KeyPair.of_each_kind(), files, [KeyPair.generate("ecdsa").public]).encode())
     except BakeError as error:
         findings.problem("worker", error.message)
         return

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,25 +16,30 @@ from typing import Any
 
 from bake.aws import Aws
 from bake.creation import tags
-from bake.errors import BakeError, ConnectionLost, NotVerified, TimedOut
+from bake.errors import BakeError, TimedOut
 from bake.plan import Plan
 from bake.retries import error_code
 from bake.run import Run
 from bake.ssh import Session
-from bake.steps.launch import Instance, WrongMachine, launch, log_in
+from bake.steps.connect import WrongMachine, log_in
+from bake.steps.launch import Instance, launch
+from bake.steps.worker_start import ImageIsBad, raise_if_failed, service, wait_until_ready
 from bake.undo import Undo
 from bake.wiring import Wiring, wire
 
 # Pixels; a worker whose sizes are compiled draws no others, and is asked for the smallest of them.
 SIZE = (256, 256)
 STEPS = 4
-# Seconds to wait for the worker: longer than its unit gives it (TimeoutStartSec=), and a restart.
-READY, READY_ON_NEURON = 1800, 3900
+# Seconds that the worker may make no progress: longer than its unit (TimeoutStartSec=) and a restart take.
+STALL, STALL_ON_NEURON = 1800, 3900
 # Seconds to wait for an instance where AWS has none: the image is made by then, and hours may be in it.
 CAPACITY = 1800
 # Seconds from a job to its event, and to read an object.
 EVENT, OBJECT = 600, 300
 INSTANCE_ENV = "/etc/flux-worker/instance.env"
+# Whether there is a PCI bridge of NVIDIA's, which an NVSwitch is.
+HAS_NVSWITCH = """for device in /sys/bus/pci/devices/*; do
+  [ "$(cat "$device/vendor" "$device/class" | xargs)" = "0x10de 0x068000" ] && exit 0; done; exit 1"""
 PNG_HEADER = b"\x89PNG\r\n\x1a\n"
 
 
@@ -55,10 +59,6 @@ class Drawing:
     device: str
 
 
-class ImageIsBad(NotVerified):
-    """The image ran on a machine that was up, and failed there: it is not kept."""
-
-
 def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawing:
     """Launch `image`, wait for READY, send one job, and check the PNG that comes back.
 
@@ -73,10 +73,12 @@ def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawin
         plan, aws, run, undo, role="boot-check", image=image, types=types, files=files, patience=CAPACITY
     )
     size = size_of(plan.drivers.compiled)
-    with _log_in(instance, run) as session:
+    with _log_in(instance, plan, aws, run) as session:
         try:
-            seconds = wait_until_ready(session, aws, run, READY_ON_NEURON if plan.drivers.compiled else READY)
-            check_units(session)
+            stall = STALL_ON_NEURON if plan.drivers.compiled else STALL
+            limit = 3600 * plan.profile.worker.start_hours
+            seconds = wait_until_ready(session, aws, run, stall=stall, limit=limit)
+            check_units(session, run.progress.note)
             detail = _draw(session, aws, run, wiring, size)
         except Exception:  # where somebody interrupts, the removals come first
             _keep_journal(session, run)
@@ -88,9 +90,9 @@ def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawin
     return drawing
 
 
-def _log_in(instance: Instance, run: Run) -> Session:
+def _log_in(instance: Instance, plan: Plan, aws: Aws, run: Run) -> Session:
     try:
-        return log_in(instance, run)
+        return log_in(instance, plan, aws, run)
     except WrongMachine as error:
         raise ImageIsBad(error.message, hint=error.hint) from error
 
@@ -110,7 +112,7 @@ def _draw(session: Session, aws: Aws, run: Run, wiring: Wiring, size: tuple[int,
     try:
         return aws.wait("the event of the first image", lambda: _receive(aws, wiring.results), timeout=EVENT)
     except TimedOut as error:
-        _raise_if_failed(_service(session), session)
+        raise_if_failed(service(session), session)
         raise BakeError(
             f"{error.message}; the worker is up",
             hint="may the instance profile use the queue, bucket and bus named bake-*? "
@@ -146,75 +148,20 @@ def check_device(drawing: Drawing, wanted: str | None) -> None:
         )
 
 
-def check_units(session: Session) -> None:
-    """Raise ImageIsBad where a daemon of the driver failed: a builder without a GPU could not try it."""
-    listed = session.run("systemctl", "list-units", "--failed", "--plain", "--no-legend", "nvidia-*").stdout
-    if listed.strip():
-        raise ImageIsBad(f"the driver does not start on the new image:\n{listed.strip()}")
+def check_units(session: Session, note: Callable[[str], None]) -> None:
+    """Raise ImageIsBad where a daemon of the driver failed: a builder without a GPU could not try it.
 
-
-def wait_until_ready(session: Session, aws: Aws, run: Run, timeout: float) -> float:
-    """Wait for the worker's READY=1 (`Type=notify`: only then is the unit active); seconds since boot.
-
-    A worker that is not ready in time is the image's fault, unless it still reads its model from the disk.
+    A Deep Learning AMI enables the fabric manager for all types; it fails where there is no NVSwitch, and
+    that does no harm.
     """
-
-    def look() -> str | None:
-        try:
-            facts = _service(session)
-        except ConnectionLost:
-            session.reconnect()
-            return None
-        run.progress.status(f"worker: {facts.get('StatusText') or facts.get('SubState')}")
-        _raise_if_failed(facts, session)
-        return "ready" if facts.get("ActiveState") == "active" else None
-
-    try:
-        aws.wait("the worker's READY", look, timeout=timeout)
-    except TimedOut as error:
-        if is_reading(session):
-            raise BakeError(
-                f"{error.message}; the worker still reads its model from the disk",
-                hint="a new volume is filled while it is read: a faster volume type or more throughput helps",
-            ) from error
-        raise ImageIsBad(error.message, hint="see logs/boot-check.journal.log") from error
-    return _seconds_since_boot(session)
-
-
-def _service(session: Session) -> dict[str, str]:
-    properties = "LoadState,ActiveState,SubState,StatusText,NRestarts,MainPID"
-    output = session.run("systemctl", "show", "flux-worker", "-p", properties).stdout
-    return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
-
-
-def _raise_if_failed(facts: Mapping[str, str], session: Session) -> None:
-    if facts.get("LoadState") != "loaded":
-        raise ImageIsBad(f"the new image has no flux-worker.service: systemd says {facts.get('LoadState')}")
-    if facts.get("ActiveState") == "failed" or int(facts.get("NRestarts") or 0) > 2:
-        journal = session.run("journalctl", "-u", "flux-worker", "-n", "20", "-o", "cat", sudo=True).stdout
-        raise ImageIsBad(f"the worker does not start on the new image:\n{journal.strip()}")
-
-
-def is_reading(session: Session, seconds: float = 5.0) -> bool:
-    """Whether the worker brings bytes from its disk right now."""
-    before = _bytes_read(session)
-    time.sleep(seconds)  # a rate needs two looks
-    return _bytes_read(session) > before
-
-
-def _bytes_read(session: Session) -> int:
-    """Bytes that the worker's process has had fetched from a disk, by page faults too (proc(5))."""
-    pid = _service(session).get("MainPID", "0")
-    shown = session.run("cat", f"/proc/{pid}/io", sudo=True, check=False).stdout
-    facts = dict(line.split(": ", 1) for line in shown.splitlines() if ": " in line)
-    return int(facts.get("read_bytes", 0))
-
-
-def _seconds_since_boot(session: Session) -> float:
-    """From the start of the machine's systemd to the worker's READY, by systemd's own clock."""
-    booted = session.run("systemctl", "show", "--value", "-p", "UserspaceTimestampMonotonic").stdout
-    ready = session.run("systemctl", "show", "--value", "-p", "ActiveEnterTimestampMonotonic", "flux-worker")
-    return round((int(ready.stdout) - int(booted)) / 1e6, 1)
+    listed = session.run("systemctl", "list-units", "--failed", "--plain", "--no-legend", "nvidia-*").stdout
+    failed = [line.strip() for line in listed.splitlines() if line.strip()]
+    fabric = [line for line in failed if line.startswith("nvidia-fabricmanager.service ")]
+    if fabric and session.run("sh", "-c", HAS_NVSWITCH, check=False).exit_code:
+        note("nvidia-fabricmanager.service failed, as it does without NVSwitch: the base AMI enables it")
+        failed.remove(fabric[0])
+    if failed:
+        raise ImageIsBad("the driver does not start on the new image:\n" + "\n".join(failed))
 
 
 def _keep_journal(session: Session, run: Run) -> None:

@@ -22,26 +22,23 @@ from bake.plan import Plan
 from bake.profile.values import ssh_network
 from bake.retries import ABSENT, CAPACITY, QUOTA, error_code
 from bake.run import Run
-from bake.ssh import Login, Session, connect
-from bake.systems import SYSTEMS, System
+from bake.ssh import Login
+from bake.systems import System
 from bake.undo import Undo
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef, TagTypeDef
 
 
-class WrongMachine(BakeError):
-    """The machine answers, and is not what it is to be: another system, or one that did not come up."""
-
-
 @dataclass(frozen=True)
 class Instance:
-    """A launched instance, how to log in to it once it answers, and the system it is to have."""
+    """A launched instance, how to log in to it once it answers, the system it is to have, what it is for."""
 
     id: str
     root_volume: str
     login: Login
     system: System
+    role: str = "builder"
 
 
 def launch(
@@ -63,9 +60,11 @@ def launch(
     no capacity for any of them, they are tried again for `patience` seconds.
     """
     name = f"bake-{run.id}-{role}"
-    login_key, host_key = KeyPair.generate(), KeyPair.generate()
-    _import_key(aws, run, undo, name, login_key, tags(plan, run, name))
-    request = _request(plan, aws, undo, name, image, user_data(host_key, files or {}), run)
+    # EC2 takes ed25519 and RSA as key pairs; the other kind comes in by cloud-init.
+    logins, hosts = KeyPair.of_each_kind(), KeyPair.of_each_kind()
+    _import_key(aws, run, undo, name, logins[0], tags(plan, run, name))
+    data = user_data(hosts, files or {}, authorized=[logins[1].public])
+    request = _request(plan, aws, undo, name, image, data, run)
     kinds = types or plan.profile.builder.types
     instance_id = _run_instance(plan, aws, undo, request, kinds, run, patience)
     run.progress.status(f"{instance_id} is starting")
@@ -74,42 +73,13 @@ def launch(
         lambda: _when_running(aws, instance_id, plan.profile.builder.ssh_from),
         timeout=600,
     )
-    login = Login(address, plan.system.user, login_key.private, host_key.public)
-    return Instance(instance_id, volume, login, plan.system)
-
-
-def log_in(instance: Instance, run: Run) -> Session:
-    """Connect with the pinned host key and wait until cloud-init has finished.
-
-    WrongMachine when it has another operating system than the profile says, or cloud-init failed on it.
-    """
-    users = tuple(system.user for system in SYSTEMS.values())
-    session = connect(instance.login, run.progress.tally, other_users=users)
-    try:
-        _check_system(session, instance)
-    except BaseException:
-        session.__exit__(None, None, None)
-        raise
-    # Exit code 2 means "done, with recoverable warnings"; 1 means that it failed.
-    result = session.run("cloud-init", "status", "--wait", "--long", check=False)
-    if result.exit_code == 1:
-        session.__exit__(None, None, None)
-        raise WrongMachine(f"cloud-init failed on {instance.id}:\n{result.stdout.strip()}")
-    return session
-
-
-def _check_system(session: Session, instance: Instance) -> None:
-    """Hold `/etc/os-release` against the profile: scripts and users of the one do not suit the other."""
-    lines = session.run("cat", "/etc/os-release").stdout.splitlines()
-    facts = {key: value.strip("'\"") for key, _, value in (line.partition("=") for line in lines)}
-    wanted, user = instance.system, session.login.user
-    if facts.get("ID") in wanted.os_ids and user == wanted.user:
-        return
-    found = f"{facts.get('PRETTY_NAME', 'an unknown system')} (ID={facts.get('ID')}) with user {user}"
-    raise WrongMachine(
-        f"{instance.id} runs {found}; the profile says {wanted.title} with user {wanted.user}",
-        hint="name another AMI in base.ami, or the AMI's own system in base.os; nothing was installed",
+    login = Login(
+        address,
+        plan.system.user,
+        private_key="".join(key.private for key in logins),
+        host_key="\n".join(key.public for key in hosts),
     )
+    return Instance(instance_id, volume, login, plan.system, role)
 
 
 def _import_key(aws: Aws, run: Run, undo: Undo, name: str, key: KeyPair, key_tags: list[TagTypeDef]) -> None:

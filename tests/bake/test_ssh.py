@@ -16,18 +16,26 @@ import pytest
 from bake import ssh
 from bake.errors import BakeError
 from bake.instance import KeyPair
-from bake.ssh import Login, Session
+from bake.ssh import Login, Session, opening
+from bake.steps.connect import gone
+from bake.steps.launch import Instance
+from bake.systems import SYSTEMS
 
 TIMEOUT = 600.0  # seconds that an attempt may take in all: a test that used them up would be noticed
 
 
 class Lets(paramiko.ServerInterface):
-    """Lets everybody in who has a key, whichever."""
+    """Lets everybody in who has a key, of the one kind that is accepted, or whichever."""
+
+    def __init__(self, accepted: str | None = None) -> None:
+        self.accepted = accepted
 
     def get_allowed_auths(self, username: str) -> str:
         return "publickey"
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        if self.accepted not in (None, key.get_name()):
+            return int(paramiko.common.AUTH_FAILED)
         return int(paramiko.common.AUTH_SUCCESSFUL)
 
 
@@ -38,6 +46,8 @@ class Server:
         self.key = key
         self.only: str | None = None
         """The name of the one kind of host keys that it offers; its key's own unless set."""
+        self.accepted: str | None = None
+        """The name of the one kind of keys that lets in; any unless set."""
         self.logins = 0
         self._transports: list[paramiko.Transport] = []
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -57,7 +67,7 @@ class Server:
                 transport.server_key_dict[self.only] = self.key  # type: ignore[attr-defined]
                 transport._preferred_keys = (self.only,)
             self._transports.append(transport)
-            transport.start_server(threading.Event(), Lets())
+            transport.start_server(threading.Event(), Lets(self.accepted))
 
     def drop(self) -> None:
         """End all connections."""
@@ -169,3 +179,93 @@ def wait_for_end(session: Session) -> None:
 def test_a_pinned_key_that_is_none_is_said(login: Login, wrong: str) -> None:
     with pytest.raises(BakeError, match="not a valid OpenSSH public key"):
         ssh.connect(dataclasses.replace(login, host_key=wrong), timeout=TIMEOUT)
+
+
+@pytest.fixture
+def breaking() -> Iterator[tuple[int, list[int]]]:
+    """A port that takes connections and ends each without a word, as sshd without a host key does."""
+    taken: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                connection.close()
+                taken.append(1)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield listening.getsockname()[1], taken
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_handshake_that_always_breaks_is_given_up(
+    login: Login,
+    breaking: tuple[int, list[int]],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(opening, "PATIENT_BREAKS", 2.0)
+    port, taken = breaking
+    with pytest.raises(BakeError, match="takes connections and ends each") as caught:
+        ssh.connect(dataclasses.replace(login, port=port), timeout=TIMEOUT)
+    assert "HostKeyAlgorithms" in str(caught.value.hint)
+    assert len(taken) > 2, "one that breaks is tried again"
+    assert capfd.readouterr().err == "", "no traceback of the library"
+
+
+def test_the_one_who_watches_is_asked_before_the_port_is_blamed(login: Login) -> None:
+    def gone() -> None:
+        raise BakeError("it was terminated")
+
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+    with pytest.raises(BakeError, match="it was terminated"):
+        ssh.connect(dataclasses.replace(login, port=port), timeout=TIMEOUT, watch=gone)
+
+
+def test_either_pinned_key_and_either_login_will_do(server: Server, pinned: KeyPair) -> None:
+    other, mine = KeyPair.generate("ecdsa"), KeyPair.of_each_kind()
+    login = Login(
+        "127.0.0.1",
+        "ubuntu",
+        "".join(key.private for key in mine),
+        f"{pinned.public}\n{other.public}",
+        server.port,
+    )
+    for key in (host_key(pinned), paramiko.ECDSAKey.from_private_key(io.StringIO(other.private))):
+        server.key = key
+        server.accepted = "ecdsa-sha2-nistp256"
+        ssh.connect(login, timeout=TIMEOUT).close()
+    assert server.logins >= 4, "each refused the first kind"
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "message", "told"),
+    [
+        (
+            "terminated",
+            "Server.SpotInstanceTermination",
+            "Server.SpotInstanceTermination: no capacity",
+            "interrupted by spot and terminated (Server.SpotInstanceTermination: no capacity)",
+        ),
+        ("stopping", "Client.UserInitiatedShutdown", "", "was stopped (Client.UserInitiatedShutdown)"),
+        ("shutting-down", "", "", "was terminated (EC2 gives no reason)"),
+        (
+            "stopped",
+            "Server.InternalError",
+            "hardware",
+            "was stopped (Server.InternalError: hardware)",
+        ),
+    ],
+    ids=["spot", "user", "no-reason", "hardware"],
+)
+def test_what_became_of_a_machine_is_told_in_ec2s_words(
+    login: Login, state: str, code: str, message: str, told: str
+) -> None:
+    error = gone(Instance("i-1", "vol-1", login, SYSTEMS["ubuntu"]), state, code, message)
+    assert told in error.message
+    assert error.message.startswith("the builder i-1 was ")
+    assert ("on demand" in str(error.hint)) == (told.startswith("interrupted"))

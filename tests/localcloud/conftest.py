@@ -64,7 +64,7 @@ class Account:
             "SecurityGroupIds": [environment["BAKE_SECURITY_GROUP_ID"]],
             "IamInstanceProfile": {"Name": environment["BAKE_INSTANCE_PROFILE"]},
             "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled"},
-            "UserData": user_data(host_key, {"/etc/greeting": "hello\n"}),
+            "UserData": user_data([host_key], {"/etc/greeting": "hello\n"}),
             "BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": volume}],
             "TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "bake:run", "Value": name}]}],
             **changes,

@@ -9,7 +9,8 @@ import pytest
 
 from bake import ssh
 from bake.errors import BakeError
-from bake.steps.launch import log_in
+from bake.ssh import opening
+from bake.steps.connect import log_in
 from bake.systems import SYSTEMS
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.root
 def test_another_system_is_named_with_the_one_in_the_profile(machine: Machine) -> None:
     instance = dataclasses.replace(machine.instance, system=SYSTEMS["amazon-linux"])
     with pytest.raises(BakeError, match=r"runs (Debian|Ubuntu).*\(ID=(debian|ubuntu)\)") as caught:
-        log_in(instance, machine.run)
+        log_in(instance, machine.plan, machine.aws, machine.run)
     assert "the profile says Amazon Linux with user ec2-user" in caught.value.message
     assert "base.os" in str(caught.value.hint)
 
@@ -30,11 +31,11 @@ def test_the_user_that_the_machine_knows_tells_its_system(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A machine lets the profile's user in only where the system is the profile's."""
-    monkeypatch.setattr(ssh, "PATIENT_REFUSALS", 2)
+    monkeypatch.setattr(opening, "PATIENT_REFUSALS", 2)
     login = dataclasses.replace(machine.instance.login, user="ec2-user")
     instance = dataclasses.replace(machine.instance, system=SYSTEMS["amazon-linux"], login=login)
     with pytest.raises(BakeError, match="with user ubuntu; the profile says Amazon Linux with user ec2-user"):
-        log_in(instance, machine.run)
+        log_in(instance, machine.plan, machine.aws, machine.run)
 
 
 def test_a_user_that_no_machine_knows_is_refused_in_time(machine: Machine) -> None:

@@ -109,15 +109,26 @@ def test_the_boot_check_waits_for_capacity_since_the_image_is_made(
 
 def test_a_daemon_of_the_driver_that_fails_on_the_new_image_is_an_error(machine: Machine) -> None:
     """A builder without a GPU is excused for it; where the image boots there is one."""
-    check_units(machine.session)
+    check_units(machine.session, machine.run.progress.note)
     machine.session.run(
         "systemd-run", "--quiet", "--wait", "--unit=nvidia-fabric", "false", sudo=True, check=False
     )
     try:
         with pytest.raises(BakeError, match=r"the driver does not start on the new image:\nnvidia-fabric"):
-            check_units(machine.session)
+            check_units(machine.session, machine.run.progress.note)
     finally:
         machine.session.run("systemctl", "reset-failed", "nvidia-fabric", sudo=True)
+
+
+def test_a_fabric_manager_without_an_nvswitch_is_a_note(machine: Machine) -> None:
+    unit = "nvidia-fabricmanager"
+    machine.session.run("systemd-run", "--quiet", "--wait", f"--unit={unit}", "false", sudo=True, check=False)
+    notes: list[str] = []
+    try:
+        check_units(machine.session, notes.append)
+    finally:
+        machine.session.run("systemctl", "reset-failed", unit, sudo=True)
+    assert len(notes) == 1 and "without NVSwitch" in notes[0]
 
 
 @pytest.mark.parametrize("network", ["10.1.2.3/32", "2001:db8::7/128"])

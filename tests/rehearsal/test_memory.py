@@ -115,7 +115,7 @@ def without_read_ahead(disk: Path) -> None:
 def small(cloud: LocalCloud, cloud_settings: Settings, image: str, cache: Path) -> Iterator[Small]:
     """The baked image on the type, with the weights; its worker waits for a queue and holds no memory."""
     key = KeyPair.generate()
-    instance, login = launch(cloud, image, user_data(key, {}), TYPE)
+    instance, login = launch(cloud, image, user_data([key], {}), TYPE)
     try:
         pinned = Login(login.address, login.user, login.private_key, key.public)
         with connect(pinned) as session:

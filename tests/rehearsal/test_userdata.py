@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bake.instance import user_data as with_host_key
 from bake.localcloud.cloud import LocalCloud
 from bake.ssh import Login, Session, connect
 from bake.steps.launch import KeyPair
-from bake.steps.launch import user_data as with_host_key
 
 from ..bake.sources import Repository, repository
 from .instances import client, launch
@@ -205,7 +205,7 @@ def test_an_image_booted_without_it_says_what_is_missing_and_starts_when_it_come
     cloud: LocalCloud, image: str, made: Callable[..., str], queue: str
 ) -> None:
     key = KeyPair.generate()
-    instance, login = launch(cloud, image, with_host_key(key, {}))
+    instance, login = launch(cloud, image, with_host_key([key], {}))
     ec2 = client(cloud, "ec2", "SPOT_AWS_REGION")
     try:
         with connect(Login(login.address, login.user, login.private_key, key.public)) as session:

@@ -67,7 +67,7 @@ def test_an_instance_is_reached_the_way_that_is_let_in() -> None:
 
 def test_user_data_carries_the_host_key_and_the_files() -> None:
     key = KeyPair.generate()
-    config = yaml.safe_load(user_data(key, {"/etc/x.env": "A=1\n"}))
+    config = yaml.safe_load(user_data([key], {"/etc/x.env": "A=1\n"}))
     assert config["ssh_keys"]["ed25519_private"] == key.private
     assert config["ssh_deletekeys"] is True
     assert config["write_files"] == [{"path": "/etc/x.env", "content": "A=1\n", "permissions": "0644"}]
@@ -75,7 +75,7 @@ def test_user_data_carries_the_host_key_and_the_files() -> None:
 
 def test_user_data_that_ec2_would_refuse_is_refused_here() -> None:
     with pytest.raises(BakeError, match="EC2 takes 16,384"):
-        user_data(KeyPair.generate(), {"/big": "x" * 16_384})
+        user_data([KeyPair.generate()], {"/big": "x" * 16_384})
 
 
 def test_key_pairs_are_real_openssh_keys(tmp_path: Path) -> None:
@@ -133,6 +133,11 @@ def test_events_are_read_as_they_come_and_a_half_line_waits_for_its_end() -> Non
             {"event": "disk", "device": "/dev/loop3", "model": None, "stand_in": True, "filesystem": "ext4",
              "free": 40e9, "needed": 1e6},
             "the cache is on /dev/loop3 (stands for EBS, ext4): 40.0 GB free, 1.0 MB needed",
+        ),
+        (
+            {"event": "disk", "device": "scratch", "model": None, "stand_in": True, "scratch": True,
+             "filesystem": "tmpfs", "free": 4e9, "needed": 1e6},
+            "the download is on scratch (stands for an instance store, tmpfs): 4.0 GB free, 1.0 MB needed",
         ),
         (
             {"event": "retry", "file": "vae/a", "why": "HTTP 429", "attempt": 2, "wait": 30},

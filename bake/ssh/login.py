@@ -1,0 +1,67 @@
+"""How to reach a machine, and the keys that are pinned for it."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import paramiko
+
+from bake.errors import BakeError
+
+_KINDS: tuple[type[paramiko.PKey], ...] = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
+
+
+@dataclass(frozen=True)
+class Login:
+    """How to reach a machine. Keys are OpenSSH texts, one or several, each as a text of its own lines.
+
+    `private_key` is what logs in, `host_key` what the machine must have: a line such as `ssh-ed25519 AAAA…`
+    for each kind of key that was made for it.
+    """
+
+    address: str
+    user: str
+    private_key: str
+    host_key: str
+    port: int = 22
+
+    def __repr__(self) -> str:  # the private key must never reach a log
+        return f"Login({self.user}@{self.address}:{self.port})"
+
+    @property
+    def private_keys(self) -> list[paramiko.PKey]:
+        """The keys that log in, in the order they are offered."""
+        end = "-----END OPENSSH PRIVATE KEY-----\n"
+        texts = [f"{part}{end}" for part in self.private_key.split(end) if part.strip()]
+        return [_private(text) for text in texts]
+
+    @property
+    def host_keys(self) -> list[paramiko.PKey]:
+        """The keys of which the machine must show one; raises BakeError where a line is none."""
+        keys = [_public(line) for line in self.host_key.splitlines() or [""]]
+        return list(keys)
+
+
+def named(key: paramiko.PKey) -> str:
+    """A key's type and fingerprint, as `ssh-keygen -l` and `ssh -v` show it."""
+    return f"{key.get_name()} {key.fingerprint}"
+
+
+def _private(text: str) -> paramiko.PKey:
+    for kind in _KINDS:
+        try:
+            return kind.from_private_key(io.StringIO(text))
+        except paramiko.SSHException:
+            continue
+    raise BakeError("the private key of the login is not one that OpenSSH made")
+
+
+def _public(line: str) -> paramiko.PKey:
+    try:
+        entry = paramiko.hostkeys.HostKeyEntry.from_line(f"pinned {line}")
+    except (paramiko.SSHException, paramiko.hostkeys.InvalidHostKey):
+        entry = None
+    if entry is None or entry.key is None:
+        raise BakeError("the pinned host key is not a valid OpenSSH public key")
+    return entry.key

@@ -1,0 +1,227 @@
+"""Log in to a launched instance, and stop in seconds where its base can't be baked or its machine is gone.
+
+What is looked at here costs seconds; found later it would cost the download. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+
+from bake import retries
+from bake.aws import Aws, unanswered
+from bake.errors import BakeError
+from bake.instance import describe
+from bake.plan import Plan
+from bake.retries import error_code
+from bake.run import Run
+from bake.ssh import CommandResult, NoShell, Session, connect
+from bake.steps.launch import Instance
+from bake.systems import SYSTEMS
+
+# Transient units of Type=exec came with it: https://github.com/systemd/systemd/blob/main/NEWS
+SYSTEMD = 240
+PYTHON = (3, 9)  # of the system; what is sent to the machine is written for it and newer ones
+LOOK = 10.0  # seconds that a question to EC2 about a machine that does not answer may take
+TICK = 5  # seconds between two looks at cloud-init
+
+_GREETING = """
+sed 's/^/os./' /etc/os-release
+echo "systemd=$(systemctl --version | sed -nE '1s/^systemd ([0-9]+).*/\\1/p')"
+echo "python=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>&1 | tail -n 1)"
+"""
+
+# The end of cloud-init, or, where it takes longer than a tick, what is still running, and for how long.
+_CLOUD_INIT = """
+timeout "$1" cloud-init status --wait >/dev/null
+[ $? -eq 124 ] || exec cloud-init status --long
+systemctl list-jobs --plain --no-legend | while read -r _ unit _ state; do
+  [ "$state" = running ] || continue
+  group=/sys/fs/cgroup$(systemctl show --property=ControlGroup --value "$unit")
+  process=$(find "$group" -name cgroup.procs -exec cat {} + 2>/dev/null | sort -n | tail -n 1)
+  echo "job=$unit$(ps -o etimes=,args= -p "$process" 2>&1 | sed -nE 's/^ *([0-9]+) +(.*)/: \\2, \\1 s/p')"
+done
+exit 124
+"""
+
+
+class WrongMachine(BakeError):
+    """The machine answers, and is not what it is to be: another system, or one that did not come up."""
+
+
+class MachineGone(BakeError):
+    """EC2 says that the instance does not run any more."""
+
+
+class Watch:
+    """Asks EC2 whether an instance still runs, for a machine that does not answer; keeps its console then."""
+
+    def __init__(self, instance: Instance, aws: Aws, run: Run) -> None:
+        self._instance, self._aws, self._run = instance, aws, run
+
+    def __call__(self) -> None:
+        """Raise MachineGone where it was stopped, terminated or interrupted."""
+        instance = self._instance.id
+        try:
+            with retries.until(time.monotonic() + LOOK):
+                facts = describe(self._aws, instance)
+        except Exception as error:
+            if unanswered(error) is None:
+                raise
+            return  # whoever waits for the machine has a limit of its own
+        state = facts["State"]["Name"] if facts else "terminated"
+        if state in ("pending", "running"):
+            return
+        keep_console(self._instance, self._aws, self._run)
+        reason = (facts or {}).get("StateReason", {})
+        raise gone(self._instance, state, reason.get("Code", ""), reason.get("Message", ""))
+
+
+def gone(instance: Instance, state: str, code: str, message: str) -> MachineGone:
+    """What became of an instance, in EC2's own words (StateReason)."""
+    how = "stopped" if state in ("stopping", "stopped") else "terminated"
+    spot = "spot" in code.lower()
+    told = message if message.startswith(code) else f"{code}: {message}" if message else code
+    hint = "this bake did not end it: CloudTrail names who did; its console output is in the run directory"
+    if spot:
+        hint = "bake again, or on demand (builder.market); a mirror of the weights saves their download"
+    return MachineGone(
+        f"the {instance.role} {instance.id} was {'interrupted by spot and ' if spot else ''}{how}"
+        f" ({told or 'EC2 gives no reason'})",
+        hint=hint,
+    )
+
+
+def keep_console(instance: Instance, aws: Aws, run: Run) -> None:
+    """Keep what the machine wrote to its console in the run directory, as far as EC2 has it."""
+    for latest in ({"Latest": True}, {}):  # instances that are not of the Nitro system have the late one only
+        try:
+            with retries.until(time.monotonic() + LOOK):
+                answer = aws.ec2.get_console_output(InstanceId=instance.id, **latest)
+        except Exception as error:
+            if unanswered(error) is None and not error_code(error):
+                raise
+            continue  # it is gone, or nobody may see it: the error that is on its way matters more
+        run.keep(f"logs/{instance.role}.console.log", answer.get("Output", ""))
+        return
+
+
+def log_in(instance: Instance, plan: Plan, aws: Aws, run: Run) -> Session:
+    """Connect with the pinned host keys, look at what answers, and wait until cloud-init has finished.
+
+    WrongMachine when the machine can't be baked: another operating system than the profile says, too old a
+    systemd, a login shell that runs something else, no sudo, or a cloud-init that failed or does not end.
+    """
+    watch = Watch(instance, aws, run)
+    users = tuple(system.user for system in SYSTEMS.values())
+    try:
+        session = connect(instance.login, run.progress.tally, other_users=users, watch=watch)
+    except BakeError:
+        keep_console(instance, aws, run)
+        raise
+    try:
+        _greet(session, instance)
+        _may_sudo(session)
+        _wait_for_cloud_init(session, instance, run, 60 * plan.profile.builder.cloud_init_wait_minutes)
+    except BaseException as error:
+        if isinstance(error, BakeError):
+            with suppress(BakeError):
+                keep_console(instance, aws, run)
+        session.close()
+        raise
+    return session
+
+
+def _greet(session: Session, instance: Instance) -> None:
+    """The first command: whether the shell runs it, and whether the system is one that can be baked."""
+    try:
+        lines = session.run("sh", "-c", _GREETING).stdout.splitlines()
+    except NoShell as error:
+        raise WrongMachine(error.message, hint=error.hint) from error
+    facts = {key: value.strip("'\"") for key, _, value in (line.partition("=") for line in lines)}
+    _check_system(facts, session, instance)
+    _check_age(facts, instance)
+
+
+def _check_system(facts: Mapping[str, str], session: Session, instance: Instance) -> None:
+    """Hold `/etc/os-release` against the profile: scripts and users of the one do not suit the other."""
+    wanted, user = instance.system, session.login.user
+    if facts.get("os.ID") in wanted.os_ids and user == wanted.user:
+        return
+    found = f"{facts.get('os.PRETTY_NAME', 'an unknown system')} (ID={facts.get('os.ID')}) with user {user}"
+    raise WrongMachine(
+        f"{instance.id} runs {found}; the profile says {wanted.title} with user {wanted.user}",
+        hint="name another AMI in base.ami, or the AMI's own system in base.os; nothing was installed",
+    )
+
+
+def _check_age(facts: Mapping[str, str], instance: Instance) -> None:
+    """Refuse what is too old for the bake's own tools, such as Amazon Linux 2."""
+    named = f"{instance.id} runs {facts.get('os.PRETTY_NAME', 'an unknown system')}"
+    hint = (
+        "Ubuntu 22.04, Amazon Linux 2023 and newer have both; name such an AMI in base; nothing was installed"
+    )
+    systemd, python = facts.get("systemd", ""), facts.get("python", "")
+    if not systemd.isdigit() or int(systemd) < SYSTEMD:
+        raise WrongMachine(
+            f"{named} with systemd {systemd or 'that does not answer'}; {SYSTEMD} or newer is needed",
+            hint=hint,
+        )
+    version = tuple(int(part) for part in python.split(".") if part.isdigit())
+    if version < PYTHON:
+        wanted = ".".join(map(str, PYTHON))
+        raise WrongMachine(
+            f"{named}, whose python3 is {python or 'not there'}; {wanted} or newer is needed", hint=hint
+        )
+
+
+def _may_sudo(session: Session) -> None:
+    done = session.run("true", sudo=True, check=False)
+    if done.exit_code:
+        said = " ".join((done.stderr or done.stdout).split()) or "sudo says nothing"
+        raise WrongMachine(
+            f"{session.login.user} can't become root on {session.login.address}: {said}",
+            hint="the base AMI's sudoers must let it without a password (NOPASSWD) and without a terminal "
+            "(no requiretty)",
+        )
+
+
+def _wait_for_cloud_init(session: Session, instance: Instance, run: Run, limit: int) -> None:
+    """Wait for its end, and say meanwhile what is still running; `limit` is in seconds."""
+    started = time.monotonic()
+    while True:
+        done = session.run("sh", "-c", _CLOUD_INIT, "sh", str(TICK), sudo=True, check=False)
+        running = [line[4:] for line in done.stdout.splitlines() if line.startswith("job=")]
+        if done.exit_code != 124:
+            break
+        what = "; ".join(running) or "nothing that systemd knows of"
+        seconds = time.monotonic() - started
+        run.progress.status(f"waiting for cloud-init ({seconds:.0f} of {limit} s): {what}")
+        if seconds > limit:
+            raise WrongMachine(
+                f"cloud-init did not end on {instance.id} within {limit} s; still running: {what}\n"
+                f"{_status(session)}",
+                hint="mend that unit on the base AMI; builder.cloud_init_wait_minutes sets the limit",
+            )
+    _judge_cloud_init(done, session, instance, run)
+
+
+def _judge_cloud_init(done: CommandResult, session: Session, instance: Instance, run: Run) -> None:
+    """Exit code 1 means that it failed, 2 that it is done, with warnings that it could get over."""
+    if done.exit_code == 2:
+        lines = [line.strip() for line in done.stdout.splitlines()]
+        errors = [line for line in lines if line.startswith("- ")]
+        run.progress.note(f"cloud-init is done, with warnings: {' '.join(errors) or ' '.join(lines)}")
+    elif done.exit_code:
+        log = session.run("tail", "-n", "40", "/var/log/cloud-init-output.log", sudo=True, check=False).stdout
+        run.keep(f"logs/{instance.role}.cloud-init-output.log", log)
+        raise WrongMachine(
+            f"cloud-init failed on {instance.id}:\n{(done.stdout or done.stderr).strip()}",
+            hint=f"see logs/{instance.role}.cloud-init-output.log in the run directory; the base AMI, or "
+            "what its vendor data asks for, must be mended",
+        )
+
+
+def _status(session: Session) -> str:
+    return session.run("cloud-init", "status", "--long", sudo=True, check=False).stdout.strip()
