@@ -3,11 +3,13 @@
 # instance compiles at boot. The weights must be there. It belongs to root: the worker only reads it.
 # From settings.env: NEURON_SIZES (such as 1024x1024 768x1344), MODEL_REVISION, HF_HUB_CACHE.
 set -euo pipefail
+# shellcheck source=provision/lib/environment.sh
+source /opt/bake/lib/environment.sh
 
 export FLUX_BACKEND=neuron FLUX_NEURON_DIR=/opt/flux-worker/neuron
 export FLUX_MODEL_REVISION=$MODEL_REVISION HF_HUB_CACHE
 # What the compiler leaves beside its result would be sealed into the image.
-scratch=$(mktemp --directory /var/tmp/neuron-XXXXXX)
+scratch=$(mktemp --directory)
 trap 'rm -rf "$scratch" /var/tmp/neuron-compile-cache' EXIT
 export HOME=$scratch TMPDIR=$scratch
 

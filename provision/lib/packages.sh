@@ -8,17 +8,21 @@
 #   packages_repository NAME URL KEY    add a repository; KEY is a file with its public key, or "unsigned"
 #                       [SUITE PART…]   apt's suite and components
 #   packages_forget NAME                remove that repository again, and its key
+#   packages_holder                     print who holds a lock of the package manager; fail where nobody does
+#   packages_unfinished                 print what dpkg was interrupted at; fail where that is nothing
+#   packages_finish                     finish it
 #
 # Nothing here asks anything: there is no terminal, stdin is empty, and a package that wants an answer fails
-# at once. A lock that somebody holds is waited for, PACKAGES_LOCK_TIMEOUT seconds at most. A failure shows
-# the package manager's own words, then what they mean and what to do.
+# at once. A lock that somebody holds is waited for, PACKAGES_LOCK_TIMEOUT seconds at most (the profile's
+# builder.package_wait_minutes). A failure shows the package manager's own words, then what they mean and what
+# to do.
 set -euo pipefail
 
-PACKAGES_LOCK_TIMEOUT=${PACKAGES_LOCK_TIMEOUT:-300}
+PACKAGES_LOCK_TIMEOUT=${PACKAGES_LOCK_TIMEOUT:-1200}
 # What is said to people goes here, also from within a command whose output is kept apart.
 exec {packages_voice}>&2
 # What is read below are messages in English.
-export LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l
+export LC_ALL=C.UTF-8 LANGUAGE='' DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l
 
 if command -v apt-get >/dev/null; then
   packages_manager=apt
@@ -156,48 +160,104 @@ _packages_known() { # NAME VERSION
 }
 
 _packages_await_lock() {
-  local waited=0 holder
-  while holder=$(_packages_holder); do
-    [ "$waited" -gt 0 ] || echo "waiting for $holder, who holds the package manager's lock" >&"$packages_voice"
+  local waited=0 holder said=
+  while holder=$(packages_holder); do
+    [ "$holder" = "$said" ] || echo "waiting for $holder, who holds the package manager's lock" >&"$packages_voice"
+    said=$holder
     if [ "$waited" -ge "$PACKAGES_LOCK_TIMEOUT" ]; then
       _packages_fail "the package manager is still locked after $waited s by $holder" \
-        "that program must end first; on a fresh machine it is often an unattended upgrade: bake again"
+        "that program must end first: bake again, or wait longer with builder.package_wait_minutes"
     fi
     sleep 1
     waited=$((waited + 1))
   done
 }
 
-# Prints who holds a lock of the package manager, as "process PID (COMMAND LINE)"; fails where nobody does.
-_packages_holder() {
+# As "process PID (COMMAND LINE) of UNIT, since HH:MM UTC".
+packages_holder() {
   local file pid
   if [ "$packages_manager" = apt ]; then
     # apt waits for dpkg's locks by itself, but not for the one of its lists.
     set -- /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock /var/lib/apt/lists/lock /var/cache/apt/archives/lock
   else
-    set -- /var/lib/rpm/.rpm.lock /usr/lib/sysimage/rpm/.rpm.lock
+    set -- /var/lib/rpm/.rpm.lock /usr/lib/sysimage/rpm/.rpm.lock /run/dnf/*.lock
   fi
   for file in "$@"; do
     [ -e "$file" ] || continue
-    # /proc/locks has fcntl's locks by device and inode, as hh:hh:n; lines with "->" only wait.
-    pid=$(awk -v inode=":$(stat -c %i "$file")" \
-      '$2 == "POSIX" && $4 == "WRITE" && substr($6, 6) == inode { print $5; exit }' /proc/locks)
-    [ -z "$pid" ] || { _packages_process "$pid" && return; }
+    pid=$(_packages_locker "$file") && _packages_process "$pid" && return
   done
   [ "$packages_manager" != apt ] || return 1
   # dnf's own locks are files with the number of its process, which stay where it was killed.
-  for file in /var/cache/dnf/*_lock.pid /var/lib/dnf/*_lock.pid /var/run/yum.pid; do
+  for file in /var/cache/dnf/*.pid /var/lib/dnf/*.pid /run/dnf*.pid /run/yum.pid; do
     [ -s "$file" ] || continue
-    pid=$(cat "$file")
-    grep -qsE 'dnf|yum|python' "/proc/$pid/comm" && _packages_process "$pid" && return
+    pid=$(tr -dc 0-9 <"$file")
+    grep -qsE 'dnf|yum|python|packagekit' "/proc/$pid/comm" && _packages_process "$pid" && return
   done
   return 1
 }
 
+# Prints the process that has a file locked. /proc/locks has the locks by inode, as hh:hh:n, and inodes of two
+# disks may be equal: who holds the lock has the file open, too. Lines with "->" only wait.
+_packages_locker() { # FILE
+  local file=$1 pid
+  while read -r pid; do
+    # A lock of an open file belongs to no process (-1), or to one that has left it to its children.
+    _packages_opener "$file" "$pid" || _packages_opener "$file" '[0-9]*' || continue
+    return
+  done < <(awk -v inode=":$(stat --dereference --format=%i "$file")" \
+    '$2 ~ /^(POSIX|FLOCK|OFDLCK)$/ && $4 == "WRITE" && substr($6, 6) == inode { print $5 }' /proc/locks)
+  return 1
+}
+
+_packages_opener() { # FILE PROCESS: print the first of these processes that has the file open
+  local open pid
+  while read -r open; do
+    if [ "$open" -ef "$1" ]; then
+      pid=${open#/proc/}
+      echo "${pid%%/*}"
+      return
+    fi
+  done < <(compgen -G "/proc/$2/fd/*")
+  return 1
+}
+
 _packages_process() {
-  local line
-  line=$(tr '\0' ' ' <"/proc/$1/cmdline" 2>/dev/null) || return 1
-  echo "process $1 (${line% })"
+  local line unit age since=
+  # One that has ended but was not waited for holds nothing.
+  line=$(tr '\0' ' ' <"/proc/$1/cmdline" 2>/dev/null) && [ -n "$line" ] || return 1
+  line=${line:0:200}
+  unit=$(sed -nE 's|^.*/([^/]+\.(service\|scope))$|\1|p' "/proc/$1/cgroup" 2>/dev/null | head -n 1)
+  age=$(ps -o etimes= -p "$1" 2>/dev/null | tr -d ' ') && since=$(date -u -d "-${age:-0} seconds" +%H:%M)
+  echo "process $1 (${line% })${unit:+ of $unit}${since:+, since $since UTC}"
+}
+
+packages_finish() {
+  local left still log
+  left=$(packages_unfinished) || return 0
+  _packages_await_lock
+  log=$(mktemp)
+  # As apt itself demands before it does anything else.
+  dpkg --force-confdef --force-confold --configure -a </dev/null >"$log" 2>&1 || true
+  if still=$(packages_unfinished); then
+    # The base AMI's own: the image has it, too, and what needs no package does not mind.
+    echo "$still" >/opt/bake/unfinished-packages
+    tail -n 20 "$log" >&2
+    echo "note: dpkg can't finish $still, which the base AMI has half-way: what has to be installed will fail," \
+      "and the image has it as the base has"
+  else
+    echo "note: dpkg was interrupted on this base AMI at $left: finished with dpkg --configure -a"
+  fi
+  rm "$log"
+}
+
+packages_unfinished() {
+  local left
+  [ "$packages_manager" = apt ] || return 1
+  left=$(dpkg-query --show --showformat='${db:Status-Status} ${binary:Package}\n' 2>/dev/null |
+    sed -nE 's/^(unpacked|half-configured|half-installed|triggers-pending|triggers-awaited) //p' | paste -sd ' ')
+  # dpkg's journal of what it was about to write into its list.
+  [ -n "$left" ] || left=$(compgen -G '/var/lib/dpkg/updates/[0-9]*' | paste -sd ' ')
+  [ -n "$left" ] && echo "$left"
 }
 
 _packages_explain() { # LOG NAMES: what the package manager's words mean
@@ -211,15 +271,18 @@ _packages_explain() { # LOG NAMES: what the package manager's words mean
       "root_volume.size_gib is yours to change; see what fills it with: df -h / && du -xh / | sort -h | tail"
   elif has 'Failed to fetch|Could not (resolve|connect)|Failed to download metadata|Cannot download repomd|Curl error|Cannot prepare internal mirrorlist|Could not retrieve mirrorlist|All mirrors were tried|Status code: [45]'; then
     _packages_fail "a repository does not answer: $names was not installed" \
-      "the lines above name it; is it up, and can the subnet reach it?"
+      "its last lines name it; is it up, and can the subnet reach it?"
   elif has 'Unable to locate package|No match for argument|Unable to find a match|has no installation candidate|Version .* was not found|No package .* available'; then
     _packages_fail "no repository of this machine has $names" \
       "look for the name or version with: apt-cache policy NAME (Ubuntu), dnf --showduplicates list NAME (Amazon Linux)"
   elif has 'Could not get lock|Failed to obtain the transaction lock'; then
-    _packages_fail "the package manager is locked by $(_packages_holder || echo 'a program that has ended since')" \
-      "that program must end first: bake again"
+    _packages_fail "the package manager is locked by $(packages_holder || echo 'a program that has ended since')" \
+      "that program must end first: bake again, or wait longer with builder.package_wait_minutes"
+  elif has 'dpkg was interrupted|Unmet dependencies|unmet dependencies|requires it to be reinstalled'; then
+    _packages_fail "the base AMI's packages are broken: $names was not installed" \
+      "choose another base AMI, or mend it there with: dpkg --configure -a && apt-get --fix-broken install"
   fi
-  _packages_fail "$packages_manager could not install $names" "its last lines are above"
+  _packages_fail "$packages_manager could not install $names" "its last lines say why"
 }
 
 _packages_fail() {

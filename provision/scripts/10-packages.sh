@@ -2,7 +2,9 @@
 # Why: the few packages of the operating system that the worker, its checks and the seal rely on. A Deep
 # Learning AMI has all of them, and then nothing is fetched at all.
 set -euo pipefail
-# shellcheck source-path=SCRIPTDIR/../lib source=../lib/packages.sh
+# shellcheck source=provision/lib/environment.sh
+source /opt/bake/lib/environment.sh
+# shellcheck source=provision/lib/packages.sh
 source /opt/bake/lib/packages.sh
 
 packages=(

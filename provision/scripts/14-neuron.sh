@@ -5,6 +5,8 @@
 # From settings.env: BAKE_ACCELERATOR, NEURON_PACKAGES (NAME=VERSION, those that are pinned),
 # NEURON_REPOSITORY, NEURON_FINGERPRINT, NEURON_NOGPGCHECK (yes or no).
 set -euo pipefail
+# shellcheck source=provision/lib/environment.sh
+source /opt/bake/lib/environment.sh
 
 [ "$BAKE_ACCELERATOR" = neuron ] || exit 0
 

@@ -4,6 +4,8 @@
 # without it), owned by the user the unit runs as.
 # From settings.env: BAKE_USER.
 set -euo pipefail
+# shellcheck source=provision/lib/environment.sh
+source /opt/bake/lib/environment.sh
 
 install --directory --owner="$BAKE_USER" --group="$(id --group --name "$BAKE_USER")" --mode=0755 \
   /var/lib/flux-worker

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bake.steps import provision
+from bake.steps.script import NOTE
 
 from .neuron_machines import Tried, tried
 
@@ -85,7 +86,7 @@ def test_nogpgcheck_installs_it_all_the_same_and_says_so(
         NEURON_NOGPGCHECK="yes",
     )
     assert done.exit_code == 0, done.stderr
-    notes = [line for line in done.stdout.splitlines() if line.startswith(provision.NOTE)]
+    notes = [line for line in done.stdout.splitlines() if line.startswith(NOTE)]
     assert any("WITHOUT a verified signature" in line and why in line for line in notes)
     assert on.installed() == on.stack
 

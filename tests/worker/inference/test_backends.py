@@ -154,10 +154,15 @@ def test_a_bake_compiles_each_size_and_leaves_nothing_else(run: Run, cache: Path
     """The bake's script as it is, but for the places."""
     text = (ROOT / "provision" / "compile-neuron.sh").read_text()
     script = tmp_path / "compile-neuron.sh"
-    script.write_text(text.replace("/opt/flux-worker", str(tmp_path)).replace("/var/tmp", str(tmp_path)))
+    text = text.replace("/opt/bake/lib", str(tmp_path)).replace("/opt/flux-worker", str(tmp_path))
+    script.write_text(text.replace("/var/tmp", str(tmp_path)))
+    environment = (ROOT / "provision" / "lib" / "environment.sh").read_text()
+    (tmp_path / "environment.sh").write_text(environment.replace("/opt/bake/tmp", str(tmp_path / "made")))
+    (tmp_path / "made").mkdir()
     command = tmp_path / "neuron-venv" / "bin" / "flux-worker"
     command.parent.mkdir(parents=True)
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m flux_worker.cli "$@"\n')
+    path = os.environ.get("PYTHONPATH", "")  # where the stand-in is; the script inherits no such path
+    command.write_text(f'#!/bin/sh\nPYTHONPATH={path} exec {sys.executable} -m flux_worker.cli "$@"\n')
     command.chmod(0o755)
     baked = {"NEURON_SIZES": "256x320 272x256", "MODEL_REVISION": REVISION, "HF_HUB_CACHE": str(cache)}
     before = {*tmp_path.iterdir()}

@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -235,3 +237,24 @@ def test_a_drawing_passes_through_its_blocks(model: Any, caplog: pytest.LogCaptu
     with_blocks = FluxModel(loaded, TorchBackend("cpu"), model.origin)
     assert with_blocks.draw(job).images[0].tobytes() == model.draw(job).images[0].tobytes()
     assert seen == [job]
+
+
+@pytest.mark.root
+def test_where_nothing_temporary_can_be_executed_the_cache_is_worked_in(
+    tmp_path: Path, transformer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled code is a library; a hardened image mounts /tmp noexec, and everything would be eager."""
+    temporary, cache = tmp_path / "tmp", tmp_path / "cache"
+    temporary.mkdir()
+    cache.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec", "none", temporary], check=True)
+    try:
+        blocks = CompiledBlocks(transformer, kept=None, shapes=set(), fill=True)
+        assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).parent == cache
+        del blocks
+    finally:
+        subprocess.run(["umount", temporary], check=True)
+    CompiledBlocks(transformer, kept=None, shapes=set(), fill=True)
+    assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).parent == temporary
