@@ -19,6 +19,7 @@ class Prepared:
     base: Base
     amazon_linux: AmazonLinux
     hub: Path
+    interpreter: Path
     wheel_files: Path
     requirements: Path
     tools_requirements: Path

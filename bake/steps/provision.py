@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -17,16 +18,20 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 from bake import units, worker_source
+from bake.aws import Aws
 from bake.errors import BakeError
 from bake.plan import PROVISION, Plan
 from bake.run import Run
-from bake.ssh import Session
+from bake.ssh import CommandResult, Session
+from bake.steps import interpreter
+from bake.steps.script import tell
 from bake.trees import source_files
 
 REMOTE = "/opt/bake"
-TOOLS_SCRIPT = "00-tools.sh"
-NEURON_SCRIPT = "../compile-neuron.sh"  # beside the others, since it waits for the weights
-NOTE = "note: "  # begins a line of a script that the person who bakes, and the report, must have
+PYTHON_SCRIPT = "python.sh"
+PYTHON_NEEDED = "fetch"  # what it prints where the pinned Python is needed, and then is to do
+TOOLS_SCRIPT = "scripts/00-tools.sh"
+NEURON_SCRIPT = "compile-neuron.sh"  # beside the others, since it waits for the weights
 
 
 def upload(session: Session, plan: Plan, run: Run) -> None:
@@ -37,12 +42,19 @@ def upload(session: Session, plan: Plan, run: Run) -> None:
         run.keep(f"wheels/{wheel.name}", wheel.read_bytes())
         bundle = pack(plan, wheel)
     run.progress.status(f"sending {len(bundle) // 1024} KiB to {REMOTE}")
-    session.run("mkdir", "-p", REMOTE, sudo=True)
+    session.run("mkdir", "-p", "-m", "755", REMOTE, sudo=True)
     session.run("tar", "--extract", "--gzip", "--directory", REMOTE, "--owner=root", stdin=bundle, sudo=True)
 
 
-def install_tools(session: Session, run: Run) -> None:
-    """Run the first script alone: prefetch needs what it installs, the others run beside prefetch."""
+def install_tools(session: Session, plan: Plan, aws: Aws, run: Run) -> None:
+    """Run the first scripts alone: prefetch needs what they install, the others run beside prefetch.
+
+    The pinned Python is fetched where the base AMI's own does not serve.
+    """
+    found = _run_script(session, run, PYTHON_SCRIPT)
+    if PYTHON_NEEDED in found.stdout.splitlines():
+        urls = "".join(f"{url}\n" for url in interpreter.addresses(plan, aws, run))
+        _run_script(session, run, PYTHON_SCRIPT, PYTHON_NEEDED, stdin=urls.encode())
     _run_script(session, run, TOOLS_SCRIPT)
 
 
@@ -52,33 +64,69 @@ def run_scripts(session: Session, run: Run, look: Callable[[], None]) -> None:
     `look` is called every second; what it raises (something beside went wrong) ends the step at once.
     """
     for script in sorted((PROVISION / "scripts").glob("*.sh")):
-        if script.name != TOOLS_SCRIPT:
-            _run_script(session, run, script.name, look)
+        if script.name != Path(TOOLS_SCRIPT).name:
+            _run_script(session, run, f"scripts/{script.name}", look=look)
 
 
-def compile_for_neuron(session: Session, run: Run) -> None:
+def compile_for_neuron(session: Session, plan: Plan, run: Run) -> None:
     """Compile the model for the profile's sizes of images, once the weights are there; it takes hours."""
-    _run_script(session, run, NEURON_SCRIPT)
+    if plan.drivers.compiled:
+        with run.progress.step("compile"):
+            _run_script(session, run, NEURON_SCRIPT)
 
 
-def _run_script(session: Session, run: Run, script: str, look: Callable[[], None] = lambda: None) -> None:
-    name = Path(script).name
+def _run_script(
+    session: Session,
+    run: Run,
+    script: str,
+    *words: str,
+    look: Callable[[], None] = lambda: None,
+    stdin: bytes | None = None,
+) -> CommandResult:
+    name = " ".join([Path(script).name, *words])
     run.progress.status(name)
     unit = units.start(
         session,
-        f"bake-{Path(name).stem}",
+        "-".join(["bake", Path(script).stem, *words]),
         "bash",
-        f"{REMOTE}/scripts/{script}",
+        f"{REMOTE}/{script}",
+        *words,
         directory=REMOTE,
         environment_file=f"{REMOTE}/settings.env",
+        stdin=stdin,
     )
-    result = unit.wait(look, seconds=1.0)
+    waits = Waits(unit, run)
+
+    def each() -> None:
+        look()
+        waits.look()
+
+    result = unit.wait(each, seconds=1.0)
     unit.save_logs(run, result)
-    result.check()
-    run.progress.note(f"{name} {result.seconds:.1f} s")
-    for line in result.stdout.splitlines():
-        if line.startswith(NOTE):
-            run.progress.note(line.removeprefix(NOTE))
+    if result.exit_code == 0:
+        run.progress.note(f"{name} {result.seconds:.1f} s")
+    return tell(result, run)
+
+
+class Waits:
+    """Tells whom a script waits for, such as the holder of the package manager's lock."""
+
+    EVERY = 10.0  # seconds: most scripts have ended by then and are never asked
+
+    def __init__(self, unit: units.Unit, run: Run) -> None:
+        self._unit, self._run = unit, run
+        self._next = time.monotonic() + self.EVERY
+        self._read = 0
+
+    def look(self) -> None:
+        """Read what the script has said since the last look."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + self.EVERY
+        text = self._unit.output("err", after=self._read)
+        self._read += len(text.encode())
+        if waits := [line for line in text.splitlines() if line.startswith("waiting for ")]:
+            self._run.progress.status(waits[-1])
 
 
 def build_wheel(project: Path, directory: Path) -> Path:

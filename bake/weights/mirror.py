@@ -78,7 +78,17 @@ class Mirror:
             "put": self._puts(signer, lacking),
         }
 
-    def _has(self, client: Any, sha256: str, size: int) -> bool:
+    def lend(self, sha256: str) -> str | None:
+        """A URL to get one object by, whatever its size; None where it is not there."""
+        client = self.aws.presigner(self.region)
+        return self._get(client, sha256) if self._has(client, sha256) else None
+
+    def add(self, sha256: str, content: bytes) -> None:
+        """Put an object that the controller has."""
+        client = self.aws.presigner(self.region)
+        client.put_object(Bucket=self.place.bucket, Key=self.place.key(sha256), Body=content)
+
+    def _has(self, client: Any, sha256: str, size: int | None = None) -> bool:
         try:
             found = client.head_object(Bucket=self.place.bucket, Key=self.place.key(sha256))
         except client.exceptions.ClientError as error:
@@ -86,7 +96,7 @@ class Mirror:
             if error_code(error) in ("404", "NoSuchKey", "403"):
                 return False
             raise
-        return bool(found["ContentLength"] == size)
+        return size is None or bool(found["ContentLength"] == size)
 
     def _get(self, client: Any, sha256: str) -> str:
         where = {"Bucket": self.place.bucket, "Key": self.place.key(sha256)}

@@ -4,6 +4,8 @@
 # baked (x86-64 Linux), whatever runs it:
 #   worker.txt  everything the worker's virtual environment holds, from worker/pyproject.toml
 #   tools.txt   uv and huggingface_hub, which run under the base image's own python3 (3.10 on Ubuntu 22.04)
+#   python.json the Python of the worker's environment, for bases that have none of that version: uv's own list of
+#               what it would fetch, reduced to one
 #   worker-neuron.txt      the same for a worker on Neuron, from worker-neuron.in, without the Neuron SDK
 #   worker-neuron-sdk.txt  the same with it, which is what an image gets; written only where NEURON_PYTHON_INDEX
 #                          names AWS's index, such as https://pip.repos.neuron.amazonaws.com
@@ -27,6 +29,7 @@ compile() { # compile SOURCE OUTPUT PYTHON [ARGUMENTS…]
 
 compile ../../worker/pyproject.toml worker.txt 3.11 --python-platform x86_64-manylinux_2_28 "$@"
 compile tools.in tools.txt 3.10 --universal "$@"
+"${PYTHON:-python3}" python.py "$@"
 compile worker-neuron.in worker-neuron.txt 3.11 --python-platform x86_64-manylinux_2_28 "$@"
 compile ../../pyproject.toml ../../requirements/controller.txt 3.11 --universal --extra local --extra dev \
   --constraint worker.txt "$@"

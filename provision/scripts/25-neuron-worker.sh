@@ -4,6 +4,10 @@
 # From settings.env: NEURON_PYTHON_INDEX (empty: no such environment), BAKE_PYTHON. Which sizes are drawn
 # follows from what compile-neuron.sh compiles, once the weights are there.
 set -euo pipefail
+# shellcheck source=provision/lib/environment.sh
+source /opt/bake/lib/environment.sh
+# shellcheck source=provision/lib/python.sh
+source /opt/bake/lib/python.sh
 
 [ -n "$NEURON_PYTHON_INDEX" ] || exit 0
 
@@ -11,10 +15,9 @@ uv=/opt/bake/tools/bin/uv
 home=/opt/flux-worker
 venv=$home/neuron-venv
 export UV_CACHE_DIR=/opt/bake/cache/uv
-export UV_PYTHON_INSTALL_DIR=$home/python
-export UV_PYTHON_PREFERENCE=system
+export UV_PYTHON_DOWNLOADS=never
 
-"$uv" venv --quiet --clear --python "$BAKE_PYTHON" "$venv"
+"$uv" venv --quiet --clear --python "$(python_for_worker)" "$venv"
 # Some packages are on both indexes; whichever they come from, their hashes are those of the lock.
 "$uv" pip sync --quiet --python "$venv/bin/python" --require-hashes --compile-bytecode \
   --index "$NEURON_PYTHON_INDEX" --index-strategy unsafe-best-match \
@@ -23,7 +26,7 @@ export UV_PYTHON_PREFERENCE=system
   --reinstall /opt/bake/wheels/flux_worker-*.whl
 
 # uv leaves its lock files in everybody's reach; nobody on the image locks anything by them.
-rm -f "$venv/.lock" "$UV_PYTHON_INSTALL_DIR/.lock"
+rm -f "$venv/.lock"
 
 install --directory --mode=0755 /etc/systemd/system/flux-worker.service.d
 cat >/etc/systemd/system/flux-worker.service.d/neuron.conf <<UNIT
@@ -33,7 +36,7 @@ Environment=FLUX_BACKEND=neuron
 Environment=FLUX_NEURON_DIR=$home/neuron
 ExecStart=
 ExecStart=$venv/bin/flux-worker serve
-# Weights go onto the cores shard by shard, from a fresh volume.
+# Weights go onto the cores shard by shard, from a fresh volume; while bytes come in the worker asks for more.
 TimeoutStartSec=3600
 UNIT
 chmod 0644 /etc/systemd/system/flux-worker.service.d/neuron.conf

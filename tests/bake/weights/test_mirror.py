@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -98,6 +99,16 @@ def test_an_object_of_another_size_is_not_offered(mirror: Mirror, aws: Aws) -> N
     assert document["get"] == {}
     assert list(document["put"]) == ["a" * 64]
     mirror.abort()
+
+
+def test_the_controller_adds_an_object_and_lends_it(mirror: Mirror) -> None:
+    content = b"a Python"
+    sha256 = hashlib.sha256(content).hexdigest()
+    assert mirror.lend(sha256) is None
+    mirror.add(sha256, content)
+    url = mirror.lend(sha256)
+    assert url is not None
+    assert ask("GET", url)[0] == content
 
 
 def test_what_was_not_completed_is_given_up(mirror: Mirror, aws: Aws) -> None:

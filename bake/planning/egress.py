@@ -1,0 +1,87 @@
+"""What the builder must reach beyond its subnet: for who bakes behind a firewall or without internet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from bake.interpreter import Archive
+from bake.profile import Profile
+from bake.weights.mirror import Place
+
+if TYPE_CHECKING:
+    from bake.plan import Sources
+
+HUB = ("huggingface.co", "*.hf.co")  # the Hub, and where it sends for the files themselves
+PYPI = ("pypi.org", "files.pythonhosted.org")
+RELEASES = "release-assets.githubusercontent.com"  # where github.com sends for a release's files
+
+
+@dataclass(frozen=True)
+class Egress:
+    """Hosts that the builder asks (`*.` for all below one), what for, and whether each bake does."""
+
+    hosts: tuple[str, ...]
+    why: str
+    always: bool = True
+
+
+def find(profile: Profile, sources: Sources, archive: Archive) -> tuple[Egress, ...]:
+    """In the order in which a bake asks. What a base AMI has already is not fetched."""
+    return (
+        *_mirror(profile),
+        _python(profile, sources, archive),
+        _index(sources),
+        _weights(profile, sources),
+        _packages(profile),
+        *_repositories(profile),
+    )
+
+
+def _mirror(profile: Profile) -> Iterator[Egress]:
+    if profile.weights.mirror is not None:
+        bucket = Place.of(profile.weights.mirror).bucket
+        why = "the mirror of the weights and of Python; an endpoint of S3 in the VPC will do"
+        yield Egress((f"{bucket}.s3.*.amazonaws.com",), why)  # of the bucket's own region
+
+
+def _python(profile: Profile, sources: Sources, archive: Archive) -> Egress:
+    hosts = (archive.host, RELEASES) if archive.host == "github.com" else (archive.host,)
+    unless = " nor the mirror this one" if profile.weights.mirror else ""
+    why = f"{archive.name}, where the base has no whole Python {sources.python}{unless}"
+    return Egress(hosts, why, always=False)
+
+
+def _index(sources: Sources) -> Egress:
+    index = sources.builder.get("UV_DEFAULT_INDEX")
+    return Egress((_host(index),) if index else PYPI, "Python packages, by hash")
+
+
+def _weights(profile: Profile, sources: Sources) -> Egress:
+    hosts = (_host(sources.hub),) if sources.hub else HUB
+    return Egress(hosts, "the weights" + (" that the mirror does not have" if profile.weights.mirror else ""))
+
+
+def _packages(profile: Profile) -> Egress:
+    why = "packages that the base AMI lacks; a Deep Learning AMI lacks none"
+    if profile.nvidia.driver or "dkms" in profile.neuron.model_fields_set:
+        why = "packages that the base AMI lacks, such as its kernel's headers"
+    return Egress(("the base AMI's package sources",), why, always=False)
+
+
+def _repositories(profile: Profile) -> Iterator[Egress]:
+    if profile.base.accelerator == "cuda" and profile.nvidia.driver and profile.nvidia.repository:
+        why = f"the driver {profile.nvidia.driver}, where the base AMI has another"
+        yield Egress((_host(profile.nvidia.repository),), why, always=False)
+    if profile.base.accelerator == "neuron":
+        if profile.neuron.pinned and profile.neuron.repository:
+            why = "the Neuron stack, where the base AMI has other versions"
+            yield Egress((_host(profile.neuron.repository),), why, always=False)
+        if profile.neuron.python_index:
+            yield Egress((_host(profile.neuron.python_index),), "the Neuron SDK's Python packages, by hash")
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Why: most base AMIs have a Python that serves, and then nothing is fetched. Without an argument this looks,
+# and prints "fetch" where the pinned one is needed; with `fetch` it fetches it, from the addresses on stdin.
+# Runs before all other scripts, which find the same by provision/lib/python.sh.
+set -euo pipefail
+# shellcheck source=provision/lib/environment.sh
+source /opt/bake/lib/environment.sh
+# shellcheck source=provision/lib/packages.sh
+source /opt/bake/lib/packages.sh
+# shellcheck source=provision/lib/python.sh
+source /opt/bake/lib/python.sh
+
+if [ "${1:-}" = fetch ]; then
+  python_fetch
+  python_tools
+  exit
+fi
+# Amazon Linux packages others beside its own 3.9, and keeps them up to date; Ubuntu has one a release.
+if [ "$packages_manager" != apt ] && ! python_system >/dev/null; then
+  (packages_install "python$BAKE_PYTHON") || echo "note: python$BAKE_PYTHON is not to be had as a package"
+fi
+if ! python_tools || ! python_system >/dev/null; then
+  echo fetch
+fi
