@@ -33,6 +33,10 @@ class UsageError(BakeError):
     exit_code = EXIT_USAGE
 
 
+class DoesNotFit(UsageError):
+    """The root volume can't take it, as the builder tells; nothing was downloaded or resized (R-DISK)."""
+
+
 class NotAgreed(BakeError):
     """Something is not what the user agreed to (R-AGREE) or locked; shows the difference and how to agree."""
 

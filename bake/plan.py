@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bake import worker_source
+from bake import interpreter, worker_source
 from bake.agreement.facts import Fact
 from bake.aws import Aws
+from bake.interpreter import Archive
 from bake.planning import (
     base_image,
     builder,
+    egress,
     estimates,
     guarded,
     hardware,
@@ -32,6 +34,7 @@ from bake.planning.base_image import BaseImage
 from bake.planning.builder import BuilderMemory
 from bake.planning.disk import Disk
 from bake.planning.drivers import Drivers
+from bake.planning.egress import Egress
 from bake.planning.estimates import Estimates
 from bake.planning.findings import Findings
 from bake.planning.guarded import stated_facts
@@ -53,6 +56,7 @@ PROVISION = ROOT / "provision"
 CHECKS = ROOT / "bake" / "checks"
 PYTHON = "3.11"  # what the locks were made for
 MODEL_DIR = "/opt/flux-worker/int8"
+SCRATCH = "/run/bake-scratch"  # the instance store, mounted while int8 is made
 
 
 @dataclass(frozen=True)
@@ -61,22 +65,26 @@ class Sources:
 
     `builder` and `worker` are extra environment for provisioning and for a booted worker;
     `requirements`, `tools` and `neuron` (the worker's where it draws on Neuron; `make lock` writes it where
-    AWS's index can be reached) are locked and hashed requirement files. `hub` is asked for the weights'
+    AWS's index can be reached) are locked and hashed requirement files, `interpreter` the lock of the Python
+    that is fetched where the base AMI has no `python`. `hub` is asked for the weights'
     sizes (None: the real Hub), unless `sizes` has them, as where the Hub serves smaller stand-ins.
     `disk` is the kind of device that stands for EBS on a local cloud (None: EBS itself). `devices` are the
-    accelerators that instances have where their type does: on a local cloud not all of them.
+    accelerators that instances have where their type does: on a local cloud not all of them. `scratch` is the
+    kind of file system that stands for an instance store there (None: an instance store itself).
     """
 
     requirements: Path = PROVISION / "locks" / "worker.txt"
     tools: Path = PROVISION / "locks" / "tools.txt"
     neuron: Path = PROVISION / "locks" / "worker-neuron-sdk.txt"
     python: str = PYTHON
+    interpreter: Path = PROVISION / "locks" / "python.json"
     builder: Mapping[str, str] = field(default_factory=dict)
     worker: Mapping[str, str] = field(default_factory=dict)
     differences: tuple[str, ...] = ()
     hub: str | None = None
     sizes: Mapping[str, int] | None = None
     disk: str | None = None
+    scratch: str | None = None
     devices: frozenset[str] = frozenset({"cuda", "neuron"})
 
 
@@ -127,9 +135,24 @@ class Plan:
         return f"{self.system.home}/{cache[2:]}" if cache.startswith("~/") else cache
 
     @property
+    def download_cache(self) -> str:
+        """Where the download goes: the cache, or what stands in its place while int8 is made."""
+        return f"{SCRATCH}/hub" if self.profile.weights.scratch else self.cache
+
+    @property
     def model_dir(self) -> str | None:
         """The int8 checkpoint on the image, root's like the worker's code; None where bfloat16 is served."""
         return MODEL_DIR if self.profile.weights.precision == "int8" else None
+
+    @property
+    def interpreter(self) -> Archive:
+        """The Python that the image gets where its base has none of the right version."""
+        return interpreter.read(self.sources.interpreter)
+
+    @property
+    def egress(self) -> tuple[Egress, ...]:
+        """What the builder asks of the world beyond its subnet."""
+        return egress.find(self.profile, self.sources, self.interpreter)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -138,6 +161,9 @@ class Plan:
             "BAKE_USER": self.system.user,
             "BAKE_HOME": self.system.home,
             "BAKE_PYTHON": self.sources.python,
+            "PYTHON_NAME": self.interpreter.name,
+            "PYTHON_SHA256": self.interpreter.sha256,
+            "PACKAGES_LOCK_TIMEOUT": str(self.profile.builder.package_wait_minutes * 60),
             "HF_HUB_CACHE": self.cache,
             "MODEL_REPO": self.profile.weights.repo,
             "MODEL_REVISION": self.profile.weights.revision,
@@ -176,6 +202,7 @@ def make(
     if base is not None:
         hardware.check(profile, base, types, where.zone, aws, findings)
         disk_of.check(profile, base, disk_of.work_out(profile, base, files), findings)
+    disk_of.check_scratch(profile, types.builder, files, findings)
     findings.stop_if_any()
     assert base is not None and code is not None  # or it would be among the findings
     disk = disk_of.work_out(profile, base, files)
@@ -235,6 +262,7 @@ def _inputs(sources: Sources, code: WorkerSource, drivers: Drivers) -> dict[str,
         "checks": hash_tree(CHECKS),
         "requirements": hash_file(sources.requirements),
         "tools": hash_file(sources.tools),
+        "python": interpreter.read(sources.interpreter).sha256,
         **neuron,
     }
 

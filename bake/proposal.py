@@ -207,6 +207,7 @@ def sources(cloud: LocalCloud, system: str = "ubuntu") -> Sources:
         tools=cloud.tools_requirements,
         neuron=cloud.neuron_requirements,
         python=cloud.python,
+        interpreter=cloud.interpreter,
         builder={
             "BAKE_DRIVER_MINIMUM": "",  # no stand-in has a driver, whatever torch was built for
             "HF_ENDPOINT": cloud.hub,
@@ -219,6 +220,7 @@ def sources(cloud: LocalCloud, system: str = "ubuntu") -> Sources:
         differences=(cloud.bases[system], *cloud.differences),
         hub=cloud.hub,
         disk="loop",
+        scratch="tmpfs",
         devices=frozenset({"neuron"}),  # as stand-ins; of a GPU there is none
         sizes=flux.SIZES,  # the plan is about the real weights, however small the stand-ins are
     )

@@ -16,9 +16,11 @@ from bake.plan import Plan
 from bake.progress import StepTime
 from bake.run import Run
 from bake.steps.boot_check import SIZE, Drawing
+from bake.steps.fit import as_dict as fitted_facts
 from bake.steps.judge import Outcome
 from bake.steps.prefetch import Weights
 from bake.steps.quantize import Checkpoint
+from bake.steps.survey import Survey
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Baked:
     """What a bake has made by the time its AMI is available."""
 
     image: Image
+    base: Survey
     weights: Weights
     checkpoint: Checkpoint | None
     report: Report
@@ -59,10 +62,12 @@ def write_manifest(
         "state": state,
         "image": asdict(baked.image),
         "plan": planning.as_dict(plan),
+        "base": fitted_facts(baked.base.fitted),
         "weights": {**asdict(baked.weights), "bytes": baked.weights.bytes, "lock": lock},
         "int8": asdict(baked.checkpoint) if baked.checkpoint else None,
         "checks": [
-            {"id": check.id, "title": check.title, "outcome": check.outcome} for check in baked.report.checks
+            {"id": one.id, "title": one.title, "outcome": one.outcome, "base": list(one.base)}
+            for one in baked.report.checks
         ],
         "boot_check": boot_check_facts(drawing) if drawing else None,
         "notes": list(run.progress.notes),

@@ -33,10 +33,11 @@ GUARDED: dict[str, type | tuple[type, ...]] = {
     "subnet": str,
     "security_group": str,
     "sharing": list,
+    "base.remove": list,
 }
 # Facts that came after the first agreements, each with the value that says "not used": a lock file of before
 # does not know such a fact, and as long as nobody uses it there is nothing to agree to.
-OFF: dict[str, FactValue] = {"worker_instance_types": None}
+OFF: dict[str, FactValue] = {"worker_instance_types": None, "base.remove": []}
 # What goes into the image besides: pinned with the agreement, and refused when it moves, too. The weights
 # are pinned by their own lock (bake/weights/lock.py).
 PINNED: dict[str, type | tuple[type, ...]] = {"worker.lock": str}
@@ -142,7 +143,7 @@ def compare(guarded: Guarded, agreement: Agreement | None) -> list[Difference]:
 
 
 def _same(name: str, agreed: FactValue, now: FactValue) -> bool:
-    if name == "sharing" and isinstance(agreed, list) and isinstance(now, list):
+    if name in ("sharing", "base.remove") and isinstance(agreed, list) and isinstance(now, list):
         return sorted(agreed) == sorted(now)  # instance types, though, are tried in their order
     return agreed == now
 
@@ -153,6 +154,8 @@ def shown(value: FactValue, name: str = "") -> str:
         return "the builder's" if name == "worker_instance_types" else "not set"
     if name == "sharing" and value == []:
         return "nobody"
+    if name == "base.remove" and value == []:
+        return "nothing"
     if isinstance(value, list):
         return ", ".join(value)
     if name == "worker.lock":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bake.aws import Aws
 from bake.planning.base_image import BaseImage
 from bake.planning.drivers import draws_on_neuron
 from bake.planning.findings import Findings
+from bake.planning.hardware import InstanceType, builder_setting
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
 from bake.weights import flux
@@ -23,6 +25,8 @@ MEASURED = {"cuda": "measured", "cpu": "measured", "neuron": "not measured: as l
 # machine (bake/checks/test_disk.py). Two GiB stay free for logs and caches of the worker.
 FILE_SYSTEM_SHARE = 0.07
 KEPT_FREE = 2 * GIB
+# Beside the files on an instance store: what a file system of its own takes there.
+SCRATCH_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,11 @@ class Disk:
         return sum(part.bytes for part in self.parts if part.name not in (FILE_SYSTEM, SPARE)) - self.removed
 
     @property
+    def needed_beside_base(self) -> int:
+        """Bytes that the bake adds to the base AMI, and what stays free."""
+        return sum(part.bytes for part in self.parts[1:] if part.name != FILE_SYSTEM)
+
+    @property
     def beside_weights(self) -> int:
         """Bytes that are written after the base and beside the weights, and what stays free."""
         return sum(part.bytes for part in self.parts[1:] if part.name not in (WEIGHTS, FILE_SYSTEM))
@@ -80,12 +89,15 @@ def work_out(profile: Profile, base: BaseImage, weights: WeightFiles) -> Disk:
     volume = profile.root_volume.size_gib
     accelerator = profile.base.accelerator
     known = base.content_bytes is not None
+    less = ", base.remove not yet taken off" if profile.base.remove else ""
     content = base.content_bytes if base.content_bytes is not None else base.root_gib * GIB
     parts = [
         Part(
-            "base AMI", content, f"{base.snapshot}: written blocks" if known else "at most: its volume's size"
+            "base AMI",
+            content,
+            f"{base.snapshot}: written blocks{less}" if known else "at most: its volume's size",
         ),
-        Part(WEIGHTS, weights.bytes, weights.source),
+        _weights(profile, weights),
         Part("worker", ENVIRONMENT[accelerator], f"its environment, {MEASURED[accelerator]}"),
         Part(FILE_SYSTEM, round(volume * GIB * FILE_SYSTEM_SHARE), f"{FILE_SYSTEM_SHARE:.0%} of the volume"),
         Part(SPARE, KEPT_FREE, "logs, caches"),
@@ -98,11 +110,42 @@ def work_out(profile: Profile, base: BaseImage, weights: WeightFiles) -> Disk:
         )
     if profile.weights.precision == "int8":
         extra = flux.checkpoint_bytes(weights.files)
-        source = "made beside the weights"
+        source = "made of the weights" if profile.weights.scratch else "made beside the weights"
         source += "" if profile.weights.keep_source else ", which are removed then"
         parts.insert(2, Part("int8 copy", extra, source))
-    removed = 0 if profile.weights.keep_source else weights.bytes
-    return Disk(volume, tuple(parts), at_most=not known, removed=removed)
+    removed = 0 if profile.weights.keep_source or profile.weights.scratch else weights.bytes
+    return Disk(volume, tuple(parts), at_most=not known or bool(profile.base.remove), removed=removed)
+
+
+def _weights(profile: Profile, weights: WeightFiles) -> Part:
+    """What of the weights lies on the root volume, the source of int8 included unless it lies elsewhere."""
+    if profile.weights.scratch is None:
+        return Part(WEIGHTS, weights.bytes, weights.source)
+    return Part(WEIGHTS, 0, f"{weights.bytes / GIB:.1f} GiB in bf16 lie on the instance store meanwhile")
+
+
+def scratch_needs(weights: WeightFiles) -> int:
+    """Bytes that an instance store must have for the files that int8 is made of."""
+    return round(weights.bytes * (1 + SCRATCH_SHARE))
+
+
+def check_scratch(
+    profile: Profile, types: Sequence[InstanceType], weights: WeightFiles, findings: Findings
+) -> None:
+    """Each of the builder's types must have an instance store that takes the bfloat16 files."""
+    if profile.weights.scratch is None:
+        return
+    needed = scratch_needs(weights) / 1e9
+    for kind in types:
+        if kind.instance_store_gb >= needed:
+            findings.confirm(f"{kind.name} has an instance store of {kind.instance_store_gb} GB for bf16")
+            continue
+        has = f"its own has {kind.instance_store_gb} GB" if kind.instance_store_gb else "it has none at all"
+        findings.problem(
+            "weights.scratch",
+            f"{kind.name} ({builder_setting(profile)}) has no instance store for {needed:.1f} GB: {has}",
+            "without weights.scratch the bfloat16 files lie on the root volume until int8 is made",
+        )
 
 
 def check(profile: Profile, base: BaseImage, disk: Disk, findings: Findings) -> None:
@@ -113,6 +156,7 @@ def check(profile: Profile, base: BaseImage, disk: Disk, findings: Findings) -> 
             "root_volume.size_gib",
             f"{volume} GiB is less than the base AMI's own {base.root_gib} GiB",
             "a volume can't be smaller than its snapshot; nothing is resized for you",
+            f"name a base AMI whose root volume has {volume} GiB at most, or agree to {base.root_gib} GiB",
         )
     if disk.verdict == "does not fit":
         findings.problem(
@@ -125,6 +169,22 @@ def check(profile: Profile, base: BaseImage, disk: Disk, findings: Findings) -> 
         findings.warn(
             f"root_volume.size_gib: {volume} GiB leave {room:.1f} GiB for what the base AMI holds. EC2 does "
             f"not tell how much that is; its volume has {base.root_gib} GiB"
+            if base.content_bytes is None
+            else f"root_volume.size_gib: {volume} GiB leave {room:.1f} GiB for what the base AMI holds, "
+            f"{base.content_bytes / GIB:.1f} GiB less what base.remove gives"
+        )
+    _say_what_connect_tells(profile, base, findings)
+
+
+def _say_what_connect_tells(profile: Profile, base: BaseImage, findings: Findings) -> None:
+    """What nobody knows before the builder runs, and when it is known."""
+    when = "measured on the builder before a byte is fetched; where it does not fit the bake stops there"
+    if base.content_bytes is None:
+        findings.not_checked(f"what the base AMI holds of its {base.root_gib} GiB", when)
+    if profile.base.remove:
+        names = ", ".join(profile.base.remove)
+        findings.not_checked(
+            f"whether the base AMI has {names} (base.remove), and how much room that gives", when
         )
 
 

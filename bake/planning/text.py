@@ -50,6 +50,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "worker": {**asdict(plan.worker), "version": plan.worker.version},
         "drivers": asdict(plan.drivers),
         "inputs": dict(plan.inputs),
+        "egress": [asdict(one) for one in plan.egress],
         "warnings": list(plan.warnings),
         "checked": list(plan.checked),
         "unchecked": list(plan.unchecked),
@@ -69,6 +70,7 @@ def as_text(plan: Plan) -> str:
         *(_memory(plan, memory) for memory in plan.memory),
         *(_builder_memory(memory) for memory in plan.builder_memory),
         _table("Estimates, rough", _estimates(plan)),
+        _table("What the builder must reach", _egress(plan)),
         _points("Checked", plan.checked, "✓"),
         _points("Not checked", plan.unchecked, "?"),
         _points("Warnings", plan.warnings, "!"),
@@ -86,12 +88,13 @@ def _used(plan: Plan) -> list[tuple[str, str, str]]:
         ("base AMI", base.id, f"base.{setting}"),
         ("", f"{base.name} ({base.architecture}, {base.root_gib} GiB)", ""),
         ("system", f"{profile.base.os}: user {plan.system.user}, {plan.system.home}", "base.os"),
+        *([("", f"without {', '.join(profile.base.remove)}", "base.remove")] if profile.base.remove else []),
         (
             "builder",
             f"{' or '.join(profile.builder.types)} in {profile.builder.region}, {profile.builder.market}",
             builder_setting(profile),
         ),
-        *(("", _hardware(kind), "") for kind in plan.instance_types),
+        *(("", _hardware(kind, profile.weights.scratch), "") for kind in plan.instance_types),
         *_workers(plan),
         ("driver", str(plan.drivers), "nvidia.driver" if profile.base.accelerator == "cuda" else ""),
         *(("", f"{package} {version}", "") for package, version in plan.drivers.packages.items()),
@@ -111,6 +114,15 @@ def _used(plan: Plan) -> list[tuple[str, str, str]]:
     return [(name, value, plan.origins.get(path, "")) for name, value, path in rows]
 
 
+def _egress(plan: Plan) -> list[tuple[str, str, str]]:
+    """Hosts, and what for."""
+    return [
+        (host, ("" if one.always else "maybe: ") + one.why if number == 0 else "", "")
+        for one in plan.egress
+        for number, host in enumerate(one.hosts)
+    ]
+
+
 def _workers(plan: Plan) -> list[tuple[str, str, str]]:
     """What the image is for, where that is not the builder's type."""
     if not plan.profile.worker.types:
@@ -127,12 +139,14 @@ def _precision(plan: Plan) -> str:
     if weights.precision == "bf16":
         return "in bf16"
     source = "stay beside it" if weights.keep_source else "are removed from the image"
+    source = "lie on the builder's instance store meanwhile" if weights.scratch else source
     return f"in int8, made during the bake; the bf16 files {source}"
 
 
-def _hardware(kind: InstanceType) -> str:
+def _hardware(kind: InstanceType, scratch: str | None = None) -> str:
     device = f", {kind.device}" if kind.device else ""
-    store = f"; {kind.instance_store_gb} GB of instance store stay unused" if kind.instance_store_gb else ""
+    use = "take the bf16 files while int8 is made" if scratch else "stay unused"
+    store = f"; {kind.instance_store_gb} GB of instance store {use}" if kind.instance_store_gb else ""
     return f"{kind.name}: {kind.vcpus} vCPUs, {kind.memory_mib:,} MiB{device}{store}"
 
 
@@ -215,12 +229,31 @@ def _estimates(plan: Plan) -> list[tuple[str, str, str]]:
             f"{bound}{estimates.snapshot_gb:.0f} GB-month{_dollars(estimates.month_dollars, ' a month')}",
             removed,
         ),
+        *_cold_start(plan),
+    ]
+
+
+def _cold_start(plan: Plan) -> list[tuple[str, str, str]]:
+    """Seconds to read the weights: from a volume that is filled, and from one that is not."""
+    found = plan.estimates
+    rows = [
         (
             "cold start",
-            f"{estimates.cold_start_seconds:.0f} s at best",
-            f"reads {estimates.cold_start_bytes / 1e9:.1f} GB; blocks that come from S3 first are slower",
+            f"{found.cold_start_seconds + found.hydration_seconds:.0f} s",
+            f"reads {found.cold_start_bytes / 1e9:.1f} GB: {found.cold_start_seconds:.0f} s "
+            "from a full volume,",
+        ),
+        (
+            "",
+            "",
+            f"{found.hydration_seconds:.0f} s more from a new one, filled at {found.hydration_rate:.0f} MB/s",
         ),
     ]
+    source = [("", "", line) for line in textwrap.wrap(f"({found.hydration_source};", 76)]
+    best = (
+        f"a launch template's VolumeInitializationRate fills it in {found.initialized_seconds:.0f} s at best)"
+    )
+    return [*rows, *source, ("", "", best)]
 
 
 def _dollars(amount: float | None, per: str = "") -> str:

@@ -22,6 +22,8 @@ REPOSITORY = r"^https?://[^\s@]+$"
 FINGERPRINT = r"^[0-9A-F]{40}$"
 # Pixels, each 256 to 1440 and a multiple of 16; `flux-worker compile` holds it to that.
 SIZE = r"^[1-9][0-9]{2,3}x[1-9][0-9]{2,3}$"
+# What a base AMI has too much of, by name and never by path: what there is is known when the machine answers.
+REMOVABLE = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$"
 PACKAGE_VERSION = r"^[0-9][A-Za-z0-9.+~-]{0,63}$"
 
 # Where nothing lasts: instance stores are lost with their instance and no snapshot holds them (R-EBS).

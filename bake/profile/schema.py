@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator
 
 from bake import tokens
 from bake.profile import values
@@ -27,9 +27,11 @@ from bake.profile.patterns import (
     PACKAGE_VERSION,
     QUEUE,
     REGION,
+    REMOVABLE,
     REPOSITORY,
     SIZE,
 )
+from bake.profile.section import Section, variable
 
 FLUX = "black-forest-labs/FLUX.1-dev"
 
@@ -42,35 +44,8 @@ NEURON_PACKAGES = {
 }
 
 
-def variable(name: str, *literals: str, optional: bool = False) -> dict[str, Any]:
-    """Of a field whose values differ from account to account or are secret: the variable that people use.
-
-    Such a value never stands in a profile (R-CONFIG), but for the words in `literals`; `optional` fields may
-    hold anything that names no account.
-    """
-    return {"variable": name, "literals": list(literals), "literal": optional}
-
-
 Region = Annotated[str, Field(pattern=REGION)]
 InstanceTypeName = Annotated[str, Field(pattern=INSTANCE_TYPE)]
-
-
-class Section(BaseModel):
-    """A mapping of the profile: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
-    )
-
-    def conflicts(self) -> Iterator[str]:
-        """What is wrong between the fields, each being right by itself."""
-        yield from ()
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Section:
-        if found := list(self.conflicts()):
-            raise ValueError("\n".join(found))
-        return self
 
 
 class Base(Section):
@@ -92,9 +67,22 @@ class Base(Section):
     """The operating system of the AMI."""
     accelerator: Literal["cuda", "neuron", "cpu"]
     """What the model runs on."""
+    remove: tuple[Annotated[str, Field(json_schema_extra={"pattern": REMOVABLE})], ...] = Field(
+        (), max_length=32
+    )
+    """What is removed from the AMI before the download, by name: cuda-12.6, docker-images (docs/fit.md)."""
+
+    @field_validator("remove")
+    @classmethod
+    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            values.removable(name)
+        return value
 
     def conflicts(self) -> Iterator[str]:
         """Exactly one way to name the AMI, and an owner with a name: anybody may publish any name."""
+        if len(set(self.remove)) < len(self.remove):
+            yield "remove names something twice"
         ways = [key for key in ("ami", "ssm", "name") if getattr(self, key) is not None]
         if len(ways) != 1:
             yield f"needs exactly one of ami, ssm, or name with owner; has {' and '.join(ways) or 'none'}"
@@ -126,6 +114,10 @@ class Builder(Section):
         min_length=1, max_length=128, json_schema_extra=variable("BAKE_INSTANCE_PROFILE")
     )
     """The name of the worker's instance profile: SQS, S3 and EventBridge."""
+    cloud_init_wait_minutes: int = Field(10, ge=0, le=240, strict=True)
+    """How long cloud-init may take on a new instance; what it still runs then is named."""
+    package_wait_minutes: int = Field(20, ge=0, le=240, strict=True)
+    """How long the base AMI's own upgrades may hold the package manager before the bake gives up."""
 
     @field_validator("ssh_from")
     @classmethod
@@ -191,15 +183,22 @@ class Weights(Section):
     """The weights' type in the accelerator's memory; int8 is made of the bfloat16 files during the bake."""
     keep_source: bool = True
     """With int8: whether the bfloat16 files stay on the image, which does not need them."""
+    scratch: Literal["instance-store"] | None = None
+    """With int8 and `keep_source: false`: where the bfloat16 files lie meanwhile, off the root volume."""
     mirror: str | None = Field(None, json_schema_extra=variable("FLUX_MIRROR", optional=True))
     """A bucket and prefix (s3://bucket/prefix) that keep the large files by sha256 for the next bake."""
     token: SecretStr = Field(min_length=1, json_schema_extra=variable("HF_TOKEN"))
     """A Hugging Face token whose account accepted the model's licence; used while downloading only."""
 
     def conflicts(self) -> Iterator[str]:
-        """In bfloat16 the source is what is served."""
+        """In bfloat16 the source is what is served, and what is on the image must lie on EBS."""
         if self.precision == "bf16" and not self.keep_source:
             yield "keep_source: false goes with precision: int8; in bf16 the worker needs these files"
+        if self.scratch and (self.precision == "bf16" or self.keep_source):
+            yield (
+                f"scratch: {self.scratch} goes with precision: int8 and keep_source: false; "
+                "no image holds what is on an instance store (R-EBS)"
+            )
 
     @field_validator("token")
     @classmethod
@@ -328,6 +327,8 @@ class Worker(Section):
     """The instance type that the image is for, where the builder's is another; its boot check runs on it."""
     instance_types: tuple[InstanceTypeName, ...] | None = Field(None, min_length=1, max_length=8)
     """Instead of `instance_type`: several that it is for; the boot check tries them in this order."""
+    start_hours: int = Field(4, ge=1, le=48, strict=True)
+    """Hours that the boot check waits for a worker that gets on, such as one that reads from a slow disk."""
 
     def conflicts(self) -> Iterator[str]:
         """A repository without a commit would be another one tomorrow; types are named one way."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from bake.profile.patterns import REMOVABLE
+
 # Wider than a provider's whole network, and nobody's own.
 WIDEST = {4: 8, 6: 32}
 # https://docs.aws.amazon.com/IAM/latest/APIReference/API_InstanceProfile.html
@@ -24,6 +26,13 @@ def ssh_network(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
             f"{network.num_addresses:,} addresses"
         )
     return network
+
+
+def removable(value: str) -> None:
+    """ValueError unless this may be the name of something on a base AMI: a path is none."""
+    if not re.fullmatch(REMOVABLE, value):
+        where = "where it lies, the machine tells"
+        raise ValueError(f"must be names such as cuda-12.6, conda or docker-images, not {value}: {where}")
 
 
 def _network(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:

@@ -19,6 +19,7 @@ from bake.plan import Plan
 from bake.progress import readable
 from bake.run import Run
 from bake.ssh import CommandResult, Session
+from bake.steps import scratch
 from bake.steps.launch import Instance
 from bake.steps.provision import REMOTE
 from bake.undo import Undo
@@ -26,6 +27,8 @@ from bake.weights.lock import Lock
 from bake.weights.mirror import Mirror
 
 UNIT = "bake-prefetch"
+# Of the user and its own group, which need not have the user's name.
+_FOLDERS = 'user=$1; shift; install -d -o "$user" -g "$(id --group --name "$user")" "$@"'
 STARTS = 4  # the first one, and three more for a downloader that ends without a word
 NAMED = 3  # leftovers that are told by name; the unit's log has them all
 
@@ -66,6 +69,7 @@ class Job:
         """Start it for the `number`th time; the token goes in by stdin and stays in memory."""
         if number > 1:
             units.settle(self.session)
+            scratch.mount(self.session, self.plan, self.run)  # a restart has taken the mount away
         return units.start(
             self.session,
             UNIT if number == 1 else f"{UNIT}-{number}",
@@ -216,9 +220,11 @@ def said(event: Mapping[str, Any]) -> str | None:
     """What a person is told of an event, if anything."""
     match event["event"]:
         case "disk":
-            kind = "stands for EBS" if event["stand_in"] else event["model"] or "no model told"
+            what = "an instance store" if event.get("scratch") else "EBS"
+            kind = f"stands for {what}" if event["stand_in"] else event["model"] or "no model told"
             return (
-                f"the cache is on {event['device']} ({kind}, {event['filesystem']}): "
+                f"{'the download' if event.get('scratch') else 'the cache'} is on {event['device']} "
+                f"({kind}, {event['filesystem']}): "
                 f"{readable(event['free'])} free, {readable(event['needed'])} needed"
             )
         case "leftovers":
@@ -249,7 +255,7 @@ def _named(files: Sequence[Mapping[str, Any]]) -> str:
 def start(session: Session, plan: Plan, aws: Aws, run: Run, undo: Undo, builder: Instance) -> Download:
     """Start the download of what is locked, as the image's user."""
     assert plan.lock is not None  # or the plan would have been refused
-    session.run("install", "-d", "-o", plan.system.user, "-g", plan.system.user, *_parents(plan), sudo=True)
+    session.run("sh", "-c", _FOLDERS, "sh", plan.system.user, *_parents(plan), sudo=True)
     wanted = json.dumps(order(plan, plan.lock, builder.root_volume), indent=1).encode()
     session.run("sh", "-c", 'cat > "$1"', "sh", f"{REMOTE}/weights.json", stdin=wanted, sudo=True)
     job = Job(session, plan, aws, run, _mirror(plan, aws, run, undo))
@@ -260,10 +266,19 @@ def order(plan: Plan, lock: Lock, volume: str) -> dict[str, Any]:
     """What the downloader is to do; nothing secret. `reserve`: bytes that provisioning needs of the disk."""
     return {
         **lock.as_dict(),
-        "cache": plan.cache,
-        "reserve": plan.disk.beside_weights,
-        "volume": {"id": volume, "stand_in": plan.sources.disk},
+        "cache": plan.download_cache,
+        **_where(plan, volume),
     }
+
+
+def _where(plan: Plan, volume: str) -> dict[str, Any]:
+    """What the cache must lie on, and what others need there: the root volume, or an instance store alone."""
+    if plan.profile.weights.scratch is None:
+        return {
+            "reserve": plan.disk.beside_weights,
+            "volume": {"id": volume, "stand_in": plan.sources.disk, "scratch": False},
+        }
+    return {"reserve": 0, "volume": {"id": None, "stand_in": plan.sources.scratch, "scratch": True}}
 
 
 def _mirror(plan: Plan, aws: Aws, run: Run, undo: Undo) -> Mirror | None:

@@ -14,6 +14,7 @@ from bake.plan import Plan
 from bake.progress import readable
 from bake.run import Run
 from bake.ssh import Session
+from bake.steps import scratch
 from bake.steps.prefetch import Events
 from bake.steps.provision import REMOTE
 
@@ -116,8 +117,8 @@ def snapshot(plan: Plan) -> str:
 
 
 def repository(plan: Plan) -> str:
-    """The model's folder in the Hugging Face cache."""
-    return f"{plan.cache}/models--{plan.profile.weights.repo.replace('/', '--')}"
+    """The folder that the model was downloaded to, in the Hugging Face cache or on the instance store."""
+    return f"{plan.download_cache}/models--{plan.profile.weights.repo.replace('/', '--')}"
 
 
 def _read(session: Session, file: str) -> dict[str, Any]:
@@ -161,10 +162,11 @@ def _remove_source(session: Session, plan: Plan, run: Run) -> int:
 
     The whole of it, since a snapshot without its largest files would look complete to who loads it.
     """
-    if plan.profile.weights.keep_source:
+    scratch.unmount(session, plan, run)
+    if plan.profile.weights.keep_source or plan.profile.weights.scratch:
         return 0
     assert plan.lock is not None
     removed = sum(file.bytes for file in plan.lock.files.values())
-    session.run("rm", "-r", "--one-file-system", repository(plan), sudo=True)
+    session.run("rm", "-rf", "--one-file-system", repository(plan), sudo=True)
     run.progress.note(f"removed the bfloat16 files, {readable(removed)}: the image does not need them")
     return removed

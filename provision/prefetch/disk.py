@@ -13,6 +13,7 @@ from pathlib import Path
 from prefetch.failures import Refused
 
 EBS = "Amazon Elastic Block Store"
+INSTANCE_STORE = "Amazon EC2 NVMe Instance Storage"
 SYS = Path("/sys")
 _HINT = "the cache must lie on the root EBS volume: set weights.cache to a directory there"
 
@@ -95,6 +96,22 @@ def require_ebs(place: Place, volume: str | None, stand_in: str | None, sys: Pat
             raise Refused("not-ebs", f"{place.path} lies on /dev/{disk.name} {why}", _HINT)
 
 
+def require_instance_store(place: Place, stand_in: str | None) -> None:
+    """Raise Refused unless every disk of `place` is an instance store: these files must be on no image.
+
+    `stand_in` is the kind of file system that stands for one on a local cloud.
+    """
+    disks = ", ".join(f"/dev/{disk.name} ({disk.model or 'no model'})" for disk in place.disks)
+    if stand_in is not None:
+        right = place.filesystem == stand_in
+    else:
+        right = bool(disks) and all(disk.model == INSTANCE_STORE for disk in place.disks)
+    if not right:
+        lies = disks or _described(place)
+        hint = "leave weights.scratch out, or bake on a type that has an instance store"
+        raise Refused("not-scratch", f"{place.path} lies on {lies}, which is no instance store", hint)
+
+
 def _described(place: Place) -> str:
     return f"{place.filesystem} ({place.source}, mounted at {place.mounted_at})"
 
@@ -128,5 +145,5 @@ def require_space(place: Place, missing: int, reserve: int) -> None:
             "space",
             f"{place.path} needs {needed / 1e9:.2f} GB ({missing / 1e9:.2f} GB of weights are missing, "
             f"{reserve / 1e9:.2f} GB stay free), {_described(place)} has {place.free / 1e9:.2f} GB",
-            "a larger disk.size_gib has to be agreed to: change it in the profile, then `bake approve`",
+            "docs/fit.md has the choices, all yours: base.remove, weights.scratch, root_volume.size_gib",
         )

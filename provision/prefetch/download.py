@@ -7,7 +7,7 @@ from collections import deque
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
 from prefetch.cache import Cache
-from prefetch.disk import Place, require_ebs, require_space, trace
+from prefetch.disk import Disk, Place, require_ebs, require_instance_store, require_space, trace
 from prefetch.events import say
 from prefetch.hub import Hub
 from prefetch.mirror import Mirror
@@ -24,7 +24,10 @@ def download(wanted: Wanted, secrets: Secrets, patience: Patience) -> None:
     """Have every wanted file in the cache, and say so; raises Refused."""
     started = time.monotonic()
     place = trace(wanted.cache)
-    require_ebs(place, wanted.volume, wanted.stand_in)
+    if wanted.scratch:
+        require_instance_store(place, wanted.stand_in)
+    else:
+        require_ebs(place, wanted.volume, wanted.stand_in)
     cache = Cache(wanted)
     cache.claim()
     sources = Sources(Mirror(secrets.mirror, patience.stall), Hub(wanted, secrets.token, patience))
@@ -60,17 +63,18 @@ def _tell_disk(place: Place, wanted: Wanted, transfers: list[Transfer]) -> None:
     missing = sum(transfer.lacking for transfer in transfers)
     # A download that goes on has asked before, and what is installed beside it has taken its part since.
     reserve = 0 if any(transfer.found for transfer in transfers) else wanted.reserve
-    disk = place.disks[0]
+    disk = place.disks[0] if place.disks else Disk(place.source, None, None)
     say(
         "disk",
         path=str(place.path),
-        device=f"/dev/{disk.name}",
+        device=f"/dev/{disk.name}" if place.disks else disk.name,
         model=disk.model,
         serial=disk.serial,
         filesystem=place.filesystem,
         free=place.free,
         needed=missing + reserve,
         stand_in=wanted.stand_in is not None,
+        scratch=wanted.scratch,
     )
     require_space(place, missing, reserve)
 

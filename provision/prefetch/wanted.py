@@ -39,7 +39,10 @@ class File:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The files of one revision, and where they shall lie. `reserve` bytes are for others on its disk."""
+    """The files of one revision, and where they shall lie. `reserve` bytes are for others on its disk.
+
+    With `scratch` they must lie on an instance store, and are no part of an image.
+    """
 
     repo: str
     revision: str
@@ -48,6 +51,7 @@ class Wanted:
     volume: str | None
     stand_in: str | None
     reserve: int = GIB
+    scratch: bool = False
 
     @classmethod
     def load(cls, path: Path) -> Wanted:
@@ -68,6 +72,7 @@ class Wanted:
             volume=given["volume"]["id"],
             stand_in=given["volume"]["stand_in"],
             reserve=given.get("reserve", GIB),
+            scratch=given["volume"].get("scratch", False),
         )
 
     @property

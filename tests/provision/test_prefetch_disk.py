@@ -163,3 +163,31 @@ def test_btrfs_is_followed_by_its_source(
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
     assert judged(disk, kernel, tmp_path) == ""
+
+
+def judged_as_scratch(disk: ModuleType, kernel: Sys, path: Path, stand_in: str | None = None) -> str:
+    """What is said against `path` where an instance store is wanted; empty when it is taken."""
+    try:
+        disk.require_instance_store(disk.trace(path / "not/there/yet", kernel.root), stand_in)
+    except disk.Refused as refused:
+        assert (refused.kind, "weights.scratch" in refused.hint) == ("not-scratch", True)
+        return str(refused.reason)
+    return ""
+
+
+def test_what_int8_is_made_of_may_lie_on_an_instance_store_alone(
+    disk: ModuleType, kernel: Sys, tmp_path: Path
+) -> None:
+    kernel.under(tmp_path, kernel.mapping("dm-0", instance_store(kernel)))
+    assert judged_as_scratch(disk, kernel, tmp_path) == ""
+    assert "which is no instance store" in judged_as_scratch(disk, kernel, MEMORY)
+    assert judged_as_scratch(disk, kernel, MEMORY, stand_in="tmpfs") == ""
+    assert "/dev/nvme1n1" in judged_as_scratch(disk, kernel, tmp_path, stand_in="tmpfs")
+
+
+@pytest.mark.parametrize("make", [ebs_root, partly_instance_store, no_model])
+def test_what_goes_into_a_snapshot_is_no_instance_store(
+    disk: ModuleType, kernel: Sys, tmp_path: Path, make: Callable[[Sys], Path]
+) -> None:
+    kernel.under(tmp_path, make(kernel))
+    assert "which is no instance store" in judged_as_scratch(disk, kernel, tmp_path)

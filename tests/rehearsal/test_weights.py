@@ -129,7 +129,7 @@ class Bench:
 def prepared(new_machine: NewMachine) -> Iterator[Machine]:
     with new_machine() as machine:
         provision.upload(machine.session, machine.plan, machine.run)
-        provision.install_tools(machine.session, machine.run)
+        provision.install_tools(machine.session, machine.plan, machine.aws, machine.run)
         yield machine
 
 

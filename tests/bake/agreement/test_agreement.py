@@ -29,6 +29,7 @@ FACTS: dict[str, FactValue] = {
     "subnet": "subnet-0123456789abcdef0",
     "security_group": "sg-0123456789abcdef0",
     "sharing": [],
+    "base.remove": [],
 }
 PINS: dict[str, FactValue] = {"worker.lock": f"sha256:{'b' * 64}"}
 
@@ -88,6 +89,7 @@ def test_without_an_agreement_everything_is_new() -> None:
         ("subnet", "subnet-00000000"),
         ("security_group", "temporary"),
         ("sharing", ["210987654321"]),
+        ("base.remove", ["cuda-12.6"]),
         ("worker.lock", f"sha256:{'c' * 64}"),
     ],
 )

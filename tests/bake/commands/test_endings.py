@@ -26,8 +26,8 @@ from bake.errors import (
 from bake.plan import Plan
 from bake.progress import PlainScreen, Progress
 from bake.proposal import Proposal, Wish
-from bake.steps.boot_check import ImageIsBad
 from bake.steps.judge import Unproven
+from bake.steps.worker_start import ImageIsBad
 
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud

@@ -81,7 +81,8 @@ def test_a_volume_smaller_than_its_snapshot(plan_cloud: PlanCloud) -> None:
     _, findings = check(plan_cloud.profile(root_volume={"size_gib": 60}), base(root_gib=75, content=GIB))
     assert findings.problems == [
         "root_volume.size_gib: 60 GiB is less than the base AMI's own 75 GiB\n"
-        "    a volume can't be smaller than its snapshot; nothing is resized for you"
+        "    a volume can't be smaller than its snapshot; nothing is resized for you\n"
+        "    name a base AMI whose root volume has 60 GiB at most, or agree to 75 GiB"
     ]
 
 
