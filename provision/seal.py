@@ -3,24 +3,28 @@
 
     seal.py delete [--list FILE] [--keep PATH]...   remove what the list names, then discard freed blocks
     seal.py check  [--list FILE] [--keep PATH]...   print what is left of it, one path a line; exit 1 if any
+    seal.py both   [--list FILE] [--keep PATH]...   delete, then check; all is said in one JSON object
 
 Run as root with any Python from 3.9 on. The list is seal.yaml as JSON, by default `seal.json` beside this
 program. `delete` removes /opt/bake as well, so both files are copied to a folder in /run first (memory,
 which no snapshot holds) and run from there:
 
     install -d -m 700 /run/bake-seal && cp /opt/bake/seal.py /opt/bake/seal.json /run/bake-seal/
-    python3 /run/bake-seal/seal.py delete --keep /home/ubuntu/.cache/huggingface/hub
-    python3 /run/bake-seal/seal.py check
+    /usr/bin/python3 /run/bake-seal/seal.py both --keep /home/ubuntu/.cache/huggingface/hub
 
 An SSH session that is open survives; no new one can be opened. Stop the machine by the API afterwards.
-`delete` can be repeated. It goes on after a failure, names all of them on stderr and exits 1.
+`delete` can be repeated. It goes on after a failure, names all of them on stderr and exits 1. `both` is what
+the bake runs: another sudo or login between the two would be logged, and the check would find it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import fnmatch
 import glob
+import io
 import json
 import os
 import pwd
@@ -29,6 +33,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -54,7 +59,7 @@ OWN |= {"ipv6", "ipv6s", "mac", "instance-id", "interface-id"}
 def main() -> int:
     """Seal the machine, or check that it is sealed."""
     parser = argparse.ArgumentParser(description="Seal a machine before it becomes an image.")
-    parser.add_argument("verb", choices=("delete", "check"))
+    parser.add_argument("verb", choices=("delete", "check", "both"))
     parser.add_argument("--list", type=Path, default=Path(__file__).with_name("seal.json"))
     parser.add_argument("--keep", action="append", default=[], help="a path that must survive")
     arguments = parser.parse_args()
@@ -62,17 +67,40 @@ def main() -> int:
     kept = [Path(path) for path in [*seal["keep"], *arguments.keep]]
     if arguments.verb == "check":
         return check(seal)
+    if arguments.verb == "both":
+        # Where the connection broke the first one may still run.
+        with arguments.list.open("rb") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            return both(seal, kept)
     failures = delete(seal, kept)
     for failure in failures:
         print(failure, file=sys.stderr)
     return 1 if failures else 0
 
 
+def both(seal: dict[str, Any], kept: list[Path]) -> int:
+    """Delete, remove once more what was written meanwhile, check; print it all as one JSON object."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        failures = delete(seal, kept)
+        late = [f"{path}: written to again, and removed again: {held_by(path)}" for path, _ in left_of(seal)]
+        # A process that can't be stopped may have had one line to write. One that goes on is found below.
+        failures += remove(seal["entries"], kept) if late else []
+    left = [f"{path}  ({why}): {held_by(path)}" for path, why in left_of(seal)]
+    print(json.dumps({"log": said.getvalue(), "notes": late, "failures": failures, "left": left}))
+    return 1 if failures or left else 0
+
+
 def delete(seal: dict[str, Any], kept: list[Path]) -> list[str]:
     """Silence what writes, remove what is listed, discard the freed blocks; return what went wrong."""
-    failures = silence(seal["stop"])
+    return silence(seal["stop"]) + silence_audit() + remove(seal["entries"], kept)
+
+
+def remove(entries: list[dict[str, Any]], kept: list[Path]) -> list[str]:
+    """Remove what is listed, discard the freed blocks; return what went wrong."""
+    failures = []
     mounts: set[Path] = set()
-    for entry in seal["entries"]:
+    for entry in entries:
         gone = 0
         for path in leftovers(entry):
             if any(path == keep or path in keep.parents or keep in path.parents for keep in kept):
@@ -81,6 +109,8 @@ def delete(seal: dict[str, Any], kept: list[Path]) -> list[str]:
             mounts.add(mount_of(path))
             try:
                 gone += destroy(path, entry)
+            except FileNotFoundError:
+                continue  # its owner was quicker
             except OSError as error:
                 failures.append(f"{path}: {error.strerror or error}")
         if gone:
@@ -93,24 +123,68 @@ def delete(seal: dict[str, Any], kept: list[Path]) -> list[str]:
 
 def check(seal: dict[str, Any]) -> int:
     """Print everything the list names that is still there."""
-    left = [(path, entry["why"]) for entry in seal["entries"] for path in leftovers(entry)]
+    left = left_of(seal)
     for path, why in left:
         print(f"{path}  ({why})")
     return 1 if left else 0
+
+
+def left_of(seal: dict[str, Any]) -> list[tuple[Path, str]]:
+    """What the list names that is still there, each with its reason."""
+    return [(path, entry["why"]) for entry in seal["entries"] for path in leftovers(entry)]
+
+
+def held_by(path: Path) -> str:
+    """Who has the file open: who wrote to it, most likely."""
+    holders = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):  # it has ended, or closed the file
+            if link.readlink() == path:
+                command = link.parents[1].joinpath("comm").read_text().strip()
+                holders.add(f"process {link.parts[2]} ({command})")
+    return f"open in {', '.join(sorted(holders))}" if holders else "no process has it open now"
 
 
 def silence(units: list[str]) -> list[str]:
     """Stop what would write to the disk again, the journal's part on the disk included."""
     command = ["systemctl", "list-units", "--state=active", "--plain", "--no-legend", "--no-pager", *units]
     listed = subprocess.run(command, capture_output=True, text=True).stdout
-    active = [line.split()[0] for line in listed.splitlines() if line.strip()]
-    stop = [["systemctl", "stop", *active]] if active else []
+    # Without a pattern systemctl lists all units there are.
+    running = [line.split()[0] for line in listed.splitlines() if line.strip()] if units else []
+    stop = [["systemctl", "stop", *running]] if running else []
     failures = []
     for command in [*stop, ["journalctl", "--relinquish-var"]]:
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             failures.append(f"{' '.join(command)}: exit code {done.returncode}: {done.stderr.strip()}")
     return failures
+
+
+def silence_audit() -> list[str]:
+    """Keep auditd quiet until the machine stops; it is as enabled as before, and starts with the image.
+
+    Its unit refuses `systemctl stop` (RefuseManualStop=yes). Rules that are locked (`-e 2`) refuse `-e 0`,
+    but with its daemon gone nobody writes to the disk.
+    """
+    if shutil.which("auditctl"):
+        subprocess.run(["auditctl", "-e", "0"], capture_output=True)
+    if not active("auditd.service"):
+        return []
+    if shutil.which("service"):
+        subprocess.run(["service", "auditd", "stop"], capture_output=True)
+    if active("auditd.service"):  # what `service` does, where there is none, or none that knows how
+        subprocess.run(["systemctl", "kill", "auditd.service"], capture_output=True)
+    for _ in range(100):
+        if not active("auditd.service"):
+            return []
+        time.sleep(0.1)
+    return ["auditd.service: still runs after `service auditd stop`, and logs what the seal does"]
+
+
+def active(unit: str) -> bool:
+    """Whether the unit runs, or is about to end."""
+    done = subprocess.run(["systemctl", "is-active", unit], capture_output=True, text=True)
+    return done.stdout.strip() in ("active", "deactivating", "reloading")
 
 
 def leftovers(entry: dict[str, Any]) -> Iterator[Path]:

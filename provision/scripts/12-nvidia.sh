@@ -6,6 +6,8 @@
 # (empty: no CUDA in the lock), BAKE_CUDA, NVIDIA_DRIVER, NVIDIA_REPOSITORY, NVIDIA_FINGERPRINT (the three of
 # them empty: the base AMI's own).
 set -euo pipefail
+# shellcheck source=provision/lib/environment.sh
+source /opt/bake/lib/environment.sh
 
 [ "$BAKE_ACCELERATOR" = cuda ] || exit 0
 
@@ -94,8 +96,17 @@ if [ -n "$BAKE_DRIVER_MINIMUM" ]; then
 fi
 
 # Without it the driver is loaded anew by each process, and each start of the worker waits for that.
+persist() {
+  local unit
+  unit=$(systemctl show --property=Id --value nvidia-persistenced.service) # the real name, behind an alias
+  systemctl enable --quiet "$unit" || true # a generated one cannot be; a static one is left as it is
+  case $(systemctl is-enabled "$unit" 2>/dev/null || true) in
+    static | indirect | disabled) systemctl add-wants --quiet multi-user.target "$unit" ;; # no [Install]
+    masked*) echo "note: $unit is masked on the base AMI, and stays so" ;;
+  esac
+}
 if systemctl cat nvidia-persistenced.service >/dev/null 2>&1; then
-  systemctl enable --quiet nvidia-persistenced.service
+  persist
 fi
 kernel_hold
 

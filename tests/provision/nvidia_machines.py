@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 VERSION = "580.95.05"
 SCRIPT = f"{provision.REMOTE}/scripts/12-nvidia.sh"
 UNIT = "/etc/systemd/system/nvidia-persistenced.service"
+WANTS = "/etc/systemd/system/multi-user.target.wants"
 STAND_INS = "/usr/local/bin"  # before the system's own, for root too
 
 
@@ -48,6 +49,7 @@ class Driven(ABC):
             "BAKE_DEVICE": "no",
             "BAKE_CUDA": "13",
             "BAKE_DRIVER_MINIMUM": "580.65.06",
+            "BAKE_PATH": STAND_INS,
             "NVIDIA_DRIVER": "",
             "NVIDIA_REPOSITORY": "",
             "NVIDIA_FINGERPRINT": "",
@@ -70,7 +72,9 @@ class Driven(ABC):
     def clear(self) -> None:
         """Remove packages, holds, the daemon's unit and all stand-ins."""
         self.session.run("systemctl", "disable", "nvidia-persistenced", sudo=True, check=False)
-        self.session.run("sh", "-c", f"rm -f {UNIT} {STAND_INS}/*", sudo=True)
+        self.session.run(
+            "sh", "-c", f"rm -f {UNIT} {WANTS}/nvidia-persistenced.service {STAND_INS}/*", sudo=True
+        )
         self.clear_packages()
 
     @abstractmethod

@@ -113,6 +113,15 @@ def test_the_persistence_daemon_is_enabled_and_the_kernel_held(on: Driven, tmp_p
     assert on.kernel in on.held()
 
 
+def test_a_static_persistence_daemon_is_started_by_the_boot(on: Driven) -> None:
+    """As Ubuntu's packages have it: a unit without [Install], which nothing can enable."""
+    on.session.run("tee", UNIT, stdin=b"[Service]\nExecStart=/bin/true\n", sudo=True)
+    done = on.run(BAKE_DRIVER_MINIMUM="")
+    assert done.exit_code == 0, done.stderr
+    wanted = on.session.run("systemctl", "show", "--property=WantedBy", "nvidia-persistenced").stdout
+    assert wanted == "WantedBy=multi-user.target\n"
+
+
 def test_the_module_is_that_of_the_kernel_that_the_image_boots(on: Driven) -> None:
     """With the running kernel's alone, the image would boot without one."""
     own_kernel(on, "6.8.0-1099-aws", NEWER)

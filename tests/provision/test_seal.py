@@ -35,6 +35,7 @@ def entry(path: Path | str, action: str, **more: Any) -> dict[str, Any]:
 def quiet(seal: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The program without what it does to the machine it runs on: services, journal, discarding."""
     monkeypatch.setattr(seal, "silence", lambda units: [])
+    monkeypatch.setattr(seal, "silence_audit", list)
     monkeypatch.setattr(seal, "discard", lambda mount: None)
     return seal
 
@@ -211,6 +212,46 @@ def test_check_names_what_is_left(tmp_path: Path) -> None:
     assert done.stdout == f"{tmp_path / 'token'}  (a test)\n"
     (tmp_path / "token").unlink()
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def test_what_was_written_meanwhile_is_removed_again_and_told(
+    quiet: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A process that can't be stopped writes one line after the first round; one that goes on is named."""
+    log, rounds = tmp_path / "app.log", 1
+
+    def write(mount: Path) -> None:  # where the first round ends
+        nonlocal rounds
+        rounds -= 1
+        if rounds >= 0:
+            writer.write("a line\n")
+
+    monkeypatch.setattr(quiet, "discard", write)
+    given = {"stop": [], "entries": [entry(log, "truncate")]}
+    with log.open("a", buffering=1) as writer:
+        assert quiet.both(given, []) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert said["left"] == [] and f"process {os.getpid()} (" in said["notes"][0]
+        rounds = 99
+        assert quiet.both(given, []) == 1
+        assert f"process {os.getpid()} (" in json.loads(capsys.readouterr().out)["left"][0]
+
+
+def test_the_keys_go_last() -> None:
+    paths = [item["path"] for item in LIST["entries"]]
+    assert all("/ssh" in path or "/.ssh" in path for path in paths[-4:])
+
+
+def test_an_empty_list_stops_nothing(
+    seal: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real program, with a stand-in for systemctl that lists a unit and keeps what it was told."""
+    for name in ("systemctl", "journalctl"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "$0 $*" >>{tmp_path}/said\necho any.service\n')
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert seal.silence([]) == []
+    assert "systemctl stop" not in (tmp_path / "said").read_text()
 
 
 def test_volumes_without_discard_are_said_aloud(
