@@ -8,8 +8,15 @@ import pytest
 from testinfra.host import Host
 
 from bake.checks import backend, probe
+from bake.checks.caused import Caused
 from bake.checks.expectations import Expectations
 from bake.checks.runner import SUBJECT
+
+
+@pytest.fixture
+def caused(expect: Expectations, request: pytest.FixtureRequest) -> Caused:
+    """What the bake caused, and not its base AMI."""
+    return Caused(expect, request.node)
 
 
 @pytest.fixture(scope="session")
@@ -25,9 +32,21 @@ def expect(pytestconfig: pytest.Config) -> Expectations:
 
 
 @pytest.fixture(scope="session")
-def system(host: Host) -> dict[str, Any]:
-    """Facts about users, ports, disks and packages: one round trip."""
-    return probe.run(host, "system", {})
+def system(host: Host, expect: Expectations) -> dict[str, Any]:
+    """Facts about users, ports, disks and failed units: one round trip."""
+    return probe.run(host, "system", {"salt": expect.baseline.salt})
+
+
+@pytest.fixture(scope="session")
+def packages(host: Host, expect: Expectations) -> dict[str, Any]:
+    """What the package manager finds wrong: one round trip."""
+    return probe.run(host, "packages", {"packages": expect.packages, "system_python": expect.system_python})
+
+
+@pytest.fixture(scope="session")
+def rights(host: Host, expect: Expectations) -> dict[str, Any]:
+    """Setuid files and users: one round trip."""
+    return probe.run(host, "rights", {"packages": expect.packages})
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +65,7 @@ def checkpoint(host: Host, expect: Expectations) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def secrets(host: Host, expect: Expectations) -> dict[str, Any]:
     """Where secrets were found: files, processes, the journal. The token travels by stdin."""
-    return probe.run(host, "secrets", {"token": expect.token, "cache": expect.cache_dir})
+    return probe.run(host, "secrets", {"token": expect.token, "cache": expect.cache_dir, "seconds": None})
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bake.checks.baseline import Baseline
+
 
 @dataclass(frozen=True)
 class Expectations:
@@ -56,6 +58,10 @@ class Expectations:
     neuron_venv: str = "/opt/flux-worker/neuron-venv"
     neuron_sizes: tuple[str, ...] = ()
     """The sizes of images that are compiled for Neuron; none where the worker draws on something else."""
+    removed: tuple[str, ...] = ()
+    """What the profile removes from the base AMI, by name."""
+    baseline: Baseline = field(default_factory=Baseline)
+    """What the base AMI brought, which no check fails for unless it would stop the worker."""
     unit: str = "flux-worker.service"
     working_directory: str = "/var/lib/flux-worker"
 

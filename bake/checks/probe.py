@@ -1,42 +1,34 @@
-"""Sends a small program to the machine, gives it its input, and reads the facts it found as JSON.
-
-One program answers many checks, so that checking costs few round trips. The programs are the modules in
-`bake/checks/probes`; they use the standard library alone and run under any Python from 3.9 on.
-"""
+"""Runs a program on the machine for the checks: one answers many, so that checking costs few round trips."""
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 import pytest
 from testinfra.host import Host
 
+from bake.checks import program
 from bake.checks.expectations import Expectations
 
-# The program and its input both come by stdin, so neither stands in an argument list or a log.
-_LOADER = "import sys; exec(compile(sys.stdin.buffer.read(int(sys.argv[1])), sys.argv[2], 'exec'))"
 _TAIL_LINES = 15
 
 
 def run(host: Host, name: str, given: Mapping[str, Any], prefix: Sequence[str] = ()) -> dict[str, Any]:
-    """Run the probe `name` with `given` as its JSON input, as root unless `prefix` says otherwise.
+    """Run the probe `name` with `given` as its JSON input, as root by the system's Python.
 
-    The check fails when the probe does, with the end of what it said.
+    `prefix`, where it is given, is the command that runs it: its last word is the Python. The check fails
+    when the probe does, with the end of what it said.
     """
     __tracebackhide__ = True
-    program = resources.files("bake.checks.probes").joinpath(f"{name}.py").read_bytes()
-    argv = [*(prefix or ["python3"]), "-c", _LOADER, str(len(program)), f"<probe {name}>"]
-    done = host.run(shlex.join(argv), stdin=program + json.dumps(given).encode())
+    *before, python = prefix or [program.PYTHON]
+    argv = [*before, *program.command(name, python)]
+    done = host.run(shlex.join(argv), stdin=program.stdin(name, given))
     if done.rc != 0:
         said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-_TAIL_LINES:])
         pytest.fail(f"the probe {name!r} ended with exit code {done.rc}:\n{said}", pytrace=False)
-    # Libraries may print; the facts are the last line.
-    facts: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return facts
+    return program.facts(done.stdout)
 
 
 def as_worker(expect: Expectations) -> list[str]:

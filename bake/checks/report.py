@@ -10,7 +10,10 @@ Outcome = Literal["passed", "failed", "skipped", "error"]
 
 @dataclass(frozen=True)
 class Check:
-    """One check. `seconds` is wall time; `message` is empty unless there is something to say."""
+    """One check. `seconds` is wall time; `message` is empty unless there is something to say.
+
+    `base` names what it found and did not fail for, since the base AMI brought it.
+    """
 
     id: str
     title: str
@@ -18,6 +21,7 @@ class Check:
     seconds: float
     message: str
     requirements: tuple[str, ...] = ()
+    base: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,11 @@ class Report:
     def ok(self) -> bool:
         """Whether every check passed; one that was skipped did not pass."""
         return bool(self.checks) and not self.red
+
+    @property
+    def base(self) -> tuple[str, ...]:
+        """What the base AMI brought that the checks would have failed for."""
+        return tuple(one for check in self.checks for one in check.base)
 
     @property
     def red(self) -> tuple[Check, ...]:

@@ -12,6 +12,7 @@ from typing import IO
 
 import pytest
 
+from bake.checks.caused import BASE
 from bake.checks.expectations import Expectations
 from bake.checks.report import Check, Outcome, Report
 from bake.errors import BakeError
@@ -167,5 +168,6 @@ def _check(item: pytest.Item, report: pytest.TestReport) -> Check:
     outcome: Outcome = "error" if report.when != "call" and report.failed else report.outcome
     crash = getattr(report.longrepr, "reprcrash", None)
     message = "" if report.passed else redact(str(crash.message if crash else report.longrepr))
+    base = tuple(redact(str(value)) for key, value in item.user_properties if key == BASE)
     name = f"{item.path.stem.removeprefix('test_')}::{item.name.removeprefix('test_')}"
-    return Check(name, _title(item), outcome, report.duration, message, _requirements(item))
+    return Check(name, _title(item), outcome, report.duration, message, _requirements(item), base)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
+from bake.checks.caused import Caused
 from bake.checks.expectations import Expectations
 
 HF_TOKEN_FILES = ("huggingface/token", "huggingface/stored_tokens", ".huggingface/token")
@@ -38,22 +39,24 @@ def test_token_not_in_journal(secrets: dict[str, Any]) -> None:
     assert not secrets["token_in_journal"]
 
 
-def test_no_other_hf_token(secrets: dict[str, Any]) -> None:
+def test_no_other_hf_token(secrets: dict[str, Any], caused: Caused) -> None:
     """No file holds anything that looks like a Hugging Face token (R-CONFIG)."""
-    assert secrets["hf_tokens"] == []
+    assert caused("hf_tokens", secrets["hf_tokens"], secrets["changed"]) == []
 
 
-def test_no_hf_token_file(host: Host) -> None:
+def test_no_hf_token_file(host: Host, secrets: dict[str, Any], caused: Caused) -> None:
     """huggingface_hub has stored no token (R-CONFIG)."""
     names = " -o ".join(f"-path '*/{name}'" for name in HF_TOKEN_FILES)
-    assert host.check_output(f"find /root /home /opt \\( {names} \\) -print") == ""
+    found = host.check_output(f"find /root /home /opt \\( {names} \\) -print").splitlines()
+    known = {path: secrets["hf_token_files"].get(path, "no file") for path in found}
+    assert caused("hf_token_files", known, secrets["changed"]) == []
 
 
-def test_no_aws_keys(secrets: dict[str, Any]) -> None:
+def test_no_aws_keys(secrets: dict[str, Any], caused: Caused) -> None:
     """No AWS access key is on the machine: the role speaks for the worker (R-CONFIG)."""
-    assert secrets["aws_keys"] == []
+    assert caused("aws_keys", secrets["aws_keys"], secrets["changed"]) == []
 
 
-def test_no_private_keys(secrets: dict[str, Any]) -> None:
+def test_no_private_keys(secrets: dict[str, Any], caused: Caused) -> None:
     """No private key is on the machine but its own host keys, which the seal destroys (R-CONFIG)."""
-    assert secrets["private_keys"] == []
+    assert caused("private_keys", secrets["private_keys"], secrets["changed"]) == []

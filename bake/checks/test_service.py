@@ -7,6 +7,7 @@ from typing import Any
 
 from testinfra.host import Host
 
+from bake.checks.caused import Caused
 from bake.checks.expectations import Expectations
 
 # Weights come off a volume that is filled from S3 while it is read: systemd's own 90 s would kill the start.
@@ -70,6 +71,18 @@ def test_environment_files(host: Host, unit: dict[str, str], expect: Expectation
     assert host.file(expect.worker_env).is_file
 
 
+def test_worker_may_read_what_it_needs(host: Host, expect: Expectations) -> None:
+    """The worker's user may read and execute all that was made for it, parent folders too (R-SYSTEMD)."""
+    places = ["/opt/flux-worker", "/usr/lib/flux-worker", expect.worker_env, expect.repo_dir]
+    places += [f"/etc/systemd/system/{expect.unit}", f"{expect.serving_venv}/bin/python"]
+    wrong = "! -type l ! -readable -o -type d ! -executable -o -type f -perm /111 ! -executable"
+    find = f"cd / && LC_ALL=C runuser -u {expect.user} -- find {shlex.join(places)} {wrong}"
+    done = host.run(find)
+    # What is not there is another check's to miss.
+    refused = [line for line in done.stderr.splitlines() if not line.endswith("No such file or directory")]
+    assert [*done.stdout.splitlines(), *refused] == []
+
+
 def test_working_directory(host: Host, unit: dict[str, str], expect: Expectations) -> None:
     """The unit's working directory exists and belongs to the worker's user (R-SYSTEMD)."""
     assert unit["WorkingDirectory"] == expect.working_directory
@@ -130,9 +143,9 @@ def test_environment_is_roots(host: Host, expect: Expectations) -> None:
         assert (file.user, file.mode & 0o022) == ("root", 0), path
 
 
-def test_no_hf_home(system: dict[str, Any]) -> None:
+def test_no_hf_home(system: dict[str, Any], caused: Caused) -> None:
     """HF_HOME, which holds the token beside the cache, is set nowhere; HF_HUB_CACHE alone is (R-CACHE)."""
-    assert system["hf_home"] == []
+    assert caused("hf_home", system["hf_home"]) == []
 
 
 def test_command_runs(host: Host, expect: Expectations) -> None:

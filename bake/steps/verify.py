@@ -8,6 +8,7 @@ from pathlib import Path
 from bake import checks, interrupt
 from bake.aws import Aws
 from bake.checks import Expectations, Report
+from bake.checks.baseline import Baseline
 from bake.errors import NotVerified
 from bake.plan import Plan
 from bake.run import Run
@@ -15,21 +16,26 @@ from bake.ssh import Session
 from bake.steps.launch import Instance
 
 # Reports are written here first: a full disk of the run directory fails no machine.
+SHOWN = 6  # findings of the base's that are printed
 MEMORY = Path("/dev/shm")  # noqa: S108
 
 
-def verify(session: Session, plan: Plan, aws: Aws, run: Run, instance: Instance) -> Report:
+def verify(
+    session: Session, plan: Plan, aws: Aws, run: Run, instance: Instance, baseline: Baseline
+) -> Report:
     """Run every check; raises NotVerified that names the failed ones. The JUnit XML is kept either way."""
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as scratch:
         files = {"junit.xml": Path(scratch, "junit.xml"), "logs/verify.log": Path(scratch, "verify.log")}
         try:
-            report = checks.run(session, expectations(plan, aws, instance), *files.values())
+            report = checks.run(session, expectations(plan, aws, instance, baseline), *files.values())
         finally:
             for name, file in files.items():
                 if file.exists():
                     run.keep(name, file.read_text(encoding="utf-8"))
     interrupt.check()
     run.progress.note(f"{len(report.checks) - len(report.red)} of {len(report.checks)} checks passed")
+    if report.base:
+        run.progress.note(f"the base's own, not of this bake: {_base(report)}")
     if not report.ok:
         lines = [f"{len(report.red)} of {len(report.checks)} checks did not pass:"]
         lines += [f"  {check.id}: {check.title}\n    {_first_line(check.message)}" for check in report.red]
@@ -44,8 +50,14 @@ def _first_line(message: str) -> str:
     return message.strip().splitlines()[0] if message.strip() else "no message"
 
 
-def expectations(plan: Plan, aws: Aws, instance: Instance) -> Expectations:
-    """What the checks compare with: the plan, and the root volume as DescribeVolumes reports it."""
+def _base(report: Report) -> str:
+    """What the checks did not fail for, shortly: all of it is in the report."""
+    more = len(report.base) - SHOWN
+    return "; ".join(report.base[:SHOWN]) + (f"; {more} more in junit.xml" if more > 0 else "")
+
+
+def expectations(plan: Plan, aws: Aws, instance: Instance, baseline: Baseline | None = None) -> Expectations:
+    """What the checks compare with: plan and base, and the root volume as DescribeVolumes reports it."""
     volume = aws.ec2.describe_volumes(VolumeIds=[instance.root_volume])["Volumes"][0]
     profile, lock = plan.profile, plan.lock
     assert lock is not None  # what is not locked is not baked
@@ -73,6 +85,8 @@ def expectations(plan: Plan, aws: Aws, instance: Instance) -> Expectations:
         driver_minimum=plan.settings["BAKE_DRIVER_MINIMUM"] or None,
         neuron=plan.drivers.packages,
         precision=profile.weights.precision,
+        removed=profile.base.remove,
         neuron_sizes=plan.drivers.compiled,
+        baseline=baseline or Baseline(),
         token=profile.weights.token.get_secret_value(),
     )

@@ -47,6 +47,7 @@ SYSTEM = [
         "systemctl reset-failed fault-failed",
         ("system::no_failed_units",),
     ),
+    Fault("install -m 4755 /usr/bin/env /opt/env", "rm /opt/env", ("system::no_new_rights",)),
     Fault(
         "cp -a /usr/lib/$PY/this.py /root/; echo >> /usr/lib/$PY/this.py",
         "mv /root/this.py /usr/lib/$PY/",
@@ -58,7 +59,7 @@ SYSTEM = [
         ("system::no_swap",),
     ),
     Fault(
-        "install -m 620 /dev/null '/opt/flux-worker/a name'; chmod 757 /etc/systemd/system/flux-worker.path",
+        "install -m 664 /dev/null '/opt/flux-worker/a name'; chmod 757 /etc/systemd/system/flux-worker.path",
         "rm '/opt/flux-worker/a name'; chmod 644 /etc/systemd/system/flux-worker.path",
         ("system::nothing_is_writable_for_others",),
     ),

@@ -79,7 +79,7 @@ def builder(new_machine: NewMachine) -> Iterator[Builder]:
     with new_machine() as machine:
         plan, run, session = machine.plan, machine.run, machine.session
         provision.upload(session, plan, run)
-        provision.install_tools(session, run)
+        provision.install_tools(session, plan, machine.aws, run)
         download = prefetch.start(session, plan, machine.aws, run, Undo(), machine.instance)
         provision.run_scripts(session, run, download.check)
         download.wait()
@@ -241,11 +241,52 @@ def test_int8_that_cannot_be_made_is_said_with_the_reason(builder: Builder) -> N
     assert red(builder.check(select="test_cache")) == set()  # nothing was removed for it
 
 
+READ_AHEAD = "/etc/udev/rules.d/60-bake-read-ahead.rules"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(f"mv {READ_AHEAD} /root/rule", id="no-rule"),
+        pytest.param(f"cp {READ_AHEAD} /root/rule; sed -i s/2560/128/ {READ_AHEAD}", id="as-linux-has-it"),
+        pytest.param(f"cp {READ_AHEAD} /root/rule; sed -i 's/KERNEL==/KERNEL/' {READ_AHEAD}", id="malformed"),
+        pytest.param(f"cp {READ_AHEAD} /root/rule; sed -i '/xvd/d' {READ_AHEAD}", id="not-on-xen"),
+    ],
+)
+def test_a_disk_that_is_not_read_ahead_of(builder: Builder, change: str) -> None:
+    builder.root(change)
+    try:
+        report = builder.check(select="read_ahead")
+    finally:
+        builder.root(f"mv /root/rule {READ_AHEAD}")
+    assert red(report) == {"disk::read_ahead_rule"}
+
+
 def test_cache_in_memory(builder: Builder) -> None:
     builder.root(f"mount -t tmpfs none {planted.CACHE}")
     report = builder.check(select="test_disk")
     builder.root(f"umount {planted.CACHE}")
     assert red(report) == {"disk::cache_on_root_volume", "disk::cache_on_a_disk"}
+
+
+@pytest.mark.parametrize(
+    "folder", ["/opt", "/opt/flux-worker", "/etc/flux-worker", "/opt/flux-worker/venv/bin"]
+)
+def test_what_the_worker_may_not_read(builder: Builder, folder: str) -> None:
+    """As a base with umask 077 leaves it, where something was made before the bake set its own."""
+    builder.root(f"stat -c %a {folder} > /root/mode; chmod 700 {folder}")
+    found = red(builder.check(select="may_read"))
+    builder.root(f"chmod $(cat /root/mode) {folder}")
+    assert found == {"service::worker_may_read_what_it_needs"}
+    assert red(builder.check(select="may_read")) == set()
+
+
+def test_what_should_have_been_removed_from_the_base(builder: Builder) -> None:
+    assert red(builder.check(select="removed_is_gone", removed=("cuda-12.6", "docker-images"))) == set()
+    builder.root("mkdir /usr/local/cuda-12.6")
+    report = builder.check(select="removed_is_gone", removed=("cuda-12.6", "docker-images"))
+    builder.root("rmdir /usr/local/cuda-12.6")
+    assert red(report) == {"disk::what_was_removed_is_gone"}
 
 
 def test_volume_that_nobody_agreed_to(builder: Builder) -> None:
@@ -267,7 +308,7 @@ def test_scripts_can_run_again(builder: Builder) -> None:
     """A second run changes nothing that matters, and needs no package index of the system."""
     builder.root("mv /etc/apt /etc/apt.gone; systemctl stop 'bake-*'")
     try:
-        provision.install_tools(builder.session, builder.run)
+        provision.install_tools(builder.session, builder.plan, builder.aws, builder.run)
         provision.run_scripts(builder.session, builder.run, lambda: None)
     finally:
         builder.root("mv /etc/apt.gone /etc/apt")

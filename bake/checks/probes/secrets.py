@@ -1,15 +1,18 @@
 """Where secrets lie on the machine. Says where, never what.
 
-Input: `token` (or null) and `cache` (searched even where it is a volume of its own).
+Input: `token` (or null), `cache` (searched even where it is a volume of its own), and `seconds` (or null)
+after which the search ends where it is.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +21,7 @@ SEARCHED = ("/etc", "/home", "/root", "/opt", "/var", "/run", "/tmp", "/srv", "/
 LARGEST_FILE = 64 << 20
 LARGEST_TEXT = 1 << 20
 JOURNAL_CHUNK = 1 << 20
+HF_TOKEN_FILES = ("/huggingface/token", "/huggingface/stored_tokens", "/.huggingface/token")
 # Each kind with words that a file must hold at all: looking for them is far cheaper than for the shape.
 SHAPES = {
     "hf_tokens": ((b"hf_",), re.compile(rb"\bhf_[A-Za-z0-9]{34,}\b")),
@@ -61,10 +65,10 @@ def _device(entry: os.DirEntry[str]) -> int:
         return -1  # gone meanwhile
 
 
-def content(path: Path) -> bytes:
+def content(path: Path, largest: int = LARGEST_FILE) -> bytes:
     """The file's bytes; nothing when it is too large or gone meanwhile."""
     try:
-        return path.read_bytes() if path.stat().st_size <= LARGEST_FILE else b""
+        return path.read_bytes() if path.stat().st_size <= largest else b""
     except OSError:
         return b""
 
@@ -104,21 +108,39 @@ def in_journal(token: bytes) -> bool:
     return found
 
 
+def identity(path: str, data: bytes) -> str:
+    """Mode, owner and the hash of the content."""
+    known = os.lstat(path)
+    return f"{known.st_mode & 0o7777:o} {known.st_uid}:{known.st_gid} {hashlib.sha256(data).hexdigest()}"
+
+
+def search(tops: list[str], token: bytes | None, seconds: float | None) -> dict[str, object]:
+    """Look through all files; the kinds of SHAPES have what a file is known by, and when it was changed."""
+    kinds: dict[str, dict[str, str]] = {kind: {} for kind in (*SHAPES, "hf_token_files")}
+    changed: dict[str, float] = {}
+    with_token, searched, end = [], 0, time.monotonic() + (seconds or float("inf"))
+    largest = LARGEST_FILE if token else LARGEST_TEXT
+    for path in (entry.path for top in tops for entry in files_below(top)):
+        if time.monotonic() > end:
+            return {**kinds, "changed": changed, "searched": searched, "unfinished": list(kinds)}
+        data = content(Path(path), largest)
+        searched += 1
+        for kind in shapes_in(path, data) + (["hf_token_files"] if path.endswith(HF_TOKEN_FILES) else []):
+            kinds[kind][path] = identity(path, data)
+            changed[path] = os.lstat(path).st_ctime
+        if token and token in data:
+            with_token.append(path)
+    return {**kinds, "changed": changed, "searched": searched, "token_files": with_token, "unfinished": []}
+
+
 def main() -> None:
     """Print the facts."""
     given = json.load(sys.stdin)
     token = given["token"].encode() if given["token"] else None
     tops = [top for top in dict.fromkeys([*SEARCHED, given["cache"]]) if Path(top).is_dir()]
-    facts: dict[str, object] = {"token_files": [], **{kind: [] for kind in SHAPES}}
-    searched = 0
-    for path in dict.fromkeys(entry.path for top in tops for entry in files_below(top)):
-        data = content(Path(path))
-        searched += 1
-        for kind in shapes_in(path, data) + (["token_files"] if token and token in data else []):
-            facts[kind].append(path)  # type: ignore[attr-defined]
+    facts = search(tops, token, given["seconds"])
     facts["token_processes"] = processes(token) if token else []
     facts["token_in_journal"] = in_journal(token) if token else False
-    facts["searched"] = searched
     print(json.dumps(facts))
 
 
