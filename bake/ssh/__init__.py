@@ -88,37 +88,35 @@ class Session:
         self._client.close()
 
     def run(
-        self,
-        *argv: str,
-        stdin: bytes | None = None,
-        sudo: bool = False,
-        check: bool = True,
-        again: bool = True,
+        self, *argv: str, stdin: bytes | None = None, sudo: bool = False, check: bool = True
     ) -> CommandResult:
         """Run one command and wait for it.
 
         `sudo` runs it as root without a password prompt. With `check`, a non-zero exit raises
         RemoteCommandError. `stdin` is the way for secrets: it reaches no log and no argument list. Where the
         connection is lost, the command is run again over a new one: it must come to the same when it has run
-        already, or is still running; else `again` is false, and the caller hears of ConnectionLost.
+        already, or is still running.
         """
         full = ("sudo", "-n", *argv) if sudo else argv
         line = f"exec {shlex.join((*AS_ROOT, *argv) if sudo else argv)}"
-        for _ in range(RECONNECTS if again else 0):
-            try:
-                result = self.run_shell(line, stdin=stdin, argv=full)
-                break
-            except ConnectionLost:
-                self.reconnect()
-        else:
-            result = self.run_shell(line, stdin=stdin, argv=full)
+        result = self.run_shell(line, stdin=stdin, argv=full)
         return result.check() if check else result
 
     def run_shell(
         self, command: str, *, stdin: bytes | None = None, argv: tuple[str, ...] | None = None
     ) -> CommandResult:
-        """Run a line of `/bin/sh` once; `argv` is how it is shown. For testinfra, which quotes by itself."""
-        shown = argv or (command,)
+        """Run a line of `/bin/sh`, again where the connection is lost; `argv` is how it is shown.
+
+        For testinfra, which quotes by itself.
+        """
+        for _ in range(RECONNECTS):
+            try:
+                return self._once(command, stdin, argv or (command,))
+            except ConnectionLost:
+                self.reconnect()
+        return self._once(command, stdin, argv or (command,))
+
+    def _once(self, command: str, stdin: bytes | None, shown: tuple[str, ...]) -> CommandResult:
         started = time.monotonic()
         self.tally.ssh_commands += 1
         try:
