@@ -17,9 +17,9 @@ from .host import logs
 
 # Commands that stand in another module, by name.
 _ELSEWHERE = {
-    "check": "flux_worker.commands_model",
+    "check": "flux_worker.commands_check",
     "compile": "flux_worker.commands_model",
-    "draw": "flux_worker.commands_model",
+    "draw": "flux_worker.commands_draw",
     "quantize": "flux_worker.commands_model",
     "send": "flux_worker.commands_queue",
 }

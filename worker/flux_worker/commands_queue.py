@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import options
+from . import options, output
+from .errors import JobFailed, WorkerError
 
 if TYPE_CHECKING:
     from .jobs.job import Job
     from .jobs.record import Record
+    from .output import Output
     from .send import OnLook, Sender
 
 
@@ -28,7 +30,11 @@ if TYPE_CHECKING:
 @options.job_options
 @click.option("--s3-prefix", help="Put before the images' names in the bucket; ends in /.")
 @click.option("--metadata", help="A JSON object; comes back in the record and the event.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="[default: the id, here]")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help=f"{options.OUT}  [default: the id, here]",
+)
 @click.option("--timeout", type=click.FloatRange(min=0), default=600, show_default=True, help="Seconds.")
 @click.option("--no-wait", is_flag=True, help="Print the job's id and leave.")
 @click.option("--json", "as_json", is_flag=True, help="Print the job's record as JSON.")
@@ -50,23 +56,37 @@ def send(
     Example:
       flux-worker send "a cat on a roof" --seed 7 --out cat.png
       flux-worker send "a cat on a roof" --images 4 --format webp --no-wait
+      flux-worker send "a cat on a roof" --format jpg --out - | display -
     """
     fields |= {"id": job_id or uuid.uuid4().hex, "prompt": prompt, "metadata": _json_object(metadata)}
     job = options.job(fields, out=out)
     if no_wait and out:
         raise click.UsageError("--out waits for the images: leave out --no-wait")
-    from .send import connect
-    from .settings import PlaceSettings
-
-    sender = connect(PlaceSettings.from_environment(os.environ))
-    before = sender.drawn_before(job)
     if no_wait:
-        if before is None:
+        sender = _sender()
+        if sender.drawn_before(job) is None:
             sender.send(job)
         click.echo(json.dumps({"id": job.id}) if as_json else job.id)
         return
-    record = before or _wait(sender, job, timeout)
-    _download(sender, record, out or Path(f"{job.id}.{job.format}"), as_json)
+    out = out or Path(f"{job.id}.{job.format}")
+    options.one_on_stdout(out, as_json)
+    with output.opened(options.files(out, job.images), options.room(job)) as outputs:
+        sender = _sender()
+        record = sender.drawn_before(job) or _wait(sender, job, timeout, as_json)
+        files, problems = _download(sender, record, outputs)
+    text = _facts(record, files) if as_json else "\n".join(_lines(record, files))
+    if text:
+        click.echo(text, err=output.is_stdout(out))
+    if problems:
+        raise click.ClickException("\n".join(problems))
+
+
+def _sender() -> Sender:
+    """Asks the places that the environment names. Raises ConfigurationError."""
+    from .send import connect
+    from .settings import PlaceSettings
+
+    return connect(PlaceSettings.from_environment(os.environ))
 
 
 def _json_object(text: str | None) -> dict[str, Any] | None:
@@ -81,15 +101,19 @@ def _json_object(text: str | None) -> dict[str, Any] | None:
     return found
 
 
-def _wait(sender: Sender, job: Job, timeout: float) -> Record:
+def _wait(sender: Sender, job: Job, timeout: float, as_json: bool) -> Record:
     """Send and wait; on a terminal one line on stderr tells how far it is."""
     old_failure = sender.failure(job)
     sender.send(job)
-    with _one_line() as show:
-        try:
+    try:
+        with _one_line() as show:
             return sender.wait(job, timeout, old_failure, lambda state: show(f"{job.id}: {state}"))
-        except KeyboardInterrupt:
-            raise click.ClickException(f"the job {job.id} stays on the queue") from None
+    except KeyboardInterrupt:
+        raise click.ClickException(f"the job {job.id} stays on the queue") from None
+    except JobFailed as failed:
+        if as_json:
+            click.echo(json.dumps(failed.failure))
+        raise
 
 
 @contextmanager
@@ -108,12 +132,30 @@ def _one_line() -> Iterator[OnLook]:
             click.echo("\r\033[K", nl=False, err=True)
 
 
-def _download(sender: Sender, record: Record, out: Path, as_json: bool) -> None:
-    files = options.files(out, len(record.keys))
+def _download(sender: Sender, record: Record, outputs: list[Output]) -> tuple[list[str], list[str]]:
+    """Where the images are now, and what went wrong; an empty name stands for one that is in S3 alone."""
+    files, problems = [], []
+    for place, key in zip(outputs, record.keys, strict=True):
+        try:
+            place.write(sender.image(key))
+            files.append(place.name)
+        except OSError as error:
+            where = f"the image is s3://{record.bucket}/{key}"
+            problems.append(f"cannot write {place.name}: {error.strerror}; {where}")
+            files.append("")
+        except WorkerError as error:
+            problems.append(str(error))
+            files.append("")
+    return files, problems
+
+
+def _lines(record: Record, files: list[str]) -> Iterator[str]:
+    assert record.job.seed is not None  # a record's job has what it was drawn with
     for number, (file, key) in enumerate(zip(files, record.keys, strict=True)):
-        options.write(file, sender.image(key))
-        if not as_json:
-            assert record.job.seed is not None  # a record's job has what it was drawn with
-            click.echo(f"Wrote {file} (s3://{record.bucket}/{key}, seed {record.job.seed + number})")
-    if as_json:
-        click.echo(json.dumps(record.model_dump(mode="json") | {"files": [str(file) for file in files]}))
+        if file:
+            yield f"Wrote {file} (s3://{record.bucket}/{key}, seed {record.job.seed + number})"
+
+
+def _facts(record: Record, files: list[str]) -> str:
+    """The same for programs."""
+    return json.dumps(record.model_dump(mode="json") | {"files": [file for file in files if file]})

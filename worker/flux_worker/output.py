@@ -1,0 +1,270 @@
+"""Where images go: files that appear whole or not at all, standard output, pipes and devices.
+
+Whether they can be written is found out before anything is drawn, and their room on the disk is taken then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import signal
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+import click
+
+_STDOUT_NAMES = {"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_NO_RESERVING = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}  # file systems that can't, pipes
+
+
+class Output(Protocol):
+    """Where one image goes."""
+
+    name: str
+
+    def begin(self) -> None:
+        """Open it. Raises OSError where it can't be written. `close` is registered before."""
+
+    def write(self, content: bytes) -> None:
+        """Write the image. Raises OSError; a file that was there before is there then as it was."""
+
+    def rescue(self, content: bytes, suffix: str) -> Path | None:
+        """Keep an image that `write` did not take somewhere else; None where there is no room at all."""
+
+    def close(self) -> None:
+        """Leave nothing unfinished behind."""
+
+
+def is_stdout(out: Path) -> bool:
+    """Whether this stands for standard output."""
+    return str(out) in _STDOUT_NAMES
+
+
+def takes_one(out: Path) -> bool:
+    """Whether this is standard output, a pipe or a device: written to as it is, and once."""
+    return is_stdout(out) or _is_special(out)
+
+
+def shown(out: Path) -> str:
+    """How a message calls it."""
+    return "standard output" if is_stdout(out) else str(out)
+
+
+@contextlib.contextmanager
+def opened(files: list[Path], room: int) -> Iterator[list[Output]]:
+    """One output a file, each with `room` bytes to write to, where it is a file.
+
+    Raises click.BadParameter and click.ClickException where one of them cannot be written. Whatever ends the
+    block, temporary files are gone after it.
+    """
+    with contextlib.ExitStack() as end:
+        end.enter_context(_cleaned_up_when_ended())
+        outputs: list[Output] = []
+        for file in files:
+            try:
+                output = _output(file, room)
+                # First: a signal may come in the very instant in which a file is made.
+                end.callback(output.close)
+                output.begin()
+            except OSError as error:
+                raise _unwritable(file, error) from error
+            outputs.append(output)
+        yield outputs
+
+
+def _output(file: Path, room: int) -> Output:
+    if is_stdout(file):
+        return _Stdout()
+    if _is_special(file):
+        return _Through(file)
+    return _Replaced(file, room)
+
+
+def _is_special(file: Path) -> bool:
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def _unwritable(file: Path, error: OSError) -> click.ClickException:
+    message = f"{shown(file)} cannot be written: {error.strerror}"
+    if error.errno in _FULL:
+        return click.ClickException(message)
+    return click.BadParameter(message, param_hint="--out")
+
+
+class _Stdout:
+    """Standard output; whatever else is printed meanwhile, by libraries too, goes to standard error."""
+
+    name = "standard output"
+
+    def __init__(self) -> None:
+        self._kept: int | None = None
+
+    def begin(self) -> None:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "it is closed")
+        if os.isatty(1):
+            raise OSError(errno.EINVAL, "it is a terminal")
+        sys.stdout.flush()
+        self._kept = os.dup(1)
+        os.dup2(2, 1)
+
+    def write(self, content: bytes) -> None:
+        assert self._kept is not None
+        _write_all(self._kept, content)
+
+    def rescue(self, content: bytes, suffix: str) -> Path | None:
+        return _put_elsewhere(content, suffix)
+
+    def close(self) -> None:
+        if self._kept is not None:
+            sys.stdout.flush()
+            os.dup2(self._kept, 1)
+            os.close(self._kept)
+
+
+class _Through:
+    """A pipe or a device. A named pipe is opened when there is something to write, for that may block."""
+
+    def __init__(self, file: Path) -> None:
+        self.name = str(file)
+        self._descriptor: int | None = None
+
+    def begin(self) -> None:
+        _assert_writable(Path(self.name))
+        if not Path(self.name).is_fifo():
+            self._descriptor = os.open(self.name, os.O_WRONLY)
+
+    def write(self, content: bytes) -> None:
+        if self._descriptor is None:
+            self._descriptor = os.open(self.name, os.O_WRONLY)
+        _write_all(self._descriptor, content)
+
+    def rescue(self, content: bytes, suffix: str) -> Path | None:
+        return _put_elsewhere(content, suffix)
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+
+class _Replaced:
+    """A file, replaced by one that was written beside it; of a link, the file that it names."""
+
+    def __init__(self, file: Path, room: int) -> None:
+        self.name = str(file)
+        self._mode = _mode_of(file)
+        self._final = Path(os.path.realpath(file))
+        self._room = room
+        self._descriptor = -1
+        self._whole = False
+        # A short name: the final one may be as long as a name can be.
+        self._draft: Path | None = self._final.with_name(f".flux-{secrets.token_hex(4)}.part")
+
+    def begin(self) -> None:
+        assert self._draft
+        self._descriptor = os.open(self._draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        _reserve(self._descriptor, self._room)
+
+    def write(self, content: bytes) -> None:
+        _write_all(self._descriptor, content)
+        os.ftruncate(self._descriptor, len(content))
+        if self._mode is not None:
+            os.fchmod(self._descriptor, self._mode)
+        os.fsync(self._descriptor)
+        self._whole = True
+        assert self._draft
+        self._draft.replace(self._final)
+        self._draft = None
+
+    def rescue(self, content: bytes, suffix: str) -> Path | None:
+        if not self._whole or self._draft is None:
+            os.ftruncate(self._descriptor, 0)  # it may take the room that is needed
+            return _put_elsewhere(content, suffix, self._final.parent)
+        kept, self._draft = self._draft, None
+        with contextlib.suppress(OSError):
+            return kept.rename(kept.with_name(f"{kept.stem[1:]}{suffix}"))
+        return kept
+
+    def close(self) -> None:
+        if self._draft:
+            with contextlib.suppress(OSError):  # its folder may be gone
+                self._draft.unlink()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+
+def _put_elsewhere(content: bytes, suffix: str, first: Path | None = None) -> Path | None:
+    folders = [lambda: first, lambda: Path(tempfile.gettempdir()), Path.cwd, Path.home]
+    for folder in folders:
+        with contextlib.suppress(OSError, RuntimeError):  # none of these need be there
+            descriptor, name = tempfile.mkstemp(prefix="flux-", suffix=suffix, dir=folder())
+            try:
+                _write_all(descriptor, content)
+                return Path(name)
+            except OSError:
+                Path(name).unlink()
+            finally:
+                os.close(descriptor)
+    return None
+
+
+def _mode_of(file: Path) -> int | None:
+    """The permissions of the file, which stay; None where there is none. Raises OSError where it may not be
+    written, or cannot have this name."""
+    try:
+        found = file.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(found):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+    _assert_writable(file)
+    return stat.S_IMODE(found)
+
+
+def _assert_writable(file: Path) -> None:
+    if not os.access(file, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _reserve(descriptor: int, room: int) -> None:
+    try:
+        os.posix_fallocate(descriptor, 0, room)
+    except OSError as error:
+        if error.errno not in _NO_RESERVING:
+            raise
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+@contextlib.contextmanager
+def _cleaned_up_when_ended() -> Iterator[None]:
+    """SIGTERM and the end of the terminal end the process as Ctrl-C does: not before it has cleaned up."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            before[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
