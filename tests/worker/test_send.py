@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -120,6 +121,55 @@ def test_a_job_that_cannot_be_drawn_says_why(send: Send) -> None:
     assert mended.returncode == 0, mended.stderr
 
 
+@pytest.mark.usefixtures("worker")
+def test_a_picture_goes_to_standard_output_alone(environment: dict[str, str], tmp_path: Path) -> None:
+    command = [COMMAND, "send", "a cat", *SMALL, "--format", "jpg", "--out", "-"]
+    done = subprocess.run(command, capture_output=True, env=environment, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert Image.open(io.BytesIO(done.stdout)).format == "JPEG"
+    assert b"Wrote standard output (s3://" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("worker")
+def test_who_cannot_write_a_picture_is_told_where_it_is(send: Send, aws: Any) -> None:
+    done = send("a cat", *SMALL, "--id", "no-room", "--out", "/dev/full")
+    assert done.returncode == 1
+    place = f"s3://{aws.bucket}/images/no-room.png"
+    assert done.stderr == f"Error: cannot write /dev/full: No space left on device; the image is {place}\n"
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+@pytest.mark.parametrize("dead", [False, True], ids=["refused", "dead-lettered"])
+def test_a_job_that_was_given_up_ends_the_waiting(
+    environment: dict[str, str], lonely: tuple[Any, dict[str, str]], tmp_path: Path, dead: bool, as_json: bool
+) -> None:
+    """The worker writes it down on the last receive; nobody will draw it now."""
+    aws, places = lonely
+    s3 = aws.client("s3")
+    failure = {
+        "id": "cat",
+        "reason": "CUDA error: the device fell off",
+        "failed_at": "2026-11-22T10:00:00+00:00",
+    }
+    old = failure | {"reason": "an older one", "dead_lettered": True}
+    s3.put_object(Bucket=aws.bucket, Key="images/cat=failed.json", Body=json.dumps(old).encode())
+    failure |= {"dead_lettered": True} if dead else {}
+    command = [COMMAND, "send", "a cat", "--id", "cat", *(["--json"] if as_json else [])]
+    with subprocess.Popen(
+        command, env=environment | places, stdout=-1, stderr=-1, text=True, cwd=tmp_path
+    ) as process:
+        body(aws)  # it is on the queue, and what is written from now on is about it
+        s3.put_object(Bucket=aws.bucket, Key="images/cat=failed.json", Body=json.dumps(failure).encode())
+        out, err = process.communicate(timeout=300)
+    assert process.returncode == 1
+    what = "went to the dead-letter queue" if dead else "cannot be drawn"
+    assert err == f"flux-worker: the job cat {what}: CUDA error: the device fell off\n"
+    assert json.loads(out) == failure if as_json else out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -133,6 +183,9 @@ def test_a_job_that_cannot_be_drawn_says_why(send: Send) -> None:
         pytest.param(["a cat", "--out", "a.png", "--format", "jpg"], "no name for a jpg", id="two-formats"),
         pytest.param(["a cat", "--id", "a/b"], "id: ", id="bad-id"),
         pytest.param(["a cat", "--out", "a.png", "--no-wait"], "--out waits", id="not-waiting-for-a-file"),
+        pytest.param(["a cat", "--out", "x" * 252 + ".png"], "File\\s+name\\s+too\\s+long", id="long-name"),
+        pytest.param(["a cat", "--images", "2", "--out", "-"], "takes one image", id="two-on-stdout"),
+        pytest.param(["a cat", "--out", "/proc/a.png"], "cannot\\s+be\\s+written", id="no-place-for-files"),
         pytest.param([], "Missing argument 'PROMPT'", id="no-prompt"),
     ],
 )

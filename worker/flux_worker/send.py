@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -9,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
-from .errors import Unavailable, WorkerError
+from .clients import Clients, patient
+from .errors import JobFailed, Unavailable, WorkerError
+from .jobs.aws_errors import described
 from .jobs.job import Job
 from .jobs.keys import claim_key, failure_key, record_key
 from .jobs.record import Record
@@ -53,14 +54,24 @@ class Sender:
         """Put the job on the queue."""
         with _told(f"the job could not be put on {self.places.queue_url}"):
             body = job.model_dump_json(exclude_unset=True)
-            self.sqs.send_message(QueueUrl=self.places.queue_url, MessageBody=body)
+            order = self._order(job) if self.places.queue_url.endswith(".fifo") else {}
+            self.sqs.send_message(QueueUrl=self.places.queue_url, MessageBody=body, **order)  # type: ignore[arg-type]
+
+    def _order(self, job: Job) -> dict[str, str]:
+        """What a FIFO queue wants to know of each message.
+
+        Each job is a group of its own, since the messages of a group wait for each other. A message that is
+        like one of the last five minutes is dropped in silence: the same job is, but not after it failed.
+        """
+        content = job.model_dump_json().encode() + (self.failure(job) or b"")
+        return {"MessageGroupId": job.id, "MessageDeduplicationId": hashlib.sha256(content).hexdigest()}
 
     def failure(self, job: Job) -> bytes | None:
         """What a worker wrote about why the job of this id cannot be drawn: JSON with a `reason`."""
         return self._read(failure_key(self.places.prefix, job.id))
 
     def wait(self, job: Job, seconds: float, old_failure: bytes | None, on_look: OnLook) -> Record:
-        """The job's record, once there is one. Raises WorkerError when it failed, or after `seconds`.
+        """The job's record, once there is one. Raises JobFailed, or WorkerError after `seconds`.
 
         The last look comes after them, so that there is one in any case, however slow this machine is.
         """
@@ -86,7 +97,7 @@ class Sender:
     def _state(self, job: Job, old_failure: bytes | None) -> str:
         failure = self.failure(job)
         if failure and failure != old_failure:
-            raise WorkerError(f"the job {job.id} cannot be drawn: {_reason(failure)}")
+            raise _failed(job, failure)
         claimed = self._read(claim_key(self.places.prefix, job.id)) is not None
         return "being drawn" if claimed else "on the queue"
 
@@ -119,11 +130,16 @@ class Sender:
                 raise
 
 
-def _reason(failure: bytes) -> str:
+def _failed(job: Job, content: bytes) -> JobFailed:
     try:
-        return str(json.loads(failure)["reason"])
+        failure = json.loads(content)
+        reason = str(failure["reason"])
     except (ValueError, KeyError, TypeError):
-        return failure[:200].decode(errors="replace")
+        reason = content[:200].decode(errors="replace")
+        failure = {"id": job.id, "reason": reason}
+    if failure.get("dead_lettered") is True:
+        return JobFailed(f"the job {job.id} went to the dead-letter queue: {reason}", failure)
+    return JobFailed(f"the job {job.id} cannot be drawn: {reason}", failure)
 
 
 @contextmanager
@@ -132,11 +148,10 @@ def _told(what: str) -> Iterator[None]:
     try:
         yield
     except AWS_ERRORS as error:
-        raise Unavailable(f"{what}: {error}") from error
+        raise Unavailable(f"{what}: {described(error)}") from error
 
 
 def connect(places: PlaceSettings) -> Sender:
     """Clients for one queue and one bucket."""
-    session = boto3.Session(region_name=places.region)
-    config = Config(connect_timeout=5, read_timeout=25, retries={"mode": "standard", "total_max_attempts": 4})
+    session, config = Clients.of(places).session, patient(5, 25, attempts=4)
     return Sender(session.client("sqs", config=config), session.client("s3", config=config), places)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -31,7 +32,7 @@ with contextlib.suppress(Stopped):
     print("answered")
 print("asked", stop.asked, flush=True)
 """
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
 @pytest.fixture
@@ -64,13 +65,51 @@ def test_a_long_poll_is_left_at_once(aws: Any, environment: dict[str, str]) -> N
         assert process.stdout.read() == "asked True\n"
 
 
+WAITING = """
+from flux_worker.host.stop import Stopped, StopRequest
+stop = StopRequest()
+try:
+    print("waiting", flush=True)
+    while True:
+        stop.wait(600)
+except Stopped:
+    print("asked by", stop.why, flush=True)
+"""
+
+
+def test_the_end_of_the_terminal_asks_to_stop() -> None:
+    """The terminal goes, and the kernel sends SIGHUP to whom it belonged."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        ["setsid", "--ctty", sys.executable, "-c", WAITING], stdin=theirs, stdout=subprocess.PIPE, text=True
+    ) as process:
+        os.close(theirs)
+        assert process.stdout
+        assert process.stdout.readline() == "waiting\n"
+        os.close(ours)
+        assert process.stdout.read() == "asked by SIGHUP\n"
+        assert process.wait(60) == 0
+
+
+def test_nohup_is_heeded() -> None:
+    with subprocess.Popen(
+        ["nohup", sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == "asked by SIGTERM\n"
+        assert process.wait(60) == 0
+
+
 def test_nobody_asked(stop: StopRequest) -> None:
     assert (stop.asked, stop.paused, stop.why, stop.remaining()) == (False, None, None, math.inf)
     assert stop.allows(1e9)
     assert not stop.wait(0.01)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["sigterm", "sigint"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda one: one.name)
 def test_a_signal_leaves_the_time_to_drain(stop: StopRequest, number: signal.Signals) -> None:
     with pytest.raises(Stopped):
         os.kill(os.getpid(), number)
