@@ -144,11 +144,14 @@ def load(folder: Path, shape: str, way: str) -> Any:
     """A function of side and steps that draws one image in this way."""
     if way.startswith("diffusers"):
         return plain_diffusers(snapshot(folder / shape))
+    import torch
+
     from flux_worker.inference.model import load as load_model
     from flux_worker.jobs.job import Job
     from flux_worker.settings import ModelSettings
 
     environment = {"FLUX_MODEL_REVISION": REVISION, "HF_HUB_CACHE": str(folder / shape)}
+    environment["FLUX_BACKEND"] = "cuda" if torch.cuda.is_available() else "cpu"
     if "int8" in way:
         environment["FLUX_MODEL_DIR"] = str(folder / f"{shape}-int8")
     if "compiled" in way:

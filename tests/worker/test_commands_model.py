@@ -26,6 +26,7 @@ def run(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Runs the command with the tiny model in the environment."""
     monkeypatch.setenv("FLUX_MODEL_REVISION", REVISION)
     monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+    monkeypatch.setenv("FLUX_BACKEND", "cpu")
     yield lambda *arguments: CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
@@ -107,6 +108,32 @@ def test_check_of_a_machine_that_is_too_small_is_a_configuration_error(
     assert found["machine"]["ram_available"] == 0
     assert found["model"]["precision"] == "bf16"
     assert "No precision fits" in run("check").output
+
+
+def test_check_says_what_auto_would_do(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "backend     cpu, by FLUX_BACKEND=cpu\n" in run("check").output
+    monkeypatch.delenv("FLUX_BACKEND")
+    done = run("check")
+    assert done.exit_code == 78
+    assert "machine     no GPU; " in done.output  # all the sums are there, too
+    assert re.search(r"^bf16        fits$", done.output, re.M)
+    assert "\nbackend     none: FLUX_BACKEND=auto finds no GPU that torch can see: " in done.output
+    assert "\n            FLUX_BACKEND=cpu draws on the CPU" in done.output
+    told = json.loads(run("check", "--json").stdout)
+    assert told["bf16"]["fits"]
+    assert (told["backend"]["setting"], told["backend"]["draws_on"]) == ("auto", None)
+    assert "no GPU that torch can see" in told["backend"]["why"]
+
+
+def test_draw_never_takes_the_cpu_by_itself(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FLUX_BACKEND")
+    done = run(*small("--out", tmp_path / "cat.png"))
+    assert done.exit_code == 78
+    assert "FLUX_BACKEND=auto finds no GPU that torch can see: " in done.output
+    assert "FLUX_BACKEND=cpu draws on the CPU" in done.output
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_check_without_a_model_says_where_it_looked(

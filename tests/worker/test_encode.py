@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from flux_worker import __version__
 from flux_worker.encode import encode
@@ -46,6 +46,13 @@ def test_quality_counts_and_is_90_where_it_is_absent(format: str) -> None:
     sizes = [len(encode(drawing(format=format, quality=quality))[0].data) for quality in (10, 90, 100)]
     assert sizes == sorted(set(sizes))
     assert len(encode(drawing(format=format))[0].data) == sizes[1]
+
+
+@pytest.mark.parametrize(("quality", "sampling"), [(None, 2), (94, 2), (95, 0), (100, 0)])
+def test_a_fine_jpeg_keeps_each_pixels_colour(quality: int | None, sampling: int) -> None:
+    """Pillow's numbers: 0 is 4:4:4, 2 is 4:2:0."""
+    [file] = encode(drawing(format="jpg", quality=quality))
+    assert JpegImagePlugin.get_sampling(Image.open(io.BytesIO(file.data))) == sampling  # type: ignore[no-untyped-call]
 
 
 def test_png_loses_nothing_and_tells_how_it_was_made() -> None:

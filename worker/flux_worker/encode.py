@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CONTENT_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 _PILLOWS_NAMES = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+_FULL_COLOUR_QUALITY = 95  # from here on, halved colours are the most that a JPEG loses
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,9 @@ def _encode(drawing: Drawing, number: int, image: Image) -> bytes:
     if job.format == "png":
         image.save(data, format="PNG", pnginfo=_text_chunks(drawing, number))
     else:
-        image.save(data, format=_PILLOWS_NAMES[job.format], quality=job.quality or DEFAULT_QUALITY)
+        quality = job.quality or DEFAULT_QUALITY
+        full = {"subsampling": "4:4:4"} if job.format == "jpg" and quality >= _FULL_COLOUR_QUALITY else {}
+        image.save(data, format=_PILLOWS_NAMES[job.format], quality=quality, **full)
     return data.getvalue()
 
 

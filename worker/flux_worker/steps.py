@@ -15,7 +15,7 @@ HAND_OVER_SECONDS = 10.0
 
 
 class Steps:
-    """Called with the number of steps done, over all images of the job.
+    """Called with the number of steps done, over all images of the job; from 1 again where it is begun again.
 
     Raises Lost where the job is another worker's by now, and Interrupted where what is left of it does not
     fit into the time that the worker has left.
@@ -27,11 +27,15 @@ class Steps:
         self._monitor = monitor
         self._stop = stop
         self._began = self._last = time.monotonic()
+        self._done = 0
 
     def __call__(self, done: int) -> None:
         """Step number `done` is drawn."""
         now = time.monotonic()
         total = self._job.steps * self._job.images
+        if done <= self._done:  # what was drawn before is lost, and its time says nothing of what is left
+            self._began = self._last
+        self._done = done
         self._tell(done, total)
         # Before an image's first step, the text is encoded, or the image before it decoded.
         if self._number(done) > 1:

@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,8 +20,8 @@ from PIL import Image
 import flux_worker
 from bake.localcloud import neuron_sdk
 from flux_worker.cli import main
-from flux_worker.errors import ConfigurationError, InvalidJob
-from flux_worker.inference import backend_neuron, fit
+from flux_worker.errors import BadPicture, ConfigurationError, InvalidJob
+from flux_worker.inference import backend_neuron, fit, presence
 from flux_worker.inference.backend_neuron import Verdict
 from flux_worker.inference.backend_torch import TorchBackend
 from flux_worker.inference.checkpoint import Checkpoint
@@ -28,6 +29,7 @@ from flux_worker.inference.choice import choose
 from flux_worker.inference.model import load
 from flux_worker.jobs.job import Job
 from flux_worker.settings import ModelSettings
+from tests.worker.conftest import COMMAND, serve_environment
 
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 ROOT = Path(__file__).parents[3]
@@ -114,6 +116,9 @@ def test_each_compiled_size_is_drawn_and_every_other_refused(run: Run, cache: Pa
         assert refused.value.job_id == "a"
     with pytest.raises(InvalidJob, match="at most 64 are read"):
         model.check(job.model_copy(update={"prompt": "a cat " * 100}))
+    model.pipeline.vae.decoder.conv_out.bias.data.fill_(float("nan"))
+    with pytest.raises(BadPicture, match="the pixels that the VAE decoded are not finite"):
+        model.warm_up()
 
 
 def test_a_refused_size_is_a_usage_error_by_hand(run: Run, tmp_path: Path) -> None:
@@ -242,19 +247,121 @@ def test_the_backend_follows_from_the_settings_or_the_machine(
     assert choose(settings(cache)).name == "neuron"  # no GPU here, but six devices
     with monkeypatch.context() as without:
         without.setattr(backend_neuron, "installed", lambda: False)
-        assert choose(settings(cache)).name == "cpu"
+        with pytest.raises(ConfigurationError, match="6 Neuron devices, but no optimum-neuron in this env"):
+            choose(settings(cache))
     assert choose(settings(cache, FLUX_BACKEND="cpu")).name == "cpu"
     for device in neuron.glob("neuron?"):
         device.unlink()
-    assert choose(settings(cache)).name == "cpu"
+    with pytest.raises(ConfigurationError, match=r"no GPU that torch can see: .* FLUX_BACKEND=cpu draws on"):
+        choose(settings(cache))
     with pytest.raises(ConfigurationError, match="FLUX_BACKEND=tpu: Input should be 'auto', 'cuda'"):
         ModelSettings.from_environment({"FLUX_MODEL_REVISION": REVISION, "FLUX_BACKEND": "tpu"})
 
 
 def test_cuda_without_a_gpu_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit, "look", lambda: fit.Machine(None, 16 * GIB, 15 * GIB, 4))
-    with pytest.raises(ConfigurationError, match="torch finds no GPU"):
+    with pytest.raises(ConfigurationError, match=r"torch finds no GPU: .* FLUX_BACKEND=cpu draws on the CPU"):
         load(settings(cache, FLUX_BACKEND="cuda"))
+
+
+def test_serve_never_takes_the_cpu_by_itself(cache: Path, tmp_path: Path) -> None:
+    nowhere = "http://127.0.0.1:9"
+    aws: Any = SimpleNamespace(endpoint=nowhere, jobs=f"{nowhere}/1/jobs", bucket="bucket", bus="bus")
+    environment = serve_environment(aws, cache, tmp_path) | {"FLUX_BACKEND": "auto"}
+    done = subprocess.run([COMMAND, "serve"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 78, done.stderr
+    assert "FLUX_BACKEND=auto finds no GPU that torch can see: " in done.stderr
+    assert "FLUX_BACKEND=cpu draws on the CPU" in done.stderr
+
+
+GPU = {"vendor": "0x10de\n", "class": "0x030200\n"}
+DRIVER = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024\n"
+OLD = (
+    "The NVIDIA driver on your system is too old (found version 12020). Please update your GPU driver by"
+    " downloading and installing a new version from the URL: http://www.nvidia.com/Download/index.aspx"
+)
+
+
+@pytest.mark.parametrize(
+    ("torchs", "pci", "driver", "hidden", "told"),
+    [
+        pytest.param(
+            RuntimeError(OLD),
+            [GPU],
+            DRIVER,
+            None,
+            "torch 2 says: The NVIDIA driver on your system is too old (found version 12020);"
+            " NVIDIA's driver 535.183.01 is loaded, nvidia-smi shows what it finds",
+            id="driver-too-old",
+        ),
+        pytest.param(
+            RuntimeError("Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU"),
+            [GPU, GPU, {"vendor": "0x1d0f\n", "class": "0x020000\n"}, {}],
+            None,
+            None,
+            "torch 2 says: Found no NVIDIA driver on your system; 2 of NVIDIA's GPUs on the PCI bus, but"
+            " NVIDIA's driver is not loaded",
+            id="driver-not-loaded",
+        ),
+        pytest.param(
+            AssertionError("Torch not compiled with CUDA enabled"),
+            [GPU],
+            DRIVER,
+            None,
+            "torch 2 says: Torch not compiled with CUDA enabled; NVIDIA's driver 535.183.01 is loaded,"
+            " nvidia-smi shows what it finds",
+            id="torch-for-the-cpu",
+        ),
+        pytest.param(
+            RuntimeError("No CUDA GPUs are available"),
+            [GPU],
+            DRIVER,
+            "",
+            "torch 2 says: No CUDA GPUs are available; CUDA_VISIBLE_DEVICES= hides every GPU that it does not"
+            " name; NVIDIA's driver 535.183.01 is loaded, nvidia-smi shows what it finds",
+            id="hidden",
+        ),
+        pytest.param(
+            RuntimeError("No CUDA GPUs are available"),
+            [],
+            None,
+            None,
+            "torch 2 says: No CUDA GPUs are available; none of NVIDIA's GPUs on the PCI bus, and its driver"
+            " is not loaded",
+            id="none",
+        ),
+    ],
+)
+def test_what_keeps_a_gpu_from_torch_is_told(
+    torchs: Exception,
+    pci: list[dict[str, str]],
+    driver: str | None,
+    hidden: str | None,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel's files, and what torch says where it finds nothing."""
+    import torch
+
+    def init() -> None:
+        raise torchs
+
+    for number, files in enumerate(pci):
+        device = tmp_path / "pci" / f"0000:00:{number:02}.0"
+        device.mkdir(parents=True)
+        for name, content in files.items():
+            (device / name).write_text(content)
+    if driver:
+        (tmp_path / "version").write_text(driver)
+    monkeypatch.setattr(torch.cuda, "init", init)
+    monkeypatch.setattr(torch, "__version__", "2")
+    monkeypatch.setattr(presence, "_PCI", tmp_path / "pci")
+    monkeypatch.setattr(presence, "_DRIVER", tmp_path / "version")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if hidden is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert presence.findings() == told
 
 
 def test_a_device_that_failed_ends_the_process_and_another_error_does_not() -> None:

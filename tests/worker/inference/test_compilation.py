@@ -8,75 +8,18 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flux_worker.errors import BadPicture
 from flux_worker.inference.compilation import CompiledBlocks, Shape, cache_name, compiled_blocks
 from flux_worker.jobs.job import Job
+from tests.worker.inference.blocks import OTHER, SMALL, run, warnings
 
-SMALL = Job(id="a", prompt="a cat", width=256, height=256)
-OTHER = Job(id="b", prompt="a cat", width=320, height=256)
-
-
-@pytest.fixture(autouse=True)
-def _torch_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The compiler's folders are the process's; so is what it remembers."""
-    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
-        monkeypatch.setenv(name, "/nonexistent")
-    yield
-    import torch
-
-    torch.compiler.reset()
-
-
-@pytest.fixture
-def transformer() -> Any:
-    """Two equal blocks that are quick to compile, in a model of diffusers'."""
-    import torch
-    from diffusers import ModelMixin
-
-    class Block(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.scale = torch.nn.Parameter(torch.ones(8))
-
-        def forward(self, pixels: Any) -> Any:
-            return (pixels * self.scale).sin() + 1
-
-    class Blocks(ModelMixin):  # type: ignore[misc,unused-ignore]
-        _repeated_blocks = ("Block",)
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.blocks = torch.nn.ModuleList([Block(), Block()])
-
-        def forward(self, pixels: Any) -> Any:
-            for block in self.blocks:
-                pixels = block(pixels)
-            return pixels
-
-    return Blocks().eval()
-
-
-def run(blocks: CompiledBlocks, transformer: Any, job: Job) -> tuple[Any, int]:
-    """What the transformer makes of the job's size, and how many graphs were compiled or fetched for it."""
-    import torch
-    from torch._dynamo.utils import counters
-
-    counters.clear()
-    pixels = torch.linspace(0, 1, job.width * 8).reshape(-1, 8)
-    with torch.no_grad():
-        made = blocks.draw(job, lambda: transformer(pixels))
-        expected = (pixels.sin() + 1).sin() + 1
-    assert torch.allclose(made, expected, atol=1e-5)
-    return made, counters["stats"]["unique_graphs"]
-
-
-def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == CompiledBlocks.__module__]
+pytestmark = pytest.mark.usefixtures("torch_as_it_was")
 
 
 def test_what_was_compiled_by_hand_is_used_and_other_sizes_are_drawn_eagerly(
@@ -123,14 +66,15 @@ def test_without_a_cache_serving_is_eager_and_says_how_to_make_one(
 
 
 def test_a_failing_compiler_is_survived_and_said_once(
-    transformer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    transformer: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     import torch._inductor.config
 
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/nonexistent/g++",))
     blocks = compiled_blocks(transformer, tmp_path, "bf16", "cpu", fill=True)
     assert blocks
-    assert [run(blocks, transformer, job)[1] >= 0 for job in (SMALL, SMALL, OTHER)] == [True] * 3
+    # Its own way: monkeypatch would leave the setting undone for good.
+    with torch._inductor.config.patch({"cpp.cxx": ("/nonexistent/g++",)}):
+        assert [run(blocks, transformer, job)[1] >= 0 for job in (SMALL, SMALL, OTHER)] == [True] * 3
     assert len(warnings(caplog)) == 1
     assert "cannot be compiled, everything is drawn eagerly" in warnings(caplog)[0]
     assert not list(tmp_path.rglob("shapes.json"))
@@ -167,15 +111,51 @@ def test_a_kernel_that_fails_at_its_first_launch_is_survived(
     assert not list(tmp_path.rglob("shapes.json"))
 
 
-def test_what_the_drawing_raises_is_not_taken_for_the_compilers(transformer: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [MemoryError, BadPicture, RuntimeError])
+def test_what_the_drawing_raises_is_not_taken_for_the_compilers(
+    transformer: Any, tmp_path: Path, kind: type[Exception]
+) -> None:
     blocks = compiled_blocks(transformer, tmp_path, "bf16", "cpu", fill=True)
     assert blocks
 
     def fail() -> None:
-        raise MemoryError("of the drawing")
+        raise kind("of the drawing")
 
-    with pytest.raises(MemoryError, match="of the drawing"):
+    with pytest.raises(kind, match="of the drawing"):
         blocks.draw(SMALL, fail)
+
+
+def _in_inductor(error: Exception) -> Callable[[], None]:
+    """Raises the error as a function of torch's compiler does, when it reads or writes its files."""
+    space: dict[str, Any] = {"__name__": "torch._inductor.codecache", "error": error}
+    exec("def load(): raise error", space)
+    return space["load"]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("error", "survived"),
+    [
+        (OSError(28, "No space left on device"), True),
+        (EOFError("Ran out of input"), True),
+        (MemoryError(), False),
+        (RuntimeError("CUDA out of memory"), False),
+    ],
+)
+def test_whatever_the_compilers_files_raise_is_survived_but_not_a_lack_of_memory(
+    transformer: Any, tmp_path: Path, error: Exception, survived: bool
+) -> None:
+    blocks = compiled_blocks(transformer, tmp_path, "bf16", "cpu", fill=True)
+    assert blocks
+    tries: list[Callable[[], object]] = [lambda: "drawn", _in_inductor(error)]
+
+    def drawing() -> object:
+        return tries.pop()()
+
+    if survived:
+        assert blocks.draw(SMALL, drawing) == "drawn"
+    else:
+        with pytest.raises(type(error)):
+            blocks.draw(SMALL, drawing)
 
 
 @pytest.mark.parametrize(

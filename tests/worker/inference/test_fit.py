@@ -113,7 +113,7 @@ def test_loading_asks_before_it_reads(cache: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(fit, "look", lambda: machine(None, ram_gib=0))
     monkeypatch.setattr(backend_torch, "_from_files", lambda folder: pytest.fail("the weights were read"))
     with pytest.raises(ConfigurationError, match=r"does not fit: RAM 0\.0 to load"):
-        model.load(ModelSettings(FLUX_MODEL_REVISION=REVISION, HF_HUB_CACHE=cache))
+        model.load(ModelSettings(FLUX_MODEL_REVISION=REVISION, HF_HUB_CACHE=cache, FLUX_BACKEND="cpu"))
 
 
 def test_this_machine_is_seen_as_the_kernel_tells_it() -> None:

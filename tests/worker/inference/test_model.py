@@ -26,9 +26,8 @@ def job(**parameters: Any) -> Job:
 def load(cache: Path, revision: str = REVISION) -> Any:
     from flux_worker.inference import model
 
-    return model.load(
-        ModelSettings.from_environment({"FLUX_MODEL_REVISION": revision, "HF_HUB_CACHE": str(cache)})
-    )
+    environment = {"FLUX_MODEL_REVISION": revision, "HF_HUB_CACHE": str(cache), "FLUX_BACKEND": "cpu"}
+    return model.load(ModelSettings.from_environment(environment))
 
 
 def networks(model: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,9 +20,14 @@ from flux_worker.inference.quantize import psnr
 PROGRAM = Path(__file__).parents[3] / "provision" / "quantise.py"
 
 
-def run(program: Path, *arguments: Path) -> tuple[int, list[dict[str, Any]]]:
+def run(program: Path, *arguments: Path, device: str = "cpu") -> tuple[int, list[dict[str, Any]]]:
     done = subprocess.run(
-        [sys.executable, program, *arguments], capture_output=True, text=True, check=False, timeout=600
+        [sys.executable, program, *arguments, device],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
     )
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert events, done.stderr
@@ -53,6 +59,31 @@ def test_it_makes_int8_and_compares_an_image(
     record = json.loads((target / "comparison.json").read_text())
     assert record["psnr"] == last["compared"]["psnr"]
     assert record["job"]["seed"] == 7
+
+
+def test_a_gpu_that_torch_can_not_use_is_refused_before_anything_is_made(
+    program: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "int8"
+    code, events = run(program, tmp_path, target, tmp_path / "pictures", device="cuda")
+    assert (code, target.exists()) == (1, False)
+    assert events[0]["reason"].startswith("torch finds no GPU on the builder, whose type has one")
+
+
+def test_a_bad_picture_is_refused(
+    program: Path, lay_out: Callable[[], tuple[Path, Path]], tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    source, pictures = lay_out()[1], tmp_path / "pictures"
+    file = next(source.glob("vae/*.safetensors")).resolve()
+    weights = load_file(file)
+    weights["decoder.conv_in.weight"].view(-1)[0] = float("nan")
+    save_file(weights, file, metadata={"format": "pt"})
+    code, events = run(program, source, tmp_path / "int8", pictures)
+    assert (code, events[-1]["event"]) == (1, "refused")
+    assert "image 1 of 1: the pixels that the VAE decoded are not finite numbers" in events[-1]["reason"]
+    assert list(pictures.iterdir()) == []
 
 
 def test_a_refusal_is_said_as_an_event(program: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ MakeCache = Callable[[], tuple[Path, Path]]
 def load(folder: Path, revision: str = REVISION) -> Any:
     from flux_worker.inference import model
 
-    return model.load(ModelSettings(FLUX_MODEL_REVISION=revision, FLUX_MODEL_DIR=folder))
+    return model.load(ModelSettings(FLUX_MODEL_REVISION=revision, FLUX_MODEL_DIR=folder, FLUX_BACKEND="cpu"))
 
 
 @pytest.fixture(scope="module")

@@ -68,5 +68,8 @@ class Backend(Protocol):
     def finish_step(self) -> None:
         """Wait until the step just told is done on the device, too."""
 
+    def free_memory(self) -> None:
+        """Give back what the device's allocator holds and nothing uses."""
+
     def broken_by(self, error: Exception) -> bool:
         """Whether the device is of no more use to this process after such an error."""

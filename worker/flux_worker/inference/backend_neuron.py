@@ -144,6 +144,9 @@ class NeuronBackend:
     def finish_step(self) -> None:
         """Nothing to wait for: a step's result is back in the host's memory when it ends."""
 
+    def free_memory(self) -> None:
+        """Nothing to give back: what a device holds was laid out when the model was compiled."""
+
     def broken_by(self, error: Exception) -> bool:
         """Whether the Neuron runtime failed: its cores stay with this process until it ends."""
         return isinstance(error, RuntimeError) and bool(re.search(r"\bnrt|neuron", str(error), re.I))

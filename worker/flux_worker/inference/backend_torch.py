@@ -12,7 +12,7 @@ import torch
 from ..errors import ConfigurationError
 from ..jobs.job import MAX_PROMPT_TOKENS, Job
 from ..settings import ModelSettings
-from . import chatter, fit
+from . import chatter, fit, presence
 from .backend import Report
 from .checkpoint import Checkpoint
 from .compilation import CompiledBlocks, Shape, compiled_blocks
@@ -98,6 +98,11 @@ class TorchBackend:
         if self.name == "cuda":
             torch.cuda.synchronize()
 
+    def free_memory(self) -> None:
+        """Empty the allocator's cache: what lies there in pieces may be had as a whole again."""
+        if self.name == "cuda":
+            torch.cuda.empty_cache()
+
     def broken_by(self, error: Exception) -> bool:
         """Whether the GPU's context is lost, as after an illegal access; lack of memory is survived."""
         return isinstance(error, torch.AcceleratorError) and not isinstance(error, torch.OutOfMemoryError)
@@ -108,7 +113,7 @@ class TorchBackend:
             return machine.without_gpu()
         if not machine.gpu:
             raise ConfigurationError(
-                "FLUX_BACKEND=cuda, but torch finds no GPU: nvidia-smi shows whether there is one"
+                f"FLUX_BACKEND=cuda, but torch finds no GPU: {presence.findings()}. {presence.ON_THE_CPU}"
             )
         return machine
 

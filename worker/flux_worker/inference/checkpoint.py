@@ -14,16 +14,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ConfigurationError
 from ..settings import MODEL, ModelSettings
+from . import integrity
 from .drawing import Precision
-
-# What diffusers loads. Named, because the Hub's cache also knows the duplicates that nobody downloads, and
-# counts a snapshot without them as incomplete unless it is told what is wanted.
-LOADED_FILES = ["model_index.json", "*/*.json", "*/*.safetensors", "*/*.txt", "*/*.model"]
+from .integrity import Expected, OnRead, Verification
 
 QUANTISED = ("transformer", "text_encoder_2")
 """The components that int8 checkpoints hold in int8; the others are small and stay in bfloat16."""
 
 PROVENANCE = "quantization.json"
+
+CURES: dict[Precision, str] = {
+    "bf16": "remove these files with their blobs, and fetch the model again",
+    "int8": "make it again with `flux-worker quantize`",
+}
+"""What helps where files are not as they were."""
+
+_REPO_FOLDER = f"models--{MODEL.replace('/', '--')}"
+_MOST_NAMED = 5  # where all are wrong, one cause is behind it
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -91,6 +98,7 @@ def find(settings: ModelSettings) -> Checkpoint:
     folder = snapshot(settings)
     assert_dev(folder)
     assert_vocabularies(folder)
+    _assert_whole(folder, integrity.in_hub_cache(folder), "bf16")
     return Checkpoint(folder, settings.revision, "bf16")
 
 
@@ -105,16 +113,40 @@ def _int8(folder: Path, revision: str) -> Checkpoint:
             f"FLUX_MODEL_DIR={folder} was made of commit {provenance.revision}, "
             f"but FLUX_MODEL_REVISION is {revision}"
         )
-    for name, file in provenance.outputs.items():
-        held = (folder / name).stat().st_size if (folder / name).is_file() else None
-        if held != file.bytes:
-            raise ConfigurationError(
-                f"{folder / name} has {held or 'no'} bytes, not {file.bytes}: the checkpoint is incomplete, "
-                "make it again with `flux-worker quantize`"
-            )
+    _assert_whole(folder, _of_int8(folder, provenance), "int8")
     assert_dev(folder)
     assert_vocabularies(folder)
     return Checkpoint(folder, revision, "int8")
+
+
+def _of_int8(folder: Path, provenance: Provenance) -> dict[str, Expected]:
+    strangers = dict.fromkeys(integrity.loaded(folder), Expected(wrong="is not of this checkpoint"))
+    return strangers | {name: Expected(file.sha256, file.bytes) for name, file in provenance.outputs.items()}
+
+
+def _assert_whole(folder: Path, known: Mapping[str, Expected], precision: Precision) -> None:
+    """Raise ConfigurationError, naming the files, where any is seen not to be as it was."""
+    faults = [f"{folder / name} {fault}" for name, fault in integrity.faults(folder, known).items()]
+    if faults:
+        more = [f"{len(faults) - _MOST_NAMED} more"] if len(faults) > _MOST_NAMED else []
+        named = "; ".join(faults[:_MOST_NAMED] + more)
+        raise ConfigurationError(f"the model cannot be loaded: {named}: {CURES[precision]}")
+
+
+def verify(settings: ModelSettings, on_read: OnRead) -> Verification:
+    """Read every file of the model that the settings name, and tell which are not as they were.
+
+    Raises ConfigurationError where the model is not there at all.
+    """
+    _go_offline()
+    if folder := settings.model_dir:
+        return integrity.verify(folder, _of_int8(folder, Provenance.read(folder)), on_read)
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folder = Path(settings.cache or HF_HUB_CACHE, _REPO_FOLDER, "snapshots", settings.revision)
+    if not folder.is_dir():
+        folder = snapshot(settings)  # says where it looked
+    return integrity.verify(folder, integrity.by_listing(folder), on_read)
 
 
 def snapshot(settings: ModelSettings) -> Path:
@@ -129,7 +161,7 @@ def snapshot(settings: ModelSettings) -> Path:
             revision=settings.revision,
             cache_dir=settings.cache,
             local_files_only=True,
-            allow_patterns=LOADED_FILES,
+            allow_patterns=integrity.LOADED_FILES,
         )
     except LocalEntryNotFoundError as error:
         where = (
@@ -146,7 +178,7 @@ def snapshot(settings: ModelSettings) -> Path:
 def commit_of(folder: Path) -> str:
     """The commit of a snapshot of FLUX.1-dev in a Hub cache, told by its path. Raises ConfigurationError."""
     folder = folder.absolute()
-    repo = f"models--{MODEL.replace('/', '--')}"
+    repo = _REPO_FOLDER
     if (
         not re.fullmatch(r"[0-9a-f]{40}", folder.name)
         or folder.parent.name != "snapshots"

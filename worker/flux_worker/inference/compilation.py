@@ -8,6 +8,7 @@ only reads it: no job waits for a compiler, and one that crashes takes no worker
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.metadata
 import json
 import logging
@@ -15,6 +16,7 @@ import os
 import re
 import shutil
 import tempfile
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +26,14 @@ import torch
 
 from ..jobs.job import Job
 from .drawing import Precision
+from .memory import ran_out
 
 log = logging.getLogger(__name__)
 
 _Drawn = TypeVar("_Drawn")
 
 _SHAPES = "shapes.json"
+_FILES = "files.json"  # the SHA-256 of all that was kept: what is damaged is run as well
 _MOST_SHAPES = 64  # each is compiled apart; torch gives up after 8 where nobody tells it otherwise
 
 
@@ -56,8 +60,24 @@ def _executable() -> str | None:
     """
     if not os.statvfs(tempfile.gettempdir()).f_flag & os.ST_NOEXEC:
         return None
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     return str(cache) if cache.is_dir() else None
+
+
+def _working_copy(kept: Path | None) -> tempfile.TemporaryDirectory[str]:
+    """A folder to compile in, with what is kept: torch writes beside what it reads, and an image's cache may
+    be read-only. Raises OSError, or RuntimeError without a home; nothing is left where the disk is full.
+    """
+    work = tempfile.TemporaryDirectory(
+        prefix="flux-worker-compiled-", dir=_executable(), ignore_cleanup_errors=True
+    )
+    try:
+        if kept:
+            shutil.copytree(kept, work.name, dirs_exist_ok=True)
+    except OSError:
+        work.cleanup()
+        raise
+    return work
 
 
 class CompiledBlocks:
@@ -68,12 +88,10 @@ class CompiledBlocks:
         self._kept = kept
         self._shapes = shapes
         self._fill = fill
+        self._drawn: set[Shape] = set()
         self._said = False
         self._active = True
-        # torch writes beside what it reads, and an image's cache may be read-only: it gets a copy.
-        self._work = tempfile.TemporaryDirectory(prefix="flux-worker-compiled-", dir=_executable())
-        if kept and shapes:
-            shutil.copytree(kept, self._work.name, dirs_exist_ok=True)
+        self._work = _working_copy(kept if shapes else None)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = self._work.name
         os.environ["TRITON_CACHE_DIR"] = str(Path(self._work.name) / "triton")
         import torch._dynamo
@@ -84,7 +102,7 @@ class CompiledBlocks:
     def draw(self, job: Job, drawing: Callable[[], _Drawn]) -> _Drawn:
         """Call `drawing` with compiled blocks where they fit the job, else eagerly."""
         shape = Shape.of(job)
-        if not self._active or not (self._fill or shape in self._shapes):
+        if not self._compiled(shape):
             self._tell_missing(shape)
             with torch.compiler.set_stance("force_eager"):
                 return drawing()
@@ -93,10 +111,21 @@ class CompiledBlocks:
         except Exception as error:
             if not _compilers(error):
                 raise
-            self._give_up(error)
-            return self.draw(job, drawing)
-        self._keep(shape)
-        return drawn
+            self._give_up(_first_line(error))
+        else:
+            self._drawn.add(shape)
+            self._keep(shape)
+            return drawn
+        # Out here the error is gone, and with it the frames whose tensors it kept.
+        return self.draw(job, drawing)
+
+    def _compiled(self, shape: Shape) -> bool:
+        """Whether compiled blocks are to draw it; what is read when a shape is first drawn may be gone."""
+        if not self._active or not (self._fill or shape in self._shapes):
+            return False
+        if not self._fill and shape not in self._drawn and not Path(self._work.name, _SHAPES).is_file():
+            self._give_up(f"{self._work.name} was removed")
+        return self._active
 
     def _tell_missing(self, shape: Shape) -> None:
         if self._active and not self._said:
@@ -104,10 +133,9 @@ class CompiledBlocks:
             held = ", ".join(map(str, sorted(self._shapes)))
             log.warning("nothing is compiled for %s, as for other sizes than %s: drawn eagerly", shape, held)
 
-    def _give_up(self, error: Exception) -> None:
+    def _give_up(self, why: str) -> None:
         self._active = False
-        first = (str(error).strip() or repr(error)).splitlines()[0]
-        log.warning("the blocks cannot be compiled, everything is drawn eagerly: %s", first)
+        log.warning("the blocks cannot be compiled, everything is drawn eagerly: %s", why)
 
     def _keep(self, shape: Shape) -> None:
         """Add what was compiled to the cache: all of it, then its name, so that nobody reads half of it."""
@@ -118,6 +146,7 @@ class CompiledBlocks:
             self._kept.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".partial-", dir=self._kept.parent) as draft:
                 copy = Path(shutil.copytree(self._work.name, Path(draft) / "new"))
+                (copy / _FILES).write_text(json.dumps(_hashes(copy)))
                 shapes = [[s.width, s.height, s.tokens] for s in sorted(self._shapes)]
                 (copy / _SHAPES).write_text(json.dumps(shapes))
                 with contextlib.suppress(FileNotFoundError):
@@ -136,6 +165,8 @@ def compiled_blocks(
         return None
     kept = cache / cache_name(precision, device) if cache else None
     shapes = _shapes_in(kept) if kept else set()
+    if shapes is None and not fill:
+        return None
     if not shapes and not fill:
         log.warning(
             "nothing compiled for this GPU and these versions in %s: drawing eagerly. With FLUX_COMPILE and"
@@ -143,7 +174,11 @@ def compiled_blocks(
             kept or "FLUX_COMPILE_CACHE, which is not set",
         )
         return None
-    return CompiledBlocks(transformer, kept=kept, shapes=shapes, fill=fill)
+    try:
+        return CompiledBlocks(transformer, kept=kept, shapes=shapes or set(), fill=fill)
+    except (OSError, RuntimeError) as error:
+        log.warning("there is no place to compile in, everything is drawn eagerly: %s", _first_line(error))
+        return None
 
 
 def cache_name(precision: Precision, device: str) -> str:
@@ -167,19 +202,30 @@ def _version(name: str) -> str:
         return "none"
 
 
-def _shapes_in(kept: Path) -> set[Shape]:
-    """The shapes of a cache that can be trusted: what lies in it is run."""
+def _shapes_in(kept: Path) -> set[Shape] | None:
+    """The shapes of a cache that can be trusted: what lies in it is run. None, said, for one that can't."""
     try:
         for folder in (kept.parent, kept):
             if reason := _open_to_others(folder):
                 log.warning("%s is not used: %s, and what lies in it is run", folder, reason)
-                return set()
-        return {Shape(*sizes) for sizes in json.loads((kept / _SHAPES).read_text())}
+                return None
+        shapes = {Shape(*sizes) for sizes in json.loads((kept / _SHAPES).read_text())}
+        # Of caches that were kept by earlier versions, nothing tells.
+        if (kept / _FILES).exists() and json.loads((kept / _FILES).read_text()) != _hashes(kept):
+            log.warning("%s is damaged and not used: remove it, and `flux-worker draw` makes it anew", kept)
+            return None
+        return shapes
     except FileNotFoundError:
         return set()
-    except (OSError, ValueError, TypeError) as error:
-        log.warning("%s cannot be read: %s", kept / _SHAPES, error)
-        return set()
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        log.warning("%s cannot be read: %s", kept, error)
+        return None
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file by its path, those that describe the folder left out."""
+    files = (file for file in folder.rglob("*") if file.is_file() and file.name not in (_FILES, _SHAPES))
+    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def _open_to_others(folder: Path) -> str | None:
@@ -190,11 +236,29 @@ def _open_to_others(folder: Path) -> str | None:
 
 
 def _compilers(error: Exception) -> bool:
-    """Whether the compiler failed, rather than the drawing."""
+    """Whether the compiler failed or what it made, rather than the drawing.
+
+    Kernels are loaded, compiled and tried at their first launch, too: what goes wrong there comes as it is. A
+    device that broke or has no memory left is of no more use to eager blocks.
+    """
     import torch._dynamo.exc
 
     kinds = (torch._dynamo.exc.TorchDynamoException, torch._dynamo.exc.FailOnRecompileLimitHit)
-    # Kernels are compiled, and their configurations tried, at their first launch, too: what goes wrong there
-    # comes as it is. By its module, since the CPU has no Triton.
-    module = type(error).__module__
-    return isinstance(error, kinds) or module.startswith(("triton.", "torch._inductor."))
+    if isinstance(error, kinds) or _of_compiler(type(error).__module__):
+        return True
+    if isinstance(error, torch.AcceleratorError) or ran_out(error):
+        return False
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(_of_compiler(frame.f_globals.get("__name__", "")) for frame, _ in frames)
+
+
+def _of_compiler(module: str) -> bool:
+    """By the module's name, since the CPU has no Triton."""
+    return module.startswith(("torch._dynamo.", "torch._inductor.", "triton."))
+
+
+def _first_line(error: Exception) -> str:
+    """What happened; of files that could not be copied, the first."""
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+        return str(error.args[0][0][-1])
+    return (str(error).strip() or repr(error)).splitlines()[0]

@@ -1,4 +1,4 @@
-"""Host memory as the kernel counts it: what is available, and what this process holds."""
+"""Host memory as the kernel counts it: what is available, and what this process holds; what tells of none."""
 
 from __future__ import annotations
 
@@ -8,6 +8,17 @@ from pathlib import Path
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
 _UNLIMITED = 1 << 60  # cgroup v1 writes a number near 2^63 where there is no limit
+# CUDA, cuBLAS and cuDNN, and the C library, where torch has no error of its own kind for it.
+_RAN_OUT = re.compile(r"out of memory|ALLOC_FAILED|can(no|')t allocate memory|not enough memory", re.I)
+
+
+def ran_out(error: Exception) -> bool:
+    """Whether the device or the host had no memory left."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and bool(_RAN_OUT.search(str(error)))
 
 
 def available_ram(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import logging
 import time
@@ -19,6 +20,8 @@ from .backend import Backend, Loaded
 from .checkpoint import Checkpoint, find
 from .choice import choose
 from .drawing import Drawing, Origin
+from .memory import ran_out
+from .pictures import assert_drawn, decoded
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,7 +29,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OnStep = Callable[[int], None]
-"""Called after each step with the number of steps done, over all images of the job."""
+"""Called after each step with the number of steps done, over all images of the job. A job that is begun again
+counts from 1 again.
+"""
 
 
 class FluxModel:
@@ -60,9 +65,22 @@ class FluxModel:
     def draw(self, job: Job, on_step: OnStep = lambda _: None) -> Drawing:
         """Draw the job's images, one after another: memory stays that of one; image i has seed + i.
 
-        What `on_step` raises ends the drawing and passes through.
+        Where memory runs out, all that is not in use is freed and the job begun again, once. What `on_step`
+        raises ends the drawing and passes through. Raises BadPicture for images that are none.
         """
         job = job.seeded()
+        try:
+            return self._try(job, on_step)
+        except Exception as error:
+            if not ran_out(error):
+                raise
+            log.warning("memory ran out, the job is begun again: %s", _first_line(error))
+        # Out here the error is gone, and with it the frames whose tensors it kept.
+        gc.collect()
+        self._backend.free_memory()
+        return self._try(job, on_step)
+
+    def _try(self, job: Job, on_step: OnStep) -> Drawing:
         return self._loaded.draw(job, lambda pipeline: self._draw(pipeline, job, on_step))
 
     def _draw(self, pipeline: Any, job: Job, on_step: OnStep) -> Drawing:
@@ -77,7 +95,10 @@ class FluxModel:
         return self._backend.broken_by(error)
 
     def warm_up(self, on_step: OnStep = lambda _: None) -> None:
-        """Draw once, so that the first job does not pay for kernels and memory being set up."""
+        """Draw once, so that the first job does not pay for kernels and memory being set up.
+
+        Shows, too, whether the model draws at all, at any time. Raises BadPicture where it does not.
+        """
         for shape in self._loaded.warm_up():
             job = Job(
                 id="warm-up",
@@ -94,20 +115,38 @@ class FluxModel:
 def _image(pipeline: Any, job: Job, number: int, clock: _StepClock) -> Image:
     assert job.seed is not None
     clock.image_begins()
-    result = pipeline(
-        prompt=job.prompt,
-        width=job.width,
-        height=job.height,
-        num_inference_steps=job.steps,
-        guidance_scale=job.guidance,
-        # The noise comes from the CPU's generator: a seed starts the same everywhere.
-        generator=torch.Generator("cpu").manual_seed(job.seed + number),
-        max_sequence_length=job.max_sequence_length,
-        callback_on_step_end=clock.step_ended,
-        callback_on_step_end_tensor_inputs=[],
-    )
+    which = f"image {number + 1} of {job.images}"
+
+    def step_ended(
+        _pipeline: object, step: int, _timestep: object, tensors: dict[str, Any]
+    ) -> dict[str, Any]:
+        clock.step_ended()
+        if step == job.steps - 1:
+            assert_drawn(tensors["latents"], (-2,), f"{which}: the last step's latents")
+        return {}
+
+    def look(pixels: torch.Tensor) -> None:
+        assert_drawn(pixels, (-2, -1), f"{which}: the pixels that the VAE decoded")
+
+    with decoded(pipeline, look):
+        result = pipeline(
+            prompt=job.prompt,
+            width=job.width,
+            height=job.height,
+            num_inference_steps=job.steps,
+            guidance_scale=job.guidance,
+            # The noise comes from the CPU's generator: a seed starts the same everywhere.
+            generator=torch.Generator("cpu").manual_seed(job.seed + number),
+            max_sequence_length=job.max_sequence_length,
+            callback_on_step_end=step_ended,
+            callback_on_step_end_tensor_inputs=["latents"],
+        )
     image: Image = result.images[0]
     return image
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0]
 
 
 @dataclass
@@ -125,10 +164,8 @@ class _StepClock:
         """The first step of an image also carries the reading of the prompt: it only counts alone."""
         self._last = 0.0
 
-    def step_ended(
-        self, _pipeline: object, _step: int, _timestep: object, _tensors: object
-    ) -> dict[str, Any]:
-        """diffusers' callback_on_step_end."""
+    def step_ended(self) -> None:
+        """A step ends, of whichever image."""
         self.finish_step()
         now = time.monotonic()
         if self._last:
@@ -136,7 +173,6 @@ class _StepClock:
         self._last = now
         self.done += 1
         self.on_step(self.done)
-        return {}
 
     def step_seconds(self, whole: float) -> float:
         """The mean of a step; images of one step have no interval between steps: they share the whole."""

@@ -23,7 +23,6 @@ from .. import __version__
 from ..errors import ConfigurationError, WorkerError
 from . import chatter
 from .checkpoint import (
-    LOADED_FILES,
     PROVENANCE,
     QUANTISED,
     File,
@@ -32,6 +31,7 @@ from .checkpoint import (
     assert_vocabularies,
     commit_of,
 )
+from .integrity import LOADED_FILES
 from .shards import Shard, Weight, plan
 
 if TYPE_CHECKING:

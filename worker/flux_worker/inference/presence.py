@@ -1,0 +1,80 @@
+"""Whether there is a GPU that torch can draw on, and what is known where there is none."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from . import backend_neuron
+
+ON_THE_CPU = "FLUX_BACKEND=cpu draws on the CPU, where a step takes minutes"
+
+_DRIVER = Path("/proc/driver/nvidia/version")
+_PCI = Path("/sys/bus/pci/devices")
+_NVIDIA, _DISPLAYS = "0x10de", "0x03"  # a vendor, and the class of GPUs on the PCI bus
+
+
+def has_gpu() -> bool:
+    """Whether torch could draw on a GPU."""
+    return torch.cuda.is_available()
+
+
+def findings() -> str:
+    """Why nothing but the CPU can draw, as far as torch and the kernel tell."""
+    return "; ".join([*_of_torch(), *_of_kernel(), *_of_neuron()])
+
+
+def _of_torch() -> Iterator[str]:
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
+        yield f"torch {torch.__version__} says: {_first_sentence(error)}"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if hidden is not None:
+        yield f"CUDA_VISIBLE_DEVICES={hidden} hides every GPU that it does not name"
+
+
+def _first_sentence(error: Exception) -> str:
+    return re.split(r"\. |\n", str(error).strip(), maxsplit=1)[0].rstrip(".")
+
+
+def _of_kernel() -> Iterator[str]:
+    gpus = sum(_is_gpu(device) for device in _PCI.glob("*"))
+    driver = _driver()
+    if driver:
+        yield f"NVIDIA's driver {driver} is loaded, nvidia-smi shows what it finds"
+    elif gpus:
+        yield f"{gpus} of NVIDIA's GPUs on the PCI bus, but NVIDIA's driver is not loaded"
+    else:
+        yield "none of NVIDIA's GPUs on the PCI bus, and its driver is not loaded"
+
+
+def _is_gpu(device: Path) -> bool:
+    try:
+        vendor, kind = ((device / name).read_text().strip() for name in ("vendor", "class"))
+    except OSError:
+        return False
+    return vendor == _NVIDIA and kind.startswith(_DISPLAYS)
+
+
+def _driver() -> str | None:
+    try:
+        found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", _DRIVER.read_text())
+    except OSError:
+        return None
+    return found[0] if found else "of a version unknown"
+
+
+def _of_neuron() -> Iterator[str]:
+    devices = backend_neuron.devices()
+    if devices and not backend_neuron.installed():
+        yield (
+            f"{devices} Neuron devices, but no optimum-neuron in this environment: it takes that of"
+            " provision/locks/worker-neuron.in"
+        )
+    elif devices:
+        yield f"{devices} Neuron devices, which FLUX_BACKEND=neuron draws on"
