@@ -117,7 +117,7 @@ def test_a_bad_request_is_a_usage_error(
 
 
 def test_draw_without_a_model_says_where_it_looked(tmp_path: Path) -> None:
-    environment = {"FLUX_MODEL_REVISION": "0" * 40, "HF_HUB_CACHE": str(tmp_path)}
+    environment = {"FLUX_MODEL_REVISION": "0" * 40, "HF_HUB_CACHE": str(tmp_path), "FLUX_BACKEND": "cpu"}
     done = run("draw", "--prompt", "a cat", "--out", str(tmp_path / "cat.png"), **environment)
     assert done.returncode == 78
     assert str(tmp_path) in done.stderr

@@ -11,9 +11,17 @@ from typing import Any
 import pytest
 
 from flux_worker.cli import DEFAULT_PORT
+from flux_worker.clients import Clients
+from flux_worker.endpoints import oddities
 from flux_worker.errors import ConfigurationError, WorkerError
 from flux_worker.host import logs
-from flux_worker.settings import DEFAULT_METRICS_PORT, ModelSettings, PlaceSettings, ServeSettings
+from flux_worker.settings import (
+    DEFAULT_METRICS_PORT,
+    AwsSettings,
+    ModelSettings,
+    PlaceSettings,
+    ServeSettings,
+)
 from tests.worker.conftest import CREDENTIALS
 
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
@@ -95,6 +103,89 @@ def test_a_queue_in_another_region_is_noticed() -> None:
         ConfigurationError, match="FLUX_QUEUE_URL is in eu-west-1, but AWS_REGION is eu-north-1"
     ):
         ServeSettings.from_environment(GOOD | {"AWS_REGION": "eu-north-1"})
+
+
+@pytest.mark.parametrize(
+    ("host", "region"),
+    [
+        pytest.param("queue.amazonaws.com", "us-east-1", id="the-oldest-name"),
+        pytest.param("eu-north-1.queue.amazonaws.com", "eu-north-1", id="an-older-name"),
+        pytest.param("cn-north-1.queue.amazonaws.com.cn", "cn-north-1", id="an-older-name-in-china"),
+        pytest.param("sqs-fips.us-east-2.amazonaws.com", "us-east-2", id="fips"),
+        pytest.param("sqs.eu-north-1.api.aws", "eu-north-1", id="dual-stack"),
+        pytest.param("vpce-0a-1b.sqs.eu-north-1.vpce.amazonaws.com", "eu-north-1", id="vpc-endpoint"),
+        pytest.param("vpce-0a-1b-eu-north-1a.sqs.eu-north-1.vpce.amazonaws.com", "eu-north-1", id="zonal"),
+    ],
+)
+def test_a_queues_region_is_known_by_any_of_its_hosts(host: str, region: str) -> None:
+    url = f"https://{host}/123456789012/jobs"
+    with pytest.raises(ConfigurationError, match=f"FLUX_QUEUE_URL is in {region}, but AWS_REGION is eu-west"):
+        PlaceSettings.from_environment(GOOD | {"FLUX_QUEUE_URL": url})
+    there = {"AWS_REGION": region, "FLUX_QUEUE_URL": url}
+    assert PlaceSettings.from_environment(GOOD | there).queue_url == url
+
+
+@pytest.mark.parametrize("host", ["localhost:4566", "127.0.0.1", "queue.example.com", "sqs.example.com"])
+def test_a_host_that_tells_no_region_is_taken(host: str) -> None:
+    url = f"http://{host}/123456789012/jobs"
+    assert PlaceSettings.from_environment(GOOD | {"FLUX_QUEUE_URL": url}).queue_url == url
+
+
+def test_a_bus_in_another_region_is_noticed_beside_the_queue() -> None:
+    """EventBridge takes no call for another region's bus; only a rule brings events there."""
+    bus = "arn:aws:events:us-east-1:123456789012:event-bus/flux"
+    with pytest.raises(
+        ConfigurationError, match="FLUX_EVENT_BUS is in us-east-1, but AWS_REGION is eu-west-1"
+    ):
+        AwsSettings.from_environment(GOOD | {"FLUX_EVENT_BUS": bus})
+    with pytest.raises(ConfigurationError) as caught:
+        AwsSettings.from_environment(GOOD | {"FLUX_EVENT_BUS": bus, "AWS_REGION": "eu-north-1"})
+    assert len(str(caught.value).splitlines()) == 3
+
+
+PUBLIC = "https://sqs.eu-west-1.amazonaws.com"
+VPC = "https://vpce-0a-1b.sqs.eu-west-1.vpce.amazonaws.com"
+
+
+@pytest.mark.parametrize(
+    ("url", "environment", "said"),
+    [
+        pytest.param(PUBLIC, {}, "", id="as-it-is"),
+        pytest.param("https://eu-west-1.queue.amazonaws.com", {}, "", id="older-name"),
+        pytest.param("https://sqs.eu-west-1.api.aws", {}, "", id="dual-stack"),
+        pytest.param(PUBLIC, {"AWS_USE_DUALSTACK_ENDPOINT": "true"}, "", id="over-dual-stack"),
+        pytest.param(VPC, {}, f"set AWS_ENDPOINT_URL_SQS={VPC}", id="vpc-endpoint-in-the-url-alone"),
+        pytest.param(VPC, {"AWS_ENDPOINT_URL_SQS": VPC}, "", id="vpc-endpoint"),
+        pytest.param(PUBLIC, {"AWS_ENDPOINT_URL_SQS": VPC}, "go to vpce-0a-1b.sqs", id="vpc-endpoint-alone"),
+        pytest.param(
+            "https://sqs-fips.eu-west-1.amazonaws.com", {}, "AWS_ENDPOINT_URL_SQS=https://sqs-fips", id="fips"
+        ),
+        pytest.param(
+            PUBLIC,
+            {"AWS_USE_FIPS_ENDPOINT": "true"},
+            "go to sqs-fips.eu-west-1",
+            id="fips-but-not-in-the-url",
+        ),
+        pytest.param(
+            PUBLIC,
+            {"AWS_ENDPOINT_URL": "https://sqs.us-east-1.amazonaws.com"},
+            "is in us-east-1, but AWS_REGION is eu-west-1",
+            id="an-endpoint-elsewhere",
+        ),
+        pytest.param("http://localhost:4566", {}, "go to sqs.eu-west-1.amazonaws.com", id="no-endpoint-set"),
+        pytest.param(
+            "http://localhost:4566", {"AWS_ENDPOINT_URL": "http://localhost:4566"}, "", id="stand-in"
+        ),
+    ],
+)
+def test_a_url_that_boto3_would_send_elsewhere_is_said(
+    monkeypatch: pytest.MonkeyPatch, url: str, environment: dict[str, str], said: str
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    places = PlaceSettings.from_environment(GOOD | {"FLUX_QUEUE_URL": f"{url}/123456789012/jobs"})
+    found = " ".join(oddities(places, Clients.of(places)))
+    assert (said in found) if said else not found, found
 
 
 def test_a_bus_may_be_an_arn(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,25 @@ MODEL = "black-forest-labs/FLUX.1-dev"
 DEFAULT_METRICS_PORT = 9471
 BackendChoice = Literal["auto", "cuda", "cpu", "neuron"]
 _REGION = r"[a-z]{2,4}(-[a-z]+)+-\d+"
+
+
+def region_of(host: str) -> str | None:
+    """The region that one of SQS's hosts is in; None where its name does not tell.
+
+    Each partition has a domain of its own: amazonaws.com, amazonaws.com.cn, amazonaws.eu, … Before the
+    region or after it stands the service, also for FIPS, dual-stack and VPC endpoints; older names of the
+    endpoint have `queue`, and us-east-1's has no region.
+    """
+    labels = host.lower().split(".")
+    if labels[0] == "queue" and "amazonaws" in labels:
+        return "us-east-1"
+    pairs = itertools.pairwise(labels)
+    found = (
+        after if before in ("sqs", "sqs-fips") else before
+        for before, after in pairs
+        if before in ("sqs", "sqs-fips") or after == "queue"
+    )
+    return next((label for label in found if re.fullmatch(_REGION, label)), None)
 
 
 def _only_model(repo: str) -> str:
@@ -113,7 +133,7 @@ class ModelSettings(_Settings):
     compile_cache: Annotated[Path | None, AfterValidator(_absolute), Field(alias="FLUX_COMPILE_CACHE")] = None
     """Where compiled kernels are kept; made where it is missing. None: they are not kept."""
     backend: Annotated[BackendChoice, Field(alias="FLUX_BACKEND")] = "auto"
-    """What draws; auto: a GPU, else Neuron with its packages, else the CPU."""
+    """What draws; auto: a GPU, else Neuron with its packages, and never the CPU."""
     neuron_dir: Annotated[Path | None, AfterValidator(_absolute), Field(alias="FLUX_NEURON_DIR")] = None
     """Where `flux-worker compile` puts what it compiled for Neuron, and the backend reads it."""
 
@@ -134,17 +154,22 @@ class PlaceSettings(_Settings):
         Field(alias="FLUX_S3_PREFIX"),
     ] = "images/"
 
+    def _elsewhere(self) -> list[str]:
+        """What is in another region than AWS_REGION: calls go to that one, whatever a URL or ARN says."""
+        queue = region_of(urlsplit(self.queue_url).hostname or "")
+        if not queue or queue == self.region:
+            return []
+        return [f"FLUX_QUEUE_URL is in {queue}, but AWS_REGION is {self.region}"]
+
     @model_validator(mode="after")
-    def _queue_in_region(self) -> Self:
-        # Each partition has a domain of its own: amazonaws.com, amazonaws.com.cn, amazonaws.eu, …
-        host = re.fullmatch(rf"sqs\.({_REGION})\..+", urlsplit(self.queue_url).hostname or "")
-        if host and host[1] != self.region:
-            raise ValueError(f"FLUX_QUEUE_URL is in {host[1]}, but AWS_REGION is {self.region}")
+    def _in_region(self) -> Self:
+        if wrong := self._elsewhere():
+            raise ValueError("\n  ".join(wrong))
         return self
 
 
-class ServeSettings(ModelSettings, PlaceSettings):
-    """Everything `flux-worker serve` needs."""
+class AwsSettings(PlaceSettings):
+    """All places in AWS that a worker uses. Enough for `flux-worker check --aws`."""
 
     event_bus: Annotated[
         str,
@@ -153,6 +178,18 @@ class ServeSettings(ModelSettings, PlaceSettings):
         ),
         Field(alias="FLUX_EVENT_BUS"),
     ]
+
+    def _elsewhere(self) -> list[str]:
+        wrong = super()._elsewhere()
+        if self.event_bus.startswith("arn:") and (bus := self.event_bus.split(":")[3]) != self.region:
+            # EventBridge refuses calls for another region's bus; only a rule brings events there.
+            wrong.append(f"FLUX_EVENT_BUS is in {bus}, but AWS_REGION is {self.region}")
+        return wrong
+
+
+class ServeSettings(ModelSettings, AwsSettings):
+    """Everything `flux-worker serve` needs."""
+
     visibility_seconds: Annotated[int, Field(ge=3, le=43_200, alias="FLUX_VISIBILITY_SECONDS")] = 120
     """How long a message stays hidden after a worker's last sign of life."""
     state_dir: Annotated[Path, AfterValidator(_absolute), Field(alias="FLUX_STATE_DIR")]

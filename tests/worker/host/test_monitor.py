@@ -249,7 +249,7 @@ def test_the_command_shows_it_to_people(monitor: Monitor) -> None:
     assert re.fullmatch(r"flux-worker 0\.1\.0, process \d+, ready, up \d+ s", lines[0])
     assert lines[1:4] == [
         "Drawing cat-1: step 3 of 28",
-        "jobs: 0 drawn, 0 announced again, 0 refused, 0 failed, 0 handed back",
+        "jobs: 0 drawn, 0 announced again, 0 refused, 0 failed, 0 handed back, 0 set aside",
         "mean seconds: 6.7 image",
     ]
     assert re.fullmatch(r"GiB: [\d.]+ ram peak, [\d.]+ ram, [\d.]+ ram anonymous", lines[4])

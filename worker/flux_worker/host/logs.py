@@ -50,6 +50,12 @@ def conceal(secret: str) -> None:
             _secrets.update({quote(content), quote(content, safe="")})
 
 
+def conceal_environment() -> None:
+    """Conceal the secrets that the environment has."""
+    for name in _ENVIRONMENT_SECRETS:
+        conceal(os.environ.get(name, ""))
+
+
 def concealed(text: str) -> str:
     """The text without any secret that is known, and without passwords in URLs."""
     for secret in sorted(_secrets, key=len, reverse=True):
@@ -97,8 +103,7 @@ def to_journal(environment: Mapping[str, str] = os.environ) -> bool:
 
 def to_stderr() -> None:
     """Send all logs, Python's warnings and what is raised where nobody catches, to stderr as JSON lines."""
-    for name in _ENVIRONMENT_SECRETS:
-        conceal(os.environ.get(name, ""))
+    conceal_environment()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines(priorities=to_journal()))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Outcome = Literal["drawn", "announced_again", "refused", "failed", "handed_back"]
+Outcome = Literal["drawn", "announced_again", "refused", "failed", "handed_back", "set_aside"]
 Interruption = Literal["spot", "rebalance", "autoscaling"]
+Service = Literal["sqs", "s3", "events"]
+Trip = Literal["drawing", "picture", "refusal"]
 
 HOST = "127.0.0.1"
 _STEP_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 5, 10, 30, 60)
@@ -44,6 +46,8 @@ class Monitor:
         self._lock = threading.Lock()
         self._status: dict[str, Any] = {"version": __version__, "pid": os.getpid(), "started": _now()}
         self._status |= {"ready": False, "doing": "Starting", "since": _now()}
+        self._blocked: dict[str, str] = {}
+        self._serving = False
         self.registry = CollectorRegistry()
         self._measures()
         self._server = _serve(self, port) if port else None
@@ -52,10 +56,21 @@ class Monitor:
         to = self.registry
         self._jobs = Counter("flux_jobs", "Jobs by what became of them", ["outcome"], registry=to)
         self._interruptions = Counter("flux_interruptions", "What EC2 announced", ["kind"], registry=to)
-        for outcome in get_args(Outcome):
-            self._jobs.labels(outcome)
-        for kind in get_args(Interruption):
-            self._interruptions.labels(kind)
+        self._aws_failures = Counter(
+            "flux_aws_failures", "Calls to AWS that failed, by service", ["service"], registry=to
+        )
+        self._trips = Counter(
+            "flux_breaker_trips", "How often receiving was stopped, by what failed", ["kind"], registry=to
+        )
+        labelled: tuple[tuple[Counter, Any], ...] = (
+            (self._jobs, Outcome),
+            (self._interruptions, Interruption),
+            (self._aws_failures, Service),
+            (self._trips, Trip),
+        )
+        for counter, kinds in labelled:
+            for kind in get_args(kinds):
+                counter.labels(kind)
         self._steps = Histogram("flux_step_seconds", "Seconds a step", buckets=_STEP_SECONDS, registry=to)
         self._images = Histogram(
             "flux_image_seconds", "Seconds an image", buckets=_IMAGE_SECONDS, registry=to
@@ -63,7 +78,7 @@ class Monitor:
         self._lag = Histogram(
             "flux_queue_lag_seconds", "From sending a job to receiving it", buckets=_LAG_SECONDS, registry=to
         )
-        self._ready = Gauge("flux_ready", "1 from READY to the drain", registry=to)
+        self._ready = Gauge("flux_ready", "1 while jobs are received", registry=to)
         to.register(_Memory())
 
     @property
@@ -94,17 +109,35 @@ class Monitor:
 
     def ready(self) -> None:
         """The model is loaded and has drawn once: jobs may come."""
-        with self._lock:
-            self._status["ready"] = True
-        self._ready.set(1)
+        self._serve(True)
         self._notifier.ready()
 
     def stopping(self) -> None:
         """No more jobs are taken, and the process ends."""
-        with self._lock:
-            self._status["ready"] = False
-        self._ready.set(0)
+        self._serve(False)
         self._notifier.stopping()
+
+    def _serve(self, serving: bool) -> None:
+        with self._lock:
+            self._serving = serving
+            self._tell_ready()
+
+    def blocked(self, by: str, why: str | None) -> None:
+        """What keeps jobs from being received, such as "receiving"; None: `by` keeps them no more.
+
+        systemd is told nothing: READY stays with the model, so that trouble at AWS never loads 34 GB again.
+        """
+        with self._lock:
+            if why is None:
+                self._blocked.pop(by, None)
+            else:
+                self._blocked[by] = why
+            self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        ready = self._serving and not self._blocked
+        self._status |= {"ready": ready, "blocked": list(self._blocked.values()) or None}
+        self._ready.set(ready)
 
     def job(self, outcome: Outcome) -> None:
         """One job more of this outcome."""
@@ -113,6 +146,14 @@ class Monitor:
     def interruption(self, kind: Interruption) -> None:
         """EC2 announced something."""
         self._interruptions.labels(kind).inc()
+
+    def aws_failure(self, service: Service) -> None:
+        """A call to AWS failed, whether or not it is tried again."""
+        self._aws_failures.labels(service).inc()
+
+    def tripped(self, kind: Trip) -> None:
+        """Receiving was stopped, since what was tried failed several times in a row."""
+        self._trips.labels(kind).inc()
 
     def step(self, seconds: float) -> None:
         """One step was drawn."""

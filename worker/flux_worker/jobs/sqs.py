@@ -9,6 +9,9 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from .aws_errors import DENIED, described
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -16,7 +19,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-AWS_ERRORS = (BotoCoreError, ClientError)
+# What is no answer of AWS's, such as a proxy's page, is no error of botocore's own kinds.
+AWS_ERRORS = (BotoCoreError, ClientError, ResponseParserError)
 _MAX_VISIBILITY_SECONDS = 43_200
 _NOT_OURS = {
     "ReceiptHandleIsInvalid",
@@ -72,7 +76,7 @@ class JobQueue:
         try:
             self._hide(message, min(round(after_seconds), _MAX_VISIBILITY_SECONDS))
         except AWS_ERRORS as error:
-            log.warning("cannot give the message back, it comes back by itself: %s", error)
+            log.warning("cannot give the message back, it comes back by itself: %s", described(error))
 
     def _hide(self, message: Message, seconds: int) -> bool:
         try:
@@ -97,15 +101,17 @@ class JobQueue:
     def max_receives(self) -> int | None:
         """How often a message is received before it goes to the dead-letter queue.
 
-        0 where the queue has none, None where the worker may not ask.
+        0 where the queue has none, None where the worker may not ask. Raises what botocore raises else.
         """
         try:
             answer = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["RedrivePolicy"])
-            policy = answer.get("Attributes", {}).get("RedrivePolicy", "{}")
-            return int(json.loads(policy).get("maxReceiveCount", 0))
-        except AWS_ERRORS as error:
-            log.info("cannot ask for the queue's dead-letter queue: %s", error)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in DENIED:
+                raise
+            log.info("cannot ask for the queue's dead-letter queue: %s", described(error))
             return None
+        policy = answer.get("Attributes", {}).get("RedrivePolicy", "{}")
+        return int(json.loads(policy).get("maxReceiveCount", 0))
 
 
 def _message(answer: ReceiveMessageResultTypeDef) -> Message | None:

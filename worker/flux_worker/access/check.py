@@ -1,0 +1,26 @@
+"""The whole of `flux-worker check --aws`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..clients import Clients
+from ..host import logs
+from ..secretsmanager import is_reference
+from ..settings import AwsSettings
+from .probe import write as write_probe
+from .reading import read
+from .report import Report
+from .simulation import simulate
+
+
+def check(settings: AwsSettings, environment: Mapping[str, str], *, write: bool) -> Report:
+    """Read, try with `write`, and ask IAM about the rest."""
+    logs.conceal_environment()
+    clients = Clients.of(settings)
+    given = [environment.get(str(field.alias), "").strip() for field in AwsSettings.model_fields.values()]
+    report = read(settings, clients, [value for value in given if is_reference(value)])
+    if write:
+        write_probe(settings, clients, report)
+    simulate(clients, report)
+    return report

@@ -1,0 +1,105 @@
+"""The rights that a worker needs, and on what: "What the role may do" of worker/README.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from ..settings import AwsSettings
+
+_MANAGED_KEY = "alias/aws/"
+"""AWS's own keys need no right of their own."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who the caller is, by its ARN; without one, as much as the region tells."""
+
+    arn: str | None
+    account: str
+    partition: str
+
+    @classmethod
+    def unknown(cls, settings: AwsSettings) -> Identity:
+        """Where STS does not answer: the queue's account is the likeliest."""
+        account = re.match(r"/(\d{12})/", urlsplit(settings.queue_url).path)
+        return cls(None, account[1] if account else "*", _partition(settings.region))
+
+
+@dataclass(frozen=True)
+class Need:
+    """One right: `resource` is what a policy names, `sample` one such thing, to ask IAM about."""
+
+    action: str
+    resource: str
+    optional: bool = False
+    sample: str = ""
+    what_for: str = ""
+
+    @property
+    def asked_on(self) -> str:
+        """The ARN that a simulation asks about."""
+        return self.sample or self.resource
+
+
+def needs(settings: AwsSettings, identity: Identity) -> Iterator[Need]:
+    """All but what follows from keys and secrets."""
+    queue = queue_arn(settings, identity)
+    for action in ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility"):
+        yield Need(f"sqs:{action}", queue)
+    dead = "whether there is a dead-letter queue is not known"
+    yield Need("sqs:GetQueueAttributes", queue, optional=True, what_for=dead)
+    bucket = f"arn:{identity.partition}:s3:::{settings.bucket}"
+    yield Need("s3:ListBucket", bucket)
+    for action in ("GetObject", "PutObject", "DeleteObject"):
+        objects = f"{bucket}/{settings.prefix}"
+        yield Need(f"s3:{action}", f"{objects}*", sample=f"{objects}cat-1.png")
+    bus = bus_arn(settings, identity)
+    yield Need("events:PutEvents", bus)
+    absent = "a bus that is not there is not noticed"
+    yield Need("events:DescribeEventBus", bus, optional=True, what_for=absent)
+    hooks = "lifecycle hooks of an Auto Scaling group wait for their time-out"
+    for action in ("DescribeAutoScalingInstances", "DescribeLifecycleHooks", "CompleteLifecycleAction"):
+        yield Need(f"autoscaling:{action}", "*", optional=True, what_for=hooks)
+
+
+def key_need(action: str, key: str, settings: AwsSettings, identity: Identity) -> Need | None:
+    """The right to use a KMS key; None for AWS's own keys, and where only an alias is known."""
+    if key.startswith("arn:") and ":key/" in key:
+        return Need(action, key)
+    if "alias/" in key:
+        return None
+    return Need(action, f"arn:{identity.partition}:kms:{settings.region}:{identity.account}:key/{key}")
+
+
+def is_own_key(key: str | None) -> bool:
+    """Whether this is a key of the account's, and none of AWS's."""
+    return bool(key) and _MANAGED_KEY not in str(key)
+
+
+def queue_arn(settings: AwsSettings, identity: Identity) -> str:
+    """By the URL's path: account and name; another account's where that says so."""
+    *_, account, name = ["", *urlsplit(settings.queue_url).path.strip("/").split("/")]
+    account = account if re.fullmatch(r"\d{12}", account) else identity.account
+    return f"arn:{identity.partition}:sqs:{settings.region}:{account}:{name}"
+
+
+def bus_arn(settings: AwsSettings, identity: Identity) -> str:
+    """As it is given, or made of its name."""
+    if settings.event_bus.startswith("arn:"):
+        return settings.event_bus
+    return (
+        f"arn:{identity.partition}:events:{settings.region}:{identity.account}:event-bus/{settings.event_bus}"
+    )
+
+
+def _partition(region: str) -> str:
+    from botocore.exceptions import BotoCoreError
+    from botocore.session import get_session
+
+    try:
+        return str(get_session().get_partition_for_region(region))
+    except BotoCoreError:  # a region that this botocore does not know yet
+        return "aws"

@@ -1,0 +1,78 @@
+"""What IAM says about the role's policies, where the role may ask (iam:SimulatePrincipalPolicy)."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+from ..clients import Clients
+from ..jobs.aws_errors import code_of, described
+from ..jobs.sqs import AWS_ERRORS
+from .needs import Need
+from .report import Report
+
+_SECURE = {"ContextKeyName": "aws:SecureTransport", "ContextKeyValues": ["true"], "ContextKeyType": "boolean"}
+
+
+def simulate(clients: Clients, report: Report) -> None:
+    """Ask about every right that no call has told of; a right that a call used is not asked about."""
+    try:
+        source = policy_source(clients, report.identity.arn)
+        if source is None:
+            _untold(report, "whose policies count here is not known")
+            return
+        # IAM answers once for each action, whatever the number of resources: so one resource a call.
+        for resource, needs in groupby(report.open(), key=lambda need: need.asked_on):
+            _ask(clients, report, source, resource, list(needs))
+    except AWS_ERRORS as error:
+        _untold(report, f"no call tells, and IAM does not, either: {described(error)}")
+
+
+def policy_source(clients: Clients, arn: str | None) -> str | None:
+    """The user or role whose policies count: a session's is its role, whose path only IAM knows."""
+    kind, _, name = (arn or "").split(":")[-1].partition("/")
+    if arn is None or not name:
+        return None  # the account's root, who may do everything
+    if kind != "assumed-role":
+        return arn if kind in {"user", "role"} else None
+    role = name.partition("/")[0]
+    try:
+        return str(clients.iam.get_role(RoleName=role)["Role"]["Arn"])
+    except AWS_ERRORS as error:
+        if not code_of(error):
+            raise
+    return f"{arn.split(':assumed-role/')[0].replace(':sts:', ':iam:')}:role/{role}"
+
+
+def _ask(clients: Clients, report: Report, source: str, resource: str, needs: list[Need]) -> None:
+    answer = clients.iam.simulate_principal_policy(
+        PolicySourceArn=source,
+        ActionNames=[need.action for need in needs],
+        ResourceArns=[resource],
+        ContextEntries=[_SECURE],
+    )
+    for result in answer["EvaluationResults"]:
+        _settle(report, result)
+
+
+def _settle(report: Report, result: dict[str, Any]) -> None:
+    action = result["EvalActionName"]
+    if result["EvalDecision"] == "allowed":
+        report.settle(action, "holds", "by IAM's simulation of the role's policies")
+    elif result.get("MissingContextValues"):
+        conditions = ", ".join(result["MissingContextValues"])
+        report.settle(action, "untold", f"it depends on {conditions}, which a simulation does not know")
+    elif not result.get("OrganizationsDecisionDetail", {}).get("AllowedByOrganizations", True):
+        report.settle(action, "missing", "a policy of the organization (SCP) forbids it", grant=False)
+    elif not result.get("PermissionsBoundaryDecisionDetail", {}).get("AllowedByPermissionsBoundary", True):
+        report.settle(action, "missing", "the role's permissions boundary does not allow it", grant=False)
+    elif result["EvalDecision"] == "explicitDeny":
+        report.settle(action, "missing", "a Deny in the role's policies forbids it", grant=False)
+    else:
+        why = "no policy of the role allows it, by IAM's simulation; a policy of the place itself still may"
+        report.settle(action, "missing", why)
+
+
+def _untold(report: Report, why: str) -> None:
+    for need in report.open():
+        report.settle(need.action, "untold", why)
