@@ -25,6 +25,9 @@ import pytest
 
 from bake.localcloud import tiny_flux
 
+# Before torch is imported: its threads wait for each other, and where cores are few that is all they do.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 COMMAND = str(Path(sys.executable).parent / "flux-worker")
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 REGION = "eu-west-1"
@@ -98,6 +101,7 @@ def model(cache: Path) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "0")
         environment = {"FLUX_MODEL_REVISION": REVISION, "HF_HUB_CACHE": str(cache)}
+        environment |= {"FLUX_BACKEND": "cpu"}
         return load(ModelSettings.from_environment(environment))
 
 
@@ -220,6 +224,13 @@ def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
         time.sleep(0.05)
 
 
+def free_port() -> int:
+    """A port that nobody has at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @pytest.fixture(scope="session")
 def endpoint() -> Iterator[str]:
     with moto_server() as url:
@@ -320,6 +331,7 @@ def serve_environment(aws: Aws, cache: Path, state: Path) -> dict[str, str]:
         "FLUX_BUCKET": aws.bucket,
         "FLUX_EVENT_BUS": aws.bus,
         "FLUX_MODEL_REVISION": REVISION,
+        "FLUX_BACKEND": "cpu",
         "FLUX_VISIBILITY_SECONDS": str(VISIBILITY_SECONDS),
         "FLUX_DRAIN_SECONDS": "600",  # steps that a busy host made slow must not look as if there was no time
         "FLUX_STATE_DIR": str(state),
@@ -360,7 +372,7 @@ def stop() -> Iterator[Any]:
     """A StopRequest; the handlers of signals that it sets go when the case is over."""
     from flux_worker.host.stop import StopRequest
 
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
     before = {number: signal.getsignal(number) for number in numbers}
     try:
         yield StopRequest()

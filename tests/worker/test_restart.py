@@ -28,15 +28,22 @@ def patient(environment: dict[str, str]) -> dict[str, str]:
 
 
 def killed_over(name: str, worker: Served, aws: Any) -> bool:
-    """Kill the worker while it can't store this job; False where the outage came too late for that."""
+    """Kill the worker while it can't store this job; False where the outage came too late for that.
+
+    It is killed when it receives nothing, since a second job is refused, too: a long poll outlives who asked,
+    and would hide the next case's message.
+    """
     aws.send(QUICK | {"id": name})
     worker.wait_told(f"STATUS=Drawing {name}")
     aws.remove_bucket()
     too_late = ("removing the claim failed", "done")
-    until(lambda: said(worker, "storing the images failed", *too_late, about=name) > 0, 60, "the outage")
+    until(lambda: said(worker, "set aside", *too_late, about=name) > 0, 60, "the outage")
     if in_time := said(worker, *too_late, about=name) == 0:
+        aws.send({"id": "another", "prompt": "a cat", "width": 7})
+        worker.wait_told("STATUS=Not receiving")
         worker.process.kill()
         worker.process.wait()
+        aws.client("sqs").purge_queue(QueueUrl=aws.jobs)
     aws.make_bucket()
     return in_time
 
@@ -79,6 +86,36 @@ def test_sigterm_finishes_the_job_in_hand(aws: Any, heir: Served) -> None:
     assert said(heir, "done", about="last") == 1
     assert aws.event()["detail"]["id"] == "last"
     assert aws.left() == 0
+
+
+def test_starts_in_vain_wait_longer_and_systemd_waits_with_them(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    count = tmp_path / "state" / "starts-in-vain"
+    count.parent.mkdir()
+    count.write_text("9\n")
+    with serving(environment | {"FLUX_STATE_DIR": str(count.parent)}, tmp_path, "STATUS=Waiting") as worker:
+        worker.wait_told(r"STATUS=Waiting \d+ s: 9 starts in a row came to nothing")
+        worker.wait_told(r"EXTEND_TIMEOUT_USEC=10[12]\d{7}$")  # 15 minutes, and two more
+        assert worker.stop() == 0
+    assert not count.exists(), "who stops a service by hand wants it to start at once"
+
+
+def test_a_start_counts_as_one_in_vain_until_a_job_is_drawn(
+    new_aws: Any, environment: dict[str, str], tmp_path: Path
+) -> None:
+    aws = new_aws()
+    count = tmp_path / "state" / "starts-in-vain"
+    changes = {"FLUX_STATE_DIR": str(count.parent), "FLUX_QUEUE_URL": aws.jobs, "FLUX_BUCKET": aws.bucket}
+    environment = environment | changes | {"FLUX_EVENT_BUS": aws.bus}
+    with serving(environment, tmp_path, "STATUS=Loading") as worker:
+        until(count.exists, 10, "the start to be counted")
+        assert count.read_text() == "1\n"
+        aws.send({"id": "counted", "prompt": "a cat", "width": 256, "height": 256, "steps": 1})
+        assert aws.event()["detail"]["id"] == "counted"
+        until(lambda: not count.exists(), 10, "the count to be dropped")
+        aws.wait_until_empty()
+        assert worker.stop() == 0
 
 
 @pytest.mark.parametrize("moment", ["Loading the model", "Drawing a warm-up"])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -38,7 +41,7 @@ class Painter:
     origin = Origin("black-forest-labs/FLUX.1-dev", "0" * 40, "bf16", "cpu", {"torch": "2"})
 
     def __init__(self, before_step: Callable[[int], None] = lambda _: None) -> None:
-        self.drawn = 0
+        self.drawn = self.warmed_up = 0
         self._before_step = before_step
 
     def check(self, job: Job) -> None:
@@ -53,6 +56,11 @@ class Painter:
         colours = [((job.seed + number) % 256, 0, 0) for number in range(job.images)]
         images = tuple(Image.new("RGB", (job.width, job.height), colour) for colour in colours)
         return Drawing(job, images, self.origin, 0.1, 0.02)
+
+    def warm_up(self, on_step: Callable[[int], None]) -> None:
+        self.warmed_up += 1
+        self.draw(Job(id="warm-up", prompt="a warm-up", seed=0, steps=2), on_step)
+        self.drawn -= 1
 
     def broken_by(self, error: Exception) -> bool:
         return isinstance(error, ZeroDivisionError)
@@ -150,6 +158,7 @@ class Workshop:
         host: str = "a",
         lease: float = 300,  # far beyond what a case takes, so that nothing is renewed unless it is to be
         visibility: int = 300,
+        max_receives: int | None = 3,
         **places: str,
     ) -> Iterator[Worker]:
         """One worker process, so to speak: its outbox is its host's."""
@@ -166,11 +175,40 @@ class Workshop:
             queue, Results(s3, events, **to), Claims(s3, to["bucket"], "images/", lease), outbox, persistence
         )
         try:
-            yield Worker(model or Painter(), queue, delivery, persistence, monitor, self.stop, 3)
+            yield Worker(model or Painter(), queue, delivery, persistence, monitor, self.stop, max_receives)
         finally:
             watched.close()
             outbox.close()
             _CLIENTS.append(clients)
+
+    def run_until(self, worker: Worker, condition: Callable[[], bool]) -> None:
+        """Let the worker serve its queue until something is true, or until it ends by itself."""
+        over = threading.Event()
+
+        def watch() -> None:
+            deadline = time.monotonic() + 300
+            while not (over.wait(0.05) or condition() or time.monotonic() > deadline):
+                pass
+            if not over.is_set():
+                self.stop.ask("the case is over", 60)
+
+        watching = threading.Thread(target=watch)
+        watching.start()
+        try:
+            worker.run()
+        finally:
+            over.set()
+            watching.join()
+        assert condition(), "it ended for something else"
+
+    def dead_letters(self, most_receives: int) -> str:
+        """Give the queue of jobs a dead-letter queue; its URL."""
+        sqs = self.aws.client("sqs")
+        dead: str = sqs.create_queue(QueueName=f"{self.aws.bucket}-dead")["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": most_receives})
+        sqs.set_queue_attributes(QueueUrl=self.aws.jobs, Attributes={"RedrivePolicy": policy})
+        return dead
 
     def message(self, body: str = BODY) -> Message:
         """Send a job and receive it, as the first worker would."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 EXIT_FAILED = 1
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: starting again does not help until somebody changes something
 
@@ -19,12 +21,24 @@ class ConfigurationError(WorkerError):
 
 
 class InvalidJob(WorkerError):
-    """A job that can never be drawn. `job_id` is None where the message carries no usable id."""
+    """A job that can never be drawn. `job_id` is None where the message carries no usable id.
 
-    def __init__(self, reason: str, *, job_id: str | None = None) -> None:
+    `announce` is False where an event about it would come back as the next message, for ever.
+    """
+
+    def __init__(self, reason: str, *, job_id: str | None = None, announce: bool = True) -> None:
         super().__init__(reason)
         self.reason = reason
         self.job_id = job_id
+        self.announce = announce
+
+
+class JobFailed(WorkerError):
+    """A worker, or the queue, gave a job up; `failure` is what was written about it."""
+
+    def __init__(self, message: str, failure: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.failure = failure
 
 
 class IdTaken(InvalidJob):
@@ -53,3 +67,22 @@ class Lost(WorkerError):
 
 class Interrupted(WorkerError):
     """The worker is to end before the job could be finished."""
+
+
+class BadPicture(WorkerError):
+    """What the model drew is no picture: not finite, or one colour all over. It is never delivered."""
+
+
+class Refused(WorkerError):
+    """AWS refuses a call, and will until somebody changes a permission, a key or a place.
+
+    `call` says which, such as "s3:PutObject"; the message says what for, and AWS's own words.
+    """
+
+    def __init__(self, call: str, message: str) -> None:
+        super().__init__(message)
+        self.call = call
+
+
+class Sick(WorkerError):
+    """This process can draw no more: a new one may."""

@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import boto3
-from botocore.config import Config
-
+from .clients import Clients
+from .endpoints import oddities
+from .errors import BadPicture, ConfigurationError
 from .host import interruption
 from .host.monitor import Monitor
 from .host.notify import Notifier
-from .host.startup import StartUp
+from .host.restarts import Restarts
+from .host.startup import STALL_SECONDS, StartUp
 from .host.stop import Stopped, StopRequest
 from .jobs.claims import Claims
 from .jobs.delivery import Delivery
 from .jobs.outbox import Outbox
+from .jobs.places import Places
 from .jobs.results import Results
 from .jobs.retry import Persistence
 from .jobs.sqs import JobQueue
@@ -29,9 +32,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_SIGN_SECONDS = 10.0  # between two signs of life while a start waits
+
 
 def serve(settings: ServeSettings) -> None:
-    """Load the model, tell systemd, serve. Returns when asked to stop. Raises ConfigurationError."""
+    """Load the model, tell systemd, serve. Returns when asked to stop. Raises ConfigurationError and Sick."""
     stop = StopRequest(settings.drain_seconds)
     with contextlib.suppress(Stopped), contextlib.ExitStack() as end:
         monitor = Monitor(Notifier(), settings.metrics_port)
@@ -42,8 +47,10 @@ def serve(settings: ServeSettings) -> None:
             watch = interruption.watch(stop, settings, monitor)
             end.callback(watch.drained)
             end.callback(monitor.stopping)
+            restarts = end.enter_context(_counted(settings, monitor, stop))
             model = _load(settings, startup)
             worker = _worker(settings, model, outbox, monitor, stop)
+            worker.on_drawn = restarts.forget
         if not stop.asked:  # where Stopped was raised in a destructor, Python dropped it
             monitor.ready()
             watch.launched()
@@ -51,17 +58,43 @@ def serve(settings: ServeSettings) -> None:
     log.info("stopped: %s", stop.why)
 
 
+@contextlib.contextmanager
+def _counted(settings: ServeSettings, monitor: Monitor, stop: StopRequest) -> Iterator[Restarts]:
+    """A start that counts as one in vain until the worker has drawn a job, or is asked to end."""
+    restarts = Restarts(settings.state_dir)
+    end = time.monotonic() + restarts.pause()
+    try:
+        while (left := end - time.monotonic()) > 0 and not stop.asked:
+            monitor.extend_start(left + STALL_SECONDS)
+            monitor.doing(f"Waiting {left:.0f} s: {restarts.in_vain} starts in a row came to nothing")
+            stop.wait(min(left, _SIGN_SECONDS))
+        restarts.begin()
+        yield restarts
+    except ConfigurationError:
+        restarts.uncount()
+        raise
+    except Stopped:
+        restarts.forget()
+        raise
+    if stop.asked:
+        restarts.forget()
+
+
 def _load(settings: ServeSettings, startup: StartUp) -> FluxModel:
     startup.doing("Loading the libraries")
     # torch and CUDA are gigabytes, and come from a fresh volume as well.
     from .inference.model import load
+    from .inference.pictures import CURE
 
     started = time.monotonic()
     startup.doing("Loading the model")
     model = load(settings, on_found=lambda size: startup.doing("Loading the model", size))
     loaded = time.monotonic()
     startup.doing("Drawing a warm-up")
-    model.warm_up(lambda _: startup.step())
+    try:
+        model.warm_up(lambda _: startup.step())
+    except BadPicture as error:
+        raise ConfigurationError(f"the warm-up drew no picture: {error}. {CURE}") from error
     seconds = {
         "load_seconds": round(loaded - started, 1),
         "warm_up_seconds": round(time.monotonic() - loaded, 1),
@@ -75,33 +108,16 @@ def _load(settings: ServeSettings, startup: StartUp) -> FluxModel:
 def _worker(
     settings: ServeSettings, model: FluxModel, outbox: Outbox, monitor: Monitor, stop: StopRequest
 ) -> Worker:
-    session = boto3.Session(region_name=settings.region)
-    # A long poll answers after 20 s at the latest. A claim is renewed each third of its lease, so that it had
-    # better fail soon. Whatever fails is tried again by the worker itself.
-    polling = session.client("sqs", config=_patient(5, 25, attempts=3))
-    sqs = session.client("sqs", config=_patient(2, 5, attempts=2))
-    s3 = session.client("s3", config=_patient(3, 20, attempts=3))
-    claiming = session.client("s3", config=_patient(2, 5, attempts=2))
-    events = session.client("events", config=_patient(3, 10, attempts=3))
-    queue = JobQueue(sqs, settings.queue_url, settings.visibility_seconds, polling)
+    clients = Clients.of(settings, monitor)
+    for oddity in oddities(settings, clients):
+        log.warning("%s", oddity)
+    queue = JobQueue(clients.sqs, settings.queue_url, settings.visibility_seconds, clients.polling)
+    bus = settings.event_bus
     results = Results(
-        s3, events, bucket=settings.bucket, prefix=settings.prefix, event_bus=settings.event_bus
+        clients.s3, clients.events, bucket=settings.bucket, prefix=settings.prefix, event_bus=bus
     )
-    claims = Claims(claiming, settings.bucket, settings.prefix, settings.visibility_seconds)
+    claims = Claims(clients.claiming, settings.bucket, settings.prefix, settings.visibility_seconds)
     persistence = Persistence(stop, monitor)
     delivery = Delivery(queue, results, claims, outbox, persistence)
-    return Worker(model, queue, delivery, persistence, monitor, stop, _max_receives(queue))
-
-
-def _patient(connect: float, read: float, *, attempts: int) -> Config:
-    retries = {"mode": "standard", "total_max_attempts": attempts}
-    return Config(connect_timeout=connect, read_timeout=read, retries=retries)  # type: ignore[arg-type]
-
-
-def _max_receives(queue: JobQueue) -> int | None:
-    receives = queue.max_receives()
-    if receives == 0:
-        log.warning(
-            "the queue has no dead-letter queue: a job that fails each time comes back until it expires"
-        )
-    return receives
+    places = Places(queue, clients.events, bus, monitor)
+    return Worker(model, queue, delivery, persistence, monitor, stop, places=places)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 import flux_worker.jobs.retry
 from flux_worker.host.monitor import Monitor
@@ -19,9 +20,11 @@ from tests.worker.workshop import BODY, Killed, Painter, Wire, conflict, connect
 CLAIM = ["PutObject =claim"]
 LOOK = ["GetObject .json"]
 STORE = [*CLAIM, "PutObject =1.png", "PutObject =2.png", "PutObject .json"]
-END = ["DeleteObject =claim", "DeleteMessage", "DeleteObject =failed.json"]
+END = ["DeleteObject =claim", "DeleteObject =failed.json", "DeleteMessage"]
 DRAWN = [*CLAIM, *LOOK, *STORE, "PutEvents", *END]
-REFUSED = ["HeadObject .json", "PutObject =failed.json", "PutEvents", "DeleteMessage"]
+# Somebody may draw a job of that id just then, who has looked for a failure already.
+TOLD = [*LOOK, "PutObject =failed.json", *LOOK, "PutEvents"]
+REFUSED = [*TOLD, "DeleteMessage"]
 BAD = '{"id": "one", "prompt": "a cat", "width": 7}'
 RESULTS = ["images/one.json", "images/one=1.png", "images/one=2.png"]
 
@@ -84,7 +87,7 @@ def test_a_refused_job(workshop: Any) -> None:
 
 def test_what_is_no_job_at_all(workshop: Any) -> None:
     wire = Wire()
-    with workshop.worker(wire) as worker:
+    with workshop.worker(wire, max_receives=0) as worker:
         worker.handle(workshop.message("no json"))
     assert wire.calls == ["PutEvents", "DeleteMessage"]
 
@@ -140,7 +143,7 @@ def test_a_worker_that_dies_starts_again(workshop: Any, number: int, late: bool)
         worker.handle(message)
     with workshop.worker(model=second) as worker:
         # Its old claim is no obstacle, although it is not stale: it was the same worker's.
-        assert worker.delivery.deliver_waiting() == (first.drawn and number < len(DRAWN) - 1)
+        assert worker.delivery.deliver_waiting() == first.drawn
     if workshop.aws.left():
         workshop.make_visible(message)
         with workshop.worker(Wire(older=3600), second) as worker:
@@ -179,7 +182,9 @@ def test_a_conditional_write_that_is_undecided_is_made_again(workshop: Any, numb
     assert wire.calls[number + 1] in (DRAWN[number], *CLAIM)
 
 
-@pytest.mark.parametrize("number", range(len(REFUSED)), ids=lambda number: REFUSED[number].replace(" ", ""))
+@pytest.mark.parametrize(
+    "number", range(len(REFUSED)), ids=lambda number: f"{number}-{REFUSED[number].replace(' ', '')}"
+)
 def test_a_refusal_that_fails_is_made_again(workshop: Any, number: int) -> None:
     wire = Wire()
     wire.at, wire.fate = number, connection_lost()
@@ -228,3 +233,141 @@ def test_one_job_may_not_take_anothers_id(workshop: Any) -> None:
     assert other["detail"]["sidecar"] is bad["detail"]["sidecar"] is None
     assert workshop.stored() == before == RESULTS
     assert workshop.aws.left() == 0
+
+
+class Policy(Wire):
+    """A bucket policy refuses the images: for good, by the code that S3 has for it."""
+
+    def _before(self, model: Any, params: Any, **about: Any) -> None:
+        super()._before(model, params, **about)
+        if model.name == "PutObject" and "/forbidden/" in params["url_path"]:
+            raise refused()
+
+
+class Broken(Painter):
+    """A GPU that draws nothing, not even the warm-up."""
+
+    def draw(self, job: Any, on_step: Any) -> Any:
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED")
+
+
+def refused() -> ClientError:
+    error = {"Code": "AccessDenied", "Message": "with an explicit deny in a resource-based policy"}
+    return ClientError({"Error": error}, "PutObject")  # type: ignore[arg-type]
+
+
+def deaths(calls: list[str]) -> Any:
+    """Before each call, and after the last."""
+    ids = [f"before-{number}-{call.replace(' ', '')}" for number, call in enumerate(calls)]
+    return pytest.mark.parametrize("number", range(len(calls) + 1), ids=[*ids, "after-all"])
+
+
+def die_at(wire: Wire, number: int, calls: list[str]) -> Any:
+    """What is expected of a worker that is killed before its call of this number, or after the last."""
+    wire.at, wire.late = (number, False) if number < len(calls) else (number - 1, True)
+    return pytest.raises(Killed)
+
+
+FORBIDDEN = BODY.replace("}", ', "s3_prefix": "forbidden/"}')
+HAND_BACK = ["DeleteObject =claim", "ChangeMessageVisibility"]
+ASIDE = [*CLAIM, *LOOK, *CLAIM, "PutObject =1.png", *HAND_BACK]
+
+
+def test_a_job_that_is_set_aside(workshop: Any) -> None:
+    wire = Policy()
+    with workshop.worker(wire) as worker:
+        worker.handle(workshop.message(FORBIDDEN))
+        assert worker.delivery.outbox.waiting() == ["one"]
+    assert wire.calls == ASIDE
+    assert workshop.stored() == []
+
+
+@deaths(ASIDE)
+def test_a_worker_that_dies_while_it_sets_a_job_aside(workshop: Any, number: int) -> None:
+    """Somebody lets it write there at last: what lies in the outbox is not drawn a second time."""
+    wire, first, second = Policy(), Painter(), Painter()
+    message = workshop.message(FORBIDDEN)
+    with workshop.worker(wire, first) as worker, die_at(wire, number, ASIDE):
+        worker.handle(message)
+    with workshop.worker(Wire(older=3600), second) as worker:
+        assert worker.delivery.deliver_waiting() == first.drawn
+        if workshop.aws.left():
+            workshop.make_visible(message)
+            worker.handle(workshop.receive())
+        assert worker.delivery.outbox.waiting() == []
+    assert first.drawn + second.drawn == 1
+    assert workshop.stored() == [
+        "images/forbidden/one=1.png",
+        "images/forbidden/one=2.png",
+        "images/one.json",
+    ]
+    assert workshop.aws.left() == 0
+
+
+LAST = {"poison": [*CLAIM, *LOOK, *TOLD, *HAND_BACK], "forbidden": [*ASIDE[:4], *TOLD, *HAND_BACK]}
+ENDS = [(kind, number) for kind, calls in LAST.items() for number in range(len(calls) + 1)]
+
+
+@pytest.mark.parametrize(("kind", "number"), ENDS)
+def test_a_worker_that_dies_over_the_last_receive(workshop: Any, kind: str, number: int) -> None:
+    """The message is dead and not lost; whoever died before EventBridge heard of it could not tell."""
+    wire = Policy()
+    dead = workshop.dead_letters(3)
+    message = workshop.message(FORBIDDEN)
+    for _ in range(2):
+        workshop.make_visible(message)
+        message = workshop.receive()
+    painter = Broken() if kind == "poison" else Painter()
+    with workshop.worker(wire, painter) as worker, die_at(wire, number, LAST[kind]):
+        worker.handle(message)
+    assert wire.calls == LAST[kind][: number + 1]
+    workshop.make_visible(message)
+    sqs = workshop.aws.client("sqs")
+    assert "Messages" not in sqs.receive_message(QueueUrl=workshop.aws.jobs)
+    assert len(sqs.receive_message(QueueUrl=dead)["Messages"]) == 1
+    events = workshop.events()
+    told = number > LAST[kind].index("PutEvents")
+    assert [event["detail"]["dead_lettered"] for event in events] == [True] * told
+    assert not [key for key in workshop.stored() if key.endswith(("one.json", ".png"))]
+
+
+FAILED = ["ReceiveMessage", *CLAIM, *LOOK, *HAND_BACK]
+
+
+@deaths(FAILED * 3)
+def test_a_worker_that_dies_on_its_way_to_the_breaker(
+    workshop: Any, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The jobs that it could not draw are another's, and no more than one receive of each is gone."""
+    names = ["job-1", "job-2", "job-3"]
+    for name in names:
+        workshop.aws.send(BODY.replace('"one"', f'"{name}"'))
+    wire, painter, received = Wire(), Painter(), []
+    with workshop.worker(wire, Broken()) as worker:
+        receive = worker.queue.receive
+        monkeypatch.setattr(worker.queue, "receive", lambda wait: received.append(receive(wait)))
+        with die_at(wire, number, FAILED * 3):
+            worker.run()
+    for message in received:
+        workshop.make_visible(message)
+    with workshop.worker(Wire(older=3600), painter, host="b", max_receives=2) as worker:
+        for _ in names:
+            worker.handle(again := workshop.receive())
+            assert again.receives <= 2
+    assert painter.drawn == 3
+    assert [key for key in workshop.stored() if key.endswith(".json")] == [
+        f"images/{name}.json" for name in names
+    ]
+    assert not [key for key in workshop.stored() if key.endswith("=claim")]
+    assert workshop.aws.left() == 0
+
+
+def test_of_a_job_that_is_dead_no_claim_stays_behind(workshop: Any) -> None:
+    """Nobody receives its message again, who would take the claim over and remove it in the end."""
+    wire = Wire()
+    calls = LAST["poison"]
+    wire.at, wire.fate = calls.index("DeleteObject =claim"), conflict()
+    with workshop.worker(wire, Broken(), max_receives=1) as worker:
+        worker.handle(workshop.message())
+    assert wire.calls == [*calls[:-1], *calls[-2:]]
+    assert workshop.stored() == ["images/one=failed.json"]

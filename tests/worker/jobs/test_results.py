@@ -7,9 +7,10 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from botocore.stub import ANY, Stubber
 
-from flux_worker.errors import InvalidJob, RecordBroken, Unavailable
+from flux_worker.errors import InvalidJob, RecordBroken, Refused
 from flux_worker.jobs.job import Job
 from flux_worker.jobs.outbox import Parcel
 from flux_worker.jobs.record import Record
@@ -98,7 +99,7 @@ def test_a_role_that_may_not_list_is_told_what_it_lacks() -> None:
     with Stubber(s3) as stub:
         stub.add_client_error("get_object", "AccessDenied", http_status_code=403)
         results = Results(s3, None, bucket="pictures", prefix="", event_bus="")  # type: ignore[arg-type]
-        with pytest.raises(Unavailable, match=r"s3:GetObject on the objects and s3:ListBucket on the bucket"):
+        with pytest.raises(Refused, match=r"s3:GetObject on the objects and s3:ListBucket on the bucket"):
             results.record("cat")
 
 
@@ -109,7 +110,7 @@ def test_an_event_that_is_not_taken_is_an_error() -> None:
         refusal = {"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"}
         stub.add_response("put_events", {"FailedEntryCount": 1, "Entries": [refusal]}, {"Entries": ANY})
         results = Results(None, events, bucket="b", prefix="", event_bus="flux")  # type: ignore[arg-type]
-        with pytest.raises(Unavailable, match="ThrottlingException: slow down"):
+        with pytest.raises(ClientError, match=r"ThrottlingException.* slow down"):
             results.announce_failure(InvalidJob("why"), None)
 
 
@@ -161,3 +162,18 @@ class TestQueue:
         with Stubber(sqs) as stub:
             stub.add_client_error("get_queue_attributes", "AccessDenied", http_status_code=403)
             assert JobQueue(sqs, "https://queue", 30).max_receives() is None
+
+
+def test_a_failure_that_is_written_while_the_job_is_recorded_goes_again(results: Results) -> None:
+    """Whoever recorded it has looked for a failure before this one was there."""
+
+    def record(**_: object) -> None:
+        events.unregister("before-call.s3.PutObject", record)
+        sent = stored(results)
+        results.store(sent.record, sent.images)
+
+    events = results.s3.meta.events
+    events.register("before-call.s3.PutObject", record)
+    assert results.store_failure(InvalidJob("why", job_id="cat")) is None
+    listed = results.s3.list_objects_v2(Bucket=results.bucket)["Contents"]
+    assert [item["Key"] for item in listed] == ["images/cat.json", "images/cat.png"]

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 import flux_worker.jobs.retry
-from flux_worker.errors import Interrupted, RecordBroken, Unavailable
+from flux_worker.errors import Interrupted, RecordBroken
 from flux_worker.host.monitor import Monitor
 from flux_worker.host.notify import Notifier
 from flux_worker.jobs.retry import Persistence, pauses
-from tests.worker.workshop import connection_lost
+from tests.worker.workshop import conflict, connection_lost
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_pauses_grow_to_half_a_minute_and_are_never_the_same_for_all() -> None:
 
 
 def test_what_passes_is_tried_until_it_works(persistence: Persistence) -> None:
-    assert persistence.insist("it", failing(connection_lost(), Unavailable("later"))) == "done"
+    assert persistence.insist("it", failing(connection_lost(), conflict())) == "done"
 
 
 def test_what_does_not_pass_is_not_tried_again(persistence: Persistence) -> None:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from ..errors import Lost
+from .aws_errors import described
 from .claims import Claim
 from .sqs import AWS_ERRORS, JobQueue, Message
 
@@ -68,7 +69,7 @@ class Hold:
         try:
             self.release()
         except AWS_ERRORS as error:
-            log.warning("cannot remove the claim, it ends by itself: %s", error)
+            log.warning("cannot remove the claim, it ends by itself: %s", described(error))
 
     def _stop(self) -> None:
         self._done.set()
@@ -88,13 +89,13 @@ class Hold:
         except Lost as lost:
             self._lost = str(lost)
         except AWS_ERRORS as error:
-            log.warning("cannot renew the claim: %s", error)
+            log.warning("cannot renew the claim: %s", described(error))
 
     def _hide_message(self) -> None:
         try:
             kept = self.queue.keep(self.message)
         except AWS_ERRORS as error:
-            log.warning("cannot extend the message's visibility: %s", error)
+            log.warning("cannot extend the message's visibility: %s", described(error))
             return
         if not kept and not self._done.is_set():
             self._lost = "the message is no longer this worker's"

@@ -26,6 +26,7 @@ _ENTRY = ".entry"  # so no job's folder is called "." or "..", whatever the job 
 _DRAFT = "=draft-"  # no id holds a "="
 _RECORD, _DELIVERY = "record.json", "delivery.json"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_MOST_IN_MEMORY = 32
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Outbox:
         self._folder = folder
         self._lock: IO[str] | None = None
         self._stuck: set[str] = set()
+        self._memory: dict[str, Parcel] = {}
+        """What the disk did not take."""
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = (folder / "lock").open("w")
@@ -73,7 +76,7 @@ class Outbox:
             self._lock.close()
 
     def keep(self, parcel: Parcel) -> None:
-        """Put a parcel on disk, wholly or not at all; where the disk does not take it, that is said."""
+        """Put a parcel on disk, wholly or not at all; where the disk does not take it, it stays in memory."""
         draft = None
         try:
             draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self._folder))
@@ -88,11 +91,21 @@ class Outbox:
             _sync(self._folder)
         except OSError as error:
             log.error("the image is in memory alone, the disk did not take it: %s", error)
+            self._keep_in_memory(parcel)
             if draft:
                 shutil.rmtree(draft, ignore_errors=True)
 
+    def _keep_in_memory(self, parcel: Parcel) -> None:
+        self._memory[parcel.job_id] = parcel
+        if len(self._memory) > _MOST_IN_MEMORY:
+            oldest = next(iter(self._memory))
+            log.error("the images of %s are thrown away: memory is for %d jobs", oldest, _MOST_IN_MEMORY)
+            del self._memory[oldest]
+
     def find(self, job_id: str) -> Parcel | None:
         """The parcel of a job; a broken one is removed, since its job comes back from the queue."""
+        if job_id in self._memory:
+            return self._memory[job_id]
         entry = self._entry(job_id)
         try:
             return _read(entry)
@@ -106,11 +119,15 @@ class Outbox:
         return None
 
     def holds(self, job_id: str) -> bool:
-        """Whether a job's parcel is on disk."""
+        """Whether a job's parcel is on disk, so that it outlives this process."""
         return self._entry(job_id).exists()
 
     def waiting(self) -> list[str]:
-        """The ids of the jobs whose parcels are on disk, oldest first."""
+        """The ids of the jobs whose parcels are kept: on disk, oldest first, then in memory."""
+        on_disk = self._on_disk()
+        return on_disk + [name for name in self._memory if name not in on_disk]
+
+    def _on_disk(self) -> list[str]:
         with contextlib.suppress(OSError):
             entries = sorted(self._folder.glob(f"*{_ENTRY}"), key=lambda entry: entry.stat().st_mtime)
             names = [entry.name.removesuffix(_ENTRY) for entry in entries]
@@ -119,6 +136,7 @@ class Outbox:
 
     def remove(self, job_id: str) -> None:
         """Delivered, or of no more use. What cannot be removed is not delivered again before a restart."""
+        self._memory.pop(job_id, None)
         gone = self._folder / f"{_DRAFT}{secrets.token_hex(8)}"
         try:
             self._entry(job_id).rename(gone)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
-from ..errors import InvalidJob, RecordBroken, Unavailable
+from ..errors import InvalidJob, RecordBroken, Refused
+from .aws_errors import Call, mark
+from .envelope import SOURCE
 from .keys import failure_key, record_key
 from .record import Record
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from pydantic import JsonValue
 
-SOURCE = "flux.worker"
 READY = "FluxImageReady"
 FAILED = "FluxImageFailed"
 JSON = "application/json"
@@ -30,7 +31,7 @@ EXISTS_OR_CHANGED = {"PreconditionFailed", "412"}
 under way, nothing is decided, and S3 wants to be asked again.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html"""
 ABSENT = {"NoSuchKey", "404", "NotFound"}
-FORBIDDEN = {"AccessDenied", "403", "Forbidden"}
+FORBIDDEN = {"AccessDenied"}
 
 
 def code_of(error: ClientError) -> str:
@@ -49,7 +50,7 @@ class Results:
     event_bus: str
 
     def record(self, job_id: str) -> Record | None:
-        """The record of a job that was drawn before. Raises RecordBroken and Unavailable."""
+        """The record of a job that was drawn before. Raises RecordBroken and Refused."""
         key = record_key(self.prefix, job_id)
         try:
             content = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
@@ -58,9 +59,10 @@ class Results:
                 return None
             if code_of(error) in FORBIDDEN:
                 # Without the right to list, S3 does not even tell that an object is absent.
-                raise Unavailable(
+                raise Refused(
+                    "s3:GetObject",
                     f"S3 refuses to say whether s3://{self.bucket}/{key} is there: the worker's role needs "
-                    "s3:GetObject on the objects and s3:ListBucket on the bucket"
+                    "s3:GetObject on the objects and s3:ListBucket on the bucket",
                 ) from error
             raise
         try:
@@ -98,25 +100,29 @@ class Results:
             self.s3.delete_object(Bucket=self.bucket, Key=key)
 
     def announce(self, record: Record, metadata: dict[str, JsonValue]) -> None:
-        """Say where the images are. Raises Unavailable."""
+        """Say where the images are. Raises ClientError where EventBridge does not take it."""
         self._put(READY, record.detail(record_key(self.prefix, record.job.id), metadata))
 
-    def store_failure(self, error: InvalidJob) -> str | None:
-        """Write down why a job can never be drawn; gives back the key.
+    def store_failure(self, error: InvalidJob, *, dead_lettered: bool = False) -> str | None:
+        """Write down why a job is not drawn; gives back the key.
 
         None, and nothing is written, where the message carries no usable id, or a good record has that id.
         """
         if error.job_id is None or self._recorded(error.job_id):
             return None
         key = failure_key(self.prefix, error.job_id)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        failure = {"id": error.job_id, "reason": error.reason, "failed_at": now}
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")  # no two failures of a job are alike
+        failure = {"id": error.job_id, "reason": error.reason, "failed_at": now} | _dead(dead_lettered)
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=json.dumps(failure).encode(), ContentType=JSON)
+        if self._recorded(error.job_id):  # meanwhile; whoever did it has looked for a failure already
+            self.forget_failure(error.job_id)
+            return None
         return key
 
     def _recorded(self, job_id: str) -> bool:
         try:
-            self.s3.head_object(Bucket=self.bucket, Key=record_key(self.prefix, job_id))
+            # Not HeadObject, whose errors carry no code: expired credentials would look like a refusal.
+            self.s3.get_object(Bucket=self.bucket, Key=record_key(self.prefix, job_id))["Body"].close()
         except ClientError as error:
             if code_of(error) in ABSENT:
                 return False
@@ -127,10 +133,12 @@ class Results:
         """The job was drawn after all: what was written about an earlier failure goes."""
         self.s3.delete_object(Bucket=self.bucket, Key=failure_key(self.prefix, job_id))
 
-    def announce_failure(self, error: InvalidJob, sidecar: str | None) -> None:
-        """Say that a job can never be drawn, and why. Raises Unavailable."""
-        detail = {"id": error.job_id, "bucket": self.bucket, "sidecar": sidecar, "reason": error.reason}
-        self._put(FAILED, detail)
+    def announce_failure(
+        self, error: InvalidJob, sidecar: str | None, *, dead_lettered: bool = False
+    ) -> None:
+        """Say that a job is not drawn, and why. Raises ClientError where EventBridge does not take it."""
+        what = {"id": error.job_id, "bucket": self.bucket, "sidecar": sidecar, "reason": error.reason}
+        self._put(FAILED, what | _dead(dead_lettered))
 
     def _put(self, kind: str, detail: dict[str, Any]) -> None:
         answer = self.events.put_events(
@@ -146,6 +154,12 @@ class Results:
         # PutEvents answers 200 even where it took nothing.
         if answer["FailedEntryCount"]:
             entry = answer["Entries"][0]
-            raise Unavailable(
-                f"EventBridge did not take the event: {entry.get('ErrorCode')}: {entry.get('ErrorMessage')}"
-            )
+            code, message = entry.get("ErrorCode", "unknown"), entry.get("ErrorMessage", "")
+            refused: Any = {"Error": {"Code": code, "Message": message}}
+            mark(refused, Call("events", "PutEvents", f"the event bus {self.event_bus}"))
+            raise ClientError(refused, "PutEvents")
+
+
+def _dead(dead_lettered: bool) -> dict[str, bool]:
+    """Said only of jobs whose message goes to the dead-letter queue."""
+    return {"dead_lettered": True} if dead_lettered else {}

@@ -1,4 +1,4 @@
-"""Trying again what AWS does not take, for as long as there is time."""
+"""Trying again what AWS does not take, for as long as there is time, unless it refuses for good."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from ..errors import Interrupted, Unavailable
+from ..errors import Interrupted, Refused
 from ..host.monitor import Monitor
 from ..host.stop import StopRequest
+from .aws_errors import call_of, described
+from .refusals import lasts
 from .sqs import AWS_ERRORS
 
 log = logging.getLogger(__name__)
 
 LONGEST_PAUSE_SECONDS = 30.0
-PASSING = (*AWS_ERRORS, Unavailable)
-"""What is worth another try after a while."""
 
 T = TypeVar("T")
 
@@ -39,14 +39,18 @@ class Persistence:
     def insist(self, what: str, act: Callable[[], T], *, while_stopping: bool = True) -> T:
         """What `act` gives, once AWS takes it.
 
-        Raises Interrupted when there is no time left for another try; at once when the worker is asked to
-        stop, unless `while_stopping`.
+        Raises Refused where AWS will not take it before somebody changes something, and Interrupted when
+        there is no time left for another try; at once when the worker is asked to stop, unless
+        `while_stopping`.
         """
+        began = time.monotonic()
         for pause in pauses():
             try:
                 return act()
-            except PASSING as error:
-                log.error("%s failed, trying again in %.1f s: %s", what, pause, error)
+            except AWS_ERRORS as error:
+                if lasts(error, time.monotonic() - began):
+                    raise Refused(call_of(error).action or "a call", f"{what}: {described(error)}") from error
+                log.error("%s failed, trying again in %.1f s: %s", what, pause, described(error))
                 self.pause(pause, f"Trying again: {what}", while_stopping=while_stopping)
         raise AssertionError("pauses never end")
 
