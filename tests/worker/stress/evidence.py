@@ -6,19 +6,23 @@ import hashlib
 import io
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 from PIL import Image
 
-from .fleet import Fleet, Life
+from .fleet import Fleet, Life, Line
 from .orders import Orders
 
 PREFIX = "images/"
-GIVEN_UP = ("handed back", "stopped working")  # how the lines begin that say so
+# How the lines begin that say so.
+GIVEN_UP = ("handed back", "stopped working")
+FAILED, SET_ASIDE = "the job failed", "set aside"
+TRIP, PROVEN = "nothing is received before the warm-up is drawn", "the warm-up is good"
 FORMATS = {"png": ("PNG", "image/png"), "jpg": ("JPEG", "image/jpeg"), "webp": ("WEBP", "image/webp")}
 
 
@@ -33,13 +37,13 @@ class Stored:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One time that a worker drew a job: from when to when, and whether it gave the job up."""
+    """One time that a worker drew a job: from when to when, and why another one may have to draw it."""
 
     job: str
     life: Life
     start: float
     end: float
-    given_up: bool = False
+    given_up: str = ""
 
     def __str__(self) -> str:
         return f"{self.start:.3f} to {self.end:.3f} ({self.life.log})"
@@ -56,18 +60,23 @@ def objects(s3: Any, bucket: str) -> dict[str, Stored]:
     return found
 
 
-def events(sqs: Any, queue: str) -> list[dict[str, Any]]:
-    """Everything that arrived on the bus; the queue behind it is emptied."""
+def bodies(sqs: Any, queue: str) -> list[str]:
+    """What is on a queue, which is emptied: the bus's events, or the dead letters."""
     found = []
     while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []):
-        found += [json.loads(message["Body"]) for message in messages]
+        found += [message["Body"] for message in messages]
         entries = [{"Id": m["MessageId"], "ReceiptHandle": m["ReceiptHandle"]} for m in messages]
         sqs.delete_message_batch(QueueUrl=queue, Entries=entries)
     return found
 
 
-def every_job_has_one_set_of_objects(orders: Orders, found: dict[str, Stored]) -> dict[str, dict[str, Any]]:
-    """Nothing else lies there: no image without a record, no claim. Gives back the records by id."""
+def every_job_has_one_set_of_objects(
+    orders: Orders, found: dict[str, Stored], unheard: Mapping[str | None, int] = MappingProxyType({})
+) -> dict[str, dict[str, Any]]:
+    """Nothing else lies there: no image without a record, no claim. Gives back the records by id.
+
+    `unheard`: by id, jobs whose worker may have died at their last receive, with its claim.
+    """
     records = {}
     expected = set()
     for name, variants in orders.asked.items():
@@ -81,8 +90,31 @@ def every_job_has_one_set_of_objects(orders: Orders, found: dict[str, Stored]) -
             _is_the_picture(job, record, number, found[image])
     failures = {f"{PREFIX}{name}=failed.json" for name in orders.refused}
     assert not failures - set(found), "refused, and it was not written down why"
-    assert not set(found) - expected - failures, "objects that belong to no job"
+    failures |= {f"{PREFIX}{name}=failed.json" for name in orders.dead}
+    # Whoever keeps the images of a forbidden job takes its claim for each further try.
+    failures |= {f"{PREFIX}{name}=claim" for name in orders.forbidden | (orders.poison & set(unheard))}
+    others = set(found) - expected - failures
+    assert not others, f"objects that belong to no job: {sorted(others)}"
     return records
+
+
+def only_the_bad_are_dead(orders: Orders, dead: list[str]) -> None:
+    """No good job is among the dead letters, and each is that no worker can ever do."""
+    ids = [id_in(body) for body in dead]
+    named = {name for name in ids if name}
+    assert not named - orders.dead, f"dead for no fault of theirs: {sorted(named - orders.dead)}"
+    assert not orders.dead - named, f"neither done nor dead: {sorted(orders.dead - named)}"
+    assert ids.count(None) <= orders.nameless, "more than was sent"
+
+
+def id_in(body: str) -> str | None:
+    """The id of a job; None where the message is none."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    name = found.get("id") if isinstance(found, dict) else None
+    return name if name and "/" not in name else None
 
 
 def _the_one_drawn(variants: list[dict[str, Any]], recorded: dict[str, Any]) -> dict[str, Any]:
@@ -99,6 +131,8 @@ def _is_the_picture(job: dict[str, Any], record: dict[str, Any], number: int, st
     assert (image.format, stored.content_type) == FORMATS[job["format"]]
     assert stored.content_type == record["content_type"]
     assert image.size == (job["width"], job["height"])
+    darkest_and_lightest = image.convert("L").getextrema()
+    assert darkest_and_lightest[0] != darkest_and_lightest[1], "one colour all over is no picture"
     assert len(record["keys"]) == len(record["sha256"]) == job.get("images", 1)
     if job["format"] == "png":
         parameters = json.loads(image.text["parameters"])  # type: ignore[attr-defined]
@@ -108,15 +142,26 @@ def _is_the_picture(job: dict[str, Any], record: dict[str, Any], number: int, st
 
 
 def everything_was_announced(
-    orders: Orders, records: dict[str, dict[str, Any]], arrived: list[dict[str, Any]]
+    orders: Orders,
+    records: dict[str, dict[str, Any]],
+    arrived: list[dict[str, Any]],
+    unheard: Mapping[str | None, int] = MappingProxyType({}),
 ) -> Counter[str]:
-    """At least one event a message: what was drawn with its keys, what was refused with its reason."""
+    """At least one event a message: what was drawn with its keys, what was refused with its reason.
+
+    `unheard`: by id, messages of whose last receive no worker heard or knew, so that none could tell.
+    """
     ready, failed = (_details(arrived, kind) for kind in ("FluxImageReady", "FluxImageFailed"))
     assert set(ready) == set(orders.asked), "announced, but not asked for, or the other way round"
     told_twice = {name for name, variants in orders.asked.items() if len(variants) > 1}
     nobodys = {None} if orders.nameless else set()
-    assert set(failed) == told_twice | orders.refused | nobodys
-    assert len(failed.get(None, [])) >= orders.nameless
+    known = told_twice | orders.refused | orders.dead | nobodys
+    silent = known - set(failed) - set(unheard)
+    assert not silent, f"nobody was told that it failed: {sorted(map(str, silent))}"
+    assert not set(failed) - known, "announced as failed, and was not to"
+    assert len(failed.get(None, [])) >= orders.nameless - unheard.get(None, 0)
+    for name in orders.dead & set(failed):
+        assert any(detail.get("dead_lettered") for detail in failed[name]), failed[name]
     for name, variants in orders.asked.items():
         for detail in ready[name]:
             assert detail["keys"] == records[name]["keys"], f"{name} was announced with other keys"
@@ -153,7 +198,7 @@ def drawings(fleet: Fleet) -> Iterator[Drawn]:
         last: Drawn | None = None
         for line in life.lines:
             at = datetime.fromisoformat(line["time"]).timestamp()
-            given_up = line["message"].startswith(GIVEN_UP)
+            given_up = _given_up(line)
             if line["message"] == "drawing":
                 assert not begun, f"{begun} was neither finished nor given up: {life.log}"
                 begun = (line["job"], at)
@@ -162,12 +207,17 @@ def drawings(fleet: Fleet) -> Iterator[Drawn]:
                     yield last
                 last, begun = Drawn(begun[0], life, begun[1], at, given_up), None
             elif given_up and last and line.get("job") == last.job:
-                last = replace(last, given_up=True)  # drawn, and then the claim was lost
+                last = replace(last, given_up=given_up)  # drawn, and then the claim was lost, or AWS refused
         if last:
             yield last
         if begun:
             assert life.killed, f"{begun[0]} was begun and neither finished nor given up: {life.log}"
             yield Drawn(begun[0], life, begun[1], life.killed)
+
+
+def _given_up(line: Line) -> str:
+    """How the line begins that says why a job was not seen through; "" where it says nothing of that."""
+    return next((words for words in (*GIVEN_UP, FAILED, SET_ASIDE) if line["message"].startswith(words)), "")
 
 
 def nothing_was_drawn_twice_without_need(drawn: list[Drawn], found: dict[str, Stored]) -> None:
@@ -182,5 +232,39 @@ def nothing_was_drawn_twice_without_need(drawn: list[Drawn], found: dict[str, St
             killed = earlier.life.killed
             needed = earlier.given_up or (killed and killed <= later.start)
             assert needed, f"drawn again, and nobody was killed: {story}"
+        if f"{PREFIX}{job}.json" not in found:  # that is looked at elsewhere
+            continue
         recorded = found[f"{PREFIX}{job}.json"].modified + 1  # S3 tells whole seconds
         assert times[-1].start <= recorded, f"{job} was drawn again although its record was there"
+
+
+def receives_burnt(fleet: Fleet, orders: Orders) -> Counter[str]:
+    """By job, how often its drawing failed; a good one never twice on one GPU that drew nothing between.
+
+    Each time it has one receive less before it is among the dead letters.
+    """
+    burnt: Counter[str] = Counter()
+    for life in fleet.lives():
+        failed: set[str] = set()
+        for line in life.lines:
+            if line["message"] == "drawn" or line["message"].startswith(PROVEN):
+                failed.clear()
+            elif line["message"].startswith(FAILED):
+                again = line["job"] in failed and line["job"] not in orders.poison
+                assert not again, f"{line['job']} failed twice, and nothing was drawn between: {life.log}"
+                failed.add(line["job"])
+                burnt[line["job"]] += 1
+    return burnt
+
+
+def kept_for_good(fleet: Fleet, orders: Orders, found: dict[str, Stored]) -> int:
+    """What is drawn and was never taken is on a disk still: of forbidden jobs, and nothing else.
+
+    A sick worker that starts no more may also keep what others drew again. Gives back how much is kept.
+    """
+    parcels = fleet.outbox()
+    for parcel in parcels:
+        job = parcel.name.removesuffix(".entry")
+        sick = parcel in fleet.outbox() and parcel not in fleet.outbox(healthy=True)
+        assert job in orders.forbidden or (sick and f"{PREFIX}{job}.json" in found), f"{parcel} is left"
+    return len(parcels)

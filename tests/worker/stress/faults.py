@@ -2,6 +2,7 @@
 
 Requests are answered with 500, 503, throttling or, to a conditional write, a conflict; or the connection is
 reset, before the request reached the service or after: then it took effect, and only the answer is lost.
+Below one prefix nobody may write, and for a spell a whole service may refuse everything.
 """
 
 from __future__ import annotations
@@ -24,13 +25,24 @@ from urllib.parse import urlsplit
 SERVICES = ("s3", "sqs", "events")
 KINDS = ("500", "503", "throttled", "reset before", "reset after")
 CONFLICT = "409"  # S3's answer to a conditional write where another write is under way
+REFUSALS = {
+    "s3": ("AccessDenied", "ExpiredToken", "RequestTimeTooSkewed"),
+    "sqs": ("AccessDenied", "ExpiredToken", "SignatureDoesNotMatch"),
+    "events": ("AccessDeniedException", "ExpiredTokenException", "InvalidSignatureException"),
+}
+"""By service, what it answers for a spell: the first lasts, as it seems, the others are known to pass."""
+FORBIDDEN = "forbidden/"
 NOT_TAKEN = "not taken"  # PutEvents answers 200 and says inside that it took nothing
+HURRY = 20
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "content-length"}
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close() sends RST
 
 
 class FaultyProxy:
-    """Passes calls on to `upstream`; fails one in `one_in` (None: none), drawn by lot with `seed`."""
+    """Passes calls on to `upstream`; fails one in `one_in` (None: none), drawn by lot with `seed`.
+
+    What a worker says with `hurried` messages goes `HURRY` times faster: returns grow to minutes.
+    """
 
     def __init__(self, upstream: str, *, seed: int, one_in: int | None = 5) -> None:
         self.upstream = urlsplit(upstream).netloc
@@ -38,8 +50,14 @@ class FaultyProxy:
         self.calls: Counter[str] = Counter()
         self.failed: Counter[tuple[str, str]] = Counter()
         self.conditional = threading.Lock()
+        self.hurried: set[str] = set()
+        self.lost: Counter[tuple[str, int]] = Counter()
+        """Bodies that were received, with the number of the receive, and of which no worker heard."""
+        self.receipts: dict[str, str] = {}
+        """By receipt, the body of each hurried message."""
         self._dice = {service: random.Random(f"{seed} {service}") for service in SERVICES}
         self._down_until = dict.fromkeys(SERVICES, 0.0)
+        self._refusing: dict[str, tuple[float, str]] = {}
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _Call)
         self._server.proxy = self
@@ -60,6 +78,18 @@ class FaultyProxy:
     def outage(self, service: str, seconds: float) -> None:
         """From now on every call to this service fails, for so long."""
         self._down_until[service] = time.monotonic() + seconds
+
+    def refuse(self, service: str, code: str, seconds: float) -> None:
+        """From now on this service answers every call with this code, for so long."""
+        self._refusing[service] = (time.monotonic() + seconds, code)
+
+    def refusal(self, service: str, command: str, path: str) -> str | None:
+        """The code with which this call is refused, if it is."""
+        until, code = self._refusing.get(service, (0.0, ""))
+        if time.monotonic() < until:
+            self.failed[service, code] += 1
+            return code
+        return "AccessDenied" if command == "PUT" and f"/images/{FORBIDDEN}" in path else None
 
     def fault(self, service: str, operation: str, *, conditional: bool = False) -> str | None:
         """What goes wrong with this call: one of KINDS, CONFLICT, NOT_TAKEN, or None."""
@@ -105,11 +135,15 @@ class _Call(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         service, operation = self._service(), self.headers.get("X-Amz-Target", "")
         fault = proxy.fault(service, operation, conditional=self._conditional())
-        if fault is None:
-            self._answer(*self._ask(proxy, body))
+        if code := proxy.refusal(service, self.command, self.path):
+            self._answer(*_error(service, 403 if service == "s3" else 400, code))
+        elif fault is None:
+            answer = self._ask(proxy, _hurried(proxy, operation, body))
+            _note(proxy, operation, answer[2])
+            self._answer(*answer)
         elif fault in ("reset before", "reset after"):
             if fault == "reset after":
-                self._ask(proxy, body)
+                _note_lost(proxy, operation, self._ask(proxy, _hurried(proxy, operation, body))[2])
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.close_connection = True
         else:
@@ -145,7 +179,8 @@ class _Call(BaseHTTPRequestHandler):
         if status != 204:
             self.send_header("Content-Length", length)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """The counters say what was asked."""
@@ -162,8 +197,38 @@ def _refusal(service: str, fault: str) -> tuple[int, list[tuple[str, str]], byte
         CONFLICT: (409, "ConditionalRequestConflict"),
         "throttled": (503, "SlowDown") if service == "s3" else (400, "ThrottlingException"),
     }[fault]
+    return _error(service, status, code)
+
+
+def _error(service: str, status: int, code: str) -> tuple[int, list[tuple[str, str]], bytes]:
     if service == "s3":
         text = f"<Error><Code>{code}</Code><Message>Please try again.</Message></Error>"
         return status, [("Content-Type", "application/xml")], text.encode()
     content = {"__type": code, "message": "Please try again."}
     return status, [("Content-Type", "application/x-amz-json-1.0")], json.dumps(content).encode()
+
+
+def _hurried(proxy: FaultyProxy, operation: str, body: bytes) -> bytes:
+    """Of a message that is in a hurry, a long return becomes a short one."""
+    if not operation.endswith("ChangeMessageVisibility"):
+        return body
+    asked = json.loads(body)
+    if asked["ReceiptHandle"] in proxy.receipts and asked["VisibilityTimeout"] >= HURRY:
+        asked["VisibilityTimeout"] //= HURRY
+    return json.dumps(asked).encode()
+
+
+def _messages(operation: str, answer: bytes) -> list[dict[str, Any]]:
+    received = operation.endswith("ReceiveMessage") and answer.startswith(b"{")
+    return json.loads(answer).get("Messages", []) if received else []
+
+
+def _note(proxy: FaultyProxy, operation: str, answer: bytes) -> None:
+    for message in _messages(operation, answer):
+        if message["Body"] in proxy.hurried:
+            proxy.receipts[message["ReceiptHandle"]] = message["Body"]
+
+
+def _note_lost(proxy: FaultyProxy, operation: str, answer: bytes) -> None:
+    for message in _messages(operation, answer):
+        proxy.lost[message["Body"], int(message["Attributes"]["ApproximateReceiveCount"])] += 1

@@ -1,4 +1,7 @@
-"""Real `flux-worker serve` processes, each in a place of its own, that are killed and started again."""
+"""Real `flux-worker serve` processes, each in a place of its own, that are killed and started again.
+
+Some may have a GPU that breaks: a worker that ends for that is started again, as systemd does it.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,45 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 COMMAND = str(Path(sys.executable).parent / "flux-worker")
 DONE = ("done", "announced again", "delivered from the outbox")
+POISONED_WIDTH = 304  # an image of this width is drawn by no worker
+LEFT_ALONE = (0, 78)  # the unit's Restart=on-failure and RestartPreventExitStatus=
+RESTART_SECONDS = 5.0  # its RestartSec=
+_GPU = Path(__file__).parent / "gpu"
 Line = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sickness:
+    """What a GPU suffers from; gpu/sitecustomize.py says what that means."""
+
+    kind: str = ""
+    course: str = "for ever"
+    after: int = 0
+    """So many images are drawn first, or, "at times", each so manieth is not drawn."""
+
+    @classmethod
+    def choose(cls, seed: int) -> Sickness:
+        """One of each kind and course."""
+        dice = random.Random(f"{seed} sickness")
+        kind = dice.choice(["cublas", "cudnn", "oom", "triton", "accelerator", "nan"])
+        course = dice.choice(["for ever", "until restarted", "at times"])
+        return cls(kind, course, dice.randint(3, 4) if course == "at times" else dice.randint(10, 30))
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.course} ({self.after})"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a worker is started with to have such a GPU; one of no kind draws all but the poison."""
+        known = {"PYTHONPATH": str(_GPU), "GPU": json.dumps(asdict(self))}
+        return known | {"POISONED_WIDTH": str(POISONED_WIDTH)}
 
 
 @dataclass
@@ -27,6 +61,8 @@ class Life:
     started: float
     lines: list[Line] = field(default_factory=list)
     killed: float | None = None
+    ended: float | None = None
+    """When it was seen to have ended by itself."""
     _read: int = 0
 
     def follow(self) -> list[Line]:
@@ -35,7 +71,8 @@ class Life:
             log.seek(self._read)
             whole = log.read().rpartition(b"\n")
         self._read += len(whole[0]) + len(whole[1])
-        new = [json.loads(line) for line in whole[0].splitlines()]
+        # Of a process that breaks down, Python's traceback is no line of its log.
+        new = [json.loads(line) for line in whole[0].splitlines() if line.startswith(b"{")]
         self.lines += new
         return new
 
@@ -50,20 +87,38 @@ class Slot:
 
     folder: Path
     environment: dict[str, str]
+    sickness: Sickness | None = None
     lives: list[Life] = field(default_factory=list)
 
     @property
     def life(self) -> Life:
-        """The process that runs now."""
+        """The process that runs now, or ran last."""
         return self.lives[-1]
+
+    @property
+    def down(self) -> bool:
+        """Whether nothing runs here any more, since it would not help to start again."""
+        return self.life.process.poll() in LEFT_ALONE
 
     def start(self) -> None:
         """Start a worker on what the last one left."""
         log = self.folder / f"{len(self.lives)}.log"
         environment = self.environment | {"FLUX_STATE_DIR": str(self.folder / "state")}
+        environment |= (self.sickness or Sickness()).environment
         with log.open("wb") as stderr:
             process = subprocess.Popen([COMMAND, "serve"], env=environment, stderr=stderr, cwd=self.folder)
         self.lives.append(Life(process, log, time.time()))
+
+    def tend(self) -> None:
+        """As systemd does it: what ended by itself is started again a moment later, or left alone."""
+        code = self.life.process.poll()
+        if code is None:
+            return
+        assert self.sickness, f"{self.folder.name} ended by itself with {code}: {self.life.log.read_text()}"
+        self.life.ended = self.life.ended or time.time()
+        if code not in LEFT_ALONE and time.time() > self.life.ended + RESTART_SECONDS:
+            self.life.follow()
+            self.start()
 
     def kill(self) -> None:
         """As the OOM killer or a machine that is taken away does it."""
@@ -100,10 +155,15 @@ class Kill:
 
 
 class Fleet:
-    """Some slots and what is to be done to them."""
+    """Some slots and what is to be done to them; first the healthy ones, then those that are `sick`."""
 
-    def __init__(self, folder: Path, environment: dict[str, str], *, size: int) -> None:
+    def __init__(
+        self, folder: Path, environment: dict[str, str], *, size: int, sick: Sequence[Sickness] = ()
+    ) -> None:
         self.slots = [Slot(folder / f"worker-{number}", environment) for number in range(size)]
+        self.slots += [
+            Slot(folder / f"sick-{number}", environment, sickness) for number, sickness in enumerate(sick)
+        ]
         for slot in self.slots:
             slot.folder.mkdir(parents=True)
 
@@ -123,30 +183,30 @@ class Fleet:
             yield from slot.lives
 
     def follow(self) -> dict[int, list[Line]]:
-        """What each slot has logged since the last call. A worker that ended by itself is an error."""
-        for number, slot in enumerate(self.slots):
-            code = slot.life.process.poll()
-            assert code is None, f"worker {number} ended by itself with {code}: {slot.life.log.read_text()}"
+        """What each slot has logged since the last call. A healthy one that ended by itself is an error."""
+        for slot in self.slots:
+            slot.tend()
         return {number: slot.life.follow() for number, slot in enumerate(self.slots)}
 
     def done(self) -> int:
         """Jobs that were seen through so far."""
         return sum(line["message"] in DONE for life in self.lives() for line in life.lines)
 
-    def outbox(self) -> list[Path]:
-        """What is kept on the slots' disks because AWS has not taken it yet."""
+    def outbox(self, *, healthy: bool = False) -> list[Path]:
+        """What is kept on the disks of all slots, or of the healthy, because AWS has not taken it yet."""
         return [
             entry
             for slot in self.slots
+            if not (healthy and slot.sickness)
             for entry in (slot.folder / "state" / "outbox").glob("*")
             if entry.name != "lock"
         ]
 
     def stop(self) -> list[int]:
-        """Ask all to end; gives back their exit codes."""
+        """Ask all to end; gives back the exit codes of the healthy ones."""
         for slot in self.slots:
             slot.life.process.send_signal(signal.SIGTERM)
-        codes = [slot.life.process.wait(600) for slot in self.slots]
         for slot in self.slots:
+            slot.life.process.wait(600)
             slot.life.follow()
-        return codes
+        return [slot.life.process.returncode for slot in self.slots if not slot.sickness]

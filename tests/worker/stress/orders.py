@@ -1,4 +1,7 @@
-"""What is put on the queue: jobs, the same ones again, the same ids with other parameters, and garbage."""
+"""What is put on the queue: jobs, the same ones again, the same ids with other parameters, and garbage.
+
+And jobs that look good: no worker can draw the poison, and where forbidden ones belong, nobody may write.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ import json
 import random
 from dataclasses import dataclass
 from typing import Any
+
+from .faults import FORBIDDEN
+from .fleet import POISONED_WIDTH
 
 _WORDS = ["a", "cat", "on the roof of", "ein Haus am Meer", "кот на крыше", "屋根の上の猫", "🐈", "at dusk"]
 _BROKEN: list[dict[str, Any]] = [
@@ -38,17 +44,28 @@ class Orders:
     """Everything that is sent, in its order, and what must become of it.
 
     `asked` has each id's jobs: one, or two that differ, of which the first to be drawn is kept. `refused` has
-    the ids of messages that can never be drawn; `nameless` counts those that carry no usable id.
+    the ids of messages that can never be drawn; `nameless` counts those that carry no usable id. `forbidden`
+    and `poison` have the ids of jobs that must end among the dead letters.
     """
 
     bodies: list[str]
     asked: dict[str, list[dict[str, Any]]]
     refused: set[str]
     nameless: int
+    forbidden: frozenset[str] = frozenset()
+    poison: frozenset[str] = frozenset()
+
+    @property
+    def dead(self) -> frozenset[str]:
+        """The ids of the jobs that must end among the dead letters."""
+        return self.forbidden | self.poison
 
 
-def make(seed: int, jobs: int) -> Orders:
-    """`jobs` ids to draw, a tenth of them sent twice, a twentieth with other parameters, too; and garbage."""
+def make(seed: int, jobs: int, *, forbidden: int = 0, poison: int = 0) -> Orders:
+    """`jobs` ids to draw, a tenth of them sent twice, a twentieth with other parameters, too; and garbage.
+
+    What must end among the dead letters comes early, since that takes several receives.
+    """
     dice = random.Random(f"{seed} orders")
     asked = {f"job-{number}": [_job(dice, f"job-{number}")] for number in range(jobs)}
     bodies = [[json.dumps(job, ensure_ascii=False)] for (job,) in asked.values()]
@@ -63,7 +80,19 @@ def make(seed: int, jobs: int) -> Orders:
     nameless = [dice.choice(_NAMELESS) for _ in range(jobs // 30)]
     bodies += [[json.dumps(job)] for job in bad.values()] + [[body] for body in nameless]
     dice.shuffle(bodies)
-    return Orders([body for group in bodies for body in group], asked, set(bad), len(nameless))
+    ill = {f"forbidden-{number}": {"s3_prefix": FORBIDDEN} for number in range(forbidden)}
+    ill |= {f"poison-{number}": {"width": POISONED_WIDTH} for number in range(poison)}
+    for name, fault in ill.items():
+        body = json.dumps(_job(dice, name) | {"steps": 1, "images": 1} | fault)
+        bodies.insert(dice.randrange(len(bodies) // 4), [body])
+    return Orders(
+        [body for group in bodies for body in group],
+        asked,
+        set(bad),
+        len(nameless),
+        frozenset(name for name in ill if name.startswith("forbidden")),
+        frozenset(name for name in ill if name.startswith("poison")),
+    )
 
 
 def _again(dice: random.Random, bodies: list[list[str]], place: int, job: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,12 +21,20 @@ from .fleet import Life
 from .orders import Orders
 
 JOB = {"id": "one", "prompt": "a cat", "width": 256, "height": 272, "steps": 1, "format": "jpg"}
-ORDERS = Orders([], {"one": [JOB]}, {"bad"}, 1)
+ORDERS = Orders([], {"one": [JOB]}, {"bad"}, 1, frozenset({"forbidden"}), frozenset({"poison"}))
 
 
 def picture(size: tuple[int, int] = (256, 272), kind: str = "JPEG") -> bytes:
     data = io.BytesIO()
-    Image.new("RGB", size).save(data, format=kind)
+    image = Image.new("RGB", size)
+    image.paste((200, 100, 0), (0, 0, size[0] // 2, size[1]))
+    image.save(data, format=kind)
+    return data.getvalue()
+
+
+def black() -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", (256, 272)).save(data, format="JPEG")
     return data.getvalue()
 
 
@@ -55,12 +64,13 @@ def event(kind: str, **detail: Any) -> dict[str, Any]:
 
 READY = event("FluxImageReady", id="one", keys=["images/one.jpg"], seed=7)
 FAILED = [event("FluxImageFailed", id=name, reason="why") for name in ("bad", None)]
+DEAD = [event("FluxImageFailed", id=name, dead_lettered=True) for name in ("forbidden", "poison")]
 
 
 def test_what_is_right_passes(found: dict[str, evidence.Stored]) -> None:
     records = evidence.every_job_has_one_set_of_objects(ORDERS, found)
-    counts = evidence.everything_was_announced(ORDERS, records, [READY, READY, *FAILED])
-    assert counts == {"FluxImageReady": 2, "FluxImageFailed": 2}
+    counts = evidence.everything_was_announced(ORDERS, records, [READY, READY, *FAILED, *DEAD])
+    assert counts == {"FluxImageReady": 2, "FluxImageFailed": 4}
 
 
 def change_record(found: dict[str, evidence.Stored], **job: Any) -> None:
@@ -80,6 +90,9 @@ def change_record(found: dict[str, evidence.Stored], **job: Any) -> None:
         pytest.param(
             lambda found: found.update({"images/one.jpg": stored(picture((256, 256)), "image/jpeg")}),
             id="wrong-size",
+        ),
+        pytest.param(
+            lambda found: found.update({"images/one.jpg": stored(black(), "image/jpeg")}), id="black"
         ),
         pytest.param(
             lambda found: found.update({"images/one.jpg": stored(picture(kind="PNG"), "image/png")}),
@@ -102,20 +115,51 @@ def test_objects(found: dict[str, evidence.Stored], plant: Callable[[Any], objec
 @pytest.mark.parametrize(
     "arrived",
     [
-        pytest.param(FAILED, id="never-announced"),
-        pytest.param([READY, FAILED[0]], id="nameless-never-told"),
-        pytest.param([READY, FAILED[1]], id="refusal-never-told"),
+        pytest.param([*FAILED, *DEAD], id="never-announced"),
+        pytest.param([READY, FAILED[0], *DEAD], id="nameless-never-told"),
+        pytest.param([READY, FAILED[1], *DEAD], id="refusal-never-told"),
+        pytest.param([READY, *FAILED, DEAD[0]], id="end-never-told"),
         pytest.param(
-            [READY, *FAILED, event("FluxImageFailed", id="one", reason="why")], id="good-one-failed"
+            [READY, *FAILED, DEAD[0], event("FluxImageFailed", id="poison", reason="why")],
+            id="end-not-called-one",
         ),
-        pytest.param([READY, *FAILED, event("FluxImageReady", id="who", keys=[], seed=1)], id="never-asked"),
-        pytest.param([event("FluxImageReady", id="one", keys=[], seed=7), *FAILED], id="other-keys"),
+        pytest.param(
+            [READY, *FAILED, *DEAD, event("FluxImageFailed", id="one", reason="why")], id="good-one-failed"
+        ),
+        pytest.param(
+            [READY, *FAILED, *DEAD, event("FluxImageReady", id="who", keys=[], seed=1)], id="never-asked"
+        ),
+        pytest.param([event("FluxImageReady", id="one", keys=[], seed=7), *FAILED, *DEAD], id="other-keys"),
     ],
 )
 def test_events(found: dict[str, evidence.Stored], arrived: list[dict[str, Any]]) -> None:
     records = evidence.every_job_has_one_set_of_objects(ORDERS, found)
     with pytest.raises(AssertionError):
         evidence.everything_was_announced(ORDERS, records, arrived)
+
+
+def test_what_nobody_heard_of_need_not_be_told(found: dict[str, evidence.Stored]) -> None:
+    """The answer that brought a message for the last time was lost on the way."""
+    records = evidence.every_job_has_one_set_of_objects(ORDERS, found)
+    lost = Counter(["poison", None])
+    evidence.everything_was_announced(ORDERS, records, [READY, FAILED[0], DEAD[0]], lost)
+
+
+@pytest.mark.parametrize(
+    ("dead", "wrong"),
+    [
+        pytest.param(["forbidden", "poison"], None, id="the-bad"),
+        pytest.param(["forbidden", "poison", "one"], "for no fault", id="a-good-one"),
+        pytest.param(["forbidden"], "neither done nor dead", id="one-vanished"),
+    ],
+)
+def test_dead_letters(dead: list[str], wrong: str | None) -> None:
+    bodies = ["no json", *(json.dumps({"id": name}) for name in dead)]
+    if wrong is None:
+        evidence.only_the_bad_are_dead(ORDERS, bodies)
+        return
+    with pytest.raises(AssertionError, match=wrong):
+        evidence.only_the_bad_are_dead(ORDERS, bodies)
 
 
 @pytest.mark.parametrize("seed", [pytest.param(7, id="first-drawn"), pytest.param(9, id="second-drawn")])
@@ -125,7 +169,7 @@ def test_two_jobs_of_one_id(found: dict[str, evidence.Stored], seed: int, reason
     orders = replace(ORDERS, asked={"one": [JOB, JOB | {"seed": 9}]})
     change_record(found, seed=seed)
     records = evidence.every_job_has_one_set_of_objects(orders, found)
-    arrived = [event("FluxImageReady", id="one", keys=["images/one.jpg"], seed=seed), *FAILED]
+    arrived = [event("FluxImageReady", id="one", keys=["images/one.jpg"], seed=seed), *FAILED, *DEAD]
     arrived.append(event("FluxImageFailed", id="one", reason=reason))
     if "seed" in reason:
         evidence.everything_was_announced(orders, records, arrived)
@@ -135,6 +179,9 @@ def test_two_jobs_of_one_id(found: dict[str, evidence.Stored], seed: int, reason
 
 
 LOST = "stopped working on the job: another worker took the job over"
+FAULT = "the job failed, received 1 times: it comes back in 10 s"
+ASIDE = "set aside, the message comes back in 30 s: AccessDenied"
+PROVEN = "the warm-up is good: jobs are received again in 0 s"
 
 
 def life(*said: tuple[float, str], killed: float | None = None) -> Life:
@@ -165,6 +212,16 @@ def life(*said: tuple[float, str], killed: float | None = None) -> Life:
             [life((10, "drawing"), (15, "drawn"), (16, LOST)), life((20, "drawing"), (25, "drawn"))],
             None,
             id="lost-when-it-was-drawn",
+        ),
+        pytest.param(
+            [life((10, "drawing"), (15, FAULT)), life((20, "drawing"), (25, "drawn"))],
+            None,
+            id="after-a-fault",
+        ),
+        pytest.param(
+            [life((10, "drawing"), (15, "drawn"), (16, ASIDE)), life((20, "drawing"), (25, "drawn"))],
+            None,
+            id="after-it-was-set-aside",
         ),
         pytest.param([life((10, "drawing"))], "neither finished", id="forgotten"),
         pytest.param(
@@ -200,3 +257,41 @@ def test_drawings(found: dict[str, evidence.Stored], lives: list[Life], wrong: s
         return
     with pytest.raises(AssertionError, match=wrong):
         evidence.nothing_was_drawn_twice_without_need(list(evidence.drawings(fleet)), found)
+
+
+@pytest.mark.parametrize(
+    ("lives", "burnt"),
+    [
+        pytest.param([life((10, FAULT))], 1, id="once"),
+        pytest.param([life((10, FAULT), (20, "drawn"), (30, FAULT))], 2, id="another-was-drawn"),
+        pytest.param([life((10, FAULT), (20, PROVEN), (30, FAULT))], 2, id="the-warm-up-was-drawn"),
+        pytest.param([life((10, FAULT)), life((20, FAULT))], 2, id="two-workers"),
+        pytest.param([life((10, FAULT), (20, FAULT))], None, id="twice-in-a-row"),
+    ],
+)
+def test_receives_burnt(lives: list[Life], burnt: int | None) -> None:
+    fleet: Any = SimpleNamespace(lives=lambda: lives)
+    if burnt:
+        assert evidence.receives_burnt(fleet, ORDERS) == {"one": burnt}
+        return
+    with pytest.raises(AssertionError, match="failed twice"):
+        evidence.receives_burnt(fleet, ORDERS)
+
+
+@pytest.mark.parametrize(
+    ("parcel", "sick", "right"),
+    [
+        pytest.param("forbidden", False, True, id="forbidden"),
+        pytest.param("one", False, False, id="never-delivered"),
+        pytest.param("one", True, True, id="of-a-sick-worker-and-drawn-elsewhere"),
+        pytest.param("two", True, False, id="of-a-sick-worker-and-lost"),
+    ],
+)
+def test_what_is_kept(found: dict[str, evidence.Stored], parcel: str, sick: bool, right: bool) -> None:
+    entry = Path(f"{parcel}.entry")
+    fleet: Any = SimpleNamespace(outbox=lambda healthy=False: [] if healthy and sick else [entry])
+    if right:
+        assert evidence.kept_for_good(fleet, ORDERS, found) == 1
+        return
+    with pytest.raises(AssertionError, match="is left"):
+        evidence.kept_for_good(fleet, ORDERS, found)

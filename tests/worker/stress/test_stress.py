@@ -1,4 +1,8 @@
-"""300 jobs, two workers, kill -9, and every fifth call to AWS failing: nothing lost, nothing drawn twice."""
+"""300 jobs, two workers, kill -9, every fifth call to AWS failing, and a third worker whose GPU breaks.
+
+Some jobs no worker can draw, and some belong where nobody may write. No other is lost or dead, and none is
+drawn twice.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,20 @@ import random
 from pathlib import Path
 from typing import Any
 
+from .fleet import Sickness
 from .proof import Storm, prove
 
 JOBS = 300
 KILLS = 6
+FORBIDDEN = POISON = 3
 
 
 def test_nothing_is_lost_and_nothing_drawn_twice(
     aws: Any, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """STRESS_SEED repeats a run: the same messages, faults, outages and moments of the kills."""
+    """STRESS_SEED repeats a run: the same messages, faults, sickness, outages and moments of the kills."""
     seed = int(os.environ.get("STRESS_SEED") or random.randrange(2**32))
     print(f"STRESS_SEED={seed}")  # pytest shows it where the test fails
-    print(prove(aws, environment, tmp_path, Storm(seed, jobs=JOBS, kills=KILLS)))
+    sick = (Sickness.choose(seed),)
+    storm = Storm(seed, JOBS, KILLS, sick=sick, forbidden=FORBIDDEN, poison=POISON)
+    print(prove(aws, environment, tmp_path, storm))
