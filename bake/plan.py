@@ -155,6 +155,11 @@ class Plan:
         return egress.find(self.profile, self.sources, self.interpreter)
 
     @property
+    def launch_settings(self) -> dict[str, str]:
+        """What a booted worker is told beside its queue, bucket and bus."""
+        return {**self.sources.worker, **self.drivers.launched_with}
+
+    @property
     def settings(self) -> dict[str, str]:
         """What provisioning gets as `settings.env`; nothing secret."""
         return {
@@ -195,9 +200,9 @@ def make(
     files = weights_of.find(profile, sources.hub, sources.sizes, lock, findings)
     mirror.check(profile, aws, findings)
     memories, builder_memory = _check_types(profile, types, files, aws, findings)
-    image.check_user_data(profile, sources.worker, findings)
-    code = worker_source.find(profile, sources.requirements, findings)
     drivers = drivers_of.work_out(profile, sources.requirements, types, sources.devices)
+    image.check_user_data(profile, {**sources.worker, **drivers.launched_with}, findings)
+    code = worker_source.find(profile, sources.requirements, findings)
     drivers_of.check(profile, drivers, sources.neuron, findings)
     if base is not None:
         hardware.check(profile, base, types, where.zone, aws, findings)

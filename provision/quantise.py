@@ -1,8 +1,8 @@
 """Make the int8 checkpoint on the builder, and hold one image that it draws against bfloat16's.
 
-Runs under the worker's Python and does the worker's own work: quantise.py SOURCE TARGET PICTURES, where
-SOURCE is the snapshot in the Hugging Face cache, TARGET the folder that is made, and PICTURES that of both
-images. Says what it does on stdout, one JSON object a line:
+Runs under the worker's Python and does the worker's own work: quantise.py SOURCE TARGET PICTURES DEVICE,
+where SOURCE is the snapshot in the Hugging Face cache, TARGET the folder that is made, PICTURES that of both
+images, and DEVICE, cuda or cpu, what draws them. Says what it does on stdout, one JSON object a line:
 
   {"event": "progress", "done", "total"}                   bytes of the source
   {"event": "quantised", "bytes", "seconds", "peak_ram"}   peak_ram: bytes that belong to no file
@@ -27,7 +27,7 @@ from typing import Any
 # The libraries' own caches go with the bake's tools, not into root's home; both are read at their import.
 os.environ |= {"HOME": str(Path(__file__).with_name("home")), "HF_HUB_OFFLINE": "1"}
 
-from flux_worker.errors import WorkerError
+from flux_worker.errors import ConfigurationError, WorkerError
 from flux_worker.inference import chatter
 from flux_worker.inference.checkpoint import commit_of
 from flux_worker.inference.drawing import Drawing, Origin
@@ -81,7 +81,17 @@ def peak_ram() -> Iterator[list[int]]:
         watcher.join()
 
 
-def drawn_in_bf16(source: Path) -> Drawing:
+def require(device: str) -> None:
+    """Raise ConfigurationError where the GPU that draws can't be used: the CPU would draw for hours."""
+    from flux_worker.inference import presence
+
+    if device == "cuda" and not presence.has_gpu():
+        raise ConfigurationError(
+            f"torch finds no GPU on the builder, whose type has one: {presence.findings()}"
+        )
+
+
+def drawn_in_bf16(source: Path, device: str) -> Drawing:
     """What the source draws, layer by layer: neither the GPU of an int8 image nor the host's memory holds it.
 
     Weights stay mapped from the files; each layer's come to the device while it computes. The worker refuses
@@ -98,7 +108,6 @@ def drawn_in_bf16(source: Path) -> Drawing:
         source, dtype=torch.bfloat16, low_cpu_mem_usage=True, local_files_only=True, use_safetensors=True
     )
     pipeline.set_progress_bar_config(disable=True)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             accelerate.cpu_offload(part, torch.device(device))
@@ -109,7 +118,7 @@ def drawn_in_bf16(source: Path) -> Drawing:
     return draw(FluxModel(TorchModel(pipeline, device), TorchBackend(device), origin))
 
 
-def drawn_in_int8(source: Path, target: Path) -> Drawing:
+def drawn_in_int8(source: Path, target: Path, device: str) -> Drawing:
     """What the checkpoint draws, loaded as the worker loads it."""
     import torch
 
@@ -118,7 +127,8 @@ def drawn_in_int8(source: Path, target: Path) -> Drawing:
     # On 24 GB int8 fits by a hair, and only on a GPU that holds nothing of bfloat16 any more.
     gc.collect()
     torch.cuda.empty_cache()
-    return draw(load(ModelSettings(FLUX_MODEL_REVISION=commit_of(source), FLUX_MODEL_DIR=target)))
+    revision = commit_of(source)
+    return draw(load(ModelSettings(FLUX_MODEL_REVISION=revision, FLUX_MODEL_DIR=target, FLUX_BACKEND=device)))
 
 
 def draw(model: Any) -> Drawing:
@@ -129,13 +139,13 @@ def draw(model: Any) -> Drawing:
     return drawing
 
 
-def compare(source: Path, target: Path, pictures: Path) -> None:
+def compare(source: Path, target: Path, pictures: Path, device: str) -> None:
     """Draw one image with each, keep both, and leave what came of it in the checkpoint."""
     from flux_worker.inference.quantize import psnr
 
     started = time.monotonic()
     pictures.mkdir(exist_ok=True)
-    drawings = [drawn_in_bf16(source), drawn_in_int8(source, target)]
+    drawings = [drawn_in_bf16(source, device), drawn_in_int8(source, target, device)]
     for drawing in drawings:
         drawing.images[0].save(pictures / f"{drawing.origin.precision}.png")
     ratio = psnr(*(drawing.images[0] for drawing in drawings))
@@ -153,9 +163,11 @@ def compare(source: Path, target: Path, pictures: Path) -> None:
 
 def main() -> int:
     source, target, pictures = map(Path, sys.argv[1:4])
+    device = sys.argv[4]
     try:
+        require(device)
         quantise(source, target)
-        compare(source, target, pictures)
+        compare(source, target, pictures, device)
     except WorkerError as error:
         tell("refused", reason=str(error))
         return 1

@@ -71,7 +71,8 @@ def secrets(host: Host, expect: Expectations) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def model(host: Host, expect: Expectations) -> dict[str, Any]:
     """The model, loaded once as the worker would load it: its user, its environment, no network."""
-    return probe.run(host, "model", {}, prefix=[*probe.as_worker(expect), f"{expect.venv}/bin/python"])
+    python = ["env", "FLUX_BACKEND=cpu", f"{expect.venv}/bin/python"]  # the GPU is hidden, if there is one
+    return probe.run(host, "model", {}, prefix=[*probe.as_worker(expect), *python])
 
 
 @pytest.fixture(scope="session")

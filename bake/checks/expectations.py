@@ -42,6 +42,8 @@ class Expectations:
     token: str | None = field(default=None, repr=False)
     """The Hugging Face token used for the download: searched for, and never shown."""
     accelerator: str = "cuda"
+    backend: str = "cuda"
+    """What the image's worker draws on: cuda, neuron or cpu."""
     device: bool = False
     """Whether the machine has the accelerator; without it, what needs one is not looked at."""
     cuda: int | None = None

@@ -107,8 +107,8 @@ def test_unit_watchdog(host: Host, expect: Expectations) -> None:
 
 
 def test_unit_restarts(unit: dict[str, str]) -> None:
-    """A crashed worker is started again, a misconfigured one is not."""
-    assert unit["Restart"] == "on-failure"
+    """A crashed worker is started again, however often, a misconfigured one is not."""
+    assert (unit["Restart"], unit["StartLimitIntervalUSec"]) == ("on-failure", "0")
     assert EX_CONFIG in unit["RestartPreventExitStatus"].split()
 
 
@@ -133,6 +133,21 @@ def test_worker_environment(worker_env: dict[str, str], expect: Expectations) ->
         "FLUX_MODEL_DIR": expect.model_dir if expect.precision == "int8" else None,
     }
     assert {name: worker_env.get(name) for name in wanted} == wanted
+
+
+def test_backend(host: Host, unit: dict[str, str], expect: Expectations) -> None:
+    """The service draws on what the plan says, and on nothing that it finds: FLUX_BACKEND names it (R-HW)."""
+    # systemd itself puts the unit's environment together: files after variables, the last of them wins.
+    given = [f"{name}={unit[name]}" for name in ("Environment", "UnsetEnvironment") if unit.get(name)]
+    for line in unit.get("EnvironmentFiles", "").splitlines():
+        path, _, ignore = line.rpartition(" (ignore_errors=")
+        given.append(f"EnvironmentFile={'-' if ignore == 'yes)' else ''}{path}")
+    command = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect"]
+    command += [f"--property={one}" for one in given]
+    found = host.run(shlex.join([*command, "printenv", "FLUX_BACKEND"])).stdout.strip()
+    assert found == expect.backend, (
+        f"FLUX_BACKEND is {found or 'not set'}, and the plan says {expect.backend}"
+    )
 
 
 def test_environment_is_roots(host: Host, expect: Expectations) -> None:

@@ -28,6 +28,8 @@ JOBS, EVENTS, BUCKET, BUS = "flux-jobs", "flux-events", "flux-images", "flux"
 INSTANCE_ENV = "/etc/flux-worker/instance.env"
 # A type with the accelerator that an image was made for, which its tags tell.
 TYPES = {"cuda": "g6e.xlarge", "neuron": "inf2.24xlarge"}
+# What a worker is told since no machine has the accelerator: Neuron's has a stand-in, a GPU has none.
+INSTEAD = {"cuda": {"FLUX_BACKEND": "cpu"}}
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,10 @@ class ByHand:
         self._ec2.import_key_pair(KeyName=name, PublicKeyMaterial=login.public.encode())
         try:
             tags = self._tags(image)
+            accelerator = tags.get("bake:accelerator", "cuda")
             [instance] = self._ec2.run_instances(
                 ImageId=image,
-                InstanceType=TYPES.get(tags.get("bake:accelerator", ""), TYPES["cuda"]),
+                InstanceType=TYPES.get(accelerator, TYPES["cuda"]),
                 MinCount=1,
                 MaxCount=1,
                 KeyName=name,
@@ -87,7 +90,7 @@ class ByHand:
                 SecurityGroupIds=[environment["BAKE_SECURITY_GROUP_ID"]],
                 IamInstanceProfile={"Name": environment["BAKE_INSTANCE_PROFILE"]},
                 MetadataOptions={"HttpTokens": "required"},
-                UserData=user_data([host_key], {INSTANCE_ENV: self._wire()}),
+                UserData=user_data([host_key], {INSTANCE_ENV: self._wire(accelerator)}),
                 TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": name}]}],
             )["Instances"]
         except ClientError as error:
@@ -134,8 +137,10 @@ class ByHand:
         content = json.loads(kept.read_text())
         return Booted(**{**content, "keys": Path(content["keys"])})
 
-    def _wire(self) -> str:
-        """Make the standing queues, bucket and bus, unless they are there; return the instance.env."""
+    def _wire(self, accelerator: str = "") -> str:
+        """Make the standing queues, bucket and bus, unless they are there; return the instance.env of an
+        image for an accelerator.
+        """
         sqs, events, s3 = self._aws.sqs, self._aws.events, self._aws.s3
         region: Any = self._aws.worker_region
         jobs = sqs.create_queue(QueueName=JOBS)["QueueUrl"]
@@ -154,6 +159,7 @@ class ByHand:
             "FLUX_QUEUE_URL": jobs,
             "FLUX_BUCKET": BUCKET,
             "FLUX_EVENT_BUS": BUS,
+            **INSTEAD.get(accelerator, {}),
         }
         return "".join(f"{key}={value}\n" for key, value in facts.items())
 

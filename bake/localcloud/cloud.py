@@ -337,7 +337,8 @@ def _describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
         neuron_requirements=prepared.neuron_requirements,
         differences=(
             f"Machines are systemd-nspawn containers on this host ({os.cpu_count()} CPUs, its kernel): there "
-            f"is no GPU, whatever the instance type says. {_memory()}",
+            "is no GPU, whatever the instance type says, so that an image for one is launched with "
+            f"FLUX_BACKEND=cpu. {_memory()}",
             f"torch is {prepared.torch}, and Python packages come as wheels from this controller.",
             "Neuron has stand-ins throughout: a base AMI's packages of the stack have nothing in them, a "
             "machine's /dev/neuron* are /dev/null, as many as its type has devices, and optimum-neuron's "

@@ -89,6 +89,7 @@ def role_policy() -> dict[str, Any]:
     buckets = [f"arn:aws:s3:::{name}" for name in names]
     buses = [f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{name}" for name in names]
     receiving = ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility", "GetQueueAttributes")
+    announcing = ("PutEvents", "DescribeEventBus")
     objects = ("GetObject", "PutObject", "DeleteObject")
     return {
         "Version": "2012-10-17",
@@ -100,7 +101,7 @@ def role_policy() -> dict[str, Any]:
                 "Resource": [f"{bucket}/*" for bucket in buckets],
             },
             {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": buckets},
-            {"Effect": "Allow", "Action": "events:PutEvents", "Resource": buses},
+            {"Effect": "Allow", "Action": [f"events:{one}" for one in announcing], "Resource": buses},
         ],
     }
 

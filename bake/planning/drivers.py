@@ -19,13 +19,16 @@ OLDEST_DRIVER = {11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
 CUDA = re.compile(r"^nvidia-cuda-runtime(?:-cu(\d+))?==(\d+)", re.MULTILINE)
 
 
+Backend = Literal["cuda", "neuron", "cpu"]
+
+
 @dataclass(frozen=True)
 class Drivers:
     """What provisioning has to see to. `cuda` is the major version that torch was built for, None for none;
     `minimum` the oldest driver for it. `packages` are those of the Neuron stack that are pinned.
     """
 
-    accelerator: Literal["cuda", "neuron", "cpu"]
+    accelerator: Backend
     cuda: int | None
     minimum: str | None
     driver: str | None
@@ -38,11 +41,23 @@ class Drivers:
     """Whether what boots from the image has it, and must draw on it."""
 
     @property
-    def drawn_on(self) -> str | None:
-        """The worker's backend that must draw the first image; None where nothing tells."""
-        if not self.on_worker or self.accelerator == "cpu":
-            return None
-        return "cuda" if self.accelerator == "cuda" else "neuron" if self.compiled else "cpu"
+    def backend(self) -> Backend:
+        """The worker's backend that the image names (FLUX_BACKEND): it never chooses by what it finds."""
+        if self.accelerator == "neuron" and not self.compiled:
+            return "cpu"
+        return self.accelerator
+
+    @property
+    def drawn_on(self) -> Backend:
+        """The backend that must draw the first image: the image's, or the CPU where no instance has a device
+        for that one.
+        """
+        return self.backend if self.on_worker else "cpu"
+
+    @property
+    def launched_with(self) -> dict[str, str]:
+        """What a launch tells the worker where no instance has what the image draws on."""
+        return {} if self.drawn_on == self.backend else {"FLUX_BACKEND": self.drawn_on}
 
     def __str__(self) -> str:
         if self.accelerator == "cpu":
@@ -137,6 +152,7 @@ def settings(profile: Profile, drivers: Drivers) -> dict[str, str]:
     return {
         "BAKE_ACCELERATOR": drivers.accelerator,
         "BAKE_DEVICE": "yes" if drivers.on_builder else "no",
+        "WORKER_BACKEND": drivers.backend,
         "BAKE_CUDA": str(drivers.cuda or ""),
         "BAKE_DRIVER_MINIMUM": drivers.minimum or "",
         "NVIDIA_DRIVER": nvidia.driver or "",

@@ -48,7 +48,11 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "facts": {fact.name: {"value": fact.value, "origin": fact.origin} for fact in plan.facts},
         "origins": dict(plan.origins),
         "worker": {**asdict(plan.worker), "version": plan.worker.version},
-        "drivers": asdict(plan.drivers),
+        "drivers": {
+            **asdict(plan.drivers),
+            "backend": plan.drivers.backend,
+            "drawn_on": plan.drivers.drawn_on,
+        },
         "inputs": dict(plan.inputs),
         "egress": [asdict(one) for one in plan.egress],
         "warnings": list(plan.warnings),
@@ -98,6 +102,7 @@ def _used(plan: Plan) -> list[tuple[str, str, str]]:
         *_workers(plan),
         ("driver", str(plan.drivers), "nvidia.driver" if profile.base.accelerator == "cuda" else ""),
         *(("", f"{package} {version}", "") for package, version in plan.drivers.packages.items()),
+        ("backend", _backend(plan), ""),
         ("network", f"{where.subnet} in {where.zone}", "builder.subnet"),
         ("", where.vpc or "", ""),
         ("", where.security_group, "builder.security_group"),
@@ -112,6 +117,14 @@ def _used(plan: Plan) -> list[tuple[str, str, str]]:
         ("", _sharing(plan), "image.share_with"),
     ]
     return [(name, value, plan.origins.get(path, "")) for name, value, path in rows]
+
+
+def _backend(plan: Plan) -> str:
+    """What the image draws on, and what its first launch says where there is none of it."""
+    told = plan.drivers.launched_with
+    return plan.drivers.backend + "".join(
+        f"; launched with {name}={value}, for no instance here has it" for name, value in told.items()
+    )
 
 
 def _egress(plan: Plan) -> list[tuple[str, str, str]]:

@@ -23,6 +23,7 @@ from bake.run import Run
 from bake.ssh import Session
 from bake.steps.connect import WrongMachine, log_in
 from bake.steps.launch import Instance, launch
+from bake.steps.worker_rights import check_receives, check_rights
 from bake.steps.worker_start import ImageIsBad, raise_if_failed, service, wait_until_ready
 from bake.undo import Undo
 from bake.wiring import Wiring, wire
@@ -40,6 +41,7 @@ INSTANCE_ENV = "/etc/flux-worker/instance.env"
 # Whether there is a PCI bridge of NVIDIA's, which an NVSwitch is.
 HAS_NVSWITCH = """for device in /sys/bus/pci/devices/*; do
   [ "$(cat "$device/vendor" "$device/class" | xargs)" = "0x10de 0x068000" ] && exit 0; done; exit 1"""
+PROBE = "FluxProbe"
 PNG_HEADER = b"\x89PNG\r\n\x1a\n"
 
 
@@ -67,7 +69,7 @@ def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawin
     name = f"bake-{run.id}"
     known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, name)}
     wiring = wire(aws, run.id, known, undo)
-    files = {INSTANCE_ENV: wiring.environment(plan.profile.worker.region, plan.sources.worker)}
+    files = {INSTANCE_ENV: wiring.environment(plan.profile.worker.region, plan.launch_settings)}
     types = plan.profile.worker_types
     instance = launch(
         plan, aws, run, undo, role="boot-check", image=image, types=types, files=files, patience=CAPACITY
@@ -79,6 +81,8 @@ def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawin
             limit = 3600 * plan.profile.worker.start_hours
             seconds = wait_until_ready(session, aws, run, stall=stall, limit=limit)
             check_units(session, run.progress.note)
+            check_rights(session, run)
+            check_receives(session, aws)
             detail = _draw(session, aws, run, wiring, size)
         except Exception:  # where somebody interrupts, the removals come first
             _keep_journal(session, run)
@@ -112,9 +116,10 @@ def _draw(session: Session, aws: Aws, run: Run, wiring: Wiring, size: tuple[int,
     try:
         return aws.wait("the event of the first image", lambda: _receive(aws, wiring.results), timeout=EVENT)
     except TimedOut as error:
-        raise_if_failed(service(session), session)
+        facts = service(session)
+        raise_if_failed(facts, session)
         raise BakeError(
-            f"{error.message}; the worker is up",
+            f"{error.message}; the worker is up and says: {facts.get('StatusText')}",
             hint="may the instance profile use the queue, bucket and bus named bake-*? "
             "See logs/boot-check.journal.log",
         ) from error
@@ -135,14 +140,15 @@ def check_precision(detail: Mapping[str, Any], wanted: str) -> None:
         )
 
 
-def check_device(drawing: Drawing, wanted: str | None) -> None:
-    """Raise ImageIsBad where the worker drew on something else than the accelerator that is there.
+def check_device(drawing: Drawing, wanted: str) -> None:
+    """Raise ImageIsBad where the worker drew on something else than the plan says.
 
-    Without a usable driver it draws on the CPU, and that would look like a slow success.
+    A worker that chooses by itself draws on the CPU without a usable driver: that would look like a slow
+    success.
     """
-    if wanted is not None and drawing.device != wanted:
+    if drawing.device != wanted:
         raise ImageIsBad(
-            f"the first image was drawn on {drawing.device}, and this instance type has {wanted}",
+            f"the first image was drawn on {drawing.device}, and the plan says {wanted}",
             hint="the worker finds no accelerator it can use: see the driver's lines in "
             "logs/boot-check.journal.log",
         )
@@ -176,6 +182,9 @@ def _receive(aws: Aws, queue: str) -> dict[str, Any] | None:
     if not messages:
         return None
     event = json.loads(messages[0]["Body"])
+    if event["detail-type"] == PROBE:  # the check of rights sent it
+        aws.sqs.delete_message(QueueUrl=queue, ReceiptHandle=messages[0]["ReceiptHandle"])
+        return None
     if event["detail-type"] != "FluxImageReady":
         raise ImageIsBad(f"the first image failed: {event['detail'].get('reason')}")
     return dict(event["detail"])

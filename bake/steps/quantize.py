@@ -73,7 +73,8 @@ def quantize(session: Session, plan: Plan, run: Run) -> Checkpoint | None:
 
 def _make(session: Session, plan: Plan, folder: str, run: Run) -> Mapping[str, Mapping[str, Any]]:
     """Run `provision/quantise.py` as root, whose the checkpoint is: the worker can't change its model."""
-    argv = (PYTHON, f"{REMOTE}/quantise.py", snapshot(plan), folder, PICTURES)
+    device = "cuda" if plan.drivers.on_builder else "cpu"
+    argv = (PYTHON, f"{REMOTE}/quantise.py", snapshot(plan), folder, PICTURES, device)
     unit = units.start(session, UNIT, *argv, directory=REMOTE)
     events = Events()
 

@@ -80,6 +80,7 @@ def expectations(plan: Plan, aws: Aws, instance: Instance, baseline: Baseline | 
         python=plan.sources.python,
         region=profile.builder.region,
         accelerator=plan.drivers.accelerator,
+        backend=plan.drivers.backend,
         device=plan.drivers.on_builder,
         cuda=plan.drivers.cuda,
         driver_minimum=plan.settings["BAKE_DRIVER_MINIMUM"] or None,

@@ -19,6 +19,12 @@ from bake.ssh import Session
 LATELY = 300
 _LEAST_BYTES = 1 << 20
 _TIMED_OUT = "start operation timed out"  # systemd's words
+# What the kernel and NVIDIA's daemon say of an accelerator, and whether it answers.
+_DRIVER = r"""
+journalctl -b -o cat --no-pager _TRANSPORT=kernel + SYSLOG_IDENTIFIER=nvidia-persistenced |
+  grep -E -i 'nvidia|nvrm|nouveau|neuron' | tail -n 10
+if command -v nvidia-smi >/dev/null; then nvidia-smi -L 2>&1 | tail -n 3; fi
+"""
 _SLOW = "a new volume is filled while it is read: a faster volume type, or VolumeInitializationRate, helps"
 
 
@@ -94,8 +100,12 @@ def raise_if_failed(facts: Mapping[str, str], session: Session) -> None:
     if facts.get("LoadState") != "loaded":
         raise ImageIsBad(f"the new image has no flux-worker.service: systemd says {facts.get('LoadState')}")
     if _failed(facts):
-        journal = _journal(session, 20)
-        raise ImageIsBad(f"the worker does not start on the new image:\n{journal.strip()}")
+        journal = _journal(session, 20).strip()
+        driver = session.run("sh", "-c", _DRIVER, sudo=True, check=False).stdout.strip()
+        raise ImageIsBad(
+            f"the worker does not start on the new image:\n{journal}"
+            + (f"\nof the driver:\n{driver}" if driver else "")
+        )
 
 
 def _failed(facts: Mapping[str, str]) -> bool:

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Why: before the worker starts on an instance with an NVIDIA GPU, its driver must be up: a worker that finds
-# no GPU would draw on the CPU for hours. User data fetches this file from Git at launch (R-USERDATA).
+# no GPU ends, and is not started again. User data fetches this file from Git at launch (R-USERDATA).
 set -euo pipefail
 
 if ! command -v nvidia-smi >/dev/null; then
-  echo "no NVIDIA driver on this image: the worker draws on the CPU"
+  echo "no NVIDIA driver on this image: the worker draws only where FLUX_BACKEND=cpu says so"
   exit 0
 fi
 

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 if ! modinfo neuron >/dev/null 2>&1; then
-  echo "no Neuron driver on this image: the worker draws on the CPU"
+  echo "no Neuron driver on this image: the worker draws only where FLUX_BACKEND=cpu says so"
   exit 0
 fi
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Why: on Neuron the worker draws by optimum-neuron, whose pins are others than the worker's own: it gets a
 # second environment, of a lock of its own, and the service runs from that. Experimental: not run on hardware yet.
+# worker.env says what is drawn on, and where what is compiled lies: systemd reads it after any Environment=.
 # From settings.env: NEURON_PYTHON_INDEX (empty: no such environment), BAKE_PYTHON. Which sizes are drawn
 # follows from what compile-neuron.sh compiles, once the weights are there.
 set -euo pipefail
@@ -32,8 +33,6 @@ install --directory --mode=0755 /etc/systemd/system/flux-worker.service.d
 cat >/etc/systemd/system/flux-worker.service.d/neuron.conf <<UNIT
 # This image draws on NeuronCores, in the sizes compiled below $home/neuron. Experimental.
 [Service]
-Environment=FLUX_BACKEND=neuron
-Environment=FLUX_NEURON_DIR=$home/neuron
 ExecStart=
 ExecStart=$venv/bin/flux-worker serve
 # Weights go onto the cores shard by shard, from a fresh volume; while bytes come in the worker asks for more.

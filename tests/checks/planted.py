@@ -100,6 +100,11 @@ SERVICE = [
         ("service::worker_environment",),
     ),
     Fault(
+        f"sed -i 's/^FLUX_BACKEND=.*/FLUX_BACKEND=auto/' {ENVIRONMENT}",
+        f"sed -i 's/^FLUX_BACKEND=.*/FLUX_BACKEND=cuda/' {ENVIRONMENT}",
+        ("service::backend",),
+    ),
+    Fault(
         f"install -d {XFORMERS}; touch {XFORMERS}/RECORD;"
         f" printf 'Wheel-Version: 1.0\\nTag: py3-none-any\\n' > {XFORMERS}/WHEEL;"
         f" printf 'Metadata-Version: 2.1\\nName: xformers\\nVersion: 1.0\\n' > {XFORMERS}/METADATA",
@@ -213,3 +218,32 @@ DRIVERS = [
 ]
 # All of these live on one machine together, since each has a check of its own.
 FAULTS = [*SYSTEM, *DRIVERS, *SERVICE, *FILES, *SECRETS]
+
+DROP_IN = "/etc/systemd/system/flux-worker.service.d"
+
+
+def _start(change: str, *red: str) -> Fault:
+    """A change of what the service starts with: of worker.env, or to be written to $FAULT, a drop-in."""
+    return Fault(
+        f"cp -a {ENVIRONMENT} /root/env; install -d {DROP_IN}; FAULT={DROP_IN}/fault.conf;"
+        f" echo '[Service]' >$FAULT; {change}; systemctl daemon-reload",
+        f"mv /root/env {ENVIRONMENT}; rm -rf {DROP_IN} /root/more; systemctl daemon-reload",
+        red,
+    )
+
+
+# One after the other, each by itself.
+START = {
+    "auto": _start(f"sed -i s/=cuda/=auto/ {ENVIRONMENT}", "service::backend"),
+    "nothing": _start(f"sed -i /FLUX_BACKEND/d {ENVIRONMENT}", "service::backend"),
+    "another, later on": _start(f"echo FLUX_BACKEND=cpu >>{ENVIRONMENT}", "service::backend"),
+    "another file": _start(
+        "echo FLUX_BACKEND=cpu >/root/more; echo EnvironmentFile=/root/more >>$FAULT", "service::backend"
+    ),
+    "taken away": _start("echo UnsetEnvironment=FLUX_BACKEND >>$FAULT", "service::backend"),
+    "a variable, which files override": _start("echo Environment=FLUX_BACKEND=cpu >>$FAULT"),
+    "started again whatever it says": _start("echo Restart=always >>$FAULT", "service::unit_restarts"),
+    "given up by systemd": _start(
+        "printf '[Unit]\\nStartLimitIntervalSec=10\\n' >>$FAULT", "service::unit_restarts"
+    ),
+}

@@ -224,6 +224,9 @@ def test_int8_checkpoints_that_are_not_what_they_were(builder: Builder) -> None:
     assert red(report) == {f"checkpoint::int8_{name}" for name in names}
 
 
+AS_NEVER_QUANTISED = "systemctl reset-failed bake-quantise; rm /run/bake/bake-quantise.*"
+
+
 def test_int8_that_cannot_be_made_is_said_with_the_reason(builder: Builder) -> None:
     weights = builder.plan.profile.weights.model_copy(update={"precision": "int8", "keep_source": False})
     profile = builder.plan.profile.model_copy(update={"weights": weights})
@@ -235,9 +238,13 @@ def test_int8_that_cannot_be_made_is_said_with_the_reason(builder: Builder) -> N
         ) as caught:
             quantize(builder.session, plan, builder.run)
     finally:
-        builder.root("rmdir /opt/flux-worker/int8; systemctl reset-failed bake-quantise")
+        builder.root("rmdir /opt/flux-worker/int8", AS_NEVER_QUANTISED)
     assert "run directory" in str(caught.value.hint)
     assert (builder.run.logs / "bake-quantise.out.log").exists()
+    drivers = dataclasses.replace(plan.drivers, on_builder=True)
+    with pytest.raises(BakeError, match="not quantised: torch finds no GPU on the builder"):
+        quantize(builder.session, dataclasses.replace(plan, drivers=drivers), builder.run)
+    builder.root(AS_NEVER_QUANTISED)
     assert red(builder.check(select="test_cache")) == set()  # nothing was removed for it
 
 
@@ -260,6 +267,22 @@ def test_a_disk_that_is_not_read_ahead_of(builder: Builder, change: str) -> None
     finally:
         builder.root(f"mv /root/rule {READ_AHEAD}")
     assert red(report) == {"disk::read_ahead_rule"}
+
+
+@pytest.mark.parametrize("fault", planted.START.values(), ids=planted.START)
+def test_what_the_service_starts_with(builder: Builder, fault: planted.Fault) -> None:
+    builder.root(fault.plant)
+    try:
+        report = builder.check(select="backend or unit_restarts")
+    finally:
+        builder.root(fault.mend)
+    assert red(report) == set(fault.red)
+    if "service::backend" in fault.red:
+        assert "and the plan says cuda" in report.red[0].message
+
+
+def test_an_image_for_another_backend(builder: Builder) -> None:
+    assert red(builder.check(select="backend", backend="cpu")) == {"service::backend"}
 
 
 def test_cache_in_memory(builder: Builder) -> None:
@@ -323,6 +346,7 @@ def test_sealed_disk_holds_no_trace(builder: Builder, cloud_settings: Settings) 
         f"mkdir /var/log/app; echo {trace} > /var/log/app/x.log",
         f"echo {trace} > /var/lib/cloud/instance/user-data.txt",
         f"echo {trace} > /root/.netrc",
+        f"install -d /var/lib/flux-worker/outbox; echo {trace} > /var/lib/flux-worker/outbox/a.json",
         "sync",
     )
     seal(builder.session, builder.plan, builder.run)

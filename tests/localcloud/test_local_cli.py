@@ -51,7 +51,9 @@ def test_boot_status_and_ssh(booted: str, capfd: pytest.CaptureFixture[str]) -> 
     assert run("ssh", booted, "test", "-s", "/etc/flux-worker/instance.env")[0] == 0
     assert run("ssh", booted, "exit", "7")[0] == 7
     run("ssh", booted, "cat", "/etc/flux-worker/instance.env")
-    assert "FLUX_QUEUE_URL=http://" in capfd.readouterr().out
+    said = capfd.readouterr().out
+    assert "FLUX_QUEUE_URL=http://" in said
+    assert "FLUX_BACKEND=cpu\n" in said, "no machine has a GPU, whatever the image is for"
 
 
 @pytest.mark.root
@@ -63,10 +65,11 @@ def test_a_machine_has_its_types_neuron_devices(booted: str, account: Any) -> No
     try:
         types = {one["id"]: one["type"] for one in json.loads(run("status", "--json")[1])["instances"]}
         found = [run("ssh", instance, "test", "-c", f"/dev/neuron{number}")[0] for number in (0, 5, 6)]
+        told = run("ssh", instance, "grep", "FLUX_BACKEND", "/etc/flux-worker/instance.env")[0]
     finally:
         account.terminate(instance)
     assert (types[booted], types[instance]) == ("g6e.xlarge", "inf2.24xlarge")
-    assert found == [0, 0, 1]
+    assert (found, told) == ([0, 0, 1], 1)
     assert run("ssh", booted, "test", "-e", "/dev/neuron0")[0] == 1
 
 

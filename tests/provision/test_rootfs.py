@@ -24,6 +24,7 @@ SETTINGS = {
     "MODEL_REPO": "black-forest-labs/FLUX.1-dev",
     "MODEL_REVISION": "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21",
     "MODEL_DIR": "",
+    "WORKER_BACKEND": "cuda",
 }
 
 
@@ -55,6 +56,16 @@ def test_an_int8_checkpoint_is_named_to_the_worker_and_in_the_notice() -> None:
     notice = (ROOTFS / "usr/share/doc/flux-worker/NOTICE.j2").read_text(encoding="utf-8")
     assert f"{folder}/quantization.json" in render(notice, SETTINGS | {"MODEL_DIR": folder})
     assert "quantised" not in render(notice, SETTINGS)
+
+
+@pytest.mark.parametrize("backend", ["cuda", "neuron", "cpu"])
+def test_what_is_drawn_on_is_said_once_and_a_launch_may_say_otherwise(backend: str) -> None:
+    """systemd reads files after variables, and later files last: nothing but instance.env may follow."""
+    assert worker_environment(WORKER_BACKEND=backend)["FLUX_BACKEND"] == backend
+    files = [line for line in UNIT.read_text(encoding="utf-8").splitlines() if "EnvironmentFile=" in line]
+    assert [line.rpartition("/")[2] for line in files] == ["worker.env", "instance.env"]
+    drop_in = (ROOTFS.parent / "scripts/25-neuron-worker.sh").read_text(encoding="utf-8")
+    assert "Environment=" not in drop_in.partition("<<UNIT")[2]
 
 
 def test_unit_is_wanted_after_user_data_has_run() -> None:

@@ -81,7 +81,9 @@ def test_the_plan_comes_first_and_says_how_a_rehearsal_differs(baked: Outcome) -
     assert steps == expected.split(", ")
     launched = next(i for i, event in enumerate(baked.events) if event.get("step") == "launch")
     assert kinds.index("plan") < launched
-    assert "How this rehearsal differs from the real bake" in baked.of("plan")[0]["text"]
+    text = baked.of("plan")[0]["text"]
+    assert "How this rehearsal differs from the real bake" in text
+    assert re.search(r"backend +cuda; launched with FLUX_BACKEND=cpu, for no instance here has it\n", text)
 
 
 def test_the_booted_image_drew_a_png_of_the_asked_size(directory: Path, manifest: dict[str, Any]) -> None:
@@ -89,6 +91,7 @@ def test_the_booted_image_drew_a_png_of_the_asked_size(directory: Path, manifest
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
     assert struct.unpack(">II", content[16:24]) == (256, 256)
     assert manifest["boot_check"]["object"].startswith("s3://")
+    assert manifest["boot_check"]["device"] == "cpu"
 
 
 def test_at_least_25_checks_passed_and_are_kept_as_junit_xml(
@@ -178,9 +181,18 @@ def test_no_machines_name_or_address_is_in_the_images_raw_bytes(
     """Whichever machine's: the builder's, or of one that the base was made on."""
     disk = ImageStore(cloud_settings.images).disk(manifest["image"]["snapshot"])
     network = str(cloud_settings.network.network_address).encode().rpartition(b".")[0]
-    name = rb"ip-" + network.replace(b".", b"-") + rb"-\d"
-    address = rb"(?<![\d.])" + re.escape(network) + rb"\.\d+(?![\d.])"
-    found = {match for chunk in sparse.chunks(disk, 64) for match in re.findall(name + b"|" + address, chunk)}
+    name = b"ip-" + network.replace(b".", b"-") + b"-"
+    address = network + b"."
+    patterns = {
+        name: re.compile(re.escape(name) + rb"\d"),
+        address: re.compile(rb"(?<![\d.])" + re.escape(address) + rb"\d+(?![\d.])"),
+    }
+    found = {
+        match
+        for chunk in sparse.chunks(disk, 64)
+        for start, pattern in patterns.items()
+        for match in sparse.matches(chunk, start, pattern)
+    }
     assert found <= {cloud_settings.address.encode()}  # the local cloud itself, where it has a say
 
 

@@ -92,9 +92,10 @@ def made(cloud: LocalCloud, tmp_path: Path) -> Callable[..., str]:
             "userdata",
             "--profile=g6e-ubuntu",
         ]
-        more = f"--set=AWS_ENDPOINT_URL={cloud.endpoint}"
+        # No machine here has a GPU.
+        more = [f"--set=AWS_ENDPOINT_URL={cloud.endpoint}", "--set=FLUX_BACKEND=cpu"]
         done = subprocess.run(
-            [*command, more], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+            [*command, *more], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bake.errors import BakeError
+from bake.run import Run
+from bake.steps.boot_check import boot_check
 from bake.steps.worker_start import ImageIsBad, wait_until_ready
+from bake.undo import Undo
 
 if TYPE_CHECKING:
     from tests.conftest import Machine
 
 pytestmark = pytest.mark.root
 UNIT = "/run/systemd/system/flux-worker.service"
+SMI = "/usr/local/bin/nvidia-smi"
 READER = "/run/reads.py"
 READS = """
 import mmap, os
@@ -73,6 +78,38 @@ def test_one_that_fails_is_the_images_fault(worker: Machine) -> None:
     install(worker, "ExecStart=/bin/sh -c 'echo no model here; exit 78'")
     with pytest.raises(ImageIsBad, match=r"does not start on the new image:(.|\n)*no model here"):
         wait(worker)
+
+
+def test_one_that_fails_is_told_with_the_drivers_words(worker: Machine) -> None:
+    """The kernel's part is played by a daemon of the driver, and nvidia-smi's by a script."""
+    worker.session.run("systemd-cat", "-t", "nvidia-persistenced", "echo", "No NVIDIA devices", sudo=True)
+    worker.session.run("systemd-cat", "-t", "others", "echo", "nvidia, says another", sudo=True)
+    put(worker, SMI, "#!/bin/sh\necho NVIDIA-SMI has failed >&2\nexit 9\n")
+    worker.session.run("chmod", "755", SMI, sudo=True)
+    install(worker, "ExecStart=/bin/sh -c 'echo no GPU here; exit 78'")
+    try:
+        with pytest.raises(ImageIsBad) as caught:
+            wait(worker)
+    finally:
+        worker.session.run("rm", SMI, sudo=True)
+    worker_says, _, driver = caught.value.message.partition("\nof the driver:\n")
+    assert "no GPU here" in worker_says
+    assert driver.splitlines() == ["No NVIDIA devices", "NVIDIA-SMI has failed"]
+
+
+def test_an_image_whose_gpu_can_not_be_used_is_bad_at_once(machine: Machine, image: str) -> None:
+    """The baked image, with nothing said at launch: it draws on a GPU or not at all."""
+    drivers = replace(machine.plan.drivers, on_worker=True)
+    plan = replace(machine.plan, drivers=drivers)
+    run = Run(f"{machine.run.id}-no-gpu", machine.run.directory, machine.run.progress)
+    with (
+        pytest.raises(ImageIsBad, match=r"does not start on the new image:(.|\n)*torch finds no GPU"),
+        Undo() as undo,
+    ):
+        boot_check(plan, machine.aws, run, undo, image)
+    journal = (run.logs / "boot-check.journal.log").read_text()
+    assert "status=78" in journal
+    assert "Scheduled restart job" not in journal
 
 
 def test_one_that_hangs_is_the_images_fault(worker: Machine) -> None:

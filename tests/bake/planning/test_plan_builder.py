@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 CHEAP = {"instance_type": "m7i.xlarge"}
 FOR_G6E = {"instance_type": "g6e.xlarge"}
+INDEX = "https://neuron.example.com/simple"
 SDK = Sources(sizes=flux.SIZES, neuron=Sources().requirements)  # any lock does for a plan
 
 
@@ -82,7 +84,38 @@ def test_where_no_machine_has_a_gpu_none_is_asked_for(plan_cloud: PlanCloud) -> 
     """A local cloud's instance has its type's name, and no GPU."""
     local = Sources(sizes=flux.SIZES, devices=frozenset({"neuron"}))
     plan = planning.make(plan_cloud.profile(), plan_cloud.aws(), local)
-    assert (plan.settings["BAKE_DEVICE"], plan.drivers.drawn_on) == ("no", None)
+    assert (plan.settings["BAKE_DEVICE"], plan.drivers.drawn_on) == ("no", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("devices", "name", "index", "backend", "drawn_on"),
+    [
+        pytest.param(("cuda", "neuron"), "g6e-ubuntu", None, "cuda", "cuda", id="a GPU on AWS"),
+        pytest.param(("cuda", "neuron"), "inf2-ubuntu", INDEX, "neuron", "neuron", id="Neuron on AWS"),
+        pytest.param(("cuda", "neuron"), "inf2-ubuntu", None, "cpu", "cpu", id="nothing compiled for Neuron"),
+        pytest.param(("neuron",), "g6e-ubuntu", None, "cuda", "cpu", id="a GPU in a rehearsal"),
+        pytest.param(("neuron",), "inf2-ubuntu", INDEX, "neuron", "neuron", id="Neuron in a rehearsal"),
+        pytest.param(("neuron",), "inf2-ubuntu", None, "cpu", "cpu", id="nothing compiled, in a rehearsal"),
+    ],
+)
+def test_the_image_says_what_it_draws_on_and_a_launch_without_that_says_cpu(
+    plan_cloud: PlanCloud, devices: tuple[str, ...], name: str, index: str | None, backend: str, drawn_on: str
+) -> None:
+    large: dict[str, dict[str, Any]] = {
+        "builder": {"instance_type": "inf2.24xlarge"},
+        "neuron": {"python_index": index},
+        "root_volume": {"size_gib": 200},
+    }
+    changes = large if name == "inf2-ubuntu" else {}
+    local = replace(SDK, devices=frozenset(devices), worker={"AWS_ENDPOINT_URL": "http://10.0.0.1"})
+    plan = planning.make(plan_cloud.profile(name, **changes), plan_cloud.aws(), local)
+    told = {} if backend == drawn_on else {"FLUX_BACKEND": "cpu"}
+    assert (plan.settings["WORKER_BACKEND"], plan.drivers.drawn_on) == (backend, drawn_on)
+    assert plan.launch_settings == {"AWS_ENDPOINT_URL": "http://10.0.0.1", **told}
+    shown = {**planning.as_dict(plan)["drivers"]}
+    assert (shown["backend"], shown["drawn_on"]) == (backend, drawn_on)
+    row = f"{backend}; launched with FLUX_BACKEND=cpu, for no instance here has it" if told else backend
+    assert re.search(rf"^  backend +{row}$", as_text(plan), re.MULTILINE)
 
 
 def test_the_text_shows_both_types_and_what_waits(plan: Plan) -> None:
@@ -229,7 +262,7 @@ def test_a_quota_without_room_for_the_workers_names_their_setting(plan_cloud: Pl
 
 
 def test_neuron_is_compiled_on_a_type_without_devices(plan_cloud: PlanCloud) -> None:
-    variables = {"python_index": "https://neuron.example.com/simple"}
+    variables = {"python_index": INDEX}
     changes: dict[str, dict[str, Any]] = {
         "builder": {"instance_type": "r7i.2xlarge"},
         "worker": {"instance_type": "inf2.24xlarge"},
