@@ -30,10 +30,10 @@ rehearse-all: system-packages $(VENV)/ready  ## Bake all profiles that fit their
 rehearse-hostile: system-packages $(VENV)/ready  ## Bake on hostile bases, up to the download; HOSTILE="BASE… --full --jobs 2 --system ubuntu"
 	@$(SUDO) $(VENV)/bin/python -m tests.rehearsal.hostile $(HOSTILE)
 
-# Two processes, for machines mostly wait; tests/conftest.py says which files stay together. What failed is run
+# Three processes on two cores, for machines mostly wait; tests/conftest.py says which files stay together. What failed is run
 # once more, alone: on a host that halts for seconds a test may miss a moment. Both results stay in the output.
 test: system-packages $(VENV)/ready  ## Run all tests; with root this includes a full rehearsal
-	@$(VENV)/bin/pytest -n 2 || { [ $$? -eq 1 ] && echo "== once more, alone: what failed above" && \
+	@$(VENV)/bin/pytest -n 3 || { [ $$? -eq 1 ] && echo "== once more, alone: what failed above" && \
 	  $(VENV)/bin/pytest --last-failed --last-failed-no-failures none --maxfail 1 && \
 	  echo "== flaky: what failed above passed alone; please file an issue with its output"; }
 

@@ -74,9 +74,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
             file = nodeid.split("::")[0]
             if file.startswith("tests/rehearsal/"):
                 return "rehearsals"
-            # What takes minutes begins early, with the machines, for scopes of few tests come last.
-            early = file.startswith("tests/worker/stress/") or "mark.root" in (ROOT / file).read_text()
-            return "machines" if early else file
+            # What takes minutes begins early with the many tests beside it: scopes of few tests come last.
+            if file.startswith("tests/worker/stress/"):
+                return "stress"
+            return "machines" if "mark.root" in (ROOT / file).read_text() else file
 
     return Clouds(config, log)
 
@@ -90,7 +91,7 @@ def _no_secret_outlives_its_test(monkeypatch: pytest.MonkeyPatch) -> None:
 def networks(first: int) -> Iterator[str]:
     """Networks for a cloud of a test's own; of processes that run side by side each has others."""
     process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    start = first + 8 * (process % 2)
+    start = first + 8 * (process % 4)
     return (f"10.214.{number}.0/24" for number in range(start, start + 8))
 
 

@@ -130,8 +130,13 @@ def booted(account: Account) -> Iterator[Any]:
     def run(name: str, command: str, *more: dict[str, Any]) -> str:
         instance = launch(account, name, *more)
         launched.append(instance.id)
-        with ssh.connect(instance.login) as session:
-            return session.run("sh", "-c", command, sudo=True).stdout
+        try:
+            with ssh.connect(instance.login) as session:
+                return session.run("sh", "-c", command, sudo=True).stdout
+        except BakeError:  # pytest shows it where the test fails
+            print(account.ec2.describe_instances(InstanceIds=[instance.id])["Reservations"])
+            print(account.ec2.get_console_output(InstanceId=instance.id).get("Output"))
+            raise
 
     yield run
     account.ec2.terminate_instances(InstanceIds=launched)
