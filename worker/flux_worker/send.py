@@ -15,11 +15,11 @@ from pydantic import ValidationError
 
 from .clients import Clients, patient
 from .errors import JobFailed, Unavailable, WorkerError
-from .jobs.aws_errors import described
+from .jobs.aws_errors import code_of, described
 from .jobs.job import Job
 from .jobs.keys import claim_key, failure_key, record_key
 from .jobs.record import Record
-from .jobs.results import ABSENT, code_of
+from .jobs.results import ABSENT
 from .jobs.sqs import AWS_ERRORS
 from .settings import PlaceSettings
 

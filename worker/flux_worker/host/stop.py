@@ -40,9 +40,7 @@ class StopRequest:
         os.set_blocking(self._said, False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._arrived)
-        if (
-            signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
-        ):  # nohup ignores it, so that the process outlives
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it, to outlive its terminal
             signal.signal(signal.SIGHUP, self._arrived)
         signal.signal(_WAKE, lambda _number, _frame: self._tell())
 

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from ..errors import ClaimHeld, Lost
+from .aws_errors import code_of
 from .keys import claim_key
-from .results import ABSENT, EXISTS_OR_CHANGED, FORBIDDEN, JSON, code_of
+from .results import ABSENT, EXISTS_OR_CHANGED, FORBIDDEN, JSON
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
 from ..errors import InvalidJob, RecordBroken, Refused
-from .aws_errors import Call, mark
+from .aws_errors import Call, code_of, mark
 from .envelope import SOURCE
 from .keys import failure_key, record_key
 from .record import Record
@@ -32,11 +32,6 @@ under way, nothing is decided, and S3 wants to be asked again.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html"""
 ABSENT = {"NoSuchKey", "404", "NotFound"}
 FORBIDDEN = {"AccessDenied"}
-
-
-def code_of(error: ClientError) -> str:
-    """AWS's short name for an error."""
-    return str(error.response.get("Error", {}).get("Code", ""))
 
 
 @dataclass(frozen=True)
