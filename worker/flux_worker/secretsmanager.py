@@ -53,6 +53,7 @@ class Secrets:
 
     def _content(self, name: str) -> dict[str, Any]:
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
 
         try:
             answer = self._client.get_secret_value(SecretId=name)
@@ -60,7 +61,7 @@ class Secrets:
             code = error.response["Error"]["Code"]
             reason = _LASTING.get(code, f"AWS says {code}")
             raise Unreadable(f"{reason} in {self.region}", lasting=code in _LASTING) from None
-        except BotoCoreError as error:
+        except (BotoCoreError, ResponseParserError) as error:  # the latter for a proxy's page
             raise Unreadable(f"cannot be read now: {error}", lasting=False) from None
         return _json_object(answer.get("SecretString", ""))
 
