@@ -20,7 +20,7 @@ from bake.undo import Removal, Undo
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import TagTypeDef
 
-    from bake.plan import Plan
+    from bake.planning.plan import Plan
     from bake.run import Run
 
 RUN_TAG = "bake:run"

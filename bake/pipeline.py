@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bake.aws import Aws
-from bake.plan import Plan
+from bake.planning.plan import Plan
 from bake.release import Baked, Release, release, write_manifest
 from bake.run import Run
 from bake.steps import prefetch, provision

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bake import plan as planning
 from bake.checks import Report
 from bake.image import Image
-from bake.plan import Plan
+from bake.planning import plan as planning
+from bake.planning.plan import Plan
 from bake.progress import StepTime
 from bake.run import Run
 from bake.steps.boot_check import SIZE, Drawing

@@ -18,9 +18,9 @@ from bake.errors import BakeError, UsageError
 from bake.instance import USER_DATA_LIMIT
 from bake.profile import Profile
 from bake.profile.literals import LITERALS, SECRET
-from bake.profile.marks import printable
 from bake.profile.schema import sections
 from bake.profile.variables import SECRET_NAME, STORED
+from bake.profile.yaml_source import printable
 from bake.redaction import redact
 from bake.steps.provision import environment_text
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from bake import plan as planning
 from bake import profile, redaction
 from bake import run as runs_of
 from bake.aws import Aws
@@ -21,9 +20,10 @@ from bake.localcloud.awsfaults.remote import RemoteFaults
 from bake.localcloud.cloud import LocalCloud
 from bake.localcloud.control import over_socket
 from bake.localcloud.settings import Settings
-from bake.plan import Plan
+from bake.planning import plan as planning
+from bake.planning.plan import Plan
 from bake.progress import PlainScreen, Progress
-from bake.proposal import sources
+from bake.request import sources
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps.connect import log_in

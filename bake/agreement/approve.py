@@ -11,27 +11,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bake.agreement import lockfile
-from bake.agreement import texts as agreement_texts
+from bake.agreement import render as agreement_render
 from bake.agreement.facts import NAMES, Agreement, Difference, Entry, Guarded, compare
-from bake.agreement.texts import named
+from bake.agreement.render import named
 from bake.aws import Aws
 from bake.errors import BakeError, NotAgreed, UsageError
 from bake.progress import Tally
-from bake.proposal import Wish, cloud_of, propose
+from bake.request import BakeRequest, cloud_of, propose
 
 Say = Callable[[str], None]
 Ask = Callable[[str], bool]
 
 
 @dataclass(frozen=True)
-class Request:
+class Approval:
     """What `bake approve` was asked: `facts` maps a name to the value that was expected, or to None."""
 
     facts: Mapping[str, str | None]
     because: str
 
     @classmethod
-    def of(cls, facts: Iterable[str], because: str) -> Request:
+    def of(cls, facts: Iterable[str], because: str) -> Approval:
         """Check the words of the command line; UsageError with everything that is wrong with them."""
         problems = []
         wanted: dict[str, str | None] = {}
@@ -55,17 +55,17 @@ class Request:
 
 
 def choose(
-    request: Request, guarded: Guarded, differences: Sequence[Difference], ask: Ask | None
+    approval: Approval, guarded: Guarded, differences: Sequence[Difference], ask: Ask | None
 ) -> list[Difference]:
     """The differences that the user agrees to.
 
     With a terminal (`ask`) these are the named ones, or all when none is named, once the question was
     answered with yes. Without, every difference must be named. NotAgreed otherwise.
     """
-    _refuse_other_values(request, guarded)
-    chosen = [one for one in differences if not request.facts or one.name in request.facts]
+    _refuse_other_values(approval, guarded)
+    chosen = [one for one in differences if not approval.facts or one.name in approval.facts]
     if ask is None:
-        unnamed = [one for one in differences if one.name not in request.facts]
+        unnamed = [one for one in differences if one.name not in approval.facts]
         if unnamed:
             raise NotAgreed(
                 "without a terminal each fact must be named; these were not: "
@@ -84,11 +84,11 @@ def _question(chosen: Sequence[Difference]) -> str:
     return f"Agree to {'this' if len(chosen) == 1 else f'these {len(chosen)} facts'}?"
 
 
-def _refuse_other_values(request: Request, guarded: Guarded) -> None:
+def _refuse_other_values(approval: Approval, guarded: Guarded) -> None:
     """A value that was named must be what the plan has now: it may have moved since it was read."""
     wrong = []
     for name, value, origin in guarded.rows():
-        expected = request.facts.get(name)
+        expected = approval.facts.get(name)
         now = ",".join(value) if isinstance(value, list) else str(value)
         if expected is not None and "".join(expected.split()) != "".join(now.split()):
             wrong.append(f"--fact {name}={expected}: it is {now} now ({origin})")
@@ -117,26 +117,26 @@ def _change(one: Difference) -> dict[str, object]:
     return {**({} if one.new else {"from": one.agreed}), "to": one.now}
 
 
-def record(wish: Wish, request: Request, say: Say, ask: Ask | None) -> None:
+def record(request: BakeRequest, approval: Approval, say: Say, ask: Ask | None) -> None:
     """Show what is not as agreed, let the user agree (without a terminal `ask` is None), write it down."""
-    before = lockfile.content(wish.lock)
+    before = lockfile.content(request.lock)
     with ExitStack() as stack:
-        proposal = propose(wish, cloud_of(wish, stack, say), Tally())
+        proposal = propose(request, cloud_of(request, stack, say), Tally())
         differences = proposal.differences
         if not differences:
-            say(f"everything is as agreed in {wish.lock}; nothing was recorded")
+            say(f"everything is as agreed in {request.lock}; nothing was recorded")
             return
         new = proposal.agreement is None
-        say(f"{agreement_texts.refusal(wish, proposal.guarded, differences, new=new)}\n")
-        chosen = choose(request, proposal.guarded, differences, ask)
-        who = author(wish.directory, proposal.aws)
-    agreement = agree(proposal.agreement, wish.lock, chosen, request.because, who)
-    held = lockfile.LockFile(wish.lock, agreement, proposal.lock)
-    lockfile.write(held, before, agreement_texts.title(wish))
-    say(f"recorded in {wish.lock}: {', '.join(one.name for one in chosen)}")
+        say(f"{agreement_render.refusal(request, proposal.guarded, differences, new=new)}\n")
+        chosen = choose(approval, proposal.guarded, differences, ask)
+        who = author(request.directory, proposal.aws)
+    agreement = agree(proposal.agreement, request.lock, chosen, approval.because, who)
+    held = lockfile.LockFile(request.lock, agreement, proposal.lock)
+    lockfile.write(held, before, agreement_render.title(request))
+    say(f"recorded in {request.lock}: {', '.join(one.name for one in chosen)}")
     if rest := compare(proposal.guarded, agreement):
-        say(f"\nstill not as agreed:\n\n{agreement_texts.differences_table(rest)}")
-    if not wish.rehearsal:
+        say(f"\nstill not as agreed:\n\n{agreement_render.differences_table(rest)}")
+    if not request.rehearsal:
         say("commit it beside the profile")
 
 

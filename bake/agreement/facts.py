@@ -12,7 +12,7 @@ from bake.columns import table
 from bake.errors import NotAgreed
 
 if TYPE_CHECKING:
-    from bake.plan import Plan
+    from bake.planning.plan import Plan
 
 FactValue = str | int | list[str] | None
 

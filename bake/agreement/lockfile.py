@@ -17,7 +17,7 @@ import yaml
 
 from bake.agreement.facts import GUARDED, NAMES, PINNED, Agreement, Entry
 from bake.errors import BakeError, UsageError
-from bake.profile import marks
+from bake.profile import yaml_source
 from bake.weights.flux import WeightFile
 from bake.weights.lock import Lock
 
@@ -61,7 +61,7 @@ def read(file: Path) -> LockFile:
     if not file.exists():
         return LockFile(file)
     _refuse_conflict(file)
-    document = marks.read(file, what="lock file", max_bytes=MAX_BYTES, max_values=MAX_VALUES)
+    document = yaml_source.read(file, what="lock file", max_bytes=MAX_BYTES, max_values=MAX_VALUES)
     _check_keys(document, (), document.value, ("agreed", "inputs", "history"))
     agreed = _values(document, "agreed", GUARDED)
     inputs = _values(document, "inputs", INPUTS)
@@ -87,7 +87,7 @@ def _refuse_conflict(file: Path) -> None:
 
 
 def _check_keys(
-    document: marks.Document, path: marks.Path_, value: Mapping[str, Any], known: tuple[str, ...]
+    document: yaml_source.Document, path: yaml_source.Path_, value: Mapping[str, Any], known: tuple[str, ...]
 ) -> None:
     for key in value:
         if key not in known:
@@ -97,7 +97,7 @@ def _check_keys(
 
 
 def _values(
-    document: marks.Document, section: str, kinds: Mapping[str, type | tuple[type, ...]]
+    document: yaml_source.Document, section: str, kinds: Mapping[str, type | tuple[type, ...]]
 ) -> dict[str, Any]:
     if section not in document.value:
         return {}
@@ -138,7 +138,9 @@ def _words(kind: type | tuple[type, ...]) -> str:
     return " or ".join(words[one] for one in kinds)
 
 
-def _files(document: marks.Document, path: marks.Path_, content: Mapping[str, Any]) -> dict[str, WeightFile]:
+def _files(
+    document: yaml_source.Document, path: yaml_source.Path_, content: Mapping[str, Any]
+) -> dict[str, WeightFile]:
     files = {}
     for name, value in content.items():
         here = (*path, name)
@@ -162,7 +164,7 @@ def _inside(path: Any) -> bool:
     return isinstance(path, str) and all(part not in ("", ".", "..") for part in path.split("/"))
 
 
-def _lock(document: marks.Document, inputs: Mapping[str, Any]) -> Lock | None:
+def _lock(document: yaml_source.Document, inputs: Mapping[str, Any]) -> Lock | None:
     given = [name for name in WEIGHTS if name in inputs]
     if not given or document.problems:
         return None
@@ -171,14 +173,14 @@ def _lock(document: marks.Document, inputs: Mapping[str, Any]) -> Lock | None:
     return None if document.problems else Lock(*(inputs[name] for name in WEIGHTS))
 
 
-def _history(document: marks.Document) -> tuple[Entry, ...]:
+def _history(document: yaml_source.Document) -> tuple[Entry, ...]:
     content = document.value.get("history", [])
     if not isinstance(content, list):
         document.problem(("history",), "must be a list")
         return ()
     entries = []
     for index, item in enumerate(content):
-        path: marks.Path_ = ("history", index)
+        path: yaml_source.Path_ = ("history", index)
         if not isinstance(item, dict):
             document.problem(path, "must be a mapping of when, who, why and changed")
             continue

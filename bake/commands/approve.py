@@ -51,21 +51,21 @@ def plan(obj: dict[str, Any], profile: str | None, rehearse: bool, as_json: bool
     """
     from contextlib import ExitStack
 
-    from bake import plan as planning
-    from bake.agreement import texts as agreement_texts
+    from bake.agreement import render as agreement_render
+    from bake.planning import plan as planning
     from bake.progress import Tally
-    from bake.proposal import Wish, cloud_of, propose
+    from bake.request import BakeRequest, cloud_of, propose
 
-    wish = Wish(
+    request = BakeRequest(
         _profile(obj, profile), obj["directory"], obj["env_file"], rehearse or obj["rehearse"], trusted()
     )
     with ExitStack() as stack:
-        proposal = propose(wish, cloud_of(wish, stack, _say), Tally())
+        proposal = propose(request, cloud_of(request, stack, _say), Tally())
     if as_json or obj["as_json"]:
-        found = {**planning.as_dict(proposal.plan), **agreement_texts.as_dict(proposal)}
+        found = {**planning.as_dict(proposal.plan), **agreement_render.as_dict(proposal)}
         click.echo(json.dumps(redact_all(found), indent=2))
     else:
-        click.echo(redact(f"{planning.as_text(proposal.plan)}\n\n{agreement_texts.plan_text(proposal)}"))
+        click.echo(redact(f"{planning.as_text(proposal.plan)}\n\n{agreement_render.plan_text(proposal)}"))
 
 
 @click.command()
@@ -93,13 +93,13 @@ def approve(
       bake approve --profile g6e-ubuntu --because "first agreement"
       bake approve --profile g6e-ubuntu --fact root_volume.size_gib=120 --because "room for a second model"
     """
-    from bake.agreement.approve import Request, record
-    from bake.proposal import Wish
+    from bake.agreement.approve import Approval, record
+    from bake.request import BakeRequest
 
-    wish = Wish(
+    request = BakeRequest(
         _profile(obj, profile), obj["directory"], obj["env_file"], rehearse or obj["rehearse"], trusted()
     )
-    record(wish, Request.of(facts, because), _say, _ask if sys.stdin.isatty() else None)
+    record(request, Approval.of(facts, because), _say, _ask if sys.stdin.isatty() else None)
 
 
 def _say(text: str) -> None:

@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bake import plan as planning
 from bake import run as runs_of
-from bake.agreement import texts as agreement_texts
+from bake.agreement import render as agreement_render
 from bake.aws import unanswered
 from bake.commands.options import trusted
 from bake.errors import EXIT_BUG, EXIT_INTERRUPTED, BakeError, Interrupted
 from bake.pipeline import bake
+from bake.planning import plan as planning
 from bake.progress import Progress, choose_screen
-from bake.proposal import Proposal, Wish, cloud_of, lock_rehearsal, propose
 from bake.release import summary
+from bake.request import BakeRequest, Proposal, cloud_of, lock_rehearsal, propose
 from bake.run import Run
 from bake.undo import naming
 
@@ -30,31 +30,31 @@ class Bug(BakeError):
 
 def bake_profile(name: str, *, directory: Path, env_file: Path, runs: Path, as_json: bool) -> None:
     """Bake on AWS."""
-    _bake(Wish(name, directory, env_file), runs, as_json)
+    _bake(BakeRequest(name, directory, env_file), runs, as_json)
 
 
 def rehearse_profile(name: str, *, directory: Path, env_file: Path, runs: Path, as_json: bool) -> None:
     """Bake on the local cloud, which is brought up for it unless it is up already."""
-    _bake(Wish(name, directory, env_file, rehearsal=True, trust_guests=trusted()), runs, as_json)
+    _bake(BakeRequest(name, directory, env_file, rehearsal=True, trust_guests=trusted()), runs, as_json)
 
 
-def _bake(wish: Wish, runs: Path, as_json: bool) -> None:
+def _bake(request: BakeRequest, runs: Path, as_json: bool) -> None:
     with reporting(as_json) as progress, ExitStack() as stack:
         runs_of.check_place(runs)
-        proposal = proposed(wish, stack, progress)
+        proposal = proposed(request, stack, progress)
         with running(proposal, runs, progress) as run:
             release = bake(proposal.plan, proposal.aws.patiently(progress.status), run)
-            text = summary(release, rehearsal=wish.rehearsal)
+            text = summary(release, rehearsal=request.rehearsal)
             progress.emit("released", image=release.image.id, directory=str(release.directory), text=text)
 
 
-def proposed(wish: Wish, stack: ExitStack, progress: Progress) -> Proposal:
+def proposed(request: BakeRequest, stack: ExitStack, progress: Progress) -> Proposal:
     """Plan, and refuse what is not agreed or locked."""
-    cloud = cloud_of(wish, stack, progress.note, progress)
+    cloud = cloud_of(request, stack, progress.note, progress)
     if cloud is not None:
-        lock_rehearsal(wish, cloud, progress.note)
+        lock_rehearsal(request, cloud, progress.note)
     with progress.step("plan"):
-        return propose(wish, cloud, progress.tally, baking=True)
+        return propose(request, cloud, progress.tally, baking=True)
 
 
 @contextmanager
@@ -62,11 +62,11 @@ def running(proposal: Proposal, runs: Path, progress: Progress) -> Iterator[Run]
     """A run with its directory; whatever ends it, what is left behind is said last."""
     run = runs_of.new(runs, progress)
     with naming(run.leaks), _explaining(run):
-        kept = {**planning.as_dict(proposal.plan), **agreement_texts.as_dict(proposal)}
+        kept = {**planning.as_dict(proposal.plan), **agreement_render.as_dict(proposal)}
         run.keep("plan.json", json.dumps(kept, indent=2) + "\n")
         progress.emit("plan", text=planning.as_text(proposal.plan), plan=planning.as_dict(proposal.plan))
         if proposal.agreement is None:
-            progress.note(agreement_texts.without_agreement(proposal.wish))
+            progress.note(agreement_render.without_agreement(proposal.request))
         progress.emit("run", id=run.id, directory=str(run.directory))
         yield run
 

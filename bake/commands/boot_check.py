@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from bake.aws import Aws
     from bake.image import Image
-    from bake.plan import Plan
+    from bake.planning.plan import Plan
     from bake.run import Run
     from bake.steps.boot_check import Drawing
 
@@ -43,7 +43,7 @@ def boot_check(obj: dict[str, Any], ami: str, profile: str | None, rehearse: boo
     from contextlib import ExitStack
 
     from bake.commands.bake import proposed, reporting, running
-    from bake.proposal import Wish
+    from bake.request import BakeRequest
     from bake.run import check_place
 
     if not re.fullmatch(r"ami-[0-9a-f]{8,17}", ami):
@@ -53,7 +53,7 @@ def boot_check(obj: dict[str, Any], ami: str, profile: str | None, rehearse: boo
         check_place(obj["runs"])
         name = profile or obj["profile"] or _profile_of(ami, obj, rehearsal, stack)
         proposal = proposed(
-            Wish(name, obj["directory"], obj["env_file"], rehearsal, trusted()), stack, progress
+            BakeRequest(name, obj["directory"], obj["env_file"], rehearsal, trusted()), stack, progress
         )
         aws = proposal.aws.patiently(progress.status)
         image = _image(aws, ami)
@@ -69,7 +69,7 @@ def _profile_of(ami: str, obj: dict[str, Any], rehearsal: bool, stack: ExitStack
     from bake.creation import tag_of
     from bake.image import describe_image
     from bake.profile import environment
-    from bake.proposal import place
+    from bake.request import place
 
     cloud = None
     if rehearsal:

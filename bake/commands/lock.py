@@ -50,15 +50,17 @@ def lock(
       bake lock --profile g6e-ubuntu --update
     """
     from bake.errors import UsageError
-    from bake.proposal import Wish
-    from bake.weights.locking import Request, run
+    from bake.request import BakeRequest
+    from bake.weights.locking import LockOptions, run
 
     name = profile or obj.get("profile")
     if not name:
         raise UsageError("--profile NAME is missing", hint="bake profiles lists them")
-    wish = Wish(str(name), obj["directory"], obj["env_file"], rehearse or obj["rehearse"], trusted())
+    request = BakeRequest(
+        str(name), obj["directory"], obj["env_file"], rehearse or obj["rehearse"], trusted()
+    )
     ask = _ask if sys.stdin.isatty() else None
-    outcome = run(wish, Request(update, commit, revision), _say, ask)
+    outcome = run(request, LockOptions(update, commit, revision), _say, ask)
     if as_json or obj["as_json"]:
         click.echo(json.dumps(redact_all(outcome), indent=2))
 

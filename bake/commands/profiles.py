@@ -48,7 +48,7 @@ def profiles(obj: dict[str, Any], as_json: bool, schema: bool) -> None:
 def _summary(name: str, directory: Path) -> dict[str, str]:
     """What a profile says, as far as can be told without variables."""
     from bake.profile import outline
-    from bake.profile.marks import printable
+    from bake.profile.yaml_source import printable
 
     try:
         said = outline(name, directory)

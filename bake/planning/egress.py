@@ -12,7 +12,7 @@ from bake.profile import Profile
 from bake.weights.mirror import Place
 
 if TYPE_CHECKING:
-    from bake.plan import Sources
+    from bake.planning.plan import Sources
 
 HUB = ("huggingface.co", "*.hf.co")  # the Hub, and where it sends for the files themselves
 PYPI = ("pypi.org", "files.pythonhosted.org")

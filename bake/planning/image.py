@@ -9,7 +9,7 @@ from bake.aws import Aws
 from bake.errors import BakeError
 from bake.planning.findings import Findings
 from bake.profile import Profile
-from bake.profile.marks import printable
+from bake.profile.yaml_source import printable
 
 # What run ids look like, for anything that must be measured before there is a run.
 RUN = "20260101-000000-abcdef"

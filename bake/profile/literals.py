@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from bake.profile import values
-from bake.profile.marks import Document, Path_
 from bake.profile.schema import sections
 from bake.profile.variables import STORED
+from bake.profile.yaml_source import Document, Path_
 
 # What gives a value away wherever it stands, and the variable that it usually goes into.
 LITERALS = (

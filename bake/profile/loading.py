@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from bake.errors import UsageError
-from bake.profile import complaints, literals, marks
-from bake.profile.marks import Document
+from bake.profile import errors, literals, yaml_source
 from bake.profile.schema import Profile
 from bake.profile.variables import Secrets, fill
+from bake.profile.yaml_source import Document
 
 Origins = Mapping[str, str]
 """Dotted path ("root_volume.size_gib") -> where its value came from."""
@@ -45,10 +45,10 @@ def load_with_origins(
     """
     document, files = read(name, directory)
     filled = fill(document, variables, secrets)
-    profile = complaints.validated(name, filled)
+    profile = errors.validated(name, filled)
     if document.problems or profile is None:
         raise UsageError(_told(document, files), hint=_hint(bool(filled.missing)))
-    return profile, complaints.origins(profile, filled)
+    return profile, errors.origins(profile, filled)
 
 
 def read(name: str, directory: Path) -> tuple[Document, list[Path]]:
@@ -87,11 +87,11 @@ def _unknown(name: str, directory: Path, known: list[str]) -> UsageError:
     if not known:
         hint = "run bake in the folder that has profiles/, or name another: bake --profiles DIRECTORY …"
         return UsageError(
-            f"no profile named {marks.printable(name, 64)!r} in {place}: there are none", hint=hint
+            f"no profile named {yaml_source.printable(name, 64)!r} in {place}: there are none", hint=hint
         )
     close = nearest(name, known)
     return UsageError(
-        f"no profile named {marks.printable(name, 64)!r} in {place}; there are: {', '.join(known)}",
+        f"no profile named {yaml_source.printable(name, 64)!r} in {place}; there are: {', '.join(known)}",
         hint=f"did you mean --profile {close}?" if close else None,
     )
 
@@ -116,7 +116,7 @@ def outline(name: str, directory: Path) -> dict[str, Any]:
 
 
 def _one(file: Path) -> Document:
-    document = marks.read(file)
+    document = yaml_source.read(file)
     literals.report(document)
     return document
 
@@ -138,7 +138,7 @@ def _parent(document: Document, files: list[Path]) -> Path | None:
         others = sorted(set(others) - {document.file.stem})
         close = nearest(name, others)
         hint = f"did you mean {close}?" if close else f"there are: {', '.join(others) or 'none'}"
-        return _no(document, f"there is no profile {marks.printable(name, 40)}", hint)
+        return _no(document, f"there is no profile {yaml_source.printable(name, 40)}", hint)
     if len(files) > MAX_PARENTS:
         return _no(document, f"more than {MAX_PARENTS} profiles over one another")
     return file

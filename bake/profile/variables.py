@@ -13,8 +13,8 @@ from dotenv.parser import parse_stream
 
 from bake import redaction, surroundings, tokens
 from bake.errors import BakeError, UsageError
-from bake.profile.marks import Document, Path_, dotted
 from bake.profile.patterns import PUBLIC
+from bake.profile.yaml_source import Document, Path_, dotted
 
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}$]*))?\}")
 STORED = "secretsmanager:"

@@ -12,7 +12,7 @@ from typing import Any
 
 from bake.checks import program
 from bake.checks.baseline import CALLED, RECORDED, Baseline
-from bake.plan import Plan
+from bake.planning.plan import Plan
 from bake.run import Run
 from bake.ssh import Session
 

@@ -17,7 +17,7 @@ from typing import Any
 from bake.aws import Aws
 from bake.creation import tags
 from bake.errors import BakeError, TimedOut
-from bake.plan import Plan
+from bake.planning.plan import Plan
 from bake.retries import error_code
 from bake.run import Run
 from bake.ssh import Session

@@ -13,7 +13,7 @@ from bake import retries
 from bake.aws import Aws, unanswered
 from bake.errors import BakeError
 from bake.instance import describe
-from bake.plan import Plan
+from bake.planning.plan import Plan
 from bake.retries import error_code
 from bake.run import Run
 from bake.ssh import CommandResult, NoShell, Session, connect

@@ -12,8 +12,8 @@ from bake.creation import Found, Resource, tag_of, tags
 from bake.errors import BakeError
 from bake.image import Image, describe_image, image_of, remove, remove_by_hand, root_of
 from bake.instance import describe
-from bake.plan import Plan
 from bake.planning.image import name_of
+from bake.planning.plan import Plan
 from bake.run import Run
 from bake.steps.attempt import insist_on_imdsv2
 from bake.steps.launch import Instance

@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bake.errors import BakeError, DoesNotFit, UsageError
-from bake.plan import Plan
 from bake.planning import disk as disk_of
 from bake.planning import fit as planning
 from bake.planning.disk import Disk
 from bake.planning.fit import Content, Thing
+from bake.planning.plan import Plan
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps import scratch, sent

@@ -10,7 +10,7 @@ from bake import redaction
 from bake.aws import Aws, unanswered
 from bake.errors import BakeError
 from bake.interpreter import Archive
-from bake.plan import Plan
+from bake.planning.plan import Plan
 from bake.run import Run
 from bake.weights.mirror import Mirror
 

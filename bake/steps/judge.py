@@ -20,7 +20,7 @@ from bake.image import (
     remove_by_hand,
     state_of,
 )
-from bake.plan import Plan
+from bake.planning.plan import Plan
 from bake.run import Run
 from bake.steps.publish import remove_old
 from bake.steps.worker_start import ImageIsBad

@@ -18,7 +18,7 @@ from bake.instance import (
     terminate_by_hand,
     user_data,
 )
-from bake.plan import Plan
+from bake.planning.plan import Plan
 from bake.profile.values import ssh_network
 from bake.retries import ABSENT, CAPACITY, QUOTA, error_code
 from bake.run import Run

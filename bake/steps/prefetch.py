@@ -15,7 +15,7 @@ from typing import Any
 from bake import units
 from bake.aws import Aws, unanswered
 from bake.errors import BakeError
-from bake.plan import Plan
+from bake.planning.plan import Plan
 from bake.progress import readable
 from bake.run import Run
 from bake.ssh import CommandResult, Session

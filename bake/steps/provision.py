@@ -20,7 +20,7 @@ from jinja2 import Environment, StrictUndefined
 from bake import units, worker_source
 from bake.aws import Aws
 from bake.errors import BakeError
-from bake.plan import PROVISION, Plan
+from bake.planning.plan import PROVISION, Plan
 from bake.run import Run
 from bake.ssh import CommandResult, Session
 from bake.steps import interpreter

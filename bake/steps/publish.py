@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bake.aws import Aws
 from bake.image import Image, images_of, in_use, remove, remove_by_hand, state_of
-from bake.plan import Plan
+from bake.planning.plan import Plan
 from bake.run import Run
 from bake.steps.attempt import attempt, insist_on_imdsv2
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from bake import units
 from bake.errors import BakeError, NotVerified
-from bake.plan import Plan
+from bake.planning.plan import Plan
 from bake.progress import readable
 from bake.run import Run
 from bake.ssh import Session
@@ -72,9 +72,9 @@ def quantize(session: Session, plan: Plan, run: Run) -> Checkpoint | None:
 
 
 def _make(session: Session, plan: Plan, folder: str, run: Run) -> Mapping[str, Mapping[str, Any]]:
-    """Run `provision/quantise.py` as root, whose the checkpoint is: the worker can't change its model."""
+    """Run `provision/quantize.py` as root, whose the checkpoint is: the worker can't change its model."""
     device = "cuda" if plan.drivers.on_builder else "cpu"
-    argv = (PYTHON, f"{REMOTE}/quantise.py", snapshot(plan), folder, PICTURES, device)
+    argv = (PYTHON, f"{REMOTE}/quantize.py", snapshot(plan), folder, PICTURES, device)
     unit = units.start(session, UNIT, *argv, directory=REMOTE)
     events = Events()
 

@@ -6,7 +6,7 @@ import time
 
 from bake import units
 from bake.errors import BakeError
-from bake.plan import PROVISION, Plan
+from bake.planning.plan import PROVISION, Plan
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps.script import tell

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from bake.errors import DoesNotFit
-from bake.plan import SCRATCH, Plan
+from bake.planning.plan import SCRATCH, Plan
 from bake.progress import readable
 from bake.run import Run
 from bake.ssh import Session

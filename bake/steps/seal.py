@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from bake.errors import NotVerified
-from bake.plan import Plan
+from bake.planning.plan import Plan
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps.provision import REMOTE

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bake.checks.baseline import Baseline
 from bake.errors import DoesNotFit
-from bake.plan import Plan
+from bake.planning.plan import Plan
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps import baseline

@@ -10,7 +10,7 @@ from bake.aws import Aws
 from bake.checks import Expectations, Report
 from bake.checks.baseline import Baseline
 from bake.errors import NotVerified
-from bake.plan import Plan
+from bake.planning.plan import Plan
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps.launch import Instance

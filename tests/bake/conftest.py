@@ -23,7 +23,7 @@ from bake import creation, profile
 from bake.aws import Aws
 from bake.localcloud.awsfaults.faults import AwsFaults
 from bake.localcloud.awsfaults.middleware import Faulty
-from bake.plan import Plan, Sources, make
+from bake.planning.plan import Plan, Sources, make
 from bake.profile import Profile
 from bake.progress import PlainScreen, Progress
 from bake.run import Run

@@ -11,7 +11,7 @@ from bake.aws import Aws
 from bake.creation import tags
 from bake.image import Image
 from bake.localcloud.awsfaults.faults import AwsFault
-from bake.plan import Plan
+from bake.planning.plan import Plan
 from bake.run import Run
 from bake.steps.create_image import create_image, stop
 from bake.steps.launch import Instance, launch

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from bake import profile, tokens
 from bake.errors import UsageError
 from bake.profile.schema import Weights
-from bake.proposal import Wish, weights_of
+from bake.request import BakeRequest, weights_of
 
 from . import account
 
@@ -180,10 +180,10 @@ def test_a_rehearsal_does_not_look_at_the_users_token(
         environment = account.VARIABLES
 
     cloud: Any = Cloud()
-    wish = Wish("g6e-ubuntu", PROFILES, tmp_path / "none", rehearsal=True)
-    assert weights_of(wish, cloud).token.get_secret_value() == account.VARIABLES["HF_TOKEN"]
+    request = BakeRequest("g6e-ubuntu", PROFILES, tmp_path / "none", rehearsal=True)
+    assert weights_of(request, cloud).token.get_secret_value() == account.VARIABLES["HF_TOKEN"]
     with pytest.raises(UsageError, match=r"HF_TOKEN .environment. has a line break at its end"):
-        weights_of(Wish("g6e-ubuntu", PROFILES, tmp_path / "none"), None)
+        weights_of(BakeRequest("g6e-ubuntu", PROFILES, tmp_path / "none"), None)
 
 
 @pytest.mark.parametrize("token", [f"{CANARY}\n", "hf_canary NeverShown", f"{CANARY}\u200b"], ids=ascii)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bake import plan as planning
 from bake import worker_source
 from bake.errors import BakeError, UsageError
-from bake.plan import Plan
-from bake.planning.text import as_dict, as_text
+from bake.planning import plan as planning
+from bake.planning.plan import Plan
+from bake.planning.render import as_dict, as_text
 from bake.progress import PlainScreen, Progress
 from bake.run import Run
 from bake.steps.launch import tags

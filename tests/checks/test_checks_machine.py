@@ -19,7 +19,7 @@ from bake.aws import Aws
 from bake.checks import Expectations, Report
 from bake.errors import BakeError
 from bake.localcloud.settings import Settings
-from bake.plan import Plan
+from bake.planning.plan import Plan
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps import prefetch, provision

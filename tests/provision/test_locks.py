@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from bake import plan as planning
+from bake.planning import plan as planning
 
 TOOLS = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]

@@ -15,8 +15,8 @@ import pytest
 
 from bake.errors import DoesNotFit, UsageError
 from bake.localcloud.cloud import LocalCloud
-from bake.plan import PROVISION, Plan
 from bake.planning.fit import Content
+from bake.planning.plan import PROVISION, Plan
 from bake.steps import fit, prefetch, scratch
 from bake.weights.flux import GIB
 

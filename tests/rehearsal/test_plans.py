@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from bake import aws as clients
-from bake import plan as planning
 from bake import profile
 from bake.aws import Aws
 from bake.errors import UsageError
 from bake.localcloud.cloud import LocalCloud
-from bake.proposal import sources
+from bake.planning import plan as planning
+from bake.request import sources
 
 pytestmark = pytest.mark.root
 PROFILES = Path(__file__).parents[2] / "profiles"

@@ -19,7 +19,7 @@ from bake.localcloud.cloud import LocalCloud
 from bake.localcloud.control import over_socket
 from bake.localcloud.hub_control import RemoteHub
 from bake.localcloud.settings import Settings
-from bake.plan import Plan
+from bake.planning.plan import Plan
 from bake.progress import Progress
 from bake.steps import prefetch, provision
 from bake.steps.prefetch import Download, Weights

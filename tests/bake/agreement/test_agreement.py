@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from bake.agreement import approve, texts
+from bake.agreement import approve, render
 from bake.agreement.facts import GUARDED, PINNED, Agreement, Fact, FactValue, Guarded, check_image, compare
 from bake.errors import NotAgreed
-from bake.proposal import Wish
+from bake.request import BakeRequest
 
 FACTS: dict[str, FactValue] = {
     "region": "eu-north-1",
@@ -46,8 +46,8 @@ def guarded(**changes: Any) -> Guarded:
 
 
 @pytest.fixture
-def wish(tmp_path: Path) -> Wish:
-    return Wish("x", tmp_path, tmp_path / ".env.local")
+def bake_request(tmp_path: Path) -> BakeRequest:
+    return BakeRequest("x", tmp_path, tmp_path / ".env.local")
 
 
 def agreed(file: Path, now: Guarded | None = None) -> Agreement:
@@ -61,8 +61,8 @@ def test_the_names_are_the_ones_that_are_documented() -> None:
     assert sorted(PINS) == sorted(PINNED)
 
 
-def test_what_is_agreed_differs_in_nothing(wish: Wish) -> None:
-    assert compare(guarded(), agreed(wish.lock)) == []
+def test_what_is_agreed_differs_in_nothing(bake_request: BakeRequest) -> None:
+    assert compare(guarded(), agreed(bake_request.lock)) == []
 
 
 def test_without_an_agreement_everything_is_new() -> None:
@@ -93,14 +93,14 @@ def test_without_an_agreement_everything_is_new() -> None:
         ("worker.lock", f"sha256:{'c' * 64}"),
     ],
 )
-def test_each_fact_is_guarded(wish: Wish, name: str, value: FactValue) -> None:
-    (one,) = compare(guarded(**{name: value}), agreed(wish.lock))
+def test_each_fact_is_guarded(bake_request: BakeRequest, name: str, value: FactValue) -> None:
+    (one,) = compare(guarded(**{name: value}), agreed(bake_request.lock))
     assert (one.name, one.agreed, one.now, one.new) == (name, {**FACTS, **PINS}[name], value, False)
 
 
-def test_alternatives_are_agreed_in_their_order_and_accounts_in_any(wish: Wish) -> None:
+def test_alternatives_are_agreed_in_their_order_and_accounts_in_any(bake_request: BakeRequest) -> None:
     two = guarded(instance_types=["g6e.xlarge", "g6e.2xlarge"], sharing=["111111111111", "222222222222"])
-    agreement = agreed(wish.lock, two)
+    agreement = agreed(bake_request.lock, two)
     swapped = guarded(instance_types=["g6e.2xlarge", "g6e.xlarge"], sharing=["222222222222", "111111111111"])
     assert [one.name for one in compare(swapped, agreement)] == ["instance_types"]
 
@@ -108,18 +108,18 @@ def test_alternatives_are_agreed_in_their_order_and_accounts_in_any(wish: Wish) 
 # --- tables -----------------------------------------------------------------------------------------
 
 
-def test_the_refusal_shows_the_difference_and_the_command(wish: Wish) -> None:
+def test_the_refusal_shows_the_difference_and_the_command(bake_request: BakeRequest) -> None:
     now = guarded(root_volume_size_gib=120, sharing=["210987654321"])
-    differences = compare(now, agreed(wish.lock))
-    assert texts.refusal(wish, now, differences, new=False) == (
-        f"profile x is not what was agreed in {wish.lock}\n"
+    differences = compare(now, agreed(bake_request.lock))
+    assert render.refusal(bake_request, now, differences, new=False) == (
+        f"profile x is not what was agreed in {bake_request.lock}\n"
         "\n"
         "  fact                  agreed  now           where it comes from\n"
         "  root_volume.size_gib  80      120           profiles/x.yaml:7\n"
         "  sharing               nobody  210987654321  profiles/x.yaml:15"
     )
-    usual = dataclasses.replace(wish, directory=Path("profiles"), env_file=Path(".env.local"))
-    assert texts.how_to_agree(usual, differences) == (
+    usual = dataclasses.replace(bake_request, directory=Path("profiles"), env_file=Path(".env.local"))
+    assert render.how_to_agree(usual, differences) == (
         "if that is what you want:\n"
         '  bake approve --profile x --because "…"\n'
         "without a terminal, add\n"
@@ -128,28 +128,30 @@ def test_the_refusal_shows_the_difference_and_the_command(wish: Wish) -> None:
 
 
 def test_the_command_can_be_copied_as_it_is() -> None:
-    wish = Wish("x", Path("my profiles"), Path("prod.env"), rehearsal=True)
-    assert texts.command(wish) == (
+    bake_request = BakeRequest("x", Path("my profiles"), Path("prod.env"), rehearsal=True)
+    assert render.command(bake_request) == (
         "bake --profiles 'my profiles' --env-file prod.env approve --profile x --rehearse --because \"…\""
     )
     group = Fact("security_group", "temporary, port 22 from 192.0.2.1/32", "x")
     (one,) = compare(Guarded((group,), {}), None)
-    assert texts.named(one) == "'security_group=temporary, port 22 from 192.0.2.1/32'"
+    assert render.named(one) == "'security_group=temporary, port 22 from 192.0.2.1/32'"
 
 
-def test_without_an_agreement_the_refusal_shows_every_fact(wish: Wish) -> None:
-    text = texts.refusal(wish, guarded(), compare(guarded(), None), new=True)
-    assert text.startswith(f"nobody agreed yet to what profile x uses; it would stand in {wish.lock}\n")
+def test_without_an_agreement_the_refusal_shows_every_fact(bake_request: BakeRequest) -> None:
+    text = render.refusal(bake_request, guarded(), compare(guarded(), None), new=True)
+    assert text.startswith(
+        f"nobody agreed yet to what profile x uses; it would stand in {bake_request.lock}\n"
+    )
     for name in (*FACTS, *PINNED):
         assert f"  {name} " in text
     assert "root_volume.iops        not set" in text
 
 
-def test_a_plan_shows_every_fact_with_its_state(wish: Wish) -> None:
-    agreement = agreed(wish.lock)
+def test_a_plan_shows_every_fact_with_its_state(bake_request: BakeRequest) -> None:
+    agreement = agreed(bake_request.lock)
     known = {name: value for name, value in agreement.agreed.items() if name != "vpc"}
     now = guarded(region="eu-west-1")
-    lines = texts.state_table(now, compare(now, Agreement(wish.lock, known))).splitlines()
+    lines = render.state_table(now, compare(now, Agreement(bake_request.lock, known))).splitlines()
     state = {line.split()[1]: line for line in lines}
     assert state["region"].split()[:4] == ["✗", "region", "eu-north-1", "eu-west-1"]
     assert state["vpc"].split()[:4] == ["?", "vpc", "not", "yet"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bake.agreement import approve
-from bake.agreement.approve import Request
+from bake.agreement.approve import Approval
 from bake.agreement.facts import Agreement, Difference, Fact, Guarded, compare
 from bake.errors import BakeError, NotAgreed, UsageError
 
@@ -27,9 +27,9 @@ NOW = Guarded(
 
 def choose(facts: Sequence[str], answer: bool | None) -> list[str]:
     """The names that are agreed to; `answer` None is a command without a terminal."""
-    request = Request.of(facts, "because")
+    approval = Approval.of(facts, "because")
     ask = None if answer is None else lambda question: answer
-    return [one.name for one in approve.choose(request, NOW, compare(NOW, AGREED), ask)]
+    return [one.name for one in approve.choose(approval, NOW, compare(NOW, AGREED), ask)]
 
 
 def test_on_a_terminal_yes_agrees_to_all_that_is_shown() -> None:
@@ -80,7 +80,7 @@ def test_what_is_agreed_already_may_be_named_again_with_its_value_only() -> None
 )
 def test_words_that_mean_nothing_are_refused(facts: list[str], because: str, expected: str) -> None:
     with pytest.raises(UsageError) as caught:
-        Request.of(facts, because)
+        Approval.of(facts, because)
     assert expected in caught.value.message
 
 

@@ -23,9 +23,9 @@ from bake.errors import (
     TimedOut,
     UsageError,
 )
-from bake.plan import Plan
+from bake.planning.plan import Plan
 from bake.progress import PlainScreen, Progress
-from bake.proposal import Proposal, Wish
+from bake.request import BakeRequest, Proposal
 from bake.steps.judge import Unproven
 from bake.steps.worker_start import ImageIsBad
 
@@ -58,8 +58,8 @@ ENDINGS = [
 
 @pytest.fixture
 def proposal(plan_cloud: PlanCloud, one_plan: Plan, tmp_path: Path) -> Proposal:
-    wish = Wish("g6e-ubuntu", tmp_path, tmp_path / ".env")
-    return Proposal(wish, one_plan, plan_cloud.aws(), Guarded.of(one_plan), None, [], None, None)
+    request = BakeRequest("g6e-ubuntu", tmp_path, tmp_path / ".env")
+    return Proposal(request, one_plan, plan_cloud.aws(), Guarded.of(one_plan), None, [], None, None)
 
 
 @pytest.fixture

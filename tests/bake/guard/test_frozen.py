@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bake import plan as planning
 from bake import profile
 from bake.agreement import facts, lockfile
 from bake.agreement.facts import Agreement, Fact, FactValue, Guarded, compare
 from bake.errors import UsageError
-from bake.plan import Plan, Sources
+from bake.planning import plan as planning
+from bake.planning.plan import Plan, Sources
 from bake.weights import flux
 
 from ..account import VARIABLES

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bake import plan as planning
 from bake import profile
 from bake.errors import UsageError
-from bake.plan import Plan, Sources
 from bake.planning import estimates
-from bake.planning.text import as_text
+from bake.planning import plan as planning
+from bake.planning.plan import Plan, Sources
+from bake.planning.render import as_text
 from bake.weights import flux
 
 from ..conftest import PROFILES

@@ -9,9 +9,9 @@ import pytest
 
 from bake.agreement.facts import Guarded
 from bake.errors import UsageError
-from bake.plan import Plan, Sources
 from bake.planning import drivers
-from bake.planning.text import as_text
+from bake.planning.plan import Plan, Sources
+from bake.planning.render import as_text
 from bake.weights import flux
 
 if TYPE_CHECKING:

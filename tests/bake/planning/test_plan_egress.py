@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bake.plan import as_dict, as_text
+from bake.planning.plan import as_dict, as_text
 
 from ..conftest import REAL
 

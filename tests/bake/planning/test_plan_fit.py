@@ -11,13 +11,13 @@ import yaml
 
 from bake.agreement import facts
 from bake.errors import UsageError
-from bake.plan import Plan, as_dict, as_text
 from bake.planning import disk as disk_of
 from bake.planning import fit
 from bake.planning.base_image import BaseImage
 from bake.planning.disk import Disk
 from bake.planning.findings import Findings
 from bake.planning.fit import Content, Thing
+from bake.planning.plan import Plan, as_dict, as_text
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
 from bake.weights import flux

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bake.errors import UsageError
-from bake.plan import Sources
 from bake.planning import hardware
 from bake.planning import memory as memory_of
-from bake.planning.text import as_text
+from bake.planning.plan import Sources
+from bake.planning.render import as_text
 from bake.weights import flux
 from bake.weights.flux import MIB, WeightFile
 

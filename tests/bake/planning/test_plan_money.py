@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bake import plan as planning
 from bake.aws import Aws
 from bake.errors import UsageError
-from bake.plan import Sources
 from bake.planning import estimates
+from bake.planning import plan as planning
 from bake.planning.findings import Findings
 from bake.planning.hardware import Types
+from bake.planning.plan import Sources
 from bake.planning.prices import Prices, find
 from bake.planning.quotas import quota_class
-from bake.planning.text import as_dict, as_text
+from bake.planning.render import as_dict, as_text
 from bake.profile.schema import RootVolume
 from bake.weights import flux
 

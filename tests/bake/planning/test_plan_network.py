@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bake import plan as planning
 from bake.aws import Aws
 from bake.errors import UsageError
-from bake.plan import Plan, Sources
 from bake.planning import image
+from bake.planning import plan as planning
 from bake.planning.findings import Findings
+from bake.planning.plan import Plan, Sources
 from bake.weights import flux
 
 if TYPE_CHECKING:

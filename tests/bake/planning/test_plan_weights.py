@@ -12,12 +12,12 @@ from pydantic import SecretStr
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
-from bake import plan as planning
 from bake.errors import UsageError
 from bake.localcloud.hub import REVISION, Hub
-from bake.plan import Plan, Sources
+from bake.planning import plan as planning
 from bake.planning import weights as weights_of
 from bake.planning.findings import Findings
+from bake.planning.plan import Plan, Sources
 from bake.profile.schema import Weights
 from bake.weights import flux
 from bake.weights import hub as of_the_hub

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bake.errors import BakeError
-from bake.plan import Plan
-from bake.planning.text import as_text
+from bake.planning.plan import Plan
+from bake.planning.render import as_text
 from bake.progress import PlainScreen, Progress
 from bake.run import Run
 from bake.ssh import Login, Session

@@ -14,7 +14,7 @@ from bake.planning.memory import Memory
 from bake.weights.flux import GIB
 
 if TYPE_CHECKING:
-    from bake.plan import Plan
+    from bake.planning.plan import Plan
 
 WIDTH = 100
 MARKS = {"fits": "✓", "tight": "!", "may not fit": "!"}

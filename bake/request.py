@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bake import plan as planning
 from bake import profile as profiles
 from bake import surroundings
 from bake.agreement import lockfile
-from bake.agreement import texts as agreement_texts
+from bake.agreement import render as agreement_render
 from bake.agreement.facts import Agreement, Difference, Guarded, compare
 from bake.aws import Aws
 from bake.errors import NotAgreed, UsageError
-from bake.plan import Plan, Sources
+from bake.planning import plan as planning
+from bake.planning.plan import Plan, Sources
 from bake.profile import secretsmanager
 from bake.progress import Progress, Tally
 from bake.weights import flux
@@ -47,7 +47,7 @@ NOT_REHEARSED = dict.fromkeys(("FLUX_QUEUE_URL", "FLUX_BUCKET", "FLUX_EVENT_BUS"
 
 
 @dataclass(frozen=True)
-class Wish:
+class BakeRequest:
     """Which profile, from where, whether on the local cloud, and on one whose machines share its root."""
 
     profile: str
@@ -69,7 +69,7 @@ class Proposal:
     `unlocked` says why a bake can't go by the lock; None when it can.
     """
 
-    wish: Wish
+    request: BakeRequest
     plan: Plan
     aws: Aws
     guarded: Guarded
@@ -80,20 +80,22 @@ class Proposal:
 
 
 def cloud_of(
-    wish: Wish, stack: ExitStack, say: Callable[[str], None], progress: Progress | None = None
+    request: BakeRequest, stack: ExitStack, say: Callable[[str], None], progress: Progress | None = None
 ) -> LocalCloud | None:
     """The local cloud of a rehearsal, brought up if need be and up until `stack` ends; None for AWS."""
-    if not wish.rehearsal:
+    if not request.rehearsal:
         return None
     surroundings.set_aside()
     # A mistake in the profile or its lock file shows at once, not after the local cloud was brought up.
-    variables = profiles.environment(wish.env_file).overlaid({**NOT_REHEARSED, **EXAMPLES}, "an example")
-    profile = profiles.load(wish.profile, wish.directory, variables, lambda name, key: EXAMPLES["HF_TOKEN"])
-    lockfile.read(wish.lock)
+    variables = profiles.environment(request.env_file).overlaid({**NOT_REHEARSED, **EXAMPLES}, "an example")
+    profile = profiles.load(
+        request.profile, request.directory, variables, lambda name, key: EXAMPLES["HF_TOKEN"]
+    )
+    lockfile.read(request.lock)
     from bake.localcloud import cloud as localcloud
 
     with progress.step("local cloud") if progress else nullcontext():
-        cloud = stack.enter_context(localcloud.running(say, trust_guests=wish.trust_guests))
+        cloud = stack.enter_context(localcloud.running(say, trust_guests=request.trust_guests))
         localcloud.provide(profile.base.os, profile.base.accelerator, say)
         return cloud
 
@@ -103,15 +105,17 @@ def place(cloud: LocalCloud | None) -> dict[str, Any]:
     return {"endpoint": cloud.endpoint, "endpoint_key": cloud.keys} if cloud else {}
 
 
-def propose(wish: Wish, cloud: LocalCloud | None, tally: Tally, *, baking: bool = False) -> Proposal:
+def propose(
+    request: BakeRequest, cloud: LocalCloud | None, tally: Tally, *, baking: bool = False
+) -> Proposal:
     """Load, plan, and compare with what was agreed.
 
     When `baking`, NotAgreed refuses everything else; a rehearsal without an agreement goes on, since
     nothing in it is the user's.
     """
-    held = lockfile.read(wish.lock)
+    held = lockfile.read(request.lock)
     agreement = held.agreement
-    profile, origins = load(wish, cloud)
+    profile, origins = load(request, cloud)
     unlocked = locks.problem(held.weights, profile.weights)
     lock = None if unlocked else held.weights
     aws = Aws(
@@ -126,19 +130,19 @@ def propose(wish: Wish, cloud: LocalCloud | None, tally: Tally, *, baking: bool 
     except UsageError as error:
         if baking and agreement is not None:
             # Another region explains why its AMI and subnet are not found: say that first.
-            _refuse(wish, Guarded(planning.stated_facts(profile, origins), {}), agreement, error.message)
+            _refuse(request, Guarded(planning.stated_facts(profile, origins), {}), agreement, error.message)
         raise
     guarded = Guarded.of(plan)
     if baking and plan.unbakeable:
-        raise UsageError(plan.unbakeable, hint=f"bake plan --profile {wish.profile} shows the whole plan")
+        raise UsageError(plan.unbakeable, hint=f"bake plan --profile {request.profile} shows the whole plan")
     if baking:
-        _refuse(wish, guarded, agreement, unlocked=unlocked)
+        _refuse(request, guarded, agreement, unlocked=unlocked)
     differences = compare(guarded, agreement)
-    return Proposal(wish, plan, aws, guarded, agreement, differences, held.weights, unlocked)
+    return Proposal(request, plan, aws, guarded, agreement, differences, held.weights, unlocked)
 
 
 def _refuse(
-    wish: Wish,
+    request: BakeRequest,
     guarded: Guarded,
     agreement: Agreement | None,
     problems: str = "",
@@ -148,55 +152,55 @@ def _refuse(
 
     A rehearsal without an agreement is held to its lock alone: nothing else in it is the user's.
     """
-    differences = [] if wish.rehearsal and agreement is None else compare(guarded, agreement)
+    differences = [] if request.rehearsal and agreement is None else compare(guarded, agreement)
     texts, hints = [], []
     if differences:
-        texts.append(agreement_texts.refusal(wish, guarded, differences, new=agreement is None))
-        hints.append(agreement_texts.how_to_agree(wish, differences))
+        texts.append(agreement_render.refusal(request, guarded, differences, new=agreement is None))
+        hints.append(agreement_render.how_to_agree(request, differences))
     if unlocked:
-        texts.append(f"{unlocked} ({wish.lock})")
-        hints.append(agreement_texts.how_to_lock(wish))
+        texts.append(f"{unlocked} ({request.lock})")
+        hints.append(agreement_render.how_to_lock(request))
     if not texts:
         return
     texts += [f"and the plan has problems:\n{problems}"] if problems else []
     raise NotAgreed("\n\n".join([*texts, "nothing was started"]), hint="\n".join(hints))
 
 
-def lock_rehearsal(wish: Wish, cloud: LocalCloud, say: Callable[[str], None]) -> None:
+def lock_rehearsal(request: BakeRequest, cloud: LocalCloud, say: Callable[[str], None]) -> None:
     """Lock the local Hub's files unless they are: nobody needs to be asked about a rehearsal's."""
-    before, held = lockfile.content(wish.lock), lockfile.read(wish.lock)
+    before, held = lockfile.content(request.lock), lockfile.read(request.lock)
     if held.weights is not None:
         return
-    profile, _ = load(wish, cloud)
+    profile, _ = load(request, cloud)
     lock = locks.resolve(profile.weights, cloud.hub)
-    lockfile.write(replace(held, weights=lock), before, agreement_texts.title(wish))
-    say(f"locked the local Hub's weights for rehearsals in {wish.lock}: {lock}")
+    lockfile.write(replace(held, weights=lock), before, agreement_render.title(request))
+    say(f"locked the local Hub's weights for rehearsals in {request.lock}: {lock}")
 
 
-def weights_of(wish: Wish, cloud: LocalCloud | None) -> WeightsSection:
+def weights_of(request: BakeRequest, cloud: LocalCloud | None) -> WeightsSection:
     """The profile's weights; variables of the infrastructure need not be set for that, only the token's."""
     if cloud is not None:
-        return load(wish, cloud)[0].weights
-    variables = profiles.environment(wish.env_file)
+        return load(request, cloud)[0].weights
+    variables = profiles.environment(request.env_file)
     absent = {
         name: value for name, value in EXAMPLES.items() if name != "HF_TOKEN" and not variables.get(name)
     }
     known = variables.overlaid(absent, "an example")
-    return profiles.load(wish.profile, wish.directory, known, secretsmanager.reader(variables)).weights
+    return profiles.load(request.profile, request.directory, known, secretsmanager.reader(variables)).weights
 
 
-def load(wish: Wish, cloud: LocalCloud | None) -> tuple[Profile, Mapping[str, str]]:
+def load(request: BakeRequest, cloud: LocalCloud | None) -> tuple[Profile, Mapping[str, str]]:
     """The profile with its variables filled in, and where each value came from.
 
     On the local cloud what it has stands for the user's, and no secret of theirs is read.
     """
-    variables = profiles.environment(wish.env_file)
+    variables = profiles.environment(request.env_file)
     secrets = secretsmanager.reader(variables)
     if cloud is not None:
         variables = variables.overlaid({**NOT_REHEARSED, **cloud.environment}, "the local cloud")
         token = cloud.environment["HF_TOKEN"]  # stands for any secret: a rehearsal reads none of the user's
         secrets = lambda name, key: token  # noqa: E731
-    return profiles.load_with_origins(wish.profile, wish.directory, variables, secrets)
+    return profiles.load_with_origins(request.profile, request.directory, variables, secrets)
 
 
 def sources(cloud: LocalCloud, system: str = "ubuntu") -> Sources:

@@ -10,51 +10,51 @@ from bake.agreement.facts import Difference, Guarded, shown
 from bake.columns import table
 
 if TYPE_CHECKING:
-    from bake.proposal import Proposal, Wish
+    from bake.request import BakeRequest, Proposal
 
 HEADER = ("fact", "agreed", "now", "where it comes from")
 
 
-def title(wish: Wish) -> str:
+def title(request: BakeRequest) -> str:
     """What a lock file is about, for the comment at its top."""
-    if wish.rehearsal:
-        return f"rehearsals of profile {wish.profile}: facts of the local cloud, nobody's infrastructure"
-    return f"profile {wish.profile}; it belongs into git, beside the profile"
+    if request.rehearsal:
+        return f"rehearsals of profile {request.profile}: facts of the local cloud, nobody's infrastructure"
+    return f"profile {request.profile}; it belongs into git, beside the profile"
 
 
-def without_agreement(wish: Wish) -> str:
+def without_agreement(request: BakeRequest) -> str:
     """Why a rehearsal goes on although nobody agreed to anything."""
     return (
-        f"no agreement asked for: a rehearsal touches nothing of yours. `{command(wish)}` "
+        f"no agreement asked for: a rehearsal touches nothing of yours. `{command(request)}` "
         "makes one for rehearsals, which is then held like the real one"
     )
 
 
-def command(wish: Wish) -> str:
+def command(request: BakeRequest) -> str:
     """The command that agrees, with the options that this one was called with."""
-    return f'{_called(wish, "approve")} --because "…"'
+    return f'{_called(request, "approve")} --because "…"'
 
 
-def lock_command(wish: Wish, *options: str) -> str:
+def lock_command(request: BakeRequest, *options: str) -> str:
     """The command that locks the weights, likewise."""
-    return _called(wish, "lock", *options)
+    return _called(request, "lock", *options)
 
 
-def _called(wish: Wish, command: str, *options: str) -> str:
+def _called(request: BakeRequest, command: str, *options: str) -> str:
     words = ["bake"]
     for option, value, usual in (
-        ("--profiles", wish.directory, "profiles"),
-        ("--env-file", wish.env_file, ".env.local"),
+        ("--profiles", request.directory, "profiles"),
+        ("--env-file", request.env_file, ".env.local"),
     ):
         words += [option, str(value)] if str(value) != usual else []
-    words += [command, "--profile", wish.profile, *(["--rehearse"] if wish.rehearsal else []), *options]
+    words += [command, "--profile", request.profile, *(["--rehearse"] if request.rehearsal else []), *options]
     return shlex.join(words)
 
 
-def how_to_agree(wish: Wish, differences: Sequence[Difference]) -> str:
+def how_to_agree(request: BakeRequest, differences: Sequence[Difference]) -> str:
     """The command for a terminal, which asks, and what a script adds to it."""
     names = " ".join(f"--fact {named(difference)}" for difference in differences)
-    return f"if that is what you want:\n  {command(wish)}\nwithout a terminal, add\n  {names}"
+    return f"if that is what you want:\n  {command(request)}\nwithout a terminal, add\n  {names}"
 
 
 def named(difference: Difference) -> str:
@@ -65,17 +65,17 @@ def named(difference: Difference) -> str:
     return shlex.quote(f"{difference.name}={value}")
 
 
-def how_to_lock(wish: Wish) -> str:
+def how_to_lock(request: BakeRequest) -> str:
     """The command that locks the weights, and what it does."""
-    return f"size and hash of every file, from the Hub:\n  {lock_command(wish)}"
+    return f"size and hash of every file, from the Hub:\n  {lock_command(request)}"
 
 
-def refusal(wish: Wish, guarded: Guarded, differences: Sequence[Difference], *, new: bool) -> str:
+def refusal(request: BakeRequest, guarded: Guarded, differences: Sequence[Difference], *, new: bool) -> str:
     """What is not as agreed; with `new`, nothing is yet."""
     if new:
-        head = f"nobody agreed yet to what profile {wish.profile} uses; it would stand in {wish.lock}"
+        head = f"nobody agreed yet to what profile {request.profile} uses; it would stand in {request.lock}"
         return f"{head}\n\n{_facts(guarded)}"
-    head = f"profile {wish.profile} is not what was agreed in {wish.lock}"
+    head = f"profile {request.profile} is not what was agreed in {request.lock}"
     return f"{head}\n\n{differences_table(differences)}"
 
 
@@ -112,33 +112,33 @@ def state_table(guarded: Guarded, differences: Sequence[Difference]) -> str:
 
 def plan_text(proposal: Proposal) -> str:
     """The part of `bake plan` about the agreement."""
-    wish, differences = proposal.wish, proposal.differences
+    request, differences = proposal.request, proposal.differences
     lines = [
         *_lock_lines(proposal),
-        f"Agreement ({wish.lock}):",
+        f"Agreement ({request.lock}):",
         state_table(proposal.guarded, differences),
         "",
     ]
     if not differences:
         lines.append("All of it is agreed.")
-    elif wish.rehearsal and proposal.agreement is None:
-        lines.append(f"A rehearsal needs no agreement; to hold it to one: {command(wish)}")
+    elif request.rehearsal and proposal.agreement is None:
+        lines.append(f"A rehearsal needs no agreement; to hold it to one: {command(request)}")
     else:
         count = "1 fact is" if len(differences) == 1 else f"{len(differences)} facts are"
         lines.append(f"{count} not agreed: a bake would stop here with exit code 3;")
-        lines.append(how_to_agree(wish, differences))
+        lines.append(how_to_agree(request, differences))
     return "\n".join(lines)
 
 
 def _lock_lines(proposal: Proposal) -> list[str]:
-    wish, lock = proposal.wish, proposal.lock
+    request, lock = proposal.request, proposal.lock
     if not proposal.unlocked:
-        return [f"Weights' lock ({wish.lock}):", f"  ✓ {lock}", ""]
-    if wish.rehearsal and lock is None:
+        return [f"Weights' lock ({request.lock}):", f"  ✓ {lock}", ""]
+    if request.rehearsal and lock is None:
         return ["Weights' lock: a rehearsal makes its own.", ""]
-    command = lock_command(wish)
+    command = lock_command(request)
     return [
-        f"Weights' lock ({wish.lock}):",
+        f"Weights' lock ({request.lock}):",
         f"  ✗ {proposal.unlocked}; a bake would stop here: {command}",
         "",
     ]
@@ -151,7 +151,7 @@ def as_dict(proposal: Proposal) -> dict[str, Any]:
 
 def _lock(proposal: Proposal) -> dict[str, Any]:
     return {
-        "file": str(proposal.wish.lock),
+        "file": str(proposal.request.lock),
         "locked": proposal.unlocked is None,
         "problem": proposal.unlocked,
         **(proposal.lock.as_dict() if proposal.lock else {}),
@@ -161,7 +161,7 @@ def _lock(proposal: Proposal) -> dict[str, Any]:
 def _agreement(proposal: Proposal) -> dict[str, Any]:
     differences = proposal.differences
     return {
-        "file": str(proposal.wish.lock),
+        "file": str(proposal.request.lock),
         "exists": proposal.agreement is not None,
         "agreed": not differences,
         "differences": [one.as_dict() for one in differences],

@@ -41,7 +41,7 @@ from bake.planning.guarded import stated_facts
 from bake.planning.hardware import InstanceType, Types
 from bake.planning.memory import Memory
 from bake.planning.network import Network
-from bake.planning.text import as_dict, as_text
+from bake.planning.render import as_dict, as_text
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
 from bake.systems import SYSTEMS, System
@@ -51,7 +51,7 @@ from bake.worker_source import WorkerSource
 
 __all__ = ["BaseImage", "InstanceType", "Plan", "Sources", "as_dict", "as_text", "make", "stated_facts"]
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PROVISION = ROOT / "provision"
 CHECKS = ROOT / "bake" / "checks"
 PYTHON = "3.11"  # what the locks were made for

@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 from bake import redaction
 from bake.aws import AccessKey, Aws, error_code
 
-from .conftest import PlanCloud
+from ..conftest import PlanCloud
 
 
 def test_the_bakes_clients_outlast_what_passes(plan_cloud: PlanCloud) -> None:

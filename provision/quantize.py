@@ -1,6 +1,6 @@
 """Make the int8 checkpoint on the builder, and hold one image that it draws against bfloat16's.
 
-Runs under the worker's Python and does the worker's own work: quantise.py SOURCE TARGET PICTURES DEVICE,
+Runs under the worker's Python and does the worker's own work: quantize.py SOURCE TARGET PICTURES DEVICE,
 where SOURCE is the snapshot in the Hugging Face cache, TARGET the folder that is made, PICTURES that of both
 images, and DEVICE, cuda or cpu, what draws them. Says what it does on stdout, one JSON object a line:
 

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bake import plan as planning
 from bake import profile
 from bake.agreement.facts import GUARDED
 from bake.aws import Aws
 from bake.errors import BakeError, UsageError
-from bake.plan import Plan, Sources
+from bake.planning import plan as planning
+from bake.planning.plan import Plan, Sources
 from bake.weights import flux
 
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud
 
-PROFILES = Path(__file__).parents[2] / "profiles"
+PROFILES = Path(__file__).parents[3] / "profiles"
 
 NAMES = profile.names(PROFILES)
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bake.profile.marks import Path_, dotted, printable
 from bake.profile.patterns import INSTANCE_TYPE
 from bake.profile.schema import Profile, sections
 from bake.profile.variables import TOKEN, Filled
+from bake.profile.yaml_source import Path_, dotted, printable
 
 LOOKS = {
     r"^ami-": "an AMI id (ami-0123456789abcdef0)",
