@@ -1,25 +1,17 @@
-"""Record what the user agrees to: asked on a terminal, named fact by fact without one."""
+"""What the user agrees to: asked on a terminal, named fact by fact without one."""
 
 from __future__ import annotations
 
 import difflib
-import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bake.agreement import lockfile
-from bake.agreement import render as agreement_render
-from bake.agreement.facts import NAMES, Agreement, Difference, Entry, Guarded, compare
+from bake.agreement.facts import NAMES, Agreement, Difference, Entry, Guarded
 from bake.agreement.render import named
-from bake.aws import Aws
-from bake.errors import BakeError, NotAgreed, UsageError
-from bake.progress import Tally
-from bake.request import BakeRequest, cloud_of, propose
+from bake.errors import NotAgreed, UsageError
 
-Say = Callable[[str], None]
 Ask = Callable[[str], bool]
 
 
@@ -115,55 +107,3 @@ def agree(
 def _change(one: Difference) -> dict[str, object]:
     """What a fact was and became."""
     return {**({} if one.new else {"from": one.agreed}), "to": one.now}
-
-
-def record(request: BakeRequest, approval: Approval, say: Say, ask: Ask | None) -> None:
-    """Show what is not as agreed, let the user agree (without a terminal `ask` is None), write it down."""
-    before = lockfile.content(request.lock)
-    with ExitStack() as stack:
-        proposal = propose(request, cloud_of(request, stack, say), Tally())
-        differences = proposal.differences
-        if not differences:
-            say(f"everything is as agreed in {request.lock}; nothing was recorded")
-            return
-        new = proposal.agreement is None
-        say(f"{agreement_render.refusal(request, proposal.guarded, differences, new=new)}\n")
-        chosen = choose(approval, proposal.guarded, differences, ask)
-        who = author(request.directory, proposal.aws)
-    agreement = agree(proposal.agreement, request.lock, chosen, approval.because, who)
-    held = lockfile.LockFile(request.lock, agreement, proposal.lock)
-    lockfile.write(held, before, agreement_render.title(request))
-    say(f"recorded in {request.lock}: {', '.join(one.name for one in chosen)}")
-    if rest := compare(proposal.guarded, agreement):
-        say(f"\nstill not as agreed:\n\n{agreement_render.differences_table(rest)}")
-    if not request.rehearsal:
-        say("commit it beside the profile")
-
-
-def author(directory: Path, aws: Aws) -> str:
-    """Who agrees: git's user.name and user.email, else the caller's ARN."""
-    name, email = (_git(directory, key) for key in ("user.name", "user.email"))
-    if name or email:
-        return " ".join(part for part in (name, f"<{email}>" if email else "") if part)
-    try:
-        return str(aws.sts.get_caller_identity()["Arn"])
-    except Exception as error:
-        raise BakeError(
-            f"nobody to record as the one who agreed: git has no user.name, and AWS answers: {error}",
-            hint='git config --global user.name "Your Name"',
-        ) from error
-
-
-def _git(directory: Path, key: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(directory), "config", "--get", key],
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):  # no git here: the ARN will do
-        return ""
-    return done.stdout.strip()

@@ -93,7 +93,8 @@ def approve(
       bake approve --profile g6e-ubuntu --because "first agreement"
       bake approve --profile g6e-ubuntu --fact root_volume.size_gib=120 --because "room for a second model"
     """
-    from bake.agreement.approve import Approval, record
+    from bake.agreement.approve import Approval
+    from bake.commands.approving import record
     from bake.request import BakeRequest
 
     request = BakeRequest(

@@ -12,6 +12,7 @@ import pytest
 from bake.agreement import approve
 from bake.agreement.approve import Approval
 from bake.agreement.facts import Agreement, Difference, Fact, Guarded, compare
+from bake.commands import approving
 from bake.errors import BakeError, NotAgreed, UsageError
 
 AGREED = Agreement(Path("x.lock.yaml"), {"region": "eu-north-1", "os": "ubuntu", "root_volume.size_gib": 80})
@@ -124,12 +125,12 @@ def test_the_author_is_gits_else_the_callers_arn(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     caller: Any = _Caller("arn:aws:iam::123456789012:user/ada")
-    assert approve.author(tmp_path, caller) == "arn:aws:iam::123456789012:user/ada"
+    assert approving.author(tmp_path, caller) == "arn:aws:iam::123456789012:user/ada"
     subprocess.run(["git", "config", "--global", "user.name", "Ada Löve"], check=True)
-    assert approve.author(tmp_path, caller) == "Ada Löve"
+    assert approving.author(tmp_path, caller) == "Ada Löve"
     subprocess.run(["git", "config", "--global", "user.email", "ada@example.org"], check=True)
-    assert approve.author(tmp_path, caller) == "Ada Löve <ada@example.org>"
+    assert approving.author(tmp_path, caller) == "Ada Löve <ada@example.org>"
     monkeypatch.setenv("PATH", "")
     with pytest.raises(BakeError, match="nobody to record") as caught:
-        approve.author(tmp_path, _Caller(RuntimeError("no credentials")))  # type: ignore[arg-type]
+        approving.author(tmp_path, _Caller(RuntimeError("no credentials")))  # type: ignore[arg-type]
     assert "git config" in str(caught.value.hint)
