@@ -1,28 +1,42 @@
-"""How an agreement, and what is not as agreed, is shown: tables, and the commands that agree."""
+"""Show an agreement and what differs from it: tables, and the commands that agree."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
 
+from bake.agreement import lockfile
 from bake.agreement.facts import Difference, Guarded, shown
 from bake.columns import table
-
-if TYPE_CHECKING:
-    from bake.request import BakeRequest, Proposal
 
 HEADER = ("fact", "agreed", "now", "where it comes from")
 
 
-def title(request: BakeRequest) -> str:
+@dataclass(frozen=True)
+class ProfileRequest:
+    """Which profile `bake` was called for, and with which options; suggested commands repeat these."""
+
+    profile: str
+    directory: Path
+    env_file: Path
+    rehearsal: bool = False
+
+    @property
+    def lock(self) -> Path:
+        """The profile's lock file."""
+        return lockfile.place(self.profile, self.directory, rehearsal=self.rehearsal)
+
+
+def title(request: ProfileRequest) -> str:
     """What a lock file is about, for the comment at its top."""
     if request.rehearsal:
         return f"rehearsals of profile {request.profile}: facts of the local cloud, nobody's infrastructure"
     return f"profile {request.profile}; it belongs into git, beside the profile"
 
 
-def without_agreement(request: BakeRequest) -> str:
+def without_agreement(request: ProfileRequest) -> str:
     """Why a rehearsal goes on although nobody agreed to anything."""
     return (
         f"no agreement asked for: a rehearsal touches nothing of yours. `{command(request)}` "
@@ -30,17 +44,17 @@ def without_agreement(request: BakeRequest) -> str:
     )
 
 
-def command(request: BakeRequest) -> str:
+def command(request: ProfileRequest) -> str:
     """The command that agrees, with the options that this one was called with."""
     return f'{_called(request, "approve")} --because "…"'
 
 
-def lock_command(request: BakeRequest, *options: str) -> str:
+def lock_command(request: ProfileRequest, *options: str) -> str:
     """The command that locks the weights, likewise."""
     return _called(request, "lock", *options)
 
 
-def _called(request: BakeRequest, command: str, *options: str) -> str:
+def _called(request: ProfileRequest, command: str, *options: str) -> str:
     words = ["bake"]
     for option, value, usual in (
         ("--profiles", request.directory, "profiles"),
@@ -51,7 +65,7 @@ def _called(request: BakeRequest, command: str, *options: str) -> str:
     return shlex.join(words)
 
 
-def how_to_agree(request: BakeRequest, differences: Sequence[Difference]) -> str:
+def how_to_agree(request: ProfileRequest, differences: Sequence[Difference]) -> str:
     """The command for a terminal, which asks, and what a script adds to it."""
     names = " ".join(f"--fact {named(difference)}" for difference in differences)
     return f"if that is what you want:\n  {command(request)}\nwithout a terminal, add\n  {names}"
@@ -65,12 +79,14 @@ def named(difference: Difference) -> str:
     return shlex.quote(f"{difference.name}={value}")
 
 
-def how_to_lock(request: BakeRequest) -> str:
+def how_to_lock(request: ProfileRequest) -> str:
     """The command that locks the weights, and what it does."""
     return f"size and hash of every file, from the Hub:\n  {lock_command(request)}"
 
 
-def refusal(request: BakeRequest, guarded: Guarded, differences: Sequence[Difference], *, new: bool) -> str:
+def refusal(
+    request: ProfileRequest, guarded: Guarded, differences: Sequence[Difference], *, new: bool
+) -> str:
     """What is not as agreed; with `new`, nothing is yet."""
     if new:
         head = f"nobody agreed yet to what profile {request.profile} uses; it would stand in {request.lock}"
@@ -108,61 +124,3 @@ def state_table(guarded: Guarded, differences: Sequence[Difference]) -> str:
         agreed = "agreed" if one is None else "not yet" if one.new else shown(one.agreed, name)
         rows.append((f"{mark} {name}", agreed, shown(value, name), origin))
     return table(("  fact", *HEADER[1:]), rows)
-
-
-def plan_text(proposal: Proposal) -> str:
-    """The part of `bake plan` about the agreement."""
-    request, differences = proposal.request, proposal.differences
-    lines = [
-        *_lock_lines(proposal),
-        f"Agreement ({request.lock}):",
-        state_table(proposal.guarded, differences),
-        "",
-    ]
-    if not differences:
-        lines.append("All of it is agreed.")
-    elif request.rehearsal and proposal.agreement is None:
-        lines.append(f"A rehearsal needs no agreement; to hold it to one: {command(request)}")
-    else:
-        count = "1 fact is" if len(differences) == 1 else f"{len(differences)} facts are"
-        lines.append(f"{count} not agreed: a bake would stop here with exit code 3;")
-        lines.append(how_to_agree(request, differences))
-    return "\n".join(lines)
-
-
-def _lock_lines(proposal: Proposal) -> list[str]:
-    request, lock = proposal.request, proposal.lock
-    if not proposal.unlocked:
-        return [f"Weights' lock ({request.lock}):", f"  ✓ {lock}", ""]
-    if request.rehearsal and lock is None:
-        return ["Weights' lock: a rehearsal makes its own.", ""]
-    command = lock_command(request)
-    return [
-        f"Weights' lock ({request.lock}):",
-        f"  ✗ {proposal.unlocked}; a bake would stop here: {command}",
-        "",
-    ]
-
-
-def as_dict(proposal: Proposal) -> dict[str, Any]:
-    """Agreement and lock for machines; `agreed` and `locked` say whether a bake would go on."""
-    return {"agreement": _agreement(proposal), "lock": _lock(proposal)}
-
-
-def _lock(proposal: Proposal) -> dict[str, Any]:
-    return {
-        "file": str(proposal.request.lock),
-        "locked": proposal.unlocked is None,
-        "problem": proposal.unlocked,
-        **(proposal.lock.as_dict() if proposal.lock else {}),
-    }
-
-
-def _agreement(proposal: Proposal) -> dict[str, Any]:
-    differences = proposal.differences
-    return {
-        "file": str(proposal.request.lock),
-        "exists": proposal.agreement is not None,
-        "agreed": not differences,
-        "differences": [one.as_dict() for one in differences],
-    }
