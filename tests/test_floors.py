@@ -50,8 +50,8 @@ WORKER = (
     "secretsmanager",
     "errors",
 )
-# What is not true yet, all three to be empty: parts that are listed before they are there, packages whose rooms
-# import each other in circles, and imports that turn back.
+# What is not true yet; all three are to be empty. Parts that are listed before they are there, packages whose
+# rooms import each other in circles, and imports that turn back:
 UNBUILT = {"bake.account", "bake.layout", "bake.library_logging", "bake.resources"}
 WITHOUT_ROOMS = {"bake.localcloud"}
 NOT_YET = {

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bake.agreement.facts import NAMES, Agreement, Difference, Entry, Guarded
-from bake.agreement.render import named
+from bake.agreement.render import REASON, ProfileRequest, complete_command, spelled
 from bake.errors import NotAgreed, UsageError
 
 Ask = Callable[[str], bool]
@@ -39,7 +39,7 @@ class Approval:
                 guess = f"did you mean {close[0]}?" if close else f"there are: {', '.join(NAMES)}"
                 problems.append(f"--fact {name}: there is no such fact; {guess}")
         reason = " ".join(because.split())
-        if not reason:
+        if reason in ("", REASON):
             problems.append("--because is empty: say why, for whoever reads the history")
         if problems:
             raise UsageError("\n".join(problems))
@@ -47,7 +47,11 @@ class Approval:
 
 
 def choose(
-    approval: Approval, guarded: Guarded, differences: Sequence[Difference], ask: Ask | None
+    request: ProfileRequest,
+    approval: Approval,
+    guarded: Guarded,
+    differences: Sequence[Difference],
+    ask: Ask | None,
 ) -> list[Difference]:
     """The differences that the user agrees to.
 
@@ -63,7 +67,8 @@ def choose(
                 "without a terminal each fact must be named; these were not: "
                 + ", ".join(one.name for one in unnamed)
                 + "\nnothing was recorded",
-                hint="add  " + " ".join(f"--fact {named(one)}" for one in unnamed),
+                hint="to agree to all that is shown:\n  "
+                + complete_command(request, differences, approval.because),
             )
     elif not chosen:
         raise NotAgreed("none of the named facts differs from what was agreed; nothing was recorded")
@@ -81,9 +86,9 @@ def _refuse_other_values(approval: Approval, guarded: Guarded) -> None:
     wrong = []
     for name, value, origin in guarded.rows():
         expected = approval.facts.get(name)
-        now = ",".join(value) if isinstance(value, list) else str(value)
-        if expected is not None and "".join(expected.split()) != "".join(now.split()):
-            wrong.append(f"--fact {name}={expected}: it is {now} now ({origin})")
+        now = spelled(value)
+        if expected is not None and "".join(expected.split()) not in ("".join(now.split()), str(value)):
+            wrong.append(f"--fact {name}={expected}: it is {now or 'not set'} now ({origin})")
     if wrong:
         text = "\n".join(wrong)
         raise NotAgreed(f"{text}\nnothing was recorded", hint="look at `bake plan` again")

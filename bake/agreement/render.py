@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bake.agreement import lockfile
-from bake.agreement.facts import Difference, Guarded, shown
+from bake.agreement.facts import Difference, FactValue, Guarded, shown
 from bake.columns import table
 
+# Stands for the user's own words in a suggested command.
+REASON = "…"
 HEADER = ("fact", "agreed", "now", "where it comes from")
 
 
@@ -46,7 +48,13 @@ def without_agreement(request: ProfileRequest) -> str:
 
 def command(request: ProfileRequest) -> str:
     """The command that agrees, with the options that this one was called with."""
-    return f'{_called(request, "approve")} --because "…"'
+    return f'{_called(request, "approve")} --because "{REASON}"'
+
+
+def complete_command(request: ProfileRequest, differences: Sequence[Difference], because: str = "") -> str:
+    """The command that agrees to these differences without a terminal: each named, and with its value now."""
+    start = f"{_called(request, 'approve')} --because {shlex.quote(because)}" if because else command(request)
+    return " \\\n    ".join([start, *(f"--fact {named(one)}" for one in differences)])
 
 
 def lock_command(request: ProfileRequest, *options: str) -> str:
@@ -66,17 +74,23 @@ def _called(request: ProfileRequest, command: str, *options: str) -> str:
 
 
 def how_to_agree(request: ProfileRequest, differences: Sequence[Difference]) -> str:
-    """The command for a terminal, which asks, and what a script adds to it."""
-    names = " ".join(f"--fact {named(difference)}" for difference in differences)
-    return f"if that is what you want:\n  {command(request)}\nwithout a terminal, add\n  {names}"
+    """The command for a terminal, which asks, and the one for a script, which names each fact."""
+    return (
+        f"if that is what you want:\n  {command(request)}\n"
+        f"without a terminal:\n  {complete_command(request, differences)}"
+    )
 
 
 def named(difference: Difference) -> str:
-    """A difference as `--fact` takes it: with its value where that is a short one."""
-    value = difference.now
-    if isinstance(value, list) or value is None or difference.name == "worker.lock":
-        return difference.name
-    return shlex.quote(f"{difference.name}={value}")
+    """A difference as `--fact` takes it, quoted for a shell: with the value that is agreed to."""
+    return shlex.quote(f"{difference.name}={spelled(difference.now)}")
+
+
+def spelled(value: FactValue) -> str:
+    """A value as `--fact NAME=VALUE` takes it; what is not set is an empty text."""
+    if value is None:
+        return ""
+    return ",".join(value) if isinstance(value, list) else str(value)
 
 
 def how_to_lock(request: ProfileRequest) -> str:

@@ -30,7 +30,7 @@ def record(request: BakeRequest, approval: Approval, say: Say, ask: Ask | None) 
             return
         new = proposal.agreement is None
         say(f"{agreement_render.refusal(request, proposal.guarded, differences, new=new)}\n")
-        chosen = choose(approval, proposal.guarded, differences, ask)
+        chosen = choose(request, approval, proposal.guarded, differences, ask)
         who = author(request.directory, proposal.aws)
     agreement = agree(proposal.agreement, request.lock, chosen, approval.because, who)
     held = lockfile.LockFile(request.lock, agreement, proposal.lock)

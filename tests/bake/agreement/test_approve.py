@@ -14,6 +14,7 @@ from bake.agreement.approve import Approval
 from bake.agreement.facts import Agreement, Difference, Fact, Guarded, compare
 from bake.commands import approving
 from bake.errors import BakeError, NotAgreed, UsageError
+from bake.request import BakeRequest
 
 AGREED = Agreement(Path("x.lock.yaml"), {"region": "eu-north-1", "os": "ubuntu", "root_volume.size_gib": 80})
 NOW = Guarded(
@@ -25,12 +26,14 @@ NOW = Guarded(
     {},
 )
 
+REQUEST = BakeRequest("x", Path("profiles"), Path(".env.local"))
+
 
 def choose(facts: Sequence[str], answer: bool | None) -> list[str]:
     """The names that are agreed to; `answer` None is a command without a terminal."""
     approval = Approval.of(facts, "because")
     ask = None if answer is None else lambda question: answer
-    return [one.name for one in approve.choose(approval, NOW, compare(NOW, AGREED), ask)]
+    return [one.name for one in approve.choose(REQUEST, approval, NOW, compare(NOW, AGREED), ask)]
 
 
 def test_on_a_terminal_yes_agrees_to_all_that_is_shown() -> None:
@@ -50,7 +53,12 @@ def test_without_a_terminal_every_fact_must_be_named() -> None:
     assert choose(["region", "root_volume.size_gib=120"], None) == ["region", "root_volume.size_gib"]
     with pytest.raises(NotAgreed, match=r"these were not: root_volume\.size_gib") as caught:
         choose(["region"], None)
-    assert caught.value.hint == "add  --fact root_volume.size_gib=120"
+    assert caught.value.hint == (
+        "to agree to all that is shown:\n"
+        "  bake approve --profile x --because because \\\n"
+        "    --fact region=eu-west-1 \\\n"
+        "    --fact root_volume.size_gib=120"
+    )
     assert caught.value.exit_code == 3
 
 
@@ -77,6 +85,7 @@ def test_what_is_agreed_already_may_be_named_again_with_its_value_only() -> None
         (["weights.files"], "x", "--fact weights.files: the weights are pinned by `bake lock`"),
         (["zzz"], "x", "there are: region, instance_types"),
         (["region"], " \n", "--because is empty"),
+        (["region"], "…", "--because is empty"),
     ],
 )
 def test_words_that_mean_nothing_are_refused(facts: list[str], because: str, expected: str) -> None:
