@@ -1,4 +1,4 @@
-"""Faults to plant on a provisioned builder, each with the checks that must see it.
+"""Faults to seed on a provisioned builder, each with the checks that must see it.
 
 The scripts run as root by bash, with these set: SNAPSHOT and BLOBS (folders of the cache), BLOB (the name of
 one), PY (such as `python3.11`), TOKEN.
@@ -8,21 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .seeded_secrets import AWS_KEY, HF_TOKEN, PRIVATE_KEY
+
 CACHE = "/home/ubuntu/.cache/huggingface/hub"
 UNIT = "/etc/systemd/system/flux-worker.service"
 ENVIRONMENT = "/etc/flux-worker/worker.env"
 XFORMERS = "/opt/flux-worker/venv/lib/$PY/site-packages/xformers-1.0.dist-info"
-# Put together here, so that no scanner takes this file for a leak.
-AWS_KEY = "AKIA" + "Q" * 16
-HF_TOKEN = "hf_" + "x" * 34
-PRIVATE_KEY = "-----BEGIN OPENSSH " + "PRIVATE KEY-----"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong: how to plant it, how to mend it, and the checks that must go red."""
+    """One fault: how to seed it, how to mend it, and the checks that must go red."""
 
-    plant: str
+    seed: str
     mend: str
     red: tuple[str, ...]
 
