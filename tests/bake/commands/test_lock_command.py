@@ -21,6 +21,7 @@ from bake.weights import flux
 
 from . import terminal
 
+pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[3]
 BAKE = [sys.executable, "-m", "bake.cli"]
 TOKEN = "hf_canary_token"
