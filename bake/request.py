@@ -19,6 +19,7 @@ from bake.planning import plan as planning
 from bake.planning.plan import Plan, Sources
 from bake.profile import secretsmanager
 from bake.progress import Progress, Tally
+from bake.systems import SYSTEMS, ami_variable
 from bake.weights import flux
 from bake.weights import lock as locks
 from bake.weights.lock import Lock
@@ -32,10 +33,7 @@ if TYPE_CHECKING:
 EXAMPLES = {
     "AWS_REGION": "eu-west-1",
     "SPOT_AWS_REGION": "eu-north-1",
-    "BASE_AMI_ID": "ami-00000000",
-    "BASE_AMI_ID_AMAZON_LINUX": "ami-00000000",
-    "BASE_AMI_ID_NEURON": "ami-00000000",
-    "BASE_AMI_ID_NEURON_AMAZON_LINUX": "ami-00000000",
+    **{ami_variable(system, kind): "ami-00000000" for system in SYSTEMS for kind in ("cuda", "neuron")},
     "BAKE_SUBNET_ID": "subnet-00000000",
     "BAKE_SECURITY_GROUP_ID": "sg-00000000",
     "BAKE_INSTANCE_PROFILE": "example",

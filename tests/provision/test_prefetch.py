@@ -18,6 +18,8 @@ from bake.localcloud.hub import REPO, REVISION
 
 from .downloads import FOLDER, LARGEST, TOKEN, Downloads, HubProcess, lock_of
 
+pytestmark = pytest.mark.integration
+
 
 def assert_whole(downloads: Downloads, repository: Path) -> None:
     """The cache is huggingface_hub's, holds exactly what was wanted, and nothing is left beside it."""

@@ -24,6 +24,7 @@ from bake.weights import hub as of_the_hub
 from bake.weights.flux import WeightFile
 from bake.weights.lock import Lock
 
+pytestmark = pytest.mark.integration
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud
 

@@ -16,6 +16,7 @@ from bake.profile.schema import Weights
 from bake.weights import hub as weights_hub
 from bake.weights import lock as locks
 
+pytestmark = pytest.mark.integration
 CANARY = "hf_canary"
 
 

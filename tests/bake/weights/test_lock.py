@@ -22,6 +22,7 @@ from bake.weights import lock as locks
 from bake.weights.flux import WeightFile
 from bake.weights.lock import Lock
 
+pytestmark = pytest.mark.integration
 TOKEN = "hf_canary_token"
 # black-forest-labs/FLUX.1-dev at flux.REVISION, whole; sizes where two public sources agree, else 1.
 REPOSITORY = {
