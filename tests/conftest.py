@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ ROOT = Path(__file__).parents[1]
 PROFILES = ROOT / "profiles"
 # A test that asks for one of these fixtures needs a server or a process, and is no unit test.
 SERVERS = {"cloud", "endpoint", "hub_process", "moto_served", "outside", "plan_account", "repository"}
+HEAVY = {"diffusers", "torch", "transformers"}
 NO_UNIT_TEST = re.compile(r"^pytestmark = .*\bmark\.(root|long|integration)\b", re.MULTILINE)
 
 
@@ -106,6 +108,14 @@ def _text(file: Path) -> str:
 def _no_secret_outlives_its_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test calls a secret is a plain word in the next."""
     monkeypatch.setattr(redaction, "_known", redaction.Registry())
+
+
+@pytest.fixture(autouse=True)
+def _unit_tests_stay_light(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In the unit tier nothing imports torch: the first test after such an import fails."""
+    yield
+    if request.config.option.markexpr == "unit":
+        assert not HEAVY & sys.modules.keys(), "mark the test that imports it: pytest.mark.integration"
 
 
 def networks(first: int) -> Iterator[str]:

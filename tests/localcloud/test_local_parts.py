@@ -59,6 +59,7 @@ def wheel(directory: Path, name: str, version: str) -> Path:
     return path
 
 
+@pytest.mark.integration
 def test_the_lock_of_the_wheels_installs_from_the_index(tmp_path: Path) -> None:
     found = [wheel(tmp_path, "zed_b", "1.0+cpu"), wheel(tmp_path, "alpha", "2.1")]
     text = wheels.lock(found)
