@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bake import interrupt, surroundings
+from bake import interrupt, resources, surroundings
 from bake.aws import AccessKey
 from bake.errors import BakeError, UsageError
 from bake.localcloud import amazon_linux, control, host, network, neuron, neuron_sdk, stand_in_python
@@ -277,7 +277,7 @@ def _daemon(settings: Settings, owner_pid: int | None, log: Path) -> subprocess.
             env={
                 "PATH": os.environ.get("PATH", os.defpath),
                 "LC_ALL": "C.UTF-8",
-                "PYTHONPATH": str(Path(__file__).parents[2]),
+                "PYTHONPATH": str(resources.IMPORTED_FROM),
                 **settings.environment(),
             },
         )

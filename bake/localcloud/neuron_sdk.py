@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bake.localcloud.wheels import Wheels, lock
+from bake.resources import LOCKS
 
 STAND_IN = Path(__file__).with_name("neuron_stand_in")
-_LOCKS = Path(__file__).parents[2] / "provision" / "locks"
 _PIN = re.compile(r"^([\w-]+)(?:\[\w+\])?==(\S+)$", re.MULTILINE)
 _METADATA = (
     "Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nSummary: A stand-in of the local cloud.\n"
@@ -37,8 +37,8 @@ class NeuronSdk:
 
 def pins() -> dict[str, str]:
     """Name -> version of what stands here for the real one: the Neuron SDK, and optimum-neuron."""
-    sdk = dict(_PIN.findall((_LOCKS / "worker-neuron-sdk.in").read_text()))
-    worker = dict(_PIN.findall((_LOCKS / "worker-neuron.in").read_text()))
+    sdk = dict(_PIN.findall((LOCKS / "worker-neuron-sdk.in").read_text()))
+    worker = dict(_PIN.findall((LOCKS / "worker-neuron.in").read_text()))
     return {**sdk, "optimum-neuron": worker["optimum-neuron"]}
 
 

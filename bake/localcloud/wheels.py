@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bake.errors import BakeError, UsageError
 from bake.localcloud.index import normalized, sha256
+from bake.resources import LOCKS
 
 TOOLS = ("uv", "huggingface_hub", "hf_xet")
 UNUSED_AFTER = 14 * 86400  # seconds until another Python's or an older lock's wheels are removed
@@ -42,9 +43,8 @@ class Wheels:
 
 def wheels(cache: Path, python: str, say: Callable[[str], None]) -> Wheels:
     """Return the cached wheels for a Python like "3.11", or download them."""
-    locks = Path(__file__).parents[2] / "provision" / "locks"
     asked = {"worker": worker_requirements(), "tools": sorted(TOOLS)}
-    pins = {name: unpinned(locks / f"{name}.txt") for name in asked}
+    pins = {name: unpinned(LOCKS / f"{name}.txt") for name in asked}
     key = hashlib.sha256(json.dumps([asked, pins, python, 1], sort_keys=True).encode()).hexdigest()[:16]
     place = cache / "wheels" / key
     if not (place / "tools.txt").exists():

@@ -44,6 +44,7 @@ from bake.planning.network import Network
 from bake.planning.render import as_dict, as_text
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
+from bake.resources import CHECKS, LOCKS, PROVISION
 from bake.systems import SYSTEMS, System
 from bake.trees import hash_file, hash_tree
 from bake.weights.lock import Lock
@@ -51,9 +52,6 @@ from bake.worker_source import WorkerSource
 
 __all__ = ["BaseImage", "InstanceType", "Plan", "Sources", "as_dict", "as_text", "make", "stated_facts"]
 
-ROOT = Path(__file__).resolve().parents[2]
-PROVISION = ROOT / "provision"
-CHECKS = ROOT / "bake" / "checks"
 PYTHON = "3.11"  # what the locks were made for
 MODEL_DIR = "/opt/flux-worker/int8"
 SCRATCH = "/run/bake-scratch"  # the instance store, mounted while int8 is made
@@ -73,11 +71,11 @@ class Sources:
     kind of file system that stands for an instance store there (None: an instance store itself).
     """
 
-    requirements: Path = PROVISION / "locks" / "worker.txt"
-    tools: Path = PROVISION / "locks" / "tools.txt"
-    neuron: Path = PROVISION / "locks" / "worker-neuron-sdk.txt"
+    requirements: Path = LOCKS / "worker.txt"
+    tools: Path = LOCKS / "tools.txt"
+    neuron: Path = LOCKS / "worker-neuron-sdk.txt"
     python: str = PYTHON
-    interpreter: Path = PROVISION / "locks" / "python.json"
+    interpreter: Path = LOCKS / "python.json"
     builder: Mapping[str, str] = field(default_factory=dict)
     worker: Mapping[str, str] = field(default_factory=dict)
     differences: tuple[str, ...] = ()

@@ -19,7 +19,8 @@ from jinja2 import Environment, StrictUndefined
 from bake import units, worker_source
 from bake.aws import Aws
 from bake.errors import BakeError
-from bake.planning.plan import PROVISION, Plan
+from bake.planning.plan import Plan
+from bake.resources import PROVISION
 from bake.run import Run
 from bake.ssh import CommandResult, Session
 from bake.steps import interpreter

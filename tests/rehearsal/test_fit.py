@@ -16,7 +16,8 @@ import pytest
 from bake.errors import DoesNotFit, UsageError
 from bake.localcloud.cloud import LocalCloud
 from bake.planning.fit import Content
-from bake.planning.plan import PROVISION, Plan
+from bake.planning.plan import Plan
+from bake.resources import PROVISION
 from bake.steps import fit, prefetch, scratch
 from bake.weights.flux import GIB
 
