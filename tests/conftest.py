@@ -17,11 +17,11 @@ import pytest
 from bake import profile, redaction
 from bake import run as runs_of
 from bake.aws import Aws
-from bake.localcloud import bases, network
-from bake.localcloud import cloud as localcloud
-from bake.localcloud.awsfaults.remote import RemoteFaults
-from bake.localcloud.cloud import LocalCloud
-from bake.localcloud.control import over_socket
+from bake.localcloud.api.faults.remote import RemoteFaults
+from bake.localcloud.lifecycle import cloud as localcloud
+from bake.localcloud.lifecycle.cloud import LocalCloud
+from bake.localcloud.network import bridge as network
+from bake.localcloud.network.control import over_socket
 from bake.localcloud.settings import Settings
 from bake.planning import plan as planning
 from bake.planning.plan import Plan
@@ -185,7 +185,7 @@ def new_machine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> 
         progress = Progress(PlainScreen())
         found = profile.load(name, PROFILES, cloud.environment)
         if hostile:
-            base = bases.find(hostile, found.base.os)
+            base = hostile.find(hostile, found.base.os)
             named = found.base.model_copy(update={"ami": None, "name": base.name, "owner": base.owner})
             found = found.model_copy(update={"base": named})
         localcloud.provide(found.base.os, found.base.accelerator, print)

@@ -62,8 +62,8 @@ NOT_YET = {
     # `bake local` is a command; everybody else knows the facade only.
     ("bake.localcloud.cli", "bake.commands.options"),
     ("bake.cli", "bake.localcloud.cli"),
-    ("bake.commands.boot_check", "bake.localcloud.cloud"),
-    ("bake.request", "bake.localcloud.cloud"),
+    ("bake.commands.boot_check", "bake.localcloud.lifecycle.cloud"),
+    ("bake.request", "bake.localcloud.lifecycle.cloud"),
     # What reads the settings stands above them.
     ("flux_worker.settings", "flux_worker.host.logs"),
 }

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import flux_worker
-from bake.localcloud import neuron_sdk
+from bake.localcloud.packages import neuron_sdk
 from flux_worker.cli import main
 from flux_worker.errors import BadPicture, ConfigurationError, InvalidJob
 from flux_worker.inference import backend_neuron, capacity, devices
