@@ -14,19 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from bake import profile, redaction
+from bake import localcloud, profile, redaction
 from bake import run as runs_of
 from bake.aws import Aws
-from bake.localcloud.api.faults.remote import RemoteFaults
-from bake.localcloud.lifecycle import cloud as localcloud
-from bake.localcloud.lifecycle.cloud import LocalCloud
+from bake.localcloud import LocalCloud, RemoteFaults, Settings, over_socket, sources
 from bake.localcloud.network import bridge as network
-from bake.localcloud.network.control import over_socket
-from bake.localcloud.settings import Settings
 from bake.planning import plan as planning
 from bake.planning.plan import Plan
 from bake.progress import PlainScreen, Progress
-from bake.request import sources
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps.connect import log_in

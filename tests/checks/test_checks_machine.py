@@ -18,7 +18,7 @@ from bake import checks
 from bake.aws import Aws
 from bake.checks import Expectations, Report
 from bake.errors import BakeError
-from bake.localcloud.settings import Settings
+from bake.localcloud import Settings
 from bake.planning.plan import Plan
 from bake.run import Run
 from bake.ssh import Session

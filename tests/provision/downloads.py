@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bake.localcloud.hub.control import RemoteHub
+from bake.localcloud import RemoteHub
 from bake.localcloud.hub.server import REPO, REVISION, repository
 from bake.localcloud.network.control import over_http
 

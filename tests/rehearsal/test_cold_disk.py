@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bake.instance import INSTANCE_ENV
-from bake.localcloud.lifecycle.cloud import LocalCloud
-from bake.localcloud.network.control import over_socket
-from bake.localcloud.settings import Settings
+from bake.localcloud import LocalCloud, Settings, over_socket
 from bake.progress import PlainScreen, Progress
 from bake.run import Run
 from bake.ssh import Session

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bake.errors import DoesNotFit, UsageError
-from bake.localcloud.lifecycle.cloud import LocalCloud
+from bake.localcloud import LocalCloud
 from bake.planning.fit import Content
 from bake.planning.plan import Plan
 from bake.resources import PROVISION

@@ -13,9 +13,8 @@ import pytest
 import torch
 
 from bake.instance import KeyPair, user_data
-from bake.localcloud.lifecycle.cloud import LocalCloud
+from bake.localcloud import LocalCloud, Settings
 from bake.localcloud.machines.cgroups import Cgroups
-from bake.localcloud.settings import Settings
 from bake.ssh import Login, Session, connect
 from flux_worker.inference import capacity
 

@@ -15,10 +15,7 @@ from pydantic import SecretStr
 from bake import run as runs_of
 from bake import ssh
 from bake.errors import BakeError, ConnectionLost, RemoteCommandError
-from bake.localcloud.hub.control import RemoteHub
-from bake.localcloud.lifecycle.cloud import LocalCloud
-from bake.localcloud.network.control import over_socket
-from bake.localcloud.settings import Settings
+from bake.localcloud import LocalCloud, RemoteHub, Settings, over_socket
 from bake.planning.plan import Plan
 from bake.progress import Progress
 from bake.steps import prefetch, provision

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bake import resources
 from bake.errors import BakeError, UsageError
 from bake.localcloud.packages.index import normalized, sha256
 from bake.resources import LOCKS
