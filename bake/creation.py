@@ -129,7 +129,7 @@ def tags(plan: Plan, run: Run, name: str) -> list[TagTypeDef]:
     `bake:state` is what becomes of it, `bake:expires` (RFC 3339, UTC) until when it may be needed.
     """
     facts = {"Name": name, "bake:run": run.id, "bake:profile": plan.profile.name, "bake:plan": plan.id}
-    facts |= {"bake:worker": plan.worker.version, "bake:os": plan.profile.base.os}
+    facts |= {"bake:worker": plan.provision.worker.version, "bake:os": plan.profile.base.os}
     facts |= {"bake:accelerator": plan.profile.base.accelerator}
     facts |= {"bake:state": "draft", "bake:expires": expires(plan.estimates.seconds, datetime.now(UTC))}
     return [{"Key": key, "Value": value} for key, value in facts.items()]

@@ -17,7 +17,8 @@ from bake.localcloud.hub import REVISION, Hub
 from bake.planning import plan as planning
 from bake.planning import weights as weights_of
 from bake.planning.findings import Findings
-from bake.planning.plan import Plan, Sources
+from bake.planning.plan import Plan
+from bake.planning.sources import Sources
 from bake.profile.schema import Weights
 from bake.weights import flux
 from bake.weights import hub as of_the_hub
