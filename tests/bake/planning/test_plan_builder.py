@@ -79,7 +79,7 @@ def test_a_builder_with_the_accelerator_is_checked_with_it(plan_cloud: PlanCloud
     assert plan.provision.settings["BAKE_DEVICE"] == "yes"
     assert plan.verify.builder_memory == ()
     larger = plan_cloud.plan(builder={"instance_type": "g6e.4xlarge"}, worker=FOR_G6E)
-    assert larger.settings["BAKE_DEVICE"] == "yes"
+    assert larger.provision.settings["BAKE_DEVICE"] == "yes"
     assert not [warning for warning in larger.warnings if "no NVIDIA GPU" in warning]
 
 
