@@ -38,7 +38,7 @@ NEURON_SCRIPT = "compile-neuron.sh"  # beside the others, since it waits for the
 def upload(session: Session, plan: Plan, run: Run) -> None:
     """Send scripts, rendered files, locks and the worker's wheel to `/opt/bake`."""
     run.progress.status("building the worker's wheel")
-    with worker_source.unpacked(plan.worker) as project, tempfile.TemporaryDirectory() as scratch:
+    with worker_source.unpacked(plan.provision.worker) as project, tempfile.TemporaryDirectory() as scratch:
         wheel = build_wheel(project, Path(scratch))
         run.keep(f"wheels/{wheel.name}", wheel.read_bytes())
         bundle = pack(plan, wheel)
@@ -71,7 +71,7 @@ def run_scripts(session: Session, run: Run, look: Callable[[], None]) -> None:
 
 def compile_for_neuron(session: Session, plan: Plan, run: Run) -> None:
     """Compile the model for the profile's sizes of images, once the weights are there; it takes hours."""
-    if plan.drivers.compiled:
+    if plan.provision.drivers.compiled:
         with run.progress.step("compile"):
             _run_script(session, run, NEURON_SCRIPT)
 
@@ -161,13 +161,16 @@ def pack(plan: Plan, wheel: Path) -> bytes:
             name = str(file.relative_to(PROVISION))
             content = file.read_bytes()
             if name.endswith(".j2"):
-                name, content = name.removesuffix(".j2"), render(content.decode(), plan.settings).encode()
+                name, content = (
+                    name.removesuffix(".j2"),
+                    render(content.decode(), plan.provision.settings).encode(),
+                )
             _add(tar, name, content, executable=bool(file.stat().st_mode & 0o100))
-        _add(tar, "settings.env", environment_text(plan.settings).encode())
+        _add(tar, "settings.env", environment_text(plan.provision.settings).encode())
         _add(tar, "seal.json", json.dumps(yaml.safe_load((PROVISION / "seal.yaml").read_text())).encode())
         _add(tar, "requirements/worker.txt", plan.sources.requirements.read_bytes())
         _add(tar, "requirements/tools.txt", plan.sources.tools.read_bytes())
-        if plan.drivers.compiled:
+        if plan.provision.drivers.compiled:
             _add(tar, "requirements/worker-neuron.txt", plan.sources.neuron.read_bytes())
         _add(tar, f"wheels/{wheel.name}", wheel.read_bytes())
     return buffer.getvalue()

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from bake.errors import DoesNotFit
-from bake.planning.plan import SCRATCH, Plan
+from bake.planning.parts import SCRATCH
+from bake.planning.plan import Plan
 from bake.progress import readable
 from bake.run import Run
 from bake.ssh import Session
@@ -35,12 +36,12 @@ def unmount(session: Session, plan: Plan, run: Run) -> None:
 
 
 def _ask(session: Session, plan: Plan, verb: str) -> dict[str, Any]:
-    assert plan.lock is not None  # what is not locked is not baked
+    assert plan.weights.lock is not None  # what is not locked is not baked
     given = {
         "verb": verb,
         "at": SCRATCH,
         "user": plan.system.user,
-        "needed": sum(file.bytes for file in plan.lock.files.values()),
+        "needed": sum(file.bytes for file in plan.weights.lock.files.values()),
         "stand_in": plan.sources.scratch,
     }
     told = sent.run(session, "sizes", "packages", "scratch", given=given, seconds=SECONDS)

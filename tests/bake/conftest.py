@@ -22,7 +22,8 @@ from bake import creation, profile
 from bake.aws import Aws
 from bake.localcloud.api.faults.faults import AwsFaults
 from bake.localcloud.api.faults.middleware import Faulty
-from bake.planning.plan import Plan, Sources, make
+from bake.planning.plan import Plan, make
+from bake.planning.sources import Sources
 from bake.profile import Profile
 from bake.progress import PlainScreen, Progress
 from bake.run import Run

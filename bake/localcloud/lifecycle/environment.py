@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bake.planning.plan import Sources
+from bake.planning.sources import Sources
 from bake.systems import SYSTEMS, ami_variable
 from bake.weights import flux
 
