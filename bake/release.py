@@ -16,7 +16,7 @@ from bake.planning.plan import Plan
 from bake.progress import StepTime
 from bake.run import Run
 from bake.steps.boot_check import SIZE, Drawing
-from bake.steps.fit import as_dict as fitted_facts
+from bake.steps.check_capacity import as_dict as capacity_facts
 from bake.steps.judge import Outcome
 from bake.steps.prefetch import Weights
 from bake.steps.quantize import Checkpoint
@@ -62,7 +62,7 @@ def write_manifest(
         "state": state,
         "image": asdict(baked.image),
         "plan": planning.as_dict(plan),
-        "base": fitted_facts(baked.base.fitted),
+        "base": capacity_facts(baked.base.capacity),
         "weights": {**asdict(baked.weights), "bytes": baked.weights.bytes, "lock": lock},
         "int8": asdict(baked.checkpoint) if baked.checkpoint else None,
         "checks": [

@@ -21,7 +21,7 @@ def attempt(run: Run, failed: str, act: Callable[[], None], *by_hand: str) -> No
         run.progress.note("\n".join([f"{failed} ({why})", *(f"  do it with: {line}" for line in by_hand)]))
 
 
-def insist_on_imdsv2(aws: Aws, run: Run, image: Image) -> Image:
+def ensure_imdsv2(aws: Aws, run: Run, image: Image) -> Image:
     """Have every instance of an available AMI need IMDSv2, unless its own launch says otherwise.
 
     Returns the image as AWS shows it then: unchanged where that failed, and the note has the command.

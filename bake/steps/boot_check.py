@@ -21,10 +21,10 @@ from bake.planning.plan import Plan
 from bake.retries import error_code
 from bake.run import Run
 from bake.ssh import Session
+from bake.steps.check_worker_rights import check_receives, check_rights
 from bake.steps.connect import WrongMachine, log_in
 from bake.steps.launch import Instance, launch
-from bake.steps.worker_rights import check_receives, check_rights
-from bake.steps.worker_start import ImageIsBad, raise_if_failed, service, wait_until_ready
+from bake.steps.wait_for_worker import ImageIsBad, raise_if_failed, service, wait_until_ready
 from bake.undo import Undo
 from bake.wiring import Wiring, wire
 

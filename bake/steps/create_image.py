@@ -15,7 +15,7 @@ from bake.instance import describe
 from bake.planning.image import name_of
 from bake.planning.plan import Plan
 from bake.run import Run
-from bake.steps.attempt import insist_on_imdsv2
+from bake.steps.attempt import ensure_imdsv2
 from bake.steps.launch import Instance
 from bake.undo import Removal, Undo
 
@@ -74,7 +74,7 @@ def create_image(plan: Plan, aws: Aws, run: Run, instance: Instance, undo: Undo)
         timeout=4 * 3600,
         hint="large first snapshots take long; the AMI was removed again",
     )
-    return insist_on_imdsv2(aws, run, image), removal
+    return ensure_imdsv2(aws, run, image), removal
 
 
 def _look_by_hand(aws: Aws, name: str) -> str:

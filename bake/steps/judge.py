@@ -23,7 +23,7 @@ from bake.image import (
 from bake.planning.plan import Plan
 from bake.run import Run
 from bake.steps.publish import remove_old
-from bake.steps.worker_start import ImageIsBad
+from bake.steps.wait_for_worker import ImageIsBad
 from bake.undo import Undo
 
 Outcome = Literal["good", "bad", "unproven"]
@@ -36,7 +36,7 @@ class Unproven(BakeError):
 
 
 @contextmanager
-def judged(
+def judge(
     plan: Plan,
     aws: Aws,
     run: Run,

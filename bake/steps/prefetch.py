@@ -19,8 +19,8 @@ from bake.planning.plan import Plan
 from bake.progress import readable
 from bake.run import Run
 from bake.ssh import CommandResult, Session
-from bake.steps import scratch
 from bake.steps.launch import Instance
+from bake.steps.mount_scratch import mount_scratch
 from bake.steps.provision import REMOTE
 from bake.undo import Undo
 from bake.weights.lock import Lock
@@ -69,7 +69,7 @@ class Job:
         """Start it for the `number`th time; the token goes in by stdin and stays in memory."""
         if number > 1:
             units.settle(self.session)
-            scratch.mount(self.session, self.plan, self.run)  # a restart has taken the mount away
+            mount_scratch(self.session, self.plan, self.run)  # a restart has taken the mount away
         return units.start(
             self.session,
             UNIT if number == 1 else f"{UNIT}-{number}",

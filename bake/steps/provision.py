@@ -23,8 +23,8 @@ from bake.errors import BakeError
 from bake.planning.plan import PROVISION, Plan
 from bake.run import Run
 from bake.ssh import CommandResult, Session
-from bake.steps import interpreter
-from bake.steps.script import tell
+from bake.steps.check_script import check_script
+from bake.steps.locate_python import python_urls
 from bake.trees import source_files
 
 REMOTE = "/opt/bake"
@@ -53,7 +53,7 @@ def install_tools(session: Session, plan: Plan, aws: Aws, run: Run) -> None:
     """
     found = _run_script(session, run, PYTHON_SCRIPT)
     if PYTHON_NEEDED in found.stdout.splitlines():
-        urls = "".join(f"{url}\n" for url in interpreter.addresses(plan, aws, run))
+        urls = "".join(f"{url}\n" for url in python_urls(plan, aws, run))
         _run_script(session, run, PYTHON_SCRIPT, PYTHON_NEEDED, stdin=urls.encode())
     _run_script(session, run, TOOLS_SCRIPT)
 
@@ -105,7 +105,7 @@ def _run_script(
     unit.save_logs(run, result)
     if result.exit_code == 0:
         run.progress.note(f"{name} {result.seconds:.1f} s")
-    return tell(result, run)
+    return check_script(result, run)
 
 
 class Waits:

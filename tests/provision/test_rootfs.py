@@ -55,7 +55,7 @@ def test_an_int8_checkpoint_is_named_to_the_worker_and_in_the_notice() -> None:
     assert worker_environment(MODEL_DIR=folder) == worker_environment() | {"FLUX_MODEL_DIR": folder}
     notice = (ROOTFS / "usr/share/doc/flux-worker/NOTICE.j2").read_text(encoding="utf-8")
     assert f"{folder}/quantization.json" in render(notice, SETTINGS | {"MODEL_DIR": folder})
-    assert "quantised" not in render(notice, SETTINGS)
+    assert "quantized" not in render(notice, SETTINGS)
 
 
 @pytest.mark.parametrize("backend", ["cuda", "neuron", "cpu"])

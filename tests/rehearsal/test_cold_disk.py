@@ -23,7 +23,7 @@ from bake.ssh import Session
 from bake.steps.boot_check import INSTANCE_ENV
 from bake.steps.connect import log_in
 from bake.steps.launch import launch
-from bake.steps.worker_start import service, wait_until_ready
+from bake.steps.wait_for_worker import service, wait_until_ready
 from bake.undo import Undo
 from bake.wiring import wire
 

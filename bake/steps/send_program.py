@@ -31,7 +31,7 @@ def run(session: Session, *modules: str, given: Mapping[str, Any], seconds: int)
     Raises BakeError where it has not answered after `seconds`, RemoteCommandError where it failed.
     """
     names = [*modules[:-1], "__main__"]
-    files = [(PROVISION / "fit" / f"{module}.py").read_text(encoding="utf-8") for module in modules]
+    files = [(PROVISION / "capacity" / f"{module}.py").read_text(encoding="utf-8") for module in modules]
     stdin = json.dumps(list(zip(names, files, strict=True))) + "\n" + json.dumps(given)
     limit = ("timeout", "--kill-after=5", str(seconds))
     done = session.run(*limit, "python3", "-c", _LOADER, stdin=stdin.encode(), sudo=True, check=False)

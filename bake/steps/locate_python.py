@@ -15,7 +15,7 @@ from bake.run import Run
 from bake.weights.mirror import Mirror
 
 
-def addresses(plan: Plan, aws: Aws, run: Run) -> list[str]:
+def python_urls(plan: Plan, aws: Aws, run: Run) -> list[str]:
     """The URLs that the builder tries, in their order."""
     archive = plan.interpreter
     mirrored = _mirrored(archive, plan, aws, run)

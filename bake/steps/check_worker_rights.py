@@ -12,7 +12,7 @@ from bake.aws import Aws
 from bake.errors import BakeError, TimedOut
 from bake.run import Run
 from bake.ssh import CommandResult, Session
-from bake.steps.worker_start import service
+from bake.steps.wait_for_worker import service
 
 # What a command line says that it does not understand: an image of before there was such a check.
 _UNKNOWN_OPTION = 2

@@ -29,7 +29,7 @@ KINDS: dict[str, tuple[str, ...]] = {
 CREDENTIALS = ("aws_keys", "hf_tokens", "hf_token_files")  # each of them is said aloud
 
 
-def record(session: Session, plan: Plan, run: Run) -> Baseline:
+def record_baseline(session: Session, plan: Plan, run: Run) -> Baseline:
     """Look at the machine as it came. What could not be recorded is said, and fails nothing by itself."""
     run.progress.status("recording what the base AMI brought")
     salt = secrets.token_hex(16)
