@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bake import profile as profiles
@@ -13,6 +12,7 @@ from bake import surroundings
 from bake.agreement import lockfile
 from bake.agreement import render as agreement_render
 from bake.agreement.facts import Agreement, Difference, Guarded, compare
+from bake.agreement.render import ProfileRequest
 from bake.aws import Aws
 from bake.errors import NotAgreed, UsageError
 from bake.planning import plan as planning
@@ -47,19 +47,13 @@ NOT_REHEARSED = dict.fromkeys(("FLUX_QUEUE_URL", "FLUX_BUCKET", "FLUX_EVENT_BUS"
 
 
 @dataclass(frozen=True)
-class BakeRequest:
-    """Which profile, from where, whether on the local cloud, and on one whose machines share its root."""
+class BakeRequest(ProfileRequest):
+    """What was asked for: which profile, from where, and whether on the local cloud.
 
-    profile: str
-    directory: Path
-    env_file: Path
-    rehearsal: bool = False
+    `trust_guests` allows a rehearsal where the machines' root can't be kept apart from this host's.
+    """
+
     trust_guests: bool = False
-
-    @property
-    def lock(self) -> Path:
-        """The file with what was agreed about it."""
-        return lockfile.place(self.profile, self.directory, rehearsal=self.rehearsal)
 
 
 @dataclass(frozen=True)
