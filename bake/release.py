@@ -11,6 +11,7 @@ from typing import Any
 
 from bake.checks import Report
 from bake.image import Image
+from bake.layout import INSTANCE_ENV
 from bake.planning import plan as planning
 from bake.planning.plan import Plan
 from bake.progress import StepTime
@@ -103,7 +104,7 @@ def summary(release: Release, *, rehearsal: bool) -> str:
   {bake} local draw "a cat" {size}--out cat.png
   {bake} local down"""
         if rehearsal
-        else f"  launch {image} with user data that writes /etc/flux-worker/instance.env (see README.md)"
+        else f"  launch {image} with user data that writes {INSTANCE_ENV} (see README.md)"
     )
     return f"""
 {times}

@@ -11,6 +11,7 @@ from testinfra.host import Host
 
 from bake.checks import program
 from bake.checks.expectations import Expectations
+from bake.layout import SYSTEM_PYTHON
 
 _TAIL_LINES = 15
 
@@ -22,7 +23,7 @@ def run(host: Host, name: str, given: Mapping[str, Any], prefix: Sequence[str] =
     when the probe does, with the end of what it said.
     """
     __tracebackhide__ = True
-    *before, python = prefix or [program.PYTHON]
+    *before, python = prefix or [SYSTEM_PYTHON]
     argv = [*before, *program.command(name, python)]
     done = host.run(shlex.join(argv), stdin=program.stdin(name, given))
     if done.rc != 0:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-PYTHON = "/usr/bin/python3"
+from bake.layout import SYSTEM_PYTHON
+
 # The program and its input both come by stdin, so neither stands in an argument list or a log.
 _LOADER = "import sys; exec(compile(sys.stdin.buffer.read(int(sys.argv[1])), sys.argv[2], 'exec'))"
 
@@ -20,7 +21,7 @@ def _text(name: str) -> bytes:
     return resources.files("bake.checks.probes").joinpath(f"{name}.py").read_bytes()
 
 
-def command(name: str, python: str = PYTHON) -> list[str]:
+def command(name: str, python: str = SYSTEM_PYTHON) -> list[str]:
     """The command line that reads the program `name` and its input from stdin."""
     return [python, "-c", _LOADER, str(len(_text(name))), f"<probe {name}>"]
 

@@ -12,6 +12,7 @@ from bake import interpreter, worker_source
 from bake.agreement.facts import Fact
 from bake.aws import Aws
 from bake.interpreter import Archive
+from bake.layout import INT8_MODEL, SCRATCH
 from bake.planning import (
     base_image,
     builder,
@@ -55,8 +56,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PROVISION = ROOT / "provision"
 CHECKS = ROOT / "bake" / "checks"
 PYTHON = "3.11"  # what the locks were made for
-MODEL_DIR = "/opt/flux-worker/int8"
-SCRATCH = "/run/bake-scratch"  # the instance store, mounted while int8 is made
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ class Plan:
     @property
     def model_dir(self) -> str | None:
         """The int8 checkpoint on the image, root's like the worker's code; None where bfloat16 is served."""
-        return MODEL_DIR if self.profile.weights.precision == "int8" else None
+        return INT8_MODEL if self.profile.weights.precision == "int8" else None
 
     @property
     def interpreter(self) -> Archive:

@@ -16,7 +16,7 @@ from typing import Any
 
 from bake.aws import Aws
 from bake.errors import BakeError, TimedOut
-from bake.instance import INSTANCE_ENV
+from bake.layout import INSTANCE_ENV, WORKER_ENV
 from bake.planning.plan import Plan
 from bake.retries import error_code
 from bake.run import Run
@@ -136,7 +136,7 @@ def check_precision(detail: Mapping[str, Any], wanted: str) -> None:
     if detail["precision"] != wanted:
         raise ImageIsBad(
             f"the first image was drawn in {detail['precision']}, and weights.precision is {wanted}",
-            hint="look at FLUX_MODEL_DIR in /etc/flux-worker/worker.env of the image",
+            hint=f"look at FLUX_MODEL_DIR in {WORKER_ENV} of the image",
         )
 
 

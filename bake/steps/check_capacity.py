@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bake import layout
 from bake.errors import BakeError, DoesNotFit, UsageError
 from bake.planning import disk as disk_of
 from bake.planning import fit as planning
@@ -100,7 +101,7 @@ def _needs(plan: Plan) -> dict[str, int]:
         plan.cache: 0,
         **models,
         "/var": PACKAGES,
-        "/opt/flux-worker": parts.get("worker", 0) + parts.get("for Neuron", 0),
+        layout.WORKER: parts.get("worker", 0) + parts.get("for Neuron", 0),
     }
 
 

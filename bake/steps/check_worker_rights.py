@@ -10,6 +10,7 @@ from typing import Any
 
 from bake.aws import Aws
 from bake.errors import BakeError, TimedOut
+from bake.layout import SERVICE
 from bake.run import Run
 from bake.ssh import CommandResult, Session
 from bake.steps.wait_for_worker import service
@@ -72,7 +73,7 @@ def raise_if_missing(found: Mapping[str, Any]) -> None:
 
 
 def _ask(session: Session) -> CommandResult:
-    shown = session.run("systemctl", "show", "flux-worker", "-p", "ExecStart,User,EnvironmentFiles").stdout
+    shown = session.run("systemctl", "show", SERVICE, "-p", "ExecStart,User,EnvironmentFiles").stdout
     return session.run(*_command(shown), sudo=True, check=False)
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from bake.errors import DoesNotFit
-from bake.planning.plan import SCRATCH, Plan
+from bake.layout import SCRATCH
+from bake.planning.plan import Plan
 from bake.progress import readable
 from bake.run import Run
 from bake.ssh import Session

@@ -15,13 +15,13 @@ from typing import Any
 from bake import units
 from bake.aws import Aws, unanswered
 from bake.errors import BakeError
+from bake.layout import BAKE, TOOLS
 from bake.planning.plan import Plan
 from bake.progress import readable
 from bake.run import Run
 from bake.ssh import CommandResult, Session
 from bake.steps.launch import Instance
 from bake.steps.mount_scratch import mount_scratch
-from bake.steps.provision import REMOTE
 from bake.undo import Undo
 from bake.weights.lock import Lock
 from bake.weights.mirror import Mirror
@@ -73,13 +73,13 @@ class Job:
         return units.start(
             self.session,
             UNIT if number == 1 else f"{UNIT}-{number}",
-            f"{REMOTE}/tools/bin/python",
+            f"{TOOLS}/python",
             "-m",
             "prefetch",
-            f"{REMOTE}/weights.json",
+            f"{BAKE}/weights.json",
             user=self.plan.system.user,
-            directory=REMOTE,
-            environment_file=f"{REMOTE}/settings.env",
+            directory=BAKE,
+            environment_file=f"{BAKE}/settings.env",
             stdin=json.dumps(self._secrets()).encode(),
         )
 
@@ -257,7 +257,7 @@ def start(session: Session, plan: Plan, aws: Aws, run: Run, undo: Undo, builder:
     assert plan.lock is not None  # or the plan would have been refused
     session.run("sh", "-c", _FOLDERS, "sh", plan.system.user, *_parents(plan), sudo=True)
     wanted = json.dumps(order(plan, plan.lock, builder.root_volume), indent=1).encode()
-    session.run("sh", "-c", 'cat > "$1"', "sh", f"{REMOTE}/weights.json", stdin=wanted, sudo=True)
+    session.run("sh", "-c", 'cat > "$1"', "sh", f"{BAKE}/weights.json", stdin=wanted, sudo=True)
     job = Job(session, plan, aws, run, _mirror(plan, aws, run, undo))
     return Download(job, job.start(1))
 

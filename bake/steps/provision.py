@@ -16,9 +16,10 @@ from pathlib import Path
 import yaml
 from jinja2 import Environment, StrictUndefined
 
-from bake import units, worker_source
+from bake import layout, units, worker_source
 from bake.aws import Aws
 from bake.errors import BakeError
+from bake.layout import BAKE
 from bake.planning.plan import PROVISION, Plan
 from bake.run import Run
 from bake.ssh import CommandResult, Session
@@ -27,7 +28,6 @@ from bake.steps.locate_python import python_urls
 from bake.trees import source_files
 from bake.wiring import environment_text
 
-REMOTE = "/opt/bake"
 PYTHON_SCRIPT = "python.sh"
 PYTHON_NEEDED = "fetch"  # what it prints where the pinned Python is needed, and then is to do
 TOOLS_SCRIPT = "scripts/00-tools.sh"
@@ -35,15 +35,15 @@ NEURON_SCRIPT = "compile-neuron.sh"  # beside the others, since it waits for the
 
 
 def upload(session: Session, plan: Plan, run: Run) -> None:
-    """Send scripts, rendered files, locks and the worker's wheel to `/opt/bake`."""
+    """Send scripts, rendered files, locks and the worker's wheel to the builder."""
     run.progress.status("building the worker's wheel")
     with worker_source.unpacked(plan.worker) as project, tempfile.TemporaryDirectory() as scratch:
         wheel = build_wheel(project, Path(scratch))
         run.keep(f"wheels/{wheel.name}", wheel.read_bytes())
         bundle = pack(plan, wheel)
-    run.progress.status(f"sending {len(bundle) // 1024} KiB to {REMOTE}")
-    session.run("mkdir", "-p", "-m", "755", REMOTE, sudo=True)
-    session.run("tar", "--extract", "--gzip", "--directory", REMOTE, "--owner=root", stdin=bundle, sudo=True)
+    run.progress.status(f"sending {len(bundle) // 1024} KiB to {BAKE}")
+    session.run("mkdir", "-p", "-m", "755", BAKE, sudo=True)
+    session.run("tar", "--extract", "--gzip", "--directory", BAKE, "--owner=root", stdin=bundle, sudo=True)
 
 
 def install_tools(session: Session, plan: Plan, aws: Aws, run: Run) -> None:
@@ -89,10 +89,10 @@ def _run_script(
         session,
         "-".join(["bake", Path(script).stem, *words]),
         "bash",
-        f"{REMOTE}/{script}",
+        f"{BAKE}/{script}",
         *words,
-        directory=REMOTE,
-        environment_file=f"{REMOTE}/settings.env",
+        directory=BAKE,
+        environment_file=f"{BAKE}/settings.env",
         stdin=stdin,
     )
     waits = Waits(unit, run)
@@ -153,16 +153,16 @@ def build_wheel(project: Path, directory: Path) -> Path:
 
 
 def pack(plan: Plan, wheel: Path) -> bytes:
-    """A gzipped tar of all that goes to `/opt/bake`, owned by root."""
-    buffer = io.BytesIO()
+    """A gzipped tar of all that goes to the builder, owned by root."""
+    buffer, settings = io.BytesIO(), {**layout.SETTINGS, **plan.settings}
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as tar:
         for file in source_files(PROVISION):
             name = str(file.relative_to(PROVISION))
             content = file.read_bytes()
             if name.endswith(".j2"):
-                name, content = name.removesuffix(".j2"), render(content.decode(), plan.settings).encode()
+                name, content = name.removesuffix(".j2"), render(content.decode(), settings).encode()
             _add(tar, name, content, executable=bool(file.stat().st_mode & 0o100))
-        _add(tar, "settings.env", environment_text(plan.settings).encode())
+        _add(tar, "settings.env", environment_text(settings).encode())
         _add(tar, "seal.json", json.dumps(yaml.safe_load((PROVISION / "seal.yaml").read_text())).encode())
         _add(tar, "requirements/worker.txt", plan.sources.requirements.read_bytes())
         _add(tar, "requirements/tools.txt", plan.sources.tools.read_bytes())

@@ -10,17 +10,16 @@ from typing import Any
 
 from bake import units
 from bake.errors import BakeError, NotVerified
+from bake.layout import BAKE, VENV
 from bake.planning.plan import Plan
 from bake.progress import readable
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps.mount_scratch import unmount_scratch
 from bake.steps.prefetch import Events
-from bake.steps.provision import REMOTE
 
 UNIT = "bake-quantize"
-PYTHON = "/opt/flux-worker/venv/bin/python"
-PICTURES = f"{REMOTE}/pictures"
+PICTURES = f"{BAKE}/pictures"
 PROVENANCE, COMPARISON = "quantization.json", "comparison.json"
 # Two images that have nothing in common come to about 10 dB.
 LOWEST_PSNR = 20.0
@@ -74,8 +73,8 @@ def quantize(session: Session, plan: Plan, run: Run) -> Checkpoint | None:
 def _make(session: Session, plan: Plan, folder: str, run: Run) -> Mapping[str, Mapping[str, Any]]:
     """Run `provision/quantize.py` as root, whose the checkpoint is: the worker can't change its model."""
     device = "cuda" if plan.drivers.on_builder else "cpu"
-    argv = (PYTHON, f"{REMOTE}/quantize.py", snapshot(plan), folder, PICTURES, device)
-    unit = units.start(session, UNIT, *argv, directory=REMOTE)
+    argv = (f"{VENV}/bin/python", f"{BAKE}/quantize.py", snapshot(plan), folder, PICTURES, device)
+    unit = units.start(session, UNIT, *argv, directory=BAKE)
     events = Events()
 
     def look() -> None:

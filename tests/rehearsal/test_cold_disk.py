@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bake.instance import INSTANCE_ENV
+from bake.layout import INSTANCE_ENV
 from bake.localcloud.cloud import LocalCloud
 from bake.localcloud.control import over_socket
 from bake.localcloud.settings import Settings
