@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-from bake.checks import program
 from bake.checks.expectations import Expectations
+from bake.checks.probes import probe
 from bake.layout import SYSTEM_PYTHON
+from bake.ssh.program import facts
 
 _TAIL_LINES = 15
 
@@ -24,12 +25,13 @@ def run(host: Host, name: str, given: Mapping[str, Any], prefix: Sequence[str] =
     """
     __tracebackhide__ = True
     *before, python = prefix or [SYSTEM_PYTHON]
-    argv = [*before, *program.command(name, python)]
-    done = host.run(shlex.join(argv), stdin=program.stdin(name, given))
+    program = probe(name)
+    argv = [*before, *program.command(python)]
+    done = host.run(shlex.join(argv), stdin=program.stdin(given))
     if done.rc != 0:
         said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-_TAIL_LINES:])
         pytest.fail(f"the probe {name!r} ended with exit code {done.rc}:\n{said}", pytrace=False)
-    return program.facts(done.stdout)
+    return facts(done.stdout)
 
 
 def as_worker(expect: Expectations) -> list[str]:

@@ -20,7 +20,7 @@ from bake.planning.fit import Content, Thing
 from bake.planning.plan import Plan
 from bake.run import Run
 from bake.ssh import Session
-from bake.steps import send_program
+from bake.steps.ask_disks import ask_disks
 from bake.steps.mount_scratch import mount_scratch
 from bake.weights.flux import GIB
 
@@ -89,7 +89,7 @@ def measure(session: Session, plan: Plan) -> Content:
         "deadline": MEASURING,
     }
     return planning.content(
-        send_program.run(session, "sizes", "packages", "inventory", given=given, seconds=4 * MEASURING)
+        ask_disks(session, "sizes", "packages", "inventory", given=given, seconds=4 * MEASURING)
     )
 
 
@@ -148,7 +148,7 @@ def _remove(session: Session, things: list[Thing], run: Run) -> list[dict[str, A
     given = {
         "things": [{key: value for key, value in asdict(thing).items() if key in keys} for thing in things]
     }
-    told = send_program.run(session, "packages", "remove", given=given, seconds=REMOVING)
+    told = ask_disks(session, "packages", "remove", given=given, seconds=REMOVING)
     removed: list[dict[str, Any]] = told["removed"]
     for one in removed:
         more = f", {len(one['packages'])} packages" if one["packages"] else ""

@@ -13,7 +13,7 @@ from bake.planning.plan import Plan
 from bake.progress import readable
 from bake.run import Run
 from bake.ssh import Session
-from bake.steps import send_program
+from bake.steps.ask_disks import ask_disks
 
 SECONDS = 300
 
@@ -44,7 +44,7 @@ def _ask(session: Session, plan: Plan, verb: str) -> dict[str, Any]:
         "needed": sum(file.bytes for file in plan.lock.files.values()),
         "stand_in": plan.sources.scratch,
     }
-    told = send_program.run(session, "sizes", "packages", "scratch", given=given, seconds=SECONDS)
+    told = ask_disks(session, "sizes", "packages", "scratch", given=given, seconds=SECONDS)
     if error := told.get("error"):
         raise DoesNotFit(
             f"weights.scratch: {error}",
