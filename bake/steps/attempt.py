@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bake.aws import Aws, unanswered
+from bake.aws import Aws, call_errors, unanswered
 from bake.errors import BakeError
 from bake.image import Image, require_imdsv2, require_imdsv2_by_hand
 from bake.run import Run
@@ -14,11 +14,12 @@ def attempt(run: Run, failed: str, act: Callable[[], None], *by_hand: str) -> No
     """Do it; where AWS refuses or does not answer, note what `failed`, why, and the lines that do it."""
     try:
         act()
-    except Exception as error:
-        why = error.message if isinstance(error, BakeError) else unanswered(error)
-        if why is None:
-            raise
-        run.progress.note("\n".join([f"{failed} ({why})", *(f"  do it with: {line}" for line in by_hand)]))
+        return
+    except BakeError as error:
+        why: str | None = error.message
+    except call_errors() as error:
+        why = unanswered(error)
+    run.progress.note("\n".join([f"{failed} ({why})", *(f"  do it with: {line}" for line in by_hand)]))
 
 
 def ensure_imdsv2(aws: Aws, run: Run, image: Image) -> Image:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bake.aws import Aws
+from bake.aws import Aws, ClientError
 from bake.errors import BakeError, TimedOut
 from bake.layout import INSTANCE_ENV, WORKER_ENV
 from bake.planning.plan import Plan
@@ -211,7 +211,7 @@ def _object(aws: Aws, bucket: str, key: str) -> bytes:
     def read() -> bytes:
         try:
             return aws.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-        except Exception as error:
+        except ClientError as error:
             if error_code(error) == "NoSuchKey":
                 raise ImageIsBad(f"the worker announced s3://{bucket}/{key}, which is not there") from error
             raise

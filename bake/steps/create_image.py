@@ -7,7 +7,7 @@ from typing import Any
 
 from bake import retries
 from bake.agreement.facts import check_image
-from bake.aws import Aws, unanswered
+from bake.aws import Aws, call_errors
 from bake.creation import Found, Resource, tag_of
 from bake.errors import BakeError
 from bake.image import Image, describe_image, image_of, remove, remove_by_hand, root_of
@@ -108,8 +108,6 @@ def _snapshot_progress(aws: Aws, snapshot: str | None) -> str:
     try:
         with retries.until(time.monotonic() + LOOK):
             found = aws.ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"]
-    except Exception as error:
-        if unanswered(error) is None:
-            raise
+    except call_errors():
         return snapshot  # it is only told: the image's own state decides
     return f"{snapshot} {found[0].get('Progress', '')}" if found else snapshot

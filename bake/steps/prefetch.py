@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bake import units
-from bake.aws import Aws, unanswered
+from bake.aws import Aws, call_errors, unanswered
 from bake.errors import BakeError
 from bake.layout import BAKE, TOOLS
 from bake.planning.plan import Plan
@@ -94,7 +94,7 @@ class Job:
         try:
             self.mirror.abort()
             urls = self.mirror.document(self.plan.lock.files.values())
-        except Exception as error:
+        except call_errors() as error:
             _go_without(error, self.run)
             return None
         if self.mirror.read_only:
@@ -108,11 +108,8 @@ class Job:
         assert self.mirror is not None
         try:
             self.mirror.complete(event["sha256"], event["etags"])
-        except Exception as error:
-            why = unanswered(error)
-            if why is None:
-                raise
-            self.run.progress.note(f"{event['file']} is not in the mirror: AWS answers {why}")
+        except call_errors() as error:
+            self.run.progress.note(f"{event['file']} is not in the mirror: AWS answers {unanswered(error)}")
 
 
 class Events:
@@ -287,7 +284,7 @@ def _mirror(plan: Plan, aws: Aws, run: Run, undo: Undo) -> Mirror | None:
         return None
     try:
         mirror = Mirror.open(uri, aws)
-    except Exception as error:
+    except call_errors() as error:
         _go_without(error, run)
         return None
     look = ("list-multipart-uploads", "--bucket", mirror.place.bucket)
@@ -297,11 +294,8 @@ def _mirror(plan: Plan, aws: Aws, run: Run, undo: Undo) -> Mirror | None:
 
 
 def _go_without(error: Exception, run: Run) -> None:
-    """A mirror that AWS does not give costs time; anything else is a bug."""
-    why = unanswered(error)
-    if why is None:
-        raise error
-    run.progress.note(f"no mirror, the Hub serves: AWS answers {why}")
+    """Say why there is no mirror: that costs time, and nothing else."""
+    run.progress.note(f"no mirror, the Hub serves: AWS answers {unanswered(error)}")
 
 
 def _parents(plan: Plan) -> list[str]:
