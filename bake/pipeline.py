@@ -28,7 +28,7 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
     step = run.progress.step
     with Undo(run.progress.status, run.leaks) as undo:
         with step("launch"):
-            builder = launch(plan, aws, run, undo, role="builder", image=plan.base.id)
+            builder = launch(plan, aws, run, undo, role="builder", image=plan.launch.base.id)
         with step("connect"):
             session = log_in(builder, plan, aws, run)
         with session:

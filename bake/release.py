@@ -12,7 +12,7 @@ from typing import Any
 from bake.checks import Report
 from bake.image import Image
 from bake.layout import INSTANCE_ENV
-from bake.planning import plan as planning
+from bake.planning import render as plan_render
 from bake.planning.plan import Plan
 from bake.progress import StepTime
 from bake.run import Run
@@ -57,12 +57,12 @@ def write_manifest(
     plan: Plan, run: Run, baked: Baked, state: Outcome, drawing: Drawing | None = None
 ) -> None:
     """Write `manifest.json`: how the image came about, and what became of it."""
-    lock = plan.lock and plan.lock.as_dict()
+    lock = plan.weights.lock and plan.weights.lock.as_dict()
     manifest = {
         "run": run.id,
         "state": state,
         "image": asdict(baked.image),
-        "plan": planning.as_dict(plan),
+        "plan": plan_render.as_dict(plan),
         "base": capacity_facts(baked.base.capacity),
         "weights": {**asdict(baked.weights), "bytes": baked.weights.bytes, "lock": lock},
         "int8": asdict(baked.checkpoint) if baked.checkpoint else None,

@@ -16,7 +16,9 @@ from bake.agreement.render import ProfileRequest
 from bake.aws import Aws
 from bake.errors import NotAgreed, UsageError
 from bake.planning import plan as planning
-from bake.planning.plan import Plan, Sources
+from bake.planning.guarded import stated_facts
+from bake.planning.plan import Plan
+from bake.planning.sources import Sources
 from bake.profile import secretsmanager
 from bake.progress import Progress, Tally
 from bake.weights import flux
@@ -124,7 +126,7 @@ def propose(
     except UsageError as error:
         if baking and agreement is not None:
             # Another region explains why its AMI and subnet are not found: say that first.
-            _refuse(request, Guarded(planning.stated_facts(profile, origins), {}), agreement, error.message)
+            _refuse(request, Guarded(stated_facts(profile, origins), {}), agreement, error.message)
         raise
     guarded = Guarded.of(plan)
     if baking and plan.unbakeable:

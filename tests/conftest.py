@@ -170,7 +170,7 @@ def new_machine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> 
         plan = planning.make(found, aws, sources(cloud, found.base.os), lock=lock)
         run = runs_of.new(tmp_path_factory.mktemp("runs"), progress)
         with Undo() as undo:
-            instance = launch(plan, aws, run, undo, role="builder", image=plan.base.id)
+            instance = launch(plan, aws, run, undo, role="builder", image=plan.launch.base.id)
             with log_in(instance, plan, aws, run) as session:
                 yield Machine(plan, aws, run, instance, session)
 

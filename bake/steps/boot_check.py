@@ -69,15 +69,15 @@ def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawin
     name = f"bake-{run.id}"
     known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, name)}
     wiring = wire(aws, run.id, known, undo)
-    files = {INSTANCE_ENV: wiring.environment(plan.profile.worker.region, plan.launch_settings)}
+    files = {INSTANCE_ENV: wiring.environment(plan.profile.worker.region, plan.launch.settings)}
     types = plan.profile.worker_types
     instance = launch(
         plan, aws, run, undo, role="boot-check", image=image, types=types, files=files, patience=CAPACITY
     )
-    size = size_of(plan.drivers.compiled)
+    size = size_of(plan.verify.drivers.compiled)
     with _log_in(instance, plan, aws, run) as session:
         try:
-            stall = STALL_ON_NEURON if plan.drivers.compiled else STALL
+            stall = STALL_ON_NEURON if plan.verify.drivers.compiled else STALL
             limit = 3600 * plan.profile.worker.start_hours
             seconds = wait_until_ready(session, aws, run, stall=stall, limit=limit)
             check_units(session, run.progress.note)
@@ -90,7 +90,7 @@ def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawin
         _keep_journal(session, run)
     check_precision(detail, plan.profile.weights.precision)
     drawing = fetch(aws, run, detail, seconds, size)
-    check_device(drawing, plan.drivers.drawn_on)
+    check_device(drawing, plan.verify.drivers.drawn_on)
     return drawing
 
 

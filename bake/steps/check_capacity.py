@@ -63,12 +63,12 @@ def _capacity(session: Session, plan: Plan, run: Run) -> Capacity:
     run.keep(CONTENT, json.dumps({"content": asdict(found)}, indent=2) + "\n")
     things = _chosen(plan, found)
     _check_places(plan, found)
-    _check(plan, planning.measured(plan.disk, found, things), found)
+    _check(plan, planning.measured(plan.image.disk, found, things), found)
     removed = _remove(session, things, run) if things else []
     if removed:
         found = measure(session, plan)
-        _check(plan, planning.measured(plan.disk, found), found)
-    return Capacity(found, tuple(removed), planning.measured(plan.disk, found))
+        _check(plan, planning.measured(plan.image.disk, found), found)
+    return Capacity(found, tuple(removed), planning.measured(plan.image.disk, found))
 
 
 def as_dict(capacity: Capacity) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def as_dict(capacity: Capacity) -> dict[str, Any]:
 def measure(session: Session, plan: Plan) -> Content:
     """Ask the machine; large directories that nobody can name are looked for only where it does not fit."""
     given = {
-        "beside": plan.disk.needed_beside_base,
+        "beside": plan.image.disk.needed_beside_base,
         "places": ["/tmp", "/boot", *_needs(plan)],  # noqa: S108
         "homes": [plan.system.home],
         "deadline": MEASURING,
@@ -95,10 +95,10 @@ def measure(session: Session, plan: Plan) -> Content:
 
 def _needs(plan: Plan) -> dict[str, int]:
     """Where the bake writes besides: bytes, or 0 for what must be on the root volume's own file system."""
-    parts = {part.name: part.bytes for part in plan.disk.parts}
-    models = {plan.model_dir: 0} if plan.model_dir else {}
+    parts = {part.name: part.bytes for part in plan.image.disk.parts}
+    models = {plan.weights.model_dir: 0} if plan.weights.model_dir else {}
     return {
-        plan.cache: 0,
+        plan.weights.cache: 0,
         **models,
         "/var": PACKAGES,
         layout.WORKER: parts.get("worker", 0) + parts.get("for Neuron", 0),
@@ -129,7 +129,7 @@ def _check(plan: Plan, disk: Disk, found: Content) -> None:
     origin = plan.origins.get("root_volume.size_gib", "the profile")
     volume, missing = disk.volume_gib, -disk.free / GIB
     held = f"the base AMI holds {found.used / GIB:.1f} GiB"
-    choices = planning.choices(plan.profile, plan.instance_types, plan.weights, disk, found)
+    choices = planning.choices(plan.profile, plan.launch.types, plan.weights.files, disk, found)
     lines = [f"{origin}: root_volume.size_gib: {held}: {missing:.1f} GiB are missing of {volume} GiB"]
     lines += _indented(disk_of.arithmetic(disk))
     lines += ["  what the base AMI holds:", *_indented(planning.inventory(found))]

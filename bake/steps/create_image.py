@@ -12,7 +12,6 @@ from bake.creation import Found, Resource, tag_of
 from bake.errors import BakeError
 from bake.image import Image, describe_image, image_of, remove, remove_by_hand, root_of
 from bake.instance import describe
-from bake.planning.image import name_of
 from bake.planning.plan import Plan
 from bake.run import Run
 from bake.steps.attempt import ensure_imdsv2
@@ -39,14 +38,14 @@ def create_image(plan: Plan, aws: Aws, run: Run, instance: Instance, undo: Undo)
 
     Its removal is registered: forget it as soon as the image is to be kept, whatever happens then.
     """
-    name = name_of(plan.profile, run.id)
+    name = plan.image.name_for(run.id)
     image_tags = tags(plan, run, name)
 
     def make() -> str:
         return aws.ec2.create_image(
             InstanceId=instance.id,
             Name=name,
-            Description=f"FLUX.1-dev worker, baked from {plan.base.id} as plan {plan.id}",
+            Description=f"FLUX.1-dev worker, baked from {plan.launch.base.id} as plan {plan.id}",
             TagSpecifications=[
                 {"ResourceType": "image", "Tags": image_tags},
                 {"ResourceType": "snapshot", "Tags": image_tags},

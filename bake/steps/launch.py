@@ -214,7 +214,7 @@ def _request(plan: Plan, aws: Aws, undo: Undo, name: str, image: str, data: str,
         "IamInstanceProfile": {"Name": builder.instance_profile},
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled"},
         "UserData": data,
-        "BlockDeviceMappings": [{"DeviceName": plan.base.root_device, "Ebs": kept}],
+        "BlockDeviceMappings": [{"DeviceName": plan.launch.base.root_device, "Ebs": kept}],
     }
     if builder.ssh_from and ssh_network(builder.ssh_from).version == 6:
         request["Ipv6AddressCount"] = 1  # or there would be no address that the rule is about

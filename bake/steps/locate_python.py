@@ -17,7 +17,7 @@ from bake.weights.mirror import Mirror
 
 def python_urls(plan: Plan, aws: Aws, run: Run) -> list[str]:
     """The URLs that the builder tries, in their order."""
-    archive = plan.interpreter
+    archive = plan.provision.interpreter
     mirrored = _mirrored(archive, plan, aws, run)
     return [*([mirrored] if mirrored else []), archive.url]
 

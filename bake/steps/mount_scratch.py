@@ -36,12 +36,12 @@ def unmount_scratch(session: Session, plan: Plan, run: Run) -> None:
 
 
 def _ask(session: Session, plan: Plan, verb: str) -> dict[str, Any]:
-    assert plan.lock is not None  # what is not locked is not baked
+    assert plan.weights.lock is not None  # what is not locked is not baked
     given = {
         "verb": verb,
         "at": SCRATCH,
         "user": plan.system.user,
-        "needed": sum(file.bytes for file in plan.lock.files.values()),
+        "needed": sum(file.bytes for file in plan.weights.lock.files.values()),
         "stand_in": plan.sources.scratch,
     }
     told = ask_disks(session, "sizes", "packages", "scratch", given=given, seconds=SECONDS)

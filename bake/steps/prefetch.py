@@ -89,11 +89,11 @@ class Job:
 
     def _urls(self) -> dict[str, Any] | None:
         """Presigned URLs of the mirror: as secret as the rights that they carry."""
-        if self.mirror is None or self.plan.lock is None:
+        if self.mirror is None or self.plan.weights.lock is None:
             return None
         try:
             self.mirror.abort()
-            urls = self.mirror.document(self.plan.lock.files.values())
+            urls = self.mirror.document(self.plan.weights.lock.files.values())
         except call_errors() as error:
             _go_without(error, self.run)
             return None
@@ -251,9 +251,9 @@ def _named(files: Sequence[Mapping[str, Any]]) -> str:
 
 def start(session: Session, plan: Plan, aws: Aws, run: Run, undo: Undo, builder: Instance) -> Download:
     """Start the download of what is locked, as the image's user."""
-    assert plan.lock is not None  # or the plan would have been refused
+    assert plan.weights.lock is not None  # or the plan would have been refused
     session.run("sh", "-c", _FOLDERS, "sh", plan.system.user, *_parents(plan), sudo=True)
-    wanted = json.dumps(order(plan, plan.lock, builder.root_volume), indent=1).encode()
+    wanted = json.dumps(order(plan, plan.weights.lock, builder.root_volume), indent=1).encode()
     session.run("sh", "-c", 'cat > "$1"', "sh", f"{BAKE}/weights.json", stdin=wanted, sudo=True)
     job = Job(session, plan, aws, run, _mirror(plan, aws, run, undo))
     return Download(job, job.start(1))
@@ -263,7 +263,7 @@ def order(plan: Plan, lock: Lock, volume: str) -> dict[str, Any]:
     """What the downloader is to do; nothing secret. `reserve`: bytes that provisioning needs of the disk."""
     return {
         **lock.as_dict(),
-        "cache": plan.download_cache,
+        "cache": plan.weights.download_cache,
         **_where(plan, volume),
     }
 
@@ -272,7 +272,7 @@ def _where(plan: Plan, volume: str) -> dict[str, Any]:
     """What the cache must lie on, and what others need there: the root volume, or an instance store alone."""
     if plan.profile.weights.scratch is None:
         return {
-            "reserve": plan.disk.beside_weights,
+            "reserve": plan.image.disk.beside_weights,
             "volume": {"id": volume, "stand_in": plan.sources.disk, "scratch": False},
         }
     return {"reserve": 0, "volume": {"id": None, "stand_in": plan.sources.scratch, "scratch": True}}
@@ -300,7 +300,7 @@ def _go_without(error: Exception, run: Run) -> None:
 
 def _parents(plan: Plan) -> list[str]:
     """The cache and its parents below the home; somewhere else only the cache itself is the user's."""
-    home, cache = plan.system.home, plan.cache
+    home, cache = plan.system.home, plan.weights.cache
     if not cache.startswith(f"{home}/"):
         return [cache]
     parts = cache.removeprefix(f"{home}/").split("/")

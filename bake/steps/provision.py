@@ -20,7 +20,8 @@ from bake import layout, units, worker_source
 from bake.aws import Aws
 from bake.errors import BakeError
 from bake.layout import BAKE
-from bake.planning.plan import PROVISION, Plan
+from bake.planning.plan import Plan
+from bake.planning.sources import PROVISION
 from bake.run import Run
 from bake.ssh import CommandResult, Session
 from bake.steps.check_script import check_script
@@ -37,7 +38,7 @@ NEURON_SCRIPT = "compile-neuron.sh"  # beside the others, since it waits for the
 def upload(session: Session, plan: Plan, run: Run) -> None:
     """Send scripts, rendered files, locks and the worker's wheel to the builder."""
     run.progress.status("building the worker's wheel")
-    with worker_source.unpacked(plan.worker) as project, tempfile.TemporaryDirectory() as scratch:
+    with worker_source.unpacked(plan.provision.worker) as project, tempfile.TemporaryDirectory() as scratch:
         wheel = build_wheel(project, Path(scratch))
         run.keep(f"wheels/{wheel.name}", wheel.read_bytes())
         bundle = pack(plan, wheel)
@@ -70,7 +71,7 @@ def run_scripts(session: Session, run: Run, look: Callable[[], None]) -> None:
 
 def compile_for_neuron(session: Session, plan: Plan, run: Run) -> None:
     """Compile the model for the profile's sizes of images, once the weights are there; it takes hours."""
-    if plan.drivers.compiled:
+    if plan.provision.drivers.compiled:
         with run.progress.step("compile"):
             _run_script(session, run, NEURON_SCRIPT)
 
@@ -154,7 +155,7 @@ def build_wheel(project: Path, directory: Path) -> Path:
 
 def pack(plan: Plan, wheel: Path) -> bytes:
     """A gzipped tar of all that goes to the builder, owned by root."""
-    buffer, settings = io.BytesIO(), {**layout.SETTINGS, **plan.settings}
+    buffer, settings = io.BytesIO(), {**layout.SETTINGS, **plan.provision.settings}
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as tar:
         for file in source_files(PROVISION):
             name = str(file.relative_to(PROVISION))
@@ -166,7 +167,7 @@ def pack(plan: Plan, wheel: Path) -> bytes:
         _add(tar, "seal.json", json.dumps(yaml.safe_load((PROVISION / "seal.yaml").read_text())).encode())
         _add(tar, "requirements/worker.txt", plan.sources.requirements.read_bytes())
         _add(tar, "requirements/tools.txt", plan.sources.tools.read_bytes())
-        if plan.drivers.compiled:
+        if plan.provision.drivers.compiled:
             _add(tar, "requirements/worker-neuron.txt", plan.sources.neuron.read_bytes())
         _add(tar, f"wheels/{wheel.name}", wheel.read_bytes())
     return buffer.getvalue()

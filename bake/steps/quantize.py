@@ -48,19 +48,19 @@ def quantize(session: Session, plan: Plan, run: Run) -> Checkpoint | None:
 
     Raises BakeError when the checkpoint can't be made, is not made of what is locked, or draws another image.
     """
-    if plan.model_dir is None:
+    if plan.weights.model_dir is None:
         return None
     with run.progress.step("quantize"):
-        last = _make(session, plan, plan.model_dir, run)
-        provenance = _read(session, f"{plan.model_dir}/{PROVENANCE}")
+        last = _make(session, plan, plan.weights.model_dir, run)
+        provenance = _read(session, f"{plan.weights.model_dir}/{PROVENANCE}")
         check_source(plan, provenance)
-        comparison = _read(session, f"{plan.model_dir}/{COMPARISON}")
+        comparison = _read(session, f"{plan.weights.model_dir}/{COMPARISON}")
         _keep_pictures(session, run)
         check_likeness(comparison["psnr"])
         removed = _remove_source(session, plan, run)
         made = last["quantized"]
         return Checkpoint(
-            plan.model_dir,
+            plan.weights.model_dir,
             made["bytes"],
             made["seconds"],
             made["peak_ram"],
@@ -72,7 +72,7 @@ def quantize(session: Session, plan: Plan, run: Run) -> Checkpoint | None:
 
 def _make(session: Session, plan: Plan, folder: str, run: Run) -> Mapping[str, Mapping[str, Any]]:
     """Run `provision/quantize.py` as root, whose the checkpoint is: the worker can't change its model."""
-    device = "cuda" if plan.drivers.on_builder else "cpu"
+    device = "cuda" if plan.verify.drivers.on_builder else "cpu"
     argv = (f"{VENV}/bin/python", f"{BAKE}/quantize.py", snapshot(plan), folder, PICTURES, device)
     unit = units.start(session, UNIT, *argv, directory=BAKE)
     events = Events()
@@ -118,7 +118,7 @@ def snapshot(plan: Plan) -> str:
 
 def repository(plan: Plan) -> str:
     """The folder that the model was downloaded to, in the Hugging Face cache or on the instance store."""
-    return f"{plan.download_cache}/models--{plan.profile.weights.repo.replace('/', '--')}"
+    return f"{plan.weights.download_cache}/models--{plan.profile.weights.repo.replace('/', '--')}"
 
 
 def _read(session: Session, file: str) -> dict[str, Any]:
@@ -128,11 +128,11 @@ def _read(session: Session, file: str) -> dict[str, Any]:
 
 def check_source(plan: Plan, provenance: Mapping[str, Any]) -> None:
     """Raise NotVerified unless the bytes that were quantized are the locked ones, by their sha256."""
-    assert plan.lock is not None  # what is not locked is not baked
+    assert plan.weights.lock is not None  # what is not locked is not baked
     read = provenance["inputs"]
     wrong = [
         path
-        for path, file in plan.lock.files.items()
+        for path, file in plan.weights.lock.files.items()
         if file.sha256 and (path not in read or read[path]["sha256"] != file.sha256)
     ]
     if wrong:
@@ -165,8 +165,8 @@ def _remove_source(session: Session, plan: Plan, run: Run) -> int:
     unmount_scratch(session, plan, run)
     if plan.profile.weights.keep_source or plan.profile.weights.scratch:
         return 0
-    assert plan.lock is not None
-    removed = sum(file.bytes for file in plan.lock.files.values())
+    assert plan.weights.lock is not None
+    removed = sum(file.bytes for file in plan.weights.lock.files.values())
     session.run("rm", "-rf", "--one-file-system", repository(plan), sudo=True)
     run.progress.note(f"removed the bfloat16 files, {readable(removed)}: the image does not need them")
     return removed

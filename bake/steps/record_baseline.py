@@ -39,7 +39,7 @@ def record_baseline(session: Session, plan: Plan, run: Run) -> Baseline:
         "packages": plan.system.packages,
         "system_python": plan.system.python,
         "token": None,
-        "cache": plan.cache,
+        "cache": plan.weights.cache,
         "seconds": SEARCH,
     }
     told = {name: _ask(session, name, given, limit) for name, limit in LIMITS.items()}

@@ -21,7 +21,7 @@ def seal(session: Session, plan: Plan, run: Run) -> None:
     # One sudo for both parts: another would be logged by auditd and syslog, and found by the check. Run twice
     # it comes to the same. The keys go last: where the connection breaks after that, no new one can be
     # opened, and the bake stops, since nobody can tell whether the seal is tight.
-    command = (SYSTEM_PYTHON, f"{SEAL}/seal.py", "both", "--keep", plan.cache)
+    command = (SYSTEM_PYTHON, f"{SEAL}/seal.py", "both", "--keep", plan.weights.cache)
     done = session.run(*command, sudo=True, check=False)
     try:
         found = json.loads(done.stdout)

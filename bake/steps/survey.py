@@ -44,7 +44,7 @@ def check_boot(session: Session, plan: Plan) -> None:
 
     The new one is written beside the old before it takes its place.
     """
-    driver = plan.settings["NVIDIA_DRIVER"]
+    driver = plan.provision.settings["NVIDIA_DRIVER"]
     blocks, size, *largest = session.run("sh", "-c", _BOOT, sudo=True).stdout.split()
     free, needed = int(blocks) * int(size), int(largest[0]) if largest else 0
     if driver and needed > free:

@@ -23,7 +23,8 @@ from bake import creation, profile
 from bake.aws import Aws
 from bake.localcloud.awsfaults.faults import AwsFaults
 from bake.localcloud.awsfaults.middleware import Faulty
-from bake.planning.plan import Plan, Sources, make
+from bake.planning.plan import Plan, make
+from bake.planning.sources import Sources
 from bake.profile import Profile
 from bake.progress import PlainScreen, Progress
 from bake.run import Run

@@ -11,9 +11,9 @@ import pytest
 
 from bake import worker_source
 from bake.errors import BakeError, UsageError
-from bake.planning import plan as planning
 from bake.planning.plan import Plan
 from bake.planning.render import as_dict, as_text
+from bake.planning.sources import PROVISION
 from bake.progress import PlainScreen, Progress
 from bake.run import Run
 from bake.steps.launch import tags
@@ -134,4 +134,4 @@ def test_planning_leaves_no_copy(
     monkeypatch.setattr("tempfile.tempdir", str(place))
     planned(plan_cloud, code, code.commit())
     assert list(place.iterdir()) == []
-    assert planning.PROVISION.is_dir()
+    assert PROVISION.is_dir()

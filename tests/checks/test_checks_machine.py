@@ -29,6 +29,7 @@ from bake.steps.quantize import quantize
 from bake.steps.seal import seal
 from bake.steps.verify import expectations
 from bake.undo import Undo
+from tests.plans import changed
 
 from . import planted
 
@@ -230,7 +231,7 @@ AS_NEVER_QUANTIZED = "systemctl reset-failed bake-quantize; rm /run/bake/bake-qu
 def test_int8_that_cannot_be_made_is_said_with_the_reason(builder: Builder) -> None:
     weights = builder.plan.profile.weights.model_copy(update={"precision": "int8", "keep_source": False})
     profile = builder.plan.profile.model_copy(update={"weights": weights})
-    plan = dataclasses.replace(builder.plan, profile=profile)
+    plan = changed(builder.plan, profile)
     builder.root("mkdir /opt/flux-worker/int8")
     try:
         with pytest.raises(
@@ -241,9 +242,9 @@ def test_int8_that_cannot_be_made_is_said_with_the_reason(builder: Builder) -> N
         builder.root("rmdir /opt/flux-worker/int8", AS_NEVER_QUANTIZED)
     assert "run directory" in str(caught.value.hint)
     assert (builder.run.logs / "bake-quantize.out.log").exists()
-    drivers = dataclasses.replace(plan.drivers, on_builder=True)
+    drivers = dataclasses.replace(plan.provision.drivers, on_builder=True)
     with pytest.raises(BakeError, match="not quantized: torch finds no GPU on the builder"):
-        quantize(builder.session, dataclasses.replace(plan, drivers=drivers), builder.run)
+        quantize(builder.session, changed(plan, drivers=drivers), builder.run)
     builder.root(AS_NEVER_QUANTIZED)
     assert red(builder.check(select="test_cache")) == set()  # nothing was removed for it
 

@@ -113,7 +113,7 @@ def test_a_worker_on_a_cold_disk_gets_ready(
     with Undo() as undo:
         known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, f"bake-{run.id}")}
         wiring = wire(aws, run.id, known, undo)
-        settings = wiring.environment(plan.profile.worker.region, plan.launch_settings)
+        settings = wiring.environment(plan.profile.worker.region, plan.launch.settings)
         with lazily(cloud_settings):
             instance = launch(plan, aws, run, undo, role="cold", image=short)
         with log_in(instance, plan, aws, run) as session:

@@ -16,11 +16,13 @@ import pytest
 from bake.errors import DoesNotFit, UsageError
 from bake.localcloud.cloud import LocalCloud
 from bake.planning.fit import Content
-from bake.planning.plan import PROVISION, Plan
+from bake.planning.plan import Plan
+from bake.planning.sources import PROVISION
 from bake.steps import check_capacity as step
 from bake.steps import prefetch
 from bake.steps.mount_scratch import mount_scratch, unmount_scratch
 from bake.weights.flux import GIB
+from tests.plans import changed
 
 from .bakes import ROOT, rehearse
 
@@ -68,7 +70,7 @@ def full(new_machine: NewMachine) -> Iterator[Machine]:
 
 def removing(plan: Plan, *names: str) -> Plan:
     base = plan.profile.base.model_copy(update={"remove": names})
-    return dataclasses.replace(plan, profile=plan.profile.model_copy(update={"base": base}))
+    return changed(plan, plan.profile.model_copy(update={"base": base}))
 
 
 def content(machine: Machine) -> Content:
@@ -131,7 +133,7 @@ def test_the_stand_in_for_an_instance_store_leaves_nothing(full: Machine) -> Non
     weights = full.plan.profile.weights.model_copy(
         update={"precision": "int8", "keep_source": False, "scratch": "instance-store"}
     )
-    plan = dataclasses.replace(full.plan, profile=full.plan.profile.model_copy(update={"weights": weights}))
+    plan = changed(full.plan, full.plan.profile.model_copy(update={"weights": weights}))
 
     def root(command: str) -> str:
         return full.session.run("sh", "-c", command, sudo=True).stdout
@@ -144,7 +146,7 @@ def test_the_stand_in_for_an_instance_store_leaves_nothing(full: Machine) -> Non
         "tmpfs",
     ]
     assert any("tmpfs, stands for an instance store" in note for note in full.run.progress.notes)
-    assert prefetch.order(plan, plan.lock, "vol-1")["cache"] == "/run/bake-scratch/hub"  # type: ignore[arg-type]
+    assert prefetch.order(plan, plan.weights.lock, "vol-1")["cache"] == "/run/bake-scratch/hub"  # type: ignore[arg-type]
     unmount_scratch(full.session, plan, full.run)
     assert root("cat /etc/fstab; cat /proc/self/mountinfo") == before
     assert root("ls -d /run/bake-scratch 2>/dev/null || :") == ""
@@ -155,7 +157,7 @@ def test_a_machine_without_an_instance_store_is_refused_at_once(full: Machine) -
     weights = full.plan.profile.weights.model_copy(update={"scratch": "instance-store"})
     sources = dataclasses.replace(full.plan.sources, scratch=None)
     profile = full.plan.profile.model_copy(update={"weights": weights})
-    plan = dataclasses.replace(full.plan, profile=profile, sources=sources)
+    plan = changed(full.plan, profile, sources=sources)
     with pytest.raises(DoesNotFit, match="no disk whose model is 'Amazon EC2 NVMe Instance Storage'"):
         mount_scratch(full.session, plan, full.run)
 

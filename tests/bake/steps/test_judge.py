@@ -22,6 +22,7 @@ from bake.steps.judge import Unproven, judge
 from bake.steps.publish import outdated, publish
 from bake.steps.wait_for_worker import ImageIsBad
 from bake.undo import Undo, naming
+from tests.plans import changed
 
 if TYPE_CHECKING:
     from tests.bake.one_run import OneRun
@@ -134,8 +135,7 @@ def numbered(one_run: OneRun, number: int, **image: Any) -> OneRun:
     """The run with a profile and a name of its own for each image: the account is shared."""
     profile = one_run.plan.profile
     section = profile.image.model_copy(update={"name": f"{one_run.run.id}-{number}", **image})
-    changed = profile.model_copy(update={"name": f"p-{one_run.run.id}", "image": section})
-    plan = dataclasses.replace(one_run.plan, profile=changed)
+    plan = changed(one_run.plan, profile.model_copy(update={"name": f"p-{one_run.run.id}", "image": section}))
     return dataclasses.replace(one_run, plan=plan, role=f"builder-{number}")
 
 
