@@ -35,18 +35,22 @@ def clean(*command: str) -> None:
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
+@pytest.mark.integration
 def test_ruff_has_nothing_to_say() -> None:
     clean(str(TOOLS / "ruff"), "check", ".")
 
 
+@pytest.mark.integration
 def test_the_code_is_formatted() -> None:
     clean(str(TOOLS / "ruff"), "format", "--check", ".")
 
 
+@pytest.mark.integration
 def test_mypy_is_strict_and_content() -> None:
     clean(str(TOOLS / "mypy"))
 
 
+@pytest.mark.integration
 def test_shellcheck_has_nothing_to_say() -> None:
     scripts = [*files("*.sh"), ROOT / ".ci/run"]
     assert len(scripts) > 4
@@ -88,11 +92,6 @@ def test_public_things_have_docstrings() -> None:
                 assert ast.get_docstring(node), f"{file}:{node.lineno} {node.name}"
 
 
-def test_the_worker_never_imports_bake() -> None:
-    for file in files("worker/*.py"):
-        assert not re.search(r"^\s*(from|import) bake\b", file.read_text(encoding="utf-8"), re.M), file
-
-
 def test_only_aws_py_makes_boto3_clients() -> None:
     for file in files("bake/*.py"):
         # The local cloud is the other side of the wire: it speaks to itself as any client would.
@@ -126,6 +125,21 @@ def test_every_command_has_help_with_an_example_and_stands_in_the_readme(
     assert command.help
     assert "Example" in command.help, f"{name} --help shows no example"
     assert name in README, f"{name} is not in README.md"
+
+
+@pytest.mark.integration
+def test_the_unit_tier_is_large() -> None:
+    """tests/conftest.py holds that it is light."""
+    listed = subprocess.run(
+        [sys.executable, "-m", "pytest", "-qq", "--collect-only", "-n0", "-m", "unit"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert listed.returncode == 0, listed.stdout
+    counts = [int(line.rsplit(": ", 1)[1]) for line in listed.stdout.splitlines() if ".py: " in line]
+    assert sum(counts) >= 900
 
 
 @pytest.mark.parametrize("name", ["Unreleased", "0.1.0"])

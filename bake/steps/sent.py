@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bake.errors import BakeError
-from bake.planning.sources import PROVISION
+from bake.resources import PROVISION
 from bake.ssh import Session
 
 # Programs and input both come by stdin, so neither stands in an argument list or a log.

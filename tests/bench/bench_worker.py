@@ -47,7 +47,7 @@ def size_of(model: Path) -> int:
 
 def build(folder: Path, shape: str) -> None:
     """Write the model, and the tiny one that each row loads first, unless they are there."""
-    from bake.localcloud import tiny_flux
+    from bake.localcloud.hub import tiny_flux
 
     if not snapshot(folder / "tiny").exists():
         tiny_flux.build(snapshot(folder / "tiny"))
@@ -147,7 +147,7 @@ def load(folder: Path, shape: str, way: str) -> Any:
     import torch
 
     from flux_worker.inference.model import load as load_model
-    from flux_worker.jobs.job import Job
+    from flux_worker.jobspec.job import Job
     from flux_worker.settings import ModelSettings
 
     environment = {"FLUX_MODEL_REVISION": REVISION, "HF_HUB_CACHE": str(folder / shape)}

@@ -15,9 +15,10 @@ from PIL import Image
 
 from flux_worker.cli import main
 from flux_worker.jobs.claims import Claims
-from flux_worker.jobs.sqs import JobQueue
+from flux_worker.jobs.queue import JobQueue
 from tests.worker.conftest import Served, until
 
+pytestmark = pytest.mark.integration
 COMMAND = str(Path(sys.executable).parent / "flux-worker")
 SMALL = ["--width", "256", "--height", "256", "--steps", "2"]
 
