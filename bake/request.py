@@ -21,12 +21,13 @@ from bake.planning.plan import Plan
 from bake.planning.sources import Sources
 from bake.profile import secretsmanager
 from bake.progress import Progress, Tally
+from bake.systems import SYSTEMS, ami_variable
 from bake.weights import flux
 from bake.weights import lock as locks
 from bake.weights.lock import Lock
 
 if TYPE_CHECKING:
-    from bake.localcloud.cloud import LocalCloud
+    from bake.localcloud.lifecycle.cloud import LocalCloud
     from bake.profile import Profile
     from bake.profile.schema import Weights as WeightsSection
 
@@ -34,10 +35,7 @@ if TYPE_CHECKING:
 EXAMPLES = {
     "AWS_REGION": "eu-west-1",
     "SPOT_AWS_REGION": "eu-north-1",
-    "BASE_AMI_ID": "ami-00000000",
-    "BASE_AMI_ID_AMAZON_LINUX": "ami-00000000",
-    "BASE_AMI_ID_NEURON": "ami-00000000",
-    "BASE_AMI_ID_NEURON_AMAZON_LINUX": "ami-00000000",
+    **{ami_variable(system, kind): "ami-00000000" for system in SYSTEMS for kind in ("cuda", "neuron")},
     "BAKE_SUBNET_ID": "subnet-00000000",
     "BAKE_SECURITY_GROUP_ID": "sg-00000000",
     "BAKE_INSTANCE_PROFILE": "example",
@@ -88,7 +86,7 @@ def cloud_of(
         request.profile, request.directory, variables, lambda name, key: EXAMPLES["HF_TOKEN"]
     )
     lockfile.read(request.lock)
-    from bake.localcloud import cloud as localcloud
+    from bake.localcloud.lifecycle import cloud as localcloud
 
     with progress.step("local cloud") if progress else nullcontext():
         cloud = stack.enter_context(localcloud.running(say, trust_guests=request.trust_guests))

@@ -74,7 +74,7 @@ def _profile_of(ami: str, obj: dict[str, Any], rehearsal: bool, stack: ExitStack
     cloud = None
     if rehearsal:
         from bake import surroundings
-        from bake.localcloud import cloud as localcloud
+        from bake.localcloud.lifecycle import cloud as localcloud
 
         surroundings.set_aside()
         cloud = stack.enter_context(localcloud.running(trust_guests=trusted()))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bake.errors import BakeError
-from bake.planning.sources import PROVISION
+from bake.resources import PROVISION
 from bake.ssh import Session
 from bake.ssh.program import TOO_LATE, Program, facts
 

@@ -21,7 +21,7 @@ from bake.aws import Aws
 from bake.errors import BakeError
 from bake.layout import BAKE
 from bake.planning.plan import Plan
-from bake.planning.sources import PROVISION
+from bake.resources import PROVISION
 from bake.run import Run
 from bake.ssh import CommandResult, Session
 from bake.steps.check_script import check_script

@@ -7,7 +7,7 @@ import time
 from bake import units
 from bake.errors import BakeError
 from bake.planning.plan import Plan
-from bake.planning.sources import PROVISION
+from bake.resources import PROVISION
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps.check_script import check_script

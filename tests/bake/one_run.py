@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bake.aws import Aws
 from bake.image import Image
-from bake.localcloud.awsfaults.faults import AwsFault
+from bake.localcloud.api.faults.faults import AwsFault
 from bake.planning.plan import Plan
 from bake.run import Run
 from bake.steps.create_image import create_image, stop

@@ -1,4 +1,4 @@
-"""The seal on a machine that logs each sudo: auditd and its kernel are stand-ins (bake/localcloud/bases)."""
+"""The seal on a machine that logs each sudo: auditd and its kernel are stand-ins (images/hostile)."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bake.layout import INSTANCE_ENV
-from bake.localcloud.cloud import LocalCloud
-from bake.localcloud.control import over_socket
+from bake.localcloud.lifecycle.cloud import LocalCloud
+from bake.localcloud.network.control import over_socket
 from bake.localcloud.settings import Settings
 from bake.progress import PlainScreen, Progress
 from bake.run import Run

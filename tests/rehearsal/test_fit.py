@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bake.errors import DoesNotFit, UsageError
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud.lifecycle.cloud import LocalCloud
 from bake.planning.fit import Content
 from bake.planning.plan import Plan
-from bake.planning.sources import PROVISION
+from bake.resources import PROVISION
 from bake.steps import check_capacity as step
 from bake.steps import prefetch
 from bake.steps.mount_scratch import mount_scratch, unmount_scratch

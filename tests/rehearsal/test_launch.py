@@ -9,7 +9,7 @@ import pytest
 
 from bake.errors import BakeError, TimedOut
 from bake.image import mark
-from bake.localcloud.awsfaults.remote import RemoteFaults
+from bake.localcloud.api.faults.remote import RemoteFaults
 from bake.planning.plan import Plan
 from bake.steps import create_image as images
 from bake.steps.boot_check import check_units

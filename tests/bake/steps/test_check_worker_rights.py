@@ -19,6 +19,7 @@ from bake.steps.check_worker_rights import check_rights
 from tests.worker.conftest import COMMAND, CREDENTIALS, REGION, Aws, moto_server
 from tests.worker.refusing import Refusing
 
+pytestmark = pytest.mark.integration
 UNIT = """ExecStart={ path=%s ; argv[]=%s serve ; ignore_errors=no ; start_time=[n/a] ; code=(null) }
 EnvironmentFiles=/etc/flux-worker/worker.env (ignore_errors=no)
 EnvironmentFiles=/etc/flux-worker/instance.env (ignore_errors=yes)

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import flux_worker
-from bake.localcloud import neuron_sdk
+from bake.localcloud.packages import neuron_sdk
 from flux_worker.cli import main
 from flux_worker.errors import BadPicture, ConfigurationError, InvalidJob
 from flux_worker.inference import backend_neuron, capacity, devices
@@ -31,6 +31,7 @@ from flux_worker.jobspec.job import Job
 from flux_worker.settings import ModelSettings
 from tests.worker.conftest import COMMAND, serve_environment
 
+pytestmark = pytest.mark.integration
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 ROOT = Path(__file__).parents[3]
 WORKER = Path(flux_worker.__file__).parents[1]

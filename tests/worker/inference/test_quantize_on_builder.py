@@ -17,6 +17,7 @@ from PIL import Image
 from flux_worker.inference.checkpoint import Provenance
 from flux_worker.inference.quantize import psnr
 
+pytestmark = pytest.mark.integration
 PROGRAM = Path(__file__).parents[3] / "provision" / "quantize.py"
 
 
