@@ -31,10 +31,10 @@ BAKE = (
     "weights",  # the model: its files, their lock, the Hub, the mirror
     "profile",
     "checks",  # of the builder, over SSH
-    "instance wiring image creation layout resources systems interpreter",
+    "instance wiring image creation resources systems interpreter",
     "aws ssh units undo run library_logging",
     "aws_errors git progress tokens",
-    "columns errors interrupt redaction retries surroundings terminal trees",
+    "columns errors interrupt layout redaction retries surroundings terminal trees",
 )
 WORKER = (
     "cli",
@@ -52,7 +52,7 @@ WORKER = (
 )
 # What is not true yet; all three are to be empty. Parts that are listed before they are there, packages whose
 # rooms import each other in circles, and imports that turn back:
-UNBUILT = {"bake.account", "bake.layout", "bake.library_logging"}
+UNBUILT = {"bake.account", "bake.library_logging"}
 WITHOUT_ROOMS: set[str] = set()
 NOT_YET = {
     # Guarded.of(plan) becomes planning/guarded.py's; the plan's shape moves below what shows it.

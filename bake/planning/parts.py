@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bake import interpreter
 from bake.interpreter import Archive
+from bake.layout import INT8_MODEL, SCRATCH
 from bake.planning import drivers as drivers_of
 from bake.planning import egress
 from bake.planning.base_image import BaseImage
@@ -24,9 +25,6 @@ from bake.profile import Profile
 from bake.systems import SYSTEMS
 from bake.weights.lock import Lock
 from bake.worker_source import WorkerSource
-
-MODEL_DIR = "/opt/flux-worker/int8"
-SCRATCH = "/run/bake-scratch"  # the instance store, mounted while int8 is made
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class WeightsPlan:
             lock=lock,
             cache=cache,
             download_cache=f"{SCRATCH}/hub" if weights.scratch else cache,
-            model_dir=MODEL_DIR if weights.precision == "int8" else None,
+            model_dir=INT8_MODEL if weights.precision == "int8" else None,
         )
 
 

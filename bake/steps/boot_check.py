@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bake.aws import Aws
+from bake.aws import Aws, ClientError
 from bake.errors import BakeError, TimedOut
-from bake.instance import INSTANCE_ENV
+from bake.layout import INSTANCE_ENV, WORKER_ENV
 from bake.planning.plan import Plan
 from bake.retries import error_code
 from bake.run import Run
 from bake.ssh import Session
+from bake.steps.check_worker_rights import check_receives, check_rights
 from bake.steps.connect import WrongMachine, log_in
 from bake.steps.launch import Instance, launch
 from bake.steps.tags import tags
-from bake.steps.worker_rights import check_receives, check_rights
-from bake.steps.worker_start import ImageIsBad, raise_if_failed, service, wait_until_ready
+from bake.steps.wait_for_worker import ImageIsBad, raise_if_failed, service, wait_until_ready
 from bake.undo import Undo
 from bake.wiring import Wiring, wire
 
@@ -136,7 +136,7 @@ def check_precision(detail: Mapping[str, Any], wanted: str) -> None:
     if detail["precision"] != wanted:
         raise ImageIsBad(
             f"the first image was drawn in {detail['precision']}, and weights.precision is {wanted}",
-            hint="look at FLUX_MODEL_DIR in /etc/flux-worker/worker.env of the image",
+            hint=f"look at FLUX_MODEL_DIR in {WORKER_ENV} of the image",
         )
 
 
@@ -211,7 +211,7 @@ def _object(aws: Aws, bucket: str, key: str) -> bytes:
     def read() -> bytes:
         try:
             return aws.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-        except Exception as error:
+        except ClientError as error:
             if error_code(error) == "NoSuchKey":
                 raise ImageIsBad(f"the worker announced s3://{bucket}/{key}, which is not there") from error
             raise

@@ -7,14 +7,14 @@ from typing import Any
 
 from bake import retries
 from bake.agreement.facts import check_image
-from bake.aws import Aws, unanswered
+from bake.aws import Aws, call_errors
 from bake.creation import Found, Resource, tag_of
 from bake.errors import BakeError
 from bake.image import Image, describe_image, image_of, remove, remove_by_hand, root_of
 from bake.instance import describe
 from bake.planning.plan import Plan
 from bake.run import Run
-from bake.steps.attempt import insist_on_imdsv2
+from bake.steps.attempt import ensure_imdsv2
 from bake.steps.launch import Instance
 from bake.steps.tags import tags
 from bake.undo import Removal, Undo
@@ -74,7 +74,7 @@ def create_image(plan: Plan, aws: Aws, run: Run, instance: Instance, undo: Undo)
         timeout=4 * 3600,
         hint="large first snapshots take long; the AMI was removed again",
     )
-    return insist_on_imdsv2(aws, run, image), removal
+    return ensure_imdsv2(aws, run, image), removal
 
 
 def _look_by_hand(aws: Aws, name: str) -> str:
@@ -107,8 +107,6 @@ def _snapshot_progress(aws: Aws, snapshot: str | None) -> str:
     try:
         with retries.until(time.monotonic() + LOOK):
             found = aws.ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"]
-    except Exception as error:
-        if unanswered(error) is None:
-            raise
+    except call_errors():
         return snapshot  # it is only told: the image's own state decides
     return f"{snapshot} {found[0].get('Progress', '')}" if found else snapshot

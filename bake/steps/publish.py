@@ -9,12 +9,12 @@ from bake.aws import Aws
 from bake.image import Image, images_of, in_use, remove, remove_by_hand, state_of
 from bake.planning.plan import Plan
 from bake.run import Run
-from bake.steps.attempt import attempt, insist_on_imdsv2
+from bake.steps.attempt import attempt, ensure_imdsv2
 
 
 def publish(plan: Plan, aws: Aws, run: Run, image: Image) -> Image:
     """Have its instances need IMDSv2 if that is not so yet, share, retire; the image as it is then."""
-    image = insist_on_imdsv2(aws, run, image)
+    image = ensure_imdsv2(aws, run, image)
     accounts = plan.image.share_with
     if accounts:
         attempt(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bake.instance import INSTANCE_ENV
+from bake.layout import INSTANCE_ENV
 from bake.localcloud import LocalCloud, Settings, over_socket
 from bake.progress import PlainScreen, Progress
 from bake.run import Run
@@ -21,7 +21,7 @@ from bake.ssh import Session
 from bake.steps.connect import log_in
 from bake.steps.launch import launch
 from bake.steps.tags import tags
-from bake.steps.worker_start import service, wait_until_ready
+from bake.steps.wait_for_worker import service, wait_until_ready
 from bake.undo import Undo
 from bake.wiring import wire
 

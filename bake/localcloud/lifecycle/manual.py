@@ -18,7 +18,8 @@ from botocore.exceptions import ClientError
 
 from bake.aws import Aws
 from bake.errors import BakeError, UsageError
-from bake.instance import INSTANCE_ENV, KeyPair, user_data
+from bake.instance import KeyPair, user_data
+from bake.layout import INSTANCE_ENV
 from bake.localcloud.lifecycle.cloud import LocalCloud
 from bake.localcloud.settings import Settings
 from bake.ssh import Login, connect

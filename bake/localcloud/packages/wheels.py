@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bake import resources
 from bake.errors import BakeError, UsageError
 from bake.localcloud.packages.index import normalized, sha256
-from bake.resources import LOCKS
+from bake.resources import LOCKS, WORKER
 
 TOOLS = ("uv", "huggingface_hub", "hf_xet")
 UNUSED_AFTER = 14 * 86400  # seconds until another Python's or an older lock's wheels are removed
@@ -65,7 +64,7 @@ def wheels(cache: Path, python: str, say: Callable[[str], None]) -> Wheels:
 
 def worker_requirements() -> list[str]:
     """What flux-worker depends on, extras left out: from its source tree, or as it is installed."""
-    project = resources.WORKER / "pyproject.toml"
+    project = WORKER / "pyproject.toml"
     if project.exists():
         return sorted(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"])
     try:

@@ -18,9 +18,9 @@ from bake.errors import (
     TimedOut,
 )
 from bake.image import Image, describe_image, images_of, mark, state_of
-from bake.steps.judge import Unproven, judged
+from bake.steps.judge import Unproven, judge
 from bake.steps.publish import outdated, publish
-from bake.steps.worker_start import ImageIsBad
+from bake.steps.wait_for_worker import ImageIsBad
 from bake.undo import Undo, naming
 from tests.plans import changed
 
@@ -41,7 +41,7 @@ def check(one_run: OneRun, image: Image, error: BaseException | None = None) -> 
     told: list[str] = []
     run = one_run.run
     with naming(run.leaks), Undo(leaks=run.leaks) as undo:  # noqa: SIM117
-        with judged(one_run.plan, one_run.aws, run, image, undo, told.append):
+        with judge(one_run.plan, one_run.aws, run, image, undo, told.append):
             if error is not None:
                 raise error
     return told
@@ -53,7 +53,7 @@ def test_what_the_check_made_is_sent_away_before_anything_is_said_to_aws(one_run
     one_run.aws.ec2.meta.events.register("before-call", lambda model, **_: order.append(model.name))
     with pytest.raises(Unproven), Undo() as undo:
         undo.add("instance", lambda: order.append("terminated"), by_hand="")
-        with judged(one_run.plan, one_run.aws, one_run.run, image, undo):
+        with judge(one_run.plan, one_run.aws, one_run.run, image, undo):
             raise Interrupted("SIGTERM")
     assert order[:2] == ["terminated", "CreateTags"]
 

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-PROGRAMS = Path(__file__).parents[2] / "provision" / "fit"
+PROGRAMS = Path(__file__).parents[2] / "provision" / "capacity"
 MIB = 1 << 20
 
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 from typing import Any
 
 from bake.errors import DoesNotFit
-from bake.planning.parts import SCRATCH
+from bake.layout import SCRATCH
 from bake.planning.plan import Plan
 from bake.progress import readable
 from bake.run import Run
 from bake.ssh import Session
-from bake.steps import sent
+from bake.steps.ask_disks import ask_disks
 
 SECONDS = 300
 
 
-def mount(session: Session, plan: Plan, run: Run) -> None:
+def mount_scratch(session: Session, plan: Plan, run: Run) -> None:
     """Mount it where the plan says, unless it is; nothing where `weights.scratch` is not set."""
     if plan.profile.weights.scratch is None:
         return
@@ -27,7 +27,7 @@ def mount(session: Session, plan: Plan, run: Run) -> None:
     run.progress.note(f"the bfloat16 files go to {told['device']} ({kind}): {readable(told['free'])} free")
 
 
-def unmount(session: Session, plan: Plan, run: Run) -> None:
+def unmount_scratch(session: Session, plan: Plan, run: Run) -> None:
     """Take it off, with all that it holds."""
     if plan.profile.weights.scratch is None:
         return
@@ -44,7 +44,7 @@ def _ask(session: Session, plan: Plan, verb: str) -> dict[str, Any]:
         "needed": sum(file.bytes for file in plan.weights.lock.files.values()),
         "stand_in": plan.sources.scratch,
     }
-    told = sent.run(session, "sizes", "packages", "scratch", given=given, seconds=SECONDS)
+    told = ask_disks(session, "sizes", "packages", "scratch", given=given, seconds=SECONDS)
     if error := told.get("error"):
         raise DoesNotFit(
             f"weights.scratch: {error}",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from bake.aws import Aws
 from bake.errors import BakeError, NotVerified, TimedOut
+from bake.layout import SERVICE
 from bake.run import Run
 from bake.ssh import Session
 
@@ -91,14 +92,14 @@ def wait_until_ready(session: Session, aws: Aws, run: Run, *, stall: float, limi
 def service(session: Session) -> dict[str, str]:
     """What systemd says of the worker's unit."""
     properties = "LoadState,ActiveState,SubState,StatusText,NRestarts,MainPID,Result"
-    output = session.run("systemctl", "show", "flux-worker", "-p", properties).stdout
+    output = session.run("systemctl", "show", SERVICE, "-p", properties).stdout
     return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
 
 
 def raise_if_failed(facts: Mapping[str, str], session: Session) -> None:
     """Raise ImageIsBad where there is no unit, or it failed, or was restarted more than twice."""
     if facts.get("LoadState") != "loaded":
-        raise ImageIsBad(f"the new image has no flux-worker.service: systemd says {facts.get('LoadState')}")
+        raise ImageIsBad(f"the new image has no {SERVICE}: systemd says {facts.get('LoadState')}")
     if _failed(facts):
         journal = _journal(session, 20).strip()
         driver = session.run("sh", "-c", _DRIVER, sudo=True, check=False).stdout.strip()
@@ -145,11 +146,11 @@ def _waits_for_disk(process: str, session: Session) -> bool:
 
 
 def _journal(session: Session, lines: int) -> str:
-    return session.run("journalctl", "-u", "flux-worker", "-n", str(lines), "-o", "cat", sudo=True).stdout
+    return session.run("journalctl", "-u", SERVICE, "-n", str(lines), "-o", "cat", sudo=True).stdout
 
 
 def _seconds_since_boot(session: Session) -> float:
     """From the start of the machine's systemd to the worker's READY, by systemd's own clock."""
     booted = session.run("systemctl", "show", "--value", "-p", "UserspaceTimestampMonotonic").stdout
-    ready = session.run("systemctl", "show", "--value", "-p", "ActiveEnterTimestampMonotonic", "flux-worker")
+    ready = session.run("systemctl", "show", "--value", "-p", "ActiveEnterTimestampMonotonic", SERVICE)
     return round((int(ready.stdout) - int(booted)) / 1e6, 1)

@@ -61,7 +61,7 @@ def disks(tmp_path: Path) -> Iterator[Disks]:
 
 @pytest.fixture
 def scratch(monkeypatch: pytest.MonkeyPatch, disks: Disks) -> ModuleType:
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "provision" / "fit")
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "provision" / "capacity")
     module = importlib.import_module("scratch")
     monkeypatch.setattr(module, "SYS", str(disks.sys))
     return module

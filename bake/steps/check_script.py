@@ -10,7 +10,7 @@ NOTE = "note: "  # begins a line that the person who bakes, and the report, must
 REMEDY = "  what to do: "  # begins the line after the one that says what is wrong
 
 
-def tell(result: CommandResult, run: Run) -> CommandResult:
+def check_script(result: CommandResult, run: Run) -> CommandResult:
     """Pass on its notes; raises RemoteCommandError, its own reason first, where it failed."""
     if result.exit_code != 0:
         raise _failure(result)

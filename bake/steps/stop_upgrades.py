@@ -10,31 +10,31 @@ from bake.planning.plan import Plan
 from bake.resources import PROVISION
 from bake.run import Run
 from bake.ssh import Session
-from bake.steps.script import tell
+from bake.steps.check_script import check_script
 
-LIBRARY = [PROVISION / "lib" / f"{name}.sh" for name in ("environment", "packages", "quiet")]
+LIBRARY = [PROVISION / "lib" / f"{name}.sh" for name in ("environment", "packages", "upgrades")]
 EVERY = 1.0  # seconds between two looks at the locks
 
 
-def quieten(session: Session, plan: Plan, run: Run) -> None:
+def stop_upgrades(session: Session, plan: Plan, run: Run) -> None:
     """Stop the machine's own upgrades until its next boot, and wait for the one that runs.
 
     Nothing is disabled: the image upgrades itself as its base does. Raises BakeError with who still holds
     the package manager after the profile's `builder.package_wait_minutes`.
     """
-    stopped = _ask(session, "quiet_timers").splitlines()
-    wait(session, run, plan.profile.builder.package_wait_minutes * 60)
-    stopped += _ask(session, "quiet_daemons").splitlines()
+    stopped = _ask(session, "upgrades_stop_timers").splitlines()
+    wait_for_packages(session, run, plan.profile.builder.package_wait_minutes * 60)
+    stopped += _ask(session, "upgrades_stop_daemons").splitlines()
     if stopped:
         run.progress.note(f"stopped until the image boots: {', '.join(sorted(stopped))}")
     if _ask(session, "packages_unfinished || true"):
         _finish(session, plan, run)
 
 
-def wait(session: Session, run: Run, seconds: float) -> None:
+def wait_for_packages(session: Session, run: Run, seconds: float) -> None:
     """Wait until nobody holds the package manager's locks; who does is said."""
     started = time.monotonic()
-    while holder := _ask(session, "quiet_busy || true").strip():
+    while holder := _ask(session, "upgrades_running || true").strip():
         waited = time.monotonic() - started
         if waited > seconds:
             raise BakeError(
@@ -55,11 +55,11 @@ def _finish(session: Session, plan: Plan, run: Run) -> None:
     unit = units.start(session, "bake-finish-packages", "bash", "-s", stdin=script)
     result = unit.wait(seconds=1.0)
     unit.save_logs(run, result)
-    tell(result, run)
+    check_script(result, run)
 
 
 def _ask(session: Session, call: str) -> str:
-    """Run one of the functions of `provision/lib/quiet.sh`; nothing of it stays on the machine."""
+    """Run one of the functions of `provision/lib/upgrades.sh`; nothing of it stays on the machine."""
     return session.run("bash", "-s", stdin=_script(call), sudo=True).stdout
 
 

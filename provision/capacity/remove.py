@@ -3,7 +3,7 @@
 Reads one JSON object on stdin and prints one. Runs as root under any Python from 3.6 on. What packages
 own goes with them by the package manager, once it was seen that nothing else would go; the rest is deleted.
 
-  in   things: name, kind, paths, packages, as content.py told them
+  in   things: name, kind, paths, packages, as inventory.py told them
   out  removed: name, paths, packages, bytes (the file system's own difference), links
        error: why it stopped, or null
 """
@@ -17,7 +17,7 @@ import sys
 
 import packages
 
-# A second look at what may be deleted: paths come from content.py and from nobody else.
+# A second look at what may be deleted: paths come from inventory.py and from nobody else.
 PLACES = {
     "toolkit": r"^/(usr/local/cuda|opt/cuda|usr/lib/cuda|opt/nvidia/nsight)(-[A-Za-z0-9._+-]+)?$",
     "environment": r"^(/opt|/root|/home/[^/]+)/[A-Za-z0-9][A-Za-z0-9._+-]*$",

@@ -10,9 +10,10 @@ from typing import Any
 
 from bake.aws import Aws
 from bake.errors import BakeError, TimedOut
+from bake.layout import SERVICE
 from bake.run import Run
 from bake.ssh import CommandResult, Session
-from bake.steps.worker_start import service
+from bake.steps.wait_for_worker import service
 
 # What a command line says that it does not understand: an image of before there was such a check.
 _UNKNOWN_OPTION = 2
@@ -72,7 +73,7 @@ def raise_if_missing(found: Mapping[str, Any]) -> None:
 
 
 def _ask(session: Session) -> CommandResult:
-    shown = session.run("systemctl", "show", "flux-worker", "-p", "ExecStart,User,EnvironmentFiles").stdout
+    shown = session.run("systemctl", "show", SERVICE, "-p", "ExecStart,User,EnvironmentFiles").stdout
     return session.run(*_command(shown), sudo=True, check=False)
 
 

@@ -15,7 +15,7 @@ from bake.errors import BakeError
 from bake.progress import PlainScreen, Progress
 from bake.run import Run
 from bake.ssh import CommandResult
-from bake.steps.worker_rights import check_rights
+from bake.steps.check_worker_rights import check_rights
 from tests.worker.conftest import COMMAND, CREDENTIALS, REGION, Aws, moto_server
 from tests.worker.refusing import Refusing
 

@@ -1,4 +1,4 @@
-"""bake/steps/quiet.py on a machine of each system: real timers, a real package manager that is at work."""
+"""bake/steps/stop_upgrades.py on a machine of each system: real timers, a real, busy package manager."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 from bake.errors import BakeError
 from bake.progress import Progress
 from bake.run import Run
-from bake.steps import provision, quiet
+from bake.steps import provision
+from bake.steps.stop_upgrades import stop_upgrades, wait_for_packages
 
 from .boxes import AmazonLinux, Box, Ubuntu, boxed
 
@@ -108,7 +109,7 @@ def test_timers_are_stopped_and_stay_enabled(machine: Machine, box: Box, screen:
     with timer(box, "apt-daily.timer"), timer(box, "dnf-makecache.timer"), timer(box, "other.timer"):
         before = box.root(listed).stdout
         assert "apt-daily.timer" in before
-        quiet.quieten(machine.session, machine.plan, run)
+        stop_upgrades(machine.session, machine.plan, run)
         active = box.root("systemctl is-active apt-daily.timer dnf-makecache.timer other.timer", check=False)
         assert active.stdout.split() == ["inactive", "inactive", "active"]
         assert box.root(listed).stdout == before, "what the image starts with changed"
@@ -122,7 +123,7 @@ def test_timers_are_stopped_and_stay_enabled(machine: Machine, box: Box, screen:
 def test_a_running_upgrade_is_waited_for(machine: Machine, box: Box, screen: tuple[Run, Seen]) -> None:
     run, seen = screen
     with upgrade(box, "slow") as unit:
-        step = threading.Thread(target=quiet.quieten, args=(machine.session, machine.plan, run))
+        step = threading.Thread(target=stop_upgrades, args=(machine.session, machine.plan, run))
         step.start()
         until(lambda: seen.said("waiting for process "))
         assert step.is_alive()
@@ -142,7 +143,7 @@ def test_an_upgrade_that_does_not_end_stops_the_bake(
     holder = box.hold_lock()
     started = time.monotonic()
     with pytest.raises(BakeError, match=rf"still locked after \d+ s by process {holder} \(") as caught:
-        quiet.wait(machine.session, run, 2)
+        wait_for_packages(machine.session, run, 2)
     box.root(f"kill {holder}")
     assert time.monotonic() - started < 60
     assert "builder.package_wait_minutes" in (caught.value.hint or "")
@@ -217,7 +218,7 @@ def test_what_dpkg_was_interrupted_at_is_finished(
     box.offer("half")
     box.root("dpkg --unpack /srv/repository/half_1.0.deb")
     assert box.run("before", "packages_version half").exit_code == 1
-    quiet.quieten(machine.session, machine.plan, run)
+    stop_upgrades(machine.session, machine.plan, run)
     assert "dpkg was interrupted on this base AMI at half: finished with dpkg --configure -a" in (
         run.progress.notes
     )
@@ -246,7 +247,7 @@ def test_what_dpkg_can_not_finish_is_told_and_stays_the_base_amis(
         "dpkg-deb --build . /srv/broken.deb >/dev/null; dpkg --unpack --force-depends /srv/broken.deb\n"
         "systemctl stop bake-finish-packages 2>/dev/null || true"
     )
-    quiet.quieten(machine.session, machine.plan, run)
+    stop_upgrades(machine.session, machine.plan, run)
     kept = box.root("cat /opt/bake/unfinished-packages; dpkg --purge --force-all never").stdout
     assert kept.startswith("never\n")
     [note] = run.progress.notes
@@ -277,7 +278,7 @@ def test_unattended_upgrades_ends_after_the_package_that_it_is_at(new_machine: N
                 "systemctl start --no-block apt-daily-upgrade.service\n"
                 "for _ in $(seq 600); do [ -e /run/began ] && exit; sleep 0.1; done; exit 1"
             )
-            step = threading.Thread(target=quiet.quieten, args=(machine.session, machine.plan, run))
+            step = threading.Thread(target=stop_upgrades, args=(machine.session, machine.plan, run))
             step.start()
             until(lambda: seen.said("/usr/bin/unattended-upgrade) of apt-daily-upgrade.service"))
             box.root("touch /run/go-on")

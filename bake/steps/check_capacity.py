@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bake import layout
 from bake.errors import BakeError, DoesNotFit, UsageError
 from bake.planning import disk as disk_of
 from bake.planning import fit as planning
@@ -19,7 +20,8 @@ from bake.planning.fit import Content, Thing
 from bake.planning.plan import Plan
 from bake.run import Run
 from bake.ssh import Session
-from bake.steps import scratch, sent
+from bake.steps.ask_disks import ask_disks
+from bake.steps.mount_scratch import mount_scratch
 from bake.weights.flux import GIB
 
 CONTENT = "base-content.json"
@@ -30,7 +32,7 @@ NOTHING_DONE = "nothing was downloaded, removed or resized; the builder is remov
 
 
 @dataclass(frozen=True)
-class Fitted:
+class Capacity:
     """The root volume as the builder has it: what the base AMI holds, what was removed of it, the sum.
 
     `removed` has a name, paths, packages, links and bytes won for each.
@@ -41,21 +43,21 @@ class Fitted:
     disk: Disk
 
 
-def fit(session: Session, plan: Plan, run: Run) -> Fitted:
+def check_capacity(session: Session, plan: Plan, run: Run) -> Capacity:
     """Measure, remove and compare.
 
     Raises DoesNotFit, with the sum and the choices, unless everything fits beside what the base AMI holds.
     """
-    fitted = _fitted(session, plan, run)
-    run.keep(CONTENT, json.dumps(as_dict(fitted), indent=2) + "\n")
-    held, free = fitted.content.used / GIB, fitted.disk.free / GIB
-    fits = f"all of it fits {fitted.disk.volume_gib} GiB, {free:.1f} GiB to spare"
+    capacity = _capacity(session, plan, run)
+    run.keep(CONTENT, json.dumps(as_dict(capacity), indent=2) + "\n")
+    held, free = capacity.content.used / GIB, capacity.disk.free / GIB
+    fits = f"all of it fits {capacity.disk.volume_gib} GiB, {free:.1f} GiB to spare"
     run.progress.note(f"the base AMI holds {held:.1f} GiB; {fits}")
-    scratch.mount(session, plan, run)
-    return fitted
+    mount_scratch(session, plan, run)
+    return capacity
 
 
-def _fitted(session: Session, plan: Plan, run: Run) -> Fitted:
+def _capacity(session: Session, plan: Plan, run: Run) -> Capacity:
     run.progress.status("measuring what the base AMI holds")
     found = measure(session, plan)
     run.keep(CONTENT, json.dumps({"content": asdict(found)}, indent=2) + "\n")
@@ -66,15 +68,15 @@ def _fitted(session: Session, plan: Plan, run: Run) -> Fitted:
     if removed:
         found = measure(session, plan)
         _check(plan, planning.measured(plan.image.disk, found), found)
-    return Fitted(found, tuple(removed), planning.measured(plan.image.disk, found))
+    return Capacity(found, tuple(removed), planning.measured(plan.image.disk, found))
 
 
-def as_dict(fitted: Fitted) -> dict[str, Any]:
+def as_dict(capacity: Capacity) -> dict[str, Any]:
     """The same for machines: bytes."""
     return {
-        "content": asdict(fitted.content),
-        "removed": list(fitted.removed),
-        "disk": {**asdict(fitted.disk), "needed": fitted.disk.needed, "free": fitted.disk.free},
+        "content": asdict(capacity.content),
+        "removed": list(capacity.removed),
+        "disk": {**asdict(capacity.disk), "needed": capacity.disk.needed, "free": capacity.disk.free},
     }
 
 
@@ -87,7 +89,7 @@ def measure(session: Session, plan: Plan) -> Content:
         "deadline": MEASURING,
     }
     return planning.content(
-        sent.run(session, "sizes", "packages", "content", given=given, seconds=4 * MEASURING)
+        ask_disks(session, "sizes", "packages", "inventory", given=given, seconds=4 * MEASURING)
     )
 
 
@@ -99,7 +101,7 @@ def _needs(plan: Plan) -> dict[str, int]:
         plan.weights.cache: 0,
         **models,
         "/var": PACKAGES,
-        "/opt/flux-worker": parts.get("worker", 0) + parts.get("for Neuron", 0),
+        layout.WORKER: parts.get("worker", 0) + parts.get("for Neuron", 0),
     }
 
 
@@ -146,7 +148,7 @@ def _remove(session: Session, things: list[Thing], run: Run) -> list[dict[str, A
     given = {
         "things": [{key: value for key, value in asdict(thing).items() if key in keys} for thing in things]
     }
-    told = sent.run(session, "packages", "removal", given=given, seconds=REMOVING)
+    told = ask_disks(session, "packages", "remove", given=given, seconds=REMOVING)
     removed: list[dict[str, Any]] = told["removed"]
     for one in removed:
         more = f", {len(one['packages'])} packages" if one["packages"] else ""

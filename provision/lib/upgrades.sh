@@ -3,9 +3,9 @@
 # locks for minutes, and change what is baked while it is baked. Sent over SSH once the machine answers, behind
 # packages.sh:
 #
-#   quiet_timers      stop what would begin, and what can be broken off; print the units
-#   quiet_busy        print who still is at it; fail where nobody is
-#   quiet_daemons     stop what else could begin, once nobody is at it; print the units
+#   upgrades_stop_timers    stop what would begin, and what can be broken off; print the units
+#   upgrades_running        print who still is at it; fail where nobody is
+#   upgrades_stop_daemons   stop what else could begin, once nobody is at it; print the units
 #
 # Everything is stopped until the next boot and nothing is disabled: the image has it as the base AMI has.
 # What installs is never killed, for it would leave packages half-way: it is waited for. So is
@@ -13,8 +13,8 @@
 # stopping it may begin one (Unattended-Upgrade::InstallOnShutdown).
 set -euo pipefail
 
-quiet_timers() {
-  _quiet_stop 'apt-*.timer' 'apticron.timer' 'update-notifier-*.timer' 'ua-timer.timer' 'dnf-*.timer' \
+upgrades_stop_timers() {
+  _upgrades_stop_units 'apt-*.timer' 'apticron.timer' 'update-notifier-*.timer' 'ua-timer.timer' 'dnf-*.timer' \
     'dnf5-*.timer' 'yum-*.timer' yum-cron.service 'packagekit-*.timer' 'snapd.*.timer' snapd.socket snapd.service \
     apt-daily.service apt-news.service esm-cache.service dnf-makecache.service
   # Asked to end it finishes the step that it is at, which its own shutdown script relies on, too.
@@ -26,26 +26,26 @@ quiet_timers() {
   done
 }
 
-quiet_busy() {
+upgrades_running() {
   local unit
   packages_holder && return
   # Between two of their steps they hold no lock. dkms.service builds modules for a kernel that is new.
-  unit=$(_quiet_units activating 'apt-daily*.service' 'dnf-automatic*.service' 'dnf5-automatic*.service' dkms.service)
+  unit=$(_upgrades_units activating 'apt-daily*.service' 'dnf-automatic*.service' 'dnf5-automatic*.service' dkms.service)
   [ -n "$unit" ] && echo "${unit%%$'\n'*}"
 }
 
-quiet_daemons() {
-  _quiet_stop packagekit.service
+upgrades_stop_daemons() {
+  _upgrades_stop_units packagekit.service
 }
 
-_quiet_stop() {
+_upgrades_stop_units() {
   local units
-  mapfile -t units < <(_quiet_units active,activating "$@")
+  mapfile -t units < <(_upgrades_units active,activating "$@")
   [ "${#units[@]}" -gt 0 ] || return 0
   timeout 60 systemctl stop "${units[@]}" >/dev/null 2>&1 || true
   printf '%s\n' "${units[@]}"
 }
 
-_quiet_units() { # STATES PATTERN…
+_upgrades_units() { # STATES PATTERN…
   systemctl list-units --all --plain --no-legend --full --state="$1" "${@:2}" 2>/dev/null | awk '{ print $1 }'
 }

@@ -10,11 +10,12 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from bake.checks import program
 from bake.checks.baseline import CALLED, RECORDED, Baseline
+from bake.checks.probes import probe
 from bake.planning.plan import Plan
 from bake.run import Run
 from bake.ssh import Session
+from bake.ssh.program import facts
 
 KEPT = "baseline.json"
 SEARCH = 20.0  # seconds that the search for keys takes at most; of a disk that is cold it may see a part
@@ -29,7 +30,7 @@ KINDS: dict[str, tuple[str, ...]] = {
 CREDENTIALS = ("aws_keys", "hf_tokens", "hf_token_files")  # each of them is said aloud
 
 
-def record(session: Session, plan: Plan, run: Run) -> Baseline:
+def record_baseline(session: Session, plan: Plan, run: Run) -> Baseline:
     """Look at the machine as it came. What could not be recorded is said, and fails nothing by itself."""
     run.progress.status("recording what the base AMI brought")
     salt = secrets.token_hex(16)
@@ -59,12 +60,10 @@ def _missing(facts: Mapping[str, Any], name: str) -> set[str]:
 
 def _ask(session: Session, name: str, given: Mapping[str, Any], seconds: int) -> dict[str, Any]:
     """The facts of one program; none where it fails or takes too long."""
-    limit = ("timeout", "--kill-after=5", str(seconds))
-    stdin = program.stdin(name, given)
-    done = session.run(*limit, *program.command(name), stdin=stdin, sudo=True, check=False)
+    done = probe(name).run(session, given, seconds)
     try:
-        return program.facts(done.stdout) if done.exit_code == 0 else {}
-    except (ValueError, IndexError):
+        return facts(done.stdout) if done.exit_code == 0 else {}
+    except ValueError:
         return {}
 
 

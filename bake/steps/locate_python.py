@@ -7,7 +7,7 @@ rights, and the builder gets a presigned URL, which is a secret and travels by s
 from __future__ import annotations
 
 from bake import redaction
-from bake.aws import Aws, unanswered
+from bake.aws import Aws, call_errors, unanswered
 from bake.errors import BakeError
 from bake.interpreter import Archive
 from bake.planning.plan import Plan
@@ -15,7 +15,7 @@ from bake.run import Run
 from bake.weights.mirror import Mirror
 
 
-def addresses(plan: Plan, aws: Aws, run: Run) -> list[str]:
+def python_urls(plan: Plan, aws: Aws, run: Run) -> list[str]:
     """The URLs that the builder tries, in their order."""
     archive = plan.provision.interpreter
     mirrored = _mirrored(archive, plan, aws, run)
@@ -36,11 +36,8 @@ def _mirrored(archive: Archive, plan: Plan, aws: Aws, run: Run) -> str | None:
     except BakeError as error:
         run.progress.note(f"{archive.name} is not in the mirror: {error.message}")
         return None
-    except Exception as error:
-        why = unanswered(error)
-        if why is None:
-            raise
-        run.progress.note(f"{archive.name} is not in the mirror: AWS answers {why}")
+    except call_errors() as error:
+        run.progress.note(f"{archive.name} is not in the mirror: AWS answers {unanswered(error)}")
         return None
     if url is not None:
         redaction.register(url)
