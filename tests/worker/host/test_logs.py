@@ -30,7 +30,7 @@ def run(code: str, **environment: str) -> list[dict[str, Any]]:
 
 def test_a_line_has_the_job_and_the_facts() -> None:
     code = ABOUT + (
-        "with logs.about('cat-1'):\n"
+        "with logs.job_context('cat-1'):\n"
         "    log.info('done %s', 'well', extra={'facts': {'seconds': 1.5}})\n"
         "log.info('idle')"
     )

@@ -17,7 +17,7 @@ from .write_checks import write as write_probe
 def check(settings: AwsSettings, environment: Mapping[str, str], *, write: bool) -> Report:
     """Read, try with `write`, and ask IAM about the rest."""
     logs.conceal_environment()
-    clients = Clients.of(settings)
+    clients = Clients.from_settings(settings)
     given = [environment.get(str(field.alias), "").strip() for field in AwsSettings.model_fields.values()]
     report = read(settings, clients, [value for value in given if is_reference(value)])
     if write:

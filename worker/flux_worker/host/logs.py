@@ -32,7 +32,7 @@ _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, loggin
 
 
 @contextlib.contextmanager
-def about(job_id: str | None) -> Iterator[None]:
+def job_context(job_id: str | None) -> Iterator[None]:
     """Every line logged inside carries this job's id."""
     token = _job_id.set(job_id)
     try:
@@ -111,12 +111,12 @@ def to_stderr() -> None:
     # botocore tells at INFO where it found its credentials, at every client.
     logging.getLogger("botocore").setLevel(logging.WARNING)
     # Python would print a traceback as it is: over many lines, with whatever the error's message holds.
-    sys.excepthook = _died
-    threading.excepthook = _thread_died
-    sys.unraisablehook = _dropped
+    sys.excepthook = _log_crash
+    threading.excepthook = _log_thread_crash
+    sys.unraisablehook = _log_unraisable
 
 
-def say_end(message: str) -> None:
+def report_fatal(message: str) -> None:
     """Say why the process ends: as it is to a person, as one JSON line to the journal."""
     if to_journal():
         logging.getLogger("flux_worker").critical(message)
@@ -124,11 +124,11 @@ def say_end(message: str) -> None:
         print(concealed(message), file=sys.stderr)
 
 
-def _died(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _log_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     logging.getLogger("flux_worker").critical("the worker died: %r", error, exc_info=(kind, error, trace))
 
 
-def _thread_died(died: threading.ExceptHookArgs) -> None:
+def _log_thread_crash(died: threading.ExceptHookArgs) -> None:
     if died.exc_value is None or died.exc_type is SystemExit:
         return
     name = died.thread.name if died.thread else "unknown"
@@ -136,7 +136,7 @@ def _thread_died(died: threading.ExceptHookArgs) -> None:
     logging.getLogger("flux_worker").critical("thread %s died: %r", name, died.exc_value, exc_info=trace)
 
 
-def _dropped(dropped: sys.UnraisableHookArgs) -> None:
+def _log_unraisable(dropped: sys.UnraisableHookArgs) -> None:
     """What a destructor raises ends nothing. Stopped may be raised there, too, and is no error."""
     error = dropped.exc_value
     trace = error if isinstance(error, Exception) else None
