@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from flux_worker import redaction
 from flux_worker.aws.clients import Clients
 from flux_worker.aws.endpoints import endpoint_warnings
 from flux_worker.cli import DEFAULT_PORT
@@ -246,9 +247,9 @@ def secret(
         client.create_secret(Name=name, SecretString=content)
         return name
 
-    before = set(logs._secrets)
+    before = set(redaction._secrets)
     yield keep
-    logs._secrets.intersection_update(before)
+    redaction._secrets.intersection_update(before)
 
 
 def test_a_value_comes_from_secrets_manager(secret: Callable[[str], str]) -> None:

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from . import redaction
 from .errors import ConfigurationError, WorkerError
-from .host import logs
 from .secretsmanager import SecretUnreadable, resolve_references
 
 MODEL = "black-forest-labs/FLUX.1-dev"
@@ -100,7 +100,7 @@ class _Settings(BaseModel):
         given = {name: environment[name].strip() for name in names if environment.get(name, "").strip()}
         read, failed = resolve_references(given, environment.get("AWS_REGION"))
         for secret in read.values():
-            logs.conceal(secret)
+            redaction.add_secret(secret)
         try:
             settings = cls.model_validate(cls._defaults(environment) | given | read)
         except ValidationError as error:
@@ -220,7 +220,7 @@ def _problems(
     lines = {name: _problem_line(name, given[name], str(reason)) for name, reason in failed.items()}
     for problem in error.errors(include_url=False):
         name = str(problem["loc"][0]) if problem["loc"] else ""
-        message = logs.concealed(problem["msg"].removeprefix("Value error, "))
+        message = redaction.redact(problem["msg"].removeprefix("Value error, "))
         if not name:
             lines[name] = message
         elif problem["type"] == "missing":
@@ -233,5 +233,5 @@ def _problems(
 def _problem_line(name: str, given: str | None, message: str) -> str:
     if given is None:
         return f"{name}: {message}"
-    shown = "".join(letter if letter.isprintable() else "�" for letter in logs.concealed(given))
+    shown = "".join(letter if letter.isprintable() else "�" for letter in redaction.redact(given))
     return f"{name}={shown}: {message}"

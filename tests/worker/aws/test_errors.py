@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from flux_worker import redaction
 from flux_worker.aws.clients import Clients
 from flux_worker.aws.errors import describe, failed_call
-from flux_worker.host import logs
 from flux_worker.host.monitor import Monitor
 from flux_worker.host.notify import Notifier
 from flux_worker.jobs.claims import Claims
@@ -137,8 +137,8 @@ def test_an_error_is_one_line_that_names_call_place_and_code(
 def test_secrets_are_not_told(
     clients: Clients, aws: Aws, proxy: Refusing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logs, "_secrets", set())
-    logs.conceal("hidden-bucket-part")
+    monkeypatch.setattr(redaction, "_secrets", set())
+    redaction.add_secret("hidden-bucket-part")
     proxy.refuse("s3:GetObject", message="no hidden-bucket-part\nfor you")
     error = failing(lambda: clients.s3.get_object(Bucket=aws.bucket, Key="k"))
     assert describe(error).endswith("(AccessDenied): no *** for you")

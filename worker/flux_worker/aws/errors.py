@@ -11,7 +11,7 @@ from botocore import exceptions
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
-from ..host import logs
+from .. import redaction
 
 DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "Forbidden", "403"}
 DENIED |= {
@@ -136,7 +136,7 @@ def describe(error: BaseException) -> str:
     text = (
         _describe_answer(call, error) if isinstance(error, ClientError) else _describe_no_answer(call, error)
     )
-    line = " ".join(logs.concealed(text).split())
+    line = " ".join(redaction.redact(text).split())
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
 
 
