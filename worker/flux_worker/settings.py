@@ -14,9 +14,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from . import redaction
 from .errors import ConfigurationError, WorkerError
+from .model_facts import FACTS
 from .secretsmanager import SecretUnreadable, resolve_references
 
-MODEL = "black-forest-labs/FLUX.1-dev"
+MODEL = FACTS.repo
 DEFAULT_METRICS_PORT = 9471
 BackendChoice = Literal["auto", "cuda", "cpu", "neuron"]
 _REGION = r"[a-z]{2,4}(-[a-z]+)+-\d+"
