@@ -12,6 +12,7 @@ import torch
 import flux_worker.breaker
 import flux_worker.jobs.retry
 import flux_worker.worker
+from flux_worker.backoff import Backoff
 from flux_worker.breaker import GenerationBreaker
 from flux_worker.errors import BadImage, WorkerBroken
 from tests.worker.worker_harness import FakeModel, WorkerHarness
@@ -29,9 +30,9 @@ ERRORS = [
 
 @pytest.fixture(autouse=True)
 def _pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flux_worker.jobs.retry, "LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(flux_worker.jobs.retry, "PAUSES", Backoff(0.01, 0.01))
     monkeypatch.setattr(flux_worker.worker, "LONG_POLL_SECONDS", 1)
-    monkeypatch.setattr(flux_worker.worker, "_FIRST_RETURN_SECONDS", 3_000)
+    monkeypatch.setattr(flux_worker.worker, "_RETURNS", Backoff(3_000))
 
 
 def job(name: str, **fields: Any) -> str:
@@ -100,7 +101,7 @@ def test_a_job_is_not_failed_twice_without_a_warm_up_between(
     harness: WorkerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two jobs and a sick worker: neither may lose more than one receive to it."""
-    monkeypatch.setattr(flux_worker.worker, "_FIRST_RETURN_SECONDS", 4)
+    monkeypatch.setattr(flux_worker.worker, "_RETURNS", Backoff(4))
     fake_model = Sickly(RuntimeError("no"), lambda _: True)
     for name in ("one", "two"):
         harness.aws.send(job(name))

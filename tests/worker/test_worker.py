@@ -12,6 +12,7 @@ import pytest
 
 import flux_worker.jobs.retry
 import flux_worker.worker
+from flux_worker.backoff import Backoff
 from flux_worker.errors import Interrupted
 from flux_worker.host.logs import JsonLines
 from tests.worker.conftest import until
@@ -23,7 +24,7 @@ RESULTS = ["images/one.json", "images/one=1.png", "images/one=2.png"]
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flux_worker.jobs.retry, "LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(flux_worker.jobs.retry, "PAUSES", Backoff(0.01, 0.01))
 
 
 def at_step(number: int, act: Callable[[], object]) -> FakeModel:
@@ -173,7 +174,7 @@ class TestADrawingFails:
         dead = sqs.create_queue(QueueName=f"{harness.aws.bucket}-dead")["QueueUrl"]
         arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})
-        monkeypatch.setattr(flux_worker.worker, "_FIRST_RETURN_SECONDS", 0)
+        monkeypatch.setattr(flux_worker.worker, "_RETURNS", Backoff(0))
         with harness.worker(model=at_step(3, lambda: 1 / 0)) as worker:
             monkeypatch.setattr(worker.model, "is_fatal", lambda _error: False)
             assert worker.queue.max_receives() == 0

@@ -11,17 +11,13 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .backoff import Backoff
 from .errors import BadImage, CallRefused
 
 FAILED_JOBS, BAD_PICTURES = 3, 2
 """So many different jobs in a row that could not be drawn, or gave no picture, may be the worker's fault."""
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 30.0, 900.0
+_PAUSES = Backoff(30.0)
 _MARGIN_SECONDS = 2.0  # SQS returns a message on time, and a poll lasts a second at least
-
-
-def _pause(number: int) -> float:
-    """Seconds before try `number`, from 1."""
-    return float(min(_FIRST_PAUSE_SECONDS * 2 ** min(number - 1, 10), _LONGEST_PAUSE_SECONDS))
 
 
 @dataclass
@@ -80,7 +76,7 @@ class GenerationBreaker:
         None the first time; more each time that jobs fail again, where several have, with none drawn between.
         """
         self._suspicions += self._many() or len(self._ever) >= FAILED_JOBS
-        pause = _pause(self._suspicions - 1) if self._suspicions > 1 else 0.0
+        pause = _PAUSES.pause(self._suspicions - 1) if self._suspicions > 1 else 0.0
         self._until = time.monotonic() + pause
         self._forget()
         return pause
@@ -121,7 +117,7 @@ class RefusalBreaker:
         job = job_id or ""
         if self._pauses or self._job not in (None, job):
             self._pauses += 1
-            self._until = time.monotonic() + _pause(self._pauses)
+            self._until = time.monotonic() + _PAUSES.pause(self._pauses)
         self._job = job
         self.why = f"{error.call} is refused: {error}"
         return self.remaining()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .aws.errors import describe
+from .backoff import Backoff
 from .breaker import GenerationBreaker, RefusalBreaker
 from .encode import encode
 from .errors import CallRefused, ClaimHeld, DuplicateId, Interrupted, InvalidJob, LeaseLost, WorkerBroken
@@ -17,7 +18,7 @@ from .host import logs
 from .host.monitor import Monitor, Outcome
 from .host.stop import Stopped, StopRequest
 from .jobs.claims import new_token
-from .jobs.delivery import FIRST_ASIDE_SECONDS, Delivery, duplicate_id
+from .jobs.delivery import ASIDE_PAUSES, Delivery, duplicate_id
 from .jobs.lease import MessageLease
 from .jobs.outbox import PendingResult
 from .jobs.prerequisites import Prerequisites
@@ -37,10 +38,10 @@ LONG_POLL_SECONDS = 20  # SQS allows no more
 PAUSED_SECONDS = 30
 WAITING = "Waiting for jobs"
 _WAIT_FOR_CLAIM_SECONDS = 10.0
-_FIRST_RETURN_SECONDS, _LONGEST_RETURN_SECONDS = 10, 900
+_RETURNS = Backoff(10)
 # After a refusal the message stays away for longer than the outbox takes to try again: where that helps, the
 # message is deleted before anybody receives it.
-_FIRST_REFUSED_SECONDS = 30
+_REFUSED_RETURNS = Backoff(30)
 _REASON_CHARACTERS = 300
 _QUOTED_CHARACTERS = 20
 
@@ -123,7 +124,7 @@ class Worker:
         if remaining := self.generation_breaker.remaining():
             yield remaining, "jobs fail here, although the warm-up is good: other workers come first"
         if remaining := self.refusal_breaker.remaining():
-            yield min(remaining, FIRST_ASIDE_SECONDS), self.refusal_breaker.why
+            yield min(remaining, ASIDE_PAUSES.first), self.refusal_breaker.why
 
     def _check_by_warm_up(self, suspicion: str) -> None:
         """Draw the warm-up: where that works, the jobs were at fault. Raises Sick, and Interrupted."""
@@ -211,7 +212,7 @@ class Worker:
         if job_id in self.delivery.outbox.job_ids():
             assert job_id
             self.delivery.set_aside(job_id)
-        back = _doubled(_FIRST_REFUSED_SECONDS, lease.message)
+        back = _REFUSED_RETURNS.pause(lease.message.receives)
         log.error("set aside, %s: %s", self._describe_return(lease.message, back), error)
         self._return_to_queue(lease, job_id, back, f"AWS refuses it, the last time {error.call}")
         self.monitor.job("set_aside")
@@ -227,7 +228,7 @@ class Worker:
 
     def _return_delay(self, message: Message) -> float:
         """After how long a message comes back whose job failed; never where this was its last receive."""
-        return math.inf if self._last_receive(message) else _doubled(_FIRST_RETURN_SECONDS, message)
+        return math.inf if self._last_receive(message) else _RETURNS.pause(message.receives)
 
     def _last_receive(self, message: Message) -> bool:
         return bool(self.max_receives) and message.receives >= (self.max_receives or 0)
@@ -364,11 +365,6 @@ class Worker:
         self.generation_breaker.succeeded()
         self.on_generated()
         return generated
-
-
-def _doubled(seconds: float, message: Message) -> float:
-    """Twice as long at each further receive."""
-    return float(min(seconds * 2 ** min(message.receives - 1, 10), _LONGEST_RETURN_SECONDS))
 
 
 def _first_line(error: Exception) -> str:

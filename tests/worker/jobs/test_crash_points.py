@@ -12,6 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 import flux_worker.jobs.retry
+from flux_worker.backoff import Backoff
 from flux_worker.host.monitor import Monitor
 from flux_worker.host.notify import Notifier
 from flux_worker.jobs.retry import RetryPolicy
@@ -31,7 +32,7 @@ RESULTS = ["images/one.json", "images/one=1.png", "images/one=2.png"]
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flux_worker.jobs.retry, "LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(flux_worker.jobs.retry, "PAUSES", Backoff(0.01, 0.01))
 
 
 def test_a_drawn_job(harness: Any) -> None:

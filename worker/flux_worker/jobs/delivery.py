@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ..backoff import Backoff
 from ..errors import (
     CallRefused,
     ClaimHeld,
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 _BROKEN_RECORD_SECONDS = 300.0
 _UNTOLD = "nobody is told that the job goes to the dead-letter queue"
-FIRST_ASIDE_SECONDS, LONGEST_ASIDE_SECONDS = 10.0, 900.0
+ASIDE_PAUSES = Backoff(10.0)
 """Between two tries of a result that AWS refuses."""
 
 
@@ -136,7 +137,7 @@ class Delivery:
     def set_aside(self, job_id: str) -> float:
         """Try the job's parcel again later, after a pause that grows; the pause in seconds."""
         tries = self._refusal_counts[job_id] = self._refusal_counts.get(job_id, 0) + 1
-        pause = float(min(FIRST_ASIDE_SECONDS * 2 ** min(tries - 1, 10), LONGEST_ASIDE_SECONDS))
+        pause = ASIDE_PAUSES.pause(tries)
         self._not_before[job_id] = time.monotonic() + pause
         return pause
 

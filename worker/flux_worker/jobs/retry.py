@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-import random
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from ..aws.errors import describe, failed_call
 from ..aws.retryable import is_permanent
+from ..backoff import Backoff
 from ..errors import CallRefused, Interrupted
 from ..host.monitor import Monitor
 from ..host.stop import StopRequest
@@ -18,15 +17,14 @@ from .queue import AWS_ERRORS
 
 log = logging.getLogger(__name__)
 
-LONGEST_PAUSE_SECONDS = 30.0
+PAUSES = Backoff(first=1.0, longest=30.0)
 
 T = TypeVar("T")
 
 
 def pauses() -> Iterator[float]:
-    """Seconds before each further try: growing, and never quite the same for two workers."""
-    for number in itertools.count():
-        yield random.uniform(0.5, 1) * min(2.0 ** min(number, 16), LONGEST_PAUSE_SECONDS)  # noqa: S311
+    """Seconds before each further try; endless."""
+    return PAUSES.jittered()
 
 
 class RetryPolicy:
