@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from tests.worker.conftest import Aws, Served, free_port, serve_environment, serving, until
-from tests.worker.refusing import Refusing
+from tests.worker.refusing_proxy import RefusingProxy
 
 
 @pytest.fixture(scope="module")
-def proxy(aws: Aws) -> Iterator[Refusing]:
-    with Refusing(aws.endpoint).running() as running:
+def proxy(aws: Aws) -> Iterator[RefusingProxy]:
+    with RefusingProxy(aws.endpoint).running() as running:
         yield running
 
 
@@ -28,7 +28,7 @@ def port() -> int:
 
 @pytest.fixture(scope="module")
 def blocked(
-    aws: Aws, proxy: Refusing, cache: Path, port: int, tmp_path_factory: pytest.TempPathFactory
+    aws: Aws, proxy: RefusingProxy, cache: Path, port: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
     """A worker whose event bus is not there yet."""
     aws.remove_bus()
@@ -55,7 +55,9 @@ def failures(port: int, service: str) -> float:
     return float(found[1])
 
 
-def test_without_its_bus_a_worker_takes_no_job(blocked: Served, aws: Aws, proxy: Refusing, port: int) -> None:
+def test_without_its_bus_a_worker_takes_no_job(
+    blocked: Served, aws: Aws, proxy: RefusingProxy, port: int
+) -> None:
     """EventBridge has answered with success for buses that are not there."""
     aws.send({"id": "heard", "prompt": "a cat", "width": 256, "height": 256, "steps": 1})
     until(lambda: bool(status(port).get("blocked")), 20, "the worker to be blocked")
@@ -90,7 +92,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_receiving_that_fails_shows_and_ends(
-    blocked: Served, aws: Aws, proxy: Refusing, port: int, case: str
+    blocked: Served, aws: Aws, proxy: RefusingProxy, port: int, case: str
 ) -> None:
     code, http, why = REFUSED[case]
     told = len(blocked.told)
