@@ -63,7 +63,7 @@ def test_a_sick_worker_ends_before_it_has_burnt_many_receives(
         harness.aws.send(job(f"job-{number}"))
     with (
         harness.worker(model=fake_model) as worker,
-        pytest.raises(WorkerBroken, match="the warm-up cannot be drawn"),
+        pytest.raises(WorkerBroken, match="the warm-up fails"),
     ):
         harness.run_until(worker, lambda: False)
     *jobs, warm_up = fake_model.tried
@@ -125,9 +125,7 @@ def test_a_job_that_was_sent_twice_is_not_failed_twice_either(harness: WorkerHar
         if healed:
             worker.handle(message)
         else:
-            with pytest.raises(
-                WorkerBroken, match="received again, and the warm-up cannot be drawn any more"
-            ):
+            with pytest.raises(WorkerBroken, match="received again, and the warm-up fails, too"):
                 worker.handle(message)
     assert fake_model.tried == ["one", "warm-up", *["one"] * healed]
     assert healed or harness.receive().receives == 2, "handed back at once"
@@ -153,16 +151,13 @@ def test_others_come_first_where_jobs_fail_again_although_the_warm_up_is_good(
         for number in range(3):
             assert generation_breaker.suspicion() is None
             generation_breaker.failed(f"{round_}-{number}", RuntimeError(), 600)
-        assert (
-            generation_breaker.suspicion()
-            == "3 jobs in a row could not be drawn, the last for a RuntimeError"
-        )
+        assert generation_breaker.suspicion() == "3 jobs in a row failed, the last with RuntimeError"
         pauses.append(generation_breaker.warm_up_succeeded())
         assert generation_breaker.remaining() == pauses[-1]
         clock[0] += pauses[-1]
         assert generation_breaker.remaining() == 0
     assert pauses == [0, 30, 60, 120, 240, 480, 900, 900]
-    generation_breaker.drawn()
+    generation_breaker.succeeded()
     for number in range(3):
         generation_breaker.failed(f"{number}", RuntimeError(), 600)
     assert generation_breaker.warm_up_succeeded() == 0
@@ -183,7 +178,6 @@ def test_a_single_job_that_comes_back_does_not_keep_the_worker_from_others() -> 
     for _ in range(10):
         generation_breaker.failed("one", RuntimeError(), 0)
         assert (
-            generation_breaker.suspicion()
-            == "a job that could not be drawn here, for a RuntimeError, is about to come back"
+            generation_breaker.suspicion() == "a job that failed here with RuntimeError is about to come back"
         )
         assert generation_breaker.warm_up_succeeded() == 0

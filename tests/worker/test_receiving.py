@@ -83,10 +83,10 @@ def test_a_url_on_another_host_than_boto3_asks_is_said_at_the_start(blocked: Ser
 REFUSED = {
     "refused": ("AccessDenied", 403, "SQS refuses sqs:ReceiveMessage on the queue "),
     "absent": ("AWS.SimpleQueueService.NonExistentQueue", 400, "does not exist, says SQS to sqs:Receive"),
-    "unknown-key": ("InvalidClientTokenId", 403, "SQS does not take these credentials for sqs:Receive"),
+    "unknown-key": ("InvalidClientTokenId", 403, "SQS does not accept these credentials for sqs:Receive"),
     "expired": ("ExpiredToken", 403, "the credentials have expired, says SQS to sqs:Receive"),
     "broken": ("InternalError", 500, "SQS answers sqs:ReceiveMessage on the queue "),
-    "unreachable": (None, 0, "cannot be reached for sqs:ReceiveMessage on the queue "),
+    "unreachable": (None, 0, "is not reachable for sqs:ReceiveMessage on the queue "),
 }
 
 

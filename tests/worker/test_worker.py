@@ -157,7 +157,7 @@ class TestADrawingFails:
         assert failures == [
             "the job failed, received 1 times: it comes back in 10 s",
             "the job failed, received 2 times: it comes back in 20 s",
-            "the job failed, received 3 times: it goes to the dead-letter queue after this",
+            "the job failed, received 3 times: it goes to the dead-letter queue now",
         ]
         assert "no room" in caplog.text
         assert harness.stored() == ["images/one=failed.json"]
@@ -186,7 +186,7 @@ class TestADrawingFails:
             assert worker.queue.receive(0) is None
         [poison] = sqs.receive_message(QueueUrl=dead)["Messages"]
         assert poison["Body"] == BODY
-        assert "received 3 times: it goes to the dead-letter queue after this" in caplog.text
+        assert "received 3 times: it goes to the dead-letter queue now" in caplog.text
         assert "ZeroDivisionError" in caplog.text
         assert harness.aws.left() == 0
 
@@ -258,7 +258,7 @@ class TestSomebodyElseHasIt:
             for message in messages:
                 worker.handle(message)
         assert "s3://flux" in caplog.text
-        assert "is no record that this worker can read" in caplog.text
+        assert "is not a record that this worker can read" in caplog.text
         assert "my diary" not in caplog.text, "prompts are the users' own"
         assert harness.aws.left() == 1
         assert "images/two.json" in harness.stored()
@@ -302,7 +302,7 @@ class TestSomebodyElseHasIt:
             worker.handle(harness.message(webp))  # the same again: announced again
             assert worker.delivery.outbox.job_ids() == []
         assert [event["detail-type"] for event in harness.events()] == ["FluxImageReady"] * 2
-        assert "the images in the outbox are thrown away" in caplog.text
+        assert "the images in the outbox are discarded" in caplog.text
         assert harness.stored() == ["images/one.json", "images/one.webp"]
 
     def test_a_parcel_whose_job_another_worker_has_waits(self, harness: WorkerHarness) -> None:

@@ -268,7 +268,7 @@ def test_no_credentials_are_a_matter_of_the_environment(check: Callable[..., Res
 def test_what_cannot_be_reached_may_pass(check: Callable[..., Result]) -> None:
     done = check(AWS_ENDPOINT_URL="http://127.0.0.1:1", AWS_MAX_ATTEMPTS="1")
     assert done.exit_code == 1
-    assert "http://127.0.0.1:1 cannot be reached for sqs:GetQueueAttributes" in done.stdout
+    assert "http://127.0.0.1:1 is not reachable for sqs:GetQueueAttributes" in done.stdout
 
 
 def test_a_worker_needs_no_sts(check: Callable[..., Result], proxy: RefusingProxy) -> None:

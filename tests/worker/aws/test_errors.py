@@ -38,7 +38,7 @@ def clients(aws: Aws, proxy: RefusingProxy, monitor: Monitor, monkeypatch: pytes
     for name, value in (CREDENTIALS | {"AWS_ENDPOINT_URL": proxy.url}).items():
         monkeypatch.setenv(name, value)
     places = {"AWS_REGION": REGION, "FLUX_QUEUE_URL": aws.jobs, "FLUX_BUCKET": aws.bucket}
-    return Clients.of(QueueSettings.from_environment(places), monitor)
+    return Clients.from_settings(QueueSettings.from_environment(places), monitor)
 
 
 def failures(monitor: Monitor) -> dict[str, float]:
@@ -116,7 +116,7 @@ def test_credentials_that_are_not_there_are_counted_and_told(
 WORDS = [
     ("s3:GetObject", "AccessDenied", 403, "S3 refuses s3:GetObject on s3://{}/k (AccessDenied): User: "),
     ("s3:GetObject", "NoSuchBucket", 404, "the bucket {} does not exist, says S3 to s3:GetObject (NoSuchB"),
-    ("s3:GetObject", "InvalidAccessKeyId", 403, "S3 does not take these credentials for s3:GetObject on "),
+    ("s3:GetObject", "InvalidAccessKeyId", 403, "S3 does not accept these credentials for s3:GetObject on "),
     ("s3:GetObject", "ExpiredToken", 400, "the credentials have expired, says S3 to s3:GetObject on s3:"),
     ("s3:GetObject", "SlowDown", 503, "S3 answers s3:GetObject on s3://{}/k with an error (SlowDown): "),
     ("s3:GetObject", None, 0, "http://127.0.0.1:"),

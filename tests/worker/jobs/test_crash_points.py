@@ -229,7 +229,7 @@ def test_one_job_may_not_take_anothers_id(harness: Any) -> None:
         worker.handle(harness.message(BODY.replace("a cat", "a dog")))
         worker.handle(harness.message(BAD))
     _, other, bad = harness.events()
-    assert other["detail"]["reason"].startswith("prompt: not as in the job that was drawn under this id")
+    assert other["detail"]["reason"].startswith("prompt: differs from the finished job of this id")
     assert bad["detail"]["reason"].startswith("width: ")
     assert other["detail"]["sidecar"] is bad["detail"]["sidecar"] is None
     assert harness.stored() == before == RESULTS

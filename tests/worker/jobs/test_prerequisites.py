@@ -34,7 +34,7 @@ def prerequisites(aws: Aws, proxy: RefusingProxy, monkeypatch: pytest.MonkeyPatc
     for name, value in (CREDENTIALS | {"AWS_ENDPOINT_URL": proxy.url}).items():
         monkeypatch.setenv(name, value)
     given = {"AWS_REGION": REGION, "FLUX_QUEUE_URL": aws.jobs, "FLUX_BUCKET": aws.bucket}
-    clients = Clients.of(QueueSettings.from_environment(given))
+    clients = Clients.from_settings(QueueSettings.from_environment(given))
     return Prerequisites(JobQueue(clients.sqs, aws.jobs, 30), clients.events, aws.bus, Monitor(Notifier({})))
 
 
@@ -68,7 +68,7 @@ def test_who_may_not_look_receives_all_the_same(
     proxy.refuse("events:DescribeEventBus")
     assert [after_an_hour(prerequisites), after_an_hour(prerequisites)] == [0, 0]
     assert proxy.calls["events:DescribeEventBus"] == 1
-    assert caplog.text.count("whether the event bus is there is not looked at") == 1
+    assert caplog.text.count("not checking whether the event bus exists") == 1
 
 
 def test_trouble_at_eventbridge_is_no_absent_bus(

@@ -54,7 +54,7 @@ def test_at_the_end_there_are_tries_while_there_is_time(retry_policy: RetryPolic
     with stop.deferred():
         stop.request("SIGTERM", 90)
         assert retry_policy.call("it", failing(connection_lost(), connection_lost())) == "done"
-        with pytest.raises(Interrupted, match=r"the worker has to end \(SIGTERM\)"):
+        with pytest.raises(Interrupted, match=r"the worker must stop \(SIGTERM\)"):
             retry_policy.call("it", failing(connection_lost()), while_stopping=False)
         stop.request("spot", 2.5)
         with pytest.raises(Interrupted):

@@ -1,4 +1,4 @@
-"""Trying again what AWS does not take, for as long as there is time, unless it refuses for good."""
+"""Retry calls to AWS until they succeed, the worker must stop, or AWS refuses them permanently."""
 
 from __future__ import annotations
 
@@ -28,18 +28,21 @@ def pauses() -> Iterator[float]:
 
 
 class RetryPolicy:
-    """Tries until it works, or until the worker has to end."""
+    """Retries calls to AWS, with a growing pause.
+
+    tenacity does not fit: here a stop request ends a pause, systemd's watchdog is pinged during one, and
+    whether an error is permanent depends on how long the call has been retried.
+    """
 
     def __init__(self, stop: StopRequest, monitor: Monitor) -> None:
         self._stop = stop
         self._monitor = monitor
 
     def call(self, what: str, act: Callable[[], T], *, while_stopping: bool = True) -> T:
-        """What `act` gives, once AWS takes it.
+        """Call `act` until it succeeds; returns its result.
 
-        Raises Refused where AWS will not take it before somebody changes something, and Interrupted when
-        there is no time left for another try; at once when the worker is asked to stop, unless
-        `while_stopping`.
+        Raises CallRefused if AWS will refuse it until somebody changes something, and Interrupted if there is
+        no time for another try: unless `while_stopping`, as soon as the worker is asked to stop.
         """
         began = time.monotonic()
         for wait in pauses():
@@ -55,17 +58,17 @@ class RetryPolicy:
         raise AssertionError("pauses never end")
 
     def ping(self) -> None:
-        """A sign of life between calls that succeed, but may take long."""
+        """Ping systemd's watchdog between calls that may take long."""
         self._monitor.ping()
 
     def wait(self, seconds: float, doing: str, *, while_stopping: bool = False) -> None:
-        """Wait, with signs of life. Raises Interrupted as `call` does."""
+        """Wait while pinging systemd's watchdog. Raises Interrupted as `call` does."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             if self._stop.requested and not (while_stopping and self._stop.has_time_for(left + 1)):
-                raise Interrupted(f"the worker has to end ({self._stop.why})")
+                raise Interrupted(f"the worker must stop ({self._stop.why})")
             self._monitor.doing(doing)
             if self._stop.requested:
-                time.sleep(min(left, 1))  # wait() would come back at once
+                time.sleep(min(left, 1))  # wait() would return at once
             else:
                 self._stop.wait(self._monitor.limit_wait(left))
