@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,7 @@ def test_the_wheel_is_built_without_a_trace_in_the_checkout(tmp_path: Path) -> N
     before = sorted(path for path in WORKER.rglob("*") if "__pycache__" not in path.parts)
     wheel = provision.build_wheel(WORKER, tmp_path / "wheels")
     assert wheel.name.startswith("flux_worker-")
+    assert "flux_worker/model.json" in zipfile.ZipFile(wheel).namelist()
     after = sorted(path for path in WORKER.rglob("*") if "__pycache__" not in path.parts)
     assert after == before
 
