@@ -19,8 +19,9 @@ CHECKS = PACKAGE / "checks"
 EXAMPLES = _HOME / "profiles"
 SCHEMA = EXAMPLES / "schema.json"
 ENV_EXAMPLE = _HOME / ".env.example"
-CONTROLLER_LOCK = _HOME / "requirements" / "controller.txt"
-# The worker's project in a checkout; in a wheel a folder that holds its wheel.
+# Of bake alone, and with the local cloud and the tests.
+LOCK = _HOME / "requirements" / "bake.txt"
+# The worker's project in a checkout; in a wheel its pyproject.toml, which says what it needs, and its wheel.
 WORKER = _HOME / "worker"
 
 

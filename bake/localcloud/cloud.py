@@ -26,6 +26,7 @@ from bake.localcloud.access import keys
 from bake.localcloud.base import base
 from bake.localcloud.images import ImageStore
 from bake.localcloud.machines import cgroups, isolation
+from bake.localcloud.packages import require_packages
 from bake.localcloud.prepared import Prepared
 from bake.localcloud.settings import Settings
 from bake.localcloud.state import Status
@@ -87,6 +88,7 @@ def up(
     host.require_root()
     settings = Settings.load()
     host.require_tools()
+    require_packages()
     with _lock(settings):
         running = _health(settings)
         if running is not None and running["trust_guests"] and not trust_guests:

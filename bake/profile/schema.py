@@ -320,7 +320,7 @@ class Worker(Section):
     )
     """The event bus; checked when given."""
     source: str | None = Field(None, pattern=GIT_URL, json_schema_extra=variable("FLUX_GIT_URL"))
-    """The Git repository that the worker's code comes from; without it, from this checkout."""
+    """The Git repository that the worker's code comes from; without it, the worker that comes with bake."""
     commit: str | None = Field(None, pattern=COMMIT)
     """The commit of `source`, never a branch."""
     instance_type: InstanceTypeName | None = None
