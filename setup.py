@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.py[cod]", "build", "*.egg-info", ".*_cache")
 CARRIED = ("provision", "profiles")
 FILES = (".env.example", "worker/pyproject.toml", "requirements/bake.txt", "requirements/controller.txt")
+holds_agreement = runpy.run_path(str(ROOT / "bake" / "resources.py"))["holds_agreement"]
 EPOCH = (
     "315532800"  # 1980, the first moment that a zip archive can name: the same bytes, whenever it is built
 )
@@ -45,12 +46,6 @@ class BuildWithData(build_py):
                 self.warn(f"{file.name} is not carried: it holds what somebody agreed to")
                 file.unlink()
         build_worker(data / "worker")
-
-
-def holds_agreement(file: Path) -> bool:
-    """Whether a lock file says more than which weights there are: that is its owner's alone."""
-    is_lock = file.name.endswith(".lock.yaml")
-    return is_lock and bool(re.search(r"^(agreed|history):", file.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def build_worker(target: Path) -> None:

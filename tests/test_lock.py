@@ -113,7 +113,7 @@ def test_controller_and_worker_have_one_version_of_what_both_need() -> None:
 
 def test_make_installs_by_hash_and_nothing_before_it() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    first, own, _ = re.findall(r"^\t.*pip install (.*)$", makefile, re.MULTILINE)
+    first, own, *_ = re.findall(r"^\t.*pip install (.*)$", makefile, re.MULTILINE)
     assert {"--require-hashes", "$(WHEELS)", "$(LOCK)"} <= set(first.split())
     assert "WHEELS := --only-binary :all:" in makefile
     assert {"--no-deps", "--no-build-isolation"} <= set(own.split())

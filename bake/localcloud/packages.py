@@ -17,18 +17,16 @@ NEEDED = ("moto", "pip", "torch", "diffusers", "transformers")
 # PyTorch's index of builds without CUDA, which are a tenth of the size; no machine here has a GPU.
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 ANSWERS_WITHIN = 3.0  # seconds
+INSTALL = "install bake with its extra `local`: uv tool install --torch-backend=cpu './ami_bake-….whl[local]'"
 
 
-def require() -> None:
+def require_packages() -> None:
     """Raise UsageError where packages are missing, with the command that installs them."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        install = (
-            "install ami-bake[local], such as with: uv tool install --torch-backend=cpu 'ami-bake[local]'"
-        )
         raise UsageError(
             f"the local cloud needs Python packages that are not installed: {', '.join(missing)}",
-            hint=f"{install} (docs/install.md)" if resources.INSTALLED else "make rehearse installs them",
+            hint=INSTALL if resources.INSTALLED else "make rehearse installs them",
         )
 
 
