@@ -33,6 +33,7 @@ class LazyGroup(click.Group):
     lazy: ClassVar = {
         "boot-check": ("bake.commands.boot_check", "boot_check", "Prove or condemn an unproven AMI."),
         "approve": ("bake.commands.approve", "approve", "Record what a profile may use."),
+        "init": ("bake.commands.init", "init", "Start a folder to bake from."),
         "lock": ("bake.commands.lock", "lock", "Pin the weights' files by size and hash."),
         "local": ("bake.localcloud", "local", "Try images by hand on the local cloud."),
         "new-profile": ("bake.commands.profiles", "new_profile", "Start a profile from another one."),
@@ -107,6 +108,7 @@ def main_group(
     \b
     Examples:
       bake --profile g6e-ubuntu --rehearse    the whole bake on this machine, without AWS
+      bake init                               start a folder to bake from, with example profiles
       bake lock --profile g6e-ubuntu          pin the weights that a bake downloads, by hash
       bake plan --profile g6e-ubuntu          what a bake would do, and whether all of it is agreed
       bake --profile g6e-ubuntu               on AWS, with the variables of .env.local
