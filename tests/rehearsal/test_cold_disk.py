@@ -43,8 +43,8 @@ HANGS = """
 import os, time
 from flux_worker.host.monitor import Monitor
 from flux_worker.host.notify import Notifier
-from flux_worker.host.startup import StartUp
-with StartUp(Monitor(Notifier()), stall_seconds=4, interval=0.5) as startup:
+from flux_worker.host.startup import StartupMonitor
+with StartupMonitor(Monitor(Notifier()), stall_seconds=4, interval=0.5) as startup:
     startup.doing("Loading the model")
     file = os.open("/var/tmp/model", os.O_RDONLY)
     started = time.monotonic()

@@ -44,7 +44,7 @@ class Refusing:
         self.policies: dict[str, dict[str, Any]] | None = None
         """What IAM says of actions in a simulation; None: nobody may simulate. The rest is allowed."""
         self.calls: Counter[str] = Counter()
-        self.asked: list[dict[str, list[str]]] = []
+        self.requested: list[dict[str, list[str]]] = []
         self.conditional = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _Refusable)
         self._server.proxy = self  # type: ignore[assignment]
@@ -88,7 +88,7 @@ class _Refusable(_Call):
                 )
             )
         elif action == "iam:SimulatePrincipalPolicy":
-            proxy.asked.append(form)
+            proxy.requested.append(form)
             self._answer(*_simulated(proxy.policies, form))
         elif service == "iam":
             self._answer(*_words(service, action, Refusal()))

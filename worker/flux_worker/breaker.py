@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .errors import BadPicture, Refused
+from .errors import BadImage, CallRefused
 
 FAILED_JOBS, BAD_PICTURES = 3, 2
 """So many different jobs in a row that could not be drawn, or gave no picture, may be the worker's fault."""
@@ -25,7 +25,7 @@ def _pause(number: int) -> float:
 
 
 @dataclass
-class Drawings:
+class GenerationBreaker:
     """Jobs that could not be drawn here, with none drawn between."""
 
     _returns: dict[str, float] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Drawings:
     _suspicions: int = 0
     _until: float = 0.0
 
-    def drawn(self) -> None:
+    def succeeded(self) -> None:
         """All is well."""
         self._forget()
         self._ever.clear()
@@ -48,33 +48,33 @@ class Drawings:
         self._returns[job_id] = time.monotonic() + returns_in
         self._ever.add(job_id)
         self._last = type(error).__name__
-        if isinstance(error, BadPicture):
+        if isinstance(error, BadImage):
             self._bad.add(job_id)
 
-    def doubt(self) -> str | None:
+    def suspicion(self) -> str | None:
         """Why the warm-up is to be drawn before anything else is received; None while there is no need.
 
         Not even one job is failed twice without that: it would lose receives that belong to others.
         """
         if self._many():
             return f"{len(self._returns)} jobs in a row could not be drawn, the last for a {self._last}"
-        if self.until_return(math.inf) <= 0:
+        if self.limit_poll(math.inf) <= 0:
             return f"a job that could not be drawn here, for a {self._last}, is about to come back"
         return None
 
-    def knows(self, job_id: str) -> bool:
+    def has_failed(self, job_id: str) -> bool:
         """Whether this job could not be drawn here: it came back early, or was sent twice."""
         return job_id in self._returns
 
     def _many(self) -> bool:
         return len(self._returns) >= FAILED_JOBS or len(self._bad) >= BAD_PICTURES
 
-    def until_return(self, seconds: float) -> float:
+    def limit_poll(self, seconds: float) -> float:
         """At most so many of these seconds may pass in a poll."""
         first = min(self._returns.values(), default=math.inf)
         return min(seconds, first - _MARGIN_SECONDS - time.monotonic())
 
-    def proven(self) -> float:
+    def warm_up_succeeded(self) -> float:
         """The warm-up was good. Gives back the seconds that others have the queue to themselves.
 
         None the first time; more each time that jobs fail again, where several have, with none drawn between.
@@ -85,7 +85,7 @@ class Drawings:
         self._forget()
         return pause
 
-    def left(self) -> float:
+    def remaining(self) -> float:
         """Seconds until something is to be received again."""
         return max(0.0, self._until - time.monotonic())
 
@@ -100,7 +100,7 @@ class Drawings:
 
 
 @dataclass
-class Refusals:
+class RefusalBreaker:
     """Jobs whose results AWS refused, with none taken between.
 
     One is its own fault, such as a prefix that a bucket policy forbids; the next is more likely the worker's.
@@ -112,11 +112,11 @@ class Refusals:
     why: str = ""
     """What is refused, in words."""
 
-    def taken(self) -> None:
+    def accepted(self) -> None:
         """AWS took a result."""
         self._job, self._pauses, self._until = None, 0, 0.0
 
-    def refused(self, job_id: str | None, error: Refused) -> float:
+    def refused(self, job_id: str | None, error: CallRefused) -> float:
         """AWS refused one; gives back for how many seconds nothing is to be received."""
         job = job_id or ""
         if self._pauses or self._job not in (None, job):
@@ -124,8 +124,8 @@ class Refusals:
             self._until = time.monotonic() + _pause(self._pauses)
         self._job = job
         self.why = f"{error.call} is refused: {error}"
-        return self.left()
+        return self.remaining()
 
-    def left(self) -> float:
+    def remaining(self) -> float:
         """Seconds until something is to be received again."""
         return max(0.0, self._until - time.monotonic())

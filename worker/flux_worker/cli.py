@@ -16,7 +16,7 @@ from .errors import WorkerError
 from .host import logs
 
 # Commands that stand in another module, by name.
-_ELSEWHERE = {
+_LAZY_COMMANDS = {
     "check": "flux_worker.commands.check",
     "compile": "flux_worker.commands.model",
     "draw": "flux_worker.commands.draw",
@@ -31,12 +31,12 @@ class _Group(click.Group):
     """Finds commands in other modules; shows a WorkerError as a message and ends with its exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *_ELSEWHERE})
+        return sorted({*super().list_commands(ctx), *_LAZY_COMMANDS})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in _ELSEWHERE:
+        if cmd_name in _LAZY_COMMANDS:
             command: click.Command = getattr(
-                importlib.import_module(_ELSEWHERE[cmd_name]), _NAMES.get(cmd_name, cmd_name)
+                importlib.import_module(_LAZY_COMMANDS[cmd_name]), _NAMES.get(cmd_name, cmd_name)
             )
             return command
         return super().get_command(ctx, cmd_name)
@@ -52,7 +52,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except WorkerError as error:
-            logs.say_end(f"flux-worker: {error}")
+            logs.report_fatal(f"flux-worker: {error}")
             ctx.exit(error.exit_code)
 
 

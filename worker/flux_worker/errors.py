@@ -41,7 +41,7 @@ class JobFailed(WorkerError):
         self.failure = failure
 
 
-class IdTaken(InvalidJob):
+class DuplicateId(InvalidJob):
     """Another job, with other parameters, was drawn under the same id; its record stays as it is."""
 
 
@@ -49,7 +49,7 @@ class Unavailable(WorkerError):
     """AWS answered, but did not do what was asked; it may later."""
 
 
-class RecordBroken(WorkerError):
+class CorruptRecord(WorkerError):
     """What lies in S3 under a record's name is none."""
 
 
@@ -61,7 +61,7 @@ class ClaimHeld(WorkerError):
         self.seconds_left = seconds_left
 
 
-class Lost(WorkerError):
+class LeaseLost(WorkerError):
     """The job is another worker's by now: its claim or its message is no longer this one's."""
 
 
@@ -69,11 +69,11 @@ class Interrupted(WorkerError):
     """The worker is to end before the job could be finished."""
 
 
-class BadPicture(WorkerError):
+class BadImage(WorkerError):
     """What the model drew is no picture: not finite, or one colour all over. It is never delivered."""
 
 
-class Refused(WorkerError):
+class CallRefused(WorkerError):
     """AWS refuses a call, and will until somebody changes a permission, a key or a place.
 
     `call` says which, such as "s3:PutObject"; the message says what for, and AWS's own words.
@@ -84,5 +84,5 @@ class Refused(WorkerError):
         self.call = call
 
 
-class Sick(WorkerError):
+class WorkerBroken(WorkerError):
     """This process can draw no more: a new one may."""

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from . import redaction
 from .errors import ConfigurationError, WorkerError
-from .host import logs
-from .secretsmanager import Unreadable, read_all
+from .secretsmanager import SecretUnreadable, resolve_references
 
 MODEL = "black-forest-labs/FLUX.1-dev"
 DEFAULT_METRICS_PORT = 9471
@@ -98,19 +98,19 @@ class _Settings(BaseModel):
         """
         names = [str(field.alias) for field in cls.model_fields.values()]
         given = {name: environment[name].strip() for name in names if environment.get(name, "").strip()}
-        read, failed = read_all(given, environment.get("AWS_REGION"))
+        read, failed = resolve_references(given, environment.get("AWS_REGION"))
         for secret in read.values():
-            logs.conceal(secret)
+            redaction.add_secret(secret)
         try:
             settings = cls.model_validate(cls._defaults(environment) | given | read)
         except ValidationError as error:
             problems = _problems(error, given, failed)
         else:
-            problems = [_line(name, given[name], str(reason)) for name, reason in failed.items()]
+            problems = [_problem_line(name, given[name], str(reason)) for name, reason in failed.items()]
         if not problems:
             return settings
-        passing = not any(reason.lasting for reason in failed.values()) and len(problems) == len(failed)
-        raise (WorkerError if passing else ConfigurationError)(
+        transient = not any(reason.permanent for reason in failed.values()) and len(problems) == len(failed)
+        raise (WorkerError if transient else ConfigurationError)(
             "\n".join(["The environment is not right:", *(f"  {line}" for line in problems)])
         )
 
@@ -138,7 +138,7 @@ class ModelSettings(_Settings):
     """Where `flux-worker compile` puts what it compiled for Neuron, and the backend reads it."""
 
 
-class PlaceSettings(_Settings):
+class QueueSettings(_Settings):
     """Where jobs go and where pictures come out. Enough for `flux-worker send`."""
 
     region: Annotated[str, _matching(_REGION, "a region, like eu-west-1"), Field(alias="AWS_REGION")]
@@ -154,7 +154,7 @@ class PlaceSettings(_Settings):
         Field(alias="FLUX_S3_PREFIX"),
     ] = "images/"
 
-    def _elsewhere(self) -> list[str]:
+    def _region_mismatches(self) -> list[str]:
         """What is in another region than AWS_REGION: calls go to that one, whatever a URL or ARN says."""
         queue = region_of(urlsplit(self.queue_url).hostname or "")
         if not queue or queue == self.region:
@@ -163,12 +163,12 @@ class PlaceSettings(_Settings):
 
     @model_validator(mode="after")
     def _in_region(self) -> Self:
-        if wrong := self._elsewhere():
+        if wrong := self._region_mismatches():
             raise ValueError("\n  ".join(wrong))
         return self
 
 
-class AwsSettings(PlaceSettings):
+class AwsSettings(QueueSettings):
     """All places in AWS that a worker uses. Enough for `flux-worker check --aws`."""
 
     event_bus: Annotated[
@@ -179,8 +179,8 @@ class AwsSettings(PlaceSettings):
         Field(alias="FLUX_EVENT_BUS"),
     ]
 
-    def _elsewhere(self) -> list[str]:
-        wrong = super()._elsewhere()
+    def _region_mismatches(self) -> list[str]:
+        wrong = super()._region_mismatches()
         if self.event_bus.startswith("arn:") and (bus := self.event_bus.split(":")[3]) != self.region:
             # EventBridge refuses calls for another region's bus; only a rule brings events there.
             wrong.append(f"FLUX_EVENT_BUS is in {bus}, but AWS_REGION is {self.region}")
@@ -214,24 +214,24 @@ class ServeSettings(ModelSettings, AwsSettings):
 
 
 def _problems(
-    error: ValidationError, given: Mapping[str, str], failed: Mapping[str, Unreadable]
+    error: ValidationError, given: Mapping[str, str], failed: Mapping[str, SecretUnreadable]
 ) -> list[str]:
     """One line for each variable; what came out of Secrets Manager is named by its place."""
-    lines = {name: _line(name, given[name], str(reason)) for name, reason in failed.items()}
+    lines = {name: _problem_line(name, given[name], str(reason)) for name, reason in failed.items()}
     for problem in error.errors(include_url=False):
         name = str(problem["loc"][0]) if problem["loc"] else ""
-        message = logs.concealed(problem["msg"].removeprefix("Value error, "))
+        message = redaction.redact(problem["msg"].removeprefix("Value error, "))
         if not name:
             lines[name] = message
         elif problem["type"] == "missing":
             lines[name] = f"{name} is not set"
         elif name not in failed:  # else the reference itself was held against what the value must be
-            lines[name] = _line(name, given.get(name), message)
+            lines[name] = _problem_line(name, given.get(name), message)
     return list(lines.values())
 
 
-def _line(name: str, given: str | None, message: str) -> str:
+def _problem_line(name: str, given: str | None, message: str) -> str:
     if given is None:
         return f"{name}: {message}"
-    shown = "".join(letter if letter.isprintable() else "�" for letter in logs.concealed(given))
+    shown = "".join(letter if letter.isprintable() else "�" for letter in redaction.redact(given))
     return f"{name}={shown}: {message}"

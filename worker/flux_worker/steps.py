@@ -7,23 +7,23 @@ import time
 from .errors import Interrupted
 from .host.monitor import Monitor
 from .host.stop import StopRequest
-from .jobs.lease import Hold
+from .jobs.lease import MessageLease
 from .jobspec.job import Job
 
 HAND_OVER_SECONDS = 10.0
 """Decoding, encoding and storing what was drawn, when AWS is quick; counted in where the end is near."""
 
 
-class Steps:
+class StepCallback:
     """Called with the number of steps done, over all images of the job; from 1 again where it is begun again.
 
     Raises Lost where the job is another worker's by now, and Interrupted where what is left of it does not
     fit into the time that the worker has left.
     """
 
-    def __init__(self, job: Job, hold: Hold, monitor: Monitor, stop: StopRequest) -> None:
+    def __init__(self, job: Job, lease: MessageLease, monitor: Monitor, stop: StopRequest) -> None:
         self._job = job
-        self._hold = hold
+        self._lease = lease
         self._monitor = monitor
         self._stop = stop
         self._began = self._last = time.monotonic()
@@ -36,14 +36,14 @@ class Steps:
         if done <= self._done:  # what was drawn before is lost, and its time says nothing of what is left
             self._began = self._last
         self._done = done
-        self._tell(done, total)
+        self._report(done, total)
         # Before an image's first step, the text is encoded, or the image before it decoded.
         if self._number(done) > 1:
             self._monitor.step(now - self._last)
         self._last = now
-        self._hold.check()
+        self._lease.check()
         left = (total - done) * (now - self._began) / done + HAND_OVER_SECONDS
-        if self._stop.asked and done < total and not self._stop.allows(left):
+        if self._stop.requested and done < total and not self._stop.has_time_for(left):
             raise Interrupted(
                 f"{left:.0f} s more are needed, {self._stop.remaining():.0f} s are left ({self._stop.why})"
             )
@@ -52,7 +52,7 @@ class Steps:
         """Which step of its image this is, from 1."""
         return (done - 1) % self._job.steps + 1
 
-    def _tell(self, done: int, total: int) -> None:
+    def _report(self, done: int, total: int) -> None:
         job = self._job
         image = f"image {(done - 1) // job.steps + 1} of {job.images}, " if job.images > 1 else ""
         text = f"Drawing {job.id}: {image}step {self._number(done)} of {job.steps}"

@@ -33,7 +33,7 @@ def proxy(aws: Aws) -> Iterator[Refusing]:
 def check(aws: Aws, proxy: Refusing) -> Iterator[Callable[..., Result]]:
     """Runs the command in this process; what it says of rights is in `facts`."""
     proxy.refused.clear()
-    proxy.asked.clear()
+    proxy.requested.clear()
     proxy.policies = None
 
     def run(*options: str, **environment: str) -> Result:
@@ -159,10 +159,10 @@ def test_iam_is_asked_about_the_role_and_the_very_places(
     proxy.policies = {}
     found = states(check("--json"))
     assert "untold" not in found.values()
-    asked = [(form["PolicySourceArn"], form["ResourceArns.member.1"]) for form in proxy.asked]
-    assert {source for [source], _ in asked} == {"arn:aws:iam::123456789012:role/flux-worker"}
-    assert f"arn:aws:s3:::{aws.bucket}/images/cat-1.png" in {resource for _, [resource] in asked}
-    assert not any("ResourceArns.member.2" in form for form in proxy.asked)
+    requested = [(form["PolicySourceArn"], form["ResourceArns.member.1"]) for form in proxy.requested]
+    assert {source for [source], _ in requested} == {"arn:aws:iam::123456789012:role/flux-worker"}
+    assert f"arn:aws:s3:::{aws.bucket}/images/cat-1.png" in {resource for _, [resource] in requested}
+    assert not any("ResourceArns.member.2" in form for form in proxy.requested)
 
 
 def test_what_a_call_has_shown_is_not_asked_of_iam(check: Callable[..., Result], proxy: Refusing) -> None:

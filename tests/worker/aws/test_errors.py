@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
+from flux_worker import redaction
 from flux_worker.aws.clients import Clients
-from flux_worker.aws.errors import call_of, described
-from flux_worker.host import logs
+from flux_worker.aws.errors import describe, failed_call
 from flux_worker.host.monitor import Monitor
 from flux_worker.host.notify import Notifier
 from flux_worker.jobs.claims import Claims
-from flux_worker.jobs.lease import Hold
+from flux_worker.jobs.lease import MessageLease
 from flux_worker.jobs.queue import AWS_ERRORS, JobQueue
-from flux_worker.settings import PlaceSettings
+from flux_worker.settings import QueueSettings
 from tests.worker.conftest import CREDENTIALS, REGION, Aws, until
 from tests.worker.refusing import Refusing
 
@@ -38,7 +38,7 @@ def clients(aws: Aws, proxy: Refusing, monitor: Monitor, monkeypatch: pytest.Mon
     for name, value in (CREDENTIALS | {"AWS_ENDPOINT_URL": proxy.url}).items():
         monkeypatch.setenv(name, value)
     places = {"AWS_REGION": REGION, "FLUX_QUEUE_URL": aws.jobs, "FLUX_BUCKET": aws.bucket}
-    return Clients.of(PlaceSettings.from_environment(places), monitor)
+    return Clients.of(QueueSettings.from_environment(places), monitor)
 
 
 def failures(monitor: Monitor) -> dict[str, float]:
@@ -97,7 +97,7 @@ def test_renewals_are_counted_too(clients: Clients, aws: Aws, monitor: Monitor, 
     message = queue.receive(5)
     assert message
     proxy.refuse("sqs:ChangeMessageVisibility")
-    with Hold(queue, message):
+    with MessageLease(queue, message):
         until(lambda: failures(monitor) == {"sqs": 1}, 10, "a renewal that fails")
 
 
@@ -109,7 +109,7 @@ def test_credentials_that_are_not_there_are_counted_and_told(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/none")
     error = failing(lambda: clients.polling.receive_message(QueueUrl=aws.jobs))
-    assert described(error).startswith(f"no credentials for sqs:ReceiveMessage on the queue {aws.jobs}: ")
+    assert describe(error).startswith(f"no credentials for sqs:ReceiveMessage on the queue {aws.jobs}: ")
     assert failures(monitor) == {"sqs": 1}
 
 
@@ -129,16 +129,16 @@ def test_an_error_is_one_line_that_names_call_place_and_code(
 ) -> None:
     proxy.refuse(action, code, status=status)
     error = failing(lambda: clients.s3.get_object(Bucket=aws.bucket, Key="k"))
-    assert described(error).startswith(words.format(aws.bucket))
-    assert (call_of(error).service, call_of(error).action) == ("s3", action)
-    assert len(described(error).splitlines()) == 1
+    assert describe(error).startswith(words.format(aws.bucket))
+    assert (failed_call(error).service, failed_call(error).action) == ("s3", action)
+    assert len(describe(error).splitlines()) == 1
 
 
 def test_secrets_are_not_told(
     clients: Clients, aws: Aws, proxy: Refusing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logs, "_secrets", set())
-    logs.conceal("hidden-bucket-part")
+    monkeypatch.setattr(redaction, "_secrets", set())
+    redaction.add_secret("hidden-bucket-part")
     proxy.refuse("s3:GetObject", message="no hidden-bucket-part\nfor you")
     error = failing(lambda: clients.s3.get_object(Bucket=aws.bucket, Key="k"))
-    assert described(error).endswith("(AccessDenied): no *** for you")
+    assert describe(error).endswith("(AccessDenied): no *** for you")

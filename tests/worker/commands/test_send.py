@@ -24,9 +24,9 @@ from flux_worker.cli import main
 from flux_worker.errors import WorkerError
 from flux_worker.jobspec.job import Job, parse
 from flux_worker.sender import connect
-from flux_worker.settings import PlaceSettings
+from flux_worker.settings import QueueSettings
 from tests.worker.conftest import CREDENTIALS, REGION
-from tests.worker.worker_harness import BODY, Workshop
+from tests.worker.worker_harness import BODY, WorkerHarness
 
 pytestmark = pytest.mark.integration
 COMMAND = str(Path(sys.executable).parent / "flux-worker")
@@ -221,14 +221,14 @@ def test_who_waits_too_long_is_told_where_to_look(
     assert body(aws)["id"] == "cat"
 
 
-def test_an_outage_does_not_end_the_waiting(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_does_not_end_the_waiting(harness: WorkerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bucket is gone for a while, and with it the answer; the job is on the queue all the same."""
-    aws = workshop.aws
+    aws = harness.aws
     for name, value in (CREDENTIALS | {"AWS_ENDPOINT_URL": aws.endpoint}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(flux_worker.sender, "LOOK_EVERY_SECONDS", 0)
     places = {"AWS_REGION": REGION, "FLUX_QUEUE_URL": aws.jobs, "FLUX_BUCKET": aws.bucket}
-    sender = connect(PlaceSettings.from_environment(places))
+    sender = connect(QueueSettings.from_environment(places))
     job = parse(BODY)
     sender.send(job)
     states: list[str] = []
@@ -239,8 +239,8 @@ def test_an_outage_does_not_end_the_waiting(workshop: Workshop, monkeypatch: pyt
             aws.remove_bucket()
             return
         aws.make_bucket()
-        with workshop.worker() as worker:
-            worker.handle(workshop.receive())
+        with harness.worker() as worker:
+            worker.handle(harness.receive())
 
     assert sender.wait(job, 600, None, on_look).job.id == job.id
     assert len(states) == 2

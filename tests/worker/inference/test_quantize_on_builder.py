@@ -1,4 +1,4 @@
-"""`provision/quantise.py`, which a bake runs under the worker's Python: what it makes, says and leaves."""
+"""`provision/quantize.py`, which a bake runs under the worker's Python: what it makes, says and leaves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flux_worker.inference.checkpoint import Provenance
 from flux_worker.inference.quantize import psnr
 
 pytestmark = pytest.mark.integration
-PROGRAM = Path(__file__).parents[3] / "provision" / "quantise.py"
+PROGRAM = Path(__file__).parents[3] / "provision" / "quantize.py"
 
 
 def run(program: Path, *arguments: Path, device: str = "cpu") -> tuple[int, list[dict[str, Any]]]:

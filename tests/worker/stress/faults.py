@@ -33,7 +33,7 @@ REFUSALS = {
 """By service, what it answers for a spell: the first lasts, as it seems, the others are known to pass."""
 FORBIDDEN = "forbidden/"
 NOT_TAKEN = "not taken"  # PutEvents answers 200 and says inside that it took nothing
-HURRY = 20
+DELAY_DIVISOR = 20
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "content-length"}
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close() sends RST
 
@@ -50,7 +50,7 @@ class FaultyProxy:
         self.calls: Counter[str] = Counter()
         self.failed: Counter[tuple[str, str]] = Counter()
         self.conditional = threading.Lock()
-        self.hurried: set[str] = set()
+        self.fast_retry: set[str] = set()
         self.lost: Counter[tuple[str, int]] = Counter()
         """Bodies that were received, with the number of the receive, and of which no worker heard."""
         self.receipts: dict[str, str] = {}
@@ -138,12 +138,12 @@ class _Call(BaseHTTPRequestHandler):
         if code := proxy.refusal(service, self.command, self.path):
             self._answer(*_error(service, 403 if service == "s3" else 400, code))
         elif fault is None:
-            answer = self._ask(proxy, _hurried(proxy, operation, body))
+            answer = self._ask(proxy, _shorten_delay(proxy, operation, body))
             _note(proxy, operation, answer[2])
             self._answer(*answer)
         elif fault in ("reset before", "reset after"):
             if fault == "reset after":
-                _note_lost(proxy, operation, self._ask(proxy, _hurried(proxy, operation, body))[2])
+                _note_lost(proxy, operation, self._ask(proxy, _shorten_delay(proxy, operation, body))[2])
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.close_connection = True
         else:
@@ -208,14 +208,14 @@ def _error(service: str, status: int, code: str) -> tuple[int, list[tuple[str, s
     return status, [("Content-Type", "application/x-amz-json-1.0")], json.dumps(content).encode()
 
 
-def _hurried(proxy: FaultyProxy, operation: str, body: bytes) -> bytes:
+def _shorten_delay(proxy: FaultyProxy, operation: str, body: bytes) -> bytes:
     """Of a message that is in a hurry, a long return becomes a short one."""
     if not operation.endswith("ChangeMessageVisibility"):
         return body
-    asked = json.loads(body)
-    if asked["ReceiptHandle"] in proxy.receipts and asked["VisibilityTimeout"] >= HURRY:
-        asked["VisibilityTimeout"] //= HURRY
-    return json.dumps(asked).encode()
+    requested = json.loads(body)
+    if requested["ReceiptHandle"] in proxy.receipts and requested["VisibilityTimeout"] >= DELAY_DIVISOR:
+        requested["VisibilityTimeout"] //= DELAY_DIVISOR
+    return json.dumps(requested).encode()
 
 
 def _messages(operation: str, answer: bytes) -> list[dict[str, Any]]:
@@ -225,7 +225,7 @@ def _messages(operation: str, answer: bytes) -> list[dict[str, Any]]:
 
 def _note(proxy: FaultyProxy, operation: str, answer: bytes) -> None:
     for message in _messages(operation, answer):
-        if message["Body"] in proxy.hurried:
+        if message["Body"] in proxy.fast_retry:
             proxy.receipts[message["ReceiptHandle"]] = message["Body"]
 
 

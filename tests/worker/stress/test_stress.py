@@ -11,8 +11,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from .fleet import Sickness
-from .scenario import Storm, prove
+from .fleet import GpuFault
+from .scenario import StressScenario, run_scenario
 
 JOBS = 300
 KILLS = 6
@@ -25,6 +25,6 @@ def test_nothing_is_lost_and_nothing_drawn_twice(
     """STRESS_SEED repeats a run: the same messages, faults, sickness, outages and moments of the kills."""
     seed = int(os.environ.get("STRESS_SEED") or random.randrange(2**32))
     print(f"STRESS_SEED={seed}")  # pytest shows it where the test fails
-    sick = (Sickness.choose(seed),)
-    storm = Storm(seed, JOBS, KILLS, sick=sick, forbidden=FORBIDDEN, poison=POISON)
-    print(prove(aws, environment, tmp_path, storm))
+    faulty = (GpuFault.pick(seed),)
+    scenario = StressScenario(seed, JOBS, KILLS, faulty=faulty, forbidden=FORBIDDEN, poison=POISON)
+    print(run_scenario(aws, environment, tmp_path, scenario))

@@ -11,7 +11,7 @@ from botocore import exceptions
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
-from ..host import logs
+from .. import redaction
 
 DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "Forbidden", "403"}
 DENIED |= {
@@ -37,14 +37,14 @@ NO_CREDENTIALS = (
 )
 # All that never got as far as an answer.
 _UNREACHABLE = (exceptions.HTTPClientError, exceptions.EndpointConnectionError)
-_ANSWERS = {
+_EXPECTED_CODES = {
     "s3": {"PreconditionFailed", "412", "NoSuchKey", "NotFound", "404"},
     "sqs": {"ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight"},
 }
 _OPTIONAL = {"sqs:GetQueueAttributes", "events:DescribeEventBus"}
 _NAMES = {"sqs": "SQS", "s3": "S3", "events": "EventBridge", "sts": "STS", "iam": "IAM"}
 _ACTIONS = {"HeadBucket": "ListBucket", "HeadObject": "GetObject", "ListObjectsV2": "ListBucket"}
-_MARK = "flux_call"
+_TAG = "flux_call"
 _LONGEST = 600
 
 
@@ -80,20 +80,20 @@ def _place(operation: str, parameters: dict[str, Any]) -> str:
     return f"the event bus {parameters.get('Name')}" if operation == "DescribeEventBus" else ""
 
 
-def mark(error: BaseException | dict[str, Any], call: Call) -> None:
+def tag(error: BaseException | dict[str, Any], call: Call) -> None:
     """Write down in an exception, or in an answer that becomes one, which call it came of."""
     if isinstance(error, dict):
-        error[_MARK] = call
+        error[_TAG] = call
     else:
-        setattr(error, _MARK, call)
+        setattr(error, _TAG, call)
 
 
-def call_of(error: BaseException) -> Call:
+def failed_call(error: BaseException) -> Call:
     """The call that failed; as far as botocore tells where it was not marked."""
     if isinstance(error, ClientError):
         known: dict[str, Any] = {**error.response}
-        return known.get(_MARK) or Call(_service_of(error.operation_name), error.operation_name)
-    return getattr(error, _MARK, None) or Call()
+        return known.get(_TAG) or Call(_service_of(error.operation_name), error.operation_name)
+    return getattr(error, _TAG, None) or Call()
 
 
 def _service_of(operation: str) -> str:
@@ -103,43 +103,45 @@ def _service_of(operation: str) -> str:
     return "s3" if operation.endswith(("Object", "Bucket")) else "sqs"
 
 
-def code_of(error: BaseException) -> str:
+def error_code(error: BaseException) -> str:
     """AWS's short name for an error; empty where there was no answer."""
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
 
 
-def failed(call: Call, code: str) -> bool:
+def is_failure(call: Call, code: str) -> bool:
     """Whether an answer with this code is a failure, and not just a no: absent, changed, not to be asked."""
     if call.action in _OPTIONAL and code in DENIED:
         return False
-    return code not in _ANSWERS.get(call.service, set())
+    return code not in _EXPECTED_CODES.get(call.service, set())
 
 
 def denied_action(error: BaseException) -> str | None:
     """The right that is missing, as AWS says where it does, such as kms:Decrypt; None: another error."""
-    if code_of(error) not in DENIED:
+    if error_code(error) not in DENIED:
         return None
     named = re.search(r"perform: ([a-z0-9-]+:[A-Za-z]+)", str(error))
-    action = call_of(error).action
+    action = failed_call(error).action
     return action if not named or named[1].lower() == action.lower() else named[1]
 
 
-def denied_on(error: BaseException) -> str | None:
+def denied_resource(error: BaseException) -> str | None:
     """The ARN that AWS names with a right that is missing."""
     named = re.search(r"on resource: \"?(arn:[^\s\"]+)", str(error))
     return named[1] if named else None
 
 
-def described(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """An error of botocore's as one line, without secrets."""
-    call = call_of(error)
-    text = _answered(call, error) if isinstance(error, ClientError) else _unanswered(call, error)
-    line = " ".join(logs.concealed(text).split())
+    call = failed_call(error)
+    text = (
+        _describe_answer(call, error) if isinstance(error, ClientError) else _describe_no_answer(call, error)
+    )
+    line = " ".join(redaction.redact(text).split())
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
 
 
-def _answered(call: Call, error: ClientError) -> str:
-    code = code_of(error)
+def _describe_answer(call: Call, error: ClientError) -> str:
+    code = error_code(error)
     said = f"({code}): {error.response.get('Error', {}).get('Message') or 'no message'}"
     name, action = _NAMES.get(call.service, "AWS"), call.action
     on = f" on {call.place}" if call.place else ""
@@ -156,7 +158,7 @@ def _answered(call: Call, error: ClientError) -> str:
     return f"{name} answers {action}{on} with an error {said}"
 
 
-def _unanswered(call: Call, error: BaseException) -> str:
+def _describe_no_answer(call: Call, error: BaseException) -> str:
     what = call.action or "the call"
     what += f" on {call.place}" if call.place else ""
     if isinstance(error, NO_CREDENTIALS):

@@ -13,7 +13,7 @@ import re
 
 from botocore.exceptions import ClientError, ParamValidationError
 
-from .errors import NO_CREDENTIALS, code_of
+from .errors import NO_CREDENTIALS, error_code
 
 PATIENCE_SECONDS = 300.0
 """An answer that is known neither to last nor to pass is taken for one that lasts after so long."""
@@ -45,21 +45,21 @@ _PASSING = re.compile(
 )
 
 
-def lasts(error: Exception, seconds: float) -> bool:
+def is_permanent(error: Exception, seconds: float) -> bool:
     """Whether trying again is of no use, after `seconds` of trying."""
     if isinstance(error, ParamValidationError):  # botocore itself does not send such a call
         return True
     if not isinstance(error, ClientError):
         return False
-    code = code_of(error)
+    code = error_code(error)
     if _LASTING.fullmatch(code):
         return True
-    return seconds > PATIENCE_SECONDS and not passes(error)
+    return seconds > PATIENCE_SECONDS and not is_transient(error)
 
 
-def passes(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the same call may well succeed later, although nobody changes anything but credentials."""
     if not isinstance(error, ClientError):
         return not isinstance(error, (*NO_CREDENTIALS, ParamValidationError))
-    code, status = code_of(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code, status = error_code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return (status >= 500 and code != "NotImplemented") or bool(_PASSING.fullmatch(code))

@@ -17,7 +17,7 @@ _FORGOTTEN_SECONDS = 4 * _LONGEST_SECONDS  # what happened so long ago says noth
 _MOST = 1_000
 
 
-class Restarts:
+class RestartCounter:
     """Counts the starts since a worker of this folder last drew a job, or was asked to end."""
 
     def __init__(self, folder: Path) -> None:
@@ -33,7 +33,7 @@ class Restarts:
         return float(min(_FIRST_SECONDS * 2 ** min(self._before - 2, 10), _LONGEST_SECONDS))
 
     @property
-    def in_vain(self) -> int:
+    def failed_starts(self) -> int:
         """How many starts in a row came to nothing."""
         return self._before
 

@@ -89,7 +89,7 @@ class Verdict:
         return not self.short_of
 
 
-def look() -> Machine:
+def this_machine() -> Machine:
     """Ask the driver and the kernel."""
     return Machine(
         gpu=_gpu(),
@@ -110,7 +110,7 @@ def _gpu() -> Gpu | None:
     return Gpu(torch.cuda.get_device_name(), capability, total, min(free, int(allowed)))
 
 
-def judge(machine: Machine, weights: dict[str, int], precision: Precision) -> Verdict:
+def assess(machine: Machine, weights: dict[str, int], precision: Precision) -> Verdict:
     """Compare. `weights` are the components' bytes in that precision."""
     size = sum(weights.values())
     working = working_bytes(size, precision)
@@ -147,14 +147,14 @@ def _tile(left: int, working: int) -> int | None:
     return 1024 if left >= working + GIB else 512
 
 
-def verdicts(machine: Machine, checkpoint: Checkpoint) -> dict[Precision, Verdict]:
+def assess_both(machine: Machine, checkpoint: Checkpoint) -> dict[Precision, Verdict]:
     """Both precisions; that of the checkpoint by its files, the other by what follows from them."""
     held = checkpoint.weights()
     if checkpoint.precision == "bf16":
         sizes: dict[Precision, dict[str, int]] = {"bf16": held, "int8": in_precision(held, "int8")}
     else:
         sizes = {"bf16": _source_sizes(checkpoint), "int8": held}
-    return {precision: judge(machine, weights, precision) for precision, weights in sizes.items()}
+    return {precision: assess(machine, weights, precision) for precision, weights in sizes.items()}
 
 
 def _source_sizes(checkpoint: Checkpoint) -> dict[str, int]:
@@ -169,21 +169,21 @@ def _source_sizes(checkpoint: Checkpoint) -> dict[str, int]:
 
 def tile_side(machine: Machine, checkpoint: Checkpoint) -> int | None:
     """Side of the VAE's tiles in pixels for this checkpoint here; None: whole images."""
-    return judge(machine, checkpoint.weights(), checkpoint.precision).tile
+    return assess(machine, checkpoint.weights(), checkpoint.precision).tile
 
 
 def require(machine: Machine, checkpoint: Checkpoint) -> None:
     """Raise ConfigurationError, with the sums and what helps, where the checkpoint does not fit."""
-    both = verdicts(machine, checkpoint)
+    both = assess_both(machine, checkpoint)
     verdict = both[checkpoint.precision]
     if not verdict.fits:
         raise ConfigurationError(
-            f"FLUX.1-dev in {verdict.precision} does not fit: {sums(machine, verdict)}\n"
+            f"FLUX.1-dev in {verdict.precision} does not fit: {arithmetic(machine, verdict)}\n"
             + advice(both, checkpoint)
         )
 
 
-def sums(machine: Machine, verdict: Verdict) -> str:
+def arithmetic(machine: Machine, verdict: Verdict) -> str:
     """The arithmetic of a verdict, in one line."""
     parts = []
     if machine.gpu:
@@ -238,7 +238,7 @@ def lines(machine: Machine, checkpoint: Checkpoint, both: dict[Precision, Verdic
         answer = "fits" if verdict.fits else f"does not fit: not enough {' and '.join(verdict.short_of)}"
         text += [
             f"{precision:<12}{answer}",
-            *(f"            {part}" for part in sums(machine, verdict).split("; ")),
+            *(f"            {part}" for part in arithmetic(machine, verdict).split("; ")),
         ]
         if verdict.fits and verdict.tile:
             text.append(

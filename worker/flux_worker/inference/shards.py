@@ -31,7 +31,7 @@ class Weight:
     name: str
     file: Path
     shape: tuple[int, ...]
-    quantised: bool
+    quantized: bool
 
     @property
     def source_bytes(self) -> int:
@@ -41,7 +41,7 @@ class Weight:
     @property
     def bytes(self) -> int:
         """Its bytes in the checkpoint."""
-        return prod(self.shape) + _ROW_BYTES * self.shape[0] if self.quantised else self.source_bytes
+        return prod(self.shape) + _ROW_BYTES * self.shape[0] if self.quantized else self.source_bytes
 
     def read(self) -> torch.Tensor:
         """The tensor, mapped from its file."""
@@ -105,7 +105,7 @@ def _weights(component: Path) -> Iterator[Weight]:
 def _weight(name: str, file: Path, shape: tuple[int, ...], dtype: str) -> Weight:
     if dtype != "BF16":
         raise ConfigurationError(f"{file} holds {name} as {dtype}: FLUX.1-dev's weights are BF16")
-    return Weight(name, file, shape, quantised=len(shape) == 2 and bool(_LINEAR.fullmatch(name)))
+    return Weight(name, file, shape, quantized=len(shape) == 2 and bool(_LINEAR.fullmatch(name)))
 
 
 def _files(component: Path) -> list[Path]:

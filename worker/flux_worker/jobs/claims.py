@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from ..aws.errors import code_of
-from ..errors import ClaimHeld, Lost
+from ..aws.errors import error_code
+from ..errors import ClaimHeld, LeaseLost
 from ..jobspec.keys import claim_key
 from .results import ABSENT, EXISTS_OR_CHANGED, FORBIDDEN, JSON
 
@@ -66,9 +66,9 @@ class Claim:
             if not self._released and not self.write(IfMatch=self._etag):
                 found = self.look()
                 if found is None or found.token != self.token:
-                    raise Lost("another worker took the job over")
+                    raise LeaseLost("another worker took the job over")
                 # An answer was lost on the way: the claim is ours all the same, and as old as S3 says.
-                self.hold(found.etag, time.monotonic() - found.age - _ROUNDING_SECONDS)
+                self.set_held(found.etag, time.monotonic() - found.age - _ROUNDING_SECONDS)
 
     def release(self) -> None:
         """Give the job up; another worker's claim stays where it is."""
@@ -85,11 +85,11 @@ class Claim:
         try:
             self.s3.delete_object(Bucket=self.bucket, Key=self.key, IfMatch=self._etag)
         except ClientError as error:
-            if code_of(error) in EXISTS_OR_CHANGED:
+            if error_code(error) in EXISTS_OR_CHANGED:
                 return False
-            if code_of(error) in FORBIDDEN:
+            if error_code(error) in FORBIDDEN:
                 log.warning("cannot remove %s: the worker's role needs s3:DeleteObject", self.key)
-            elif code_of(error) not in ABSENT:
+            elif error_code(error) not in ABSENT:
                 raise
         return True
 
@@ -105,13 +105,13 @@ class Claim:
                 Bucket=self.bucket, Key=self.key, Body=body, ContentType=JSON, **condition
             )
         except ClientError as error:
-            if code_of(error) in EXISTS_OR_CHANGED | ABSENT:
+            if error_code(error) in EXISTS_OR_CHANGED | ABSENT:
                 return False
             raise
-        self.hold(answer["ETag"], began)
+        self.set_held(answer["ETag"], began)
         return True
 
-    def hold(self, etag: str, since: float) -> None:
+    def set_held(self, etag: str, since: float) -> None:
         """The claim is ours, since a moment of the monotonic clock."""
         self._etag, self._ends = etag, since + self.lease_seconds
 
@@ -120,7 +120,7 @@ class Claim:
         try:
             answer = self.s3.get_object(Bucket=self.bucket, Key=self.key)
         except ClientError as error:
-            if code_of(error) in ABSENT:
+            if error_code(error) in ABSENT:
                 return None
             raise
         now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])

@@ -30,7 +30,7 @@ _MOST_IN_MEMORY = 32
 
 
 @dataclass(frozen=True)
-class Parcel:
+class PendingResult:
     """A finished job: record, images as files, the message it answers, the claim it was drawn under."""
 
     record: Record
@@ -51,7 +51,7 @@ class Outbox:
         self._folder = folder
         self._lock: IO[str] | None = None
         self._stuck: set[str] = set()
-        self._memory: dict[str, Parcel] = {}
+        self._memory: dict[str, PendingResult] = {}
         """What the disk did not take."""
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -75,34 +75,34 @@ class Outbox:
         if self._lock:
             self._lock.close()
 
-    def keep(self, parcel: Parcel) -> None:
+    def add(self, result: PendingResult) -> None:
         """Put a parcel on disk, wholly or not at all; where the disk does not take it, it stays in memory."""
         draft = None
         try:
             draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self._folder))
-            for number, image in enumerate(parcel.images, start=1):
+            for number, image in enumerate(result.images, start=1):
                 _write(draft / str(number), image)
-            _write(draft / _RECORD, parcel.record.model_dump_json().encode())
-            delivery = {"receipt": parcel.receipt, "claim": parcel.claim}
+            _write(draft / _RECORD, result.record.model_dump_json().encode())
+            delivery = {"receipt": result.receipt, "claim": result.claim}
             _write(draft / _DELIVERY, json.dumps(delivery).encode())
             _sync(draft)
-            self.remove(parcel.job_id)
-            draft.rename(self._entry(parcel.job_id))
+            self.remove(result.job_id)
+            draft.rename(self._entry(result.job_id))
             _sync(self._folder)
         except OSError as error:
             log.error("the image is in memory alone, the disk did not take it: %s", error)
-            self._keep_in_memory(parcel)
+            self._add_to_memory(result)
             if draft:
                 shutil.rmtree(draft, ignore_errors=True)
 
-    def _keep_in_memory(self, parcel: Parcel) -> None:
-        self._memory[parcel.job_id] = parcel
+    def _add_to_memory(self, result: PendingResult) -> None:
+        self._memory[result.job_id] = result
         if len(self._memory) > _MOST_IN_MEMORY:
             oldest = next(iter(self._memory))
             log.error("the images of %s are thrown away: memory is for %d jobs", oldest, _MOST_IN_MEMORY)
             del self._memory[oldest]
 
-    def find(self, job_id: str) -> Parcel | None:
+    def get(self, job_id: str) -> PendingResult | None:
         """The parcel of a job; a broken one is removed, since its job comes back from the queue."""
         if job_id in self._memory:
             return self._memory[job_id]
@@ -118,11 +118,11 @@ class Outbox:
         self.remove(job_id)
         return None
 
-    def holds(self, job_id: str) -> bool:
+    def is_on_disk(self, job_id: str) -> bool:
         """Whether a job's parcel is on disk, so that it outlives this process."""
         return self._entry(job_id).exists()
 
-    def waiting(self) -> list[str]:
+    def job_ids(self) -> list[str]:
         """The ids of the jobs whose parcels are kept: on disk, oldest first, then in memory."""
         on_disk = self._on_disk()
         return on_disk + [name for name in self._memory if name not in on_disk]
@@ -151,14 +151,14 @@ class Outbox:
         return self._folder / f"{job_id}{_ENTRY}"
 
 
-def _read(entry: Path) -> Parcel:
+def _read(entry: Path) -> PendingResult:
     """Raises OSError, ValueError, KeyError or TypeError where files are missing or not what was written."""
     record = Record.model_validate_json((entry / _RECORD).read_bytes())
     delivery = json.loads((entry / _DELIVERY).read_bytes())
     images = tuple((entry / str(number)).read_bytes() for number in range(1, len(record.keys) + 1))
     if [hashlib.sha256(image).hexdigest() for image in images] != record.sha256:
         raise ValueError("an image is not what was written")
-    return Parcel(record, images, str(delivery["receipt"]), str(delivery["claim"]))
+    return PendingResult(record, images, str(delivery["receipt"]), str(delivery["claim"]))
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from ..aws.errors import DENIED, described
+from ..aws.errors import DENIED, describe
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -51,12 +51,12 @@ class JobQueue:
     visibility_seconds: int
     polling: SQSClient | None = None
     """A client that waits long enough for a long poll; None: `sqs` does."""
-    arrived: Message | None = field(default=None, init=False)
+    received: Message | None = field(default=None, init=False)
     """What the last `receive` brought, also where it was interrupted before it could return it."""
 
     def receive(self, wait_seconds: int) -> Message | None:
         """Wait for a message; at most one, so that other workers get the rest."""
-        self.arrived = None
+        self.received = None
         answer = (self.polling or self.sqs).receive_message(
             QueueUrl=self.url,
             MaxNumberOfMessages=1,
@@ -64,21 +64,21 @@ class JobQueue:
             VisibilityTimeout=self.visibility_seconds,
             MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
         )
-        self.arrived = _message(answer)
-        return self.arrived
+        self.received = _message(answer)
+        return self.received
 
-    def keep(self, message: Message) -> bool:
+    def extend_visibility(self, message: Message) -> bool:
         """Hide the message for `visibility_seconds` from now on; False where it is not this worker's."""
-        return self._hide(message, self.visibility_seconds)
+        return self._set_visibility(message, self.visibility_seconds)
 
-    def give_back(self, message: Message, after_seconds: float = 0) -> None:
+    def return_message(self, message: Message, after_seconds: float = 0) -> None:
         """Let the message be received again, at once or later; where that fails, it comes back by itself."""
         try:
-            self._hide(message, min(round(after_seconds), _MAX_VISIBILITY_SECONDS))
+            self._set_visibility(message, min(round(after_seconds), _MAX_VISIBILITY_SECONDS))
         except AWS_ERRORS as error:
-            log.warning("cannot give the message back, it comes back by itself: %s", described(error))
+            log.warning("cannot give the message back, it comes back by itself: %s", describe(error))
 
-    def _hide(self, message: Message, seconds: int) -> bool:
+    def _set_visibility(self, message: Message, seconds: int) -> bool:
         try:
             self.sqs.change_message_visibility(
                 QueueUrl=self.url, ReceiptHandle=message.receipt, VisibilityTimeout=seconds
@@ -108,7 +108,7 @@ class JobQueue:
         except ClientError as error:
             if error.response["Error"]["Code"] not in DENIED:
                 raise
-            log.info("cannot ask for the queue's dead-letter queue: %s", described(error))
+            log.info("cannot ask for the queue's dead-letter queue: %s", describe(error))
             return None
         policy = answer.get("Attributes", {}).get("RedrivePolicy", "{}")
         return int(json.loads(policy).get("maxReceiveCount", 0))

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from ..encode import Encoded
+from ..encode import EncodedImage
 from ..jobspec.job import Job
 from ..jobspec.keys import image_keys
 
 if TYPE_CHECKING:
-    from ..inference.images import Drawing
+    from ..inference.images import GeneratedImages
 
 
 class Model(BaseModel):
@@ -55,19 +55,25 @@ class Record(BaseModel):
 
     @classmethod
     def of(
-        cls, drawing: Drawing, files: list[Encoded], *, bucket: str, prefix: str, queue_seconds: float | None
+        cls,
+        generated: GeneratedImages,
+        files: list[EncodedImage],
+        *,
+        bucket: str,
+        prefix: str,
+        queue_seconds: float | None,
     ) -> Record:
         """The record of a drawing that will lie in this bucket, below this prefix."""
         return cls(
-            job=drawing.job.model_copy(update=drawing.job.parameters()),
+            job=generated.job.model_copy(update=generated.job.parameters()),
             bucket=bucket,
-            keys=image_keys(prefix, drawing.job),
+            keys=image_keys(prefix, generated.job),
             content_type=files[0].content_type,
             sha256=[hashlib.sha256(file.data).hexdigest() for file in files],
-            model=Model(**asdict(drawing.origin)),
+            model=Model(**asdict(generated.origin)),
             seconds=Timings(
-                draw=round(drawing.seconds, 3),
-                step=round(drawing.step_seconds, 4),
+                draw=round(generated.seconds, 3),
+                step=round(generated.step_seconds, 4),
                 queue=None if queue_seconds is None else round(queue_seconds, 1),
             ),
             drawn_at=datetime.now(UTC),

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
-from ..aws.errors import Call, code_of, mark
-from ..errors import InvalidJob, RecordBroken, Refused
+from ..aws.errors import Call, error_code, tag
+from ..errors import CallRefused, CorruptRecord, InvalidJob
 from ..jobspec.envelope import SOURCE
 from ..jobspec.keys import failure_key, record_key
 from .record import Record
@@ -50,11 +50,11 @@ class Results:
         try:
             content = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
         except ClientError as error:
-            if code_of(error) in ABSENT:
+            if error_code(error) in ABSENT:
                 return None
-            if code_of(error) in FORBIDDEN:
+            if error_code(error) in FORBIDDEN:
                 # Without the right to list, S3 does not even tell that an object is absent.
-                raise Refused(
+                raise CallRefused(
                     "s3:GetObject",
                     f"S3 refuses to say whether s3://{self.bucket}/{key} is there: the worker's role needs "
                     "s3:GetObject on the objects and s3:ListBucket on the bucket",
@@ -63,7 +63,7 @@ class Results:
         try:
             return Record.model_validate_json(content)
         except ValidationError as error:
-            raise RecordBroken(
+            raise CorruptRecord(
                 f"s3://{self.bucket}/{key} is no record that this worker can read; move it away to have the "
                 f"job drawn again: {error.errors()[0]['msg']}"
             ) from error
@@ -80,7 +80,7 @@ class Results:
         try:
             self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=JSON, IfNoneMatch="*")
         except ClientError as error:
-            if code_of(error) not in EXISTS_OR_CHANGED:
+            if error_code(error) not in EXISTS_OR_CHANGED:
                 raise
             # Somebody's record, perhaps this very one: its first answer may have been lost on the way.
             there = self.record(record.job.id)
@@ -107,7 +107,9 @@ class Results:
             return None
         key = failure_key(self.prefix, error.job_id)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")  # no two failures of a job are alike
-        failure = {"id": error.job_id, "reason": error.reason, "failed_at": now} | _dead(dead_lettered)
+        failure = {"id": error.job_id, "reason": error.reason, "failed_at": now} | _dead_letter_field(
+            dead_lettered
+        )
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=json.dumps(failure).encode(), ContentType=JSON)
         if self._recorded(error.job_id):  # meanwhile; whoever did it has looked for a failure already
             self.forget_failure(error.job_id)
@@ -119,7 +121,7 @@ class Results:
             # Not HeadObject, whose errors carry no code: expired credentials would look like a refusal.
             self.s3.get_object(Bucket=self.bucket, Key=record_key(self.prefix, job_id))["Body"].close()
         except ClientError as error:
-            if code_of(error) in ABSENT:
+            if error_code(error) in ABSENT:
                 return False
             raise
         return True
@@ -133,7 +135,7 @@ class Results:
     ) -> None:
         """Say that a job is not drawn, and why. Raises ClientError where EventBridge does not take it."""
         what = {"id": error.job_id, "bucket": self.bucket, "sidecar": sidecar, "reason": error.reason}
-        self._put(FAILED, what | _dead(dead_lettered))
+        self._put(FAILED, what | _dead_letter_field(dead_lettered))
 
     def _put(self, kind: str, detail: dict[str, Any]) -> None:
         answer = self.events.put_events(
@@ -151,10 +153,10 @@ class Results:
             entry = answer["Entries"][0]
             code, message = entry.get("ErrorCode", "unknown"), entry.get("ErrorMessage", "")
             refused: Any = {"Error": {"Code": code, "Message": message}}
-            mark(refused, Call("events", "PutEvents", f"the event bus {self.event_bus}"))
+            tag(refused, Call("events", "PutEvents", f"the event bus {self.event_bus}"))
             raise ClientError(refused, "PutEvents")
 
 
-def _dead(dead_lettered: bool) -> dict[str, bool]:
+def _dead_letter_field(dead_lettered: bool) -> dict[str, bool]:
     """Said only of jobs whose message goes to the dead-letter queue."""
     return {"dead_lettered": True} if dead_lettered else {}
