@@ -1,4 +1,4 @@
-"""One local cloud for all tests that need real machines; it lives in a directory and network of its own."""
+"""One local cloud for all tests that need real machines, in a directory and network of its own."""
 
 from __future__ import annotations
 

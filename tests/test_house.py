@@ -1,4 +1,4 @@
-"""The house style, held by the tools that check it."""
+"""The house style, checked by tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command as a person runs it: a real process, its exit code and what it prints."""
+"""The command line as a real process: exit codes and output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that a bake creates, with its answer lost, refused, and in somebody else's way."""
+"""Each resource that a bake creates, with its answer lost, with its call refused, and with its name taken."""
 
 from __future__ import annotations
 

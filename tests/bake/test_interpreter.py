@@ -1,4 +1,4 @@
-"""The pinned Python, fetched where the bake runs."""
+"""The pinned Python is downloaded by the controller."""
 
 from __future__ import annotations
 

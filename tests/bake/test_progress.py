@@ -1,4 +1,4 @@
-"""Progress: the same events for people, for machines and for the run directory."""
+"""Progress writes the same events for people, for programs and into the run directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secrets are taken out of text in every form that they take there, and nothing else is."""
+"""Redaction removes every form of a secret from text, and nothing else."""
 
 from __future__ import annotations
 

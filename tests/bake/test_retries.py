@@ -1,4 +1,4 @@
-"""Which answers of AWS are outlasted, how long, and which are taken as they are."""
+"""Which errors from AWS are retried, for how long, and which are final."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Host keys: any but the pinned one ends the attempt at once, and both are named by their fingerprints."""
+"""A host key other than the pinned one ends the attempt at once; the error shows both fingerprints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A token with a mistake in it ends with 2 before anything starts; the kind of mistake is told, no letter."""
+"""A malformed token ends the command with 2; the error names the mistake, never the token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""User data: within EC2's limit, nothing secret, its script from Git by hash, and what speaks against it."""
+"""User data stays within EC2's limit, contains no secret, and pins its script by hash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker's code from Git: pinned, in the plan's id, in tags and report, and held against the lock."""
+"""The worker's code from Git is pinned, recorded in the plan, tags and report, and compared with the lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the base AMI brought fails no check; the same thing made or changed by the bake does."""
+"""Faults of the base AMI fail no check; the same faults made by the bake do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sizes as the machine's own program adds them up: blocks, links once, one file system, never for ever."""
+"""The program that adds up sizes counts blocks, each link once, on one file system, within its deadline."""
 
 from __future__ import annotations
 

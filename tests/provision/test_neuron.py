@@ -1,4 +1,4 @@
-"""The Neuron stack from repositories that are signed, wrongly signed or expired, on real machines."""
+"""The Neuron stack on real machines, from repositories with valid, wrong and expired signatures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The downloader as the builder runs it: what it leaves, what it refuses, what it makes of an earlier try."""
+"""The downloader as the builder runs it: what it leaves, what it refuses, and how it resumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong on the way, for real: after it all is there and verified, or it is said why not."""
+"""Real faults during a download: in the end all files are there and verified, or the error says why not."""
 
 from __future__ import annotations
 

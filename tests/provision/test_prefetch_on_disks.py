@@ -1,4 +1,4 @@
-"""Real disks under the cache: full of bytes or of files, not to be used, and with something over them."""
+"""Real disks below the cache: full, out of inodes, unusable, and with something mounted over them."""
 
 from __future__ import annotations
 

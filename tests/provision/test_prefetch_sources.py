@@ -1,4 +1,4 @@
-"""Xet and the mirror: what they give, and what happens when they don't."""
+"""Downloading by Xet and from the mirror, and falling back when they fail."""
 
 from __future__ import annotations
 

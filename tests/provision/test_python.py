@@ -1,4 +1,4 @@
-"""A base AMI without a Python that serves or a package manager, and with nothing executable in /tmp."""
+"""Base AMIs without a usable Python, without a package manager, or with a /tmp that is mounted noexec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""bake/steps/quiet.py on a machine of each system: real timers, a real package manager that is at work."""
+"""bake/steps/quiet.py on a machine of each system: real timers, and a package manager at work."""
 
 from __future__ import annotations
 

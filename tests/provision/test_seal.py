@@ -1,4 +1,4 @@
-"""The seal list and the program that reads it, on folders made for the purpose."""
+"""The seal list and the program that reads it, on folders made for the test."""
 
 from __future__ import annotations
 

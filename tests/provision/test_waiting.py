@@ -1,4 +1,4 @@
-"""A worker that was told nothing waits: what says so, and what starts it later."""
+"""A worker without settings waits: what reports that, and what starts it later."""
 
 from __future__ import annotations
 

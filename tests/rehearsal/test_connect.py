@@ -1,4 +1,4 @@
-"""The machine has another operating system than the profile says: found at once, both are named."""
+"""A machine whose operating system is not the profile's is found at once; the error names both."""
 
 from __future__ import annotations
 

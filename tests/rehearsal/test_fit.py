@@ -1,4 +1,4 @@
-"""A base AMI as Amazon's are, 75 GiB with some 50 used: a bake fits beside it, or stops with the choices."""
+"""A base AMI like Amazon's, 75 GiB with about 50 used: a bake fits beside it, or stops with choices."""
 
 from __future__ import annotations
 

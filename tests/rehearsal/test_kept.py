@@ -1,4 +1,4 @@
-"""Whole bakes amid planted faults: what is finished is kept, and what is not is removed or named."""
+"""Whole bakes with seeded faults: finished images are kept, the rest is removed or named."""
 
 from __future__ import annotations
 

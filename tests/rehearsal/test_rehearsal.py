@@ -1,4 +1,4 @@
-"""`bake --profile g6e-ubuntu --rehearse`, whole, as a person runs it; and what happens when it goes wrong."""
+"""`bake --profile g6e-ubuntu --rehearse` as a user runs it, to the end and with failures."""
 
 from __future__ import annotations
 

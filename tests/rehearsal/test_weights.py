@@ -1,4 +1,4 @@
-"""The weights' way onto one real machine: what is fetched, what stops it, what it survives."""
+"""Downloading the weights to one real machine: what is fetched, what stops it, and what it survives."""
 
 from __future__ import annotations
 

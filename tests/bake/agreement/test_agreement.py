@@ -1,4 +1,4 @@
-"""What was agreed: comparing, how differences are shown, and the finished AMI's disks."""
+"""Agreements: comparing facts, showing differences, and the disks of the finished AMI."""
 
 from __future__ import annotations
 

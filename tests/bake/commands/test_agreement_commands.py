@@ -1,4 +1,4 @@
-"""`bake`, `bake plan` and `bake approve` as processes, with moto's server where AWS would be."""
+"""`bake`, `bake plan` and `bake approve` as processes, against moto's server."""
 
 from __future__ import annotations
 

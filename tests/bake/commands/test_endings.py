@@ -1,4 +1,4 @@
-"""How a bake ends, whatever ends it: its exit code, what is said, and what is said last."""
+"""Every way a bake can end: its exit code, its messages, and which of them comes last."""
 
 from __future__ import annotations
 

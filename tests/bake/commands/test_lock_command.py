@@ -1,4 +1,4 @@
-"""`bake lock` as a process, with a Hub on this machine."""
+"""`bake lock` as a process, against a Hub on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`extends`, variables and secrets: what a value is and where it came from."""
+"""`extends`, variables and secrets: which value wins, and where it came from."""
 
 from __future__ import annotations
 

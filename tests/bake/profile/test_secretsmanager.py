@@ -1,4 +1,4 @@
-"""Secrets are read from Secrets Manager in AWS_REGION; what goes wrong is said without a part of them."""
+"""Secrets are read from Secrets Manager in AWS_REGION; errors never show any part of a secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks and names that a pattern can't tell: what is taken, and what to write instead."""
+"""Networks and names that no regular expression can judge: what is accepted, and the fix for what is not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a finished AMI, whatever ends its check."""
+"""A finished AMI is kept, condemned or left unproven, depending on how its check ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The weights' lock: which files of the real repository are loaded, what is locked of them, what differs."""
+"""The weights' lock: which files are loaded, what is locked about them, and how differences are found."""
 
 from __future__ import annotations
 
