@@ -227,7 +227,7 @@ def test_int8_checkpoints_that_are_not_what_they_were(builder: Builder) -> None:
 AS_NEVER_QUANTISED = "systemctl reset-failed bake-quantise; rm /run/bake/bake-quantise.*"
 
 
-def test_int8_that_cannot_be_made_is_said_with_the_reason(builder: Builder) -> None:
+def test_int8_that_cannot_be_made_is_reported_with_the_reason(builder: Builder) -> None:
     weights = builder.plan.profile.weights.model_copy(update={"precision": "int8", "keep_source": False})
     profile = builder.plan.profile.model_copy(update={"weights": weights})
     plan = dataclasses.replace(builder.plan, profile=profile)

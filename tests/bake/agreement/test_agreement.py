@@ -61,7 +61,7 @@ def test_the_names_are_the_ones_that_are_documented() -> None:
     assert sorted(PINS) == sorted(PINNED)
 
 
-def test_what_is_agreed_differs_in_nothing(bake_request: BakeRequest) -> None:
+def test_agreed_facts_show_no_difference(bake_request: BakeRequest) -> None:
     assert compare(guarded(), agreed(bake_request.lock)) == []
 
 

@@ -156,7 +156,7 @@ def test_the_nearest_profile_is_named(name: str, meant: str) -> None:
     assert caught.value.hint == f"did you mean --profile {meant}?"
 
 
-def test_a_relative_folder_is_told_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_folder_is_shown_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("profiles").mkdir()
     with pytest.raises(UsageError) as caught:
