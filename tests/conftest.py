@@ -1,4 +1,4 @@
-"""One local cloud for all tests that need real machines; it lives in a directory and network of its own."""
+"""One local cloud for all tests that need real machines, in a directory and network of its own."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
             file = nodeid.split("::")[0]
             if file.startswith("tests/rehearsal/"):
                 return "rehearsals"
-            # What takes minutes begins early with the many tests beside it: scopes of few tests come last.
+            # The stress run begins early with the many tests beside it: scopes of few tests come last.
             if file.startswith("tests/worker/stress/"):
                 return "stress"
             return "machines" if "mark.root" in _text(ROOT / file) else file

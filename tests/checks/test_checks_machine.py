@@ -228,7 +228,7 @@ def test_int8_checkpoints_that_are_not_what_they_were(builder: Builder) -> None:
 AS_NEVER_QUANTIZED = "systemctl reset-failed bake-quantize; rm /run/bake/bake-quantize.*"
 
 
-def test_int8_that_cannot_be_made_is_said_with_the_reason(builder: Builder) -> None:
+def test_int8_that_cannot_be_made_is_reported_with_the_reason(builder: Builder) -> None:
     weights = builder.plan.profile.weights.model_copy(update={"precision": "int8", "keep_source": False})
     profile = builder.plan.profile.model_copy(update={"weights": weights})
     plan = changed(builder.plan, profile)

@@ -1,4 +1,4 @@
-"""The downloader as a process, against a Hub in another process: what starts both."""
+"""Start the downloader as a process, and its Hub as another."""
 
 from __future__ import annotations
 

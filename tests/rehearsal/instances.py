@@ -1,4 +1,4 @@
-"""Instances of a baked image, launched as somebody does who uses it."""
+"""Launch instances of a baked image as a user would."""
 
 from __future__ import annotations
 

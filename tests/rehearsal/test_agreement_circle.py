@@ -1,4 +1,4 @@
-"""Refuse, show, approve, bake: the whole circle as a person goes it, on the local cloud."""
+"""Refuse, show, approve, bake: the whole cycle on the local cloud."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A builder without a GPU bakes for a type that has one: once both are agreed to, and never before."""
+"""A builder without a GPU bakes for a type with one, once both types are agreed to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bake of a hostile base works, or stops in time for the reason that the catalogue names."""
+"""A bake of a hostile base works, or stops in time for the reason in the catalogue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bake whose controller is killed in the middle of the download."""
+"""A bake whose controller is killed during the download."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Launching with alternatives, on the spot market, with a throw-away security group; handing images over."""
+"""Launches with alternative types, on the spot market, in a temporary security group; and sharing images."""
 
 from __future__ import annotations
 

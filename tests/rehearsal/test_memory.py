@@ -1,4 +1,4 @@
-"""The OOM killer (R-OOM): a machine that has as much memory against the weights as a g5.xlarge."""
+"""R-OOM: a machine with as much memory, compared with the weights, as a g5.xlarge."""
 
 from __future__ import annotations
 

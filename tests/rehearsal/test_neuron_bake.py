@@ -1,4 +1,4 @@
-"""The inf2 profiles bake a verified Neuron stack on a type that fits, and are refused on inf2.xlarge."""
+"""The inf2 profiles bake a verified Neuron stack on a large enough type; inf2.xlarge is refused."""
 
 from __future__ import annotations
 

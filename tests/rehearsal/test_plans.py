@@ -1,4 +1,4 @@
-"""Every profile plans on the local cloud, with the right verdict."""
+"""Every profile gets the right verdict from a plan on the local cloud."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""User data on real machines: it starts a baked image's worker, and runs nothing that is not pinned."""
+"""User data on real machines starts a baked image's worker, and runs nothing that is not pinned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The boot check understands what the worker announces."""
+"""The boot check understands the events that the worker sends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The boot check names what the instance profile lacks, by the worker's own command."""
+"""The boot check asks the worker's own command which rights the instance profile lacks."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def test_a_pngs_size_is_read_from_its_header() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"<Error>AccessDenied</Error>", png(8, 8)[:10]], ids=len)
-def test_what_is_no_png_is_said_with_its_place(content: bytes) -> None:
+def test_a_file_that_is_no_png_is_reported_with_its_place(content: bytes) -> None:
     with pytest.raises(BakeError, match=r"s3://b/k is not a PNG"):
         png_size(content, "s3://b/k")
 

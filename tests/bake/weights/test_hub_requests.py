@@ -1,4 +1,4 @@
-"""A request that could not be made is the setting's fault, not the network's, and its error is not shown."""
+"""A request to the Hub that cannot be built is blamed on the setting; the error shows no secret."""
 
 from __future__ import annotations
 

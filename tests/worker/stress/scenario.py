@@ -153,7 +153,9 @@ def _check_outcome(
     drawn = list(evidence.drawings(fleet))
     evidence.nothing_was_generated_twice_needlessly(drawn, found)
     given_up = sum(one.given_up in evidence.GIVEN_UP for one in drawn)
-    assert given_up <= scenario.jobs / 20, "claims are lost although their workers live"
+    # A pause of the host may cost each worker the claim in its hand.
+    allowed = max(len(fleet.slots), scenario.jobs / 20)
+    assert given_up <= allowed, "claims are lost although their workers live"
     return Outcome(
         scenario=scenario,
         messages=len(sent.bodies),
