@@ -28,11 +28,11 @@ from typing import Any
 os.environ |= {"HOME": str(Path(__file__).with_name("home")), "HF_HUB_OFFLINE": "1"}
 
 from flux_worker.errors import ConfigurationError, WorkerError
-from flux_worker.inference import chatter
+from flux_worker.inference import library_logging
 from flux_worker.inference.checkpoint import commit_of
-from flux_worker.inference.drawing import Drawing, Origin
+from flux_worker.inference.images import Drawing, Origin
 from flux_worker.inference.memory import anonymous_ram
-from flux_worker.jobs.job import Job
+from flux_worker.jobspec.job import Job
 from flux_worker.settings import MODEL, ModelSettings
 
 COMPARISON = "comparison.json"
@@ -83,11 +83,11 @@ def peak_ram() -> Iterator[list[int]]:
 
 def require(device: str) -> None:
     """Raise ConfigurationError where the GPU that draws can't be used: the CPU would draw for hours."""
-    from flux_worker.inference import presence
+    from flux_worker.inference import devices
 
-    if device == "cuda" and not presence.has_gpu():
+    if device == "cuda" and not devices.has_gpu():
         raise ConfigurationError(
-            f"torch finds no GPU on the builder, whose type has one: {presence.findings()}"
+            f"torch finds no GPU on the builder, whose type has one: {devices.findings()}"
         )
 
 
@@ -100,10 +100,10 @@ def drawn_in_bf16(source: Path, device: str) -> Drawing:
     import accelerate
     import torch
 
-    chatter.quieten()
+    library_logging.quieten()
     import diffusers
 
-    chatter.without_progress_bars()
+    library_logging.without_progress_bars()
     pipeline = diffusers.FluxPipeline.from_pretrained(
         source, dtype=torch.bfloat16, low_cpu_mem_usage=True, local_files_only=True, use_safetensors=True
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -36,6 +38,9 @@ from .outside import outside as beyond
 
 ROOT = Path(__file__).parents[1]
 PROFILES = ROOT / "profiles"
+# A test that asks for one of these fixtures needs a server or a process, and is no unit test.
+SERVERS = {"cloud", "endpoint", "hub_process", "moto_served", "outside", "plan_account", "repository"}
+NO_UNIT_TEST = re.compile(r"^pytestmark = .*\bmark\.(root|long|integration)\b", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -53,16 +58,26 @@ NewMachine = Callable[..., AbstractContextManager[Machine]]
 
 
 def pytest_configure() -> None:
-    """What the tests start hears Ctrl-C, even where they were started in the background, which ignores it."""
+    """Let what the tests start hear Ctrl-C; a shell's background jobs inherit that it is ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Spare the unit tier the import of files that have no unit test: torch alone takes seconds."""
+    if config.option.markexpr != "unit" or collection_path.suffix != ".py":
+        return None
+    return bool(NO_UNIT_TEST.search(_text(collection_path))) or None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without root the machines' tests are skipped, and say so."""
-    if os.geteuid() != 0:
-        for item in items:
-            if item.get_closest_marker("root"):
-                item.add_marker(pytest.mark.skip(reason="needs root: real machines"))
+    """Mark the unit tests, and skip the machines' tests without root."""
+    for item in items:
+        if SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.integration)
+        if not any(item.get_closest_marker(name) for name in ("root", "long", "integration")):
+            item.add_marker(pytest.mark.unit)
+        if os.geteuid() != 0 and item.get_closest_marker("root"):
+            item.add_marker(pytest.mark.skip(reason="needs root: real machines"))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
@@ -77,9 +92,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
             # What takes minutes begins early with the many tests beside it: scopes of few tests come last.
             if file.startswith("tests/worker/stress/"):
                 return "stress"
-            return "machines" if "mark.root" in (ROOT / file).read_text() else file
+            return "machines" if "mark.root" in _text(ROOT / file) else file
 
     return Clouds(config, log)
+
+
+@functools.cache
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
 
 
 @pytest.fixture(autouse=True)

@@ -147,7 +147,7 @@ def load(folder: Path, shape: str, way: str) -> Any:
     import torch
 
     from flux_worker.inference.model import load as load_model
-    from flux_worker.jobs.job import Job
+    from flux_worker.jobspec.job import Job
     from flux_worker.settings import ModelSettings
 
     environment = {"FLUX_MODEL_REVISION": REVISION, "HF_HUB_CACHE": str(folder / shape)}

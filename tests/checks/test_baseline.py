@@ -18,7 +18,7 @@ from bake.checks.baseline import CALLED, Baseline
 from bake.steps import baseline
 from bake.steps.verify import expectations
 
-from .planted import AWS_KEY, HF_TOKEN, PRIVATE_KEY
+from .seeded_secrets import AWS_KEY, HF_TOKEN, PRIVATE_KEY
 
 if TYPE_CHECKING:
     from tests.conftest import Machine, NewMachine

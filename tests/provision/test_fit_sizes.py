@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import os
+import threading
 import time
 from pathlib import Path
 from types import ModuleType
@@ -68,17 +69,18 @@ def test_a_disk_that_does_not_answer_costs_the_deadline_and_no_more(
     sizes: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "stuck").mkdir()
-    scan = os.scandir
+    scan, measuring_ended = os.scandir, threading.Event()
 
     def hang(path: str) -> object:
         if path.endswith("stuck"):
-            time.sleep(20)
+            measuring_ended.wait(60)
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", hang)
     (tmp_path / "file").write_bytes(b"x" * MIB)
     started = time.monotonic()
     size, complete = measured(sizes, tmp_path, seconds=1)
+    measuring_ended.set()
     assert time.monotonic() - started < 10
     assert not complete
     assert size >= MIB

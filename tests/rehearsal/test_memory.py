@@ -17,7 +17,7 @@ from bake.localcloud.cloud import LocalCloud
 from bake.localcloud.machines.cgroups import Cgroups
 from bake.localcloud.settings import Settings
 from bake.ssh import Login, Session, connect
-from flux_worker.inference import fit
+from flux_worker.inference import capacity
 
 from ..bench import random_flux
 from .instances import client, launch
@@ -27,9 +27,9 @@ REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 REPO = "models--black-forest-labs--FLUX.1-dev"
 CACHE = "/home/ubuntu/part"
 PYTHON = "/opt/flux-worker/venv/bin/python"
-TYPE, MEMORY = "t3.small", 2 * fit.GIB
+TYPE, MEMORY = "t3.small", 2 * capacity.GIB
 # A g5.xlarge's 16 GiB against FLUX.1-dev's 33.7 GB in bfloat16: memory for half of the weights.
-SHARE = 16 * fit.GIB / sum(fit._DEV_BYTES["bf16"].values())
+SHARE = 16 * capacity.GIB / sum(capacity._DEV_BYTES["bf16"].values())
 
 BY_THE_WORKER = """
 import os

@@ -384,6 +384,6 @@ def stop() -> Iterator[Any]:
 @pytest.fixture
 def workshop(new_aws: Callable[[], Aws], tmp_path: Path, stop: Any) -> Any:
     """Workers in this process, with places of their own."""
-    from tests.worker.workshop import Workshop
+    from tests.worker.worker_harness import Workshop
 
     return Workshop(new_aws(), tmp_path, stop)

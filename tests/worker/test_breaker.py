@@ -14,7 +14,7 @@ import flux_worker.jobs.retry
 import flux_worker.worker
 from flux_worker.breaker import Drawings
 from flux_worker.errors import BadPicture, Sick
-from tests.worker.workshop import Painter, Workshop
+from tests.worker.worker_harness import Painter, Workshop
 
 ERRORS = [
     RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling cublasGemmEx"),

@@ -12,8 +12,8 @@ from PIL import Image, JpegImagePlugin
 
 from flux_worker import __version__
 from flux_worker.encode import encode
-from flux_worker.inference.drawing import Drawing, Origin
-from flux_worker.jobs.job import Job
+from flux_worker.inference.images import Drawing, Origin
+from flux_worker.jobspec.job import Job
 
 ORIGIN = Origin("black-forest-labs/FLUX.1-dev", "f" * 40, "int8", "cuda", {})
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from flux_worker.cli import main
 from flux_worker.jobs.claims import Claims
-from flux_worker.jobs.sqs import JobQueue
+from flux_worker.jobs.queue import JobQueue
 from tests.worker.conftest import Served, until
 
 COMMAND = str(Path(sys.executable).parent / "flux-worker")

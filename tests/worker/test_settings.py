@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from flux_worker.aws.clients import Clients
+from flux_worker.aws.endpoints import oddities
 from flux_worker.cli import DEFAULT_PORT
-from flux_worker.clients import Clients
-from flux_worker.endpoints import oddities
 from flux_worker.errors import ConfigurationError, WorkerError
 from flux_worker.host import logs
 from flux_worker.settings import (

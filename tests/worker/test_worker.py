@@ -15,7 +15,7 @@ import flux_worker.worker
 from flux_worker.errors import Interrupted
 from flux_worker.host.logs import JsonLines
 from tests.worker.conftest import until
-from tests.worker.workshop import BODY, Killed, Painter, Wire, Workshop, connection_lost
+from tests.worker.worker_harness import BODY, Killed, Painter, Wire, Workshop, connection_lost
 
 STEPS = 8  # two images of four each
 RESULTS = ["images/one.json", "images/one=1.png", "images/one=2.png"]

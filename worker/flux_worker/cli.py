@@ -17,11 +17,11 @@ from .host import logs
 
 # Commands that stand in another module, by name.
 _ELSEWHERE = {
-    "check": "flux_worker.commands_check",
-    "compile": "flux_worker.commands_model",
-    "draw": "flux_worker.commands_draw",
-    "quantize": "flux_worker.commands_model",
-    "send": "flux_worker.commands_queue",
+    "check": "flux_worker.commands.check",
+    "compile": "flux_worker.commands.model",
+    "draw": "flux_worker.commands.draw",
+    "quantize": "flux_worker.commands.model",
+    "send": "flux_worker.commands.send",
 }
 _NAMES = {"compile": "compile_model"}  # Python has a function of that name
 DEFAULT_PORT = 9471  # as in settings.py, which takes a while to import
@@ -116,7 +116,7 @@ def schema() -> None:
     Example:
       flux-worker schema > job.schema.json
     """
-    from .jobs.job import schema as job_schema
+    from .jobspec.job import schema as job_schema
 
     click.echo(job_schema(), nl=False)
 

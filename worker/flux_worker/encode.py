@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import __version__
-from .jobs.job import DEFAULT_QUALITY
-from .jobs.keys import image_suffixes
+from .jobspec.job import DEFAULT_QUALITY
+from .jobspec.keys import image_suffixes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.PngImagePlugin import PngInfo
 
-    from .inference.drawing import Drawing
+    from .inference.images import Drawing
 
 CONTENT_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 _PILLOWS_NAMES = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}

@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .clients import Clients
-from .endpoints import oddities
+from .aws.clients import Clients
+from .aws.endpoints import oddities
 from .errors import BadPicture, ConfigurationError
 from .host import interruption
 from .host.monitor import Monitor
@@ -20,10 +20,10 @@ from .host.stop import Stopped, StopRequest
 from .jobs.claims import Claims
 from .jobs.delivery import Delivery
 from .jobs.outbox import Outbox
-from .jobs.places import Places
+from .jobs.prerequisites import Places
+from .jobs.queue import JobQueue
 from .jobs.results import Results
 from .jobs.retry import Persistence
-from .jobs.sqs import JobQueue
 from .settings import ServeSettings
 from .worker import Worker
 
@@ -83,8 +83,8 @@ def _counted(settings: ServeSettings, monitor: Monitor, stop: StopRequest) -> It
 def _load(settings: ServeSettings, startup: StartUp) -> FluxModel:
     startup.doing("Loading the libraries")
     # torch and CUDA are gigabytes, and come from a fresh volume as well.
+    from .inference.image_checks import CURE
     from .inference.model import load
-    from .inference.pictures import CURE
 
     started = time.monotonic()
     startup.doing("Loading the model")

@@ -7,8 +7,8 @@ import time
 from .errors import Interrupted
 from .host.monitor import Monitor
 from .host.stop import StopRequest
-from .jobs.hold import Hold
-from .jobs.job import Job
+from .jobs.lease import Hold
+from .jobspec.job import Job
 
 HAND_OVER_SECONDS = 10.0
 """Decoding, encoding and storing what was drawn, when AWS is quick; counted in where the end is near."""

@@ -9,26 +9,26 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .aws.errors import described
 from .breaker import Drawings, Refusals
 from .encode import encode
 from .errors import ClaimHeld, IdTaken, Interrupted, InvalidJob, Lost, Refused, Sick
 from .host import logs
 from .host.monitor import Monitor, Outcome
 from .host.stop import Stopped, StopRequest
-from .jobs.aws_errors import described
 from .jobs.claims import new_token
 from .jobs.delivery import FIRST_ASIDE_SECONDS, Delivery, taken
-from .jobs.hold import Hold
-from .jobs.job import Job, id_in, parse
+from .jobs.lease import Hold
 from .jobs.outbox import Parcel
-from .jobs.places import Places
+from .jobs.prerequisites import Places
+from .jobs.queue import AWS_ERRORS, JobQueue, Message
 from .jobs.record import Record
 from .jobs.retry import Persistence, pauses
-from .jobs.sqs import AWS_ERRORS, JobQueue, Message
+from .jobspec.job import Job, id_in, parse
 from .steps import Steps
 
 if TYPE_CHECKING:
-    from .inference.drawing import Drawing
+    from .inference.images import Drawing
     from .inference.model import FluxModel
 
 log = logging.getLogger(__name__)

@@ -16,9 +16,10 @@ from bake import profile
 from bake.commands.profiles import new_profile, profiles
 from bake.errors import UsageError
 from bake.profile import json_schema
+from tests.bake.profile import broken_profiles
 
 PROFILES = Path(__file__).parents[3] / "profiles"
-BROKEN = Path(__file__).parents[1] / "profile" / "profiles_broken"
+BROKEN = broken_profiles.load()
 SCHEMA = json_schema.build()
 
 
@@ -111,7 +112,7 @@ SEEN_BY_EDITORS = [
 
 @pytest.mark.parametrize("name", SEEN_BY_EDITORS)
 def test_the_schema_refuses_what_bake_refuses(name: str) -> None:
-    assert not valid(yaml.safe_load((BROKEN / f"{name}.yaml").read_text()))
+    assert not valid(yaml.safe_load(BROKEN[name].content))
 
 
 @pytest.mark.parametrize("section", ["base", "builder", "root_volume", "weights", "worker", "image"])

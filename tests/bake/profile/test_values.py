@@ -13,13 +13,13 @@ from bake.profile import values
 from bake.profile.schema import REGION
 
 from .. import account
+from . import broken_profiles
 
 GOOD = "extends: good\n"
-BROKEN = Path(__file__).parent / "profiles_broken"
 
 
 def load(tmp_path: Path, text: str, **variables: str) -> profile.Profile:
-    (tmp_path / "good.yaml").write_text((BROKEN / "_good.yaml").read_text())
+    (tmp_path / "good.yaml").write_bytes(broken_profiles.GOOD)
     (tmp_path / "p.yaml").write_text(GOOD + text)
     return profile.load("p", tmp_path, {**account.VARIABLES, **variables})
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def announced(aws: Any, bucket: str, **fields: Any) -> dict[str, Any]:
     """Stores an image as the worker does; gives back the detail of its event."""
     from flux_worker.encode import encode
-    from flux_worker.jobs.job import Job
     from flux_worker.jobs.record import Record
     from flux_worker.jobs.results import Results
-    from tests.worker.workshop import Painter
+    from flux_worker.jobspec.job import Job
+    from tests.worker.worker_harness import Painter
 
     job = Job(
         **{"id": "boot-check-1", "prompt": "a lighthouse at dawn", "width": SIZE[0], "height": SIZE[1]}

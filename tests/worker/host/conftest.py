@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-STAND_IN = Path(__file__).with_name("ec2_stand_in.py")
+STAND_IN = Path(__file__).with_name("fake_ec2.py")
 REGION = "eu-north-1"  # the instance's, which is not the queue's
 
 

@@ -22,7 +22,7 @@ from flux_worker.settings import ServeSettings
 
 POLLING = """
 import contextlib, sys, boto3
-from flux_worker.jobs.sqs import JobQueue
+from flux_worker.jobs.queue import JobQueue
 from flux_worker.host.stop import Stopped, StopRequest
 stop = StopRequest()
 queue = JobQueue(boto3.client("sqs"), sys.argv[1], visibility_seconds=30)

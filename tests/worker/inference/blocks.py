@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flux_worker.inference.compilation import CompiledBlocks
-from flux_worker.jobs.job import Job
+from flux_worker.jobspec.job import Job
 
 SMALL = Job(id="a", prompt="a cat", width=256, height=256)
 OTHER = Job(id="b", prompt="a cat", width=320, height=256)

@@ -21,13 +21,13 @@ import flux_worker
 from bake.localcloud import neuron_sdk
 from flux_worker.cli import main
 from flux_worker.errors import BadPicture, ConfigurationError, InvalidJob
-from flux_worker.inference import backend_neuron, fit, presence
+from flux_worker.inference import backend_neuron, capacity, devices
 from flux_worker.inference.backend_neuron import Verdict
 from flux_worker.inference.backend_torch import TorchBackend
 from flux_worker.inference.checkpoint import Checkpoint
-from flux_worker.inference.choice import choose
 from flux_worker.inference.model import load
-from flux_worker.jobs.job import Job
+from flux_worker.inference.select_backend import choose
+from flux_worker.jobspec.job import Job
 from flux_worker.settings import ModelSettings
 from tests.worker.conftest import COMMAND, serve_environment
 
@@ -216,7 +216,7 @@ class Whole(Checkpoint):
     """Stands for FLUX.1-dev's files, by their sizes."""
 
     def weights(self) -> dict[str, int]:
-        return dict(fit._DEV_BYTES["bf16"])
+        return dict(capacity._DEV_BYTES["bf16"])
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_which_machine_holds_how_many_sizes(
 ) -> None:
     monkeypatch.setattr(backend_neuron, "devices", lambda: devices)
     monkeypatch.setattr(backend_neuron, "available_ram", lambda: ram_gib * GIB)
-    monkeypatch.setattr(backend_neuron.neuron_artefacts, "find", lambda *_: dict.fromkeys(range(sizes)))
+    monkeypatch.setattr(backend_neuron.neuron_artifacts, "find", lambda *_: dict.fromkeys(range(sizes)))
     verdict: Verdict = backend_neuron.NeuronBackend(tmp_path)._verdict(Whole(tmp_path, REVISION, "bf16"))
     assert verdict.fits == fits
 
@@ -259,7 +259,7 @@ def test_the_backend_follows_from_the_settings_or_the_machine(
 
 
 def test_cuda_without_a_gpu_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit, "look", lambda: fit.Machine(None, 16 * GIB, 15 * GIB, 4))
+    monkeypatch.setattr(capacity, "look", lambda: capacity.Machine(None, 16 * GIB, 15 * GIB, 4))
     with pytest.raises(ConfigurationError, match=r"torch finds no GPU: .* FLUX_BACKEND=cpu draws on the CPU"):
         load(settings(cache, FLUX_BACKEND="cuda"))
 
@@ -356,12 +356,12 @@ def test_what_keeps_a_gpu_from_torch_is_told(
         (tmp_path / "version").write_text(driver)
     monkeypatch.setattr(torch.cuda, "init", init)
     monkeypatch.setattr(torch, "__version__", "2")
-    monkeypatch.setattr(presence, "_PCI", tmp_path / "pci")
-    monkeypatch.setattr(presence, "_DRIVER", tmp_path / "version")
+    monkeypatch.setattr(devices, "_PCI", tmp_path / "pci")
+    monkeypatch.setattr(devices, "_DRIVER", tmp_path / "version")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if hidden is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-    assert presence.findings() == told
+    assert devices.findings() == told
 
 
 def test_a_device_that_failed_ends_the_process_and_another_error_does_not() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from flux_worker.errors import BadPicture
 from flux_worker.inference.compilation import CompiledBlocks, Shape, cache_name, compiled_blocks
-from flux_worker.jobs.job import Job
+from flux_worker.jobspec.job import Job
 from tests.worker.inference.blocks import OTHER, SMALL, run, warnings
 
 pytestmark = pytest.mark.usefixtures("torch_as_it_was")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flux_worker.errors import ConfigurationError, InvalidJob
-from flux_worker.jobs.job import Job
+from flux_worker.jobspec.job import Job
 from flux_worker.settings import ModelSettings
 
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
@@ -271,7 +271,7 @@ def be_quantised(pipeline: Any) -> None:
 def test_a_pipeline_that_is_not_as_promised_is_never_used(
     pipeline: Any, spoil: Callable[[Any], None], message: str
 ) -> None:
-    from flux_worker.inference.soundness import assert_sound
+    from flux_worker.inference.validation import assert_sound
 
     assert_sound(pipeline, "bf16")
     spoil(pipeline)
@@ -280,7 +280,7 @@ def test_a_pipeline_that_is_not_as_promised_is_never_used(
 
 
 def test_every_weight_lies_on_the_device_that_draws(pipeline: Any) -> None:
-    from flux_worker.inference.soundness import assert_on
+    from flux_worker.inference.validation import assert_on
 
     assert_on(pipeline, "cpu")
     pipeline.text_encoder.to("meta")

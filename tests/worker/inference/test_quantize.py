@@ -20,7 +20,7 @@ from PIL import Image
 from flux_worker.errors import ConfigurationError, WorkerError
 from flux_worker.inference.checkpoint import Provenance
 from flux_worker.inference.quantize import psnr, quantize
-from flux_worker.jobs.job import Job
+from flux_worker.jobspec.job import Job
 from flux_worker.settings import ModelSettings
 
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"

@@ -13,9 +13,9 @@ from botocore.exceptions import ClientError
 
 from flux_worker.errors import ClaimHeld, Lost
 from flux_worker.jobs.claims import Claim, Claims, new_token
-from flux_worker.jobs.hold import Hold
-from flux_worker.jobs.sqs import JobQueue, Message
-from tests.worker.workshop import conflict
+from flux_worker.jobs.lease import Hold
+from flux_worker.jobs.queue import JobQueue, Message
+from tests.worker.worker_harness import conflict
 
 
 @pytest.fixture

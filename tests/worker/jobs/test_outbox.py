@@ -14,10 +14,10 @@ from PIL import Image
 
 from flux_worker.encode import encode
 from flux_worker.errors import ConfigurationError
-from flux_worker.inference.drawing import Drawing, Origin
-from flux_worker.jobs.job import Job
+from flux_worker.inference.images import Drawing, Origin
 from flux_worker.jobs.outbox import Outbox, Parcel
 from flux_worker.jobs.record import Record
+from flux_worker.jobspec.job import Job
 
 ORIGIN = Origin("black-forest-labs/FLUX.1-dev", "0" * 40, "int8", "cpu", {"torch": "2"})
 

@@ -11,12 +11,12 @@ from botocore.exceptions import ClientError
 from botocore.stub import ANY, Stubber
 
 from flux_worker.errors import InvalidJob, RecordBroken, Refused
-from flux_worker.jobs.job import Job
 from flux_worker.jobs.outbox import Parcel
+from flux_worker.jobs.queue import JobQueue, Message
 from flux_worker.jobs.record import Record
 from flux_worker.jobs.results import Results
-from flux_worker.jobs.sqs import JobQueue, Message
-from tests.worker.workshop import Painter
+from flux_worker.jobspec.job import Job
+from tests.worker.worker_harness import Painter
 
 
 def parcel(**fields: Any) -> Parcel:

@@ -12,7 +12,7 @@ from flux_worker.errors import Interrupted, RecordBroken
 from flux_worker.host.monitor import Monitor
 from flux_worker.host.notify import Notifier
 from flux_worker.jobs.retry import Persistence, pauses
-from tests.worker.workshop import conflict, connection_lost
+from tests.worker.worker_harness import conflict, connection_lost
 
 
 @pytest.fixture

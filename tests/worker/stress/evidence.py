@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 
 from .fleet import Fleet, Life, Line
-from .orders import Orders
+from .messages import Orders
 
 PREFIX = "images/"
 # How the lines begin that say so.

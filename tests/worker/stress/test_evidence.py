@@ -18,7 +18,7 @@ from PIL import Image
 
 from . import evidence
 from .fleet import Life
-from .orders import Orders
+from .messages import Orders
 
 JOB = {"id": "one", "prompt": "a cat", "width": 256, "height": 272, "steps": 1, "format": "jpg"}
 ORDERS = Orders([], {"one": [JOB]}, {"bad"}, 1, frozenset({"forbidden"}), frozenset({"poison"}))

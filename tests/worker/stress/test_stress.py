@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .fleet import Sickness
-from .proof import Storm, prove
+from .scenario import Storm, prove
 
 JOBS = 300
 KILLS = 6

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..clients import Clients
+from ..aws.clients import Clients
 from ..host import logs
 from ..secretsmanager import is_reference
 from ..settings import AwsSettings
-from .probe import write as write_probe
-from .reading import read
+from .read_checks import read
 from .report import Report
 from .simulation import simulate
+from .write_checks import write as write_probe
 
 
 def check(settings: AwsSettings, environment: Mapping[str, str], *, write: bool) -> Report:

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeVar
 
-from ..errors import EXIT_CONFIG, EXIT_FAILED
-from ..jobs.aws_errors import (
+from ..aws.errors import (
     NO_CREDENTIALS,
     UNKNOWN_CREDENTIALS,
     call_of,
@@ -17,9 +16,10 @@ from ..jobs.aws_errors import (
     denied_on,
     described,
 )
-from ..jobs.refusals import passes
-from ..jobs.sqs import AWS_ERRORS
-from .needs import Identity, Need
+from ..aws.retryable import passes
+from ..errors import EXIT_CONFIG, EXIT_FAILED
+from ..jobs.queue import AWS_ERRORS
+from .permissions import Identity, Need
 
 State = Literal["holds", "missing", "untold", "note"]
 T = TypeVar("T")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-from ..clients import Clients
-from ..jobs.aws_errors import code_of, described
-from ..jobs.sqs import AWS_ERRORS
-from .needs import Need
+from ..aws.clients import Clients
+from ..aws.errors import code_of, described
+from ..jobs.queue import AWS_ERRORS
+from .permissions import Need
 from .report import Report
 
 _SECURE = {"ContextKeyName": "aws:SecureTransport", "ContextKeyValues": ["true"], "ContextKeyType": "boolean"}

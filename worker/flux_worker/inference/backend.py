@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from ..jobs.job import Job
+from ..jobspec.job import Job
 from ..settings import ModelSettings
 from .checkpoint import Checkpoint
 

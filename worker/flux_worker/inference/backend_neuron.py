@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ..errors import ConfigurationError, InvalidJob
-from ..jobs.job import Job
+from ..jobspec.job import Job
 from ..settings import ModelSettings
-from . import chatter, fit, neuron_artefacts
+from . import capacity, library_logging, neuron_artifacts
 from .backend import Report
 from .checkpoint import Checkpoint
 from .compilation import Shape
 from .memory import available_ram
-from .neuron_artefacts import CORES, Facts
+from .neuron_artifacts import CORES, Facts
 
 EXPERIMENTAL = "the backend neuron is experimental: it has not run on Neuron hardware yet"
 
 CORES_PER_DEVICE = 2  # NeuronCore-v2: inf2 and trn1
-BYTES_PER_CORE = 16 * fit.GIB
+BYTES_PER_CORE = 16 * capacity.GIB
 
 _DEV = Path("/dev")
 _Drawn = TypeVar("_Drawn")
@@ -63,7 +63,7 @@ class Verdict:
 
     def sums(self) -> list[str]:
         """The arithmetic, a line each."""
-        gib = fit.GIB
+        gib = capacity.GIB
         return [
             f"{self.cores_needed} NeuronCores of {self.devices * CORES_PER_DEVICE}"
             f" ({self.devices} devices of {CORES_PER_DEVICE})",
@@ -100,14 +100,14 @@ class NeuronBackend:
     """The NeuronCores of this machine, and what was compiled for them in `folder`."""
 
     name: Literal["neuron"] = "neuron"
-    libraries = neuron_artefacts.LIBRARIES
+    libraries = neuron_artifacts.LIBRARIES
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
     def refuse_packages(self) -> None:
         """Raise ConfigurationError unless optimum-neuron, the Neuron SDK and accelerate are installed."""
-        neuron_artefacts.versions()
+        neuron_artifacts.versions()
         if not importlib.util.find_spec("accelerate"):
             raise ConfigurationError("accelerate is missing: pip install accelerate")
 
@@ -152,14 +152,14 @@ class NeuronBackend:
         return isinstance(error, RuntimeError) and bool(re.search(r"\bnrt|neuron", str(error), re.I))
 
     def _compiled(self, checkpoint: Checkpoint) -> dict[Path, Facts]:
-        return neuron_artefacts.find(self._folder, checkpoint.revision)
+        return neuron_artifacts.find(self._folder, checkpoint.revision)
 
     def _verdict(self, checkpoint: Checkpoint) -> Verdict:
         if checkpoint.precision != "bf16":
             raise ConfigurationError("int8 checkpoints are for CUDA and the CPU: unset FLUX_MODEL_DIR")
         weights = checkpoint.weights()
         size = sum(weights.values())
-        each = size + fit.working_bytes(size, "bf16")
+        each = size + capacity.working_bytes(size, "bf16")
         return Verdict(
             devices=devices(),
             cores_needed=CORES,
@@ -171,7 +171,7 @@ class NeuronBackend:
 
 
 def _load(folder: Path, facts: Facts) -> Any:
-    chatter.quieten()
+    library_logging.quieten()
     from optimum.neuron import NeuronFluxPipeline
 
     try:

@@ -10,13 +10,13 @@ from typing import Any, Literal, TypeVar
 import torch
 
 from ..errors import ConfigurationError
-from ..jobs.job import MAX_PROMPT_TOKENS, Job
+from ..jobspec.job import MAX_PROMPT_TOKENS, Job
 from ..settings import ModelSettings
-from . import chatter, fit, presence
+from . import capacity, devices, library_logging
 from .backend import Report
 from .checkpoint import Checkpoint
 from .compilation import CompiledBlocks, Shape, compiled_blocks
-from .soundness import assert_on, assert_sound
+from .validation import assert_on, assert_sound
 
 _Drawn = TypeVar("_Drawn")
 
@@ -64,16 +64,16 @@ class TorchBackend:
 
     def require(self, checkpoint: Checkpoint) -> None:
         """Raise ConfigurationError where there is no such device, or the model does not fit."""
-        fit.require(self._machine(), checkpoint)
+        capacity.require(self._machine(), checkpoint)
 
     def report(self, checkpoint: Checkpoint) -> Report:
         """Both precisions, with the sums."""
         machine = self._machine()
-        both = fit.verdicts(machine, checkpoint)
+        both = capacity.verdicts(machine, checkpoint)
         return Report(
             fits=both[checkpoint.precision].fits,
-            lines=fit.lines(machine, checkpoint, both),
-            facts=fit.as_json(machine, checkpoint, both),
+            lines=capacity.lines(machine, checkpoint, both),
+            facts=capacity.as_json(machine, checkpoint, both),
         )
 
     def load(self, checkpoint: Checkpoint, settings: ModelSettings, *, compile_missing: bool) -> TorchModel:
@@ -83,7 +83,7 @@ class TorchBackend:
         assert_sound(pipeline, checkpoint.precision)
         pipeline.to(self.name)
         assert_on(pipeline, self.name)
-        _decode_in_tiles(pipeline.vae, fit.tile_side(machine, checkpoint))
+        _decode_in_tiles(pipeline.vae, capacity.tile_side(machine, checkpoint))
         pipeline.set_progress_bar_config(disable=True)
         blocks = None
         if settings.compile == "regional":
@@ -107,22 +107,22 @@ class TorchBackend:
         """Whether the GPU's context is lost, as after an illegal access; lack of memory is survived."""
         return isinstance(error, torch.AcceleratorError) and not isinstance(error, torch.OutOfMemoryError)
 
-    def _machine(self) -> fit.Machine:
-        machine = fit.look()
+    def _machine(self) -> capacity.Machine:
+        machine = capacity.look()
         if self.name == "cpu":
             return machine.without_gpu()
         if not machine.gpu:
             raise ConfigurationError(
-                f"FLUX_BACKEND=cuda, but torch finds no GPU: {presence.findings()}. {presence.ON_THE_CPU}"
+                f"FLUX_BACKEND=cuda, but torch finds no GPU: {devices.findings()}. {devices.ON_THE_CPU}"
             )
         return machine
 
 
 def _from_files(folder: Path) -> Any:
-    chatter.quieten()
+    library_logging.quieten()
     import diffusers
 
-    chatter.without_progress_bars()
+    library_logging.without_progress_bars()
     try:
         return diffusers.FluxPipeline.from_pretrained(
             folder,

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..errors import ConfigurationError
 from ..settings import MODEL, ModelSettings
 from . import integrity
-from .drawing import Precision
+from .images import Precision
 from .integrity import Expected, OnRead, Verification
 
 QUANTISED = ("transformer", "text_encoder_2")

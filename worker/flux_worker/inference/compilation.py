@@ -24,8 +24,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..jobs.job import Job
-from .drawing import Precision
+from ..jobspec.job import Job
+from .images import Precision
 from .memory import ran_out
 
 log = logging.getLogger(__name__)

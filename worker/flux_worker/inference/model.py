@@ -14,14 +14,14 @@ import torch
 
 from .. import __version__
 from ..errors import InvalidJob
-from ..jobs.job import Job
+from ..jobspec.job import Job
 from ..settings import MODEL, ModelSettings
 from .backend import Backend, Loaded
 from .checkpoint import Checkpoint, find
-from .choice import choose
-from .drawing import Drawing, Origin
+from .image_checks import assert_drawn, decoded
+from .images import Drawing, Origin
 from .memory import ran_out
-from .pictures import assert_drawn, decoded
+from .select_backend import choose
 
 if TYPE_CHECKING:
     from PIL.Image import Image

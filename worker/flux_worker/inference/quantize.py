@@ -21,16 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import ConfigurationError, WorkerError
-from . import chatter
-from .checkpoint import (
-    PROVENANCE,
-    QUANTISED,
-    File,
-    Provenance,
-    assert_dev,
-    assert_vocabularies,
-    commit_of,
-)
+from . import library_logging
+from .checkpoint import PROVENANCE, QUANTISED, File, Provenance, assert_dev, assert_vocabularies, commit_of
 from .integrity import LOADED_FILES
 from .shards import Shard, Weight, plan
 
@@ -59,7 +51,7 @@ def quantize(
     done anew. Raises ConfigurationError for another source or an existing target, WorkerError for a full
     disk.
     """
-    chatter.quieten()
+    library_logging.quieten()
     revision = commit_of(source)
     assert_dev(source)
     assert_vocabularies(source)

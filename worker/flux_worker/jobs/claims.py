@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from ..aws.errors import code_of
 from ..errors import ClaimHeld, Lost
-from .aws_errors import code_of
-from .keys import claim_key
+from ..jobspec.keys import claim_key
 from .results import ABSENT, EXISTS_OR_CHANGED, FORBIDDEN, JSON
 
 if TYPE_CHECKING:

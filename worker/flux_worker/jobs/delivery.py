@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 
 from ..errors import ClaimHeld, IdTaken, Interrupted, InvalidJob, Lost, RecordBroken, Refused, WorkerError
 from ..host import logs
+from ..jobspec.job import Job
 from .claims import Claims
-from .hold import Hold
-from .job import Job
+from .lease import Hold
 from .outbox import Outbox, Parcel
+from .queue import JobQueue, Message
 from .record import Record
 from .results import Results
 from .retry import Persistence
-from .sqs import JobQueue, Message
 
 log = logging.getLogger(__name__)
 

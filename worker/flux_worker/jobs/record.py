@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from ..encode import Encoded
-from .job import Job
-from .keys import image_keys
+from ..jobspec.job import Job
+from ..jobspec.keys import image_keys
 
 if TYPE_CHECKING:
-    from ..inference.drawing import Drawing
+    from ..inference.images import Drawing
 
 
 class Model(BaseModel):

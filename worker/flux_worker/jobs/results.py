@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
+from ..aws.errors import Call, code_of, mark
 from ..errors import InvalidJob, RecordBroken, Refused
-from .aws_errors import Call, code_of, mark
-from .envelope import SOURCE
-from .keys import failure_key, record_key
+from ..jobspec.envelope import SOURCE
+from ..jobspec.keys import failure_key, record_key
 from .record import Record
 
 if TYPE_CHECKING:

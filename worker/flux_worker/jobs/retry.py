@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from ..aws.errors import call_of, described
+from ..aws.retryable import lasts
 from ..errors import Interrupted, Refused
 from ..host.monitor import Monitor
 from ..host.stop import StopRequest
-from .aws_errors import call_of, described
-from .refusals import lasts
-from .sqs import AWS_ERRORS
+from .queue import AWS_ERRORS
 
 log = logging.getLogger(__name__)
 

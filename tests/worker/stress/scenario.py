@@ -1,0 +1,284 @@
+"""The run itself: workers, faults, outages, kills and a GPU that breaks, until nothing is left to do; then
+the evidence."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from . import evidence, messages
+from .faults import REFUSALS, SERVICES, FaultyProxy
+from .fleet import DONE, Fleet, Kill, Sickness, Slot
+from .messages import Orders
+
+VISIBILITY_SECONDS = 18  # a host that pauses for seconds must not cost a worker its job
+_MAX_RECEIVES = 6  # a fault costs a receive, too, and so does each trip of the sick worker
+_OUTAGE_SECONDS = (1.0, 2.5)
+_REFUSED_SERVICES = 2  # one by words that last, as it seems, one by words that pass
+_PATIENCE_SECONDS = 1800  # a busy host is ten times slower at times
+
+
+@dataclass(frozen=True)
+class Storm:
+    """What is asked for and what goes wrong; the seed decides which jobs, which calls and when."""
+
+    seed: int
+    jobs: int
+    kills: int
+    workers: int = 2
+    one_in: int | None = 5
+    """Of so many calls to AWS one fails, and each service is down once; None: AWS is well."""
+    sick: tuple[Sickness, ...] = ()
+    """One worker more each: what its GPU suffers from."""
+    forbidden: int = 0
+    """Jobs that belong where nobody may write."""
+    poison: int = 0
+    """Jobs that no worker can draw."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to, in figures."""
+
+    storm: Storm
+    messages: int
+    seconds: float
+    calls: int
+    faults: int
+    kills: int
+    drawn: int
+    given_up: int
+    announced: Counter[str]
+    announced_again: int
+    recoveries: list[float]
+    dead: int
+    set_aside: int
+    kept: int
+    sick_lives: int
+    trips: int
+    burnt: Counter[str]
+
+    def __str__(self) -> str:
+        lines = [
+            ("seed, workers", f"{self.storm.seed}, {self.storm.workers}"),
+            ("sick workers besides", "; ".join(map(str, self.storm.sick)) or "none"),
+            ("messages, of which jobs to draw", f"{self.messages}, {self.storm.jobs}"),
+            ("seconds, jobs a second", f"{self.seconds:.1f}, {self.storm.jobs / self.seconds:.2f}"),
+            ("calls to AWS, of which failed", f"{self.calls}, {self.faults}"),
+            ("workers killed", f"{self.kills}"),
+            ("times a job was drawn, of which given up", f"{self.drawn}, {self.given_up}"),
+            ("events", ", ".join(f"{kind} {count}" for kind, count in sorted(self.announced.items()))),
+            ("duplicates announced again, not drawn", f"{self.announced_again}"),
+        ]
+        if self.storm.sick or self.dead:
+            lines += [
+                ("dead letters, all for their own fault", f"{self.dead}"),
+                ("results set aside, kept for good", f"{self.set_aside}, {self.kept}"),
+                ("starts of the sick, trips of all", f"{self.sick_lives}, {self.trips}"),
+                ("receives burnt by failures, most of a good job", self._burnt()),
+            ]
+        if self.recoveries:
+            spans = f"{median(self.recoveries):.1f} s, {max(self.recoveries):.1f} s"
+            lines.append(("from a kill to its job done: median, longest", spans))
+        return "\n".join(f"{name:<48}{value}" for name, value in lines)
+
+    def _burnt(self) -> str:
+        good = [count for job, count in self.burnt.items() if job.startswith("job-")]
+        return f"{self.burnt.total()}, {max(good, default=0)}"
+
+
+@dataclass(frozen=True)
+class _Outage:
+    """When a whole service is to fail for a while, or to refuse everything with a code."""
+
+    after: int
+    service: str
+    seconds: float
+    code: str | None = None
+
+
+def prove(aws: Any, environment: dict[str, str], folder: Path, storm: Storm) -> Outcome:
+    """Serve all jobs while the storm lasts, hold the end against what was asked, give figures."""
+    sqs = aws.client("sqs")
+    dead = _dead_letters(sqs, aws)
+    wanted = messages.make(storm.seed, storm.jobs, forbidden=storm.forbidden, poison=storm.poison)
+    proxy = FaultyProxy(aws.endpoint, seed=storm.seed, one_in=storm.one_in)
+    proxy.hurried.update(body for body in wanted.bodies if evidence.id_in(body) in wanted.dead)
+    changes = {"AWS_ENDPOINT_URL": proxy.url, "FLUX_VISIBILITY_SECONDS": str(VISIBILITY_SECONDS)}
+    started = time.monotonic()
+    with (
+        proxy.running(),
+        Fleet(folder, environment | changes, size=storm.workers, sick=storm.sick) as fleet,
+    ):
+        # Else the first to be ready might have drawn most of it before the others come.
+        _until(fleet, lambda: all(slot.life.ready() for slot in fleet.slots), "the workers to be ready")
+        for body in wanted.bodies:
+            sqs.send_message(QueueUrl=aws.jobs, MessageBody=body)
+        _break(fleet, proxy, _plan(storm))
+        _until(fleet, lambda: not _left(sqs, aws.jobs), "the queue to be empty")
+        _until(fleet, lambda: not _undelivered(fleet, wanted), "the outboxes to be empty")
+        seconds = time.monotonic() - started
+        assert fleet.stop() == [0] * storm.workers
+    assert not _left(sqs, aws.jobs)
+    return _held_against(wanted, aws, dead, fleet, proxy, storm, seconds)
+
+
+def _held_against(
+    wanted: Orders, aws: Any, dead: str, fleet: Fleet, proxy: FaultyProxy, storm: Storm, seconds: float
+) -> Outcome:
+    """What was found, once it was held against what was wanted."""
+    sqs = aws.client("sqs")
+    burnt = evidence.receives_burnt(fleet, wanted)
+    dead_letters = evidence.bodies(sqs, dead)
+    evidence.only_the_bad_are_dead(wanted, dead_letters)
+    found = evidence.objects(aws.client("s3"), aws.bucket)
+    unheard = _unheard(proxy, fleet)
+    records = evidence.every_job_has_one_set_of_objects(wanted, found, unheard)
+    arrived = [json.loads(body) for body in evidence.bodies(sqs, aws.events)]
+    announced = evidence.everything_was_announced(wanted, records, arrived, unheard)
+    drawn = list(evidence.drawings(fleet))
+    evidence.nothing_was_drawn_twice_without_need(drawn, found)
+    given_up = sum(one.given_up in evidence.GIVEN_UP for one in drawn)
+    assert given_up <= storm.jobs / 20, "claims are lost although their workers live"
+    return Outcome(
+        storm=storm,
+        messages=len(wanted.bodies),
+        seconds=seconds,
+        calls=proxy.calls.total(),
+        faults=proxy.failed.total(),
+        kills=sum(life.killed is not None for life in fleet.lives()),
+        drawn=len(drawn),
+        given_up=given_up,
+        announced=announced,
+        announced_again=_logged(fleet, "announced again"),
+        recoveries=_recoveries(fleet),
+        dead=len(dead_letters),
+        set_aside=_logged(fleet, evidence.SET_ASIDE),
+        kept=evidence.kept_for_good(fleet, wanted, found),
+        sick_lives=sum(len(slot.lives) for slot in fleet.slots if slot.sickness),
+        trips=_logged(fleet, evidence.TRIP),
+        burnt=burnt,
+    )
+
+
+def _undelivered(fleet: Fleet, wanted: Orders) -> list[Path]:
+    """What the healthy workers are still to deliver."""
+    names = {f"{name}.entry" for name in wanted.forbidden}
+    return [parcel for parcel in fleet.outbox(healthy=True) if parcel.name not in names]
+
+
+def _unheard(proxy: FaultyProxy, fleet: Fleet) -> Counter[str | None]:
+    """By id, messages whose last receive may be one that no worker could tell of.
+
+    The answer was lost on the way, the worker was killed, it was not told how many receives there are, or AWS
+    refused what it had to tell, which the log says.
+    """
+    lost = Counter(evidence.id_in(body) for body, receive in proxy.lost if receive >= _MAX_RECEIVES)
+    for life in fleet.lives():
+        jobs = [line["job"] for line in life.lines if "job" in line]
+        if life.killed:
+            lost.update(jobs[-1:])
+        silent = [line for line in life.lines if line["message"].startswith("nobody is told")]
+        lost.update(line.get("job") for line in silent)
+        if any(line["message"].startswith("cannot ask for the queue's dead") for line in life.lines):
+            lost.update(jobs)
+    return lost
+
+
+def _dead_letters(sqs: Any, aws: Any) -> str:
+    """A dead-letter queue behind the queue of jobs, as the README asks for; gives back its URL."""
+    url: str = sqs.create_queue(QueueName=f"{aws.bucket}-dead")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": _MAX_RECEIVES})
+    sqs.set_queue_attributes(QueueUrl=aws.jobs, Attributes={"RedrivePolicy": policy})
+    return url
+
+
+def _left(sqs: Any, queue: str) -> int:
+    """Messages on a queue, hidden ones too."""
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    answer = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names)
+    return sum(int(answer["Attributes"][name]) for name in names)
+
+
+def _plan(storm: Storm) -> list[Kill | _Outage]:
+    """The kills, one outage of each service, and spells of refusals, in the order in which they come due."""
+    plan: list[Kill | _Outage] = [*Kill.plan(storm.seed, storm.kills, storm.jobs, storm.workers)]
+    dice = random.Random(f"{storm.seed} outages")
+    for service in SERVICES if storm.one_in else ():
+        plan.append(_Outage(dice.randrange(storm.jobs * 9 // 10), service, dice.uniform(*_OUTAGE_SECONDS)))
+    if storm.one_in and storm.forbidden:
+        lasting, passing = dice.sample(SERVICES, _REFUSED_SERVICES)
+        for service, code in (
+            (lasting, REFUSALS[lasting][0]),
+            (passing, dice.choice(REFUSALS[passing][1:])),
+        ):
+            after, seconds = dice.randrange(storm.jobs * 2 // 3), dice.uniform(*_OUTAGE_SECONDS)
+            plan.append(_Outage(after, service, seconds, code))
+    return sorted(plan, key=lambda step: step.after)
+
+
+def _break(fleet: Fleet, proxy: FaultyProxy, plan: list[Kill | _Outage]) -> None:
+    for step in plan:
+        _until(fleet, lambda after=step.after: fleet.done() >= after, f"{step.after} jobs to be done")
+        if isinstance(step, Kill):
+            _strike(fleet, fleet.slots[step.slot], step)
+        elif step.code:
+            proxy.refuse(step.service, step.code, step.seconds)
+        else:
+            proxy.outage(step.service, step.seconds)
+
+
+def _strike(fleet: Fleet, slot: Slot, kill: Kill) -> None:
+    _until(fleet, slot.life.ready, "the model to be loaded")
+    if kill.moment != "anything":
+        seen = len(slot.life.lines)
+        deadline = time.monotonic() + 5  # a slot may have nothing more to draw
+        while time.monotonic() < deadline:
+            fleet.follow()
+            if any(line["message"] == kill.moment for line in slot.life.lines[seen:]):
+                break
+            time.sleep(0.002)
+    time.sleep(kill.delay)
+    slot.kill()
+    slot.start()
+
+
+def _until(fleet: Fleet, condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            tails = {str(slot.life.log): slot.life.lines[-3:] for slot in fleet.slots}
+            raise AssertionError(f"waited {_PATIENCE_SECONDS} s for {what}: {json.dumps(tails, indent=1)}")
+        time.sleep(0.1)
+        fleet.follow()
+
+
+def _logged(fleet: Fleet, begin: str) -> int:
+    return sum(line["message"].startswith(begin) for life in fleet.lives() for line in life.lines)
+
+
+def _recoveries(fleet: Fleet) -> list[float]:
+    """Seconds from each kill to the end of the job that the killed worker had in hand."""
+    ends = [
+        (line["job"], datetime.fromisoformat(line["time"]).timestamp())
+        for life in fleet.lives()
+        for line in life.lines
+        if line["message"] in DONE
+    ]
+    found = []
+    for life in fleet.lives():
+        last = next((line for line in reversed(life.lines) if "job" in line), None)
+        if life.killed and last and not last["message"].startswith((*DONE, "not drawn here")):
+            in_hand = last["job"]
+            after = [end - life.killed for job, end in ends if job == in_hand and end > life.killed]
+            found += [min(after)] if after else []  # none: it was done, and nothing else was in hand
+    return found

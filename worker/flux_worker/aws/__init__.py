@@ -1,0 +1,1 @@
+"""boto3 clients, and what AWS's errors mean."""

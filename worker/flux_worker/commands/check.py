@@ -1,0 +1,109 @@
+"""The command `check`: of this machine and the model, or of the places in AWS."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import EXIT_CONFIG
+from . import options
+
+if TYPE_CHECKING:
+    from ..inference.backend import Report
+    from ..settings import ModelSettings
+
+_PERMILLE = 1000
+
+
+@click.command()
+@click.option("--verify", is_flag=True, help="Read every file of the model, and compare it with its hash.")
+@click.option("--aws", is_flag=True, help="Check queue, bucket, event bus and the rights on them instead.")
+@click.option("--write", is_flag=True, help="With --aws: write one probe object and send one FluxProbe.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def check(verify: bool, aws: bool, write: bool, as_json: bool) -> None:
+    """Show what this machine has, which precision of the model fits, and why.
+
+    On Neuron: what is compiled, and whether it fits.
+
+    Nothing is loaded. Exit code 78 where the configured precision does not fit, where there is nothing to
+    draw on, or where a file is not what was downloaded or made.
+
+    With --aws: what the credentials may do with the places of the settings, told by calls that only read
+    and by IAM where it may be asked. --write also writes, reads and removes one object (FLUX_S3_PREFIX and
+    =probe-…) and sends one event (FluxProbe); no job is touched. Exit code 78 where something is missing,
+    with the statements to add to the role's policy; 1 where AWS can't be reached.
+
+    \b
+    Example:
+      FLUX_MODEL_REVISION=3de623fc3c33e44ffbe2bad470d0f45bccf2eb21 flux-worker check
+      flux-worker check --json | jq .int8.fits
+      flux-worker check --verify
+      flux-worker check --aws --write
+    """
+    if write and not aws:
+        raise click.UsageError("--write is for --aws")
+    if verify and aws:
+        raise click.UsageError("--verify looks at the model and --aws at AWS: one at a time")
+    if aws:
+        _check_aws(write, as_json)
+        return
+    settings = options.model_settings()
+    options.only_errors()
+    from ..inference.backend import Report
+
+    verified = _files(settings) if verify else Report(True, [], {})
+    report = _machine(settings) if verified.fits else Report(False, [], {})
+    facts = report.facts | verified.facts
+    click.echo(json.dumps(facts) if as_json else "\n".join([*report.lines, *verified.lines]))
+    if not (report.fits and verified.fits):
+        click.get_current_context().exit(EXIT_CONFIG)
+
+
+def _machine(settings: ModelSettings) -> Report:
+    """Whether the model fits, and what would draw it; the CPU's sums where nothing would."""
+    from ..inference import select_backend
+    from ..inference.backend import Report
+    from ..inference.checkpoint import find
+    from ..inference.devices import ON_THE_CPU
+
+    nothing = settings.backend == "auto" and select_backend.present() is None
+    backend = select_backend.choose(settings.model_copy(update={"backend": "cpu"}) if nothing else settings)
+    report = backend.report(find(settings))
+    facts: dict[str, Any] = {"setting": settings.backend, "draws_on": None if nothing else backend.name}
+    lines = [f"backend     {backend.name}, by FLUX_BACKEND={settings.backend}"]
+    if nothing:
+        facts["why"] = select_backend.nothing_to_draw_on()
+        lines = [f"backend     none: {facts['why']}", f"            {ON_THE_CPU}"]
+    return Report(report.fits and not nothing, [*report.lines, *lines], report.facts | {"backend": facts})
+
+
+def _files(settings: ModelSettings) -> Report:
+    """Whether every file of the model is what its hash says."""
+    from ..inference.backend import Report
+    from ..inference.checkpoint import CURES, verify
+
+    with options.bar("Verifying", _PERMILLE) as show:
+        found = verify(settings, lambda done, whole: show(_PERMILLE * done // whole))
+    if found.faults:
+        lines = [f"files       {len(found.faults)} of {found.files} are not as they were:"]
+        lines += [f"            {name} {fault}" for name, fault in found.faults.items()]
+        lines += [f"            {CURES['int8' if settings.model_dir else 'bf16']}"]
+    else:
+        took = f"{found.seconds:.1f} s, {found.bytes / 1e6 / max(found.seconds, 0.001):,.0f} MB/s"
+        lines = [
+            f"files       all {found.files} are as they were: {found.bytes / 1e9:.2f} GB hashed in {took}"
+        ]
+    return Report(not found.faults, lines, {"files": asdict(found)})
+
+
+def _check_aws(write: bool, as_json: bool) -> None:
+    from ..access import check as access
+    from ..settings import AwsSettings
+
+    report = access.check(AwsSettings.from_environment(os.environ), os.environ, write=write)
+    click.echo(json.dumps(report.facts) if as_json else "\n".join(report.lines()))
+    click.get_current_context().exit(report.exit_code)

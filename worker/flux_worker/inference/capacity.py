@@ -1,0 +1,262 @@
+"""Whether the model fits: what this machine has against what it needs, asked before it is needed (R-OOM)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigurationError
+from .checkpoint import Checkpoint, Provenance
+from .images import Precision
+from .memory import available_ram
+
+GIB = 1 << 30
+
+# FLUX.1-dev's weights: the files' sizes in bfloat16, and what quantize.py makes of them.
+_DEV_BYTES: dict[Precision, dict[str, int]] = {
+    "bf16": {
+        "transformer": 23_802_954_040,
+        "text_encoder_2": 9_524_648_584,
+        "text_encoder": 246_144_352,
+        "vae": 167_666_902,
+    },
+    "int8": {
+        "transformer": 11_983_763_584,
+        "text_encoder_2": 4_899_024_896,
+        "text_encoder": 246_144_352,
+        "vae": 167_666_902,
+    },
+}
+
+# The peak of VRAM that one 1024 x 1024 image took on an H100; int8 is torchao's weight-only quantisation of
+# the transformer and T5. https://huggingface.co/blog/diffusers-quantization
+_PEAK_GIB: dict[Precision, float] = {"bf16": 36.2, "int8": 21.5}
+
+LARGEST_AREA = (1440 * 1440) / (1024 * 1024)
+"""The largest image against the one that was measured; activations grow with the area."""
+
+LOADING_SHARE = 0.05
+"""Anonymous host memory while loading, against the weights' size: they are mapped, not read into memory."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The first CUDA device; bytes. `free`: less CUDA's own context, within what the process is allowed."""
+
+    name: str
+    capability: str
+    total: int
+    free: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What this process can have, in bytes; RAM as it is available now, within its cgroups' limits."""
+
+    gpu: Gpu | None
+    ram_total: int
+    ram_available: int
+    cores: int
+
+    @property
+    def device(self) -> str:
+        """Where the model goes."""
+        return "cuda" if self.gpu else "cpu"
+
+    def without_gpu(self) -> Machine:
+        """The same, where the CPU is to draw."""
+        return replace(self, gpu=None)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a precision fits, with the sums; bytes. `short_of` names what is too small."""
+
+    precision: Precision
+    weights: int
+    working: int
+    vram_needed: int
+    ram_needed: int
+    short_of: tuple[str, ...]
+    tile: int | None
+    """Side of the VAE's tiles in pixels where VRAM is tight; None: images are decoded whole."""
+
+    @property
+    def fits(self) -> bool:
+        """Nothing is too small."""
+        return not self.short_of
+
+
+def look() -> Machine:
+    """Ask the driver and the kernel."""
+    return Machine(
+        gpu=_gpu(),
+        ram_total=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        ram_available=available_ram(),
+        cores=len(os.sched_getaffinity(0)),
+    )
+
+
+def _gpu() -> Gpu | None:
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    free, total = torch.cuda.mem_get_info()
+    allowed = torch.cuda.get_per_process_memory_fraction() * total - torch.cuda.memory_reserved()
+    capability = "sm{}{}".format(*torch.cuda.get_device_capability())
+    return Gpu(torch.cuda.get_device_name(), capability, total, min(free, int(allowed)))
+
+
+def judge(machine: Machine, weights: dict[str, int], precision: Precision) -> Verdict:
+    """Compare. `weights` are the components' bytes in that precision."""
+    size = sum(weights.values())
+    working = working_bytes(size, precision)
+    ram_needed = round(LOADING_SHARE * size) + (0 if machine.gpu else working)
+    vram_needed = size + working if machine.gpu else 0
+    short = []
+    if machine.gpu and vram_needed > machine.gpu.free:
+        short.append("VRAM")
+    if ram_needed > machine.ram_available:
+        short.append("RAM")
+    tile = _tile(machine.gpu.free - size, working) if machine.gpu else None
+    return Verdict(precision, size, working, vram_needed, ram_needed, tuple(short), tile)
+
+
+def working_bytes(size: int, precision: Precision) -> int:
+    """Activations, VAE and the allocator's slack at 1024 x 1024: the measured peak less the weights it held.
+
+    Models smaller than FLUX.1-dev, as tests have them, take their share of it.
+    """
+    known = sum(_DEV_BYTES[precision].values())
+    return round((_PEAK_GIB[precision] * GIB - known) * min(1.0, size / known))
+
+
+def in_precision(bf16: dict[str, int], precision: Precision) -> dict[str, int]:
+    """The components' bytes in a precision, from those in bfloat16, by what FLUX.1-dev's shrink to."""
+    before, after = _DEV_BYTES["bf16"], _DEV_BYTES[precision]
+    return {name: size * after.get(name, 1) // before.get(name, 1) for name, size in bf16.items()}
+
+
+def _tile(left: int, working: int) -> int | None:
+    """None where even the largest image is decoded whole; small ones where 1024 x 1024 leaves little over."""
+    if left >= working * LARGEST_AREA:
+        return None
+    return 1024 if left >= working + GIB else 512
+
+
+def verdicts(machine: Machine, checkpoint: Checkpoint) -> dict[Precision, Verdict]:
+    """Both precisions; that of the checkpoint by its files, the other by what follows from them."""
+    held = checkpoint.weights()
+    if checkpoint.precision == "bf16":
+        sizes: dict[Precision, dict[str, int]] = {"bf16": held, "int8": in_precision(held, "int8")}
+    else:
+        sizes = {"bf16": _source_sizes(checkpoint), "int8": held}
+    return {precision: judge(machine, weights, precision) for precision, weights in sizes.items()}
+
+
+def _source_sizes(checkpoint: Checkpoint) -> dict[str, int]:
+    """Components' bytes of the bfloat16 model that an int8 checkpoint was made of."""
+    sizes: dict[str, int] = {}
+    for name, file in Provenance.read(checkpoint.folder).inputs.items():
+        if name.endswith(".safetensors"):
+            component = Path(name).parts[0]
+            sizes[component] = sizes.get(component, 0) + file.bytes
+    return sizes
+
+
+def tile_side(machine: Machine, checkpoint: Checkpoint) -> int | None:
+    """Side of the VAE's tiles in pixels for this checkpoint here; None: whole images."""
+    return judge(machine, checkpoint.weights(), checkpoint.precision).tile
+
+
+def require(machine: Machine, checkpoint: Checkpoint) -> None:
+    """Raise ConfigurationError, with the sums and what helps, where the checkpoint does not fit."""
+    both = verdicts(machine, checkpoint)
+    verdict = both[checkpoint.precision]
+    if not verdict.fits:
+        raise ConfigurationError(
+            f"FLUX.1-dev in {verdict.precision} does not fit: {sums(machine, verdict)}\n"
+            + advice(both, checkpoint)
+        )
+
+
+def sums(machine: Machine, verdict: Verdict) -> str:
+    """The arithmetic of a verdict, in one line."""
+    parts = []
+    if machine.gpu:
+        parts.append(
+            f"VRAM {_gib(verdict.weights)} weights + {_gib(verdict.working)} to draw 1024x1024 = "
+            f"{_gib(verdict.vram_needed)} of {_gib(machine.gpu.free)} GiB free on {machine.gpu.name}"
+        )
+        parts.append(f"RAM {_gib(verdict.ram_needed)} to load of {_gib(machine.ram_available)} GiB available")
+    else:
+        parts.append(
+            f"RAM {_gib(round(LOADING_SHARE * verdict.weights))} to load + {_gib(verdict.working)} to draw = "
+            f"{_gib(verdict.ram_needed)} of {_gib(machine.ram_available)} GiB available"
+        )
+    return "; ".join(parts)
+
+
+def advice(both: dict[Precision, Verdict], checkpoint: Checkpoint) -> str:
+    """What to do where the configured precision does not fit."""
+    if checkpoint.precision == "bf16" and both["int8"].fits:
+        return (
+            f"int8 fits: flux-worker quantize {checkpoint.folder} DIR, then set FLUX_MODEL_DIR=DIR"
+            " (made once, on any machine with the files)"
+        )
+    if checkpoint.precision == "int8" and both["bf16"].fits:
+        return "bf16 fits: unset FLUX_MODEL_DIR"
+    return (
+        "No precision fits. End what else uses the memory, or take a machine with more:"
+        f" bf16 needs {_gib(both['bf16'].vram_needed or both['bf16'].ram_needed)} GiB,"
+        f" int8 {_gib(both['int8'].vram_needed or both['int8'].ram_needed)} GiB"
+    )
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.1f}"
+
+
+def lines(machine: Machine, checkpoint: Checkpoint, both: dict[Precision, Verdict]) -> list[str]:
+    """What `flux-worker check` prints."""
+    ram = f"{_gib(machine.ram_available)} of {_gib(machine.ram_total)} GiB RAM available"
+    gpu = machine.gpu
+    has = (
+        f"{gpu.name} ({gpu.capability}), {_gib(gpu.free)} of {_gib(gpu.total)} GiB VRAM free"
+        if gpu
+        else "no GPU"
+    )
+    text = [
+        f"machine     {has}; {ram}, {machine.cores} CPU cores",
+        f"model       {checkpoint.folder}",
+        f"            commit {checkpoint.revision}, {checkpoint.precision}",
+    ]
+    for precision, verdict in both.items():
+        answer = "fits" if verdict.fits else f"does not fit: not enough {' and '.join(verdict.short_of)}"
+        text += [
+            f"{precision:<12}{answer}",
+            *(f"            {part}" for part in sums(machine, verdict).split("; ")),
+        ]
+        if verdict.fits and verdict.tile:
+            text.append(
+                f"            VRAM is tight: the VAE decodes slices, in tiles of {verdict.tile} pixels"
+            )
+    if not gpu:
+        text.append("            on the CPU weights are read from disk again where the RAM cannot keep them")
+    if not both[checkpoint.precision].fits:
+        text.append(advice(both, checkpoint))
+    return text
+
+
+def as_json(machine: Machine, checkpoint: Checkpoint, both: dict[Precision, Verdict]) -> dict[str, Any]:
+    """The same for programs; sizes in bytes."""
+    model = {"folder": str(checkpoint.folder), "revision": checkpoint.revision}
+    model |= {"precision": checkpoint.precision}
+    return {
+        "machine": asdict(machine) | {"device": machine.device},
+        "model": model,
+        **{precision: asdict(verdict) | {"fits": verdict.fits} for precision, verdict in both.items()},
+    }
