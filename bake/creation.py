@@ -20,9 +20,6 @@ from bake.undo import Removal, Undo
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import TagTypeDef
 
-    from bake.planning.plan import Plan
-    from bake.run import Run
-
 RUN_TAG = "bake:run"
 # Seconds in which what was created shows up when it is looked for.
 LOOKED_FOR = 30.0
@@ -123,15 +120,26 @@ def tag_of(tags: object, key: str = RUN_TAG) -> str:
     return next((str(tag["Value"]) for tag in listed if tag["Key"] == key), "")
 
 
-def tags(plan: Plan, run: Run, name: str) -> list[TagTypeDef]:
-    """What everything this run creates is tagged with, in the call that creates it.
+@dataclass(frozen=True)
+class Labels:
+    """What the tags say of a bake; `seconds` is how long it is estimated to take."""
+
+    profile: str
+    plan: str
+    worker: str
+    os: str
+    accelerator: str
+    seconds: float
+
+
+def tags(labels: Labels, run: str, name: str) -> list[TagTypeDef]:
+    """The tags of everything that the run with this id creates, for the call that creates it.
 
     `bake:state` is what becomes of it, `bake:expires` (RFC 3339, UTC) until when it may be needed.
     """
-    facts = {"Name": name, "bake:run": run.id, "bake:profile": plan.profile.name, "bake:plan": plan.id}
-    facts |= {"bake:worker": plan.worker.version, "bake:os": plan.profile.base.os}
-    facts |= {"bake:accelerator": plan.profile.base.accelerator}
-    facts |= {"bake:state": "draft", "bake:expires": expires(plan.estimates.seconds, datetime.now(UTC))}
+    facts = {"Name": name, "bake:run": run, "bake:profile": labels.profile, "bake:plan": labels.plan}
+    facts |= {"bake:worker": labels.worker, "bake:os": labels.os, "bake:accelerator": labels.accelerator}
+    facts |= {"bake:state": "draft", "bake:expires": expires(labels.seconds, datetime.now(UTC))}
     return [{"Key": key, "Value": value} for key, value in facts.items()]
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
 
 USER_DATA_LIMIT = 16 * 1024
+# Where a worker finds its queue, bucket and event bus; a launch writes it.
+INSTANCE_ENV = "/etc/flux-worker/instance.env"
 # Seconds an instance may take to end, and its network interface to let its security group go.
 ENDS = 900
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bake import profile as profiles
@@ -13,12 +12,14 @@ from bake import surroundings
 from bake.agreement import lockfile
 from bake.agreement import render as agreement_render
 from bake.agreement.facts import Agreement, Difference, Guarded, compare
+from bake.agreement.render import ProfileRequest
 from bake.aws import Aws
 from bake.errors import NotAgreed, UsageError
 from bake.planning import plan as planning
 from bake.planning.plan import Plan, Sources
 from bake.profile import secretsmanager
 from bake.progress import Progress, Tally
+from bake.systems import SYSTEMS, ami_variable
 from bake.weights import flux
 from bake.weights import lock as locks
 from bake.weights.lock import Lock
@@ -32,10 +33,7 @@ if TYPE_CHECKING:
 EXAMPLES = {
     "AWS_REGION": "eu-west-1",
     "SPOT_AWS_REGION": "eu-north-1",
-    "BASE_AMI_ID": "ami-00000000",
-    "BASE_AMI_ID_AMAZON_LINUX": "ami-00000000",
-    "BASE_AMI_ID_NEURON": "ami-00000000",
-    "BASE_AMI_ID_NEURON_AMAZON_LINUX": "ami-00000000",
+    **{ami_variable(system, kind): "ami-00000000" for system in SYSTEMS for kind in ("cuda", "neuron")},
     "BAKE_SUBNET_ID": "subnet-00000000",
     "BAKE_SECURITY_GROUP_ID": "sg-00000000",
     "BAKE_INSTANCE_PROFILE": "example",
@@ -47,19 +45,13 @@ NOT_REHEARSED = dict.fromkeys(("FLUX_QUEUE_URL", "FLUX_BUCKET", "FLUX_EVENT_BUS"
 
 
 @dataclass(frozen=True)
-class BakeRequest:
-    """Which profile, from where, whether on the local cloud, and on one whose machines share its root."""
+class BakeRequest(ProfileRequest):
+    """What was asked for: which profile, from where, and whether on the local cloud.
 
-    profile: str
-    directory: Path
-    env_file: Path
-    rehearsal: bool = False
+    `trust_guests` allows a rehearsal where the machines' root can't be kept apart from this host's.
+    """
+
     trust_guests: bool = False
-
-    @property
-    def lock(self) -> Path:
-        """The file with what was agreed about it."""
-        return lockfile.place(self.profile, self.directory, rehearsal=self.rehearsal)
 
 
 @dataclass(frozen=True)

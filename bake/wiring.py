@@ -1,8 +1,9 @@
-"""The throw-away queues, bucket and event bus of one boot check, and how the worker is told of them."""
+"""A worker's queue, bucket and event bus: its `instance.env`, and the throw-away ones of a boot check."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,14 +27,17 @@ class Wiring:
 
     def environment(self, region: str, extra: Mapping[str, str]) -> str:
         """The worker's `instance.env`."""
-        facts = {
-            "AWS_REGION": region,
-            "FLUX_QUEUE_URL": self.jobs,
-            "FLUX_BUCKET": self.bucket,
-            "FLUX_EVENT_BUS": self.bus,
-            **extra,
-        }
-        return "".join(f"{key}={value}\n" for key, value in facts.items())
+        return environment_text({**worker_settings(region, self.jobs, self.bucket, self.bus), **extra})
+
+
+def worker_settings(region: str, queue: str, bucket: str, bus: str) -> dict[str, str]:
+    """The settings that no worker starts without; `queue` is a URL."""
+    return {"AWS_REGION": region, "FLUX_QUEUE_URL": queue, "FLUX_BUCKET": bucket, "FLUX_EVENT_BUS": bus}
+
+
+def environment_text(settings: Mapping[str, str]) -> str:
+    """`KEY=value` lines that systemd and a shell read alike."""
+    return "".join(f"{key}={shlex.quote(value)}\n" for key, value in settings.items())
 
 
 def wire(aws: Aws, run: str, tags: Tags, undo: Undo) -> Wiring:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -19,12 +19,17 @@ from bake.errors import BakeError
 from bake.trees import hash_tree
 
 if TYPE_CHECKING:
-    from bake.planning.findings import Findings
     from bake.profile import Profile
 
 WORKER = Path(__file__).resolve().parents[1] / "worker"
 PACKAGE = "flux-worker"
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
+
+
+class Problems(Protocol):
+    """Collects what is wrong with a profile: a setting, what is wrong with it, and details."""
+
+    def problem(self, path: str, text: str, *details: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,10 @@ class WorkerSource:
         return f"{self.url or 'this checkout'} at {what}"
 
 
-def find(profile: Profile, requirements: Path, findings: Findings) -> WorkerSource | None:
+def find(profile: Profile, requirements: Path, problems: Problems) -> WorkerSource | None:
     """The code that the profile names, fetched once to see that it is there and fits `requirements`.
 
-    Whatever is wrong with it is among the findings; None where it can't be had.
+    Whatever is wrong with it is added to `problems`; None where it can't be had.
     """
     url, commit = profile.worker.source, profile.worker.commit
     if url is None:
@@ -63,10 +68,10 @@ def find(profile: Profile, requirements: Path, findings: Findings) -> WorkerSour
     try:
         with unpacked(WorkerSource(url, commit, "")) as folder:
             for line in _unlocked(folder, requirements):
-                findings.problem("worker.commit", line, "the worker's lock and its code must belong together")
+                problems.problem("worker.commit", line, "the worker's lock and its code must belong together")
             return WorkerSource(url, commit, hash_tree(folder))
     except BakeError as error:
-        findings.problem("worker.source", error.message, *([error.hint] if error.hint else []))
+        problems.problem("worker.source", error.message, *([error.hint] if error.hint else []))
         return None
 
 

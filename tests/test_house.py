@@ -87,11 +87,6 @@ def test_public_things_have_docstrings() -> None:
                 assert ast.get_docstring(node), f"{file}:{node.lineno} {node.name}"
 
 
-def test_the_worker_never_imports_bake() -> None:
-    for file in files("worker/*.py"):
-        assert not re.search(r"^\s*(from|import) bake\b", file.read_text(encoding="utf-8"), re.M), file
-
-
 def test_only_aws_py_makes_boto3_clients() -> None:
     for file in files("bake/*.py"):
         # The local cloud is the other side of the wire: it speaks to itself as any client would.

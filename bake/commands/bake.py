@@ -11,6 +11,7 @@ from pathlib import Path
 from bake import run as runs_of
 from bake.agreement import render as agreement_render
 from bake.aws import unanswered
+from bake.commands import proposal as proposal_of
 from bake.commands.options import trusted
 from bake.errors import EXIT_BUG, EXIT_INTERRUPTED, BakeError, Interrupted
 from bake.pipeline import bake
@@ -62,7 +63,7 @@ def running(proposal: Proposal, runs: Path, progress: Progress) -> Iterator[Run]
     """A run with its directory; whatever ends it, what is left behind is said last."""
     run = runs_of.new(runs, progress)
     with naming(run.leaks), _explaining(run):
-        kept = {**planning.as_dict(proposal.plan), **agreement_render.as_dict(proposal)}
+        kept = {**planning.as_dict(proposal.plan), **proposal_of.as_dict(proposal)}
         run.keep("plan.json", json.dumps(kept, indent=2) + "\n")
         progress.emit("plan", text=planning.as_text(proposal.plan), plan=planning.as_dict(proposal.plan))
         if proposal.agreement is None:

@@ -18,14 +18,13 @@ from botocore.exceptions import ClientError
 
 from bake.aws import Aws
 from bake.errors import BakeError, UsageError
-from bake.instance import KeyPair, user_data
+from bake.instance import INSTANCE_ENV, KeyPair, user_data
 from bake.localcloud.cloud import LocalCloud
 from bake.localcloud.settings import Settings
 from bake.ssh import Login, connect
 from bake.systems import SYSTEMS
 
 JOBS, EVENTS, BUCKET, BUS = "flux-jobs", "flux-events", "flux-images", "flux"
-INSTANCE_ENV = "/etc/flux-worker/instance.env"
 # A type with the accelerator that an image was made for, which its tags tell.
 TYPES = {"cuda": "g6e.xlarge", "neuron": "inf2.24xlarge"}
 # What a worker is told since no machine has the accelerator: Neuron's has a stand-in, a GPU has none.

@@ -32,6 +32,7 @@ from bake.profile.patterns import (
     SIZE,
 )
 from bake.profile.section import Section, variable
+from bake.systems import SystemName
 
 FLUX = "black-forest-labs/FLUX.1-dev"
 
@@ -63,7 +64,7 @@ class Base(Section):
         json_schema_extra=variable("BASE_AMI_OWNER", "amazon", "self"),
     )
     """Who published the AMI called `name`."""
-    os: Literal["ubuntu", "amazon-linux"]
+    os: SystemName
     """The operating system of the AMI."""
     accelerator: Literal["cuda", "neuron", "cpu"]
     """What the model runs on."""

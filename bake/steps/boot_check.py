@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from bake.aws import Aws
-from bake.creation import tags
 from bake.errors import BakeError, TimedOut
+from bake.instance import INSTANCE_ENV
 from bake.planning.plan import Plan
 from bake.retries import error_code
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps.connect import WrongMachine, log_in
 from bake.steps.launch import Instance, launch
+from bake.steps.tags import tags
 from bake.steps.worker_rights import check_receives, check_rights
 from bake.steps.worker_start import ImageIsBad, raise_if_failed, service, wait_until_ready
 from bake.undo import Undo
@@ -37,7 +38,6 @@ STALL, STALL_ON_NEURON = 1800, 3900
 CAPACITY = 1800
 # Seconds from a job to its event, and to read an object.
 EVENT, OBJECT = 600, 300
-INSTANCE_ENV = "/etc/flux-worker/instance.env"
 # Whether there is a PCI bridge of NVIDIA's, which an NVSwitch is.
 HAS_NVSWITCH = """for device in /sys/bus/pci/devices/*; do
   [ "$(cat "$device/vendor" "$device/class" | xargs)" = "0x10de 0x068000" ] && exit 0; done; exit 1"""

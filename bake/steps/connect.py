@@ -159,9 +159,8 @@ def _check_system(facts: Mapping[str, str], session: Session, instance: Instance
 def _check_age(facts: Mapping[str, str], instance: Instance) -> None:
     """Refuse what is too old for the bake's own tools, such as Amazon Linux 2."""
     named = f"{instance.id} runs {facts.get('os.PRETTY_NAME', 'an unknown system')}"
-    hint = (
-        "Ubuntu 22.04, Amazon Linux 2023 and newer have both; name such an AMI in base; nothing was installed"
-    )
+    oldest = ", ".join(system.oldest for system in SYSTEMS.values())
+    hint = f"{oldest} and newer have both; name such an AMI in base; nothing was installed"
     systemd, python = facts.get("systemd", ""), facts.get("python", "")
     if not systemd.isdigit() or int(systemd) < SYSTEMD:
         raise WrongMachine(

@@ -8,7 +8,7 @@ from typing import Any
 from bake import retries
 from bake.agreement.facts import check_image
 from bake.aws import Aws, unanswered
-from bake.creation import Found, Resource, tag_of, tags
+from bake.creation import Found, Resource, tag_of
 from bake.errors import BakeError
 from bake.image import Image, describe_image, image_of, remove, remove_by_hand, root_of
 from bake.instance import describe
@@ -17,6 +17,7 @@ from bake.planning.plan import Plan
 from bake.run import Run
 from bake.steps.attempt import insist_on_imdsv2
 from bake.steps.launch import Instance
+from bake.steps.tags import tags
 from bake.undo import Removal, Undo
 
 LOOK = 5.0  # seconds for a look at how far a snapshot is

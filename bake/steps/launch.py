@@ -7,7 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from bake.aws import Aws
-from bake.creation import Found, Resource, tag_of, tags
+from bake.creation import Found, Resource, tag_of
 from bake.errors import BakeError
 from bake.instance import (
     ENDS,
@@ -23,6 +23,7 @@ from bake.profile.values import ssh_network
 from bake.retries import ABSENT, CAPACITY, QUOTA, error_code
 from bake.run import Run
 from bake.ssh import Login
+from bake.steps.tags import tags
 from bake.systems import System
 from bake.undo import Undo
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shlex
 import shutil
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from bake.ssh import CommandResult, Session
 from bake.steps import interpreter
 from bake.steps.script import tell
 from bake.trees import source_files
+from bake.wiring import environment_text
 
 REMOTE = "/opt/bake"
 PYTHON_SCRIPT = "python.sh"
@@ -184,8 +184,3 @@ def render(template: str, settings: Mapping[str, str]) -> str:
     # Unit and environment files are plain text: HTML escaping would corrupt them.
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701
     return environment.from_string(template).render(settings)
-
-
-def environment_text(settings: Mapping[str, str]) -> str:
-    """`KEY=value` lines that both systemd and a shell read the same."""
-    return "".join(f"{key}={shlex.quote(value)}\n" for key, value in settings.items())

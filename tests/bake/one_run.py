@@ -8,13 +8,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bake.aws import Aws
-from bake.creation import tags
 from bake.image import Image
 from bake.localcloud.awsfaults.faults import AwsFault
 from bake.planning.plan import Plan
 from bake.run import Run
 from bake.steps.create_image import create_image, stop
 from bake.steps.launch import Instance, launch
+from bake.steps.tags import tags
 from bake.undo import Undo
 from bake.wiring import wire
 

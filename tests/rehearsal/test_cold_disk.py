@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bake.creation import tags
+from bake.instance import INSTANCE_ENV
 from bake.localcloud.cloud import LocalCloud
 from bake.localcloud.control import over_socket
 from bake.localcloud.settings import Settings
 from bake.progress import PlainScreen, Progress
 from bake.run import Run
 from bake.ssh import Session
-from bake.steps.boot_check import INSTANCE_ENV
 from bake.steps.connect import log_in
 from bake.steps.launch import launch
+from bake.steps.tags import tags
 from bake.steps.worker_start import service, wait_until_ready
 from bake.undo import Undo
 from bake.wiring import wire

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from jinja2 import UndefinedError
 
+from bake import wiring
 from bake.errors import BakeError
 from bake.instance import KeyPair, user_data
 from bake.steps import prefetch, provision
@@ -91,7 +92,7 @@ def test_key_pairs_are_real_openssh_keys(tmp_path: Path) -> None:
 
 def test_settings_read_the_same_by_a_shell() -> None:
     odd = {"A": "with space", "B": "it's", "C": "$HOME"}
-    script = provision.environment_text(odd) + 'printf "%s|%s|%s" "$A" "$B" "$C"'
+    script = wiring.environment_text(odd) + 'printf "%s|%s|%s" "$A" "$B" "$C"'
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "with space|it's|$HOME"
 
