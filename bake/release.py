@@ -103,7 +103,7 @@ def summary(release: Release, *, rehearsal: bool) -> str:
   {bake} local draw "a cat" {size}--out cat.png
   {bake} local down"""
         if rehearsal
-        else f"  launch {image} with user data that writes /etc/flux-worker/instance.env (see README.md)"
+        else f"  launch {image} with user data that writes /etc/flux-worker/instance.env (docs/aws.md)"
     )
     return f"""
 {times}

@@ -212,6 +212,7 @@ def runnable() -> list[list[Block]]:
     return [found for found in pages if any(block.mark.startswith("run") for block in found)]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("page", runnable(), ids=lambda page: page[0].page)
 def test_what_is_marked_runs_and_prints_what_the_page_says(page: list[Block], tmp_path: Path) -> None:
     """In one folder a page: profiles that the page shows by path are there once it has shown them."""
