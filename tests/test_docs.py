@@ -323,7 +323,7 @@ def anchors(page: str) -> set[str]:
 @pytest.mark.parametrize("page", [*TEXTS, "CHANGELOG.md"])
 def test_links_lead_somewhere(page: str) -> None:
     text = prose(page) if page in TEXTS else (ROOT / page).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
+    for target in re.findall(r'(?:\]\(|src=")(?!https?:)([^)"\s]+)', text):
         path, _, anchor = target.partition("#")
         file = (ROOT / page).parent / path if path else ROOT / page
         assert file.exists(), f"{page}: {target}"
