@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 USER_DATA_LIMIT = 16 * 1024
 # Where a worker finds its queue, bucket and event bus; a launch writes it.
-INSTANCE_ENV = "/etc/flux-worker/instance.env"
 # Seconds an instance may take to end, and its network interface to let its security group go.
 ENDS = 900
 

@@ -16,7 +16,9 @@ from bake.agreement.render import ProfileRequest
 from bake.aws import Aws
 from bake.errors import NotAgreed, UsageError
 from bake.planning import plan as planning
-from bake.planning.plan import Plan, Sources
+from bake.planning.guarded import stated_facts
+from bake.planning.plan import Plan
+from bake.planning.sources import Sources
 from bake.profile import secretsmanager
 from bake.progress import Progress, Tally
 from bake.systems import SYSTEMS, ami_variable
@@ -25,7 +27,7 @@ from bake.weights import lock as locks
 from bake.weights.lock import Lock
 
 if TYPE_CHECKING:
-    from bake.localcloud.cloud import LocalCloud
+    from bake.localcloud.lifecycle.cloud import LocalCloud
     from bake.profile import Profile
     from bake.profile.schema import Weights as WeightsSection
 
@@ -84,7 +86,7 @@ def cloud_of(
         request.profile, request.directory, variables, lambda name, key: EXAMPLES["HF_TOKEN"]
     )
     lockfile.read(request.lock)
-    from bake.localcloud import cloud as localcloud
+    from bake.localcloud.lifecycle import cloud as localcloud
 
     with progress.step("local cloud") if progress else nullcontext():
         cloud = stack.enter_context(localcloud.running(say, trust_guests=request.trust_guests))
@@ -122,7 +124,7 @@ def propose(
     except UsageError as error:
         if baking and agreement is not None:
             # Another region explains why its AMI and subnet are not found: say that first.
-            _refuse(request, Guarded(planning.stated_facts(profile, origins), {}), agreement, error.message)
+            _refuse(request, Guarded(stated_facts(profile, origins), {}), agreement, error.message)
         raise
     guarded = Guarded.of(plan)
     if baking and plan.unbakeable:

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.integration
 PROGRAM = """
 import os, signal, sys, time
 from bake import interrupt

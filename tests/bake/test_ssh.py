@@ -21,6 +21,7 @@ from bake.steps.connect import gone
 from bake.steps.launch import Instance
 from bake.systems import SYSTEMS
 
+pytestmark = pytest.mark.integration
 TIMEOUT = 600.0  # seconds that an attempt may take in all: a test that used them up would be noticed
 
 

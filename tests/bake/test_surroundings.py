@@ -14,6 +14,7 @@ import pytest
 
 from bake import profile, surroundings
 
+pytestmark = pytest.mark.integration
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud
 

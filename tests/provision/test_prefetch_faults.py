@@ -18,6 +18,7 @@ import pytest
 from .downloads import HASTY, LARGEST, Downloads, HubProcess, Run, lock_of
 from .test_prefetch import assert_whole, nothing_to_load
 
+pytestmark = pytest.mark.integration
 SIZE = 1_300_000
 
 

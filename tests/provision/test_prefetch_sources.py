@@ -18,6 +18,7 @@ from botocore.config import Config
 from .downloads import LARGEST, SIZES, Downloads, HubProcess, Run, lock_of, make_repository
 from .test_prefetch import assert_whole
 
+pytestmark = pytest.mark.integration
 BUCKET = "weights-mirror"
 PREFIX = "blobs"
 PART = 5 << 20  # the least that S3 takes as a part that is not the last

@@ -16,6 +16,7 @@ from flux_worker.breaker import Drawings
 from flux_worker.errors import BadPicture, Sick
 from tests.worker.worker_harness import Painter, Workshop
 
+pytestmark = pytest.mark.integration
 ERRORS = [
     RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling cublasGemmEx"),
     RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"),

@@ -13,6 +13,7 @@ import click
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 COMMAND = str(Path(sys.executable).parent / "flux-worker")
 

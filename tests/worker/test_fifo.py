@@ -18,6 +18,7 @@ from flux_worker.jobs.claims import Claims
 from flux_worker.jobs.queue import JobQueue
 from tests.worker.conftest import Served, until
 
+pytestmark = pytest.mark.integration
 COMMAND = str(Path(sys.executable).parent / "flux-worker")
 SMALL = ["--width", "256", "--height", "256", "--steps", "2"]
 

@@ -20,6 +20,7 @@ from moto.server import ThreadedMotoServer
 
 from . import terminal
 
+pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[3]
 BAKE = [sys.executable, "-m", "bake.cli"]
 REGION, OTHER_REGION = "eu-north-1", "eu-central-1"
@@ -364,9 +365,7 @@ def test_another_region_without_its_ami_is_named_before_what_follows_from_it(agr
     ],
     ids=["no reason", "all", "unknown", "no because"],
 )
-def test_wrong_words_end_with_2_before_anybody_is_asked(
-    checkout: Checkout, arguments: list[str], expected: str
-) -> None:
+def test_wrong_arguments_end_with_code_2(checkout: Checkout, arguments: list[str], expected: str) -> None:
     checkout.variables.clear()
     done = checkout.run("approve", "--profile", "mine", *arguments)
     assert done.returncode == 2

@@ -16,11 +16,12 @@ import yaml
 from werkzeug.serving import make_server
 
 from bake.agreement import lockfile
-from bake.localcloud.hub import REVISION, Hub
+from bake.localcloud.hub.server import REVISION, Hub
 from bake.weights import flux
 
 from . import terminal
 
+pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[3]
 BAKE = [sys.executable, "-m", "bake.cli"]
 TOKEN = "hf_canary_token"

@@ -15,13 +15,14 @@ from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
 from bake.errors import BakeError, UsageError
-from bake.localcloud.hub import REVISION, Hub
+from bake.localcloud.hub.server import REVISION, Hub
 from bake.profile.schema import Weights
 from bake.weights import flux
 from bake.weights import lock as locks
 from bake.weights.flux import WeightFile
 from bake.weights.lock import Lock
 
+pytestmark = pytest.mark.integration
 TOKEN = "hf_canary_token"
 # black-forest-labs/FLUX.1-dev at flux.REVISION, whole; sizes where two public sources agree, else 1.
 REPOSITORY = {

@@ -23,6 +23,7 @@ from bake.weights.mirror import Mirror, Place
 
 from ..account import VARIABLES
 
+pytestmark = pytest.mark.integration
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud
 

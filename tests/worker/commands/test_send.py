@@ -28,6 +28,7 @@ from flux_worker.settings import PlaceSettings
 from tests.worker.conftest import CREDENTIALS, REGION
 from tests.worker.worker_harness import BODY, Workshop
 
+pytestmark = pytest.mark.integration
 COMMAND = str(Path(sys.executable).parent / "flux-worker")
 SMALL = ["--width", "256", "--height", "256", "--steps", "2"]
 

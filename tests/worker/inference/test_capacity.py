@@ -15,6 +15,7 @@ from flux_worker.inference.capacity import Gpu, Machine
 from flux_worker.inference.checkpoint import Checkpoint
 from flux_worker.inference.memory import anonymous_ram, available_ram
 
+pytestmark = pytest.mark.integration
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 GIB = 1 << 30
 MIB = 1 << 20

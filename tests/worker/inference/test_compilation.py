@@ -19,7 +19,7 @@ from flux_worker.inference.compilation import CompiledBlocks, Shape, cache_name,
 from flux_worker.jobspec.job import Job
 from tests.worker.inference.blocks import OTHER, SMALL, run, warnings
 
-pytestmark = pytest.mark.usefixtures("torch_as_it_was")
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("torch_as_it_was")]
 
 
 def test_what_was_compiled_by_hand_is_used_and_other_sizes_are_drawn_eagerly(

@@ -24,6 +24,7 @@ from flux_worker.jobspec.job import Job
 from flux_worker.steps import Steps
 from tests.worker.conftest import COMMAND, REVISION, serve_environment
 
+pytestmark = pytest.mark.integration
 MakeCache = Callable[[], tuple[Path, Path]]
 JOB = Job(id="a", prompt="a cat", width=256, height=256, steps=2, seed=7, max_sequence_length=64)
 TWO = JOB.model_copy(update={"images": 2})

@@ -15,6 +15,7 @@ from flux_worker.errors import ConfigurationError, InvalidJob
 from flux_worker.jobspec.job import Job
 from flux_worker.settings import ModelSettings
 
+pytestmark = pytest.mark.integration
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 MakeCache = Callable[[], tuple[Path, Path]]
 

@@ -23,6 +23,7 @@ from flux_worker.inference.quantize import psnr, quantize
 from flux_worker.jobspec.job import Job
 from flux_worker.settings import ModelSettings
 
+pytestmark = pytest.mark.integration
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 MakeCache = Callable[[], tuple[Path, Path]]
 
