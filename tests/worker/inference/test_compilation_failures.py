@@ -141,7 +141,7 @@ def test_without_a_temporary_folder_drawing_is_eager(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / place))
     drawn_eagerly(transformer, kept.parent)
     [said] = warnings(caplog)
-    assert "no place to compile in, everything is drawn eagerly" in said
+    assert "no folder to compile in, running eagerly" in said
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_a_full_disk_for_temporary_files_is_survived(
 ) -> None:
     drawn_eagerly(transformer, kept.parent)
     [said] = warnings(caplog)
-    assert "no place to compile in, everything is drawn eagerly: [Errno 28] No space left" in said
+    assert "no folder to compile in, running eagerly: [Errno 28] No space left" in said
     assert list(small_disk.iterdir()) == []  # half a copy would keep the disk full
 
 
@@ -174,4 +174,4 @@ def test_a_disk_that_fills_while_blocks_are_compiled_is_survived(
     (small_disk / "other").write_bytes(bytes(60 << 10))
     assert [run(blocks, transformer, job)[1] for job in (SMALL, SMALL, OTHER)][1:] == [0, 0]
     [said] = warnings(caplog)
-    assert "cannot be compiled, everything is drawn eagerly" in said
+    assert "cannot be compiled, running eagerly" in said

@@ -106,16 +106,18 @@ def swap(file: Path) -> None:
             "tokenizer/vocab.json", flip, r"has changed: its hash is \w{40}, not \w{40}", id="small"
         ),
         pytest.param("tokenizer_2/tokenizer.json", cut, "has changed", id="small-cut"),
-        pytest.param(SHARD.format(1), cut, r"is damaged: it has \d+ bytes, and by its header \d+", id="cut"),
+        pytest.param(SHARD.format(1), cut, r"is damaged: it has \d+ bytes, its header says \d+", id="cut"),
         pytest.param(SHARD.format(2), lengthen, "is damaged: it has", id="longer"),
         pytest.param(SHARD.format(1), lambda file: flip(file, 7), "header is not readable", id="header"),
         pytest.param(SHARD.format(3), lambda file: flip(file, 9), "header is not readable", id="header-json"),
         pytest.param(SHARD.format(1), lambda file: os.truncate(file, 0), "not readable", id="empty"),
-        pytest.param(SHARD.format(1), swap, "is not what its index says: it lacks", id="other-shard"),
+        pytest.param(SHARD.format(1), swap, "does not match its index: it lacks", id="other-shard"),
         pytest.param(
-            SHARD.format(1), replace, "is no link to a blob with its hash for a name", id="replaced"
+            SHARD.format(1), replace, "is not a link to a blob with its hash for a name", id="replaced"
         ),
-        pytest.param("scheduler/scheduler_config.json", replace, "is no link to a blob", id="small-replaced"),
+        pytest.param(
+            "scheduler/scheduler_config.json", replace, "is not a link to a blob", id="small-replaced"
+        ),
         pytest.param(SHARD.format(2), lose_blob, r"is missing: its blob \w{64} is gone", id="blob-gone"),
         pytest.param(SHARD.format(2), Path.unlink, "is missing", id="shard-gone"),
         pytest.param("vae/config.json", Path.unlink, "is missing", id="config-gone"),
@@ -219,7 +221,7 @@ def test_a_cache_without_links_is_loaded_and_not_vouched_for(
     done = check(monkeypatch, HF_HUB_CACHE=copied)
     assert done.exit_code == 78
     assert (
-        done.stdout.count("is no link to a blob with its hash for a name: nothing tells what it must be")
+        done.stdout.count("is not a link to a blob with its hash for a name: nothing tells what it must be")
         == FILES
     )
 
@@ -235,7 +237,7 @@ def test_a_cache_without_links_is_loaded_and_not_vouched_for(
         pytest.param(
             "vae/config.json",
             lambda file: shutil.copy(file, file.with_name("other.json")),
-            "other.json is not of this checkpoint",
+            "other.json does not belong to this checkpoint",
             True,
             id="stranger",
         ),

@@ -235,8 +235,8 @@ def test_a_folder_that_does_not_tell_its_commit_is_refused(repository: Path, tmp
 @pytest.mark.parametrize(
     ("there", "message"),
     [
-        pytest.param("int8", "is there already", id="target"),
-        pytest.param("int8.partial", "flux-worker did not make it", id="draft"),
+        pytest.param("int8", "exists", id="target"),
+        pytest.param("int8.partial", "not from flux-worker", id="draft"),
     ],
 )
 def test_what_is_there_is_never_overwritten(
