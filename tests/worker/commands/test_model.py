@@ -42,7 +42,7 @@ def test_draw_writes_each_image_and_says_so(run: Run, tmp_path: Path) -> None:
         file = tmp_path / f"cat-{number}.webp"
         assert f"Wrote {file} (256x320, 2 steps, seed {6 + number})\n" in done.output
         assert (Image.open(file).format, Image.open(file).size) == ("WEBP", (256, 320))
-    assert re.search(r"^\d+\.\d s, \d+\.\d\d s a step$", done.output, re.M)
+    assert re.search(r"^\d+\.\d s, \d+\.\d\d s per step$", done.output, re.M)
 
 
 def test_draw_tells_programs_the_same(run: Run, tmp_path: Path) -> None:
@@ -173,4 +173,4 @@ def test_quantize_does_not_quantise_twice(
     monkeypatch.setenv("FLUX_MODEL_DIR", str(int8))
     done = run("quantize", tmp_path / "int8")
     assert done.exit_code == 78
-    assert "is what would be made: unset it" in done.output
+    assert "is already an int8 checkpoint: unset it" in done.output

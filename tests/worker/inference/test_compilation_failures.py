@@ -72,7 +72,7 @@ def nest(kept: Path) -> None:
     [
         pytest.param(damage, "is damaged and not used: remove it", id="damaged"),
         pytest.param(lose, "is damaged and not used: remove it", id="half-lost"),
-        pytest.param(fill_with_a_pipe, "no place to compile in, .* is a named pipe", id="not-copied"),
+        pytest.param(fill_with_a_pipe, "no folder to compile in, .* is a named pipe", id="not-copied"),
         pytest.param(nest, "cannot be read", id="nested"),
     ],
 )

@@ -148,12 +148,12 @@ def test_each_start_sees_what_headers_and_small_files_tell(
 def test_a_start_reads_no_weights_and_verifying_does(snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = check(monkeypatch, HF_HUB_CACHE=snapshot.parents[2])
     assert done.exit_code == 0, done.output
-    assert re.search(r"^files       all 21 are as they were: 0\.00 GB hashed in \d", done.stdout, re.M)
+    assert re.search(r"^files       all 21 are intact: 0\.00 GB hashed in \d", done.stdout, re.M)
     flip(snapshot / SHARD.format(1))
     start(snapshot)
     done = check(monkeypatch, HF_HUB_CACHE=snapshot.parents[2])
     assert done.exit_code == 78
-    assert "files       1 of 21 are not as they were:\n" in done.stdout
+    assert "files       1 of 21 have changed:\n" in done.stdout
     assert f"            {SHARD.format(1)} has changed: its hash is " in done.stdout
 
 
