@@ -1,4 +1,4 @@
-"""What keeps jobs from being received is told: in the status, in the metrics, in the log."""
+"""The status, the metrics and the log say why a worker does not receive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real `flux-worker serve` against a real SQS, S3 and EventBridge (moto's), told about by sd_notify."""
+"""A real `flux-worker serve` against SQS, S3 and EventBridge (moto), observed by sd_notify."""
 
 from __future__ import annotations
 

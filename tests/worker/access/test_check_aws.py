@@ -1,4 +1,4 @@
-"""`flux-worker check --aws` tells what a role lacks, by calls that harm nothing (R-CONFIG)."""
+"""`flux-worker check --aws` finds what a role lacks, by harmless calls (R-CONFIG)."""
 
 from __future__ import annotations
 

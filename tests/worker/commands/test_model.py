@@ -167,7 +167,7 @@ def test_quantize_takes_a_source_by_its_path(
     assert run("quantize").exit_code == 2
 
 
-def test_quantize_does_not_quantise_twice(
+def test_quantize_does_not_quantize_twice(
     run: Run, int8: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FLUX_MODEL_DIR", str(int8))

@@ -1,4 +1,4 @@
-"""Where images go: what cannot be written is refused before anything is drawn, and no drawn image is lost."""
+"""Outputs that are not writable are refused before generating; no generated image is lost."""
 
 from __future__ import annotations
 

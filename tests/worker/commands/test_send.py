@@ -1,4 +1,4 @@
-"""`flux-worker send`: a job goes onto the queue, and its pictures come back."""
+"""`flux-worker send` sends a job to the queue and downloads its images."""
 
 from __future__ import annotations
 

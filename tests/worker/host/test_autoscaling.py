@@ -1,4 +1,4 @@
-"""What a proxy between the worker and AWS answers is no answer of AWS's."""
+"""An answer from a proxy between the worker and AWS counts as no answer."""
 
 from __future__ import annotations
 

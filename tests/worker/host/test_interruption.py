@@ -1,4 +1,4 @@
-"""Spot notices, rebalance recommendations and lifecycle hooks, as EC2 tells of them."""
+"""Spot notices, rebalance recommendations and lifecycle hooks."""
 
 from __future__ import annotations
 

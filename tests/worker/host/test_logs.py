@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line, with the job's id and the journal's priority, and never a secret."""
+"""Logs are JSON lines with the job's id and the journal's priority, and without secrets."""
 
 from __future__ import annotations
 

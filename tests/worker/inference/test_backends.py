@@ -1,4 +1,4 @@
-"""The backends: which one draws, and `neuron` with the local cloud's stand-in for optimum-neuron."""
+"""Backends: their selection, and `neuron` with the local cloud's fake optimum-neuron."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiled blocks: made by hand, kept by GPU and versions, used for the sizes they were made for."""
+"""Compiled blocks are cached by GPU and versions, and used for the sizes they were compiled for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trouble with the cache of compiled blocks, its copy or the disk never ends anything: it is said, once."""
+"""A broken cache, copy or disk never stops a worker; it is logged once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the model draws is looked at before anybody gets it, and drawn again where memory ran out."""
+"""Generated images are checked before delivery, and a job is restarted when memory runs out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model's files are what they were: in part at each start, wholly by `flux-worker check --verify`."""
+"""The model's files are verified: partly at each start, fully by `flux-worker check --verify`."""
 
 from __future__ import annotations
 

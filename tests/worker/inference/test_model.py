@@ -1,4 +1,4 @@
-"""How the model is loaded and what it draws, with a tiny FLUX on the CPU."""
+"""Load a tiny FLUX on the CPU, and generate with it."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def attend_by_another(pipeline: Any) -> None:
     next(iter(pipeline.transformer.single_transformer_blocks)).attn.processor = XFormersAttnProcessor()
 
 
-def be_quantised(pipeline: Any) -> None:
+def be_quantized(pipeline: Any) -> None:
     from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
     quantize_(pipeline.transformer, Int8WeightOnlyConfig(version=2))
@@ -265,7 +265,7 @@ def be_quantised(pipeline: Any) -> None:
         pytest.param(offload, r"text_encoder_2.encoder.block.0 would be moved", id="sequential-offload"),
         pytest.param(offload_in_groups, r"transformer\.\S+ would be moved", id="group-offload"),
         pytest.param(attend_by_another, "uses XFormersAttnProcessor for attention", id="xformers"),
-        pytest.param(be_quantised, "transformer is in int8, expected bf16", id="precision"),
+        pytest.param(be_quantized, "transformer is in int8, expected bf16", id="precision"),
     ],
 )
 def test_a_pipeline_that_is_not_as_promised_is_never_used(

@@ -1,4 +1,4 @@
-"""int8 checkpoints: what they hold, where they came from, and that one is there whole or not at all."""
+"""int8 checkpoints: their content and provenance, written atomically."""
 
 from __future__ import annotations
 

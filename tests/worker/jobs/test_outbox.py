@@ -1,4 +1,4 @@
-"""What is drawn survives the process, and nothing on the disk can stop the worker."""
+"""Results survive the process, and no state of the disk stops the worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each hour a worker looks whether its event bus is there, and how often messages are received."""
+"""The worker checks the event bus and the redrive policy every hour."""
 
 from __future__ import annotations
 

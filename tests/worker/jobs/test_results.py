@@ -1,4 +1,4 @@
-"""Records, failures and events: what is written, and what AWS's answers are taken for."""
+"""Records, failures and events, and the meaning of AWS's answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a job comes in is opened; what else is often put on a queue is refused with what to do about it."""
+"""Envelopes are opened; known mistakes are refused with advice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The evidence is worth something: each thing that must not happen is planted once and found."""
+"""Each check of the evidence finds the fault that it looks for."""
 
 from __future__ import annotations
 
