@@ -98,7 +98,7 @@ def test_serve_names_every_missing_variable() -> None:
         ),
         pytest.param(["--prompt", " ", "--out", "a.png"], "prompt: .*blank", id="blank-prompt"),
         pytest.param(["--prompt", "a", "--out", "a.gif"], "must end in .png, .jpg", id="gif"),
-        pytest.param(["--prompt", "a", "--out", "/no/such/a.png"], "a folder that exists", id="no-folder"),
+        pytest.param(["--prompt", "a", "--out", "/no/such/a.png"], "an existing folder", id="no-folder"),
         pytest.param(
             ["--prompt", "a", "--seed", "x", "--out", "a.png"], "'x' is not a valid integer", id="seed"
         ),

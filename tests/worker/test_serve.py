@@ -155,7 +155,7 @@ def test_the_same_id_for_another_job_fails_and_harms_nothing(worker: Any, aws: A
     aws.send(job("taken", prompt="a dog", seed=3))
     failed = aws.event()
     assert failed["detail-type"] == "FluxImageFailed"
-    assert failed["detail"]["reason"].startswith("prompt, seed: not as in the job")
+    assert failed["detail"]["reason"].startswith("prompt, seed: differs from the finished job")
     assert failed["detail"]["sidecar"] is None
     aws.wait_until_empty()
     stored = [

@@ -142,7 +142,7 @@ def test_check_without_a_model_says_where_it_looked(
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     done = run("check")
     assert done.exit_code == 78
-    assert f"is not (wholly) in HF_HUB_CACHE={tmp_path}" in done.output
+    assert f"is missing or incomplete in HF_HUB_CACHE={tmp_path}" in done.output
 
 
 def test_quantize_takes_the_snapshot_of_the_settings(run: Run, tmp_path: Path) -> None:

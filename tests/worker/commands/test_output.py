@@ -87,7 +87,7 @@ def names(folder: Path) -> list[str]:
         pytest.param("x" * 252 + ".png", "File name too long", id="name-of-256"),
         pytest.param("/proc/cat.png", "cannot be written", id="file-system-without-files"),
         pytest.param("taken", r"--images 2: \S+taken can hold one image", id="pipe-for-two"),
-        pytest.param("file/cat.png", "a folder that exists", id="file-as-folder"),
+        pytest.param("file/cat.png", "an existing folder", id="file-as-folder"),
         pytest.param("loop.png", "symbolic links", id="link-to-itself"),
         pytest.param("nowhere.png", "No such file or directory", id="link-into-no-folder"),
         pytest.param("both.png", "both-2.png is not writable: Is a directory", id="second-is-a-folder"),

@@ -179,8 +179,8 @@ def test_a_job_that_was_given_up_ends_the_waiting(
         pytest.param(["a cat", "--metadata", "{"], "--metadata: is not JSON", id="broken-metadata"),
         pytest.param(["a cat", "--metadata", "[1]"], "must be a JSON object", id="list-as-metadata"),
         pytest.param(["a cat", "--out", "a.gif"], "must end in .png, .jpg", id="gif"),
-        pytest.param(["a cat", "--out", "no/a.png"], "a folder that exists", id="no-folder"),
-        pytest.param(["a cat", "--out", "a.png", "--format", "jpg"], "no name for a jpg", id="two-formats"),
+        pytest.param(["a cat", "--out", "no/a.png"], "an existing folder", id="no-folder"),
+        pytest.param(["a cat", "--out", "a.png", "--format", "jpg"], "does not fit --format jpg", id="two-formats"),
         pytest.param(["a cat", "--id", "a/b"], "id: ", id="bad-id"),
         pytest.param(["a cat", "--out", "a.png", "--no-wait"], "--out waits", id="not-waiting-for-a-file"),
         pytest.param(["a cat", "--out", "x" * 252 + ".png"], "File\\s+name\\s+too\\s+long", id="long-name"),
@@ -255,7 +255,7 @@ def test_an_outage_does_not_end_the_waiting(harness: WorkerHarness, monkeypatch:
     [
         pytest.param({"FLUX_BUCKET": "", "AWS_REGION": ""}, 78, "FLUX_BUCKET is not set", id="unset"),
         pytest.param({"FLUX_BUCKET": "no-such-bucket-4711"}, 1, "cannot read s3://no-such", id="bucket"),
-        pytest.param({"FLUX_QUEUE_URL": "{}/123456789012/gone"}, 1, "could not be put on", id="queue"),
+        pytest.param({"FLUX_QUEUE_URL": "{}/123456789012/gone"}, 1, "could not be sent to", id="queue"),
         pytest.param({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, 1, "cannot read s3://", id="no-network"),
     ],
 )

@@ -247,12 +247,12 @@ def test_the_backend_follows_from_the_settings_or_the_machine(
     assert select_backend(settings(cache)).name == "neuron"  # no GPU here, but six devices
     with monkeypatch.context() as without:
         without.setattr(backend_neuron, "installed", lambda: False)
-        with pytest.raises(ConfigurationError, match="6 Neuron devices, but no optimum-neuron in this env"):
+        with pytest.raises(ConfigurationError, match="6 Neuron devices, but optimum-neuron is not installed"):
             select_backend(settings(cache))
     assert select_backend(settings(cache, FLUX_BACKEND="cpu")).name == "cpu"
     for device in neuron.glob("neuron?"):
         device.unlink()
-    with pytest.raises(ConfigurationError, match=r"no GPU that torch can see: .* FLUX_BACKEND=cpu draws on"):
+    with pytest.raises(ConfigurationError, match=r"no GPU that torch can see: .* FLUX_BACKEND=cpu uses the"):
         select_backend(settings(cache))
     with pytest.raises(ConfigurationError, match="FLUX_BACKEND=tpu: Input should be 'auto', 'cuda'"):
         ModelSettings.from_environment({"FLUX_MODEL_REVISION": REVISION, "FLUX_BACKEND": "tpu"})

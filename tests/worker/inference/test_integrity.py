@@ -113,7 +113,7 @@ def swap(file: Path) -> None:
         pytest.param(SHARD.format(1), lambda file: os.truncate(file, 0), "not readable", id="empty"),
         pytest.param(SHARD.format(1), swap, "does not match its index: it lacks", id="other-shard"),
         pytest.param(
-            SHARD.format(1), replace, "is not a link to a blob with its hash for a name", id="replaced"
+            SHARD.format(1), replace, "is not a link to a blob that is named by its hash", id="replaced"
         ),
         pytest.param(
             "scheduler/scheduler_config.json", replace, "is not a link to a blob", id="small-replaced"
@@ -139,7 +139,7 @@ def test_each_start_sees_what_headers_and_small_files_tell(
         start(snapshot)
     named = name if "weights-gone" not in os.environ["PYTEST_CURRENT_TEST"] else "vae/*.safetensors"
     assert f"{snapshot / named} " in str(refused.value)
-    assert "remove these files with their blobs, and fetch the model again" in str(refused.value)
+    assert "remove these files with their blobs, and download the model again" in str(refused.value)
     done = check(monkeypatch, HF_HUB_CACHE=snapshot.parents[2])
     assert done.exit_code == 78
     assert re.search(rf"^            {re.escape(named)} .*{message}", done.stdout, re.M), done.output
@@ -221,7 +221,7 @@ def test_a_cache_without_links_is_loaded_and_not_vouched_for(
     done = check(monkeypatch, HF_HUB_CACHE=copied)
     assert done.exit_code == 78
     assert (
-        done.stdout.count("is not a link to a blob with its hash for a name: nothing tells what it must be")
+        done.stdout.count("is not a link to a blob that is named by its hash: its hash is unknown")
         == FILES
     )
 
@@ -275,4 +275,4 @@ def test_verifying_a_model_that_is_not_there_says_where_it_looked(
 ) -> None:
     done = check(monkeypatch, HF_HUB_CACHE=tmp_path)
     assert done.exit_code == 78
-    assert f"is not (wholly) in HF_HUB_CACHE={tmp_path}" in done.output
+    assert f"is missing or incomplete in HF_HUB_CACHE={tmp_path}" in done.output

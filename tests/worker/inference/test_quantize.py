@@ -250,12 +250,12 @@ def test_what_is_there_is_never_overwritten(
 
 
 def test_a_model_dir_of_another_commit_is_refused(int8: Path) -> None:
-    with pytest.raises(ConfigurationError, match=rf"made of commit {REVISION}, .* is {'0' * 40}"):
+    with pytest.raises(ConfigurationError, match=rf"made from commit {REVISION}, .* is {'0' * 40}"):
         load(int8, "0" * 40)
 
 
 def test_a_model_dir_without_provenance_is_refused(repository: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"no int8 checkpoint: .*`flux-worker quantize` makes one"):
+    with pytest.raises(ConfigurationError, match=r"not an int8 checkpoint: .*`flux-worker quantize` makes one"):
         load(repository)
 
 

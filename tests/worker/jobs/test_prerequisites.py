@@ -39,7 +39,7 @@ def prerequisites(aws: Aws, proxy: RefusingProxy, monkeypatch: pytest.MonkeyPatc
 
 
 def after_an_hour(prerequisites: Prerequisites) -> float:
-    prerequisites._next = prerequisites._next_of_queue = float("-inf")
+    prerequisites._next_bus_check = prerequisites._next_queue_check = float("-inf")
     return prerequisites.check()
 
 
