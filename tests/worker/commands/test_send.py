@@ -180,9 +180,11 @@ def test_a_job_that_was_given_up_ends_the_waiting(
         pytest.param(["a cat", "--metadata", "[1]"], "must be a JSON object", id="list-as-metadata"),
         pytest.param(["a cat", "--out", "a.gif"], "must end in .png, .jpg", id="gif"),
         pytest.param(["a cat", "--out", "no/a.png"], "an existing folder", id="no-folder"),
-        pytest.param(["a cat", "--out", "a.png", "--format", "jpg"], "does not fit --format jpg", id="two-formats"),
+        pytest.param(
+            ["a cat", "--out", "a.png", "--format", "jpg"], "does not fit --format jpg", id="two-formats"
+        ),
         pytest.param(["a cat", "--id", "a/b"], "id: ", id="bad-id"),
-        pytest.param(["a cat", "--out", "a.png", "--no-wait"], "--out waits", id="not-waiting-for-a-file"),
+        pytest.param(["a cat", "--out", "a.png", "--no-wait"], "--out needs", id="not-waiting-for-a-file"),
         pytest.param(["a cat", "--out", "x" * 252 + ".png"], "File\\s+name\\s+too\\s+long", id="long-name"),
         pytest.param(["a cat", "--images", "2", "--out", "-"], "can hold one image", id="two-on-stdout"),
         pytest.param(["a cat", "--out", "/proc/a.png"], "cannot\\s+be\\s+written", id="no-place-for-files"),

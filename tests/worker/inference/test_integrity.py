@@ -221,8 +221,7 @@ def test_a_cache_without_links_is_loaded_and_not_vouched_for(
     done = check(monkeypatch, HF_HUB_CACHE=copied)
     assert done.exit_code == 78
     assert (
-        done.stdout.count("is not a link to a blob that is named by its hash: its hash is unknown")
-        == FILES
+        done.stdout.count("is not a link to a blob that is named by its hash: its hash is unknown") == FILES
     )
 
 

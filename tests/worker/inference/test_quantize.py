@@ -255,7 +255,9 @@ def test_a_model_dir_of_another_commit_is_refused(int8: Path) -> None:
 
 
 def test_a_model_dir_without_provenance_is_refused(repository: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"not an int8 checkpoint: .*`flux-worker quantize` makes one"):
+    with pytest.raises(
+        ConfigurationError, match=r"not an int8 checkpoint: .*`flux-worker quantize` makes one"
+    ):
         load(repository)
 
 
