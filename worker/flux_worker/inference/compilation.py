@@ -88,8 +88,8 @@ class CompiledBlocks:
         self._kept = kept
         self._shapes = shapes
         self._fill = fill
-        self._drawn: set[Shape] = set()
-        self._said = False
+        self._used: set[Shape] = set()
+        self._warned = False
         self._active = True
         self._work = _working_copy(kept if shapes else None)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = self._work.name
@@ -107,15 +107,15 @@ class CompiledBlocks:
             with torch.compiler.set_stance("force_eager"):
                 return generate()
         try:
-            drawn = generate()
+            result = generate()
         except Exception as error:
             if not _is_compiler_error(error):
                 raise
             self._deactivate(_first_line(error))
         else:
-            self._drawn.add(shape)
+            self._used.add(shape)
             self._keep(shape)
-            return drawn
+            return result
         # Outside the except block the error is gone, and with it the frames that kept tensors alive.
         return self.run(job, generate)
 
@@ -123,13 +123,13 @@ class CompiledBlocks:
         """Whether to use compiled blocks; checks that the files of a shape not used yet still exist."""
         if not self._active or not (self._fill or shape in self._shapes):
             return False
-        if not self._fill and shape not in self._drawn and not Path(self._work.name, _SHAPES).is_file():
+        if not self._fill and shape not in self._used and not Path(self._work.name, _SHAPES).is_file():
             self._deactivate(f"{self._work.name} was removed")
         return self._active
 
     def _warn_not_compiled(self, shape: Shape) -> None:
-        if self._active and not self._said:
-            self._said = True
+        if self._active and not self._warned:
+            self._warned = True
             held = ", ".join(map(str, sorted(self._shapes)))
             log.warning("%s is not compiled, only %s: running eagerly", shape, held)
 
