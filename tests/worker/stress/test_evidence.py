@@ -113,7 +113,7 @@ def test_objects(found: dict[str, evidence.Stored], plant: Callable[[Any], objec
 
 
 @pytest.mark.parametrize(
-    "arrived",
+    "received",
     [
         pytest.param([*FAILED, *DEAD], id="never-announced"),
         pytest.param([READY, FAILED[0], *DEAD], id="nameless-never-told"),
@@ -263,7 +263,7 @@ def test_drawings(found: dict[str, evidence.Stored], lives: list[Life], wrong: s
 
 
 @pytest.mark.parametrize(
-    ("lives", "burnt"),
+    ("lives", "wasted"),
     [
         pytest.param([life((10, FAULT))], 1, id="once"),
         pytest.param([life((10, FAULT), (20, "drawn"), (30, FAULT))], 2, id="another-was-drawn"),
@@ -282,7 +282,7 @@ def test_receives_burnt(lives: list[Life], wasted: int | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parcel", "sick", "right"),
+    ("pending", "faulty", "right"),
     [
         pytest.param("forbidden", False, True, id="forbidden"),
         pytest.param("one", False, False, id="never-delivered"),
