@@ -85,7 +85,7 @@ def names(folder: Path) -> list[str]:
     ("out", "reason"),
     [
         pytest.param("x" * 252 + ".png", "File name too long", id="name-of-256"),
-        pytest.param("/proc/cat.png", "cannot be written", id="file-system-without-files"),
+        pytest.param("/proc/cat.png", "is not writable", id="file-system-without-files"),
         pytest.param("taken", r"--images 2: \S+taken can hold one image", id="pipe-for-two"),
         pytest.param("file/cat.png", "an existing folder", id="file-as-folder"),
         pytest.param("loop.png", "symbolic links", id="link-to-itself"),

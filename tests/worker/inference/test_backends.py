@@ -28,6 +28,7 @@ from flux_worker.inference.checkpoint import Checkpoint
 from flux_worker.inference.model import load
 from flux_worker.inference.select_backend import select_backend
 from flux_worker.jobspec.job import Job
+from flux_worker.model_facts import FACTS
 from flux_worker.settings import ModelSettings
 from tests.worker.conftest import COMMAND, serve_environment
 
@@ -136,7 +137,7 @@ def test_what_was_compiled_otherwise_is_not_used(run: Run, tmp_path: Path) -> No
     facts = json.loads(file.read_text())
     for change, said in (
         ({"revision": "0" * 40}, f"compiled from commit {'0' * 40}, but FLUX_MODEL_REVISION is {REVISION}"),
-        ({"versions": facts["versions"] | {"neuronx-cc": "2.20"}}, "neuronx-cc 2.20, and 2.21.33363.0 is"),
+        ({"versions": facts["versions"] | {"neuronx-cc": "2.20"}}, "neuronx-cc 2.20, but 2.21.33363.0 is"),
         ({"height": 256}, "is compiled for 256x320, expected 256x256"),
         ({"width": "wide"}, "is not readable"),
     ):
@@ -216,7 +217,7 @@ class Whole(Checkpoint):
     """Stands for FLUX.1-dev's files, by their sizes."""
 
     def weights(self) -> dict[str, int]:
-        return dict(capacity._DEV_BYTES["bf16"])
+        return FACTS.weights("bf16")
 
 
 @pytest.mark.parametrize(
