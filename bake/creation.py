@@ -11,17 +11,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from bake.aws import ClientError
 from bake.errors import BakeError
-from bake.retries import Fresh, error_code, is_refused
+from bake.retries import ABSENT, Fresh, error_code, is_refused
 from bake.undo import Removal, Undo
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import TagTypeDef
 
-    from bake.planning.plan import Plan
-    from bake.run import Run
+T = TypeVar("T")
 
 RUN_TAG = "bake:run"
 # Seconds in which what was created shows up when it is looked for.
@@ -75,7 +75,7 @@ class Resource:
         removal = undo.add(f"{self.kind} {self.name}", self._remove, by_hand=lambda: self.by_hand(self._id))
         try:
             self._id = self.make()
-        except Exception as error:
+        except ClientError as error:
             if error_code(error) in EXISTS:
                 self._id = self._take_over(undo, removal, error)
             else:
@@ -115,6 +115,16 @@ class Resource:
             self.remove(found.id)
 
 
+def unless_absent(call: Callable[[], T]) -> T | None:
+    """What a call answers; None where AWS says that the thing is not there."""
+    try:
+        return call()
+    except ClientError as error:
+        if ABSENT.search(error_code(error)):
+            return None
+        raise
+
+
 def tag_of(tags: object, key: str = RUN_TAG) -> str:
     """A tag's value, of a list of {"Key", "Value"} or a mapping; empty where there is none."""
     if isinstance(tags, dict):
@@ -123,15 +133,26 @@ def tag_of(tags: object, key: str = RUN_TAG) -> str:
     return next((str(tag["Value"]) for tag in listed if tag["Key"] == key), "")
 
 
-def tags(plan: Plan, run: Run, name: str) -> list[TagTypeDef]:
-    """What everything this run creates is tagged with, in the call that creates it.
+@dataclass(frozen=True)
+class Labels:
+    """What the tags say of a bake; `seconds` is how long it is estimated to take."""
+
+    profile: str
+    plan: str
+    worker: str
+    os: str
+    accelerator: str
+    seconds: float
+
+
+def tags(labels: Labels, run: str, name: str) -> list[TagTypeDef]:
+    """The tags of everything that the run with this id creates, for the call that creates it.
 
     `bake:state` is what becomes of it, `bake:expires` (RFC 3339, UTC) until when it may be needed.
     """
-    facts = {"Name": name, "bake:run": run.id, "bake:profile": plan.profile.name, "bake:plan": plan.id}
-    facts |= {"bake:worker": plan.worker.version, "bake:os": plan.profile.base.os}
-    facts |= {"bake:accelerator": plan.profile.base.accelerator}
-    facts |= {"bake:state": "draft", "bake:expires": expires(plan.estimates.seconds, datetime.now(UTC))}
+    facts = {"Name": name, "bake:run": run, "bake:profile": labels.profile, "bake:plan": labels.plan}
+    facts |= {"bake:worker": labels.worker, "bake:os": labels.os, "bake:accelerator": labels.accelerator}
+    facts |= {"bake:state": "draft", "bake:expires": expires(labels.seconds, datetime.now(UTC))}
     return [{"Key": key, "Value": value} for key, value in facts.items()]
 
 

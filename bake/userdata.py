@@ -16,13 +16,14 @@ from jinja2 import Environment, StrictUndefined
 from bake import git
 from bake.errors import BakeError, UsageError
 from bake.instance import USER_DATA_LIMIT
+from bake.layout import INSTANCE_ENV
 from bake.profile import Profile
 from bake.profile.literals import LITERALS, SECRET
 from bake.profile.schema import sections
 from bake.profile.variables import SECRET_NAME, STORED
 from bake.profile.yaml_source import printable
 from bake.redaction import redact
-from bake.steps.provision import environment_text
+from bake.wiring import environment_text, worker_settings
 
 FOLDER = "provision/launch"
 # Instance types, as a pattern of `case`, and the script for them; the last takes all others.
@@ -57,6 +58,7 @@ def make(profile: Profile, more: Mapping[str, str], origins: Mapping[str, str]) 
     source = profile.worker.source
     text = _render(
         profile=profile.name,
+        environment=INSTANCE_ENV,
         source=source,
         commit=profile.worker.commit,
         folder=FOLDER,
@@ -91,13 +93,8 @@ def _settings(profile: Profile, more: Mapping[str, str], origins: Mapping[str, s
     problems = (
         _missing(profile) + _stored(origins) + [line for item in more.items() for line in _wrong(*item)]
     )
-    found = {
-        "AWS_REGION": worker.region,
-        "SPOT_AWS_REGION": profile.builder.region,
-        "FLUX_QUEUE_URL": worker.queue or "",
-        "FLUX_BUCKET": worker.bucket or "",
-        "FLUX_EVENT_BUS": worker.bus or "",
-    }
+    found = {"AWS_REGION": worker.region, "SPOT_AWS_REGION": profile.builder.region}
+    found |= worker_settings(worker.region, worker.queue or "", worker.bucket or "", worker.bus or "")
     problems += [f"--set {name}: the profile says what it is" for name in more if name in found]
     found |= more
     problems += [

@@ -1,4 +1,4 @@
-"""The worker's code (R-GIT-S3): a Git repository at a pinned commit, or this checkout."""
+"""The worker's code (R-GIT-S3): a Git repository at a pinned commit, or what comes with this bake."""
 
 from __future__ import annotations
 
@@ -9,35 +9,42 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from bake import git
+from bake import git, resources
 from bake.errors import BakeError
-from bake.trees import hash_tree
+from bake.trees import hash_file, hash_tree
 
 if TYPE_CHECKING:
-    from bake.planning.findings import Findings
     from bake.profile import Profile
 
-WORKER = Path(__file__).resolve().parents[1] / "worker"
 PACKAGE = "flux-worker"
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
 
 
+class Problems(Protocol):
+    """Collects what is wrong with a profile: a setting, what is wrong with it, and details."""
+
+    def problem(self, path: str, text: str, *details: str) -> None: ...
+
+
 @dataclass(frozen=True)
 class WorkerSource:
-    """Where the worker's code comes from. `url` None: this checkout, whose commit may be unknown.
+    """Where the worker's code comes from. `url` None: this checkout, whose commit may be unknown, or `wheel`,
+    the file that an installed bake carries.
 
-    `tree` is one hash over all its files; `changed` says that the checkout differs from its commit.
+    `tree` is one hash over all its files, or the wheel's; `changed` says that the checkout differs from its
+    commit.
     """
 
     url: str | None
     commit: str | None
     tree: str
     changed: bool = False
+    wheel: str | None = None
 
     @property
     def version(self) -> str:
@@ -48,33 +55,43 @@ class WorkerSource:
 
     def __str__(self) -> str:
         what = self.version if self.commit is None else self.version.replace(self.commit, self.commit[:12])
-        return f"{self.url or 'this checkout'} at {what}"
+        return f"{self.url or self.wheel or 'this checkout'} at {what}"
 
 
-def find(profile: Profile, requirements: Path, findings: Findings) -> WorkerSource | None:
+def find(profile: Profile, requirements: Path, problems: Problems) -> WorkerSource | None:
     """The code that the profile names, fetched once to see that it is there and fits `requirements`.
 
-    Whatever is wrong with it is among the findings; None where it can't be had.
+    Whatever is wrong with it is added to `problems`; None where it can't be had.
     """
     url, commit = profile.worker.source, profile.worker.commit
     if url is None:
-        head, changed = git.head(WORKER)
-        return WorkerSource(None, head, hash_tree(WORKER), changed)
+        return _own()
     try:
         with unpacked(WorkerSource(url, commit, "")) as folder:
             for line in _unlocked(folder, requirements):
-                findings.problem("worker.commit", line, "the worker's lock and its code must belong together")
+                problems.problem("worker.commit", line, "the worker's lock and its code must belong together")
             return WorkerSource(url, commit, hash_tree(folder))
     except BakeError as error:
-        findings.problem("worker.source", error.message, *([error.hint] if error.hint else []))
+        problems.problem("worker.source", error.message, *([error.hint] if error.hint else []))
         return None
+
+
+def _own() -> WorkerSource:
+    """What comes with this bake: the checkout's folder, or the wheel that is installed with it."""
+    if (wheel := resources.worker_wheel()) is not None:
+        return WorkerSource(None, None, hash_file(wheel), wheel=wheel.name)
+    head, changed = git.head(resources.WORKER)
+    return WorkerSource(None, head, hash_tree(resources.WORKER), changed)
 
 
 @contextmanager
 def unpacked(source: WorkerSource) -> Iterator[Path]:
-    """The folder with the worker's project; of a Git repository a copy that is gone afterwards."""
+    """The folder with the worker's project, or its wheel where that is what `source` names.
+
+    Of a Git repository it is a copy that is gone afterwards.
+    """
     if source.url is None:
-        yield WORKER
+        yield resources.worker_wheel() or resources.WORKER
         return
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch) / "source"

@@ -14,19 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from bake import profile, redaction
+from bake import localcloud, profile, redaction
 from bake import run as runs_of
 from bake.aws import Aws
-from bake.localcloud import bases, network
-from bake.localcloud import cloud as localcloud
-from bake.localcloud.awsfaults.remote import RemoteFaults
-from bake.localcloud.cloud import LocalCloud
-from bake.localcloud.control import over_socket
-from bake.localcloud.settings import Settings
+from bake.localcloud import LocalCloud, RemoteFaults, Settings, over_socket, sources
+from bake.localcloud.network import bridge as network
 from bake.planning import plan as planning
 from bake.planning.plan import Plan
 from bake.progress import PlainScreen, Progress
-from bake.request import sources
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps.connect import log_in
@@ -185,7 +180,7 @@ def new_machine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> 
         progress = Progress(PlainScreen())
         found = profile.load(name, PROFILES, cloud.environment)
         if hostile:
-            base = bases.find(hostile, found.base.os)
+            base = hostile.find(hostile, found.base.os)
             named = found.base.model_copy(update={"ami": None, "name": base.name, "owner": base.owner})
             found = found.model_copy(update={"base": named})
         localcloud.provide(found.base.os, found.base.accelerator, print)
@@ -200,7 +195,7 @@ def new_machine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> 
         plan = planning.make(found, aws, sources(cloud, found.base.os), lock=lock)
         run = runs_of.new(tmp_path_factory.mktemp("runs"), progress)
         with Undo() as undo:
-            instance = launch(plan, aws, run, undo, role="builder", image=plan.base.id)
+            instance = launch(plan, aws, run, undo, role="builder", image=plan.launch.base.id)
             with log_in(instance, plan, aws, run) as session:
                 yield Machine(plan, aws, run, instance, session)
 

@@ -1,25 +1,17 @@
-"""Record what the user agrees to: asked on a terminal, named fact by fact without one."""
+"""What the user agrees to: asked on a terminal, named fact by fact without one."""
 
 from __future__ import annotations
 
 import difflib
-import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bake.agreement import lockfile
-from bake.agreement import render as agreement_render
-from bake.agreement.facts import NAMES, Agreement, Difference, Entry, Guarded, compare
-from bake.agreement.render import named
-from bake.aws import Aws
-from bake.errors import BakeError, NotAgreed, UsageError
-from bake.progress import Tally
-from bake.request import BakeRequest, cloud_of, propose
+from bake.agreement.facts import NAMES, Agreement, Difference, Entry, Guarded
+from bake.agreement.render import REASON, ProfileRequest, complete_command, spelled
+from bake.errors import NotAgreed, UsageError
 
-Say = Callable[[str], None]
 Ask = Callable[[str], bool]
 
 
@@ -47,7 +39,7 @@ class Approval:
                 guess = f"did you mean {close[0]}?" if close else f"there are: {', '.join(NAMES)}"
                 problems.append(f"--fact {name}: there is no such fact; {guess}")
         reason = " ".join(because.split())
-        if not reason:
+        if reason in ("", REASON):
             problems.append("--because is empty: say why, for whoever reads the history")
         if problems:
             raise UsageError("\n".join(problems))
@@ -55,7 +47,11 @@ class Approval:
 
 
 def choose(
-    approval: Approval, guarded: Guarded, differences: Sequence[Difference], ask: Ask | None
+    request: ProfileRequest,
+    approval: Approval,
+    guarded: Guarded,
+    differences: Sequence[Difference],
+    ask: Ask | None,
 ) -> list[Difference]:
     """The differences that the user agrees to.
 
@@ -71,7 +67,8 @@ def choose(
                 "without a terminal each fact must be named; these were not: "
                 + ", ".join(one.name for one in unnamed)
                 + "\nnothing was recorded",
-                hint="add  " + " ".join(f"--fact {named(one)}" for one in unnamed),
+                hint="to agree to all that is shown:\n  "
+                + complete_command(request, differences, approval.because),
             )
     elif not chosen:
         raise NotAgreed("none of the named facts differs from what was agreed; nothing was recorded")
@@ -89,9 +86,9 @@ def _refuse_other_values(approval: Approval, guarded: Guarded) -> None:
     wrong = []
     for name, value, origin in guarded.rows():
         expected = approval.facts.get(name)
-        now = ",".join(value) if isinstance(value, list) else str(value)
-        if expected is not None and "".join(expected.split()) != "".join(now.split()):
-            wrong.append(f"--fact {name}={expected}: it is {now} now ({origin})")
+        now = spelled(value)
+        if expected is not None and "".join(expected.split()) not in ("".join(now.split()), str(value)):
+            wrong.append(f"--fact {name}={expected}: it is {now or 'not set'} now ({origin})")
     if wrong:
         text = "\n".join(wrong)
         raise NotAgreed(f"{text}\nnothing was recorded", hint="look at `bake plan` again")
@@ -115,55 +112,3 @@ def agree(
 def _change(one: Difference) -> dict[str, object]:
     """What a fact was and became."""
     return {**({} if one.new else {"from": one.agreed}), "to": one.now}
-
-
-def record(request: BakeRequest, approval: Approval, say: Say, ask: Ask | None) -> None:
-    """Show what is not as agreed, let the user agree (without a terminal `ask` is None), write it down."""
-    before = lockfile.content(request.lock)
-    with ExitStack() as stack:
-        proposal = propose(request, cloud_of(request, stack, say), Tally())
-        differences = proposal.differences
-        if not differences:
-            say(f"everything is as agreed in {request.lock}; nothing was recorded")
-            return
-        new = proposal.agreement is None
-        say(f"{agreement_render.refusal(request, proposal.guarded, differences, new=new)}\n")
-        chosen = choose(approval, proposal.guarded, differences, ask)
-        who = author(request.directory, proposal.aws)
-    agreement = agree(proposal.agreement, request.lock, chosen, approval.because, who)
-    held = lockfile.LockFile(request.lock, agreement, proposal.lock)
-    lockfile.write(held, before, agreement_render.title(request))
-    say(f"recorded in {request.lock}: {', '.join(one.name for one in chosen)}")
-    if rest := compare(proposal.guarded, agreement):
-        say(f"\nstill not as agreed:\n\n{agreement_render.differences_table(rest)}")
-    if not request.rehearsal:
-        say("commit it beside the profile")
-
-
-def author(directory: Path, aws: Aws) -> str:
-    """Who agrees: git's user.name and user.email, else the caller's ARN."""
-    name, email = (_git(directory, key) for key in ("user.name", "user.email"))
-    if name or email:
-        return " ".join(part for part in (name, f"<{email}>" if email else "") if part)
-    try:
-        return str(aws.sts.get_caller_identity()["Arn"])
-    except Exception as error:
-        raise BakeError(
-            f"nobody to record as the one who agreed: git has no user.name, and AWS answers: {error}",
-            hint='git config --global user.name "Your Name"',
-        ) from error
-
-
-def _git(directory: Path, key: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(directory), "config", "--get", key],
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):  # no git here: the ARN will do
-        return ""
-    return done.stdout.strip()

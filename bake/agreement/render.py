@@ -1,28 +1,44 @@
-"""How an agreement, and what is not as agreed, is shown: tables, and the commands that agree."""
+"""Show an agreement and what differs from it: tables, and the commands that agree."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
 
-from bake.agreement.facts import Difference, Guarded, shown
+from bake.agreement import lockfile
+from bake.agreement.facts import Difference, FactValue, Guarded, shown
 from bake.columns import table
 
-if TYPE_CHECKING:
-    from bake.request import BakeRequest, Proposal
-
+# Stands for the user's own words in a suggested command.
+REASON = "…"
 HEADER = ("fact", "agreed", "now", "where it comes from")
 
 
-def title(request: BakeRequest) -> str:
+@dataclass(frozen=True)
+class ProfileRequest:
+    """Which profile `bake` was called for, and with which options; suggested commands repeat these."""
+
+    profile: str
+    directory: Path
+    env_file: Path
+    rehearsal: bool = False
+
+    @property
+    def lock(self) -> Path:
+        """The profile's lock file."""
+        return lockfile.place(self.profile, self.directory, rehearsal=self.rehearsal)
+
+
+def title(request: ProfileRequest) -> str:
     """What a lock file is about, for the comment at its top."""
     if request.rehearsal:
         return f"rehearsals of profile {request.profile}: facts of the local cloud, nobody's infrastructure"
     return f"profile {request.profile}; it belongs into git, beside the profile"
 
 
-def without_agreement(request: BakeRequest) -> str:
+def without_agreement(request: ProfileRequest) -> str:
     """Why a rehearsal goes on although nobody agreed to anything."""
     return (
         f"no agreement asked for: a rehearsal touches nothing of yours. `{command(request)}` "
@@ -30,17 +46,23 @@ def without_agreement(request: BakeRequest) -> str:
     )
 
 
-def command(request: BakeRequest) -> str:
+def command(request: ProfileRequest) -> str:
     """The command that agrees, with the options that this one was called with."""
-    return f'{_called(request, "approve")} --because "…"'
+    return f'{_called(request, "approve")} --because "{REASON}"'
 
 
-def lock_command(request: BakeRequest, *options: str) -> str:
+def complete_command(request: ProfileRequest, differences: Sequence[Difference], because: str = "") -> str:
+    """The command that agrees to these differences without a terminal: each named, and with its value now."""
+    start = f"{_called(request, 'approve')} --because {shlex.quote(because)}" if because else command(request)
+    return " \\\n    ".join([start, *(f"--fact {named(one)}" for one in differences)])
+
+
+def lock_command(request: ProfileRequest, *options: str) -> str:
     """The command that locks the weights, likewise."""
     return _called(request, "lock", *options)
 
 
-def _called(request: BakeRequest, command: str, *options: str) -> str:
+def _called(request: ProfileRequest, command: str, *options: str) -> str:
     words = ["bake"]
     for option, value, usual in (
         ("--profiles", request.directory, "profiles"),
@@ -51,26 +73,34 @@ def _called(request: BakeRequest, command: str, *options: str) -> str:
     return shlex.join(words)
 
 
-def how_to_agree(request: BakeRequest, differences: Sequence[Difference]) -> str:
-    """The command for a terminal, which asks, and what a script adds to it."""
-    names = " ".join(f"--fact {named(difference)}" for difference in differences)
-    return f"if that is what you want:\n  {command(request)}\nwithout a terminal, add\n  {names}"
+def how_to_agree(request: ProfileRequest, differences: Sequence[Difference]) -> str:
+    """The command for a terminal, which asks, and the one for a script, which names each fact."""
+    return (
+        f"if that is what you want:\n  {command(request)}\n"
+        f"without a terminal:\n  {complete_command(request, differences)}"
+    )
 
 
 def named(difference: Difference) -> str:
-    """A difference as `--fact` takes it: with its value where that is a short one."""
-    value = difference.now
-    if isinstance(value, list) or value is None or difference.name == "worker.lock":
-        return difference.name
-    return shlex.quote(f"{difference.name}={value}")
+    """A difference as `--fact` takes it, quoted for a shell: with the value that is agreed to."""
+    return shlex.quote(f"{difference.name}={spelled(difference.now)}")
 
 
-def how_to_lock(request: BakeRequest) -> str:
+def spelled(value: FactValue) -> str:
+    """A value as `--fact NAME=VALUE` takes it; what is not set is an empty text."""
+    if value is None:
+        return ""
+    return ",".join(value) if isinstance(value, list) else str(value)
+
+
+def how_to_lock(request: ProfileRequest) -> str:
     """The command that locks the weights, and what it does."""
     return f"size and hash of every file, from the Hub:\n  {lock_command(request)}"
 
 
-def refusal(request: BakeRequest, guarded: Guarded, differences: Sequence[Difference], *, new: bool) -> str:
+def refusal(
+    request: ProfileRequest, guarded: Guarded, differences: Sequence[Difference], *, new: bool
+) -> str:
     """What is not as agreed; with `new`, nothing is yet."""
     if new:
         head = f"nobody agreed yet to what profile {request.profile} uses; it would stand in {request.lock}"
@@ -108,61 +138,3 @@ def state_table(guarded: Guarded, differences: Sequence[Difference]) -> str:
         agreed = "agreed" if one is None else "not yet" if one.new else shown(one.agreed, name)
         rows.append((f"{mark} {name}", agreed, shown(value, name), origin))
     return table(("  fact", *HEADER[1:]), rows)
-
-
-def plan_text(proposal: Proposal) -> str:
-    """The part of `bake plan` about the agreement."""
-    request, differences = proposal.request, proposal.differences
-    lines = [
-        *_lock_lines(proposal),
-        f"Agreement ({request.lock}):",
-        state_table(proposal.guarded, differences),
-        "",
-    ]
-    if not differences:
-        lines.append("All of it is agreed.")
-    elif request.rehearsal and proposal.agreement is None:
-        lines.append(f"A rehearsal needs no agreement; to hold it to one: {command(request)}")
-    else:
-        count = "1 fact is" if len(differences) == 1 else f"{len(differences)} facts are"
-        lines.append(f"{count} not agreed: a bake would stop here with exit code 3;")
-        lines.append(how_to_agree(request, differences))
-    return "\n".join(lines)
-
-
-def _lock_lines(proposal: Proposal) -> list[str]:
-    request, lock = proposal.request, proposal.lock
-    if not proposal.unlocked:
-        return [f"Weights' lock ({request.lock}):", f"  ✓ {lock}", ""]
-    if request.rehearsal and lock is None:
-        return ["Weights' lock: a rehearsal makes its own.", ""]
-    command = lock_command(request)
-    return [
-        f"Weights' lock ({request.lock}):",
-        f"  ✗ {proposal.unlocked}; a bake would stop here: {command}",
-        "",
-    ]
-
-
-def as_dict(proposal: Proposal) -> dict[str, Any]:
-    """Agreement and lock for machines; `agreed` and `locked` say whether a bake would go on."""
-    return {"agreement": _agreement(proposal), "lock": _lock(proposal)}
-
-
-def _lock(proposal: Proposal) -> dict[str, Any]:
-    return {
-        "file": str(proposal.request.lock),
-        "locked": proposal.unlocked is None,
-        "problem": proposal.unlocked,
-        **(proposal.lock.as_dict() if proposal.lock else {}),
-    }
-
-
-def _agreement(proposal: Proposal) -> dict[str, Any]:
-    differences = proposal.differences
-    return {
-        "file": str(proposal.request.lock),
-        "exists": proposal.agreement is not None,
-        "agreed": not differences,
-        "differences": [one.as_dict() for one in differences],
-    }

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bake.commands.options import trust_guests, trusted
+from bake.localcloud import trust_guests, trusted
 from bake.redaction import redact, redact_all
 
 
@@ -49,9 +49,9 @@ def lock(
       bake lock --profile g6e-ubuntu --revision main    which commit is that now, and what is different in it?
       bake lock --profile g6e-ubuntu --update
     """
+    from bake.commands.locking import LockOptions, run
     from bake.errors import UsageError
     from bake.request import BakeRequest
-    from bake.weights.locking import LockOptions, run
 
     name = profile or obj.get("profile")
     if not name:

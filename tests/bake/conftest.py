@@ -20,9 +20,10 @@ from werkzeug.wrappers import Request, Response
 from bake import aws as clients
 from bake import creation, profile
 from bake.aws import Aws
-from bake.localcloud.awsfaults.faults import AwsFaults
-from bake.localcloud.awsfaults.middleware import Faulty
-from bake.planning.plan import Plan, Sources, make
+from bake.localcloud.api.faults.faults import AwsFaults
+from bake.localcloud.api.faults.middleware import Faulty
+from bake.planning.plan import Plan, make
+from bake.planning.sources import Sources
 from bake.profile import Profile
 from bake.progress import PlainScreen, Progress
 from bake.run import Run

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from bake.cli import main_group
-from bake.commands import options
+from bake.localcloud import options
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]

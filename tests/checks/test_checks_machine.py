@@ -18,7 +18,7 @@ from bake import checks
 from bake.aws import Aws
 from bake.checks import Expectations, Report
 from bake.errors import BakeError
-from bake.localcloud.settings import Settings
+from bake.localcloud import Settings
 from bake.planning.plan import Plan
 from bake.run import Run
 from bake.ssh import Session
@@ -29,6 +29,7 @@ from bake.steps.quantize import quantize
 from bake.steps.seal import seal
 from bake.steps.verify import expectations
 from bake.undo import Undo
+from tests.plans import changed
 
 from . import seeded_faults
 
@@ -224,27 +225,27 @@ def test_int8_checkpoints_that_are_not_what_they_were(builder: Builder) -> None:
     assert red(report) == {f"checkpoint::int8_{name}" for name in names}
 
 
-AS_NEVER_QUANTISED = "systemctl reset-failed bake-quantise; rm /run/bake/bake-quantise.*"
+AS_NEVER_QUANTIZED = "systemctl reset-failed bake-quantize; rm /run/bake/bake-quantize.*"
 
 
 def test_int8_that_cannot_be_made_is_reported_with_the_reason(builder: Builder) -> None:
     weights = builder.plan.profile.weights.model_copy(update={"precision": "int8", "keep_source": False})
     profile = builder.plan.profile.model_copy(update={"weights": weights})
-    plan = dataclasses.replace(builder.plan, profile=profile)
+    plan = changed(builder.plan, profile)
     builder.root("mkdir /opt/flux-worker/int8")
     try:
         with pytest.raises(
-            BakeError, match="not quantised: /opt/flux-worker/int8 is there already"
+            BakeError, match="not quantized: /opt/flux-worker/int8 is there already"
         ) as caught:
             quantize(builder.session, plan, builder.run)
     finally:
-        builder.root("rmdir /opt/flux-worker/int8", AS_NEVER_QUANTISED)
+        builder.root("rmdir /opt/flux-worker/int8", AS_NEVER_QUANTIZED)
     assert "run directory" in str(caught.value.hint)
-    assert (builder.run.logs / "bake-quantise.out.log").exists()
-    drivers = dataclasses.replace(plan.drivers, on_builder=True)
-    with pytest.raises(BakeError, match="not quantised: torch finds no GPU on the builder"):
-        quantize(builder.session, dataclasses.replace(plan, drivers=drivers), builder.run)
-    builder.root(AS_NEVER_QUANTISED)
+    assert (builder.run.logs / "bake-quantize.out.log").exists()
+    drivers = dataclasses.replace(plan.provision.drivers, on_builder=True)
+    with pytest.raises(BakeError, match="not quantized: torch finds no GPU on the builder"):
+        quantize(builder.session, changed(plan, drivers=drivers), builder.run)
+    builder.root(AS_NEVER_QUANTIZED)
     assert red(builder.check(select="test_cache")) == set()  # nothing was removed for it
 
 

@@ -13,13 +13,17 @@ from pathlib import Path
 import pytest
 
 from bake.errors import UsageError
-from bake.localcloud import base, disks, host, table, wheels
-from bake.localcloud.images import ImageStore, StoredImage, StoredSnapshot
-from bake.localcloud.index import WheelIndex
-from bake.localcloud.owners import Owners
-from bake.localcloud.server import serve
+from bake.localcloud import host
+from bake.localcloud.images import base
+from bake.localcloud.images.store import ImageStore, StoredImage, StoredSnapshot
+from bake.localcloud.lifecycle import render as table
+from bake.localcloud.lifecycle.owners import Owners
+from bake.localcloud.lifecycle.state import ImageStatus, InstanceStatus, Status, images
+from bake.localcloud.machines import disks
+from bake.localcloud.network.server import serve
+from bake.localcloud.packages import wheels
+from bake.localcloud.packages.index import WheelIndex
 from bake.localcloud.settings import Settings
-from bake.localcloud.state import ImageStatus, InstanceStatus, Status, images
 
 
 def test_a_sparse_copy_is_equal_and_stays_sparse(tmp_path: Path) -> None:

@@ -13,17 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bake.creation import tags
-from bake.localcloud.cloud import LocalCloud
-from bake.localcloud.control import over_socket
-from bake.localcloud.settings import Settings
+from bake.layout import INSTANCE_ENV
+from bake.localcloud import LocalCloud, Settings, over_socket
 from bake.progress import PlainScreen, Progress
 from bake.run import Run
 from bake.ssh import Session
-from bake.steps.boot_check import INSTANCE_ENV
 from bake.steps.connect import log_in
 from bake.steps.launch import launch
-from bake.steps.worker_start import service, wait_until_ready
+from bake.steps.tags import tags
+from bake.steps.wait_for_worker import service, wait_until_ready
 from bake.undo import Undo
 from bake.wiring import wire
 
@@ -113,7 +111,7 @@ def test_a_worker_on_a_cold_disk_gets_ready(
     with Undo() as undo:
         known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, f"bake-{run.id}")}
         wiring = wire(aws, run.id, known, undo)
-        settings = wiring.environment(plan.profile.worker.region, plan.launch_settings)
+        settings = wiring.environment(plan.profile.worker.region, plan.launch.settings)
         with lazily(cloud_settings):
             instance = launch(plan, aws, run, undo, role="cold", image=short)
         with log_in(instance, plan, aws, run) as session:

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bake.localcloud.cloud import LocalCloud
-from bake.localcloud.images import ImageStore
-from bake.localcloud.settings import Settings
+from bake.localcloud import ImageStore, LocalCloud, Settings
 from bake.weights.flux import GIB
 
 from .bakes import ROOT, rehearse

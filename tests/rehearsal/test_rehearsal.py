@@ -18,9 +18,7 @@ import pytest
 
 from bake.agreement import lockfile
 from bake.aws import Aws
-from bake.localcloud.cloud import LocalCloud
-from bake.localcloud.images import ImageStore
-from bake.localcloud.settings import Settings
+from bake.localcloud import ImageStore, LocalCloud, Settings
 
 from . import sparse
 from .bakes import ROOT, Outcome, rehearse, start

@@ -12,6 +12,7 @@ import torch
 import flux_worker.breaker
 import flux_worker.jobs.retry
 import flux_worker.worker
+from flux_worker.backoff import Backoff
 from flux_worker.breaker import GenerationBreaker
 from flux_worker.errors import BadImage, WorkerBroken
 from tests.worker.worker_harness import FakeModel, WorkerHarness
@@ -30,9 +31,9 @@ ERRORS = [
 
 @pytest.fixture(autouse=True)
 def _pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flux_worker.jobs.retry, "LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(flux_worker.jobs.retry, "PAUSES", Backoff(0.01, 0.01))
     monkeypatch.setattr(flux_worker.worker, "LONG_POLL_SECONDS", 1)
-    monkeypatch.setattr(flux_worker.worker, "_FIRST_RETURN_SECONDS", 3_000)
+    monkeypatch.setattr(flux_worker.worker, "_RETURNS", Backoff(3_000))
 
 
 def job(name: str, **fields: Any) -> str:
@@ -63,7 +64,7 @@ def test_a_sick_worker_ends_before_it_has_burnt_many_receives(
         harness.aws.send(job(f"job-{number}"))
     with (
         harness.worker(model=fake_model) as worker,
-        pytest.raises(WorkerBroken, match="the warm-up cannot be drawn"),
+        pytest.raises(WorkerBroken, match="the warm-up fails"),
     ):
         harness.run_until(worker, lambda: False)
     *jobs, warm_up = fake_model.tried
@@ -101,7 +102,7 @@ def test_a_job_is_not_failed_twice_without_a_warm_up_between(
     harness: WorkerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two jobs and a sick worker: neither may lose more than one receive to it."""
-    monkeypatch.setattr(flux_worker.worker, "_FIRST_RETURN_SECONDS", 4)
+    monkeypatch.setattr(flux_worker.worker, "_RETURNS", Backoff(4))
     fake_model = Sickly(RuntimeError("no"), lambda _: True)
     for name in ("one", "two"):
         harness.aws.send(job(name))
@@ -125,9 +126,7 @@ def test_a_job_that_was_sent_twice_is_not_failed_twice_either(harness: WorkerHar
         if healed:
             worker.handle(message)
         else:
-            with pytest.raises(
-                WorkerBroken, match="received again, and the warm-up cannot be drawn any more"
-            ):
+            with pytest.raises(WorkerBroken, match="received again, and the warm-up fails, too"):
                 worker.handle(message)
     assert fake_model.tried == ["one", "warm-up", *["one"] * healed]
     assert healed or harness.receive().receives == 2, "handed back at once"
@@ -153,16 +152,13 @@ def test_others_come_first_where_jobs_fail_again_although_the_warm_up_is_good(
         for number in range(3):
             assert generation_breaker.suspicion() is None
             generation_breaker.failed(f"{round_}-{number}", RuntimeError(), 600)
-        assert (
-            generation_breaker.suspicion()
-            == "3 jobs in a row could not be drawn, the last for a RuntimeError"
-        )
+        assert generation_breaker.suspicion() == "3 jobs in a row failed, the last with RuntimeError"
         pauses.append(generation_breaker.warm_up_succeeded())
         assert generation_breaker.remaining() == pauses[-1]
         clock[0] += pauses[-1]
         assert generation_breaker.remaining() == 0
     assert pauses == [0, 30, 60, 120, 240, 480, 900, 900]
-    generation_breaker.drawn()
+    generation_breaker.succeeded()
     for number in range(3):
         generation_breaker.failed(f"{number}", RuntimeError(), 600)
     assert generation_breaker.warm_up_succeeded() == 0
@@ -183,7 +179,6 @@ def test_a_single_job_that_comes_back_does_not_keep_the_worker_from_others() -> 
     for _ in range(10):
         generation_breaker.failed("one", RuntimeError(), 0)
         assert (
-            generation_breaker.suspicion()
-            == "a job that could not be drawn here, for a RuntimeError, is about to come back"
+            generation_breaker.suspicion() == "a job that failed here with RuntimeError is about to come back"
         )
         assert generation_breaker.warm_up_succeeded() == 0

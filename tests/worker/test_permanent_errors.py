@@ -14,6 +14,7 @@ import flux_worker.breaker
 import flux_worker.jobs.delivery
 import flux_worker.jobs.retry
 import flux_worker.worker
+from flux_worker.backoff import Backoff
 from flux_worker.jobs.outbox import Outbox
 from flux_worker.worker import Worker
 from tests.worker.worker_harness import BODY, FakeModel, WorkerHarness
@@ -23,7 +24,7 @@ FORBIDDEN = BODY.replace('"one"', '"bad"').replace("}", ', "s3_prefix": "forbidd
 
 @pytest.fixture(autouse=True)
 def _pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flux_worker.jobs.retry, "LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(flux_worker.jobs.retry, "PAUSES", Backoff(0.01, 0.01))
     monkeypatch.setattr(flux_worker.worker, "LONG_POLL_SECONDS", 1)
 
 
@@ -82,7 +83,7 @@ def test_what_passes_is_waited_for(harness: WorkerHarness) -> None:
 def test_where_the_next_is_refused_too_nothing_is_received_and_the_status_says_why(
     harness: WorkerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flux_worker.jobs.delivery, "FIRST_ASIDE_SECONDS", 0.2)
+    monkeypatch.setattr(flux_worker.jobs.delivery, "ASIDE_PAUSES", Backoff(0.2))
     fake_model = FakeModel()
     names = [f"job-{number}" for number in range(4)]
     for name in names:
@@ -106,9 +107,9 @@ def test_where_the_next_is_refused_too_nothing_is_received_and_the_status_says_w
 
 
 def test_it_goes_on_as_soon_as_it_is_mended(harness: WorkerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flux_worker.jobs.delivery, "FIRST_ASIDE_SECONDS", 0.2)
-    monkeypatch.setattr(flux_worker.worker, "FIRST_ASIDE_SECONDS", 0.2)
-    monkeypatch.setattr(flux_worker.breaker, "_FIRST_PAUSE_SECONDS", 3_000)
+    monkeypatch.setattr(flux_worker.jobs.delivery, "ASIDE_PAUSES", Backoff(0.2))
+    monkeypatch.setattr(flux_worker.worker, "ASIDE_PAUSES", Backoff(0.2))
+    monkeypatch.setattr(flux_worker.breaker, "_PAUSES", Backoff(3_000))
     fake_model = FakeModel()
     names = [f"job-{number}" for number in range(4)]
     for name in names:
@@ -132,7 +133,7 @@ def test_it_goes_on_as_soon_as_it_is_mended(harness: WorkerHarness, monkeypatch:
 def test_a_result_whose_bucket_is_gone_does_not_stop_the_worker_that_starts_with_it(
     harness: WorkerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flux_worker.worker, "_FIRST_REFUSED_SECONDS", 3_000)
+    monkeypatch.setattr(flux_worker.worker, "_REFUSED_RETURNS", Backoff(3_000))
     with harness.worker() as worker:
         with refusing(worker.delivery.results.s3, "PutObject", lambda path: ".png" in path, "NoSuchBucket"):
             worker.handle(harness.message())
@@ -148,7 +149,7 @@ def test_a_result_whose_bucket_is_gone_does_not_stop_the_worker_that_starts_with
 
 
 def test_what_no_disk_takes_waits_in_memory(harness: WorkerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flux_worker.jobs.delivery, "FIRST_ASIDE_SECONDS", 0)
+    monkeypatch.setattr(flux_worker.jobs.delivery, "ASIDE_PAUSES", Backoff(0))
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

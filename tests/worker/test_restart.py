@@ -95,7 +95,7 @@ def test_starts_in_vain_wait_longer_and_systemd_waits_with_them(
     count.parent.mkdir()
     count.write_text("9\n")
     with serving(environment | {"FLUX_STATE_DIR": str(count.parent)}, tmp_path, "STATUS=Waiting") as worker:
-        worker.wait_told(r"STATUS=Waiting \d+ s: 9 starts in a row came to nothing")
+        worker.wait_told(r"STATUS=Waiting \d+ s: 9 starts in a row failed")
         worker.wait_told(r"EXTEND_TIMEOUT_USEC=10[12]\d{7}$")  # 15 minutes, and two more
         assert worker.stop() == 0
     assert not count.exists(), "who stops a service by hand wants it to start at once"
@@ -138,7 +138,7 @@ def test_sigterm_hands_back_what_does_not_fit(aws: Any, timeouts: dict[str, str]
         began = time.monotonic()
         assert worker.stop() == 0
         assert time.monotonic() - began < 60, "the drawing takes minutes"
-        assert said(worker, "handed back: ") == 1
+        assert said(worker, "returned to the queue: ") == 1
     found: list[str] = []
 
     def received() -> bool:

@@ -185,7 +185,7 @@ def test_a_url_that_boto3_would_send_elsewhere_is_said(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     prerequisites = QueueSettings.from_environment(GOOD | {"FLUX_QUEUE_URL": f"{url}/123456789012/jobs"})
-    found = " ".join(endpoint_warnings(prerequisites, Clients.of(prerequisites)))
+    found = " ".join(endpoint_warnings(prerequisites, Clients.from_settings(prerequisites)))
     assert (said in found) if said else not found, found
 
 

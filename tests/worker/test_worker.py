@@ -12,6 +12,7 @@ import pytest
 
 import flux_worker.jobs.retry
 import flux_worker.worker
+from flux_worker.backoff import Backoff
 from flux_worker.errors import Interrupted
 from flux_worker.host.logs import JsonLines
 from tests.worker.conftest import until
@@ -23,7 +24,7 @@ RESULTS = ["images/one.json", "images/one=1.png", "images/one=2.png"]
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flux_worker.jobs.retry, "LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(flux_worker.jobs.retry, "PAUSES", Backoff(0.01, 0.01))
 
 
 def at_step(number: int, act: Callable[[], object]) -> FakeModel:
@@ -156,7 +157,7 @@ class TestADrawingFails:
         assert failures == [
             "the job failed, received 1 times: it comes back in 10 s",
             "the job failed, received 2 times: it comes back in 20 s",
-            "the job failed, received 3 times: it goes to the dead-letter queue after this",
+            "the job failed, received 3 times: it goes to the dead-letter queue now",
         ]
         assert "no room" in caplog.text
         assert harness.stored() == ["images/one=failed.json"]
@@ -173,7 +174,7 @@ class TestADrawingFails:
         dead = sqs.create_queue(QueueName=f"{harness.aws.bucket}-dead")["QueueUrl"]
         arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})
-        monkeypatch.setattr(flux_worker.worker, "_FIRST_RETURN_SECONDS", 0)
+        monkeypatch.setattr(flux_worker.worker, "_RETURNS", Backoff(0))
         with harness.worker(model=at_step(3, lambda: 1 / 0)) as worker:
             monkeypatch.setattr(worker.model, "is_fatal", lambda _error: False)
             assert worker.queue.max_receives() == 0
@@ -185,7 +186,7 @@ class TestADrawingFails:
             assert worker.queue.receive(0) is None
         [poison] = sqs.receive_message(QueueUrl=dead)["Messages"]
         assert poison["Body"] == BODY
-        assert "received 3 times: it goes to the dead-letter queue after this" in caplog.text
+        assert "received 3 times: it goes to the dead-letter queue now" in caplog.text
         assert "ZeroDivisionError" in caplog.text
         assert harness.aws.left() == 0
 
@@ -257,7 +258,7 @@ class TestSomebodyElseHasIt:
             for message in messages:
                 worker.handle(message)
         assert "s3://flux" in caplog.text
-        assert "is no record that this worker can read" in caplog.text
+        assert "is not a record that this worker can read" in caplog.text
         assert "my diary" not in caplog.text, "prompts are the users' own"
         assert harness.aws.left() == 1
         assert "images/two.json" in harness.stored()
@@ -301,7 +302,7 @@ class TestSomebodyElseHasIt:
             worker.handle(harness.message(webp))  # the same again: announced again
             assert worker.delivery.outbox.job_ids() == []
         assert [event["detail-type"] for event in harness.events()] == ["FluxImageReady"] * 2
-        assert "the images in the outbox are thrown away" in caplog.text
+        assert "the images in the outbox are discarded" in caplog.text
         assert harness.stored() == ["images/one.json", "images/one.webp"]
 
     def test_a_parcel_whose_job_another_worker_has_waits(self, harness: WorkerHarness) -> None:

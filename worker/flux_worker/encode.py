@@ -1,4 +1,4 @@
-"""Images as files: PNG with its parameters in text chunks, JPEG or WebP."""
+"""Encode images as PNG (with the parameters in text chunks), JPEG or WebP."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 CONTENT_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 _PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
-_FULL_COLOUR_QUALITY = 95  # from here on, halved colours are the most that a JPEG loses
+_FULL_COLOUR_QUALITY = 95  # from here on, chroma subsampling is most of what a JPEG loses
 
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """One image as a file; `suffix` is what follows the job's id in its name, as `.png`."""
+    """One encoded image; `suffix` follows the job's id in its key, such as `.png`."""
 
     suffix: str
     content_type: str
@@ -32,7 +32,7 @@ class EncodedImage:
 
 
 def encode(generated: GeneratedImages) -> list[EncodedImage]:
-    """Each image of a drawing in the format that its job asks for, in their order."""
+    """Encode each image, in order, in the format that the job asks for."""
     content_type = CONTENT_TYPES[generated.job.format]
     return [
         EncodedImage(suffix, content_type, _encode(generated, number, image))
@@ -55,7 +55,7 @@ def _encode(generated: GeneratedImages, number: int, image: Image) -> bytes:
 
 
 def _text_chunks(generated: GeneratedImages, number: int) -> PngInfo:
-    """The parameters, with the seed of this very image."""
+    """The job's parameters, with this image's own seed."""
     from PIL.PngImagePlugin import PngInfo
 
     job, origin = generated.job.seeded(), generated.origin

@@ -1,4 +1,4 @@
-"""Settings kept in AWS Secrets Manager: `secretsmanager:NAME#KEY` (R-CONFIG); held in memory alone."""
+"""Read settings from AWS Secrets Manager, `secretsmanager:NAME#KEY`, into memory only (R-CONFIG)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PREFIX = "secretsmanager:"
 
-# What asking again does not mend; everything else (no network yet, no credentials yet) may pass.
+# Errors that a retry does not fix; others, such as no network or no credentials yet, are transient.
 _PERMANENT = {
     "AccessDeniedException": "this role may not read it (secretsmanager:GetSecretValue)",
     "DecryptionFailure": "its KMS key cannot be used with this role (kms:Decrypt)",
@@ -24,7 +24,7 @@ _PERMANENT = {
 
 
 class SecretUnreadable(Exception):
-    """A secret that cannot be read; the message names the place and never holds a part of a secret."""
+    """A secret cannot be read; the message names its reference and never contains a part of it."""
 
     def __init__(self, reason: str, *, permanent: bool = True) -> None:
         super().__init__(reason)
@@ -33,13 +33,13 @@ class SecretUnreadable(Exception):
 
 @dataclass
 class Secrets:
-    """Reads secrets in one region, each once. `region` is None where AWS_REGION is not set."""
+    """Reads each secret of one region once. `region` is None if AWS_REGION is not set."""
 
     region: str | None
     _read: dict[str, dict[str, Any]] = field(default_factory=dict, init=False, repr=False)
 
     def value(self, reference: str) -> str:
-        """What `secretsmanager:NAME#KEY` stands for. Raises Unreadable."""
+        """The value of `secretsmanager:NAME#KEY`. Raises SecretUnreadable."""
         named = re.fullmatch(r"([^#\s]+)#([^#\s]+)", reference.removeprefix(PREFIX))
         if not named:
             raise SecretUnreadable("must name a secret and its key: secretsmanager:NAME#KEY")
@@ -61,14 +61,14 @@ class Secrets:
             code = error.response["Error"]["Code"]
             reason = _PERMANENT.get(code, f"AWS says {code}")
             raise SecretUnreadable(f"{reason} in {self.region}", permanent=code in _PERMANENT) from None
-        except (BotoCoreError, ResponseParserError) as error:  # the latter for a proxy's page
+        except (BotoCoreError, ResponseParserError) as error:  # the latter if a proxy answers
             raise SecretUnreadable(f"cannot be read now: {error}", permanent=False) from None
         return _json_object(answer.get("SecretString", ""))
 
     @cached_property
     def _client(self) -> SecretsManagerClient:
         if not self.region or is_reference(self.region):
-            raise SecretUnreadable("AWS_REGION itself must be set, to read a secret there")
+            raise SecretUnreadable("AWS_REGION itself must be set to read a secret")
         import boto3
         from botocore.config import Config
 
@@ -88,14 +88,14 @@ def _json_object(text: str) -> dict[str, Any]:
 
 
 def is_reference(value: str) -> bool:
-    """Whether the value stands in Secrets Manager."""
+    """Whether the value refers to Secrets Manager."""
     return value.startswith(PREFIX)
 
 
 def resolve_references(
     values: Mapping[str, str], region: str | None
 ) -> tuple[dict[str, str], dict[str, SecretUnreadable]]:
-    """Look up every value that is a reference: what was read, and why the others were not, both by name."""
+    """Read every value that is a reference; returns the values read and the errors, both by name."""
     secrets = Secrets(region)
     read: dict[str, str] = {}
     failed: dict[str, SecretUnreadable] = {}

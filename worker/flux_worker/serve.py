@@ -1,4 +1,4 @@
-"""`flux-worker serve`: everything is put together, the model loaded, the queue served."""
+"""`flux-worker serve`: wire everything up, load the model, serve the queue."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SIGN_SECONDS = 10.0  # between two signs of life while a start waits
+_SIGN_SECONDS = 10.0  # between two pings of systemd while a start waits
 
 
 def serve(settings: ServeSettings) -> None:
-    """Load the model, tell systemd, serve. Returns when asked to stop. Raises ConfigurationError and Sick."""
+    """Load the model and serve until asked to stop. Raises ConfigurationError and WorkerBroken."""
     stop = StopRequest(settings.drain_seconds)
     with contextlib.suppress(Stopped), contextlib.ExitStack() as stack:
         monitor = Monitor(Notifier(), settings.metrics_port)
@@ -51,7 +51,7 @@ def serve(settings: ServeSettings) -> None:
             model = _load(settings, startup)
             worker = _worker(settings, model, outbox, monitor, stop)
             worker.on_generated = restarts.forget
-        if not stop.requested:  # where Stopped was raised in a destructor, Python dropped it
+        if not stop.requested:  # Python drops Stopped if it is raised in a destructor
             monitor.ready()
             watch.on_ready()
             worker.run()
@@ -60,13 +60,13 @@ def serve(settings: ServeSettings) -> None:
 
 @contextlib.contextmanager
 def _count_start(settings: ServeSettings, monitor: Monitor, stop: StopRequest) -> Iterator[RestartCounter]:
-    """A start that counts as one in vain until the worker has drawn a job, or is asked to end."""
+    """Count the start as failed until the worker finishes a job or is asked to stop."""
     restarts = RestartCounter(settings.state_dir)
     stack = time.monotonic() + restarts.pause()
     try:
         while (left := stack - time.monotonic()) > 0 and not stop.requested:
             monitor.extend_start(left + STALL_SECONDS)
-            monitor.doing(f"Waiting {left:.0f} s: {restarts.failed_starts} starts in a row came to nothing")
+            monitor.doing(f"Waiting {left:.0f} s: {restarts.failed_starts} starts in a row failed")
             stop.wait(min(left, _SIGN_SECONDS))
         restarts.begin()
         yield restarts
@@ -82,7 +82,7 @@ def _count_start(settings: ServeSettings, monitor: Monitor, stop: StopRequest) -
 
 def _load(settings: ServeSettings, startup: StartupMonitor) -> FluxModel:
     startup.doing("Loading the libraries")
-    # torch and CUDA are gigabytes, and come from a fresh volume as well.
+    # torch and CUDA are gigabytes, which a fresh volume also loads lazily.
     from .inference.image_checks import REMEDY
     from .inference.model import load
 
@@ -94,7 +94,7 @@ def _load(settings: ServeSettings, startup: StartupMonitor) -> FluxModel:
     try:
         model.warm_up(lambda _: startup.step())
     except BadImage as error:
-        raise ConfigurationError(f"the warm-up drew no picture: {error}. {REMEDY}") from error
+        raise ConfigurationError(f"the warm-up gave no valid image: {error}. {REMEDY}") from error
     seconds = {
         "load_seconds": round(loaded - started, 1),
         "warm_up_seconds": round(time.monotonic() - loaded, 1),

@@ -1,4 +1,4 @@
-"""What happens after each step of a drawing: a sign of life, and a look whether going on makes sense."""
+"""After each step of a job: report progress, and stop if the job is lost or time runs out."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .jobs.lease import MessageLease
 from .jobspec.job import Job
 
 HAND_OVER_SECONDS = 10.0
-"""Decoding, encoding and storing what was drawn, when AWS is quick; counted in where the end is near."""
+"""Time to decode, encode and store the images when AWS is quick; counted as needed before a deadline."""
 
 
 class StepCallback:
-    """Called with the number of steps done, over all images of the job; from 1 again where it is begun again.
+    """Called with the number of steps done over all images of the job; a restarted job counts from 1 again.
 
-    Raises Lost where the job is another worker's by now, and Interrupted where what is left of it does not
-    fit into the time that the worker has left.
+    Raises LeaseLost if another worker may have the job, and Interrupted if the remaining steps take longer
+    than the worker has left.
     """
 
     def __init__(self, job: Job, lease: MessageLease, monitor: Monitor, stop: StopRequest) -> None:
@@ -30,14 +30,14 @@ class StepCallback:
         self._done = 0
 
     def __call__(self, done: int) -> None:
-        """Step number `done` is drawn."""
+        """Step number `done` is finished."""
         now = time.monotonic()
         total = self._job.steps * self._job.images
-        if done <= self._done:  # what was drawn before is lost, and its time says nothing of what is left
+        if done <= self._done:  # begun again: the time before says nothing about the steps that are left
             self._began = self._last
         self._done = done
         self._report(done, total)
-        # Before an image's first step, the text is encoded, or the image before it decoded.
+        # An image's first step also contains encoding the prompt or decoding the image before.
         if self._number(done) > 1:
             self._monitor.step(now - self._last)
         self._last = now
@@ -45,7 +45,7 @@ class StepCallback:
         left = (total - done) * (now - self._began) / done + HAND_OVER_SECONDS
         if self._stop.requested and done < total and not self._stop.has_time_for(left):
             raise Interrupted(
-                f"{left:.0f} s more are needed, {self._stop.remaining():.0f} s are left ({self._stop.why})"
+                f"the job needs {left:.0f} s more, {self._stop.remaining():.0f} s are left ({self._stop.why})"
             )
 
     def _number(self, done: int) -> int:

@@ -122,8 +122,10 @@ def test_the_refusal_shows_the_difference_and_the_command(bake_request: BakeRequ
     assert render.how_to_agree(usual, differences) == (
         "if that is what you want:\n"
         '  bake approve --profile x --because "…"\n'
-        "without a terminal, add\n"
-        "  --fact root_volume.size_gib=120 --fact sharing"
+        "without a terminal:\n"
+        '  bake approve --profile x --because "…" \\\n'
+        "    --fact root_volume.size_gib=120 \\\n"
+        "    --fact sharing=210987654321"
     )
 
 

@@ -12,7 +12,9 @@ import pytest
 from bake.agreement import approve
 from bake.agreement.approve import Approval
 from bake.agreement.facts import Agreement, Difference, Fact, Guarded, compare
+from bake.commands import approving
 from bake.errors import BakeError, NotAgreed, UsageError
+from bake.request import BakeRequest
 
 AGREED = Agreement(Path("x.lock.yaml"), {"region": "eu-north-1", "os": "ubuntu", "root_volume.size_gib": 80})
 NOW = Guarded(
@@ -24,12 +26,14 @@ NOW = Guarded(
     {},
 )
 
+REQUEST = BakeRequest("x", Path("profiles"), Path(".env.local"))
+
 
 def choose(facts: Sequence[str], answer: bool | None) -> list[str]:
     """The names that are agreed to; `answer` None is a command without a terminal."""
     approval = Approval.of(facts, "because")
     ask = None if answer is None else lambda question: answer
-    return [one.name for one in approve.choose(approval, NOW, compare(NOW, AGREED), ask)]
+    return [one.name for one in approve.choose(REQUEST, approval, NOW, compare(NOW, AGREED), ask)]
 
 
 def test_on_a_terminal_yes_agrees_to_all_that_is_shown() -> None:
@@ -49,7 +53,12 @@ def test_without_a_terminal_every_fact_must_be_named() -> None:
     assert choose(["region", "root_volume.size_gib=120"], None) == ["region", "root_volume.size_gib"]
     with pytest.raises(NotAgreed, match=r"these were not: root_volume\.size_gib") as caught:
         choose(["region"], None)
-    assert caught.value.hint == "add  --fact root_volume.size_gib=120"
+    assert caught.value.hint == (
+        "to agree to all that is shown:\n"
+        "  bake approve --profile x --because because \\\n"
+        "    --fact region=eu-west-1 \\\n"
+        "    --fact root_volume.size_gib=120"
+    )
     assert caught.value.exit_code == 3
 
 
@@ -76,6 +85,7 @@ def test_what_is_agreed_already_may_be_named_again_with_its_value_only() -> None
         (["weights.files"], "x", "--fact weights.files: the weights are pinned by `bake lock`"),
         (["zzz"], "x", "there are: region, instance_types"),
         (["region"], " \n", "--because is empty"),
+        (["region"], "…", "--because is empty"),
     ],
 )
 def test_words_that_mean_nothing_are_refused(facts: list[str], because: str, expected: str) -> None:
@@ -124,12 +134,12 @@ def test_the_author_is_gits_else_the_callers_arn(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     caller: Any = _Caller("arn:aws:iam::123456789012:user/ada")
-    assert approve.author(tmp_path, caller) == "arn:aws:iam::123456789012:user/ada"
+    assert approving.author(tmp_path, caller) == "arn:aws:iam::123456789012:user/ada"
     subprocess.run(["git", "config", "--global", "user.name", "Ada Löve"], check=True)
-    assert approve.author(tmp_path, caller) == "Ada Löve"
+    assert approving.author(tmp_path, caller) == "Ada Löve"
     subprocess.run(["git", "config", "--global", "user.email", "ada@example.org"], check=True)
-    assert approve.author(tmp_path, caller) == "Ada Löve <ada@example.org>"
+    assert approving.author(tmp_path, caller) == "Ada Löve <ada@example.org>"
     monkeypatch.setenv("PATH", "")
     with pytest.raises(BakeError, match="nobody to record") as caught:
-        approve.author(tmp_path, _Caller(RuntimeError("no credentials")))  # type: ignore[arg-type]
+        approving.author(tmp_path, _Caller(RuntimeError("no credentials")))  # type: ignore[arg-type]
     assert "git config" in str(caught.value.hint)

@@ -16,7 +16,8 @@ from bake.agreement import facts, lockfile
 from bake.agreement.facts import Agreement, Fact, FactValue, Guarded, compare
 from bake.errors import UsageError
 from bake.planning import plan as planning
-from bake.planning.plan import Plan, Sources
+from bake.planning.plan import Plan
+from bake.planning.sources import Sources
 from bake.weights import flux
 
 from ..account import VARIABLES
@@ -95,7 +96,7 @@ def with_fact(guarded: Guarded, value: FactValue) -> Guarded:
     return Guarded((*guarded.facts, Fact("yet_to_come", value, "profiles/x.yaml:7")), guarded.pins)
 
 
-def test_a_new_fact_with_its_feature_off_counts_as_agreed(
+def test_a_new_fact_whose_feature_is_off_counts_as_agreed(
     plan_cloud: PlanCloud, tmp_path: Path, off: FactValue
 ) -> None:
     guarded = Guarded.of(planned(plan_cloud, "g6e-ubuntu"))

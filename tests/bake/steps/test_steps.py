@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import pytest
 import yaml
 from jinja2 import UndefinedError
 
+from bake import wiring
 from bake.errors import BakeError
 from bake.instance import KeyPair, user_data
+from bake.resources import WORKER
 from bake.steps import prefetch, provision
 from bake.steps.boot_check import png_size
 from bake.steps.launch import address_of, ingress
-from bake.worker_source import WORKER
 
 
 def png(width: int, height: int) -> bytes:
@@ -91,7 +93,7 @@ def test_key_pairs_are_real_openssh_keys(tmp_path: Path) -> None:
 
 def test_settings_read_the_same_by_a_shell() -> None:
     odd = {"A": "with space", "B": "it's", "C": "$HOME"}
-    script = provision.environment_text(odd) + 'printf "%s|%s|%s" "$A" "$B" "$C"'
+    script = wiring.environment_text(odd) + 'printf "%s|%s|%s" "$A" "$B" "$C"'
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "with space|it's|$HOME"
 
@@ -106,6 +108,7 @@ def test_the_wheel_is_built_without_a_trace_in_the_checkout(tmp_path: Path) -> N
     before = sorted(path for path in WORKER.rglob("*") if "__pycache__" not in path.parts)
     wheel = provision.build_wheel(WORKER, tmp_path / "wheels")
     assert wheel.name.startswith("flux_worker-")
+    assert "flux_worker/model.json" in zipfile.ZipFile(wheel).namelist()
     after = sorted(path for path in WORKER.rglob("*") if "__pycache__" not in path.parts)
     assert after == before
 

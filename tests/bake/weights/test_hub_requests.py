@@ -11,7 +11,8 @@ from pydantic import SecretStr
 from werkzeug.serving import make_server
 
 from bake.errors import BakeError, UsageError
-from bake.localcloud.hub import REVISION, Hub
+from bake.localcloud import Hub
+from bake.localcloud.hub.server import REVISION
 from bake.profile.schema import Weights
 from bake.weights import hub as weights_hub
 from bake.weights import lock as locks

@@ -308,10 +308,10 @@ def test_nothing_ends_the_looking(
     def broken() -> bool:
         raise ZeroDivisionError
 
-    watch._looks.insert(0, broken)
+    watch._checks.insert(0, broken)
     watch.start()
     until(lambda: "looking on" in caplog.text, 10, "the failure")
-    watch._looks.remove(broken)
+    watch._checks.remove(broken)
     ec2.spot(seconds=120)
     assert stop.wait(60)
 

@@ -92,7 +92,7 @@ def stream(file: Path, stated: str | None = None) -> dict[str, str]:
 
 def test_the_journal_is_told_priorities(tmp_path: Path) -> None:
     file = tmp_path / "stderr"
-    code = ABOUT + "log.info('a'); log.warning('b'); log.error('c'); logs.say_end('the\\nend')"
+    code = ABOUT + "log.info('a'); log.warning('b'); log.error('c'); logs.report_fatal('the\\nend')"
     with file.open("wb") as stderr:
         subprocess.run([sys.executable, "-c", code], stderr=stderr, env=stream(file), check=True)
     lines = file.read_text().splitlines()
@@ -104,7 +104,7 @@ def test_a_stderr_that_was_redirected_is_not_the_journal(tmp_path: Path) -> None
     """As in `ExecStart=sh -c "flux-worker serve 2> file"`: the variable is still there."""
     file = tmp_path / "stderr"
     with file.open("wb") as stderr:
-        code = ABOUT + "log.info('a'); logs.say_end('the end')"
+        code = ABOUT + "log.info('a'); logs.report_fatal('the end')"
         subprocess.run([sys.executable, "-c", code], stderr=stderr, env=stream(file, "1:2"), check=True)
     first, last = file.read_text().splitlines()
     assert json.loads(first)["message"] == "a"

@@ -215,7 +215,7 @@ def test_a_drawing_passes_through_its_blocks(model: Any, caplog: pytest.LogCaptu
     job = SMALL.model_copy(update={"steps": 2, "seed": 1})
     loaded = TorchModel(model.pipeline, "cpu", Blocks())  # type: ignore[arg-type]
     with_blocks = FluxModel(loaded, TorchBackend("cpu"), model.origin)
-    assert with_blocks.run(job).images[0].tobytes() == model.run(job).images[0].tobytes()
+    assert with_blocks.generate(job).images[0].tobytes() == model.generate(job).images[0].tobytes()
     assert seen == [job]
 
 

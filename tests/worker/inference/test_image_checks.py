@@ -180,7 +180,7 @@ def test_serve_ends_where_the_warm_up_draws_no_picture(sick: Path, tmp_path: Pat
     environment = serve_environment(aws, sick, tmp_path)
     done = subprocess.run([COMMAND, "serve"], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 78, done.stderr
-    assert "the warm-up drew no picture: image 1 of 1: the pixels" in done.stderr
+    assert "the warm-up gave no valid image: image 1 of 1: the pixels" in done.stderr
     assert "`flux-worker check --verify`" in done.stderr
     assert "nvidia-smi -q -d ECC" in done.stderr
 

@@ -239,14 +239,14 @@ class TestHold:
     def test_a_message_that_is_gone_is_noticed(self, queue: JobQueue, message: Message, aws: Any) -> None:
         with MessageLease(queue, message) as lease:
             aws.client("sqs").delete_message(QueueUrl=aws.jobs, ReceiptHandle=message.receipt)
-            assert "the message is no longer this worker's" in lost(lease)
+            assert "this worker no longer holds the message" in lost(lease)
 
     def test_a_claim_that_could_not_be_renewed_counts_as_lost(self, queue: JobQueue, aws: Any) -> None:
         claims = Claims(aws.client("s3"), aws.bucket, f"{new_token()}/", lease_seconds=30)
         lease = MessageLease(queue, Message("", "no receipt"))  # not entered: nothing renews
         lease.claim = claims.take("cat", "mine")
         lease.check()
-        lease.claim.lease("its ETag", since=time.monotonic() - 30)
+        lease.claim.set_held("its ETag", since=time.monotonic() - 30)
         with pytest.raises(LeaseLost, match="could not be renewed in time"):
             lease.check()
 

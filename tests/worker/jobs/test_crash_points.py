@@ -12,6 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 import flux_worker.jobs.retry
+from flux_worker.backoff import Backoff
 from flux_worker.host.monitor import Monitor
 from flux_worker.host.notify import Notifier
 from flux_worker.jobs.retry import RetryPolicy
@@ -31,7 +32,7 @@ RESULTS = ["images/one.json", "images/one=1.png", "images/one=2.png"]
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flux_worker.jobs.retry, "LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(flux_worker.jobs.retry, "PAUSES", Backoff(0.01, 0.01))
 
 
 def test_a_drawn_job(harness: Any) -> None:
@@ -228,7 +229,7 @@ def test_one_job_may_not_take_anothers_id(harness: Any) -> None:
         worker.handle(harness.message(BODY.replace("a cat", "a dog")))
         worker.handle(harness.message(BAD))
     _, other, bad = harness.events()
-    assert other["detail"]["reason"].startswith("prompt: not as in the job that was drawn under this id")
+    assert other["detail"]["reason"].startswith("prompt: differs from the finished job of this id")
     assert bad["detail"]["reason"].startswith("width: ")
     assert other["detail"]["sidecar"] is bad["detail"]["sidecar"] is None
     assert harness.stored() == before == RESULTS

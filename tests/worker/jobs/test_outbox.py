@@ -116,7 +116,7 @@ def test_a_broken_parcel_is_said_and_removed(
         file.write_bytes(b'[{"prompt": "my diary"}]')
     assert outbox.get("cat") is None
     assert "my diary" not in caplog.text, "prompts are the users' own"
-    assert "removed, the job will be drawn again" in caplog.text
+    assert "removed, the job will run again" in caplog.text
     assert outbox.job_ids() == []
 
 
@@ -137,7 +137,7 @@ def test_a_disk_that_takes_no_more_costs_nothing_but_the_copy(
         outbox.add(pending())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert "the image is in memory alone, the disk did not take it: [Errno 27]" in caplog.text
+    assert "the images are in memory only, they could not be written to disk: [Errno 27]" in caplog.text
     assert names(tmp_path / "state" / "outbox") == ["lock"]
     outbox.add(pending())
     assert outbox.get("cat")

@@ -15,7 +15,7 @@ from flux_worker.jobs.prerequisites import Prerequisites
 from flux_worker.jobs.queue import JobQueue
 from flux_worker.settings import QueueSettings
 from tests.worker.conftest import CREDENTIALS, REGION, Aws, until
-from tests.worker.refusing import Refusing
+from tests.worker.refusing_proxy import RefusingProxy
 
 
 @pytest.fixture
@@ -24,17 +24,17 @@ def aws(new_aws: Callable[[], Aws]) -> Aws:
 
 
 @pytest.fixture
-def proxy(aws: Aws) -> Iterator[Refusing]:
-    with Refusing(aws.endpoint).running() as running:
+def proxy(aws: Aws) -> Iterator[RefusingProxy]:
+    with RefusingProxy(aws.endpoint).running() as running:
         yield running
 
 
 @pytest.fixture
-def prerequisites(aws: Aws, proxy: Refusing, monkeypatch: pytest.MonkeyPatch) -> Prerequisites:
+def prerequisites(aws: Aws, proxy: RefusingProxy, monkeypatch: pytest.MonkeyPatch) -> Prerequisites:
     for name, value in (CREDENTIALS | {"AWS_ENDPOINT_URL": proxy.url}).items():
         monkeypatch.setenv(name, value)
     given = {"AWS_REGION": REGION, "FLUX_QUEUE_URL": aws.jobs, "FLUX_BUCKET": aws.bucket}
-    clients = Clients.of(QueueSettings.from_environment(given))
+    clients = Clients.from_settings(QueueSettings.from_environment(given))
     return Prerequisites(JobQueue(clients.sqs, aws.jobs, 30), clients.events, aws.bus, Monitor(Notifier({})))
 
 
@@ -43,7 +43,7 @@ def after_an_hour(prerequisites: Prerequisites) -> float:
     return prerequisites.check()
 
 
-def test_it_is_looked_at_once_an_hour(prerequisites: Prerequisites, proxy: Refusing, aws: Aws) -> None:
+def test_it_is_looked_at_once_an_hour(prerequisites: Prerequisites, proxy: RefusingProxy, aws: Aws) -> None:
     assert [prerequisites.check() for _ in range(3)] == [0, 0, 0]
     assert proxy.calls["events:DescribeEventBus"] == 1
     aws.remove_bus()
@@ -62,17 +62,17 @@ def test_an_absent_bus_is_looked_for_with_growing_pauses(prerequisites: Prerequi
 
 
 def test_who_may_not_look_receives_all_the_same(
-    prerequisites: Prerequisites, proxy: Refusing, caplog: pytest.LogCaptureFixture
+    prerequisites: Prerequisites, proxy: RefusingProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     proxy.refuse("events:DescribeEventBus")
     assert [after_an_hour(prerequisites), after_an_hour(prerequisites)] == [0, 0]
     assert proxy.calls["events:DescribeEventBus"] == 1
-    assert caplog.text.count("whether the event bus is there is not looked at") == 1
+    assert caplog.text.count("not checking whether the event bus exists") == 1
 
 
 def test_trouble_at_eventbridge_is_no_absent_bus(
-    prerequisites: Prerequisites, proxy: Refusing, aws: Aws
+    prerequisites: Prerequisites, proxy: RefusingProxy, aws: Aws
 ) -> None:
     proxy.refuse("events:DescribeEventBus", "InternalException", status=500)
     assert after_an_hour(prerequisites) == 0
@@ -99,7 +99,7 @@ def test_a_queue_changes(prerequisites: Prerequisites, aws: Aws, caplog: pytest.
 
 
 def test_a_question_about_the_queue_that_is_not_answered_is_asked_again_soon(
-    prerequisites: Prerequisites, proxy: Refusing, aws: Aws
+    prerequisites: Prerequisites, proxy: RefusingProxy, aws: Aws
 ) -> None:
     """One lost answer must not keep a worker for an hour from telling of jobs that are dead."""
     proxy.refuse("sqs:GetQueueAttributes", "InternalFailure", status=500)

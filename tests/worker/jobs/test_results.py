@@ -155,7 +155,7 @@ class TestQueue:
         stale = Message("", "stale")
         queue.delete(stale)
         queue.return_message(stale)
-        assert queue.add(stale) is False
+        assert queue.extend_visibility(stale) is False
 
     def test_a_queue_that_may_not_be_asked_about_is_served_all_the_same(self) -> None:
         sqs = boto3.client("sqs", region_name="eu-west-1")

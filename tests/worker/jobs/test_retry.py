@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import flux_worker.jobs.retry
+from flux_worker.backoff import Backoff
 from flux_worker.errors import CorruptRecord, Interrupted
 from flux_worker.host.monitor import Monitor
 from flux_worker.host.notify import Notifier
@@ -17,7 +18,7 @@ from tests.worker.worker_harness import conflict, connection_lost
 
 @pytest.fixture
 def retry_policy(stop: Any, monkeypatch: pytest.MonkeyPatch) -> RetryPolicy:
-    monkeypatch.setattr(flux_worker.jobs.retry, "LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(flux_worker.jobs.retry, "PAUSES", Backoff(0.01, 0.01))
     return RetryPolicy(stop, Monitor(Notifier({})))
 
 
@@ -53,7 +54,7 @@ def test_at_the_end_there_are_tries_while_there_is_time(retry_policy: RetryPolic
     with stop.deferred():
         stop.request("SIGTERM", 90)
         assert retry_policy.call("it", failing(connection_lost(), connection_lost())) == "done"
-        with pytest.raises(Interrupted, match=r"the worker has to end \(SIGTERM\)"):
+        with pytest.raises(Interrupted, match=r"the worker must stop \(SIGTERM\)"):
             retry_policy.call("it", failing(connection_lost()), while_stopping=False)
         stop.request("spot", 2.5)
         with pytest.raises(Interrupted):

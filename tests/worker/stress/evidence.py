@@ -20,9 +20,9 @@ from .messages import SentMessages
 
 PREFIX = "images/"
 # How the lines begin that say so.
-GIVEN_UP = ("handed back", "stopped working")
+GIVEN_UP = ("returned to the queue", "stopped working")
 FAILED, SET_ASIDE = "the job failed", "set aside"
-TRIP, PROVEN = "nothing is received before the warm-up is drawn", "the warm-up is good"
+TRIP, PROVEN = "receiving stopped until the warm-up succeeds", "the warm-up succeeded"
 FORMATS = {"png": ("PNG", "image/png"), "jpg": ("JPEG", "image/jpeg"), "webp": ("WEBP", "image/webp")}
 
 

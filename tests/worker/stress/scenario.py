@@ -194,9 +194,9 @@ def _unheard(proxy: FaultyProxy, fleet: Fleet) -> Counter[str | None]:
         jobs = [line["job"] for line in life.lines if "job" in line]
         if life.killed:
             lost.update(jobs[-1:])
-        silent = [line for line in life.lines if line["message"].startswith("nobody is told")]
+        silent = [line for line in life.lines if line["message"].startswith("not announced")]
         lost.update(line.get("job") for line in silent)
-        if any(line["message"].startswith("cannot ask for the queue's dead") for line in life.lines):
+        if any(line["message"].startswith("cannot read the queue's redrive") for line in life.lines):
             lost.update(jobs)
     return lost
 

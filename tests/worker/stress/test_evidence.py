@@ -201,7 +201,10 @@ def life(*said: tuple[float, str], killed: float | None = None) -> Life:
             [life((10, "drawing"), killed=15), life((20, "drawing"), (25, "drawn"))], None, id="after-a-kill"
         ),
         pytest.param(
-            [life((10, "drawing"), (15, "handed back: SIGTERM")), life((20, "drawing"), (25, "drawn"))],
+            [
+                life((10, "drawing"), (15, "returned to the queue: SIGTERM")),
+                life((20, "drawing"), (25, "drawn")),
+            ],
             None,
             id="after-it-was-handed-back",
         ),

@@ -1,4 +1,4 @@
-"""The clients of AWS's services, made in one place: how long each waits, and what counts as a failed call."""
+"""The boto3 clients: their timeouts and retries, and a count of failed calls."""
 
 from __future__ import annotations
 
@@ -24,78 +24,78 @@ _CONTEXT = "flux_call"
 
 @dataclass(frozen=True)
 class Clients:
-    """Makes each client when it is first asked for; not from two threads at once.
+    """Creates each client on first use; not thread-safe.
 
-    A long poll answers after 20 s at the latest. A claim is renewed each third of its lease, so that it had
-    better fail soon. Whatever fails is tried again by the worker itself.
+    A long poll takes at most 20 s. A claim is renewed every third of its lease, so its calls must fail soon.
+    The worker itself retries what fails.
     """
 
     session: boto3.Session
 
     @classmethod
     def from_settings(cls, settings: QueueSettings, monitor: Monitor | None = None) -> Clients:
-        """For the places of the settings; what fails is counted by `monitor`."""
+        """Clients for the settings' region; `monitor` counts failed calls."""
         session = boto3.Session(region_name=settings.region)
         _CallObserver(monitor).attach(session)
         return cls(session)
 
     @cached_property
     def polling(self) -> SQSClient:
-        """For receiving."""
+        """SQS, for receiving."""
         client: SQSClient = self.session.client("sqs", config=timeouts(5, 25, attempts=3))
         return client
 
     @cached_property
     def sqs(self) -> SQSClient:
-        """For everything else that is done with a queue."""
+        """SQS, for everything but receiving."""
         client: SQSClient = self.session.client("sqs", config=timeouts(2, 5, attempts=2))
         return client
 
     @cached_property
     def s3(self) -> S3Client:
-        """For images and records."""
+        """S3, for images and records."""
         client: S3Client = self.session.client("s3", config=timeouts(3, 20, attempts=3))
         return client
 
     @cached_property
     def claiming(self) -> S3Client:
-        """For claims."""
+        """S3, for claims."""
         client: S3Client = self.session.client("s3", config=timeouts(2, 5, attempts=2))
         return client
 
     @cached_property
     def events(self) -> EventBridgeClient:
-        """For the event bus."""
+        """EventBridge."""
         client: EventBridgeClient = self.session.client("events", config=timeouts(3, 10, attempts=3))
         return client
 
     @cached_property
     def iam(self) -> Any:
-        """Only `check` asks, and a network without a way to IAM is no fault."""
+        """IAM, for `check` only; it need not be reachable."""
         client: Any = self.session.client("iam", config=timeouts(3, 10, attempts=2))
         return client
 
     @cached_property
     def sts(self) -> STSClient:
-        """As `iam`."""
+        """STS, for `check` only; it need not be reachable."""
         client: STSClient = self.session.client("sts", config=timeouts(3, 10, attempts=2))
         return client
 
 
 def timeouts(connect: float, read: float, *, attempts: int) -> Config:
-    """Seconds to wait for a connection and for an answer, and how often botocore itself tries."""
+    """Seconds to wait for a connection and for an answer, and botocore's own number of attempts."""
     retries = {"mode": "standard", "total_max_attempts": attempts}
     return Config(connect_timeout=connect, read_timeout=read, retries=retries)  # type: ignore[arg-type]
 
 
 class _CallObserver:
-    """Sees every call of a session's clients, after botocore's own retries."""
+    """Observes every call of a session's clients, after botocore's own retries."""
 
     def __init__(self, monitor: Monitor | None) -> None:
         self._monitor = monitor
 
     def attach(self, session: boto3.Session) -> None:
-        """Watch all clients that are made from now on."""
+        """Observe all clients of the session that are created from now on."""
         session.events.register("before-parameter-build", self._before_call)
         session.events.register_last("after-call", self._after_call)
         session.events.register("after-call-error", self._on_error)
@@ -112,7 +112,7 @@ class _CallObserver:
             tag(parsed, call)
             if is_failure(call, str(parsed.get("Error", {}).get("Code", ""))):
                 self._count(call)
-        elif parsed.get("FailedEntryCount"):  # PutEvents answers 200 even where it took nothing
+        elif parsed.get("FailedEntryCount"):  # PutEvents answers 200 even if it accepted nothing
             self._count(call)
 
     def _on_error(self, exception: Exception, context: dict[str, Any], **_: Any) -> None:

@@ -1,4 +1,4 @@
-"""What AWS answered, in one line that a person understands: which call, on what, and AWS's own words."""
+"""Describe AWS's errors in one line: the call, its target, and AWS's own words."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ DENIED |= {
     "KmsAccessDenied",
     "AuthorizationErrorException",
 }
-"""Nobody gave the role this right. Credentials that are wrong or have expired are another matter."""
+"""The role lacks this permission. Wrong or expired credentials have other codes."""
 NOT_THERE = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "NoSuchBucket"}
 NOT_THERE |= {"ResourceNotFoundException"}
-"""The place itself is missing."""
+"""The queue, bucket or bus does not exist."""
 UNKNOWN_CREDENTIALS = {"InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId"}
 UNKNOWN_CREDENTIALS |= {"SignatureDoesNotMatch", "InvalidSignatureException", "InvalidToken"}
 UNKNOWN_CREDENTIALS |= {"AuthFailure", "IncompleteSignature", "MissingAuthenticationToken"}
@@ -35,7 +35,7 @@ NO_CREDENTIALS = (
     exceptions.ConfigNotFound,
     exceptions.ProfileNotFound,
 )
-# All that never got as far as an answer.
+# Errors without an answer from AWS.
 _UNREACHABLE = (exceptions.HTTPClientError, exceptions.EndpointConnectionError)
 _EXPECTED_CODES = {
     "s3": {"PreconditionFailed", "412", "NoSuchKey", "NotFound", "404"},
@@ -50,7 +50,7 @@ _LONGEST = 600
 
 @dataclass(frozen=True)
 class Call:
-    """One call to AWS: `service` as IAM writes it, the operation's name, and what it is done to, in words."""
+    """A call to AWS: the service as IAM writes it, the operation, and its target in words."""
 
     service: str = ""
     operation: str = ""
@@ -58,13 +58,13 @@ class Call:
 
     @property
     def action(self) -> str:
-        """As a policy names it, such as `s3:ListBucket`."""
+        """The action as a policy names it, such as `s3:ListBucket`."""
         name = _ACTIONS.get(self.operation, self.operation) if self.service == "s3" else self.operation
         return f"{self.service}:{name}" if self.service else name
 
     @classmethod
     def of(cls, service: str, operation: str, parameters: dict[str, Any]) -> Call:
-        """From the parameters that a client is given."""
+        """The call with these parameters."""
         return cls(service, operation, _place(operation, parameters))
 
 
@@ -81,7 +81,7 @@ def _place(operation: str, parameters: dict[str, Any]) -> str:
 
 
 def tag(error: BaseException | dict[str, Any], call: Call) -> None:
-    """Write down in an exception, or in an answer that becomes one, which call it came of."""
+    """Note the call in its exception, or in the answer that becomes one."""
     if isinstance(error, dict):
         error[_TAG] = call
     else:
@@ -89,7 +89,7 @@ def tag(error: BaseException | dict[str, Any], call: Call) -> None:
 
 
 def failed_call(error: BaseException) -> Call:
-    """The call that failed; as far as botocore tells where it was not marked."""
+    """The call that raised this error; as far as botocore tells if it is not tagged."""
     if isinstance(error, ClientError):
         known: dict[str, Any] = {**error.response}
         return known.get(_TAG) or Call(_service_of(error.operation_name), error.operation_name)
@@ -97,26 +97,26 @@ def failed_call(error: BaseException) -> Call:
 
 
 def _service_of(operation: str) -> str:
-    """Of the operations that a worker uses; for clients that nobody watches."""
+    """The service of an operation that a worker uses; for clients without an observer."""
     if operation in ("PutEvents", "DescribeEventBus"):
         return "events"
     return "s3" if operation.endswith(("Object", "Bucket")) else "sqs"
 
 
 def error_code(error: BaseException) -> str:
-    """AWS's short name for an error; empty where there was no answer."""
+    """AWS's error code; empty if there was no answer."""
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
 
 
 def is_failure(call: Call, code: str) -> bool:
-    """Whether an answer with this code is a failure, and not just a no: absent, changed, not to be asked."""
+    """Whether this code is a failure, not an expected answer such as missing, changed or optional."""
     if call.action in _OPTIONAL and code in DENIED:
         return False
     return code not in _EXPECTED_CODES.get(call.service, set())
 
 
 def denied_action(error: BaseException) -> str | None:
-    """The right that is missing, as AWS says where it does, such as kms:Decrypt; None: another error."""
+    """The missing permission, such as kms:Decrypt, in AWS's words if it says; None for other errors."""
     if error_code(error) not in DENIED:
         return None
     named = re.search(r"perform: ([a-z0-9-]+:[A-Za-z]+)", str(error))
@@ -125,13 +125,13 @@ def denied_action(error: BaseException) -> str | None:
 
 
 def denied_resource(error: BaseException) -> str | None:
-    """The ARN that AWS names with a right that is missing."""
+    """The ARN that AWS names with a missing permission."""
     named = re.search(r"on resource: \"?(arn:[^\s\"]+)", str(error))
     return named[1] if named else None
 
 
 def describe(error: BaseException) -> str:
-    """An error of botocore's as one line, without secrets."""
+    """A botocore error as one line, without secrets."""
     call = failed_call(error)
     text = (
         _describe_answer(call, error) if isinstance(error, ClientError) else _describe_no_answer(call, error)
@@ -150,11 +150,11 @@ def _describe_answer(call: Call, error: ClientError) -> str:
     if code in NOT_THERE:
         bucket = call.place.removeprefix("s3://").partition("/")[0]
         place = f"the bucket {bucket}" if call.place.startswith("s3://") else call.place
-        return f"{place or 'what was asked for'} does not exist, says {name} to {action} {said}"
+        return f"{place or 'the resource'} does not exist, says {name} to {action} {said}"
     if code in _EXPIRED:
         return f"the credentials have expired, says {name} to {action}{on} {said}"
     if code in UNKNOWN_CREDENTIALS:
-        return f"{name} does not take these credentials for {action}{on} {said}"
+        return f"{name} does not accept these credentials for {action}{on} {said}"
     return f"{name} answers {action}{on} with an error {said}"
 
 
@@ -166,7 +166,7 @@ def _describe_no_answer(call: Call, error: BaseException) -> str:
     if isinstance(error, _UNREACHABLE):
         parts = urlsplit(str(getattr(error, "kwargs", {}).get("endpoint_url", "")))
         endpoint = f"{parts.scheme}://{parts.netloc}" if parts.netloc else _NAMES.get(call.service, "AWS")
-        return f"{endpoint} cannot be reached for {what}: {error}"
+        return f"{endpoint} is not reachable for {what}: {error}"
     if isinstance(error, ResponseParserError):
-        return f"what answers {what} is not {_NAMES.get(call.service, 'AWS')}: {error}"
+        return f"the answer to {what} is not from {_NAMES.get(call.service, 'AWS')}: {error}"
     return f"{what} failed: {error}"

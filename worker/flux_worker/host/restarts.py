@@ -10,10 +10,12 @@ import logging
 import time
 from pathlib import Path
 
+from ..backoff import Backoff
+
 log = logging.getLogger(__name__)
 
-_FIRST_SECONDS, _LONGEST_SECONDS = 10.0, 900.0
-_FORGOTTEN_SECONDS = 4 * _LONGEST_SECONDS  # what happened so long ago says nothing about today
+_PAUSES = Backoff(10.0)
+_FORGOTTEN_SECONDS = 4 * _PAUSES.longest  # what happened so long ago says nothing about today
 _MOST = 1_000
 
 
@@ -30,7 +32,7 @@ class RestartCounter:
         """
         if self._before < 2:
             return 0.0
-        return float(min(_FIRST_SECONDS * 2 ** min(self._before - 2, 10), _LONGEST_SECONDS))
+        return _PAUSES.pause(self._before - 1)
 
     @property
     def failed_starts(self) -> int:

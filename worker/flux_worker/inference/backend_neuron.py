@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from ..errors import ConfigurationError, InvalidJob
 from ..jobspec.job import Job
+from ..model_facts import GIB
 from ..settings import ModelSettings
 from . import capacity, library_logging, neuron_artifacts
 from .backend import Report
@@ -25,7 +26,7 @@ from .neuron_artifacts import CORES, Facts
 EXPERIMENTAL = "the backend neuron is experimental: it has not run on Neuron hardware yet"
 
 CORES_PER_DEVICE = 2  # NeuronCore-v2: inf2 and trn1
-BYTES_PER_CORE = 16 * capacity.GIB
+BYTES_PER_CORE = 16 * GIB
 
 _DEV = Path("/dev")
 _Result = TypeVar("_Result")
@@ -63,12 +64,11 @@ class Verdict:
 
     def arithmetic(self) -> list[str]:
         """The arithmetic, a line each."""
-        gib = capacity.GIB
         return [
             f"{self.cores_needed} NeuronCores of {self.devices * CORES_PER_DEVICE}"
             f" ({self.devices} devices of {CORES_PER_DEVICE})",
-            f"{self.memory_needed / gib:.1f} of {self.memory / gib:.1f} GiB on those cores",
-            f"RAM {self.ram_needed / gib:.1f} to load of {self.ram_available / gib:.1f} GiB available",
+            f"{self.memory_needed / GIB:.1f} of {self.memory / GIB:.1f} GiB on those cores",
+            f"RAM {self.ram_needed / GIB:.1f} to load of {self.ram_available / GIB:.1f} GiB available",
         ]
 
 

@@ -121,6 +121,7 @@ class TorchBackend:
 def _from_files(folder: Path) -> Any:
     library_logging.reduce_logging()
     import diffusers
+    from safetensors import SafetensorError
 
     library_logging.disable_progress_bars()
     try:
@@ -133,9 +134,7 @@ def _from_files(folder: Path) -> Any:
         )
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(f"The model in {folder} cannot be loaded: {error}") from error
-    except Exception as error:  # safetensors has no public base class for a file that is cut short
-        if type(error).__name__ != "SafetensorError":
-            raise
+    except SafetensorError as error:
         raise ConfigurationError(f"The model in {folder} is damaged: {error}") from error
 
 

@@ -8,37 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError
+from ..model_facts import FACTS, GIB
 from .checkpoint import Checkpoint, Provenance
 from .images import Precision
 from .memory import available_ram
 
-GIB = 1 << 30
-
-# FLUX.1-dev's weights: the files' sizes in bfloat16, and what quantize.py makes of them.
-_DEV_BYTES: dict[Precision, dict[str, int]] = {
-    "bf16": {
-        "transformer": 23_802_954_040,
-        "text_encoder_2": 9_524_648_584,
-        "text_encoder": 246_144_352,
-        "vae": 167_666_902,
-    },
-    "int8": {
-        "transformer": 11_983_763_584,
-        "text_encoder_2": 4_899_024_896,
-        "text_encoder": 246_144_352,
-        "vae": 167_666_902,
-    },
-}
-
-# The peak of VRAM that one 1024 x 1024 image took on an H100; int8 is torchao's weight-only quantisation of
-# the transformer and T5. https://huggingface.co/blog/diffusers-quantization
-_PEAK_GIB: dict[Precision, float] = {"bf16": 36.2, "int8": 21.5}
-
 LARGEST_AREA = (1440 * 1440) / (1024 * 1024)
 """The largest image against the one that was measured; activations grow with the area."""
-
-LOADING_SHARE = 0.05
-"""Anonymous host memory while loading, against the weights' size: they are mapped, not read into memory."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +90,7 @@ def assess(machine: Machine, weights: dict[str, int], precision: Precision) -> V
     """Compare. `weights` are the components' bytes in that precision."""
     size = sum(weights.values())
     working = working_bytes(size, precision)
-    ram_needed = round(LOADING_SHARE * size) + (0 if machine.gpu else working)
+    ram_needed = loading_bytes(size) + (0 if machine.gpu else working)
     vram_needed = size + working if machine.gpu else 0
     short = []
     if machine.gpu and vram_needed > machine.gpu.free:
@@ -125,18 +101,23 @@ def assess(machine: Machine, weights: dict[str, int], precision: Precision) -> V
     return Verdict(precision, size, working, vram_needed, ram_needed, tuple(short), tile)
 
 
+def loading_bytes(size: int) -> int:
+    """Anonymous host memory while weights of this size are loaded: they are mapped, not read into memory."""
+    return round(FACTS.loading_share * size)
+
+
 def working_bytes(size: int, precision: Precision) -> int:
     """Activations, VAE and the allocator's slack at 1024 x 1024: the measured peak less the weights it held.
 
     Models smaller than FLUX.1-dev, as tests have them, take their share of it.
     """
-    known = sum(_DEV_BYTES[precision].values())
-    return round((_PEAK_GIB[precision] * GIB - known) * min(1.0, size / known))
+    known = sum(FACTS.weights(precision).values())
+    return round(FACTS.working_bytes(precision) * min(1.0, size / known))
 
 
 def in_precision(bf16: dict[str, int], precision: Precision) -> dict[str, int]:
     """The components' bytes in a precision, from those in bfloat16, by what FLUX.1-dev's shrink to."""
-    before, after = _DEV_BYTES["bf16"], _DEV_BYTES[precision]
+    before, after = FACTS.weights("bf16"), FACTS.weights(precision)
     return {name: size * after.get(name, 1) // before.get(name, 1) for name, size in bf16.items()}
 
 
@@ -194,7 +175,7 @@ def arithmetic(machine: Machine, verdict: Verdict) -> str:
         parts.append(f"RAM {_gib(verdict.ram_needed)} to load of {_gib(machine.ram_available)} GiB available")
     else:
         parts.append(
-            f"RAM {_gib(round(LOADING_SHARE * verdict.weights))} to load + {_gib(verdict.working)} to draw = "
+            f"RAM {_gib(loading_bytes(verdict.weights))} to load + {_gib(verdict.working)} to draw = "
             f"{_gib(verdict.ram_needed)} of {_gib(machine.ram_available)} GiB available"
         )
     return "; ".join(parts)

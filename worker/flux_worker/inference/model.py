@@ -71,7 +71,7 @@ class FluxModel:
         job = job.seeded()
         try:
             return self._attempt(job, on_step)
-        except Exception as error:
+        except (MemoryError, RuntimeError) as error:  # CUDA's and PyTorch's are RuntimeErrors
             if not ran_out(error):
                 raise
             log.warning("memory ran out, the job is begun again: %s", _first_line(error))

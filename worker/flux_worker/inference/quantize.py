@@ -247,13 +247,12 @@ def _config() -> dict[str, Any]:
 
 
 def _save(tensors: dict[str, torch.Tensor], file: Path, metadata: dict[str, str]) -> None:
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     try:
         save_file(tensors, file, metadata=metadata)
-    except Exception as error:
-        if type(error).__name__ != "SafetensorError":  # it has no public base class
-            raise
+    except SafetensorError as error:
         raise OSError(str(error)) from error
     file.chmod(0o644)  # safetensors makes it its maker's alone, and the worker is somebody else
     _sync(file)

@@ -87,7 +87,7 @@ def plan(component: Path, shard_bytes: int) -> list[Shard]:
 
 
 def _weights(component: Path) -> Iterator[Weight]:
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     for file in _files(component):
         try:
@@ -96,9 +96,7 @@ def _weights(component: Path) -> Iterator[Weight]:
                 for name in sorted(content.keys()):
                     part = content.get_slice(name)
                     yield _weight(name, file, tuple(part.get_shape()), part.get_dtype())
-        except Exception as error:
-            if type(error).__name__ != "SafetensorError":  # it has no public base class
-                raise
+        except SafetensorError as error:
             raise ConfigurationError(f"{file} is damaged: {error}") from error
 
 

@@ -1,4 +1,4 @@
-"""Holding a job while it is worked on: its message stays hidden, its claim stays alive."""
+"""Renew a job's message and claim while the worker is busy with it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 
 
 class MessageLease:
-    """Renews a message's visibility, and a claim once there is one, from a thread of its own.
+    """Renews a message's visibility timeout, and the claim once there is one, from its own thread.
 
-    Every third of the visibility, so that two signs of life may fail before anything is lost.
+    It renews every third of the timeout, so that two renewals may fail before the lease is lost.
     """
 
     def __init__(self, queue: JobQueue, message: Message) -> None:
@@ -43,7 +43,7 @@ class MessageLease:
         self._stop()
 
     def check(self) -> None:
-        """Raise Lost where the job is, or may be, another worker's by now."""
+        """Raise LeaseLost if another worker has, or may have, the job."""
         if self._lost:
             raise LeaseLost(self._lost)
         if self.claim and self.claim.expired():
@@ -52,28 +52,28 @@ class MessageLease:
             )
 
     def verify_claim(self) -> None:
-        """Make sure that the claim is still this worker's. Raises Lost, and botocore's errors."""
+        """Make sure that this worker still holds the claim. Raises LeaseLost and botocore's errors."""
         if self.claim:
             self.claim.renew()
 
     def release(self) -> None:
-        """Give the claim up. Raises botocore's errors."""
+        """Remove the claim. Raises botocore's errors."""
         if self.claim:
             self.claim.release()
             self.claim = None
 
     def return_to_queue(self, after_seconds: float = 0) -> None:
-        """Let another worker have the job, at once or later."""
+        """Let another worker have the job, now or after some seconds."""
         self.abandon()
         self.queue.return_message(self.message, after_seconds)
 
     def abandon(self) -> None:
-        """Work on the job no more: nothing is renewed, and no claim of this worker's is left behind."""
-        self._stop()  # first: a visibility that is extended afterwards would hide the message again
+        """Stop renewing, and remove the claim."""
+        self._stop()  # first: a later renewal would hide the message again
         try:
             self.release()
         except AWS_ERRORS as error:
-            log.warning("cannot remove the claim, it ends by itself: %s", describe(error))
+            log.warning("cannot remove the claim, it expires by itself: %s", describe(error))
 
     def _stop(self) -> None:
         self._done.set()
@@ -82,7 +82,7 @@ class MessageLease:
 
     def _renew_until_stopped(self) -> None:
         while not self._done.wait(self.queue.visibility_seconds / 3):
-            self._renew_claim()  # first, so that it has ended when a dead worker's message comes back
+            self._renew_claim()  # first, so that a dead worker's claim ends before its message comes back
             self._extend_visibility()
 
     def _renew_claim(self) -> None:
@@ -102,4 +102,4 @@ class MessageLease:
             log.warning("cannot extend the message's visibility: %s", describe(error))
             return
         if not extended and not self._done.is_set():
-            self._lost = "the message is no longer this worker's"
+            self._lost = "this worker no longer holds the message"

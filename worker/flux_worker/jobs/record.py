@@ -1,4 +1,4 @@
-"""The record of a drawn job: a JSON object in S3, made after the images, so that it vouches for them."""
+"""The record of a finished job: a JSON object in S3, written after the images, so it proves they exist."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Model(BaseModel):
-    """The model that drew: see `drawing.Origin`."""
+    """The model that was used: see `images.Origin`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -40,7 +40,7 @@ class Timings(BaseModel):
 
 
 class Record(BaseModel):
-    """What was drawn, of what, by what, and where it lies. `job` has its seed and quality filled in."""
+    """The images of a job, where they are and how they were made. `job` has its seed and quality set."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)  # it holds the prompt
 
@@ -63,7 +63,7 @@ class Record(BaseModel):
         prefix: str,
         queue_seconds: float | None,
     ) -> Record:
-        """The record of a drawing that will lie in this bucket, below this prefix."""
+        """The record of images that will be stored in this bucket under this prefix."""
         return cls(
             job=generated.job.model_copy(update=generated.job.parameters()),
             bucket=bucket,
@@ -80,7 +80,7 @@ class Record(BaseModel):
         )
 
     def differs(self, job: Job) -> list[str]:
-        """The fields in which a job of the same id asks for something else; metadata is no part of it."""
+        """The fields in which a job of the same id differs; metadata does not count."""
         drawn, asked = self.job.parameters(), job.parameters()
         return [name for name in asked if asked[name] != drawn[name]]
 
