@@ -23,7 +23,7 @@ from bake.run import Run
 from bake.ssh import Session
 from bake.steps.check_worker_rights import check_receives, check_rights
 from bake.steps.connect import WrongMachine, log_in
-from bake.steps.launch import Instance, launch
+from bake.steps.launch import Instance, LaunchSpec, launch
 from bake.steps.tags import tags
 from bake.steps.wait_for_worker import ImageIsBad, raise_if_failed, service, wait_until_ready
 from bake.undo import Undo
@@ -66,32 +66,31 @@ def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawin
 
     Raises ImageIsBad where the image failed; any other error says nothing about the image.
     """
-    name = f"bake-{run.id}"
-    known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, name)}
-    wiring = wire(aws, run.id, known, undo)
-    files = {INSTANCE_ENV: wiring.environment(plan.profile.worker.region, plan.launch.settings)}
-    types = plan.profile.worker_types
-    instance = launch(
-        plan, aws, run, undo, role="boot-check", image=image, types=types, files=files, patience=CAPACITY
-    )
-    size = size_of(plan.verify.drivers.compiled)
-    with _log_in(instance, plan, aws, run) as session:
-        try:
-            stall = STALL_ON_NEURON if plan.verify.drivers.compiled else STALL
-            limit = 3600 * plan.profile.worker.start_hours
-            seconds = wait_until_ready(session, aws, run, stall=stall, limit=limit)
-            check_units(session, run.progress.note)
-            check_rights(session, run)
-            check_receives(session, aws)
-            detail = _draw(session, aws, run, wiring, size)
-        except Exception:  # where somebody interrupts, the removals come first
+    with run.progress.step("boot check"):
+        name = f"bake-{run.id}"
+        known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, name)}
+        wiring = wire(aws, run.id, known, undo)
+        files = {INSTANCE_ENV: wiring.environment(plan.profile.worker.region, plan.launch.settings)}
+        spec = LaunchSpec("boot-check", image, plan.profile.worker_types, files, patience=CAPACITY)
+        instance = launch(spec, plan, aws, run, undo)
+        size = size_of(plan.verify.drivers.compiled)
+        with _log_in(instance, plan, aws, run) as session:
+            try:
+                stall = STALL_ON_NEURON if plan.verify.drivers.compiled else STALL
+                limit = 3600 * plan.profile.worker.start_hours
+                seconds = wait_until_ready(session, aws, run, stall=stall, limit=limit)
+                check_units(session, run.progress.note)
+                check_rights(session, run)
+                check_receives(session, aws)
+                detail = _draw(session, aws, run, wiring, size)
+            except Exception:  # where somebody interrupts, the removals come first
+                _keep_journal(session, run)
+                raise
             _keep_journal(session, run)
-            raise
-        _keep_journal(session, run)
-    check_precision(detail, plan.profile.weights.precision)
-    drawing = fetch(aws, run, detail, seconds, size)
-    check_device(drawing, plan.verify.drivers.drawn_on)
-    return drawing
+        check_precision(detail, plan.profile.weights.precision)
+        drawing = fetch(aws, run, detail, seconds, size)
+        check_device(drawing, plan.verify.drivers.drawn_on)
+        return drawing
 
 
 def _log_in(instance: Instance, plan: Plan, aws: Aws, run: Run) -> Session:

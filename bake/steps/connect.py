@@ -102,6 +102,12 @@ def keep_console(instance: Instance, aws: Aws, run: Run) -> None:
         return
 
 
+def connect_to_builder(builder: Instance, plan: Plan, aws: Aws, run: Run) -> Session:
+    """Log in to the builder."""
+    with run.progress.step("connect"):
+        return log_in(builder, plan, aws, run)
+
+
 def log_in(instance: Instance, plan: Plan, aws: Aws, run: Run) -> Session:
     """Connect with the pinned host keys, look at what answers, and wait until cloud-init has finished.
 

@@ -22,15 +22,16 @@ from bake.undo import Removal, Undo
 LOOK = 5.0  # seconds for a look at how far a snapshot is
 
 
-def stop(aws: Aws, instance: Instance) -> None:
+def stop(aws: Aws, run: Run, instance: Instance) -> None:
     """Shut the builder down cleanly, so that its file system is whole in the snapshot."""
-    aws.ec2.stop_instances(InstanceIds=[instance.id])
+    with run.progress.step("stop"):
+        aws.ec2.stop_instances(InstanceIds=[instance.id])
 
-    def stopped() -> bool | None:
-        facts = describe(aws, instance.id)
-        return True if facts and facts["State"]["Name"] == "stopped" else None
+        def stopped() -> bool | None:
+            facts = describe(aws, instance.id)
+            return True if facts and facts["State"]["Name"] == "stopped" else None
 
-    aws.wait(f"{instance.id} to stop", stopped, timeout=900)
+        aws.wait(f"{instance.id} to stop", stopped, timeout=900)
 
 
 def create_image(plan: Plan, aws: Aws, run: Run, instance: Instance, undo: Undo) -> tuple[Image, Removal]:
@@ -38,43 +39,44 @@ def create_image(plan: Plan, aws: Aws, run: Run, instance: Instance, undo: Undo)
 
     Its removal is registered: forget it as soon as the image is to be kept, whatever happens then.
     """
-    name = plan.image.name_for(run.id)
-    image_tags = tags(plan, run, name)
+    with run.progress.step("create image"):
+        name = plan.image.name_for(run.id)
+        image_tags = tags(plan, run, name)
 
-    def make() -> str:
-        return aws.ec2.create_image(
-            InstanceId=instance.id,
-            Name=name,
-            Description=f"FLUX.1-dev worker, baked from {plan.launch.base.id} as plan {plan.id}",
-            TagSpecifications=[
-                {"ResourceType": "image", "Tags": image_tags},
-                {"ResourceType": "snapshot", "Tags": image_tags},
-            ],
-        )["ImageId"]
+        def make() -> str:
+            return aws.ec2.create_image(
+                InstanceId=instance.id,
+                Name=name,
+                Description=f"FLUX.1-dev worker, baked from {plan.launch.base.id} as plan {plan.id}",
+                TagSpecifications=[
+                    {"ResourceType": "image", "Tags": image_tags},
+                    {"ResourceType": "snapshot", "Tags": image_tags},
+                ],
+            )["ImageId"]
 
-    def find() -> Found | None:
-        filters: Any = [{"Name": "name", "Values": [name]}]
-        images = aws.ec2.describe_images(Owners=["self"], Filters=filters)["Images"]
-        return Found(images[0]["ImageId"], tag_of(images[0].get("Tags"))) if images else None
+        def find() -> Found | None:
+            filters: Any = [{"Name": "name", "Values": [name]}]
+            images = aws.ec2.describe_images(Owners=["self"], Filters=filters)["Images"]
+            return Found(images[0]["ImageId"], tag_of(images[0].get("Tags"))) if images else None
 
-    image_id, removal = Resource(
-        "AMI",
-        name,
-        run.id,
-        aws.fresh,
-        make,
-        find,
-        remove=lambda found: remove(aws, found, run=run.id, name=name),
-        by_hand=lambda found: remove_by_hand(aws, found or _look_by_hand(aws, name)),
-    ).create(undo)
-    run.progress.note(f"{image_id} is being made")
-    image = aws.wait(
-        f"AMI {image_id}",
-        lambda: _when_available(plan, aws, run, image_id),
-        timeout=4 * 3600,
-        hint="large first snapshots take long; the AMI was removed again",
-    )
-    return ensure_imdsv2(aws, run, image), removal
+        image_id, removal = Resource(
+            "AMI",
+            name,
+            run.id,
+            aws.fresh,
+            make,
+            find,
+            remove=lambda found: remove(aws, found, run=run.id, name=name),
+            by_hand=lambda found: remove_by_hand(aws, found or _look_by_hand(aws, name)),
+        ).create(undo)
+        run.progress.note(f"{image_id} is being made")
+        image = aws.wait(
+            f"AMI {image_id}",
+            lambda: _when_available(plan, aws, run, image_id),
+            timeout=4 * 3600,
+            hint="large first snapshots take long; the AMI was removed again",
+        )
+        return ensure_imdsv2(aws, run, image), removal
 
 
 def _look_by_hand(aws: Aws, name: str) -> str:

@@ -20,7 +20,7 @@ from bake.image import (
     remove_by_hand,
     state_of,
 )
-from bake.planning.plan import Plan
+from bake.planning.parts import ImagePlan
 from bake.run import Run
 from bake.steps.publish import remove_old
 from bake.steps.wait_for_worker import ImageIsBad
@@ -37,7 +37,7 @@ class Unproven(BakeError):
 
 @contextmanager
 def judge(
-    plan: Plan,
+    plan: ImagePlan,
     aws: Aws,
     run: Run,
     image: Image,
@@ -94,7 +94,7 @@ def _condemn(aws: Aws, run: Run, image: Image) -> None:
         )
 
 
-def _keep(plan: Plan, aws: Aws, run: Run, image: Image) -> str:
+def _keep(plan: ImagePlan, aws: Aws, run: Run, image: Image) -> str:
     """Keep an unproven image, and no more of them than the profile says; what to do about it, in words."""
     with retries.until(time.monotonic() + BRIEF):
         _say(aws, run, image, "unproven")
@@ -115,12 +115,12 @@ def _say(aws: Aws, run: Run, image: Image, state: State) -> None:
         run.progress.note(f"{image.id} is {state}, and could not be tagged so ({why}); do it with: {command}")
 
 
-def trim(plan: Plan, aws: Aws, run: Run, image: Image) -> None:
+def trim(plan: ImagePlan, aws: Aws, run: Run, image: Image) -> None:
     """Remove the oldest unproven images beyond `image.keep_unproven`, the newest being `image`."""
-    keep = plan.profile.image.keep_unproven
+    keep = plan.keep_unproven
     others = [
         facts["ImageId"]
-        for facts in images_of(aws, plan.profile.name)
+        for facts in images_of(aws, plan.profile)
         if state_of(facts) == "unproven" and facts["ImageId"] != image.id
     ]
     for old in others[: max(len(others) - (keep - 1), 0)]:

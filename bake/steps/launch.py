@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -42,35 +43,41 @@ class Instance:
     role: str = "builder"
 
 
-def launch(
-    plan: Plan,
-    aws: Aws,
-    run: Run,
-    undo: Undo,
-    *,
-    role: str,
-    image: str,
-    types: tuple[str, ...] | None = None,
-    files: dict[str, str] | None = None,
-    patience: float = 0,
-) -> Instance:
-    """Start an instance of `image` with the plan's disk and network, and wait until it runs.
+@dataclass(frozen=True)
+class LaunchSpec:
+    """One instance to launch.
 
-    `role` (`builder`, `boot-check`) goes into its name and tags; `types` are the agreed instance types to
-    try, the builder's unless given; `files` (path -> content) are written on it by cloud-init. Where AWS has
-    no capacity for any of them, they are tried again for `patience` seconds.
+    `role` (`builder`, `boot-check`) goes into its name and tags. `types` are agreed instance types, tried in
+    this order; without capacity for any, all are tried again for `patience` seconds. cloud-init writes
+    `files` (path -> content).
     """
-    name = f"bake-{run.id}-{role}"
+
+    role: str
+    image: str
+    types: tuple[str, ...]
+    files: Mapping[str, str] = field(default_factory=dict)
+    patience: float = 0
+
+
+def launch_builder(plan: Plan, aws: Aws, run: Run, undo: Undo) -> Instance:
+    """Launch the builder from the base AMI."""
+    with run.progress.step("launch"):
+        spec = LaunchSpec("builder", plan.launch.base.id, plan.profile.builder.types)
+        return launch(spec, plan, aws, run, undo)
+
+
+def launch(spec: LaunchSpec, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Instance:
+    """Start an instance with the plan's disk and network, and wait until it runs."""
+    name = f"bake-{run.id}-{spec.role}"
     # EC2 takes ed25519 and RSA as key pairs; the other kind comes in by cloud-init.
     logins, hosts = KeyPair.of_each_kind(), KeyPair.of_each_kind()
     _import_key(aws, run, undo, name, logins[0], tags(plan, run, name))
-    data = user_data(hosts, files or {}, authorized=[logins[1].public])
-    request = _request(plan, aws, undo, name, image, data, run)
-    kinds = types or plan.profile.builder.types
-    instance_id = _run_instance(plan, aws, undo, request, kinds, run, patience)
+    data = user_data(hosts, spec.files, authorized=[logins[1].public])
+    request = _request(plan, aws, undo, name, spec.image, data, run)
+    instance_id = _run_instance(spec, plan, aws, undo, request, run)
     run.progress.status(f"{instance_id} is starting")
     address, volume = aws.wait(
-        f"{role} {instance_id}",
+        f"{spec.role} {instance_id}",
         lambda: _when_running(aws, instance_id, plan.profile.builder.ssh_from),
         timeout=600,
     )
@@ -80,7 +87,7 @@ def launch(
         private_key="".join(key.private for key in logins),
         host_key="\n".join(key.public for key in hosts),
     )
-    return Instance(instance_id, volume, login, plan.system, role)
+    return Instance(instance_id, volume, login, plan.system, spec.role)
 
 
 def _import_key(aws: Aws, run: Run, undo: Undo, name: str, key: KeyPair, key_tags: list[TagTypeDef]) -> None:
@@ -110,19 +117,14 @@ def _import_key(aws: Aws, run: Run, undo: Undo, name: str, key: KeyPair, key_tag
 
 
 def _run_instance(
-    plan: Plan,
-    aws: Aws,
-    undo: Undo,
-    request: dict[str, Any],
-    types: tuple[str, ...],
-    run: Run,
-    patience: float,
+    spec: LaunchSpec, plan: Plan, aws: Aws, undo: Undo, request: dict[str, Any], run: Run
 ) -> str:
-    """RunInstances with the first agreed type that has capacity; no type is tried that was not agreed.
+    """Call RunInstances with the first agreed type that has capacity, and with no other type.
 
-    Where there is patience, quotas are waited for, too: an instance that has just ended still counts.
+    With patience it also waits for quotas: an instance that has just ended still counts.
     """
     tries, without = count(1), set[str]()
+    types, patience = spec.types, spec.patience
     waits = CAPACITY | QUOTA if patience else CAPACITY
 
     def attempt() -> str | None:

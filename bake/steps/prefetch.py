@@ -153,13 +153,14 @@ class Download:
 
     def wait(self) -> Weights:
         """Return when everything is there; raises BakeError with what the Hub said, if it refused."""
-        with self._progress.tally.waiting():
-            while self._thread.is_alive():
-                self._thread.join(0.2)  # in slices, so that Ctrl-C is heard
-        self.check()
-        assert self._weights is not None
-        self._progress.transfer("weights", self._weights.bytes, self._weights.bytes)
-        return self._weights
+        with self._progress.step("prefetch"):
+            with self._progress.tally.waiting():
+                while self._thread.is_alive():
+                    self._thread.join(0.2)  # in slices, so that Ctrl-C is heard
+            self.check()
+            assert self._weights is not None
+            self._progress.transfer("weights", self._weights.bytes, self._weights.bytes)
+            return self._weights
 
     def _follow(self, unit: units.Unit) -> None:
         try:

@@ -20,6 +20,7 @@ from bake import layout, units, worker_source
 from bake.aws import Aws
 from bake.errors import BakeError
 from bake.layout import BAKE
+from bake.planning.parts import ProvisionPlan
 from bake.planning.plan import Plan
 from bake.resources import PROVISION
 from bake.run import Run
@@ -33,6 +34,13 @@ PYTHON_SCRIPT = "python.sh"
 PYTHON_NEEDED = "fetch"  # what it prints where the pinned Python is needed, and then is to do
 TOOLS_SCRIPT = "scripts/00-tools.sh"
 NEURON_SCRIPT = "compile-neuron.sh"  # beside the others, since it waits for the weights
+
+
+def prepare(session: Session, plan: Plan, aws: Aws, run: Run) -> None:
+    """Send what provisioning needs and install its tools, with which the prefetch can start."""
+    with run.progress.step("tools"):
+        upload(session, plan, run)
+        install_tools(session, plan, aws, run)
 
 
 def upload(session: Session, plan: Plan, run: Run) -> None:
@@ -64,14 +72,15 @@ def run_scripts(session: Session, run: Run, look: Callable[[], None]) -> None:
 
     `look` is called every second; what it raises (something beside went wrong) ends the step at once.
     """
-    for script in sorted((PROVISION / "scripts").glob("*.sh")):
-        if script.name != Path(TOOLS_SCRIPT).name:
-            _run_script(session, run, f"scripts/{script.name}", look=look)
+    with run.progress.step("provision"):
+        for script in sorted((PROVISION / "scripts").glob("*.sh")):
+            if script.name != Path(TOOLS_SCRIPT).name:
+                _run_script(session, run, f"scripts/{script.name}", look=look)
 
 
-def compile_for_neuron(session: Session, plan: Plan, run: Run) -> None:
+def compile_for_neuron(session: Session, plan: ProvisionPlan, run: Run) -> None:
     """Compile the model for the profile's sizes of images, once the weights are there; it takes hours."""
-    if plan.provision.drivers.compiled:
+    if plan.drivers.compiled:
         with run.progress.step("compile"):
             _run_script(session, run, NEURON_SCRIPT)
 

@@ -24,26 +24,29 @@ def verify(
     session: Session, plan: Plan, aws: Aws, run: Run, instance: Instance, baseline: Baseline
 ) -> Report:
     """Run every check; raises NotVerified that names the failed ones. The JUnit XML is kept either way."""
-    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as scratch:
-        files = {"junit.xml": Path(scratch, "junit.xml"), "logs/verify.log": Path(scratch, "verify.log")}
-        try:
-            report = checks.run(session, expectations(plan, aws, instance, baseline), *files.values())
-        finally:
-            for name, file in files.items():
-                if file.exists():
-                    run.keep(name, file.read_text(encoding="utf-8"))
-    interrupt.check()
-    run.progress.note(f"{len(report.checks) - len(report.red)} of {len(report.checks)} checks passed")
-    if report.base:
-        run.progress.note(f"the base's own, not of this bake: {_base(report)}")
-    if not report.ok:
-        lines = [f"{len(report.red)} of {len(report.checks)} checks did not pass:"]
-        lines += [f"  {check.id}: {check.title}\n    {_first_line(check.message)}" for check in report.red]
-        raise NotVerified(
-            "\n".join(lines),
-            hint=f"the whole report: {run.directory / 'junit.xml'} and {run.logs / 'verify.log'}",
-        )
-    return report
+    with run.progress.step("verify"):
+        with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as scratch:
+            files = {"junit.xml": Path(scratch, "junit.xml"), "logs/verify.log": Path(scratch, "verify.log")}
+            try:
+                report = checks.run(session, expectations(plan, aws, instance, baseline), *files.values())
+            finally:
+                for name, file in files.items():
+                    if file.exists():
+                        run.keep(name, file.read_text(encoding="utf-8"))
+        interrupt.check()
+        run.progress.note(f"{len(report.checks) - len(report.red)} of {len(report.checks)} checks passed")
+        if report.base:
+            run.progress.note(f"the base's own, not of this bake: {_base(report)}")
+        if not report.ok:
+            where = f"{run.directory / 'junit.xml'} and {run.logs / 'verify.log'}"
+            raise NotVerified(_failed(report), hint=f"the whole report: {where}")
+        return report
+
+
+def _failed(report: Report) -> str:
+    lines = [f"{len(report.red)} of {len(report.checks)} checks did not pass:"]
+    lines += [f"  {check.id}: {check.title}\n    {_first_line(check.message)}" for check in report.red]
+    return "\n".join(lines)
 
 
 def _first_line(message: str) -> str:
