@@ -19,11 +19,11 @@ from bake.steps.launch import Instance
 from bake.steps.tags import tags
 from bake.undo import Removal, Undo
 
-LOOK = 5.0  # seconds for a look at how far a snapshot is
+LOOK = 5.0  # seconds for asking how far a snapshot is
 
 
 def stop(aws: Aws, run: Run, instance: Instance) -> None:
-    """Shut the builder down cleanly, so that its file system is whole in the snapshot."""
+    """Shut the builder down, so that its file system is consistent in the snapshot."""
     with run.progress.step("stop"):
         aws.ec2.stop_instances(InstanceIds=[instance.id])
 
@@ -35,9 +35,9 @@ def stop(aws: Aws, run: Run, instance: Instance) -> None:
 
 
 def create_image(plan: Plan, aws: Aws, run: Run, instance: Instance, undo: Undo) -> tuple[Image, Removal]:
-    """CreateImage, wait until the AMI is available, and have its instances need IMDSv2.
+    """Create the AMI, wait until it is available, and make its instances require IMDSv2.
 
-    Its removal is registered: forget it as soon as the image is to be kept, whatever happens then.
+    The removal that is returned is registered; forget it once the image is to be kept whatever happens.
     """
     with run.progress.step("create image"):
         name = plan.image.name_for(run.id)
@@ -98,7 +98,7 @@ def _when_available(plan: Plan, aws: Aws, run: Run, image_id: str) -> Image | No
     if facts["State"] != "available" or not root.get("SnapshotId"):
         run.progress.status(_snapshot_progress(aws, root.get("SnapshotId")))
         return None
-    # What was agreed about disks holds for the finished image, too, whatever the base AMI brought along.
+    # The agreement about disks covers the finished image too, whatever devices the base AMI adds.
     check_image(plan.facts, facts["BlockDeviceMappings"], facts["RootDeviceName"])
     return image_of(facts)
 
@@ -110,5 +110,5 @@ def _snapshot_progress(aws: Aws, snapshot: str | None) -> str:
         with retries.until(time.monotonic() + LOOK):
             found = aws.ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"]
     except call_errors():
-        return snapshot  # it is only told: the image's own state decides
+        return snapshot  # only shown: the image's own state decides
     return f"{snapshot} {found[0].get('Progress', '')}" if found else snapshot

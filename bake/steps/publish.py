@@ -1,6 +1,6 @@
-"""Hand the image over: share it with the agreed accounts; then remove what the profile no longer keeps.
+"""Share the image with the agreed accounts, then remove images that the profile no longer keeps.
 
-The image is good by then: what fails here is a note with the command that does it by hand.
+The image is good already, so a failure here is a note with the command to run by hand.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bake.steps.attempt import attempt, ensure_imdsv2
 
 
 def publish(plan: ImagePlan, aws: Aws, run: Run, image: Image) -> Image:
-    """Have its instances need IMDSv2 if that is not so yet, share, retire; the image as it is then."""
+    """Require IMDSv2, share the image and remove old ones; return the image as it is afterwards."""
     with run.progress.step("publish"):
         image = ensure_imdsv2(aws, run, image)
         if plan.share_with:
@@ -26,7 +26,7 @@ def publish(plan: ImagePlan, aws: Aws, run: Run, image: Image) -> Image:
 def share(plan: ImagePlan, aws: Aws, run: Run, image: Image) -> None:
     """Share with the accounts of `image.share_with`, never publicly.
 
-    FLUX.1-dev's licence binds whoever the weights are passed on to, so nobody is added who was not agreed.
+    FLUX.1-dev's licence binds everybody who gets the weights, so only agreed accounts are added.
     """
     accounts = plan.share_with
     permission = [{"UserId": account} for account in accounts]
@@ -53,14 +53,14 @@ def _by_hand(plan: ImagePlan, aws: Aws, image: Image) -> list[str]:
 
 
 def retire(plan: ImagePlan, aws: Aws, run: Run, image: Image) -> None:
-    """Remove this profile's good images beyond the `image.keep` newest; one that instances run from stays."""
+    """Remove this profile's good images beyond the `image.keep` newest, unless instances run from them."""
     why = f"the profile keeps {plan.keep}"
     for old in outdated(plan, aws, image.id):
         remove_old(aws, run, old, why)
 
 
 def outdated(plan: ImagePlan, aws: Aws, newest: str) -> list[str]:
-    """This profile's good images beyond the `keep` newest, oldest first; none where `keep` is not set."""
+    """List this profile's good images beyond the `keep` newest, oldest first; none if `keep` is not set."""
     keep = plan.keep
     if keep is None:
         return []
@@ -70,7 +70,7 @@ def outdated(plan: ImagePlan, aws: Aws, newest: str) -> list[str]:
 
 
 def remove_old(aws: Aws, run: Run, image_id: str, why: str) -> None:
-    """Remove an image that is not kept any more, unless instances run from it; a failure is a note."""
+    """Remove an old image, unless instances run from it; a failure is a note."""
 
     def act() -> None:
         if in_use(aws, image_id):

@@ -1,4 +1,4 @@
-"""Remove from the builder what must not be in an image, and check by the same list that it is gone."""
+"""Remove from the builder what must not be on an image, and check by the same list that it is gone."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bake.ssh import Session
 
 
 def seal(session: Session, weights: WeightsPlan, run: Run) -> None:
-    """Run `provision/seal.py` over the seal list; the session outlives its own authorized_keys.
+    """Run `provision/seal.py`; the open session survives the removal of its own authorized_keys.
 
-    The model cache is kept wherever the profile puts it, even below a place that the list empties.
+    The model cache is kept, even below a folder that the seal list empties.
     """
     with run.progress.step("seal"):
         session.run("install", "-d", "-m", "700", SEAL, sudo=True)
