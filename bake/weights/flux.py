@@ -1,4 +1,4 @@
-"""What is known of FLUX.1-dev: its files, their sizes, the memory it takes; nothing about hardware."""
+"""FLUX.1-dev: its files, their sizes, and the memory it takes. Nothing about hardware stands here."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ SIZES: Mapping[str, int] = MappingProxyType(
 )
 
 # Peak reserved VRAM of one 1024 x 1024 image, 50 steps, on an H100: GiB. int8 is torchao's weight-only
-# quantisation of the transformer and of T5. https://huggingface.co/blog/diffusers-quantization
+# quantization of the transformer and of T5. https://huggingface.co/blog/diffusers-quantization
 PEAK_GIB: Mapping[str, float] = MappingProxyType({"bf16": 36.2, "int8": 21.5})
 
-# What is quantised in int8, and the share of its bytes that is left of it, as `flux-worker quantize` writes
+# What is quantized in int8, and the share of its bytes that is left of it, as `flux-worker quantize` writes
 # FLUX.1-dev: half, and a scale for each row, and the layers outside of the blocks, which stay as they are.
 INT8_SHARE: Mapping[str, float] = MappingProxyType(
     {
