@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 USER_DATA_LIMIT = 16 * 1024
 # Where a worker finds its queue, bucket and event bus; a launch writes it.
-INSTANCE_ENV = "/etc/flux-worker/instance.env"
 # Seconds an instance may take to end, and its network interface to let its security group go.
 ENDS = 900
 
@@ -56,7 +55,7 @@ class KeyPair:
         return "ed25519" if self.public.startswith("ssh-ed25519") else "ecdsa"
 
 
-def user_data(host_keys: Sequence[KeyPair], files: dict[str, str], authorized: Sequence[str] = ()) -> str:
+def user_data(host_keys: Sequence[KeyPair], files: Mapping[str, str], authorized: Sequence[str] = ()) -> str:
     """cloud-config that installs the run's SSH host keys and writes `files` (R-USERDATA: under 16 KB).
 
     `authorized`: public keys that let the base's own user in, beside the launch's key pair.

@@ -27,7 +27,7 @@ from bake.weights import lock as locks
 from bake.weights.lock import Lock
 
 if TYPE_CHECKING:
-    from bake.localcloud.cloud import LocalCloud
+    from bake.localcloud.lifecycle.cloud import LocalCloud
     from bake.profile import Profile
     from bake.profile.schema import Weights as WeightsSection
 
@@ -86,7 +86,7 @@ def local_cloud(
         request.profile, request.directory, variables, lambda name, key: EXAMPLES["HF_TOKEN"]
     )
     lockfile.read(request.lock)
-    from bake.localcloud import cloud as localcloud
+    from bake.localcloud.lifecycle import cloud as localcloud
 
     with progress.step("local cloud") if progress else nullcontext():
         cloud = stack.enter_context(localcloud.running(say, trust_guests=request.trust_guests))

@@ -16,12 +16,12 @@ from packaging.utils import canonicalize_name
 
 from bake import git
 from bake.errors import BakeError
+from bake.resources import WORKER
 from bake.trees import hash_tree
 
 if TYPE_CHECKING:
     from bake.profile import Profile
 
-WORKER = Path(__file__).resolve().parents[1] / "worker"
 PACKAGE = "flux-worker"
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
 

@@ -5,7 +5,7 @@ where SOURCE is the snapshot in the Hugging Face cache, TARGET the folder that i
 images, and DEVICE, cuda or cpu, what draws them. Says what it does on stdout, one JSON object a line:
 
   {"event": "progress", "done", "total"}                   bytes of the source
-  {"event": "quantised", "bytes", "seconds", "peak_ram"}   peak_ram: bytes that belong to no file
+  {"event": "quantized", "bytes", "seconds", "peak_ram"}   peak_ram: bytes that belong to no file
   {"event": "drawing", "precision", "device", "step", "steps"}
   {"event": "compared", "psnr", "seconds"}                 dB; null where no pixel differs
   {"event": "refused", "reason"}                           and exit code 1
@@ -44,7 +44,7 @@ def tell(event: str, **facts: Any) -> None:
     print(json.dumps({"event": event, **facts}), flush=True)
 
 
-def quantise(source: Path, target: Path) -> None:
+def make_checkpoint(source: Path, target: Path) -> None:
     """Make the checkpoint; progress is told twice a second."""
     from flux_worker.inference.quantize import quantize
 
@@ -60,7 +60,7 @@ def quantise(source: Path, target: Path) -> None:
     with peak_ram() as peak:
         made = quantize(source, target, progress)
     size = sum(file.bytes for file in made.outputs.values())
-    tell("quantised", bytes=size, seconds=round(time.monotonic() - started, 1), peak_ram=peak[0])
+    tell("quantized", bytes=size, seconds=round(time.monotonic() - started, 1), peak_ram=peak[0])
 
 
 @contextmanager
@@ -166,7 +166,7 @@ def main() -> int:
     device = sys.argv[4]
     try:
         require(device)
-        quantise(source, target)
+        make_checkpoint(source, target)
         compare(source, target, pictures, device)
     except WorkerError as error:
         tell("refused", reason=str(error))

@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -16,11 +17,11 @@ import pytest
 from bake import profile, redaction
 from bake import run as runs_of
 from bake.aws import Aws
-from bake.localcloud import bases, network
-from bake.localcloud import cloud as localcloud
-from bake.localcloud.awsfaults.remote import RemoteFaults
-from bake.localcloud.cloud import LocalCloud
-from bake.localcloud.control import over_socket
+from bake.localcloud.api.faults.remote import RemoteFaults
+from bake.localcloud.lifecycle import cloud as localcloud
+from bake.localcloud.lifecycle.cloud import LocalCloud
+from bake.localcloud.network import bridge as network
+from bake.localcloud.network.control import over_socket
 from bake.localcloud.settings import Settings
 from bake.planning import plan as planning
 from bake.planning.plan import Plan
@@ -29,7 +30,7 @@ from bake.request import sources
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps.connect import log_in
-from bake.steps.launch import Instance, launch
+from bake.steps.launch import Instance, launch_builder
 from bake.undo import Undo
 from bake.weights import lock as locks
 
@@ -40,6 +41,7 @@ ROOT = Path(__file__).parents[1]
 PROFILES = ROOT / "profiles"
 # A test that asks for one of these fixtures needs a server or a process, and is no unit test.
 SERVERS = {"cloud", "endpoint", "hub_process", "moto_served", "outside", "plan_account", "repository"}
+HEAVY = {"diffusers", "torch", "transformers"}
 NO_UNIT_TEST = re.compile(r"^pytestmark = .*\bmark\.(root|long|integration)\b", re.MULTILINE)
 
 
@@ -106,6 +108,14 @@ def _text(file: Path) -> str:
 def _no_secret_outlives_its_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test calls a secret is a plain word in the next."""
     monkeypatch.setattr(redaction, "_known", redaction.Registry())
+
+
+@pytest.fixture(autouse=True)
+def _unit_tests_stay_light(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In the unit tier nothing imports torch: the first test after such an import fails."""
+    yield
+    if request.config.option.markexpr == "unit":
+        assert not HEAVY & sys.modules.keys(), "mark the test that imports it: pytest.mark.integration"
 
 
 def networks(first: int) -> Iterator[str]:
@@ -175,7 +185,7 @@ def new_machine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> 
         progress = Progress(PlainScreen())
         found = profile.load(name, PROFILES, cloud.environment)
         if hostile:
-            base = bases.find(hostile, found.base.os)
+            base = hostile.find(hostile, found.base.os)
             named = found.base.model_copy(update={"ami": None, "name": base.name, "owner": base.owner})
             found = found.model_copy(update={"base": named})
         localcloud.provide(found.base.os, found.base.accelerator, print)
@@ -190,7 +200,7 @@ def new_machine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> 
         plan = planning.make(found, aws, sources(cloud, found.base.os), lock=lock)
         run = runs_of.new(tmp_path_factory.mktemp("runs"), progress)
         with Undo() as undo:
-            instance = launch(plan, aws, run, undo, role="builder", image=plan.launch.base.id)
+            instance = launch_builder(plan, aws, run, undo)
             with log_in(instance, plan, aws, run) as session:
                 yield Machine(plan, aws, run, instance, session)
 

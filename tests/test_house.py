@@ -35,18 +35,22 @@ def clean(*command: str) -> None:
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
+@pytest.mark.integration
 def test_ruff_has_nothing_to_say() -> None:
     clean(str(TOOLS / "ruff"), "check", ".")
 
 
+@pytest.mark.integration
 def test_the_code_is_formatted() -> None:
     clean(str(TOOLS / "ruff"), "format", "--check", ".")
 
 
+@pytest.mark.integration
 def test_mypy_is_strict_and_content() -> None:
     clean(str(TOOLS / "mypy"))
 
 
+@pytest.mark.integration
 def test_shellcheck_has_nothing_to_say() -> None:
     scripts = [*files("*.sh"), ROOT / ".ci/run"]
     assert len(scripts) > 4
@@ -121,6 +125,21 @@ def test_every_command_has_help_with_an_example_and_stands_in_the_readme(
     assert command.help
     assert "Example" in command.help, f"{name} --help shows no example"
     assert name in README, f"{name} is not in README.md"
+
+
+@pytest.mark.integration
+def test_the_unit_tier_is_large() -> None:
+    """tests/conftest.py holds that it is light."""
+    listed = subprocess.run(
+        [sys.executable, "-m", "pytest", "-qq", "--collect-only", "-n0", "-m", "unit"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert listed.returncode == 0, listed.stdout
+    counts = [int(line.rsplit(": ", 1)[1]) for line in listed.stdout.splitlines() if ".py: " in line]
+    assert sum(counts) >= 900
 
 
 @pytest.mark.parametrize("name", ["Unreleased", "0.1.0"])

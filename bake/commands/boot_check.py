@@ -74,7 +74,7 @@ def _profile_of(ami: str, obj: dict[str, Any], rehearsal: bool, stack: ExitStack
     cloud = None
     if rehearsal:
         from bake import surroundings
-        from bake.localcloud import cloud as localcloud
+        from bake.localcloud.lifecycle import cloud as localcloud
 
         surroundings.set_aside()
         cloud = stack.enter_context(localcloud.running(trust_guests=trusted()))
@@ -93,18 +93,16 @@ def _profile_of(ami: str, obj: dict[str, Any], rehearsal: bool, stack: ExitStack
 
 def _check(plan: Plan, aws: Aws, run: Run, image: Image) -> Drawing:
     from bake.steps.boot_check import boot_check as check
-    from bake.steps.judge import judged
+    from bake.steps.clean_up import clean_up
+    from bake.steps.judge import judge
     from bake.steps.publish import publish
     from bake.undo import Undo
 
-    step = run.progress.step
     with Undo(run.progress.status, run.leaks) as undo:
-        with judged(plan, aws, run, image, undo), step("boot check"):
+        with judge(plan.image, aws, run, image, undo):
             drawing = check(plan, aws, run, undo, image.id)
-        with step("clean up"):
-            undo.now()
-    with step("publish"):
-        image = publish(plan, aws, run, image)
+        clean_up(undo, run)
+    image = publish(plan.image, aws, run, image)
     _keep(run, image, drawing)
     return drawing
 

@@ -101,7 +101,8 @@ def _wrong(profile: Profile, name: str) -> list[str]:
 def check_user_data(profile: Profile, extra: Mapping[str, str], findings: Findings) -> None:
     """Measure the largest user data of a bake, the boot check's (R-USERDATA)."""
     # Here, not above: the steps are built on the plan.
-    from bake.instance import INSTANCE_ENV, USER_DATA_LIMIT, KeyPair, user_data
+    from bake.instance import USER_DATA_LIMIT, KeyPair, user_data
+    from bake.layout import INSTANCE_ENV
     from bake.wiring import Wiring
 
     name = f"bake-{RUN}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bake import interpreter
 from bake.interpreter import Archive
+from bake.layout import INT8_MODEL, SCRATCH
 from bake.planning import drivers as drivers_of
 from bake.planning import egress
 from bake.planning.base_image import BaseImage
@@ -24,9 +25,6 @@ from bake.profile import Profile
 from bake.systems import SYSTEMS
 from bake.weights.lock import Lock
 from bake.worker_source import WorkerSource
-
-MODEL_DIR = "/opt/flux-worker/int8"
-SCRATCH = "/run/bake-scratch"  # the instance store, mounted while int8 is made
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class WeightsPlan:
             lock=lock,
             cache=cache,
             download_cache=f"{SCRATCH}/hub" if weights.scratch else cache,
-            model_dir=MODEL_DIR if weights.precision == "int8" else None,
+            model_dir=INT8_MODEL if weights.precision == "int8" else None,
         )
 
 
@@ -140,17 +138,24 @@ class VerifyPlan:
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """The AMI: its root volume and what is on it, its name, and the accounts that it is shared with."""
+    """The AMI: its root volume and what is on it, its name, and the accounts that it is shared with.
+
+    `keep` good images of the profile stay, its newest ones (None: all), and `keep_unproven` unproven ones.
+    """
 
     profile: str
     name: str
     share_with: tuple[str, ...]
+    keep: int | None
+    keep_unproven: int
     disk: Disk
 
     @classmethod
     def of(cls, profile: Profile, disk: Disk) -> ImagePlan:
         """What the profile says of the image."""
-        return cls(profile.name, profile.image.name, tuple(profile.image.share_with), disk)
+        image = profile.image
+        accounts = tuple(image.share_with)
+        return cls(profile.name, image.name, accounts, image.keep, image.keep_unproven, disk)
 
     def name_for(self, run: str) -> str:
         """The AMI's name in a run."""

@@ -35,9 +35,10 @@ from bake.planning.findings import Findings
 from bake.planning.hardware import Types
 from bake.planning.memory import Memory
 from bake.planning.parts import ImagePlan, LaunchPlan, ProvisionPlan, VerifyPlan, WeightsPlan
-from bake.planning.sources import CHECKS, PROVISION, Sources
+from bake.planning.sources import Sources
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
+from bake.resources import CHECKS, PROVISION
 from bake.systems import SYSTEMS, System
 from bake.trees import hash_file, hash_tree
 from bake.weights.lock import Lock

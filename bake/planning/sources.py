@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-PROVISION = ROOT / "provision"
-CHECKS = ROOT / "bake" / "checks"
+from bake.resources import LOCKS
+
 PYTHON = "3.11"  # what the locks were made for
 
 
@@ -26,11 +25,11 @@ class Sources:
     kind of file system that stands for an instance store there (None: an instance store itself).
     """
 
-    requirements: Path = PROVISION / "locks" / "worker.txt"
-    tools: Path = PROVISION / "locks" / "tools.txt"
-    neuron: Path = PROVISION / "locks" / "worker-neuron-sdk.txt"
+    requirements: Path = LOCKS / "worker.txt"
+    tools: Path = LOCKS / "tools.txt"
+    neuron: Path = LOCKS / "worker-neuron-sdk.txt"
     python: str = PYTHON
-    interpreter: Path = PROVISION / "locks" / "python.json"
+    interpreter: Path = LOCKS / "python.json"
     builder: Mapping[str, str] = field(default_factory=dict)
     worker: Mapping[str, str] = field(default_factory=dict)
     differences: tuple[str, ...] = ()

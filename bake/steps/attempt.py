@@ -1,30 +1,31 @@
-"""What no finished image is thrown away for: where it fails, a note says how to do it by hand."""
+"""Do what must not cost a finished image: if it fails, a note gives the command to run by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from bake.aws import Aws, unanswered
+from bake.aws import Aws, call_errors, unanswered
 from bake.errors import BakeError
 from bake.image import Image, require_imdsv2, require_imdsv2_by_hand
 from bake.run import Run
 
 
 def attempt(run: Run, failed: str, act: Callable[[], None], *by_hand: str) -> None:
-    """Do it; where AWS refuses or does not answer, note what `failed`, why, and the lines that do it."""
+    """Call `act`; if AWS refuses or does not answer, note what `failed`, why, and the commands instead."""
     try:
         act()
-    except Exception as error:
-        why = error.message if isinstance(error, BakeError) else unanswered(error)
-        if why is None:
-            raise
-        run.progress.note("\n".join([f"{failed} ({why})", *(f"  do it with: {line}" for line in by_hand)]))
+        return
+    except BakeError as error:
+        why: str | None = error.message
+    except call_errors() as error:
+        why = unanswered(error)
+    run.progress.note("\n".join([f"{failed} ({why})", *(f"  do it with: {line}" for line in by_hand)]))
 
 
-def insist_on_imdsv2(aws: Aws, run: Run, image: Image) -> Image:
-    """Have every instance of an available AMI need IMDSv2, unless its own launch says otherwise.
+def ensure_imdsv2(aws: Aws, run: Run, image: Image) -> Image:
+    """Make instances of an available AMI require IMDSv2, unless their own launch says otherwise.
 
-    Returns the image as AWS shows it then: unchanged where that failed, and the note has the command.
+    Returns the image as AWS shows it afterwards; unchanged if that failed, and then a note has the command.
     """
     seen = image
 

@@ -1,14 +1,14 @@
-"""Decide what becomes of a finished AMI: good, bad or unproven. docs/operations.md has the table."""
+"""Judge a finished AMI by its boot check: good, bad or unproven. docs/operations.md has the table."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 from bake import interrupt, retries
-from bake.aws import Aws, unanswered
+from bake.aws import Aws, call_errors, unanswered
 from bake.errors import BakeError, Interrupted
 from bake.image import (
     Image,
@@ -20,37 +20,35 @@ from bake.image import (
     remove_by_hand,
     state_of,
 )
-from bake.planning.plan import Plan
+from bake.planning.parts import ImagePlan
 from bake.run import Run
 from bake.steps.publish import remove_old
-from bake.steps.worker_start import ImageIsBad
+from bake.steps.wait_for_worker import ImageIsBad
 from bake.undo import Undo
 
 Outcome = Literal["good", "bad", "unproven"]
-# Seconds for what has to be said about an image to AWS when a bake ends early.
+# Seconds for tagging an image when a bake ends early.
 BRIEF = 20.0
 
 
 class Unproven(BakeError):
-    """The AMI is there, and nobody knows yet whether it works: it is kept."""
+    """The AMI exists and is kept, but nobody knows yet whether it works."""
 
 
 @contextmanager
-def judged(
-    plan: Plan,
+def judge(
+    plan: ImagePlan,
     aws: Aws,
     run: Run,
     image: Image,
     undo: Undo,
     tell: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Iterator[None]:
-    """Around the check of a finished AMI: how the block ends decides what becomes of it.
+    """Run the check of a finished AMI as a block; how the block ends decides the AMI's fate.
 
-    `undo` has what the check made: where it does not end well, that is sent away first. `tell` hears what
-    the image is, unless it is good.
-
-    It is good where the block ends well, removed where the image is bad, and kept as unproven where
-    anything else ended the check: that says nothing about the image, and hours of work are in it.
+    A block that succeeds makes it good. ImageIsBad removes it. Any other error says nothing about the image,
+    which took hours, so it is kept as unproven. `undo` holds what the check created: if the check fails, its
+    removals start first. `tell` is called with the outcome, unless it is good.
     """
     try:
         yield
@@ -66,19 +64,15 @@ def judged(
         undo.begin()
         kept = _keep(plan, aws, run, image)
         tell("unproven")
-        if isinstance(error, BakeError | Interrupted) or _is_aws(error):
+        if isinstance(error, (BakeError, Interrupted, *call_errors())):
             raise Unproven(
                 f"{image.id} ({image.name}) is there, and unproven: {_why(error)}", hint=kept
             ) from error
-        error.add_note(kept)  # a bug of ours
+        error.add_note(kept)  # a bug in bake
         raise
     run.kept.append(f"{image.id} ({image.name}) is good, and kept")
     with interrupt.deferred():
         _say(aws, run, image, "good")
-
-
-def _is_aws(error: BaseException) -> bool:
-    return isinstance(error, Exception) and unanswered(error) is not None
 
 
 def _why(error: BaseException) -> str:
@@ -91,22 +85,19 @@ def _condemn(aws: Aws, run: Run, image: Image) -> None:
     try:
         run.progress.status(f"removing {image.id}, which is bad")
         remove(aws, image.id)
-    except Exception as error:
+    except Exception as error:  # whatever it is, it must not hide that the image is bad
         run.leaks.append(
             f"AMI {image.id} is bad and could not be removed ({error}); "
             f"remove it with: {remove_by_hand(aws, image.id)}"
         )
 
 
-def _keep(plan: Plan, aws: Aws, run: Run, image: Image) -> str:
-    """Keep an unproven image, and no more of them than the profile says; what to do about it, in words."""
+def _keep(plan: ImagePlan, aws: Aws, run: Run, image: Image) -> str:
+    """Keep an unproven image, within the profile's limit, and return a hint on what to do with it."""
     with retries.until(time.monotonic() + BRIEF):
         _say(aws, run, image, "unproven")
-        try:
+        with suppress(*call_errors()):
             trim(plan, aws, run, image)
-        except Exception as error:
-            if unanswered(error) is None:
-                raise
     where = " --rehearse" if aws.endpoint else ""
     return (
         f"it is kept: prove or condemn it with `bake boot-check {image.id}{where}`, "
@@ -117,20 +108,17 @@ def _keep(plan: Plan, aws: Aws, run: Run, image: Image) -> str:
 def _say(aws: Aws, run: Run, image: Image, state: State) -> None:
     try:
         mark(aws, image, state)
-    except Exception as error:
-        why = unanswered(error)
-        if why is None:
-            raise
-        command = mark_by_hand(aws, image, state)
+    except call_errors() as error:
+        why, command = unanswered(error), mark_by_hand(aws, image, state)
         run.progress.note(f"{image.id} is {state}, and could not be tagged so ({why}); do it with: {command}")
 
 
-def trim(plan: Plan, aws: Aws, run: Run, image: Image) -> None:
-    """Remove the oldest unproven images beyond `image.keep_unproven`, the newest being `image`."""
-    keep = plan.profile.image.keep_unproven
+def trim(plan: ImagePlan, aws: Aws, run: Run, image: Image) -> None:
+    """Remove the oldest unproven images beyond `image.keep_unproven`; `image` is the newest."""
+    keep = plan.keep_unproven
     others = [
         facts["ImageId"]
-        for facts in images_of(aws, plan.profile.name)
+        for facts in images_of(aws, plan.profile)
         if state_of(facts) == "unproven" and facts["ImageId"] != image.id
     ]
     for old in others[: max(len(others) - (keep - 1), 0)]:

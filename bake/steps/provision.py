@@ -16,45 +16,53 @@ from pathlib import Path
 import yaml
 from jinja2 import Environment, StrictUndefined
 
-from bake import units, worker_source
+from bake import layout, units, worker_source
 from bake.aws import Aws
 from bake.errors import BakeError
+from bake.layout import BAKE
+from bake.planning.parts import ProvisionPlan
 from bake.planning.plan import Plan
-from bake.planning.sources import PROVISION
+from bake.resources import PROVISION
 from bake.run import Run
 from bake.ssh import CommandResult, Session
-from bake.steps import interpreter
-from bake.steps.script import tell
+from bake.steps.check_script import check_script
+from bake.steps.locate_python import python_urls
 from bake.trees import source_files
 from bake.wiring import environment_text
 
-REMOTE = "/opt/bake"
 PYTHON_SCRIPT = "python.sh"
-PYTHON_NEEDED = "fetch"  # what it prints where the pinned Python is needed, and then is to do
+PYTHON_NEEDED = "fetch"  # printed by the script if it needs the pinned Python, and the argument to fetch it
 TOOLS_SCRIPT = "scripts/00-tools.sh"
-NEURON_SCRIPT = "compile-neuron.sh"  # beside the others, since it waits for the weights
+NEURON_SCRIPT = "compile-neuron.sh"  # not in scripts/, since it needs the weights
+
+
+def prepare(session: Session, plan: Plan, aws: Aws, run: Run) -> None:
+    """Send what provisioning needs and install its tools, with which the prefetch can start."""
+    with run.progress.step("tools"):
+        upload(session, plan, run)
+        install_tools(session, plan, aws, run)
 
 
 def upload(session: Session, plan: Plan, run: Run) -> None:
-    """Send scripts, rendered files, locks and the worker's wheel to `/opt/bake`."""
+    """Send scripts, rendered files, locks and the worker's wheel to the builder."""
     run.progress.status("building the worker's wheel")
     with worker_source.unpacked(plan.provision.worker) as project, tempfile.TemporaryDirectory() as scratch:
         wheel = build_wheel(project, Path(scratch))
         run.keep(f"wheels/{wheel.name}", wheel.read_bytes())
         bundle = pack(plan, wheel)
-    run.progress.status(f"sending {len(bundle) // 1024} KiB to {REMOTE}")
-    session.run("mkdir", "-p", "-m", "755", REMOTE, sudo=True)
-    session.run("tar", "--extract", "--gzip", "--directory", REMOTE, "--owner=root", stdin=bundle, sudo=True)
+    run.progress.status(f"sending {len(bundle) // 1024} KiB to {BAKE}")
+    session.run("mkdir", "-p", "-m", "755", BAKE, sudo=True)
+    session.run("tar", "--extract", "--gzip", "--directory", BAKE, "--owner=root", stdin=bundle, sudo=True)
 
 
 def install_tools(session: Session, plan: Plan, aws: Aws, run: Run) -> None:
-    """Run the first scripts alone: prefetch needs what they install, the others run beside prefetch.
+    """Run the scripts that the prefetch needs; the others run at the same time as the prefetch.
 
-    The pinned Python is fetched where the base AMI's own does not serve.
+    The pinned Python is fetched if the base AMI has no suitable one.
     """
     found = _run_script(session, run, PYTHON_SCRIPT)
     if PYTHON_NEEDED in found.stdout.splitlines():
-        urls = "".join(f"{url}\n" for url in interpreter.addresses(plan, aws, run))
+        urls = "".join(f"{url}\n" for url in python_urls(plan, aws, run))
         _run_script(session, run, PYTHON_SCRIPT, PYTHON_NEEDED, stdin=urls.encode())
     _run_script(session, run, TOOLS_SCRIPT)
 
@@ -62,16 +70,17 @@ def install_tools(session: Session, plan: Plan, aws: Aws, run: Run) -> None:
 def run_scripts(session: Session, run: Run, look: Callable[[], None]) -> None:
     """Run the remaining scripts, in the order of their names.
 
-    `look` is called every second; what it raises (something beside went wrong) ends the step at once.
+    `look` is called every second; an error that it raises, such as the download's, ends the step at once.
     """
-    for script in sorted((PROVISION / "scripts").glob("*.sh")):
-        if script.name != Path(TOOLS_SCRIPT).name:
-            _run_script(session, run, f"scripts/{script.name}", look=look)
+    with run.progress.step("provision"):
+        for script in sorted((PROVISION / "scripts").glob("*.sh")):
+            if script.name != Path(TOOLS_SCRIPT).name:
+                _run_script(session, run, f"scripts/{script.name}", look=look)
 
 
-def compile_for_neuron(session: Session, plan: Plan, run: Run) -> None:
-    """Compile the model for the profile's sizes of images, once the weights are there; it takes hours."""
-    if plan.provision.drivers.compiled:
+def compile_for_neuron(session: Session, plan: ProvisionPlan, run: Run) -> None:
+    """Compile the model for the profile's image sizes if the worker uses Neuron; this takes hours."""
+    if plan.drivers.compiled:
         with run.progress.step("compile"):
             _run_script(session, run, NEURON_SCRIPT)
 
@@ -90,10 +99,10 @@ def _run_script(
         session,
         "-".join(["bake", Path(script).stem, *words]),
         "bash",
-        f"{REMOTE}/{script}",
+        f"{BAKE}/{script}",
         *words,
-        directory=REMOTE,
-        environment_file=f"{REMOTE}/settings.env",
+        directory=BAKE,
+        environment_file=f"{BAKE}/settings.env",
         stdin=stdin,
     )
     waits = Waits(unit, run)
@@ -106,13 +115,13 @@ def _run_script(
     unit.save_logs(run, result)
     if result.exit_code == 0:
         run.progress.note(f"{name} {result.seconds:.1f} s")
-    return tell(result, run)
+    return check_script(result, run)
 
 
 class Waits:
-    """Tells whom a script waits for, such as the holder of the package manager's lock."""
+    """Shows what a script waits for, such as the holder of the package manager's lock."""
 
-    EVERY = 10.0  # seconds: most scripts have ended by then and are never asked
+    EVERY = 10.0  # seconds; most scripts end sooner and are never asked
 
     def __init__(self, unit: units.Unit, run: Run) -> None:
         self._unit, self._run = unit, run
@@ -120,7 +129,7 @@ class Waits:
         self._read = 0
 
     def look(self) -> None:
-        """Read what the script has said since the last look."""
+        """Read the script's output since the last look."""
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self.EVERY
@@ -154,19 +163,16 @@ def build_wheel(project: Path, directory: Path) -> Path:
 
 
 def pack(plan: Plan, wheel: Path) -> bytes:
-    """A gzipped tar of all that goes to `/opt/bake`, owned by root."""
-    buffer = io.BytesIO()
+    """Pack everything that goes to the builder into a gzipped tar, owned by root."""
+    buffer, settings = io.BytesIO(), {**layout.SETTINGS, **plan.provision.settings}
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as tar:
         for file in source_files(PROVISION):
             name = str(file.relative_to(PROVISION))
             content = file.read_bytes()
             if name.endswith(".j2"):
-                name, content = (
-                    name.removesuffix(".j2"),
-                    render(content.decode(), plan.provision.settings).encode(),
-                )
+                name, content = name.removesuffix(".j2"), render(content.decode(), settings).encode()
             _add(tar, name, content, executable=bool(file.stat().st_mode & 0o100))
-        _add(tar, "settings.env", environment_text(plan.provision.settings).encode())
+        _add(tar, "settings.env", environment_text(settings).encode())
         _add(tar, "seal.json", json.dumps(yaml.safe_load((PROVISION / "seal.yaml").read_text())).encode())
         _add(tar, "requirements/worker.txt", plan.sources.requirements.read_bytes())
         _add(tar, "requirements/tools.txt", plan.sources.tools.read_bytes())

@@ -20,8 +20,8 @@ from werkzeug.wrappers import Request, Response
 from bake import aws as clients
 from bake import creation, profile
 from bake.aws import Aws
-from bake.localcloud.awsfaults.faults import AwsFaults
-from bake.localcloud.awsfaults.middleware import Faulty
+from bake.localcloud.api.faults.faults import AwsFaults
+from bake.localcloud.api.faults.middleware import Faulty
 from bake.planning.plan import Plan, make
 from bake.planning.sources import Sources
 from bake.profile import Profile

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from bake.cli import main_group
 from bake.commands import options
 
+pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 BAKE = [sys.executable, "-m", "bake.cli"]
 HARMLESS = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}

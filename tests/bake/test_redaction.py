@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from bake import redaction
 from bake.aws import Aws
 from bake.errors import UsageError
-from bake.localcloud.daemon import Redacted
+from bake.localcloud.lifecycle.daemon import Redacted
 from bake.progress import JsonScreen, PlainScreen, Progress
 from bake.redaction import MARK, SHORTEST, Registry, redact, redact_all
 from bake.run import Run

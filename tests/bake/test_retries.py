@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bake.errors import Interrupted, TimedOut
-from bake.localcloud.awsfaults.faults import AwsFault
+from bake.localcloud.api.faults.faults import AwsFault
 from bake.retries import FRESH, Fresh, error_code
 
 if TYPE_CHECKING:

@@ -186,6 +186,7 @@ def test_a_rehearsal_does_not_look_at_the_users_token(
         weights_of(BakeRequest("g6e-ubuntu", PROFILES, tmp_path / "none"), None)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("token", [f"{CANARY}\n", "hf_canary NeverShown", f"{CANARY}\u200b"], ids=ascii)
 @pytest.mark.parametrize(
     "command",

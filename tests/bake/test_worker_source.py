@@ -13,13 +13,13 @@ from bake import worker_source
 from bake.errors import BakeError, UsageError
 from bake.planning.plan import Plan
 from bake.planning.render import as_dict, as_text
-from bake.planning.sources import PROVISION
 from bake.progress import PlainScreen, Progress
+from bake.resources import WORKER
 from bake.run import Run
 from bake.steps.launch import tags
 from bake.steps.provision import build_wheel
 from bake.trees import hash_tree
-from bake.worker_source import WORKER, WorkerSource
+from bake.worker_source import WorkerSource
 
 from .sources import Repository, repository
 
@@ -134,4 +134,3 @@ def test_planning_leaves_no_copy(
     monkeypatch.setattr("tempfile.tempdir", str(place))
     planned(plan_cloud, code, code.commit())
     assert list(place.iterdir()) == []
-    assert PROVISION.is_dir()

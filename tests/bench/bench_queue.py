@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bake.localcloud import tiny_flux
+from bake.localcloud.hub import tiny_flux
 from tests.worker.conftest import REVISION, Aws, moto_server, serve_environment
 from tests.worker.stress.fleet import Sickness
 from tests.worker.stress.scenario import Storm, prove

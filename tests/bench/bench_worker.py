@@ -47,7 +47,7 @@ def size_of(model: Path) -> int:
 
 def build(folder: Path, shape: str) -> None:
     """Write the model, and the tiny one that each row loads first, unless they are there."""
-    from bake.localcloud import tiny_flux
+    from bake.localcloud.hub import tiny_flux
 
     if not snapshot(folder / "tiny").exists():
         tiny_flux.build(snapshot(folder / "tiny"))

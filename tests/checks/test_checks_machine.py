@@ -225,7 +225,7 @@ def test_int8_checkpoints_that_are_not_what_they_were(builder: Builder) -> None:
     assert red(report) == {f"checkpoint::int8_{name}" for name in names}
 
 
-AS_NEVER_QUANTISED = "systemctl reset-failed bake-quantise; rm /run/bake/bake-quantise.*"
+AS_NEVER_QUANTIZED = "systemctl reset-failed bake-quantize; rm /run/bake/bake-quantize.*"
 
 
 def test_int8_that_cannot_be_made_is_said_with_the_reason(builder: Builder) -> None:
@@ -235,17 +235,17 @@ def test_int8_that_cannot_be_made_is_said_with_the_reason(builder: Builder) -> N
     builder.root("mkdir /opt/flux-worker/int8")
     try:
         with pytest.raises(
-            BakeError, match="not quantised: /opt/flux-worker/int8 is there already"
+            BakeError, match="not quantized: /opt/flux-worker/int8 is there already"
         ) as caught:
             quantize(builder.session, plan, builder.run)
     finally:
-        builder.root("rmdir /opt/flux-worker/int8", AS_NEVER_QUANTISED)
+        builder.root("rmdir /opt/flux-worker/int8", AS_NEVER_QUANTIZED)
     assert "run directory" in str(caught.value.hint)
-    assert (builder.run.logs / "bake-quantise.out.log").exists()
+    assert (builder.run.logs / "bake-quantize.out.log").exists()
     drivers = dataclasses.replace(plan.provision.drivers, on_builder=True)
-    with pytest.raises(BakeError, match="not quantised: torch finds no GPU on the builder"):
+    with pytest.raises(BakeError, match="not quantized: torch finds no GPU on the builder"):
         quantize(builder.session, changed(plan, drivers=drivers), builder.run)
-    builder.root(AS_NEVER_QUANTISED)
+    builder.root(AS_NEVER_QUANTIZED)
     assert red(builder.check(select="test_cache")) == set()  # nothing was removed for it
 
 
@@ -350,13 +350,13 @@ def test_sealed_disk_holds_no_trace(builder: Builder, cloud_settings: Settings) 
         f"install -d /var/lib/flux-worker/outbox; echo {trace} > /var/lib/flux-worker/outbox/a.json",
         "sync",
     )
-    seal(builder.session, builder.plan, builder.run)
+    seal(builder.session, builder.plan.weights, builder.run)
     listing = builder.session.run(
         "find", seeded_faults.CACHE, "/opt", "-maxdepth", "1", sudo=True
     ).stdout.split()
     assert {builder.expect.repo_dir, "/opt/flux-worker"} <= set(listing)
     assert "/opt/bake" not in listing
-    stop(builder.aws, builder.instance)
+    stop(builder.aws, builder.run, builder.instance)
     disk = cloud_settings.instances / builder.instance.id / "disk.img"
     # The second word shows that the search works.
     assert found_in(disk, trace.encode(), b"FLUX_MODEL_REVISION=") == {b"FLUX_MODEL_REVISION="}

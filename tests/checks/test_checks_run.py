@@ -20,6 +20,7 @@ from bake.checks import Expectations, Report
 from bake.errors import ConnectionLost, Interrupted
 from bake.ssh import CommandResult, Login, Session
 
+pytestmark = pytest.mark.integration
 REQUIREMENTS = {
     "C-KIND", "C-PKG", "C-TREE", "C-SHAPE", "C-USE", "R-DISK", "R-EBS", "R-MODEL", "R-OOM", "R-XFORMERS",
     "R-OFFLOAD", "R-DTYPE", "R-HW", "R-INF2", "R-OS", "R-AMI", "R-NEURON", "R-CACHE", "R-SYSTEMD",

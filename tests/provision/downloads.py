@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bake.localcloud.control import over_http
-from bake.localcloud.hub import REPO, REVISION, repository
-from bake.localcloud.hub_control import RemoteHub
+from bake.localcloud.hub.control import RemoteHub
+from bake.localcloud.hub.server import REPO, REVISION, repository
+from bake.localcloud.network.control import over_http
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "hf_" + "canary" * 5

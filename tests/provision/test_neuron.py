@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bake.steps import provision
-from bake.steps.script import NOTE
+from bake.steps.check_script import NOTE
 
 from .neuron_machines import Tried, tried
 

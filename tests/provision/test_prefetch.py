@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import scan_cache_dir, snapshot_download, try_to_load_from_cache
 
-from bake.localcloud.hub import REPO, REVISION
+from bake.localcloud.hub.server import REPO, REVISION
 
 from .downloads import FOLDER, LARGEST, TOKEN, Downloads, HubProcess, lock_of
 

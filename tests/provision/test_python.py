@@ -15,7 +15,8 @@ from bake import interpreter as pinned
 from bake.errors import RemoteCommandError
 from bake.progress import PlainScreen, Progress
 from bake.run import Run
-from bake.steps import interpreter, provision
+from bake.steps import provision
+from bake.steps.locate_python import python_urls
 from tests.plans import changed
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def test_the_pinned_python_comes_from_the_mirror_which_is_filled(machine: Machin
 def test_a_mirror_without_it_and_without_leave_is_gone_without(machine: Machine, run: Run) -> None:
     weights = machine.plan.profile.weights.model_copy(update={"mirror": "s3://nobodys-bucket-of-this-name"})
     plan = changed(machine.plan, machine.plan.profile.model_copy(update={"weights": weights}))
-    assert interpreter.addresses(plan, machine.aws, run) == [machine.plan.provision.interpreter.url]
+    assert python_urls(plan, machine.aws, run) == [machine.plan.provision.interpreter.url]
     [note] = run.progress.notes
     assert "is not in the mirror: AWS answers" in note
 

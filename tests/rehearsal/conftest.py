@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bake.aws import Aws
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud.lifecycle.cloud import LocalCloud
 from bake.trees import hash_file
 
 from ..bake.guard import frozen

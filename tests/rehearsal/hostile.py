@@ -29,8 +29,8 @@ from typing import Any
 from bake import surroundings
 from bake.columns import columns
 from bake.errors import EXIT_INTERRUPTED
-from bake.localcloud import cloud as localcloud
-from bake.localcloud.bases import Planted, find, planted
+from bake.localcloud.images.hostile import Planted, find, planted
+from bake.localcloud.lifecycle import cloud as localcloud
 
 from .bakes import ROOT, start
 

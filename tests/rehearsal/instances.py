@@ -7,7 +7,7 @@ from typing import Any
 
 import boto3
 
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud.lifecycle.cloud import LocalCloud
 from bake.ssh import Login
 from bake.steps.launch import KeyPair
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from bake.aws import Aws
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud.lifecycle.cloud import LocalCloud
 
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud.lifecycle.cloud import LocalCloud
 
 from .test_agreement_circle import Checkout
 

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bake.errors import DoesNotFit, UsageError
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud.lifecycle.cloud import LocalCloud
 from bake.planning.fit import Content
 from bake.planning.plan import Plan
-from bake.planning.sources import PROVISION
-from bake.steps import fit, prefetch, scratch
+from bake.resources import PROVISION
+from bake.steps import check_capacity as step
+from bake.steps import prefetch
+from bake.steps.mount_scratch import mount_scratch, unmount_scratch
 from bake.weights.flux import GIB
 from tests.plans import changed
 
@@ -72,13 +74,13 @@ def removing(plan: Plan, *names: str) -> Plan:
 
 
 def content(machine: Machine) -> Content:
-    return fit.measure(machine.session, machine.plan)
+    return step.measure(machine.session, machine.plan)
 
 
 def test_it_stops_within_a_minute_with_the_sum_and_the_choices(full: Machine) -> None:
     started = time.monotonic()
     with pytest.raises(DoesNotFit) as caught:
-        fit.fit(full.session, full.plan, full.run)
+        step.check_capacity(full.session, full.plan, full.run)
     assert time.monotonic() - started < 60
     assert caught.value.exit_code == 2
     text = caught.value.message
@@ -105,7 +107,7 @@ def test_it_stops_within_a_minute_with_the_sum_and_the_choices(full: Machine) ->
 def test_what_cannot_be_removed_is_refused_and_all_stays(full: Machine, name: str, said: str) -> None:
     before = content(full)
     with pytest.raises(UsageError, match=said) as caught:
-        fit.fit(full.session, removing(full.plan, "cuda-12.6", name), full.run)
+        step.check_capacity(full.session, removing(full.plan, "cuda-12.6", name), full.run)
     assert caught.value.exit_code == 2
     assert "there is:" in caught.value.message
     assert {thing.name for thing in content(full).things} == {thing.name for thing in before.things}
@@ -113,7 +115,7 @@ def test_what_cannot_be_removed_is_refused_and_all_stays(full: Machine, name: st
 
 def test_what_is_too_little_is_not_begun(full: Machine) -> None:
     with pytest.raises(DoesNotFit, match=r"base\.remove: package-caches"):
-        fit.fit(full.session, removing(full.plan, "package-caches"), full.run)
+        step.check_capacity(full.session, removing(full.plan, "package-caches"), full.run)
     assert "package-caches" in {thing.name for thing in content(full).things}
 
 
@@ -137,15 +139,15 @@ def test_the_stand_in_for_an_instance_store_leaves_nothing(full: Machine) -> Non
         return full.session.run("sh", "-c", command, sudo=True).stdout
 
     before = root("cat /etc/fstab; cat /proc/self/mountinfo")
-    scratch.mount(full.session, plan, full.run)
-    scratch.mount(full.session, plan, full.run)  # as after a restart of the download
+    mount_scratch(full.session, plan, full.run)
+    mount_scratch(full.session, plan, full.run)  # as after a restart of the download
     assert root("stat -c %U /run/bake-scratch; findmnt -n -o FSTYPE /run/bake-scratch").split() == [
         "ubuntu",
         "tmpfs",
     ]
     assert any("tmpfs, stands for an instance store" in note for note in full.run.progress.notes)
     assert prefetch.order(plan, plan.weights.lock, "vol-1")["cache"] == "/run/bake-scratch/hub"  # type: ignore[arg-type]
-    scratch.unmount(full.session, plan, full.run)
+    unmount_scratch(full.session, plan, full.run)
     assert root("cat /etc/fstab; cat /proc/self/mountinfo") == before
     assert root("ls -d /run/bake-scratch 2>/dev/null || :") == ""
 
@@ -157,7 +159,7 @@ def test_a_machine_without_an_instance_store_is_refused_at_once(full: Machine) -
     profile = full.plan.profile.model_copy(update={"weights": weights})
     plan = changed(full.plan, profile, sources=sources)
     with pytest.raises(DoesNotFit, match="no disk whose model is 'Amazon EC2 NVMe Instance Storage'"):
-        scratch.mount(full.session, plan, full.run)
+        mount_scratch(full.session, plan, full.run)
 
 
 def snapshot_bytes(machine: Machine) -> int:
@@ -182,7 +184,9 @@ def test_toolkits_go_cleanly_and_the_snapshot_shrinks(full: Machine) -> None:
     root("head -c 400M /dev/urandom > /usr/local/cuda-12.6/lib64/part-1.so")
     root("mkdir /opt/tools; ln -s cuda-12.6/bin /usr/local/nvcc; ln -s /usr/local/cuda-12.8 /opt/cuda-link")
     before = snapshot_bytes(full)
-    fitted = fit.fit(full.session, removing(full.plan, "cuda-12.8", "cuda-12.6", "conda"), full.run)
+    fitted = step.check_capacity(
+        full.session, removing(full.plan, "cuda-12.8", "cuda-12.6", "conda"), full.run
+    )
     won = {one["name"]: one["bytes"] / GIB for one in fitted.removed}
     assert {name: round(size) for name, size in won.items()} == {"cuda-12.8": 10, "cuda-12.6": 10, "conda": 3}
     assert fitted.removed[0]["packages"] == ["cuda-cudart-12-8", "cuda-toolkit-12-8"]
@@ -272,7 +276,7 @@ def test_what_rpm_owns_goes_by_rpm(new_machine: NewMachine) -> None:
         assert names == ["cuda-cudart-12-8", "cuda-toolkit-12-8"]
         assert "would take nvidia-driver-cuda-libs-1.0-1.noarch along" in str(things["cuda-13.0"].blocked)
         plan = removing(machine.plan, "cuda-12.8", "docker-images", "package-caches")
-        fitted = fit.fit(machine.session, plan, machine.run)
+        fitted = step.check_capacity(machine.session, plan, machine.run)
         won = {one["name"]: round(one["bytes"] / GIB) for one in fitted.removed}
         assert won == {"cuda-12.8": 10, "docker-images": 4, "package-caches": 2}
         query = "rpm -qa --qf '%{NAME}\n' 'cuda-*' 'nvidia-*' | sort; ls -d /var/lib/docker /var/cache/dnf"

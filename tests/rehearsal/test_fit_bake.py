@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bake.localcloud.cloud import LocalCloud
-from bake.localcloud.images import ImageStore
+from bake.localcloud.images.store import ImageStore
+from bake.localcloud.lifecycle.cloud import LocalCloud
 from bake.localcloud.settings import Settings
 from bake.weights.flux import GIB
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from bake.errors import EXIT_INTERRUPTED
-from bake.localcloud import cloud as localcloud
-from bake.localcloud.bases import Planted, find, planted
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud.images.hostile import Planted, find, planted
+from bake.localcloud.lifecycle import cloud as localcloud
+from bake.localcloud.lifecycle.cloud import LocalCloud
 
 from .hostile import Row, Watcher, rehearse, table
 

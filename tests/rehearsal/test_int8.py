@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from bake.localcloud.cloud import LocalCloud
-from bake.localcloud.images import ImageStore
+from bake.localcloud.images.store import ImageStore
+from bake.localcloud.lifecycle.cloud import LocalCloud
 from bake.localcloud.settings import Settings
 
 from . import sparse

@@ -16,8 +16,8 @@ import pytest
 
 from bake.creation import tag_of
 from bake.image import STATE_TAG, describe_image
-from bake.localcloud.awsfaults.remote import RemoteFaults
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud.api.faults.remote import RemoteFaults
+from bake.localcloud.lifecycle.cloud import LocalCloud
 from bake.undo import Undo
 
 from .bakes import ROOT, Outcome, finish, start

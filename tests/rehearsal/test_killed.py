@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from bake.localcloud import cloud as localcloud
-from bake.localcloud.control import over_socket
-from bake.localcloud.hub_control import RemoteHub
+from bake.localcloud.hub.control import RemoteHub
+from bake.localcloud.lifecycle import cloud as localcloud
+from bake.localcloud.lifecycle.sweep import leftovers
+from bake.localcloud.network.control import over_socket
 from bake.localcloud.settings import Settings
-from bake.localcloud.sweep import leftovers
 
 from .bakes import start
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bake.instance import KeyPair, user_data
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud.lifecycle.cloud import LocalCloud
 from bake.localcloud.machines.cgroups import Cgroups
 from bake.localcloud.settings import Settings
 from bake.ssh import Login, Session, connect

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bake.localcloud.cloud import LocalCloud
-from bake.localcloud.neuron import STUBS
+from bake.localcloud.images.neuron import STUBS
+from bake.localcloud.lifecycle.cloud import LocalCloud
 from flux_worker.inference.backend_neuron import EXPERIMENTAL
 
 from .bakes import ROOT, Outcome, rehearse

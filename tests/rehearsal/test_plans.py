@@ -10,7 +10,7 @@ from bake import aws as clients
 from bake import profile
 from bake.aws import Aws
 from bake.errors import UsageError
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud.lifecycle.cloud import LocalCloud
 from bake.planning import plan as planning
 from bake.request import sources
 

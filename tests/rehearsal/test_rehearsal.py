@@ -18,8 +18,8 @@ import pytest
 
 from bake.agreement import lockfile
 from bake.aws import Aws
-from bake.localcloud.cloud import LocalCloud
-from bake.localcloud.images import ImageStore
+from bake.localcloud.images.store import ImageStore
+from bake.localcloud.lifecycle.cloud import LocalCloud
 from bake.localcloud.settings import Settings
 
 from . import sparse

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud.lifecycle.cloud import LocalCloud
 
 from .bakes import ROOT
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bake.instance import user_data as with_host_key
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud.lifecycle.cloud import LocalCloud
 from bake.ssh import Login, Session, connect
 from bake.steps.launch import KeyPair
 

@@ -15,9 +15,9 @@ from pydantic import SecretStr
 from bake import run as runs_of
 from bake import ssh
 from bake.errors import BakeError, ConnectionLost, RemoteCommandError
-from bake.localcloud.cloud import LocalCloud
-from bake.localcloud.control import over_socket
-from bake.localcloud.hub_control import RemoteHub
+from bake.localcloud.hub.control import RemoteHub
+from bake.localcloud.lifecycle.cloud import LocalCloud
+from bake.localcloud.network.control import over_socket
 from bake.localcloud.settings import Settings
 from bake.planning.plan import Plan
 from bake.progress import Progress

@@ -11,7 +11,7 @@ import pytest
 from bake.errors import BakeError
 from bake.run import Run
 from bake.steps.boot_check import boot_check
-from bake.steps.worker_start import ImageIsBad, wait_until_ready
+from bake.steps.wait_for_worker import ImageIsBad, wait_until_ready
 from bake.undo import Undo
 from tests.plans import changed
 

@@ -23,7 +23,7 @@ from typing import Any
 import boto3
 import pytest
 
-from bake.localcloud import tiny_flux
+from bake.localcloud.hub import tiny_flux
 
 # Before torch is imported: its threads wait for each other, and where cores are few that is all they do.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 
 from bake.errors import BakeError, UsageError
-from bake.localcloud import disks, host
-from bake.localcloud.machines import udev
+from bake.localcloud import host
+from bake.localcloud.machines import disks, udev
+from bake.resources import IMPORTED_FROM
 
 # KiB that Linux reads ahead of EC2's disks, where nobody says otherwise; a loop device over FUSE has 2,560.
 READ_AHEAD = 128
@@ -70,7 +71,7 @@ class LazyDisk:
                 stderr=log,
                 start_new_session=True,
                 cwd="/",
-                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(Path(__file__).parents[3])},
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(IMPORTED_FROM)},
             )
         deadline = time.monotonic() + _START_SECONDS
         while str(self._file) not in disks.mounted():

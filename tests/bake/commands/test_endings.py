@@ -27,7 +27,7 @@ from bake.planning.plan import Plan
 from bake.progress import PlainScreen, Progress
 from bake.request import BakeRequest, Proposal
 from bake.steps.judge import Unproven
-from bake.steps.worker_start import ImageIsBad
+from bake.steps.wait_for_worker import ImageIsBad
 
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud

@@ -16,7 +16,7 @@ import yaml
 from werkzeug.serving import make_server
 
 from bake.agreement import lockfile
-from bake.localcloud.hub import REVISION, Hub
+from bake.localcloud.hub.server import REVISION, Hub
 from bake.weights import flux
 
 from . import terminal

@@ -14,10 +14,10 @@ from jinja2 import UndefinedError
 from bake import wiring
 from bake.errors import BakeError
 from bake.instance import KeyPair, user_data
+from bake.resources import WORKER
 from bake.steps import prefetch, provision
 from bake.steps.boot_check import png_size
 from bake.steps.launch import address_of, ingress
-from bake.worker_source import WORKER
 
 
 def png(width: int, height: int) -> bytes:

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from werkzeug.serving import make_server
 
 from bake.errors import BakeError, UsageError
-from bake.localcloud.hub import REVISION, Hub
+from bake.localcloud.hub.server import REVISION, Hub
 from bake.profile.schema import Weights
 from bake.weights import hub as weights_hub
 from bake.weights import lock as locks

@@ -15,7 +15,7 @@ from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
 from bake.errors import BakeError, UsageError
-from bake.localcloud.hub import REVISION, Hub
+from bake.localcloud.hub.server import REVISION, Hub
 from bake.profile.schema import Weights
 from bake.weights import flux
 from bake.weights import lock as locks

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import flux_worker
-from bake.localcloud import neuron_sdk
+from bake.localcloud.packages import neuron_sdk
 from flux_worker.cli import main
 from flux_worker.errors import BadPicture, ConfigurationError, InvalidJob
 from flux_worker.inference import backend_neuron, capacity, devices
@@ -160,8 +160,7 @@ def test_a_bake_compiles_each_size_and_leaves_nothing_else(run: Run, cache: Path
     """The bake's script as it is, but for the places."""
     text = (ROOT / "provision" / "compile-neuron.sh").read_text()
     script = tmp_path / "compile-neuron.sh"
-    text = text.replace("/opt/bake/lib", str(tmp_path)).replace("/opt/flux-worker", str(tmp_path))
-    script.write_text(text.replace("/var/tmp", str(tmp_path)))
+    script.write_text(text.replace("/opt/bake/lib", str(tmp_path)).replace("/var/tmp", str(tmp_path)))
     environment = (ROOT / "provision" / "lib" / "environment.sh").read_text()
     (tmp_path / "environment.sh").write_text(environment.replace("/opt/bake/tmp", str(tmp_path / "made")))
     (tmp_path / "made").mkdir()
@@ -171,6 +170,7 @@ def test_a_bake_compiles_each_size_and_leaves_nothing_else(run: Run, cache: Path
     command.write_text(f'#!/bin/sh\nPYTHONPATH={path} exec {sys.executable} -m flux_worker.cli "$@"\n')
     command.chmod(0o755)
     baked = {"NEURON_SIZES": "256x320 272x256", "MODEL_REVISION": REVISION, "HF_HUB_CACHE": str(cache)}
+    baked |= {"NEURON_VENV": str(tmp_path / "neuron-venv"), "NEURON_MODELS": str(tmp_path / "neuron")}
     before = {*tmp_path.iterdir()}
     done = subprocess.run(
         ["bash", str(script)], env=os.environ | baked, capture_output=True, text=True, check=False

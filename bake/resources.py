@@ -1,0 +1,29 @@
+"""Where provisioning, locks, checks, example profiles and the worker are: in a checkout or in a wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+# The folder that `import bake` finds bake in: the checkout, or site-packages.
+IMPORTED_FROM = PACKAGE.parent
+# setup.py copies the checkout's folders here while it builds a wheel; a checkout never has it.
+_CARRIED = PACKAGE / "_data"
+
+INSTALLED = _CARRIED.is_dir()
+_HOME = _CARRIED if INSTALLED else IMPORTED_FROM
+
+PROVISION = _HOME / "provision"
+LOCKS = PROVISION / "locks"
+CHECKS = PACKAGE / "checks"
+EXAMPLES = _HOME / "profiles"
+SCHEMA = EXAMPLES / "schema.json"
+ENV_EXAMPLE = _HOME / ".env.example"
+CONTROLLER_LOCK = _HOME / "requirements" / "controller.txt"
+# The worker's project in a checkout; in a wheel a folder that holds its wheel.
+WORKER = _HOME / "worker"
+
+
+def worker_wheel() -> Path | None:
+    """The worker's wheel that an installed bake carries; None in a checkout, which builds its own."""
+    return next(WORKER.glob("flux_worker-*.whl")) if INSTALLED else None
