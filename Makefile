@@ -15,7 +15,7 @@ PROFILES ?= g6e-ubuntu g6e-amazon-linux g5-ubuntu g5-amazon-linux g6-ubuntu
 # Command -> Debian package that has it.
 TOOLS := systemd-nspawn:systemd-container mmdebstrap:mmdebstrap nft:nftables ip:iproute2 mkfs.ext4:e2fsprogs ssh:openssh-client
 
-.PHONY: help rehearse rehearse-all rehearse-hostile test-unit test test-long test-fast bench lint lock system-packages clean
+.PHONY: help rehearse rehearse-all rehearse-hostile test-unit test test-long test-fast bench lint lock wheel system-packages clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -55,8 +55,13 @@ bench: system-packages $(VENV)/ready  ## Print the figures: steps, machines, con
 lint: $(VENV)/ready  ## ruff, mypy and shellcheck, as the tests run them
 	$(VENV)/bin/pytest -q tests/test_house.py
 
-lock: $(VENV)/ready  ## Compile provision/locks/*.txt and requirements/controller.txt anew
+lock: $(VENV)/ready  ## Compile provision/locks/*.txt and requirements/*.txt anew
 	UV=$(CURDIR)/$(VENV)/bin/uv provision/locks/compile.sh
+
+wheel: $(VENV)/ready  ## Build dist/ami_bake-….whl, which installs like any tool, and its lock beside it
+	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-315532800} \
+	  $(VENV)/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	@cp requirements/bake.txt dist/ && ls dist/*
 
 system-packages:
 	@missing=; for pair in $(TOOLS); do \
@@ -68,7 +73,8 @@ system-packages:
 	  $(SUDO) apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 
 # What `bake` runs comes by hash, since it holds credentials; as wheels, since what builds a package has no hash.
-# Then the worker, for rehearsals and tests, and what it needs more (torch) from where pip finds it.
+# Then the worker, for rehearsals and tests, and what it needs more from where pip finds it: torch, too, where PyTorch's
+# index of CPU builds does not answer within 3 s.
 $(VENV)/ready: pyproject.toml worker/pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=python3.x")'
 	@echo "making $(VENV): about 1.2 GB with the CPU build of torch, several with a CUDA build"
@@ -76,9 +82,13 @@ $(VENV)/ready: pyproject.toml worker/pyproject.toml $(LOCK)
 	$(VENV)/bin/pip install --quiet --require-hashes $(WHEELS) --requirement $(LOCK)
 	$(VENV)/bin/pip install --quiet --no-deps --no-build-isolation -e .
 	@sed -nE 's/^([a-z0-9].*==.*[^\ ]) *\\$$/\1/p' $(LOCK) > $(VENV)/locked.txt
+	@torch=$$(sed -nE 's/^ *"(torch==[^"]*)".*/\1/p' worker/pyproject.toml); \
+	  echo "$$torch" | timeout 3 $(VENV)/bin/uv pip compile --quiet --no-deps --torch-backend=cpu - >/dev/null 2>&1 && \
+	  echo "torch comes from PyTorch's CPU index" && \
+	  $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --torch-backend=cpu "$$torch" || true
 	$(VENV)/bin/pip install --quiet --no-build-isolation --constraint $(VENV)/locked.txt -e worker
 	@$(VENV)/bin/pip check >/dev/null || { $(VENV)/bin/pip check; exit 1; }
 	@touch $@
 
 clean:  ## Remove the virtual environment and the runs; the caches in ~/.cache/bake stay
-	rm -rf $(VENV) .bake build worker/build *.egg-info worker/*.egg-info
+	rm -rf $(VENV) .bake build dist worker/build *.egg-info worker/*.egg-info

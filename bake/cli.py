@@ -12,7 +12,6 @@ from typing import ClassVar
 
 import click
 
-from bake.commands.options import trust_guests
 from bake.errors import (
     EXIT_BUG,
     EXIT_FAILED,
@@ -22,6 +21,7 @@ from bake.errors import (
     Interrupted,
     LeftBehind,
 )
+from bake.localcloud import trust_guests
 from bake.redaction import redact
 
 # Import boto3, paramiko, pydantic, rich and moto inside the commands, so that `bake --help` stays fast.
@@ -36,8 +36,9 @@ class LazyGroup(click.Group):
     lazy: ClassVar = {
         "boot-check": ("bake.commands.boot_check", "boot_check", "Prove or condemn an unproven AMI."),
         "approve": ("bake.commands.approve", "approve", "Record what a profile may use."),
+        "init": ("bake.commands.init", "init", "Start a folder to bake from."),
         "lock": ("bake.commands.lock", "lock", "Pin the weights' files by size and hash."),
-        "local": ("bake.localcloud.cli", "local", "Try images by hand on the local cloud."),
+        "local": ("bake.localcloud", "local", "Try images by hand on the local cloud."),
         "new-profile": ("bake.commands.profiles", "new_profile", "Start a profile from another one."),
         "plan": ("bake.commands.approve", "plan", "Show what a bake would do and whether it is agreed."),
         "profiles": ("bake.commands.profiles", "profiles", "List the profiles."),
@@ -110,6 +111,7 @@ def main_group(
     \b
     Examples:
       bake --profile g6e-ubuntu --rehearse    the whole bake on this machine, without AWS
+      bake init                               start a folder to bake from, with example profiles
       bake lock --profile g6e-ubuntu          pin the weights that a bake downloads, by hash
       bake plan --profile g6e-ubuntu          what a bake would do, and whether all of it is agreed
       bake --profile g6e-ubuntu               on AWS, with the variables of .env.local

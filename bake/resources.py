@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -19,11 +20,18 @@ CHECKS = PACKAGE / "checks"
 EXAMPLES = _HOME / "profiles"
 SCHEMA = EXAMPLES / "schema.json"
 ENV_EXAMPLE = _HOME / ".env.example"
-CONTROLLER_LOCK = _HOME / "requirements" / "controller.txt"
-# The worker's project in a checkout; in a wheel a folder that holds its wheel.
+# Of bake alone, and with the local cloud and the tests.
+LOCK = _HOME / "requirements" / "bake.txt"
+# The worker's project in a checkout; in a wheel its pyproject.toml, which says what it needs, and its wheel.
 WORKER = _HOME / "worker"
 
 
 def worker_wheel() -> Path | None:
     """The worker's wheel that an installed bake carries; None in a checkout, which builds its own."""
     return next(WORKER.glob("flux_worker-*.whl")) if INSTALLED else None
+
+
+def holds_agreement(file: Path) -> bool:
+    """Whether a lock file says more than which weights there are: what was agreed is its owner's alone."""
+    is_lock = file.name.endswith(".lock.yaml")
+    return is_lock and bool(re.search(r"^(agreed|history):", file.read_text(encoding="utf-8"), re.MULTILINE))

@@ -1,4 +1,4 @@
-"""Where the worker's code comes from (R-GIT-S3): a Git repository at a pinned commit, or this checkout."""
+"""Where the worker's code comes from (R-GIT-S3): Git at a pinned commit, or what comes with this bake."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from bake import git
+from bake import git, resources
 from bake.errors import BakeError
-from bake.resources import WORKER
-from bake.trees import hash_tree
+from bake.trees import hash_file, hash_tree
 
 if TYPE_CHECKING:
     from bake.profile import Profile
@@ -34,15 +33,18 @@ class Problems(Protocol):
 
 @dataclass(frozen=True)
 class WorkerSource:
-    """Where the worker's code comes from. `url` None: this checkout, whose commit may be unknown.
+    """Where the worker's code comes from. `url` None: this checkout, whose commit may be unknown, or `wheel`,
+    the file that an installed bake carries.
 
-    `tree` is one hash over all its files; `changed` says that the checkout differs from its commit.
+    `tree` is one hash over all its files, or the wheel's; `changed` says that the checkout differs from its
+    commit.
     """
 
     url: str | None
     commit: str | None
     tree: str
     changed: bool = False
+    wheel: str | None = None
 
     @property
     def version(self) -> str:
@@ -53,7 +55,7 @@ class WorkerSource:
 
     def __str__(self) -> str:
         what = self.version if self.commit is None else self.version.replace(self.commit, self.commit[:12])
-        return f"{self.url or 'this checkout'} at {what}"
+        return f"{self.url or self.wheel or 'this checkout'} at {what}"
 
 
 def find(profile: Profile, requirements: Path, problems: Problems) -> WorkerSource | None:
@@ -63,8 +65,7 @@ def find(profile: Profile, requirements: Path, problems: Problems) -> WorkerSour
     """
     url, commit = profile.worker.source, profile.worker.commit
     if url is None:
-        head, changed = git.head(WORKER)
-        return WorkerSource(None, head, hash_tree(WORKER), changed)
+        return _own()
     try:
         with unpacked(WorkerSource(url, commit, "")) as folder:
             for line in _unlocked(folder, requirements):
@@ -75,11 +76,22 @@ def find(profile: Profile, requirements: Path, problems: Problems) -> WorkerSour
         return None
 
 
+def _own() -> WorkerSource:
+    """What comes with this bake: the checkout's folder, or the wheel that is installed with it."""
+    if (wheel := resources.worker_wheel()) is not None:
+        return WorkerSource(None, None, hash_file(wheel), wheel=wheel.name)
+    head, changed = git.head(resources.WORKER)
+    return WorkerSource(None, head, hash_tree(resources.WORKER), changed)
+
+
 @contextmanager
 def unpacked(source: WorkerSource) -> Iterator[Path]:
-    """The folder with the worker's project; of a Git repository a copy that is gone afterwards."""
+    """The folder with the worker's project, or its wheel where that is what `source` names.
+
+    Of a Git repository it is a copy that is gone afterwards.
+    """
     if source.url is None:
-        yield WORKER
+        yield resources.worker_wheel() or resources.WORKER
         return
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch) / "source"

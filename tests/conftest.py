@@ -1,4 +1,4 @@
-"""One local cloud for all tests that need real machines; it lives in a directory and network of its own."""
+"""One local cloud for all tests that need real machines, in a directory and network of its own."""
 
 from __future__ import annotations
 
@@ -14,19 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from bake import profile, redaction
+from bake import localcloud, profile, redaction
 from bake import run as runs_of
 from bake.aws import Aws
-from bake.localcloud.api.faults.remote import RemoteFaults
-from bake.localcloud.lifecycle import cloud as localcloud
-from bake.localcloud.lifecycle.cloud import LocalCloud
+from bake.localcloud import LocalCloud, RemoteFaults, Settings, over_socket, sources
 from bake.localcloud.network import bridge as network
-from bake.localcloud.network.control import over_socket
-from bake.localcloud.settings import Settings
 from bake.planning import plan as planning
 from bake.planning.plan import Plan
 from bake.progress import PlainScreen, Progress
-from bake.request import sources
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps.connect import log_in
@@ -91,7 +86,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
             file = nodeid.split("::")[0]
             if file.startswith("tests/rehearsal/"):
                 return "rehearsals"
-            # What takes minutes begins early with the many tests beside it: scopes of few tests come last.
+            # The stress run begins early with the many tests beside it: scopes of few tests come last.
             if file.startswith("tests/worker/stress/"):
                 return "stress"
             return "machines" if "mark.root" in _text(ROOT / file) else file

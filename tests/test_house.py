@@ -1,4 +1,4 @@
-"""The house style, held by the tools that check it."""
+"""The house style, checked by tools."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ def clean(*command: str) -> None:
 
 
 @pytest.mark.integration
-def test_ruff_has_nothing_to_say() -> None:
+def test_ruff_check_passes() -> None:
     clean(str(TOOLS / "ruff"), "check", ".")
 
 
 @pytest.mark.integration
-def test_the_code_is_formatted() -> None:
+def test_ruff_format_passes() -> None:
     clean(str(TOOLS / "ruff"), "format", "--check", ".")
 
 
 @pytest.mark.integration
-def test_mypy_is_strict_and_content() -> None:
+def test_mypy_passes() -> None:
     clean(str(TOOLS / "mypy"))
 
 
 @pytest.mark.integration
-def test_shellcheck_has_nothing_to_say() -> None:
+def test_shellcheck_passes() -> None:
     scripts = [*files("*.sh"), ROOT / ".ci/run"]
     assert len(scripts) > 4
     clean(str(TOOLS / "shellcheck"), *map(str, scripts))
@@ -82,7 +82,7 @@ def test_the_recipe_fits_on_one_screen() -> None:
     assert len((ROOT / "bake/pipeline.py").read_text().splitlines()) <= 65
 
 
-def test_public_things_have_docstrings() -> None:
+def test_public_definitions_have_docstrings() -> None:
     for file in [*files("bake/*.py"), *files("worker/flux_worker/*.py")]:
         tree = ast.parse(file.read_text(encoding="utf-8"))
         if file.read_text(encoding="utf-8").strip():
@@ -147,7 +147,7 @@ def test_the_changelog_is_kept(name: str) -> None:
     assert f"## [{name}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_the_readmes_links_lead_somewhere() -> None:
+def test_links_in_the_readme_exist() -> None:
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", README):
         assert (ROOT / target).exists(), target
 

@@ -1,4 +1,4 @@
-"""The controller's lock: all that `bake`, the local cloud and the tests run, by version and hash."""
+"""The controller's lock pins and hashes all that `bake`, the local cloud and the tests install."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def pinned(python: str) -> dict[str, str]:
 def wanted() -> list[Requirement]:
     """What pyproject.toml names: what runs, what builds, and the extras that the Makefile installs."""
     named = [*PROJECT["project"]["dependencies"], *PROJECT["build-system"]["requires"]]
-    return [Requirement(one) for one in [*named, *EXTRAS["local"], *EXTRAS["dev"]]]
+    return [Requirement(one) for one in [*named, *EXTRAS["moto"], *EXTRAS["dev"]]]
 
 
 def test_everything_is_pinned_and_hashed() -> None:
@@ -60,7 +60,7 @@ def test_nothing_of_the_machine_that_made_it_is_in_it() -> None:
 def test_it_answers_pyproject(python: str) -> None:
     """Where this fails, something was added without `make lock`."""
     locked = pinned(python)
-    assert set(EXTRAS) == {"local", "dev"}, "another extra: does the Makefile install it?"
+    assert set(EXTRAS) == {"local", "moto", "dev"}, "another extra: does the Makefile install it?"
     for requirement in wanted():
         version = locked.get(canonicalize_name(requirement.name))
         assert version, f"{requirement} is not in the lock"
@@ -113,7 +113,7 @@ def test_controller_and_worker_have_one_version_of_what_both_need() -> None:
 
 def test_make_installs_by_hash_and_nothing_before_it() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    first, own, _ = re.findall(r"^\t.*pip install (.*)$", makefile, re.MULTILINE)
+    first, own, *_ = re.findall(r"^\t.*pip install (.*)$", makefile, re.MULTILINE)
     assert {"--require-hashes", "$(WHEELS)", "$(LOCK)"} <= set(first.split())
     assert "WHEELS := --only-binary :all:" in makefile
     assert {"--no-deps", "--no-build-isolation"} <= set(own.split())

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from bake.commands.options import trust_guests, trusted
 from bake.errors import UsageError
+from bake.localcloud import trust_guests, trusted
 from bake.redaction import redact, redact_all
 
 

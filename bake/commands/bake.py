@@ -12,8 +12,8 @@ from bake import run as runs_of
 from bake.agreement import render as agreement_render
 from bake.aws import unanswered
 from bake.commands import proposal as proposal_of
-from bake.commands.options import trusted
 from bake.errors import EXIT_BUG, EXIT_INTERRUPTED, BakeError, Interrupted
+from bake.localcloud import trusted
 from bake.pipeline import bake
 from bake.planning import render as plan_render
 from bake.progress import Progress, choose_screen

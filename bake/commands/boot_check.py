@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bake.commands.options import trust_guests, trusted
 from bake.errors import UsageError
+from bake.localcloud import trust_guests, trusted
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -73,8 +73,7 @@ def _profile_of(ami: str, obj: dict[str, Any], rehearsal: bool, stack: ExitStack
 
     cloud = None
     if rehearsal:
-        from bake import surroundings
-        from bake.localcloud.lifecycle import cloud as localcloud
+        from bake import localcloud, surroundings
 
         surroundings.set_aside()
         cloud = stack.enter_context(localcloud.running(trust_guests=trusted()))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bake import surroundings
-from bake.commands.options import trust_guests, trusted
 from bake.errors import UsageError
 from bake.localcloud.fault_commands import fault
+from bake.localcloud.options import trust_guests, trusted
 
 if TYPE_CHECKING:
     from bake.localcloud.lifecycle.cloud import LocalCloud

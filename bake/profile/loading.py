@@ -18,6 +18,10 @@ Origins = Mapping[str, str]
 """Dotted path ("root_volume.size_gib") -> where its value came from."""
 
 MAX_PARENTS = 5
+NO_PROFILES = (
+    "run bake in the folder that has profiles/, name another with bake --profiles DIRECTORY …, "
+    "or start one here: bake init"
+)
 
 
 def names(directory: Path) -> list[str]:
@@ -77,7 +81,7 @@ def require_folder(directory: Path) -> None:
     wrong = "is not a folder" if directory.exists() else "does not exist"
     raise UsageError(
         f"no profiles: {directory.absolute()} {wrong}",
-        hint="run bake in the folder that has profiles/, or name another: bake --profiles DIRECTORY …",
+        hint=NO_PROFILES,
     )
 
 
@@ -85,9 +89,9 @@ def _unknown_profile(name: str, directory: Path, known: list[str]) -> UsageError
     """What is said of a profile that is not there, with the nearest one that is."""
     place = directory.absolute()
     if not known:
-        hint = "run bake in the folder that has profiles/, or name another: bake --profiles DIRECTORY …"
         return UsageError(
-            f"no profile named {yaml_source.printable(name, 64)!r} in {place}: there are none", hint=hint
+            f"no profile named {yaml_source.printable(name, 64)!r} in {place}: there are none",
+            hint=NO_PROFILES,
         )
     close = nearest(name, known)
     return UsageError(

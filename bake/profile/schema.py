@@ -308,7 +308,7 @@ class Worker(Section):
     bus: EventBus | None = Field(None, json_schema_extra=variable("FLUX_EVENT_BUS", optional=True))
     """The event bus; checked when given."""
     source: GitUrl | None = Field(None, json_schema_extra=variable("FLUX_GIT_URL"))
-    """The Git repository that the worker's code comes from; without it, from this checkout."""
+    """The Git repository that the worker's code comes from; without it, the worker that comes with bake."""
     commit: Commit | None = None
     """The commit of `source`, never a branch."""
     instance_type: InstanceTypeName | None = None

@@ -140,7 +140,9 @@ class Waits:
 
 
 def build_wheel(project: Path, directory: Path) -> Path:
-    """Build flux_worker's wheel into `directory`, leaving the project as it is."""
+    """Build flux_worker's wheel into `directory`, leaving the project as it is; a wheel is taken as it is."""
+    if project.suffix == ".whl":
+        return project
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "worker"

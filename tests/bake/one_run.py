@@ -1,4 +1,4 @@
-"""One run of a bake in the account that plans are made in: what it creates, without machines."""
+"""One run of a bake in the moto account: it creates resources, but no machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that a bake creates, with its answer lost, refused, and in somebody else's way."""
+"""Each resource that a bake creates, with its answer lost, with its call refused, and with its name taken."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_refusal_after_a_lost_answer_does_not_hide_what_was_made(
 
 
 @pytest.mark.parametrize(("action", "create"), CREATIONS)
-def test_what_is_refused_is_not_looked_for(one_run: OneRun, action: str, create: Create) -> None:
+def test_a_refused_creation_is_not_looked_for(one_run: OneRun, action: str, create: Create) -> None:
     one_run.fault(action, "refuse", code="UnauthorizedOperation")
     with pytest.raises(Exception, match="UnauthorizedOperation"), Undo() as undo:
         create(one_run, undo)
@@ -99,7 +99,7 @@ def test_what_nobody_can_look_for_is_named(one_run: OneRun, action: str, create:
     assert one_run.run.id in str(caught.value)
 
 
-def test_a_key_pair_of_somebody_else_is_neither_taken_over_nor_removed(one_run: OneRun) -> None:
+def test_a_foreign_key_pair_is_neither_used_nor_removed(one_run: OneRun) -> None:
     name = f"bake-{one_run.run.id}-builder"
     theirs = one_run.aws.ec2.create_key_pair(KeyName=name)["KeyPairId"]
     with (
@@ -128,7 +128,7 @@ def test_an_ami_of_the_same_name_is_neither_taken_over_nor_removed(one_run: OneR
     one_run.aws.ec2.deregister_image(ImageId=theirs)
 
 
-def test_a_bucket_of_somebody_else_is_never_ours(one_run: OneRun) -> None:
+def test_a_bucket_of_another_account_is_never_ours(one_run: OneRun) -> None:
     name = f"bake-{one_run.run.id}"
     where: Any = {"LocationConstraint": one_run.aws.worker_region}
     one_run.aws.s3.create_bucket(Bucket=name, CreateBucketConfiguration=where)

@@ -1,4 +1,4 @@
-"""Signals, sent to real processes."""
+"""Signals sent to real processes."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bake import profile
+from bake.localcloud import EXAMPLES
 from bake.planning.base_image import BaseImage, system_of
-from bake.request import EXAMPLES
 from bake.systems import SYSTEMS, ami_variable
 
 ROOT = Path(__file__).parents[2]

@@ -157,7 +157,7 @@ def load(folder: Path, shape: str, way: str) -> Any:
     if "compiled" in way:
         environment |= {"FLUX_COMPILE": "regional", "FLUX_COMPILE_CACHE": str(folder / "compiled")}
     model = load_model(ModelSettings.from_environment(environment), compile_missing=True)
-    return lambda side, steps: model.draw(
+    return lambda side, steps: model.generate(
         Job(id="bench", prompt="a photo of a cat on a roof", width=side, height=side, steps=steps, seed=7)
     ).images[0]
 

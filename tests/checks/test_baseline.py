@@ -1,4 +1,4 @@
-"""What the base AMI brought fails no check; the same thing made or changed by the bake does."""
+"""Faults of the base AMI fail no check; the same faults made by the bake do."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_the_bakes_own_token_is_excused_nowhere(machine: Machine, tmp_path: Path
 
 
 @pytest.mark.root
-def test_a_record_that_takes_too_long_is_said(
+def test_an_incomplete_record_is_reported(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What then is found at the end is the base's where nobody has changed it since."""

@@ -18,7 +18,7 @@ from bake import checks
 from bake.aws import Aws
 from bake.checks import Expectations, Report
 from bake.errors import BakeError
-from bake.localcloud.settings import Settings
+from bake.localcloud import Settings
 from bake.planning.plan import Plan
 from bake.run import Run
 from bake.ssh import Session
@@ -228,7 +228,7 @@ def test_int8_checkpoints_that_are_not_what_they_were(builder: Builder) -> None:
 AS_NEVER_QUANTIZED = "systemctl reset-failed bake-quantize; rm /run/bake/bake-quantize.*"
 
 
-def test_int8_that_cannot_be_made_is_said_with_the_reason(builder: Builder) -> None:
+def test_int8_that_cannot_be_made_is_reported_with_the_reason(builder: Builder) -> None:
     weights = builder.plan.profile.weights.model_copy(update={"precision": "int8", "keep_source": False})
     profile = builder.plan.profile.model_copy(update={"weights": weights})
     plan = changed(builder.plan, profile)

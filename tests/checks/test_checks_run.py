@@ -1,4 +1,4 @@
-"""How the checks are run and reported, on sessions that stand in for a machine."""
+"""Running the checks and reporting them, with a fake session in place of the machine."""
 
 from __future__ import annotations
 

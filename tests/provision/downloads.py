@@ -1,4 +1,4 @@
-"""The downloader as a process, against a Hub in another process: what starts both."""
+"""Start the downloader as a process, and its Hub as another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bake.localcloud.hub.control import RemoteHub
+from bake.localcloud import RemoteHub
 from bake.localcloud.hub.server import REPO, REVISION, repository
 from bake.localcloud.network.control import over_http
 

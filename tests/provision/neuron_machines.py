@@ -1,4 +1,4 @@
-"""The two systems that the Neuron stack is tried on: how each makes repositories and tells what it has."""
+"""The two systems that the Neuron stack is tested on: how each builds repositories and lists packages."""
 
 from __future__ import annotations
 

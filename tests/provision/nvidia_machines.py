@@ -1,4 +1,4 @@
-"""The two systems that the NVIDIA driver is tried on: packages, repositories, and stand-ins for a GPU."""
+"""The two systems that the NVIDIA driver is tested on: packages, repositories, and fake GPUs."""
 
 from __future__ import annotations
 

@@ -10,8 +10,9 @@ import sys
 import threading
 from pathlib import Path
 
+from bake.localcloud import Hub
 from bake.localcloud.hub import control as hub_control
-from bake.localcloud.hub.server import Hub, Xet, repository
+from bake.localcloud.hub.server import Xet, repository
 from bake.localcloud.network.control import Control
 from bake.localcloud.network.server import serve
 

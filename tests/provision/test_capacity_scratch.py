@@ -1,4 +1,4 @@
-"""The instance store in place of the root volume. Its disks are loop devices under a /sys of one's choice."""
+"""The instance store in place of the root volume; its disks are loop devices under a fake /sys."""
 
 from __future__ import annotations
 

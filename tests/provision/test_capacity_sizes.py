@@ -1,4 +1,4 @@
-"""Sizes as the machine's own program adds them up: blocks, links once, one file system, never for ever."""
+"""The program that adds up sizes counts blocks, each link once, on one file system, within its deadline."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_hard_link_counts_once_and_a_link_is_not_followed(sizes: ModuleType, t
     assert 2 * MIB <= measured(sizes, folder)[0] < 3 * MIB
 
 
-def test_what_is_mounted_is_not_even_asked(
+def test_mounted_file_systems_are_not_even_read(
     sizes: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "network").mkdir()

@@ -1,4 +1,4 @@
-"""The locks: everything pinned, everything hashed, nothing of the machine that made them."""
+"""The locks pin and hash everything, and contain nothing about the machine that made them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""provision/lib/packages.sh on a machine of each system, with packages and repositories made there."""
+"""`provision/lib/packages.sh` on a machine of each system, with packages and repositories built there."""
 
 from __future__ import annotations
 

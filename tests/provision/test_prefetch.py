@@ -1,4 +1,4 @@
-"""The downloader as the builder runs it: what it leaves, what it refuses, what it makes of an earlier try."""
+"""The downloader as the builder runs it: what it leaves, what it refuses, and how it resumes."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ def test_a_path_never_leaves_the_snapshot(downloads: Downloads, hub: HubProcess)
     assert hub.sent() == 0
 
 
-def test_too_little_space_is_said_before_a_byte(downloads: Downloads, hub: HubProcess) -> None:
+def test_too_little_space_is_reported_before_the_download(downloads: Downloads, hub: HubProcess) -> None:
     refused = dataclasses.replace(downloads, reserve=1 << 50).run().last("refused")
     assert (refused["kind"], "GB" in refused["reason"]) == ("space", True)
     assert hub.sent() == 0

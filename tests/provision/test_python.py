@@ -1,4 +1,4 @@
-"""A base AMI without a Python that serves or a package manager, and with nothing executable in /tmp."""
+"""Base AMIs without a usable Python, without a package manager, or with a /tmp that is mounted noexec."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_mirror_without_it_and_without_leave_is_gone_without(machine: Machine,
     assert "is not in the mirror: AWS answers" in note
 
 
-def test_what_has_another_hash_is_not_unpacked(machine: Machine, run: Run, tmp_path: Path) -> None:
+def test_an_archive_with_another_hash_is_not_unpacked(machine: Machine, run: Run, tmp_path: Path) -> None:
     """The builder's own settings have the hash: whatever the controller sends there is held to it."""
     plan = locked(machine, tmp_path, url=machine.plan.sources.builder["HF_ENDPOINT"] + "/api/whoami-v2")
     with pytest.raises(RemoteCommandError, match="let the subnet reach"):

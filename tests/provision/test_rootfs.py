@@ -1,4 +1,4 @@
-"""What goes onto the image beside packages: the unit and its environment."""
+"""The files below provision/rootfs: the worker's unit and its environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""bake/steps/stop_upgrades.py on a machine of each system: real timers, a real, busy package manager."""
+"""bake/steps/stop_upgrades.py on a machine of each system: real timers, and a package manager at work."""
 
 from __future__ import annotations
 

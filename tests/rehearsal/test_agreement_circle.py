@@ -1,4 +1,4 @@
-"""Refuse, show, approve, bake: the whole circle as a person goes it, on the local cloud."""
+"""Refuse, show, approve, bake: the whole cycle on the local cloud."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from bake.aws import Aws
-from bake.localcloud.lifecycle.cloud import LocalCloud
+from bake.localcloud import LocalCloud
 
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]

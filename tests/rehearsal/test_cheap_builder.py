@@ -1,4 +1,4 @@
-"""A builder without a GPU bakes for a type that has one: once both are agreed to, and never before."""
+"""A builder without a GPU bakes for a type with one, once both types are agreed to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bake.localcloud.lifecycle.cloud import LocalCloud
+from bake.localcloud import LocalCloud
 
 from .test_agreement_circle import Checkout
 

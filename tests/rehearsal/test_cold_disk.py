@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bake.layout import INSTANCE_ENV
-from bake.localcloud.lifecycle.cloud import LocalCloud
-from bake.localcloud.network.control import over_socket
-from bake.localcloud.settings import Settings
+from bake.localcloud import LocalCloud, Settings, over_socket
 from bake.progress import PlainScreen, Progress
 from bake.run import Run
 from bake.ssh import Session
@@ -43,8 +41,8 @@ HANGS = """
 import os, time
 from flux_worker.host.monitor import Monitor
 from flux_worker.host.notify import Notifier
-from flux_worker.host.startup import StartUp
-with StartUp(Monitor(Notifier()), stall_seconds=4, interval=0.5) as startup:
+from flux_worker.host.startup import StartupMonitor
+with StartupMonitor(Monitor(Notifier()), stall_seconds=4, interval=0.5) as startup:
     startup.doing("Loading the model")
     file = os.open("/var/tmp/model", os.O_RDONLY)
     started = time.monotonic()

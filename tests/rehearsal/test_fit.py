@@ -1,4 +1,4 @@
-"""A base AMI as Amazon's are, 75 GiB with some 50 used: a bake fits beside it, or stops with the choices."""
+"""A base AMI like Amazon's, 75 GiB with about 50 used: a bake fits beside it, or stops with choices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bake.errors import DoesNotFit, UsageError
-from bake.localcloud.lifecycle.cloud import LocalCloud
+from bake.localcloud import LocalCloud
 from bake.planning.fit import Content
 from bake.planning.plan import Plan
 from bake.resources import PROVISION
@@ -104,7 +104,7 @@ def test_it_stops_within_a_minute_with_the_sum_and_the_choices(full: Machine) ->
         ("cuda-13.0", "cuda-13.0 can't be removed: its packages would take nvidia-driver-999 along"),
     ],
 )
-def test_what_cannot_be_removed_is_refused_and_all_stays(full: Machine, name: str, said: str) -> None:
+def test_removing_something_irremovable_changes_nothing(full: Machine, name: str, said: str) -> None:
     before = content(full)
     with pytest.raises(UsageError, match=said) as caught:
         step.check_capacity(full.session, removing(full.plan, "cuda-12.6", name), full.run)

@@ -12,9 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from bake.localcloud.images.store import ImageStore
-from bake.localcloud.lifecycle.cloud import LocalCloud
-from bake.localcloud.settings import Settings
+from bake.localcloud import ImageStore, LocalCloud, Settings
 
 from . import sparse
 from .bakes import rehearse

@@ -1,4 +1,4 @@
-"""A bake whose controller is killed in the middle of the download."""
+"""A bake whose controller is killed during the download."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from typing import Any
 
 import pytest
 
-from bake.localcloud.hub.control import RemoteHub
-from bake.localcloud.lifecycle import cloud as localcloud
+from bake import localcloud
+from bake.localcloud import RemoteHub, Settings, over_socket
 from bake.localcloud.lifecycle.sweep import leftovers
-from bake.localcloud.network.control import over_socket
-from bake.localcloud.settings import Settings
 
 from .bakes import start
 

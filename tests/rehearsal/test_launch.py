@@ -1,4 +1,4 @@
-"""Launching with alternatives, on the spot market, with a throw-away security group; handing images over."""
+"""Launches with alternative types, on the spot market, in a temporary security group; and sharing images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from bake.errors import BakeError, TimedOut
 from bake.image import mark
-from bake.localcloud.api.faults.remote import RemoteFaults
+from bake.localcloud import RemoteFaults
 from bake.planning.plan import Plan
 from bake.steps import create_image as images
 from bake.steps.boot_check import check_units

@@ -1,4 +1,4 @@
-"""Every profile plans on the local cloud, with the right verdict."""
+"""Every profile gets the right verdict from a plan on the local cloud."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from bake import aws as clients
 from bake import profile
 from bake.aws import Aws
 from bake.errors import UsageError
-from bake.localcloud.lifecycle.cloud import LocalCloud
+from bake.localcloud import LocalCloud, sources
 from bake.planning import plan as planning
-from bake.request import sources
 
 pytestmark = pytest.mark.root
 PROFILES = Path(__file__).parents[2] / "profiles"

@@ -1,4 +1,4 @@
-"""A driver that is to be built needs room in /boot: known before anything is downloaded."""
+"""A driver that must be built needs room in /boot; the bake checks that before it downloads anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The weights' way onto one real machine: what is fetched, what stops it, what it survives."""
+"""Downloading the weights to one real machine: what is fetched, what stops it, and what it survives."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ from pydantic import SecretStr
 from bake import run as runs_of
 from bake import ssh
 from bake.errors import BakeError, ConnectionLost, RemoteCommandError
-from bake.localcloud.hub.control import RemoteHub
-from bake.localcloud.lifecycle.cloud import LocalCloud
-from bake.localcloud.network.control import over_socket
-from bake.localcloud.settings import Settings
+from bake.localcloud import LocalCloud, RemoteHub, Settings, over_socket
 from bake.planning.plan import Plan
 from bake.progress import Progress
 from bake.steps import prefetch, provision
@@ -156,7 +153,7 @@ def soon(look: Callable[[], bool], seconds: float = 300) -> None:
         time.sleep(0.1)
 
 
-def test_what_diffusers_loads_is_fetched_and_nothing_else(bench: Bench) -> None:
+def test_only_files_that_diffusers_loads_are_fetched(bench: Bench) -> None:
     weights = bench.start().wait()
     bench.check_cache(weights)
     assert "model_index.json" in weights.files
@@ -173,7 +170,7 @@ def test_the_token_is_nowhere_on_the_machine(bench: Bench) -> None:
     assert bench.found(bench.machine.plan.profile.weights.token.get_secret_value()) == ""
 
 
-def test_a_wrong_token_is_refused_with_what_to_do(bench: Bench) -> None:
+def test_a_wrong_token_is_refused_with_a_hint(bench: Bench) -> None:
     plan = changed(bench.machine.plan, token=SecretStr("hf_wrong"))
     with pytest.raises(BakeError, match="the weights were not downloaded") as caught:
         bench.start(plan).wait()

@@ -1,4 +1,4 @@
-"""What a worker that does not get ready says about its image, told on a real machine with systemd."""
+"""A worker that does not become ready: what that says about its image, on a real machine with systemd."""
 
 from __future__ import annotations
 

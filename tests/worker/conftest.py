@@ -382,8 +382,8 @@ def stop() -> Iterator[Any]:
 
 
 @pytest.fixture
-def workshop(new_aws: Callable[[], Aws], tmp_path: Path, stop: Any) -> Any:
+def harness(new_aws: Callable[[], Aws], tmp_path: Path, stop: Any) -> Any:
     """Workers in this process, with places of their own."""
-    from tests.worker.worker_harness import Workshop
+    from tests.worker.worker_harness import WorkerHarness
 
-    return Workshop(new_aws(), tmp_path, stop)
+    return WorkerHarness(new_aws(), tmp_path, stop)

@@ -36,6 +36,7 @@ from bake.localcloud.network import bridge as network
 from bake.localcloud.network import control
 from bake.localcloud.packages import neuron_sdk
 from bake.localcloud.packages import python as stand_in_python
+from bake.localcloud.packages.needed import require_packages
 from bake.localcloud.packages.wheels import wheels
 from bake.localcloud.settings import Settings
 
@@ -92,6 +93,7 @@ def up(
     host.require_root()
     settings = Settings.load()
     host.require_tools()
+    require_packages()
     with _lock(settings):
         running = _health(settings)
         if running is not None and running["trust_guests"] and not trust_guests:

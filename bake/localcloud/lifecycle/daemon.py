@@ -23,7 +23,7 @@ from bake.localcloud.machines.nspawn import uuids
 from bake.localcloud.network import bridge as network
 from bake.localcloud.settings import Settings
 
-log = logging.getLogger("bake.localcloud")
+log = logging.getLogger("localcloud")
 
 # moto reads these when it is imported.
 MOTO = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import re
@@ -16,8 +15,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bake.errors import BakeError, UsageError
+from bake.errors import BakeError
 from bake.localcloud.packages.index import normalized, sha256
+from bake.localcloud.packages.needed import download_cpu_torch
 from bake.resources import LOCKS, WORKER
 
 TOOLS = ("uv", "huggingface_hub", "hf_xet")
@@ -63,17 +63,9 @@ def wheels(cache: Path, python: str, say: Callable[[str], None]) -> Wheels:
 
 
 def worker_requirements() -> list[str]:
-    """What flux-worker depends on, extras left out: from its source tree, or as it is installed."""
-    project = WORKER / "pyproject.toml"
-    if project.exists():
-        return sorted(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"])
-    try:
-        found = importlib.metadata.requires("flux-worker") or []
-    except importlib.metadata.PackageNotFoundError as error:
-        raise UsageError(
-            "the package flux-worker is not installed beside bake", hint="pip install -e ./worker"
-        ) from error
-    return sorted(requirement for requirement in found if "extra ==" not in requirement)
+    """What flux-worker depends on, extras left out."""
+    project = tomllib.loads((WORKER / "pyproject.toml").read_text(encoding="utf-8"))
+    return sorted(project["project"]["dependencies"])
 
 
 def unpinned(lock: Path) -> list[str]:
@@ -92,10 +84,11 @@ def _download(work: Path, name: str, requirements: list[str], pins: list[str], p
     files.mkdir(parents=True)
     constraints = work / f"{name}.constraints"
     constraints.write_text("".join(f"{pin}\n" for pin in pins))
+    brought = [f"--find-links={files}"] if download_cpu_torch(requirements, python, files) else []
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input",
         "--only-binary=:all:", f"--python-version={python}", f"--dest={files}", f"--constraint={constraints}",
-        *requirements,
+        *brought, *requirements,
     ]  # fmt: skip
     # pip runs with the user's own configuration: indexes, proxies and local wheels are theirs to choose.
     done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)

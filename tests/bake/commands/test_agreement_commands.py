@@ -1,4 +1,4 @@
-"""`bake`, `bake plan` and `bake approve` as processes, with moto's server where AWS would be."""
+"""`bake`, `bake plan` and `bake approve` as processes, against moto's server."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_a_first_bake_is_refused_with_every_fact(checkout: Checkout, account: Ac
     assert not (checkout.directory / ".bake").exists()
 
 
-def test_events_of_a_refused_bake_say_so_to_machines(checkout: Checkout) -> None:
+def test_events_of_a_refused_bake_report_the_refusal(checkout: Checkout) -> None:
     done = checkout.run("--profile", "mine", "--json")
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 3
@@ -229,7 +229,7 @@ def test_named_facts_are_agreed_to_and_recorded(agreed: Checkout) -> None:
     assert "Everything is agreed." in agreed.run("plan", "--profile", "mine").stdout
 
 
-def test_what_is_agreed_is_not_baked_before_it_is_locked(agreed: Checkout, account: Account) -> None:
+def test_an_agreed_profile_is_not_baked_before_it_is_locked(agreed: Checkout, account: Account) -> None:
     done = agreed.run("--profile", "mine")
     assert done.returncode == 3
     assert "the weights are not locked yet (profiles/mine.lock.yaml)" in done.stderr

@@ -1,4 +1,4 @@
-"""`bake lock` as a process, with a Hub on this machine."""
+"""`bake lock` as a process, against a Hub on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import yaml
 from werkzeug.serving import make_server
 
 from bake.agreement import lockfile
-from bake.localcloud.hub.server import REVISION, Hub
+from bake.localcloud import Hub
+from bake.localcloud.hub.server import REVISION
 from bake.weights import flux
 
 from . import terminal
@@ -136,7 +137,7 @@ def flip(checkout: Checkout) -> bytes:
     return checkout.lock.read_bytes()
 
 
-def test_what_differs_is_shown_and_kept_until_somebody_says_so(locked: Checkout) -> None:
+def test_differences_are_shown_and_kept_until_confirmed(locked: Checkout) -> None:
     whole, flipped = locked.lock.read_bytes(), flip(locked)
     done = locked.run()
     assert (done.returncode, locked.lock.read_bytes()) == (3, flipped)

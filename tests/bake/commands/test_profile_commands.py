@@ -1,4 +1,4 @@
-"""`bake profiles`, `bake new-profile`, and the JSON Schema that editors check profiles by."""
+"""`bake profiles`, `bake new-profile`, and the JSON Schema for editors."""
 
 from __future__ import annotations
 

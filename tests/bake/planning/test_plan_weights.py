@@ -13,7 +13,8 @@ from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
 from bake.errors import UsageError
-from bake.localcloud.hub.server import REVISION, Hub
+from bake.localcloud import Hub
+from bake.localcloud.hub.server import REVISION
 from bake.planning import plan as planning
 from bake.planning import weights as weights_of
 from bake.planning.findings import Findings

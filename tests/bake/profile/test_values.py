@@ -1,4 +1,4 @@
-"""Networks and names that a pattern can't tell: what is taken, and what to write instead."""
+"""Networks and names that no regular expression can judge: what is accepted, and the fix for what is not."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_the_nearest_profile_is_named(name: str, meant: str) -> None:
     assert caught.value.hint == f"did you mean --profile {meant}?"
 
 
-def test_a_relative_folder_is_told_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_folder_is_shown_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("profiles").mkdir()
     with pytest.raises(UsageError) as caught:

@@ -1,4 +1,4 @@
-"""What people see of a script's end."""
+"""What the user sees when a provisioning script ends."""
 
 from __future__ import annotations
 

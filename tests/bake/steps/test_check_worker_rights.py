@@ -1,4 +1,4 @@
-"""The boot check names what the instance profile lacks, by the worker's own command."""
+"""The boot check asks the worker's own command which rights the instance profile lacks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bake.run import Run
 from bake.ssh import CommandResult
 from bake.steps.check_worker_rights import check_rights
 from tests.worker.conftest import COMMAND, CREDENTIALS, REGION, Aws, moto_server
-from tests.worker.refusing import Refusing
+from tests.worker.refusing_proxy import RefusingProxy
 
 pytestmark = pytest.mark.integration
 UNIT = """ExecStart={ path=%s ; argv[]=%s serve ; ignore_errors=no ; start_time=[n/a] ; code=(null) }
@@ -45,18 +45,18 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def proxy() -> Iterator[Refusing]:
-    with moto_server() as endpoint, Refusing(endpoint).running() as running:
+def proxy() -> Iterator[RefusingProxy]:
+    with moto_server() as endpoint, RefusingProxy(endpoint).running() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def aws(proxy: Refusing) -> Aws:
+def aws(proxy: RefusingProxy) -> Aws:
     return Aws(proxy.url, "boot-check")
 
 
 @pytest.fixture
-def machine(proxy: Refusing, aws: Aws) -> Machine:
+def machine(proxy: RefusingProxy, aws: Aws) -> Machine:
     proxy.refused.clear()
     return Machine(
         CREDENTIALS
@@ -95,7 +95,7 @@ def test_what_is_there_is_a_note(machine: Machine, rights: Callable[[Any], str],
 
 
 def test_a_right_that_is_missing_is_named(
-    machine: Machine, rights: Callable[[Any], str], proxy: Refusing
+    machine: Machine, rights: Callable[[Any], str], proxy: RefusingProxy
 ) -> None:
     proxy.refuse("s3:DeleteObject")
     with pytest.raises(BakeError, match="lacks what it needs") as caught:
@@ -106,7 +106,7 @@ def test_a_right_that_is_missing_is_named(
 
 
 def test_an_optional_right_is_no_failure(
-    machine: Machine, rights: Callable[[Any], str], proxy: Refusing
+    machine: Machine, rights: Callable[[Any], str], proxy: RefusingProxy
 ) -> None:
     proxy.refuse("events:DescribeEventBus")
     assert "rights and places are there" in rights(machine)

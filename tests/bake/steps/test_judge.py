@@ -1,4 +1,4 @@
-"""What becomes of a finished AMI, whatever ends its check."""
+"""A finished AMI is kept, condemned or left unproven, depending on how its check ended."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_bad_one_is_removed_with_its_snapshots(one_run: OneRun) -> None:
     assert one_run.left() == []
 
 
-def test_a_bad_one_that_cannot_be_removed_is_named(one_run: OneRun) -> None:
+def test_a_bad_image_that_cannot_be_removed_is_named(one_run: OneRun) -> None:
     image = one_run.kept_image()
     one_run.fault("DeregisterImage", "refuse", code="UnauthorizedOperation")
     with pytest.raises(LeftBehind, match=f"aws ec2 deregister-image .*{image.id}"):

@@ -1,4 +1,4 @@
-"""The step that makes int8, as far as it needs no machine."""
+"""The quantize step, as far as it needs no machine."""
 
 from __future__ import annotations
 

@@ -1,0 +1,64 @@
+"""The Python packages that rehearsals need: whether they are installed, and where torch comes from."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from bake import resources
+from bake.errors import UsageError
+
+NEEDED = ("moto", "pip", "torch", "diffusers", "transformers")
+# PyTorch's index of builds without CUDA, which are a tenth of the size; no machine here has a GPU.
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+ANSWERS_WITHIN = 3.0  # seconds
+INSTALL = "install bake with its extra `local`: uv tool install --torch-backend=cpu './ami_bake-….whl[local]'"
+
+
+def require_packages() -> None:
+    """Raise UsageError where packages are missing, with the command that installs them."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"the local cloud needs Python packages that are not installed: {', '.join(missing)}",
+            hint=INSTALL if resources.INSTALLED else "make rehearse installs them",
+        )
+
+
+def download_cpu_torch(requirements: Iterable[str], python: str, target: Path) -> bool:
+    """Download torch alone from PyTorch's CPU index into `target`; False where that has not worked.
+
+    pip then prefers this file: the version "2.13.0+cpu" is newer than "2.13.0".
+    """
+    torch = [one for one in requirements if one.startswith("torch==")]
+    if not torch or not answers(f"{CPU_INDEX}/torch/"):
+        return False
+    command = [
+        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input",
+        "--only-binary=:all:", "--no-deps", f"--python-version={python}", f"--dest={target}",
+        f"--index-url={CPU_INDEX}", *torch,
+    ]  # fmt: skip
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def answers(url: str, within: float = ANSWERS_WITHIN) -> bool:
+    """Whether the URL can be read within so many seconds, looking up its host included."""
+    found: list[bool] = []
+    # A look-up of a host takes its own time, whatever the timeout: nobody waits for this thread.
+    asking = threading.Thread(target=_ask, args=(url, within, found.append), daemon=True)
+    asking.start()
+    asking.join(within)
+    return bool(found)
+
+
+def _ask(url: str, timeout: float, tell: Callable[[bool], None]) -> None:
+    try:
+        with urllib.request.urlopen(url, timeout=timeout):  # noqa: S310 - a constant https URL
+            tell(True)
+    except (OSError, ValueError):
+        return  # also what a proxy refuses: then torch comes from the configured index
