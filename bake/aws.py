@@ -15,8 +15,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from botocore.exceptions import BotoCoreError as BotoCoreError
-from botocore.exceptions import ClientError as ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from bake import redaction, retries, tokens
 from bake.errors import BakeError, TimedOut

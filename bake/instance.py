@@ -1,4 +1,4 @@
-"""Instances: the key pairs and user data that they are launched with, how they are found, and their end."""
+"""EC2 instances: key pairs and user data for their launch, and how to find and terminate them."""
 
 from __future__ import annotations
 
