@@ -1,4 +1,4 @@
-"""The command line: click commands only; every error becomes a message and an exit code here."""
+"""The command line: parse options, run commands, and turn every error into a message and an exit code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ from bake.errors import (
 from bake.localcloud import trust_guests
 from bake.redaction import redact
 
-# Heavy imports (boto3, paramiko, pydantic, rich, moto) stay inside the commands: `bake --help` is instant.
+# Import boto3, paramiko, pydantic, rich and moto inside the commands, so that `bake --help` stays fast.
+
+
+NOTHING_KEPT = "everything that was created has been removed"
 
 
 class LazyGroup(click.Group):
@@ -174,7 +177,7 @@ def main() -> None:
     try:
         code = _run()
     except BaseException as error:
-        code = told(error)
+        code = report(error)
     _flush()
     sys.exit(code)
 
@@ -191,14 +194,14 @@ def _run() -> int:
     return 0
 
 
-def told(error: BaseException) -> int:
-    """Say what ended the command, what is left behind last of all; its exit code."""
+def report(error: BaseException) -> int:
+    """Print what ended the command, and last of all what is left behind; return the exit code."""
     match error:
         case LeftBehind():
             if isinstance(error.__cause__, Interrupted):
                 _say("interrupted")
             elif error.__cause__ is not None:
-                told(error.__cause__)
+                report(error.__cause__)
             _say(f"{_red('left behind:')} {error.message}")
         case BakeError():
             _show(error.message, error.hint, error)
@@ -215,7 +218,7 @@ def told(error: BaseException) -> int:
         case SystemExit():
             return error.code if isinstance(error.code, int) else EXIT_BUG
         case _:
-            return _told_of_aws(error)
+            return _report_aws(error)
     return error.exit_code
 
 
@@ -227,11 +230,11 @@ def _show(message: str, hint: str | None, error: BaseException) -> None:
 
 def _show_interrupt(error: BaseException) -> None:
     kept = getattr(error, "__notes__", [])
-    _say("\n".join(["interrupted", *kept] if kept else ["interrupted: nothing that was created is kept"]))
+    _say("\n".join(["interrupted", *kept]) if kept else f"interrupted: {NOTHING_KEPT}")
 
 
-def _told_of_aws(error: BaseException) -> int:
-    """AWS's own refusals are the user's to mend; anything else is a bug, shown with its traceback."""
+def _report_aws(error: BaseException) -> int:
+    """Explain a refusal of AWS; show anything else as a bug, with its traceback."""
     from bake import aws_errors
 
     if (known := aws_errors.explain(error)) is not None:
@@ -250,7 +253,7 @@ def _red(text: str) -> str:
 
 
 def _say(text: str) -> None:
-    """Print to stderr; where nobody can read it any more, nothing more can be done."""
+    """Print to stderr; ignore that nobody reads it any more."""
     if sys.stderr is not None:  # closed by who started this
         with suppress(OSError, ValueError):
             print(redact(text), file=sys.stderr, flush=True)

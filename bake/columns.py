@@ -1,4 +1,4 @@
-"""Text in columns that line up."""
+"""Align text in columns."""
 
 from __future__ import annotations
 

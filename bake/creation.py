@@ -1,8 +1,8 @@
-"""Create something in AWS so that it can be found and removed again even where the answer is lost.
+"""Create resources in AWS so that they can be found and removed even if the answer to a call is lost.
 
-A call whose answer was lost is sent again, and AWS then says that the thing exists already, or nobody knows
-whether it does. So the removal is registered before the call, by name or client token, and what exists
-already is taken over or removed only where its tag `bake:run` is this run's.
+A call whose answer was lost is sent again, and may then fail because the resource exists already. So the
+removal is registered before the call, by name or client token, and an existing resource is taken over or
+removed only if its tag `bake:run` names this run.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 RUN_TAG = "bake:run"
-# Seconds in which what was created shows up when it is looked for.
-LOOKED_FOR = 30.0
+# Seconds until a new resource appears in the answers of AWS.
+APPEARS_WITHIN = 30.0
 # A tag says until when a run's things may be needed: three times what the bake takes, two hours at least.
 LEAST = timedelta(hours=2)
 EXISTS = frozenset(
@@ -100,7 +100,7 @@ class Resource:
 
     def _look(self) -> Found | None:
         """Look for it until it shows up; None where it does not."""
-        deadline = time.monotonic() + LOOKED_FOR
+        deadline = time.monotonic() + APPEARS_WITHIN
         while (found := self.find()) is None and time.monotonic() < deadline:
             time.sleep(0.5)
         if found is not None:

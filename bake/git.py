@@ -1,4 +1,4 @@
-"""One commit of a Git repository, fetched by the user's git, with their ssh keys and credential helpers."""
+"""Fetch one commit of a repository with the user's git, ssh keys and credential helpers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _git(directory: Path, *arguments: str) -> str:
             check=False,
         )
     except FileNotFoundError as error:
-        raise BakeError("there is no git here", hint="apt-get install git") from error
+        raise BakeError("git is not installed", hint="apt-get install git") from error
     except subprocess.TimeoutExpired as error:
         raise BakeError(f"git {arguments[0]} got no answer within {TIMEOUT:.0f} s") from error
     if done.returncode != 0:

@@ -1,4 +1,4 @@
-"""AMIs: what becomes of one is in its tags, and it is removed together with its snapshots."""
+"""AMIs: read and mark their state in tags, require IMDSv2, remove them with their snapshots."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from bake.aws import Aws
-from bake.creation import LOOKED_FOR, tag_of, unless_absent
+from bake.creation import APPEARS_WITHIN, tag_of, unless_absent
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import ImageTypeDef
@@ -121,7 +121,7 @@ def remove(aws: Aws, image_id: str, *, run: str = "", name: str = "") -> None:
     if facts is not None:
         unless_absent(lambda: aws.ec2.deregister_image(ImageId=image_id))
     pending = facts is not None and facts["State"] == "pending" and not snapshots
-    for snapshot in snapshots | _tagged(aws, run, name, seconds=LOOKED_FOR if pending else 0):
+    for snapshot in snapshots | _tagged(aws, run, name, seconds=APPEARS_WITHIN if pending else 0):
         unless_absent(partial(aws.ec2.delete_snapshot, SnapshotId=snapshot))
 
 

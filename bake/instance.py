@@ -1,8 +1,8 @@
-"""Instances: the key pairs and user data that they are launched with, how they are found, and their end."""
+"""EC2 instances: key pairs and user data for their launch, and how to find and terminate them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,7 +55,7 @@ class KeyPair:
         return "ed25519" if self.public.startswith("ssh-ed25519") else "ecdsa"
 
 
-def user_data(host_keys: Sequence[KeyPair], files: dict[str, str], authorized: Sequence[str] = ()) -> str:
+def user_data(host_keys: Sequence[KeyPair], files: Mapping[str, str], authorized: Sequence[str] = ()) -> str:
     """cloud-config that installs the run's SSH host keys and writes `files` (R-USERDATA: under 16 KB).
 
     `authorized`: public keys that let the base's own user in, beside the launch's key pair.

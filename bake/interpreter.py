@@ -1,4 +1,4 @@
-"""The pinned Python that an image gets where its base has none of the right version (provision/locks)."""
+"""The pinned Python that is installed if the base image has none of the right version (provision/locks)."""
 
 from __future__ import annotations
 

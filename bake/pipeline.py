@@ -8,10 +8,11 @@ from bake.release import Baked, Release, release, write_manifest
 from bake.run import Run
 from bake.steps import prefetch, provision
 from bake.steps.boot_check import boot_check
-from bake.steps.connect import log_in
+from bake.steps.clean_up import clean_up
+from bake.steps.connect import connect_to_builder
 from bake.steps.create_image import create_image, stop
 from bake.steps.judge import judge
-from bake.steps.launch import launch
+from bake.steps.launch import launch_builder
 from bake.steps.publish import publish
 from bake.steps.quantize import quantize
 from bake.steps.seal import seal
@@ -25,41 +26,25 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
 
     Raises BakeError with what went wrong; by then everything that was created is removed again, or named.
     """
-    step = run.progress.step
     with Undo(run.progress.status, run.leaks) as undo:
-        with step("launch"):
-            builder = launch(plan, aws, run, undo, role="builder", image=plan.launch.base.id)
-        with step("connect"):
-            session = log_in(builder, plan, aws, run)
-        with session:
+        builder = launch_builder(plan, aws, run, undo)
+        with connect_to_builder(builder, plan, aws, run) as session:
             base = survey(session, plan, run)
-            with step("tools"):
-                provision.upload(session, plan, run)
-                provision.install_tools(session, plan, aws, run)
+            provision.prepare(session, plan, aws, run)
             download = prefetch.start(session, plan, aws, run, undo, builder)
-            with step("provision"):
-                provision.run_scripts(session, run, download.check)
-            with step("prefetch"):
-                weights = download.wait()
-            checkpoint = quantize(session, plan, run)  # a step of its own where int8 is wanted
-            provision.compile_for_neuron(session, plan, run)  # so is this, where Neuron draws
-            with step("verify"):
-                report = verify(session, plan, aws, run, builder, base.baseline)
-            with step("seal"):
-                seal(session, plan, run)
-        with step("stop"):
-            stop(aws, builder)
-        with step("create image"):
-            image, removal = create_image(plan, aws, run, builder, undo)
+            provision.run_scripts(session, run, download.check)
+            weights = download.wait()
+            checkpoint = quantize(session, plan, run)  # None where bfloat16 is served
+            provision.compile_for_neuron(session, plan.provision, run)
+            report = verify(session, plan, aws, run, builder, base.baseline)
+            seal(session, plan.weights, run)
+        stop(aws, run, builder)
+        image, removal = create_image(plan, aws, run, builder, undo)
         baked = Baked(image, base, weights, checkpoint, report)
-        with judge(plan, aws, run, image, undo, lambda state: write_manifest(plan, run, baked, state)):
+        with judge(plan.image, aws, run, image, undo, lambda state: write_manifest(plan, run, baked, state)):
             undo.forget(removal)  # from here on the image is kept unless it is bad
-            with step("remove builder"):
-                undo.now()
-            with step("boot check"):
-                drawing = boot_check(plan, aws, run, undo, image.id)
-        with step("clean up"):
-            undo.now()
-    with step("publish"):
-        published = publish(plan, aws, run, image)
+            clean_up(undo, run, "remove builder")
+            drawing = boot_check(plan, aws, run, undo, image.id)
+        clean_up(undo, run)
+    published = publish(plan.image, aws, run, image)
     return release(plan, run, baked, published, drawing)

@@ -1,4 +1,4 @@
-"""What a bake hands over: the AMI and the manifest that tells how it came about."""
+"""The result of a bake: the AMI, and the manifest that records how it was made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what was asked for to a plan, and how that stands to what was agreed."""
+"""Load a profile, plan it, and compare the plan with the agreement and the lock."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Proposal:
     unlocked: str | None
 
 
-def cloud_of(
+def local_cloud(
     request: BakeRequest, stack: ExitStack, say: Callable[[str], None], progress: Progress | None = None
 ) -> LocalCloud | None:
     """The local cloud of a rehearsal, brought up if need be and up until `stack` ends; None for AWS."""
@@ -78,7 +78,7 @@ def cloud_of(
         return cloud
 
 
-def place(cloud: LocalCloud | None) -> dict[str, Any]:
+def endpoint_of(cloud: LocalCloud | None) -> dict[str, Any]:
     """The arguments that tell `Aws` where a rehearsal's calls go, and what they are signed with."""
     return {"endpoint": cloud.endpoint, "endpoint_key": cloud.keys} if cloud else {}
 
@@ -99,7 +99,7 @@ def propose(
     aws = Aws(
         region=profile.builder.region,
         worker_region=profile.worker.region,
-        **place(cloud),
+        **endpoint_of(cloud),
         tally=tally,
     )
     try:

@@ -1,4 +1,4 @@
-"""One run of `bake`: its id, its directory, and what it tells people."""
+"""One run of `bake`: its id, its directory and its progress."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Run:
         return self.directory / "logs"
 
     def keep(self, name: str, content: str | bytes) -> Path:
-        """Write a file of the run directory; where that fails it is said, and the bake goes on without it."""
+        """Write a file of the run directory; if that fails, note it and go on."""
         file = self.directory / name
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def check_place(parent: Path) -> None:
     except OSError as error:
         hint = "--runs DIRECTORY names another place; nothing was started"
         reason = error.strerror or str(error)
-        raise UsageError(f"runs can't be kept in {parent.absolute()}: {reason}", hint=hint) from error
+        raise UsageError(f"cannot write runs to {parent.absolute()}: {reason}", hint=hint) from error
     finally:
         shutil.rmtree(probe, ignore_errors=True)
         with suppress(OSError):  # another bake may be there by now

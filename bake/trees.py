@@ -1,4 +1,4 @@
-"""Source trees: which files count, and one hash for all of them."""
+"""List the files of a source tree, and hash them."""
 
 from __future__ import annotations
 

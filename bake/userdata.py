@@ -1,4 +1,4 @@
-"""What a launched worker needs as user data (R-USERDATA): its environment file, and its script from Git."""
+"""The user data of a worker (R-USERDATA): its environment file, and its launch script from Git."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker's code (R-GIT-S3): a Git repository at a pinned commit, or what comes with this bake."""
+"""Where the worker's code comes from (R-GIT-S3): Git at a pinned commit, or what comes with this bake."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _unlocked(folder: Path, requirements: Path) -> list[str]:
         try:
             wanted = Requirement(str(text))
         except InvalidRequirement:
-            found.append(f"its worker needs {text!r}, which is no requirement")
+            found.append(f"its worker needs {text!r}, which is not a valid requirement")
             continue
         have = pins.get(canonicalize_name(wanted.name))
         if have is None or not wanted.specifier.contains(have, prereleases=True):

@@ -25,7 +25,7 @@ from bake.progress import PlainScreen, Progress
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps.connect import log_in
-from bake.steps.launch import Instance, launch
+from bake.steps.launch import Instance, launch_builder
 from bake.undo import Undo
 from bake.weights import lock as locks
 
@@ -195,7 +195,7 @@ def new_machine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> 
         plan = planning.make(found, aws, sources(cloud, found.base.os), lock=lock)
         run = runs_of.new(tmp_path_factory.mktemp("runs"), progress)
         with Undo() as undo:
-            instance = launch(plan, aws, run, undo, role="builder", image=plan.launch.base.id)
+            instance = launch_builder(plan, aws, run, undo)
             with log_in(instance, plan, aws, run) as session:
                 yield Machine(plan, aws, run, instance, session)
 

@@ -1,1 +1,1 @@
-"""What the user agreed to (R-AGREE): its facts, its file, how it is shown and recorded."""
+"""The user's agreement (R-AGREE): its facts, its lock file, how to show it and how to change it."""

@@ -1,4 +1,4 @@
-"""What the user agrees to: asked on a terminal, named fact by fact without one."""
+"""Decide which facts the user agrees to: by a question on a terminal, by naming each fact without one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Approval:
             name, equals, value = text.partition("=")
             wanted[name] = value if equals else None
             if name == "all":
-                problems.append("--fact all: agreeing means naming each fact")
+                problems.append("--fact all: name each fact that you agree to")
             elif name.startswith("weights."):
                 problems.append(f"--fact {name}: the weights are pinned by `bake lock`")
             elif name not in NAMES:
@@ -64,7 +64,7 @@ def choose(
         unnamed = [one for one in differences if one.name not in approval.facts]
         if unnamed:
             raise NotAgreed(
-                "without a terminal each fact must be named; these were not: "
+                "without a terminal, name each fact; these were not named: "
                 + ", ".join(one.name for one in unnamed)
                 + "\nnothing was recorded",
                 hint="to agree to all that is shown:\n  "

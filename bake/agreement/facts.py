@@ -1,4 +1,4 @@
-"""What the user agreed to, and how what a plan would do now differs from it (R-AGREE)."""
+"""The facts that need the user's agreement, and how a plan differs from what was agreed (R-AGREE)."""
 
 from __future__ import annotations
 

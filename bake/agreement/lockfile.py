@@ -1,4 +1,4 @@
-"""profiles/X.lock.yaml: the agreement, which `bake approve` writes, and the weights' lock of `bake lock`."""
+"""Read and write profiles/X.lock.yaml: the agreement, and the weights that `bake lock` pinned."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class LockFile:
     weights: Lock | None = None
 
 
-def place(profile: str, directory: Path, *, rehearsal: bool) -> Path:
+def path_of(profile: str, directory: Path, *, rehearsal: bool) -> Path:
     """Where a profile's agreement is; that of rehearsals lies apart, since nothing in it is the user's."""
     return (REHEARSALS if rehearsal else directory) / f"{profile}.lock.yaml"
 
@@ -262,7 +262,7 @@ def content(file: Path) -> bytes | None:
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """One writer at a time; the directory itself is the lock, so that nothing is left over."""
+    """One writer at a time. The directory is the lock: filelock would leave a file beside the profiles."""
     number = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(number, fcntl.LOCK_EX)

@@ -28,7 +28,7 @@ class ProfileRequest:
     @property
     def lock(self) -> Path:
         """The profile's lock file."""
-        return lockfile.place(self.profile, self.directory, rehearsal=self.rehearsal)
+        return lockfile.path_of(self.profile, self.directory, rehearsal=self.rehearsal)
 
 
 def title(request: ProfileRequest) -> str:
@@ -39,10 +39,10 @@ def title(request: ProfileRequest) -> str:
 
 
 def without_agreement(request: ProfileRequest) -> str:
-    """Why a rehearsal goes on although nobody agreed to anything."""
+    """Why a rehearsal goes on without an agreement."""
     return (
-        f"no agreement asked for: a rehearsal touches nothing of yours. `{command(request)}` "
-        "makes one for rehearsals, which is then held like the real one"
+        "this rehearsal needs no agreement, since it touches nothing of yours; "
+        f"`{command(request)}` records one that later rehearsals must match"
     )
 
 
@@ -95,7 +95,7 @@ def spelled(value: FactValue) -> str:
 
 def how_to_lock(request: ProfileRequest) -> str:
     """The command that locks the weights, and what it does."""
-    return f"size and hash of every file, from the Hub:\n  {lock_command(request)}"
+    return f"to pin the size and hash of every file:\n  {lock_command(request)}"
 
 
 def refusal(
@@ -103,7 +103,7 @@ def refusal(
 ) -> str:
     """What is not as agreed; with `new`, nothing is yet."""
     if new:
-        head = f"nobody agreed yet to what profile {request.profile} uses; it would stand in {request.lock}"
+        head = f"profile {request.profile} has no agreement yet; `bake approve` records it in {request.lock}"
         return f"{head}\n\n{_facts(guarded)}"
     head = f"profile {request.profile} is not what was agreed in {request.lock}"
     return f"{head}\n\n{differences_table(differences)}"

@@ -1,1 +1,1 @@
-"""What the commands do, once `bake/cli.py` understood the command line; loaded when they are called."""
+"""The commands: one module each for the options, loaded when the command is called."""

@@ -1,4 +1,4 @@
-"""`bake plan` and `bake approve`. Heavy imports stay inside the commands."""
+"""The options of `bake plan` and `bake approve`. Import what is heavy inside the commands."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def plan(obj: dict[str, Any], profile: str | None, rehearse: bool, as_json: bool
     from bake.commands import proposal as proposal_of
     from bake.planning import render as plan_render
     from bake.progress import Tally
-    from bake.request import BakeRequest, cloud_of, propose
+    from bake.request import BakeRequest, local_cloud, propose
 
     request = BakeRequest(
         _profile(obj, profile), obj["directory"], obj["env_file"], rehearse or obj["rehearse"], trusted()
     )
     with ExitStack() as stack:
-        proposal = propose(request, cloud_of(request, stack, _say), Tally())
+        proposal = propose(request, local_cloud(request, stack, _say), Tally())
     if as_json or obj["as_json"]:
         found = {**plan_render.as_dict(proposal.plan), **proposal_of.as_dict(proposal)}
         click.echo(json.dumps(redact_all(found), indent=2))

@@ -1,4 +1,4 @@
-"""Record what the user agrees to: what `bake approve` does once its options are read."""
+"""Run `bake approve`: show what differs from the agreement, ask, and record what the user agrees to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bake.agreement.facts import compare
 from bake.aws import Aws
 from bake.errors import BakeError
 from bake.progress import Tally
-from bake.request import BakeRequest, cloud_of, propose
+from bake.request import BakeRequest, local_cloud, propose
 
 Say = Callable[[str], None]
 
@@ -23,7 +23,7 @@ def record(request: BakeRequest, approval: Approval, say: Say, ask: Ask | None) 
     """Show what is not as agreed, let the user agree (without a terminal `ask` is None), write it down."""
     before = lockfile.content(request.lock)
     with ExitStack() as stack:
-        proposal = propose(request, cloud_of(request, stack, say), Tally())
+        proposal = propose(request, local_cloud(request, stack, say), Tally())
         differences = proposal.differences
         if not differences:
             say(f"everything is as agreed in {request.lock}; nothing was recorded")

@@ -1,4 +1,4 @@
-"""What `bake --profile` and `bake --profile --rehearse` do, once the command line is understood."""
+"""Run `bake --profile` and `bake --profile --rehearse`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bake.pipeline import bake
 from bake.planning import render as plan_render
 from bake.progress import Progress, choose_screen
 from bake.release import summary
-from bake.request import BakeRequest, Proposal, cloud_of, lock_rehearsal, propose
+from bake.request import BakeRequest, Proposal, local_cloud, lock_rehearsal, propose
 from bake.run import Run
 from bake.undo import naming
 
@@ -51,7 +51,7 @@ def _bake(request: BakeRequest, runs: Path, as_json: bool) -> None:
 
 def proposed(request: BakeRequest, stack: ExitStack, progress: Progress) -> Proposal:
     """Plan, and refuse what is not agreed or locked."""
-    cloud = cloud_of(request, stack, progress.note, progress)
+    cloud = local_cloud(request, stack, progress.note, progress)
     if cloud is not None:
         lock_rehearsal(request, cloud, progress.note)
     with progress.step("plan"):
@@ -60,7 +60,7 @@ def proposed(request: BakeRequest, stack: ExitStack, progress: Progress) -> Prop
 
 @contextmanager
 def running(proposal: Proposal, runs: Path, progress: Progress) -> Iterator[Run]:
-    """A run with its directory; whatever ends it, what is left behind is said last."""
+    """A run with its directory; however it ends, what is left behind is reported last."""
     run = runs_of.new(runs, progress)
     with naming(run.leaks), _explaining(run):
         kept = {**plan_render.as_dict(proposal.plan), **proposal_of.as_dict(proposal)}
@@ -94,7 +94,7 @@ def _explaining(run: Run) -> Iterator[None]:
 
 @contextmanager
 def reporting(as_json: bool) -> Iterator[Progress]:
-    """A screen that is left well, and hears of what ended the command."""
+    """A screen that is told what ended the command, and is closed in any case."""
     progress = Progress(choose_screen(as_json=as_json))
     try:
         yield progress

@@ -1,4 +1,4 @@
-"""`bake boot-check`: prove or condemn an AMI whose boot check something else ended. No builder is needed."""
+"""`bake boot-check`: repeat the boot check of an AMI that was interrupted. It needs no builder."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def boot_check(obj: dict[str, Any], ami: str, profile: str | None, rehearse: boo
     from bake.run import check_place
 
     if not re.fullmatch(r"ami-[0-9a-f]{8,17}", ami):
-        raise UsageError(f"{ami!r} is no AMI's id", hint="it looks like ami-0123456789abcdef0")
+        raise UsageError(f"{ami!r} is not an AMI id", hint="it looks like ami-0123456789abcdef0")
     rehearsal = rehearse or obj["rehearse"]
     with reporting(as_json or obj["as_json"]) as progress, ExitStack() as stack:
         check_place(obj["runs"])
@@ -69,7 +69,7 @@ def _profile_of(ami: str, obj: dict[str, Any], rehearsal: bool, stack: ExitStack
     from bake.creation import tag_of
     from bake.image import describe_image
     from bake.profile import environment
-    from bake.request import place
+    from bake.request import endpoint_of
 
     cloud = None
     if rehearsal:
@@ -80,7 +80,7 @@ def _profile_of(ami: str, obj: dict[str, Any], rehearsal: bool, stack: ExitStack
     region = (cloud.environment if cloud else environment(obj["env_file"])).get("SPOT_AWS_REGION")
     if not region:
         raise UsageError("the variable SPOT_AWS_REGION is not set", hint="set it, or name the --profile")
-    aws = Aws(region=region, worker_region=region, **place(cloud))
+    aws = Aws(region=region, worker_region=region, **endpoint_of(cloud))
     facts = describe_image(aws, ami)
     if facts is None:
         raise UsageError(f"there is no {ami} in {region}", hint="is it in another region or account?")
@@ -92,18 +92,16 @@ def _profile_of(ami: str, obj: dict[str, Any], rehearsal: bool, stack: ExitStack
 
 def _check(plan: Plan, aws: Aws, run: Run, image: Image) -> Drawing:
     from bake.steps.boot_check import boot_check as check
+    from bake.steps.clean_up import clean_up
     from bake.steps.judge import judge
     from bake.steps.publish import publish
     from bake.undo import Undo
 
-    step = run.progress.step
     with Undo(run.progress.status, run.leaks) as undo:
-        with judge(plan, aws, run, image, undo), step("boot check"):
+        with judge(plan.image, aws, run, image, undo):
             drawing = check(plan, aws, run, undo, image.id)
-        with step("clean up"):
-            undo.now()
-    with step("publish"):
-        image = publish(plan, aws, run, image)
+        clean_up(undo, run)
+    image = publish(plan.image, aws, run, image)
     _keep(run, image, drawing)
     return drawing
 

@@ -1,4 +1,4 @@
-"""`bake lock`. Heavy imports stay inside the command."""
+"""The options of `bake lock`. Import what is heavy inside the command."""
 
 from __future__ import annotations
 

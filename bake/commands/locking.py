@@ -1,4 +1,4 @@
-"""What `bake lock` does: ask the Hub, compare with what is locked, write what may be written."""
+"""Run `bake lock`: ask the Hub, compare its files with the lock, and write what may be written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bake.agreement import lockfile
 from bake.agreement import render as agreement_render
 from bake.agreement.lockfile import LockFile
 from bake.errors import NotAgreed
-from bake.request import BakeRequest, cloud_of, weights_of
+from bake.request import BakeRequest, local_cloud, weights_of
 from bake.weights import lock as locks
 from bake.weights.lock import Lock
 
@@ -38,7 +38,7 @@ def run(request: BakeRequest, options: LockOptions, say: Say, ask: Ask | None) -
     """
     before, held = lockfile.content(request.lock), lockfile.read(request.lock)
     with ExitStack() as stack:
-        cloud = cloud_of(request, stack, say)
+        cloud = local_cloud(request, stack, say)
         weights = weights_of(request, cloud)
         now = locks.resolve(weights, cloud.hub if cloud else None, options.revision)
     if options.revision is not None:
@@ -55,14 +55,14 @@ def run(request: BakeRequest, options: LockOptions, say: Say, ask: Ask | None) -
 def _settled(request: BakeRequest, locked: Lock | None, now: Lock, say: Say) -> bool:
     if locked != now:
         return False
-    say(f"{request.lock} is as the Hub has it ({now}); nothing was written")
+    say(f"{request.lock} matches the Hub ({now}); nothing was written")
     return True
 
 
 def _look(request: BakeRequest, name: str, pinned: str, locked: Lock | None, now: Lock, say: Say) -> None:
     say(f"{name} is {now.revision} now: {now}")
     if locked is not None and locks.differences(locked, now):
-        say(f"\nother than locked in {request.lock}:\n\n{locks.differences_table(locked, now)}\n")
+        say(f"\nthis differs from {request.lock}:\n\n{locks.differences_table(locked, now)}\n")
     if now.revision != pinned:
         command = agreement_render.lock_command(request, "--update")
         say(f"to pin it, write it into the profile as weights.revision, then: {command}")
@@ -73,7 +73,7 @@ def _refuse_or_ask(
     request: BakeRequest, options: LockOptions, locked: Lock, now: Lock, say: Say, ask: Ask | None
 ) -> None:
     say(
-        f"what the Hub has is not what is locked in {request.lock}:\n\n"
+        f"the Hub's files differ from those locked in {request.lock}:\n\n"
         f"{locks.differences_table(locked, now)}\n"
     )
     update = agreement_render.lock_command(request, "--update")
@@ -83,7 +83,7 @@ def _refuse_or_ask(
         raise NotAgreed(f"--commit {options.commit}: the Hub has {now.revision}; nothing was written")
     if ask is None and options.commit is None:
         raise NotAgreed(
-            "without a terminal the commit must be named; nothing was written",
+            "without a terminal, name the commit; nothing was written",
             hint=f"{update} --commit {now.revision}",
         )
     if ask is not None and not ask(f"Lock {now}?"):

@@ -85,7 +85,7 @@ def new_profile(obj: dict[str, Any], name: str, source: str) -> None:
 
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,47}", name):
         raise UsageError(
-            f"{name!r} is no name for a profile", hint="small letters, digits and hyphens, at most 48"
+            f"{name!r} is not a valid profile name", hint="small letters, digits and hyphens, at most 48"
         )
     file = obj["directory"] / f"{name}.yaml"
     text = _start(name, source, outline(source, obj["directory"]))

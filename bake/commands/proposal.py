@@ -18,7 +18,7 @@ def plan_text(proposal: Proposal) -> str:
         "",
     ]
     if not differences:
-        lines.append("All of it is agreed.")
+        lines.append("Everything is agreed.")
     elif request.rehearsal and proposal.agreement is None:
         lines.append(f"A rehearsal needs no agreement; to hold it to one: {render.command(request)}")
     else:

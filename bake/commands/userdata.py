@@ -1,4 +1,4 @@
-"""`bake userdata`. Heavy imports stay inside the command."""
+"""`bake userdata`. Import what is heavy inside the command."""
 
 from __future__ import annotations
 

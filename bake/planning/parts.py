@@ -138,17 +138,24 @@ class VerifyPlan:
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """The AMI: its root volume and what is on it, its name, and the accounts that it is shared with."""
+    """The AMI: its root volume and what is on it, its name, and the accounts that it is shared with.
+
+    `keep` good images of the profile stay, its newest ones (None: all), and `keep_unproven` unproven ones.
+    """
 
     profile: str
     name: str
     share_with: tuple[str, ...]
+    keep: int | None
+    keep_unproven: int
     disk: Disk
 
     @classmethod
     def of(cls, profile: Profile, disk: Disk) -> ImagePlan:
         """What the profile says of the image."""
-        return cls(profile.name, profile.image.name, tuple(profile.image.share_with), disk)
+        image = profile.image
+        accounts = tuple(image.share_with)
+        return cls(profile.name, image.name, accounts, image.keep, image.keep_unproven, disk)
 
     def name_for(self, run: str) -> str:
         """The AMI's name in a run."""

@@ -1,4 +1,4 @@
-"""Profiles: YAML with line marks, variables and secrets -> one typed, frozen Profile."""
+"""Read profiles: YAML with line marks, variables and secrets -> one typed, frozen Profile."""
 
 from bake.profile.loading import Origins, load, load_with_origins, names, outline, require_folder
 from bake.profile.schema import FLUX, Profile

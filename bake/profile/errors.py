@@ -19,21 +19,21 @@ def validated(name: str, filled: Filled) -> Profile | None:
     """The profile; or None, with a problem in the document for each thing that is wrong."""
     values = {key: value for key, value in filled.value.items() if key not in ("name", "extends")}
     if "name" in filled.document.value:
-        _unknown(filled, ("name",))
-    _whole_numbers(values, filled)
+        _unknown_key(filled, ("name",))
+    _numbers_from_variables(values, filled)
     try:
         return Profile.model_validate({"name": name, **values})
     except ValidationError as error:
         items = sorted(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
         meant: set[Path_] = set()
-        bad = {path for item in items if (path := _say(filled, item, meant))}
+        bad = {path for item in items if (path := _report(filled, item, meant))}
     for section, text in _conflicts(values, bad | filled.unresolved):
         if not filled.document.partial:
-            filled.document.problem((section,), text, _why(filled, section, text), at_key=True)
+            filled.document.problem((section,), text, _likely_cause(filled, section, text), at_key=True)
     return None
 
 
-def _whole_numbers(values: dict[str, Any], filled: Filled) -> None:
+def _numbers_from_variables(values: dict[str, Any], filled: Filled) -> None:
     """Variables are text: where the field is a number and a variable's text is one, it is that number."""
     for section, model in sections().items():
         content = values.get(section)
@@ -48,7 +48,7 @@ def _whole_numbers(values: dict[str, Any], filled: Filled) -> None:
                 content[key] = int(text)
 
 
-def _say(filled: Filled, item: Mapping[str, Any], meant: set[Path_]) -> Path_ | None:
+def _report(filled: Filled, item: Mapping[str, Any], meant: set[Path_]) -> Path_ | None:
     """Add one error to the document's problems; returns its path, or None for those between fields.
 
     `meant` are the keys that a mistyped one stands for: these are not called missing as well.
@@ -59,14 +59,14 @@ def _say(filled: Filled, item: Mapping[str, Any], meant: set[Path_]) -> Path_ | 
     if path in filled.unresolved or any(path[:n] in filled.unresolved for n in range(1, len(path))):
         return path
     if item["type"] == "extra_forbidden":
-        meant |= _unknown(filled, path)
+        meant |= _unknown_key(filled, path)
     elif item["type"] != "missing" or not (path in meant or filled.document.partial):
-        text, hint = _words(filled, path, item)
+        text, hint = _message(filled, path, item)
         filled.document.problem(path, text, hint, at_key=item["type"] == "missing")
     return path
 
 
-def _unknown(filled: Filled, path: Path_) -> set[Path_]:
+def _unknown_key(filled: Filled, path: Path_) -> set[Path_]:
     known = _known_keys(path[:-1])
     close = difflib.get_close_matches(str(path[-1])[:64], known, 1)
     elsewhere = [f"{name}.{path[-1]}" for name, model in sections().items() if path[-1] in model.model_fields]
@@ -76,7 +76,7 @@ def _unknown(filled: Filled, path: Path_) -> set[Path_]:
     return {(*path[:-1], key) for key in close}
 
 
-def _words(filled: Filled, path: Path_, item: Mapping[str, Any]) -> tuple[str, str | None]:
+def _message(filled: Filled, path: Path_, item: Mapping[str, Any]) -> tuple[str, str | None]:
     value, limits = item.get("input"), item.get("ctx", {})
     shown = _shown(filled, path, value)
     if item["type"] == "missing":
@@ -90,15 +90,15 @@ def _words(filled: Filled, path: Path_, item: Mapping[str, Any]) -> tuple[str, s
         case "like":
             return f"{shown} does not look like {limits['words']}", None
         case "literal_error":
-            return _choice(str(limits["expected"]), value, shown)
+            return _literal_message(str(limits["expected"]), value, shown)
         case "value_error":
             return str(limits["error"]), None
         case "int_type" | "int_parsing" | "int_from_float":
-            return f"must be a whole number, not {shown}", _unit(path, value)
+            return f"must be a whole number, not {shown}", _number_hint(path, value)
         case "bool_type" | "bool_parsing":
             return f"must be true or false, not {shown}", None
         case "string_type":
-            return f"must be text, not {shown}", _quote(value)
+            return f"must be text, not {shown}", _quote_hint(value)
         case "tuple_type" | "list_type":
             return f"must be a list, not {shown}", None
         case "model_type" | "model_attributes_type" | "dict_type":
@@ -131,14 +131,14 @@ def _shown(filled: Filled, path: Path_, value: Any) -> str:
     return "what is given" if hidden else printable(str(value) if value != "" else "''", 60)
 
 
-def _choice(expected: str, value: Any, shown: str) -> tuple[str, str | None]:
+def _literal_message(expected: str, value: Any, shown: str) -> tuple[str, str | None]:
     known = re.findall(r"'([^']*)'", expected)
     close = difflib.get_close_matches(str(value)[:64].lower(), known, 1)
     hint = f"did you mean {close[0]}?" if close else None
     return f"must be {' or '.join(known)}, not {shown}", hint
 
 
-def _unit(path: Path_, value: Any) -> str | None:
+def _number_hint(path: Path_, value: Any) -> str | None:
     if not isinstance(value, str):
         return None
     if value.isdecimal() and value.isascii():
@@ -156,7 +156,7 @@ def _metadata(path: Path_) -> list[Any]:
     return info.metadata if info else []
 
 
-def _quote(value: Any) -> str | None:
+def _quote_hint(value: Any) -> str | None:
     return "put it in quotes" if isinstance(value, int | float) else None
 
 
@@ -192,7 +192,7 @@ def _conflicts(values: Mapping[str, Any], bad: set[Path_]) -> Iterator[tuple[str
             continue  # it hung on a field that was reported already
 
 
-def _why(filled: Filled, section: str, text: str) -> str | None:
+def _likely_cause(filled: Filled, section: str, text: str) -> str | None:
     """What a conflict in `section` may come from that its lines do not show."""
     document = filled.document
     own = document.keys.get((section,))

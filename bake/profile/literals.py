@@ -1,4 +1,4 @@
-"""What differs from account to account or is secret never stands in a profile (R-CONFIG)."""
+"""Refuse values in a profile that are secret or differ between accounts (R-CONFIG)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _add(document: Document, path: Path_, what: str | None, usual: str | None) -
     known = f"${{{variable}}}" if variable else "${NAME}"
     says = f"{what} must come" if what else "must come"
     hint = f"write {known} here and set {variable or 'NAME'} in the environment or in .env.local"
-    if path == ("builder", "instance_profile") and (wrong := _no_name(document.value)):
+    if path == ("builder", "instance_profile") and (wrong := _invalid_name(document.value)):
         says, hint = f"{wrong}; it must come", f"{hint}, to that name"
     if what in SECRET and path[:2] != ("weights", "token"):
         hint = "take it out, and revoke it if anybody may have seen it"
@@ -50,7 +50,7 @@ def _add(document: Document, path: Path_, what: str | None, usual: str | None) -
     document.problem(path, f"{says} from the environment, not from the file", hint)
 
 
-def _no_name(value: Any) -> str | None:
+def _invalid_name(value: Any) -> str | None:
     """Why the instance profile's own text is no name: the variable would be refused for it, too."""
     try:
         values.instance_profile(str(value["builder"]["instance_profile"]))

@@ -51,7 +51,7 @@ def load_with_origins(
     filled = fill(document, variables, secrets)
     profile = errors.validated(name, filled)
     if document.problems or profile is None:
-        raise UsageError(_told(document, files), hint=_hint(bool(filled.missing)))
+        raise UsageError(_messages(document, files), hint=_hint(bool(filled.missing)))
     return profile, errors.origins(profile, filled)
 
 
@@ -60,13 +60,13 @@ def read(name: str, directory: Path) -> tuple[Document, list[Path]]:
     require_folder(directory)
     known = names(directory)
     if name not in known:
-        raise _unknown(name, directory, known)
-    chain = [_one(directory / f"{name}.yaml")]
+        raise _unknown_profile(name, directory, known)
+    chain = [_read_one(directory / f"{name}.yaml")]
     while (parent := _parent(chain[-1], [each.file for each in chain])) is not None:
         try:
-            chain.append(_one(parent))
+            chain.append(_read_one(parent))
         except UsageError as error:
-            said = [_told(each, [each.file]) for each in chain if each.problems]
+            said = [_messages(each, [each.file]) for each in chain if each.problems]
             raise UsageError("\n".join([*said, error.message])) from error
     document = chain[-1]
     for child in reversed(chain[:-1]):
@@ -78,14 +78,14 @@ def require_folder(directory: Path) -> None:
     """Raise UsageError where there is no folder of profiles, naming the place that was looked at."""
     if directory.is_dir():
         return
-    wrong = "is no folder" if directory.exists() else "does not exist"
+    wrong = "is not a folder" if directory.exists() else "does not exist"
     raise UsageError(
         f"no profiles: {directory.absolute()} {wrong}",
         hint=NO_PROFILES,
     )
 
 
-def _unknown(name: str, directory: Path, known: list[str]) -> UsageError:
+def _unknown_profile(name: str, directory: Path, known: list[str]) -> UsageError:
     """What is said of a profile that is not there, with the nearest one that is."""
     place = directory.absolute()
     if not known:
@@ -115,11 +115,11 @@ def outline(name: str, directory: Path) -> dict[str, Any]:
     """
     document, files = read(name, directory)
     if document.problems:
-        raise UsageError(_told(document, files))
+        raise UsageError(_messages(document, files))
     return {key: value for key, value in document.value.items() if key != "extends"}
 
 
-def _one(file: Path) -> Document:
+def _read_one(file: Path) -> Document:
     document = yaml_source.read(file)
     literals.report(document)
     return document
@@ -132,29 +132,29 @@ def _parent(document: Document, files: list[Path]) -> Path | None:
     name = document.value["extends"]
     directory = document.file.parent
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name) or name.endswith(".lock"):
-        return _no(document, "must be the name of one profile, without .yaml")
+        return _refuse_parent(document, "must be the name of one profile, without .yaml")
     file = directory / f"{name}.yaml"
     if file in files:
         circle = [*files[files.index(file) :], file]
-        return _no(document, f"goes round in a circle: {' -> '.join(each.stem for each in circle)}")
+        return _refuse_parent(document, f"extends itself: {' -> '.join(each.stem for each in circle)}")
     if not file.is_file():
         others = [each.stem for each in directory.glob("*.yaml") if not each.name.endswith(".lock.yaml")]
         others = sorted(set(others) - {document.file.stem})
         close = nearest(name, others)
         hint = f"did you mean {close}?" if close else f"there are: {', '.join(others) or 'none'}"
-        return _no(document, f"there is no profile {yaml_source.printable(name, 40)}", hint)
+        return _refuse_parent(document, f"there is no profile {yaml_source.printable(name, 40)}", hint)
     if len(files) > MAX_PARENTS:
-        return _no(document, f"more than {MAX_PARENTS} profiles over one another")
+        return _refuse_parent(document, f"more than {MAX_PARENTS} levels of `extends`")
     return file
 
 
-def _no(document: Document, text: str, hint: str | None = None) -> Path | None:
+def _refuse_parent(document: Document, text: str, hint: str | None = None) -> Path | None:
     document.problem(("extends",), text, hint)
     document.partial = True
     return None
 
 
-def _told(document: Document, files: list[Path]) -> str:
+def _messages(document: Document, files: list[Path]) -> str:
     """Every problem once, in the order of the files and of their lines."""
     found = sorted(
         dict.fromkeys(document.problems),

@@ -1,4 +1,4 @@
-"""Patterns of texts that take more than a pattern to check, and places where nothing lasts."""
+"""Patterns that the schema and the checks share, and directories whose content is lost."""
 
 from __future__ import annotations
 

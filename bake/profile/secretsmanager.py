@@ -1,4 +1,4 @@
-"""Values from Secrets Manager in AWS_REGION (R-REGIONS): read when a profile names them, kept nowhere."""
+"""Read values from Secrets Manager in AWS_REGION (R-REGIONS) when a profile names them; keep them nowhere."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def value(aws: Aws, name: str, key: str) -> str:
         raise BakeError(f"the secret {name} has no key {key}", hint=f"it has: {', '.join(sorted(content))}")
     found = content[key]
     if not isinstance(found, str | int) or isinstance(found, bool):
-        raise BakeError(f"{key} in the secret {name} is no text")
+        raise BakeError(f"{key} in the secret {name} is not text")
     if not PUBLIC.fullmatch(str(found)):
         redaction.register(str(found))
     return str(found)

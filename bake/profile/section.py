@@ -1,4 +1,4 @@
-"""What the sections of a profile have in common."""
+"""The base class of a profile's sections."""
 
 from __future__ import annotations
 

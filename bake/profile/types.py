@@ -1,4 +1,4 @@
-"""The texts that profiles hold, as types: the pattern of each, and in words what such a text is."""
+"""The types of a profile's texts: a pattern, and words that tell people what such a text is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values that take more than a pattern: networks and names of the user's, with what to write instead."""
+"""Check values that need more than a pattern, and say what to write instead: networks and names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`${NAME}`, `${NAME:-default}` and `secretsmanager:NAME#KEY` in profiles, and where values came from."""
+"""Fill in `${NAME}`, `${NAME:-default}` and `secretsmanager:NAME#KEY`, and record where values come from."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ class Filled:
             raise BakeError("there is no Secrets Manager here")
         value = self.secrets(name, key)
         if not isinstance(value, str) or not value:
-            raise BakeError("it is empty, or no text")
+            raise BakeError("it is empty or not text")
         return value
 
     def _unresolved(self, path: Path_, text: str, hint: str | None) -> None:

@@ -1,4 +1,4 @@
-"""YAML with a memory of where each value stands, so that a problem can name its file, line and column."""
+"""Read YAML and remember where each value stands, so that a problem names its file, line and column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What no finished image is thrown away for: where it fails, a note says how to do it by hand."""
+"""Do what must not cost a finished image: if it fails, a note gives the command to run by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bake.run import Run
 
 
 def attempt(run: Run, failed: str, act: Callable[[], None], *by_hand: str) -> None:
-    """Do it; where AWS refuses or does not answer, note what `failed`, why, and the lines that do it."""
+    """Call `act`; if AWS refuses or does not answer, note what `failed`, why, and the commands instead."""
     try:
         act()
         return
@@ -23,9 +23,9 @@ def attempt(run: Run, failed: str, act: Callable[[], None], *by_hand: str) -> No
 
 
 def ensure_imdsv2(aws: Aws, run: Run, image: Image) -> Image:
-    """Have every instance of an available AMI need IMDSv2, unless its own launch says otherwise.
+    """Make instances of an available AMI require IMDSv2, unless their own launch says otherwise.
 
-    Returns the image as AWS shows it then: unchanged where that failed, and the note has the command.
+    Returns the image as AWS shows it afterwards; unchanged if that failed, and then a note has the command.
     """
     seen = image
 

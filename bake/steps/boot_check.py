@@ -1,7 +1,7 @@
-"""Boot the new AMI and let it draw one image: the proof that the image works.
+"""Boot the new AMI and generate one image with it: the proof that the AMI works.
 
-The instance gets queues, a bucket and a bus of its own, all throw-away, so that no job of anybody else's
-is ever taken and nobody else sees this one.
+The instance gets its own temporary queues, bucket and bus. So it never takes somebody else's job, and nobody
+else sees this one.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from bake.run import Run
 from bake.ssh import Session
 from bake.steps.check_worker_rights import check_receives, check_rights
 from bake.steps.connect import WrongMachine, log_in
-from bake.steps.launch import Instance, launch
+from bake.steps.launch import Instance, LaunchSpec, launch
 from bake.steps.tags import tags
 from bake.steps.wait_for_worker import ImageIsBad, raise_if_failed, service, wait_until_ready
 from bake.undo import Undo
 from bake.wiring import Wiring, wire
 
-# Pixels; a worker whose sizes are compiled draws no others, and is asked for the smallest of them.
+# Pixels. A worker with compiled sizes generates no others, and gets a job of the smallest one.
 SIZE = (256, 256)
 STEPS = 4
-# Seconds that the worker may make no progress: longer than its unit (TimeoutStartSec=) and a restart take.
+# Seconds without progress; longer than the unit's TimeoutStartSec= and a restart.
 STALL, STALL_ON_NEURON = 1800, 3900
-# Seconds to wait for an instance where AWS has none: the image is made by then, and hours may be in it.
+# Seconds to wait for capacity: by now the AMI exists, and may have taken hours.
 CAPACITY = 1800
-# Seconds from a job to its event, and to read an object.
+# Seconds from a job to its event, and for reading an object.
 EVENT, OBJECT = 600, 300
-# Whether there is a PCI bridge of NVIDIA's, which an NVSwitch is.
+# Exits with 0 if there is an NVSwitch: a PCI bridge of NVIDIA's.
 HAS_NVSWITCH = """for device in /sys/bus/pci/devices/*; do
   [ "$(cat "$device/vendor" "$device/class" | xargs)" = "0x10de 0x068000" ] && exit 0; done; exit 1"""
 PROBE = "FluxProbe"
@@ -47,9 +47,9 @@ PNG_HEADER = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Drawing:
-    """What the booted image drew: the PNG's size in pixels, where it was in S3, where it is kept now.
+    """The first image: the PNG's size in pixels, its place in S3, and the file that keeps it now.
 
-    `device` is the worker's backend that drew it: cuda, neuron or cpu.
+    `device` is the backend that generated it: cuda, neuron or cpu.
     """
 
     width: int
@@ -64,34 +64,33 @@ class Drawing:
 def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawing:
     """Launch `image`, wait for READY, send one job, and check the PNG that comes back.
 
-    Raises ImageIsBad where the image failed; any other error says nothing about the image.
+    Raises ImageIsBad if the AMI failed; any other error says nothing about the AMI.
     """
-    name = f"bake-{run.id}"
-    known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, name)}
-    wiring = wire(aws, run.id, known, undo)
-    files = {INSTANCE_ENV: wiring.environment(plan.profile.worker.region, plan.launch.settings)}
-    types = plan.profile.worker_types
-    instance = launch(
-        plan, aws, run, undo, role="boot-check", image=image, types=types, files=files, patience=CAPACITY
-    )
-    size = size_of(plan.verify.drivers.compiled)
-    with _log_in(instance, plan, aws, run) as session:
-        try:
-            stall = STALL_ON_NEURON if plan.verify.drivers.compiled else STALL
-            limit = 3600 * plan.profile.worker.start_hours
-            seconds = wait_until_ready(session, aws, run, stall=stall, limit=limit)
-            check_units(session, run.progress.note)
-            check_rights(session, run)
-            check_receives(session, aws)
-            detail = _draw(session, aws, run, wiring, size)
-        except Exception:  # where somebody interrupts, the removals come first
+    with run.progress.step("boot check"):
+        name = f"bake-{run.id}"
+        known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, name)}
+        wiring = wire(aws, run.id, known, undo)
+        files = {INSTANCE_ENV: wiring.environment(plan.profile.worker.region, plan.launch.settings)}
+        spec = LaunchSpec("boot-check", image, plan.profile.worker_types, files, patience=CAPACITY)
+        instance = launch(spec, plan, aws, run, undo)
+        size = size_of(plan.verify.drivers.compiled)
+        with _log_in(instance, plan, aws, run) as session:
+            try:
+                stall = STALL_ON_NEURON if plan.verify.drivers.compiled else STALL
+                limit = 3600 * plan.profile.worker.start_hours
+                seconds = wait_until_ready(session, aws, run, stall=stall, limit=limit)
+                check_units(session, run.progress.note)
+                check_rights(session, run)
+                check_receives(session, aws)
+                detail = _draw(session, aws, run, wiring, size)
+            except Exception:  # not after an interrupt: then the removals come first
+                _keep_journal(session, run)
+                raise
             _keep_journal(session, run)
-            raise
-        _keep_journal(session, run)
-    check_precision(detail, plan.profile.weights.precision)
-    drawing = fetch(aws, run, detail, seconds, size)
-    check_device(drawing, plan.verify.drivers.drawn_on)
-    return drawing
+        check_precision(detail, plan.profile.weights.precision)
+        drawing = fetch(aws, run, detail, seconds, size)
+        check_device(drawing, plan.verify.drivers.drawn_on)
+        return drawing
 
 
 def _log_in(instance: Instance, plan: Plan, aws: Aws, run: Run) -> Session:
@@ -102,7 +101,7 @@ def _log_in(instance: Instance, plan: Plan, aws: Aws, run: Run) -> Session:
 
 
 def _draw(session: Session, aws: Aws, run: Run, wiring: Wiring, size: tuple[int, int]) -> dict[str, Any]:
-    """Send one job and wait for its event; the event's detail."""
+    """Send one job, wait for its event and return the event's detail."""
     job = {
         "id": f"boot-check-{run.id}",
         "prompt": "a lighthouse at dawn",
@@ -126,13 +125,13 @@ def _draw(session: Session, aws: Aws, run: Run, wiring: Wiring, size: tuple[int,
 
 
 def size_of(compiled: Sequence[str]) -> tuple[int, int]:
-    """Width and height in pixels to ask for; `compiled` are the sizes that the image can draw, if not all."""
+    """Return the width and height to ask for, in pixels; `compiled` are the only possible sizes, if any."""
     sizes = [(int(width), int(height)) for width, height in (size.split("x") for size in compiled)]
     return min(sizes, key=lambda size: size[0] * size[1], default=SIZE)
 
 
 def check_precision(detail: Mapping[str, Any], wanted: str) -> None:
-    """Raise ImageIsBad where the booted worker drew with other weights than the profile says."""
+    """Raise ImageIsBad if the worker used another precision than the profile says."""
     if detail["precision"] != wanted:
         raise ImageIsBad(
             f"the first image was drawn in {detail['precision']}, and weights.precision is {wanted}",
@@ -141,10 +140,9 @@ def check_precision(detail: Mapping[str, Any], wanted: str) -> None:
 
 
 def check_device(drawing: Drawing, wanted: str) -> None:
-    """Raise ImageIsBad where the worker drew on something else than the plan says.
+    """Raise ImageIsBad if the worker used another backend than the plan says.
 
-    A worker that chooses by itself draws on the CPU without a usable driver: that would look like a slow
-    success.
+    Without a usable driver a worker that chooses by itself falls back to the CPU: a success, but a slow one.
     """
     if drawing.device != wanted:
         raise ImageIsBad(
@@ -155,10 +153,9 @@ def check_device(drawing: Drawing, wanted: str) -> None:
 
 
 def check_units(session: Session, note: Callable[[str], None]) -> None:
-    """Raise ImageIsBad where a daemon of the driver failed: a builder without a GPU could not try it.
+    """Raise ImageIsBad if a daemon of the driver failed, which a builder without a GPU could not try.
 
-    A Deep Learning AMI enables the fabric manager for all types; it fails where there is no NVSwitch, and
-    that does no harm.
+    A Deep Learning AMI enables the fabric manager for all types. Without NVSwitch it fails, harmlessly.
     """
     listed = session.run("systemctl", "list-units", "--failed", "--plain", "--no-legend", "nvidia-*").stdout
     failed = [line.strip() for line in listed.splitlines() if line.strip()]
@@ -171,7 +168,7 @@ def check_units(session: Session, note: Callable[[str], None]) -> None:
 
 
 def _keep_journal(session: Session, run: Run) -> None:
-    """Keep it, whatever ended the check; a machine that does not answer any more has none to give."""
+    """Keep the journal, however the check ended, unless the machine no longer answers."""
     with suppress(BakeError):
         journal = session.run("journalctl", "-b", "--no-pager", sudo=True, check=False).stdout
         run.keep("logs/boot-check.journal.log", journal)
@@ -182,7 +179,7 @@ def _receive(aws: Aws, queue: str) -> dict[str, Any] | None:
     if not messages:
         return None
     event = json.loads(messages[0]["Body"])
-    if event["detail-type"] == PROBE:  # the check of rights sent it
+    if event["detail-type"] == PROBE:  # sent by the check of rights
         aws.sqs.delete_message(QueueUrl=queue, ReceiptHandle=messages[0]["ReceiptHandle"])
         return None
     if event["detail-type"] != "FluxImageReady":
@@ -193,7 +190,7 @@ def _receive(aws: Aws, queue: str) -> dict[str, Any] | None:
 def fetch(
     aws: Aws, run: Run, detail: dict[str, Any], seconds: float, asked: tuple[int, int] = SIZE
 ) -> Drawing:
-    """Fetch the object that the event names and check that it is a PNG of the `asked` width and height."""
+    """Fetch the object named by the event, and check that it is a PNG of the `asked` width and height."""
     [key] = detail["keys"]
     where = f"s3://{detail['bucket']}/{key}"
     content = _object(aws, detail["bucket"], key)
@@ -206,7 +203,7 @@ def fetch(
 
 
 def _object(aws: Aws, bucket: str, key: str) -> bytes:
-    """An object's bytes; a connection that breaks in the middle is no answer, and asked again."""
+    """Read an object, and again if the connection breaks in the middle."""
 
     def read() -> bytes:
         try:
@@ -220,7 +217,7 @@ def _object(aws: Aws, bucket: str, key: str) -> bytes:
 
 
 def png_size(content: bytes, where: str) -> tuple[int, int]:
-    """Width and height in pixels from the IHDR chunk (PNG specification, 11.2.1)."""
+    """Read width and height in pixels from the IHDR chunk (PNG specification, 11.2.1)."""
     if not content.startswith(PNG_HEADER) or content[12:16] != b"IHDR":
         raise ImageIsBad(f"{where} is not a PNG ({len(content)} bytes)")
     width, height = struct.unpack(">II", content[16:24])

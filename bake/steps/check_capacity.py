@@ -1,7 +1,6 @@
-"""Measure what the base AMI holds, remove what the profile names, and stop unless the bake fits the volume.
+"""Measure what the base AMI holds, remove what the profile names, and fail unless the rest fits the volume.
 
-Runs right after connect, before a byte is fetched. No size changes here (R-DISK), and nothing is removed that
-`base.remove` does not name.
+Runs before anything is downloaded. It changes no size (R-DISK), and removes only what `base.remove` names.
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ from bake.steps.mount_scratch import mount_scratch
 from bake.weights.flux import GIB
 
 CONTENT = "base-content.json"
-MEASURING = 45  # seconds; what is not measured by then is told as a lower bound
+MEASURING = 45  # seconds; anything not measured by then is reported as a lower bound
 REMOVING = 1200
-PACKAGES = GIB // 2  # lists and downloads of the package manager, and logs, where /var is a disk of its own
+PACKAGES = GIB // 2  # package lists, downloads and logs, if /var is a file system of its own
 NOTHING_DONE = "nothing was downloaded, removed or resized; the builder is removed"
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """The root volume as the builder has it: what the base AMI holds, what was removed of it, the sum.
+    """The builder's root volume: what the base AMI holds, what was removed, and how the bake fits.
 
-    `removed` has a name, paths, packages, links and bytes won for each.
+    Each entry of `removed` has a name, paths, packages, links and the bytes that were freed.
     """
 
     content: Content
@@ -46,7 +45,7 @@ class Capacity:
 def check_capacity(session: Session, plan: Plan, run: Run) -> Capacity:
     """Measure, remove and compare.
 
-    Raises DoesNotFit, with the sum and the choices, unless everything fits beside what the base AMI holds.
+    Raises DoesNotFit, with the calculation and the choices, unless everything fits beside the base AMI.
     """
     capacity = _capacity(session, plan, run)
     run.keep(CONTENT, json.dumps(as_dict(capacity), indent=2) + "\n")
@@ -72,7 +71,7 @@ def _capacity(session: Session, plan: Plan, run: Run) -> Capacity:
 
 
 def as_dict(capacity: Capacity) -> dict[str, Any]:
-    """The same for machines: bytes."""
+    """Return it as JSON-like values; sizes are bytes."""
     return {
         "content": asdict(capacity.content),
         "removed": list(capacity.removed),
@@ -81,7 +80,7 @@ def as_dict(capacity: Capacity) -> dict[str, Any]:
 
 
 def measure(session: Session, plan: Plan) -> Content:
-    """Ask the machine; large directories that nobody can name are looked for only where it does not fit."""
+    """Measure the machine; unnamed large directories are searched for only if the bake does not fit."""
     given = {
         "beside": plan.image.disk.needed_beside_base,
         "places": ["/tmp", "/boot", *_needs(plan)],  # noqa: S108
@@ -94,7 +93,7 @@ def measure(session: Session, plan: Plan) -> Content:
 
 
 def _needs(plan: Plan) -> dict[str, int]:
-    """Where the bake writes besides: bytes, or 0 for what must be on the root volume's own file system."""
+    """Return the bytes that the bake writes elsewhere; 0 for paths that must be on the root file system."""
     parts = {part.name: part.bytes for part in plan.image.disk.parts}
     models = {plan.weights.model_dir: 0} if plan.weights.model_dir else {}
     return {
@@ -106,7 +105,7 @@ def _needs(plan: Plan) -> dict[str, int]:
 
 
 def _chosen(plan: Plan, found: Content) -> list[Thing]:
-    """What `base.remove` names; an error that lists what is there for anything else."""
+    """Return what `base.remove` names; for an unknown name raise an error that lists the known ones."""
     things, problems = planning.chosen(plan.profile.base.remove, found)
     if problems:
         origin = plan.origins.get("base.remove", "the profile")
@@ -117,7 +116,7 @@ def _chosen(plan: Plan, found: Content) -> list[Thing]:
 
 
 def _check_places(plan: Plan, found: Content) -> None:
-    """What the image has lies on the root volume; a partition of its own is held against what goes there."""
+    """Check that the image's files go to the root volume, and that other partitions have enough room."""
     if wrong := planning.elsewhere(found, _needs(plan)):
         hint = f"name a base AMI without a partition for that, or move weights.cache; {NOTHING_DONE}"
         raise DoesNotFit("\n".join(wrong), hint=hint)
@@ -142,7 +141,7 @@ def _indented(lines: list[str]) -> list[str]:
 
 
 def _remove(session: Session, things: list[Thing], run: Run) -> list[dict[str, Any]]:
-    """Remove it, and say what each gave; raises BakeError where something of it can't be removed."""
+    """Remove it and note the bytes freed; raises BakeError if something can't be removed."""
     run.progress.status(f"removing {', '.join(thing.name for thing in things)}")
     keys = ("name", "kind", "paths", "packages")
     given = {

@@ -1,4 +1,4 @@
-"""What a script of `provision/` says when it ends: notes for people, or why it failed and what to do."""
+"""Read the result of a script of `provision/`: notes, or why it failed and what to do."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from bake.errors import RemoteCommandError
 from bake.run import Run
 from bake.ssh import CommandResult
 
-NOTE = "note: "  # begins a line that the person who bakes, and the report, must have
-REMEDY = "  what to do: "  # begins the line after the one that says what is wrong
+NOTE = "note: "  # begins a line for the person who bakes and for the report
+REMEDY = "  what to do: "  # begins the line after the reason
 
 
 def check_script(result: CommandResult, run: Run) -> CommandResult:
-    """Pass on its notes; raises RemoteCommandError, its own reason first, where it failed."""
+    """Pass on the script's notes; raises RemoteCommandError, with its reason first, if it failed."""
     if result.exit_code != 0:
         raise _failure(result)
     for line in result.stdout.splitlines():

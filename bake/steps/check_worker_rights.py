@@ -1,4 +1,4 @@
-"""Let the booted worker say what its instance profile lacks, before a job would wait for it in vain."""
+"""Let the booted worker report what its instance profile lacks, before a job waits in vain."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from bake.run import Run
 from bake.ssh import CommandResult, Session
 from bake.steps.wait_for_worker import service
 
-# What a command line says that it does not understand: an image of before there was such a check.
+# The exit code for an unknown option: an older image has no such check.
 _UNKNOWN_OPTION = 2
 CANNOT = "Cannot receive"  # the worker's words
-# Seconds in which trouble that passes is over.
+# Seconds that a transient problem may last.
 RECEIVES = 60
 
 
 def check_rights(session: Session, run: Run) -> None:
-    """Raise BakeError with every right that is missing; it says nothing about the image.
+    """Raise BakeError with every missing right; that says nothing about the image.
 
-    The worker's own command is run as its user and with its unit's environment files. It writes one object
-    and sends one event, FluxProbe.
+    Runs the worker's own check as its user, with its unit's environment files. That writes one object and
+    sends one event, FluxProbe.
     """
     done = _ask(session)
     found: Mapping[str, Any] | None = None
@@ -45,7 +45,7 @@ def check_rights(session: Session, run: Run) -> None:
 
 
 def check_receives(session: Session, aws: Aws) -> None:
-    """Raise BakeError where the worker says that it cannot receive jobs: no call but its own can tell."""
+    """Raise BakeError if the worker says that it cannot receive jobs, which only its own calls can show."""
 
     def look() -> str | None:
         said.append(service(session).get("StatusText", ""))
@@ -62,7 +62,7 @@ def check_receives(session: Session, aws: Aws) -> None:
 
 
 def raise_if_missing(found: Mapping[str, Any]) -> None:
-    """Raise BakeError where the worker's report names something that it can't do without."""
+    """Raise BakeError if the worker's report names a missing right that is not optional."""
     missing = [one for one in found["findings"] if one["state"] == "missing" and not one["optional"]]
     if not missing:
         return
@@ -78,7 +78,7 @@ def _ask(session: Session) -> CommandResult:
 
 
 def _command(shown: str) -> list[str]:
-    """The check in a unit of its own, of what `systemctl show` says of the worker's."""
+    """Build the check's command from the worker's unit, as `systemctl show` prints it."""
     command = re.search(r"^ExecStart=.*?path=(\S+) ;", shown, re.M)
     user = re.search(r"^User=(\S+)$", shown, re.M)
     if not command or not user:

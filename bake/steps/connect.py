@@ -1,6 +1,6 @@
-"""Log in to a launched instance, and stop in seconds where its base can't be baked or its machine is gone.
+"""Log in to a launched instance, and fail within seconds if its base AMI can't be baked.
 
-What is looked at here costs seconds; found later it would cost the download. Nothing is written.
+These checks cost seconds; the same failure later would cost the download. Nothing is written.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from bake.ssh import CommandResult, NoShell, Session, connect
 from bake.steps.launch import Instance
 from bake.systems import SYSTEMS
 
-# Transient units of Type=exec came with it: https://github.com/systemd/systemd/blob/main/NEWS
+# The first with transient units of Type=exec: https://github.com/systemd/systemd/blob/main/NEWS
 SYSTEMD = 240
-PYTHON = (3, 9)  # of the system; what is sent to the machine is written for it and newer ones
-LOOK = 10.0  # seconds that a question to EC2 about a machine that does not answer may take
+PYTHON = (3, 9)  # the system's; programs that are sent to the machine need at least this
+LOOK = 10.0  # seconds for asking EC2 about a machine that does not answer
 TICK = 5  # seconds between two looks at cloud-init
 
 _GREETING = """
@@ -31,7 +31,7 @@ echo "systemd=$(systemctl --version | sed -nE '1s/^systemd ([0-9]+).*/\\1/p')"
 echo "python=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>&1 | tail -n 1)"
 """
 
-# The end of cloud-init, or, where it takes longer than a tick, what is still running, and for how long.
+# Waits for the end of cloud-init; after a tick it prints what is still running, and for how long.
 _CLOUD_INIT = """
 timeout "$1" cloud-init status --wait >/dev/null
 [ $? -eq 124 ] || exec cloud-init status --long
@@ -46,27 +46,27 @@ exit 124
 
 
 class WrongMachine(BakeError):
-    """The machine answers, and is not what it is to be: another system, or one that did not come up."""
+    """The machine answers, but has another system than the profile says, or did not come up."""
 
 
 class MachineGone(BakeError):
-    """EC2 says that the instance does not run any more."""
+    """EC2 says that the instance is no longer running."""
 
 
 class Watch:
-    """Asks EC2 whether an instance still runs, for a machine that does not answer; keeps its console then."""
+    """Asks EC2 whether an instance that does not answer still runs; if not, keeps its console output."""
 
     def __init__(self, instance: Instance, aws: Aws, run: Run) -> None:
         self._instance, self._aws, self._run = instance, aws, run
 
     def __call__(self) -> None:
-        """Raise MachineGone where it was stopped, terminated or interrupted."""
+        """Raise MachineGone if it was stopped, terminated or interrupted."""
         instance = self._instance.id
         try:
             with retries.until(time.monotonic() + LOOK):
                 facts = describe(self._aws, instance)
         except call_errors():
-            return  # whoever waits for the machine has a limit of its own
+            return  # the caller's own time limit applies
         state = facts["State"]["Name"] if facts else "terminated"
         if state in ("pending", "running"):
             return
@@ -76,7 +76,7 @@ class Watch:
 
 
 def gone(instance: Instance, state: str, code: str, message: str) -> MachineGone:
-    """What became of an instance, in EC2's own words (StateReason)."""
+    """Make the error for an instance that ended, with EC2's own reason (StateReason)."""
     how = "stopped" if state in ("stopping", "stopped") else "terminated"
     spot = "spot" in code.lower()
     told = message if message.startswith(code) else f"{code}: {message}" if message else code
@@ -91,22 +91,28 @@ def gone(instance: Instance, state: str, code: str, message: str) -> MachineGone
 
 
 def keep_console(instance: Instance, aws: Aws, run: Run) -> None:
-    """Keep what the machine wrote to its console in the run directory, as far as EC2 has it."""
-    for latest in ({"Latest": True}, {}):  # instances that are not of the Nitro system have the late one only
+    """Keep the machine's console output in the run directory, as far as EC2 has it."""
+    for latest in ({"Latest": True}, {}):  # instances not built on Nitro have only the delayed output
         try:
             with retries.until(time.monotonic() + LOOK):
                 answer = aws.ec2.get_console_output(InstanceId=instance.id, **latest)
         except call_errors():
-            continue  # it is gone, or nobody may see it: the error that is on its way matters more
+            continue  # gone or forbidden: the caller's error matters more
         run.keep(f"logs/{instance.role}.console.log", answer.get("Output", ""))
         return
 
 
-def log_in(instance: Instance, plan: Plan, aws: Aws, run: Run) -> Session:
-    """Connect with the pinned host keys, look at what answers, and wait until cloud-init has finished.
+def connect_to_builder(builder: Instance, plan: Plan, aws: Aws, run: Run) -> Session:
+    """Log in to the builder."""
+    with run.progress.step("connect"):
+        return log_in(builder, plan, aws, run)
 
-    WrongMachine when the machine can't be baked: another operating system than the profile says, too old a
-    systemd, a login shell that runs something else, no sudo, or a cloud-init that failed or does not end.
+
+def log_in(instance: Instance, plan: Plan, aws: Aws, run: Run) -> Session:
+    """Connect with the pinned host keys, check the system, and wait until cloud-init has finished.
+
+    Raises WrongMachine if the machine can't be baked: another operating system than the profile says, too old
+    a systemd, a login shell that runs something else, no sudo, or a cloud-init that fails or does not end.
     """
     watch = Watch(instance, aws, run)
     users = tuple(system.user for system in SYSTEMS.values())
@@ -129,7 +135,7 @@ def log_in(instance: Instance, plan: Plan, aws: Aws, run: Run) -> Session:
 
 
 def _greet(session: Session, instance: Instance) -> None:
-    """The first command: whether the shell runs it, and whether the system is one that can be baked."""
+    """Run a first command, and check the system that it reports."""
     try:
         lines = session.run("sh", "-c", _GREETING).stdout.splitlines()
     except NoShell as error:
@@ -140,7 +146,7 @@ def _greet(session: Session, instance: Instance) -> None:
 
 
 def _check_system(facts: Mapping[str, str], session: Session, instance: Instance) -> None:
-    """Hold `/etc/os-release` against the profile: scripts and users of the one do not suit the other."""
+    """Compare `/etc/os-release` with the profile: scripts and users differ between systems."""
     wanted, user = instance.system, session.login.user
     if facts.get("os.ID") in wanted.os_ids and user == wanted.user:
         return
@@ -152,7 +158,7 @@ def _check_system(facts: Mapping[str, str], session: Session, instance: Instance
 
 
 def _check_age(facts: Mapping[str, str], instance: Instance) -> None:
-    """Refuse what is too old for the bake's own tools, such as Amazon Linux 2."""
+    """Refuse a system that is too old for the bake's tools, such as Amazon Linux 2."""
     named = f"{instance.id} runs {facts.get('os.PRETTY_NAME', 'an unknown system')}"
     oldest = ", ".join(system.oldest for system in SYSTEMS.values())
     hint = f"{oldest} and newer have both; name such an AMI in base; nothing was installed"
@@ -182,7 +188,7 @@ def _may_sudo(session: Session) -> None:
 
 
 def _wait_for_cloud_init(session: Session, instance: Instance, run: Run, limit: int) -> None:
-    """Wait for its end, and say meanwhile what is still running; `limit` is in seconds."""
+    """Wait until it ends, and show what is still running; `limit` is in seconds."""
     started = time.monotonic()
     while True:
         done = session.run("sh", "-c", _CLOUD_INIT, "sh", str(TICK), sudo=True, check=False)
@@ -202,7 +208,7 @@ def _wait_for_cloud_init(session: Session, instance: Instance, run: Run, limit: 
 
 
 def _judge_cloud_init(done: CommandResult, session: Session, instance: Instance, run: Run) -> None:
-    """Exit code 1 means that it failed, 2 that it is done, with warnings that it could get over."""
+    """Judge by the exit code: 1 means failed, 2 means done with recoverable errors."""
     if done.exit_code == 2:
         lines = [line.strip() for line in done.stdout.splitlines()]
         errors = [line for line in lines if line.startswith("- ")]

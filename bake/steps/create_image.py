@@ -19,62 +19,64 @@ from bake.steps.launch import Instance
 from bake.steps.tags import tags
 from bake.undo import Removal, Undo
 
-LOOK = 5.0  # seconds for a look at how far a snapshot is
+LOOK = 5.0  # seconds for asking how far a snapshot is
 
 
-def stop(aws: Aws, instance: Instance) -> None:
-    """Shut the builder down cleanly, so that its file system is whole in the snapshot."""
-    aws.ec2.stop_instances(InstanceIds=[instance.id])
+def stop(aws: Aws, run: Run, instance: Instance) -> None:
+    """Shut the builder down, so that its file system is consistent in the snapshot."""
+    with run.progress.step("stop"):
+        aws.ec2.stop_instances(InstanceIds=[instance.id])
 
-    def stopped() -> bool | None:
-        facts = describe(aws, instance.id)
-        return True if facts and facts["State"]["Name"] == "stopped" else None
+        def stopped() -> bool | None:
+            facts = describe(aws, instance.id)
+            return True if facts and facts["State"]["Name"] == "stopped" else None
 
-    aws.wait(f"{instance.id} to stop", stopped, timeout=900)
+        aws.wait(f"{instance.id} to stop", stopped, timeout=900)
 
 
 def create_image(plan: Plan, aws: Aws, run: Run, instance: Instance, undo: Undo) -> tuple[Image, Removal]:
-    """CreateImage, wait until the AMI is available, and have its instances need IMDSv2.
+    """Create the AMI, wait until it is available, and make its instances require IMDSv2.
 
-    Its removal is registered: forget it as soon as the image is to be kept, whatever happens then.
+    The removal that is returned is registered; forget it once the image is to be kept whatever happens.
     """
-    name = plan.image.name_for(run.id)
-    image_tags = tags(plan, run, name)
+    with run.progress.step("create image"):
+        name = plan.image.name_for(run.id)
+        image_tags = tags(plan, run, name)
 
-    def make() -> str:
-        return aws.ec2.create_image(
-            InstanceId=instance.id,
-            Name=name,
-            Description=f"FLUX.1-dev worker, baked from {plan.launch.base.id} as plan {plan.id}",
-            TagSpecifications=[
-                {"ResourceType": "image", "Tags": image_tags},
-                {"ResourceType": "snapshot", "Tags": image_tags},
-            ],
-        )["ImageId"]
+        def make() -> str:
+            return aws.ec2.create_image(
+                InstanceId=instance.id,
+                Name=name,
+                Description=f"FLUX.1-dev worker, baked from {plan.launch.base.id} as plan {plan.id}",
+                TagSpecifications=[
+                    {"ResourceType": "image", "Tags": image_tags},
+                    {"ResourceType": "snapshot", "Tags": image_tags},
+                ],
+            )["ImageId"]
 
-    def find() -> Found | None:
-        filters: Any = [{"Name": "name", "Values": [name]}]
-        images = aws.ec2.describe_images(Owners=["self"], Filters=filters)["Images"]
-        return Found(images[0]["ImageId"], tag_of(images[0].get("Tags"))) if images else None
+        def find() -> Found | None:
+            filters: Any = [{"Name": "name", "Values": [name]}]
+            images = aws.ec2.describe_images(Owners=["self"], Filters=filters)["Images"]
+            return Found(images[0]["ImageId"], tag_of(images[0].get("Tags"))) if images else None
 
-    image_id, removal = Resource(
-        "AMI",
-        name,
-        run.id,
-        aws.fresh,
-        make,
-        find,
-        remove=lambda found: remove(aws, found, run=run.id, name=name),
-        by_hand=lambda found: remove_by_hand(aws, found or _look_by_hand(aws, name)),
-    ).create(undo)
-    run.progress.note(f"{image_id} is being made")
-    image = aws.wait(
-        f"AMI {image_id}",
-        lambda: _when_available(plan, aws, run, image_id),
-        timeout=4 * 3600,
-        hint="large first snapshots take long; the AMI was removed again",
-    )
-    return ensure_imdsv2(aws, run, image), removal
+        image_id, removal = Resource(
+            "AMI",
+            name,
+            run.id,
+            aws.fresh,
+            make,
+            find,
+            remove=lambda found: remove(aws, found, run=run.id, name=name),
+            by_hand=lambda found: remove_by_hand(aws, found or _look_by_hand(aws, name)),
+        ).create(undo)
+        run.progress.note(f"{image_id} is being made")
+        image = aws.wait(
+            f"AMI {image_id}",
+            lambda: _when_available(plan, aws, run, image_id),
+            timeout=4 * 3600,
+            hint="large first snapshots take long; the AMI was removed again",
+        )
+        return ensure_imdsv2(aws, run, image), removal
 
 
 def _look_by_hand(aws: Aws, name: str) -> str:
@@ -96,7 +98,7 @@ def _when_available(plan: Plan, aws: Aws, run: Run, image_id: str) -> Image | No
     if facts["State"] != "available" or not root.get("SnapshotId"):
         run.progress.status(_snapshot_progress(aws, root.get("SnapshotId")))
         return None
-    # What was agreed about disks holds for the finished image, too, whatever the base AMI brought along.
+    # The agreement about disks covers the finished image too, whatever devices the base AMI adds.
     check_image(plan.facts, facts["BlockDeviceMappings"], facts["RootDeviceName"])
     return image_of(facts)
 
@@ -108,5 +110,5 @@ def _snapshot_progress(aws: Aws, snapshot: str | None) -> str:
         with retries.until(time.monotonic() + LOOK):
             found = aws.ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"]
     except call_errors():
-        return snapshot  # it is only told: the image's own state decides
+        return snapshot  # only shown: the image's own state decides
     return f"{snapshot} {found[0].get('Progress', '')}" if found else snapshot

@@ -1,4 +1,4 @@
-"""Decide what becomes of a finished AMI: good, bad or unproven. docs/operations.md has the table."""
+"""Judge a finished AMI by its boot check: good, bad or unproven. docs/operations.md has the table."""
 
 from __future__ import annotations
 
@@ -20,37 +20,35 @@ from bake.image import (
     remove_by_hand,
     state_of,
 )
-from bake.planning.plan import Plan
+from bake.planning.parts import ImagePlan
 from bake.run import Run
 from bake.steps.publish import remove_old
 from bake.steps.wait_for_worker import ImageIsBad
 from bake.undo import Undo
 
 Outcome = Literal["good", "bad", "unproven"]
-# Seconds for what has to be said about an image to AWS when a bake ends early.
+# Seconds for tagging an image when a bake ends early.
 BRIEF = 20.0
 
 
 class Unproven(BakeError):
-    """The AMI is there, and nobody knows yet whether it works: it is kept."""
+    """The AMI exists and is kept, but nobody knows yet whether it works."""
 
 
 @contextmanager
 def judge(
-    plan: Plan,
+    plan: ImagePlan,
     aws: Aws,
     run: Run,
     image: Image,
     undo: Undo,
     tell: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Iterator[None]:
-    """Around the check of a finished AMI: how the block ends decides what becomes of it.
+    """Run the check of a finished AMI as a block; how the block ends decides the AMI's fate.
 
-    `undo` has what the check made: where it does not end well, that is sent away first. `tell` hears what
-    the image is, unless it is good.
-
-    It is good where the block ends well, removed where the image is bad, and kept as unproven where
-    anything else ended the check: that says nothing about the image, and hours of work are in it.
+    A block that succeeds makes it good. ImageIsBad removes it. Any other error says nothing about the image,
+    which took hours, so it is kept as unproven. `undo` holds what the check created: if the check fails, its
+    removals start first. `tell` is called with the outcome, unless it is good.
     """
     try:
         yield
@@ -70,7 +68,7 @@ def judge(
             raise Unproven(
                 f"{image.id} ({image.name}) is there, and unproven: {_why(error)}", hint=kept
             ) from error
-        error.add_note(kept)  # a bug of ours
+        error.add_note(kept)  # a bug in bake
         raise
     run.kept.append(f"{image.id} ({image.name}) is good, and kept")
     with interrupt.deferred():
@@ -87,15 +85,15 @@ def _condemn(aws: Aws, run: Run, image: Image) -> None:
     try:
         run.progress.status(f"removing {image.id}, which is bad")
         remove(aws, image.id)
-    except Exception as error:  # whatever it was, the image being bad is the news
+    except Exception as error:  # whatever it is, it must not hide that the image is bad
         run.leaks.append(
             f"AMI {image.id} is bad and could not be removed ({error}); "
             f"remove it with: {remove_by_hand(aws, image.id)}"
         )
 
 
-def _keep(plan: Plan, aws: Aws, run: Run, image: Image) -> str:
-    """Keep an unproven image, and no more of them than the profile says; what to do about it, in words."""
+def _keep(plan: ImagePlan, aws: Aws, run: Run, image: Image) -> str:
+    """Keep an unproven image, within the profile's limit, and return a hint on what to do with it."""
     with retries.until(time.monotonic() + BRIEF):
         _say(aws, run, image, "unproven")
         with suppress(*call_errors()):
@@ -115,12 +113,12 @@ def _say(aws: Aws, run: Run, image: Image, state: State) -> None:
         run.progress.note(f"{image.id} is {state}, and could not be tagged so ({why}); do it with: {command}")
 
 
-def trim(plan: Plan, aws: Aws, run: Run, image: Image) -> None:
-    """Remove the oldest unproven images beyond `image.keep_unproven`, the newest being `image`."""
-    keep = plan.profile.image.keep_unproven
+def trim(plan: ImagePlan, aws: Aws, run: Run, image: Image) -> None:
+    """Remove the oldest unproven images beyond `image.keep_unproven`; `image` is the newest."""
+    keep = plan.keep_unproven
     others = [
         facts["ImageId"]
-        for facts in images_of(aws, plan.profile.name)
+        for facts in images_of(aws, plan.profile)
         if state_of(facts) == "unproven" and facts["ImageId"] != image.id
     ]
     for old in others[: max(len(others) - (keep - 1), 0)]:

@@ -1,8 +1,9 @@
-"""Launch an instance with a throw-away key pair and an SSH host key made for this run."""
+"""Launch an instance with a temporary key pair and SSH host keys made for this run."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Instance:
-    """A launched instance, how to log in to it once it answers, the system it is to have, what it is for."""
+    """A launched instance: its root volume, the login, the operating system it should have, and its role."""
 
     id: str
     root_volume: str
@@ -42,35 +43,41 @@ class Instance:
     role: str = "builder"
 
 
-def launch(
-    plan: Plan,
-    aws: Aws,
-    run: Run,
-    undo: Undo,
-    *,
-    role: str,
-    image: str,
-    types: tuple[str, ...] | None = None,
-    files: dict[str, str] | None = None,
-    patience: float = 0,
-) -> Instance:
-    """Start an instance of `image` with the plan's disk and network, and wait until it runs.
+@dataclass(frozen=True)
+class LaunchSpec:
+    """One instance to launch.
 
-    `role` (`builder`, `boot-check`) goes into its name and tags; `types` are the agreed instance types to
-    try, the builder's unless given; `files` (path -> content) are written on it by cloud-init. Where AWS has
-    no capacity for any of them, they are tried again for `patience` seconds.
+    `role` (`builder`, `boot-check`) goes into its name and tags. `types` are agreed instance types, tried in
+    this order; without capacity for any, all are tried again for `patience` seconds. cloud-init writes
+    `files` (path -> content).
     """
-    name = f"bake-{run.id}-{role}"
-    # EC2 takes ed25519 and RSA as key pairs; the other kind comes in by cloud-init.
+
+    role: str
+    image: str
+    types: tuple[str, ...]
+    files: Mapping[str, str] = field(default_factory=dict)
+    patience: float = 0
+
+
+def launch_builder(plan: Plan, aws: Aws, run: Run, undo: Undo) -> Instance:
+    """Launch the builder from the base AMI."""
+    with run.progress.step("launch"):
+        spec = LaunchSpec("builder", plan.launch.base.id, plan.profile.builder.types)
+        return launch(spec, plan, aws, run, undo)
+
+
+def launch(spec: LaunchSpec, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Instance:
+    """Start an instance with the plan's disk and network, and wait until it runs."""
+    name = f"bake-{run.id}-{spec.role}"
+    # EC2 accepts ed25519 and RSA key pairs only; cloud-init installs the ECDSA key.
     logins, hosts = KeyPair.of_each_kind(), KeyPair.of_each_kind()
     _import_key(aws, run, undo, name, logins[0], tags(plan, run, name))
-    data = user_data(hosts, files or {}, authorized=[logins[1].public])
-    request = _request(plan, aws, undo, name, image, data, run)
-    kinds = types or plan.profile.builder.types
-    instance_id = _run_instance(plan, aws, undo, request, kinds, run, patience)
+    data = user_data(hosts, spec.files, authorized=[logins[1].public])
+    request = _request(plan, aws, undo, name, spec.image, data, run)
+    instance_id = _run_instance(spec, plan, aws, undo, request, run)
     run.progress.status(f"{instance_id} is starting")
     address, volume = aws.wait(
-        f"{role} {instance_id}",
+        f"{spec.role} {instance_id}",
         lambda: _when_running(aws, instance_id, plan.profile.builder.ssh_from),
         timeout=600,
     )
@@ -80,7 +87,7 @@ def launch(
         private_key="".join(key.private for key in logins),
         host_key="\n".join(key.public for key in hosts),
     )
-    return Instance(instance_id, volume, login, plan.system, role)
+    return Instance(instance_id, volume, login, plan.system, spec.role)
 
 
 def _import_key(aws: Aws, run: Run, undo: Undo, name: str, key: KeyPair, key_tags: list[TagTypeDef]) -> None:
@@ -110,19 +117,14 @@ def _import_key(aws: Aws, run: Run, undo: Undo, name: str, key: KeyPair, key_tag
 
 
 def _run_instance(
-    plan: Plan,
-    aws: Aws,
-    undo: Undo,
-    request: dict[str, Any],
-    types: tuple[str, ...],
-    run: Run,
-    patience: float,
+    spec: LaunchSpec, plan: Plan, aws: Aws, undo: Undo, request: dict[str, Any], run: Run
 ) -> str:
-    """RunInstances with the first agreed type that has capacity; no type is tried that was not agreed.
+    """Call RunInstances with the first agreed type that has capacity, and with no other type.
 
-    Where there is patience, quotas are waited for, too: an instance that has just ended still counts.
+    With patience it also waits for quotas: an instance that has just ended still counts.
     """
     tries, without = count(1), set[str]()
+    types, patience = spec.types, spec.patience
     waits = CAPACITY | QUOTA if patience else CAPACITY
 
     def attempt() -> str | None:
@@ -157,7 +159,7 @@ def _run_instance(
 
 
 def _run_one(aws: Aws, run: Run, undo: Undo, request: dict[str, Any], instance_type: str, number: int) -> str:
-    """One RunInstances; another try of a type has another token, so that EC2 takes it for a new one."""
+    """Call RunInstances once; each retry of a type has its own token, so that EC2 treats it as new."""
     token = f"{request['KeyName']}-{number}-{instance_type}"[:64]
     spot = "InstanceMarketOptions" in request
 
@@ -173,7 +175,7 @@ def _run_one(aws: Aws, run: Run, undo: Undo, request: dict[str, Any], instance_t
 
     def remove(instance_id: str) -> None:
         if spot:
-            # Before its instance ends: a persistent request would start another one.
+            # First: a persistent request would replace an instance that ends.
             cancel_spot_requests(aws, run.id, request["KeyName"])
         terminate(aws, instance_id)
 
@@ -191,7 +193,7 @@ def _run_one(aws: Aws, run: Run, undo: Undo, request: dict[str, Any], instance_t
 
 
 def _request(plan: Plan, aws: Aws, undo: Undo, name: str, image: str, data: str, run: Run) -> dict[str, Any]:
-    """What RunInstances gets besides the instance type."""
+    """Build the arguments of RunInstances, without the instance type."""
     builder, volume = plan.profile.builder, plan.profile.root_volume
     ebs = {
         "VolumeSize": volume.size_gib,
@@ -217,11 +219,11 @@ def _request(plan: Plan, aws: Aws, undo: Undo, name: str, image: str, data: str,
         "BlockDeviceMappings": [{"DeviceName": plan.launch.base.root_device, "Ebs": kept}],
     }
     if builder.ssh_from and ssh_network(builder.ssh_from).version == 6:
-        request["Ipv6AddressCount"] = 1  # or there would be no address that the rule is about
+        request["Ipv6AddressCount"] = 1  # the security group's rule admits IPv6 only
     kinds = ["instance", "volume", "network-interface"]
     if builder.market == "spot":
         kinds.append("spot-instances-request")
-        # Only a persistent request's instance can be stopped, and the image is made of a stopped one.
+        # Only instances of a persistent request can be stopped, which creating the image needs.
         options = {"SpotInstanceType": "persistent", "InstanceInterruptionBehavior": "stop"}
         request["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": options}
     else:
@@ -232,7 +234,7 @@ def _request(plan: Plan, aws: Aws, undo: Undo, name: str, image: str, data: str,
 def _security_group(
     plan: Plan, aws: Aws, run: Run, undo: Undo, name: str, group_tags: list[TagTypeDef]
 ) -> str:
-    """The profile's security group, or a throw-away one that lets SSH in from `ssh_from` alone."""
+    """Return the profile's security group, or create a temporary one that admits SSH from `ssh_from`."""
     builder = plan.profile.builder
     if builder.security_group != "temporary":
         return builder.security_group
@@ -265,7 +267,9 @@ def _security_group(
     try:
         aws.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule])
     except ClientError as error:
-        if error_code(error) != "InvalidPermission.Duplicate":  # the first answer was lost
+        if (
+            error_code(error) != "InvalidPermission.Duplicate"
+        ):  # an earlier try did it, and its answer was lost
             raise
     return group
 
@@ -277,7 +281,7 @@ def _delete_by_hand(aws: Aws, name: str, group: str | None) -> str:
 
 
 def _delete_group(aws: Aws, group: str) -> None:
-    """Delete a security group as soon as its instance has let it go."""
+    """Delete a security group once its instance no longer uses it."""
 
     def gone() -> bool | None:
         try:
@@ -293,7 +297,7 @@ def _delete_group(aws: Aws, group: str) -> None:
 
 
 def ingress(cidr: str) -> dict[str, Any]:
-    """The rule that lets port 22 in from a network, IPv4 or IPv6."""
+    """Return the rule that admits port 22 from a network, IPv4 or IPv6."""
     network = ssh_network(cidr)
     source = {"CidrIp" if network.version == 4 else "CidrIpv6": str(network), "Description": "bake"}
     ranges = "IpRanges" if network.version == 4 else "Ipv6Ranges"
@@ -301,14 +305,14 @@ def ingress(cidr: str) -> dict[str, Any]:
 
 
 def address_of(facts: InstanceTypeDef, ssh_from: str | None) -> str | None:
-    """Where an instance is reached: by IPv6 where only that is let in, if it has such an address."""
+    """Return the address to connect to: IPv6 if `ssh_from` is, and the instance has one."""
     four = facts.get("PublicIpAddress") or facts.get("PrivateIpAddress")
     six = facts.get("Ipv6Address")
     return six if six and ssh_from and ssh_network(ssh_from).version == 6 else four
 
 
 def _when_running(aws: Aws, instance_id: str, ssh_from: str | None) -> tuple[str, str] | None:
-    """The address and the root volume of a running instance; None while it is on its way."""
+    """Return address and root volume of a running instance; None while it is pending."""
     facts = describe(aws, instance_id)
     if facts is None or facts["State"]["Name"] == "pending":
         return None

@@ -1,7 +1,7 @@
-"""Where the builder gets the pinned Python from: the mirror of the weights, then where it is made.
+"""List the URLs of the pinned Python: the mirror of the weights, then its publisher.
 
-A builder that can't reach the internet gets it from the mirror, which the controller fills: that has the
-rights, and the builder gets a presigned URL, which is a secret and travels by stdin.
+A builder without internet access gets it from the mirror. The controller puts it there and hands the builder
+a presigned URL, which is a secret and goes in by stdin.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from bake.weights.mirror import Mirror
 
 
 def python_urls(plan: Plan, aws: Aws, run: Run) -> list[str]:
-    """The URLs that the builder tries, in their order."""
+    """Return the URLs that the builder tries, in order."""
     archive = plan.provision.interpreter
     mirrored = _mirrored(archive, plan, aws, run)
     return [*([mirrored] if mirrored else []), archive.url]
 
 
 def _mirrored(archive: Archive, plan: Plan, aws: Aws, run: Run) -> str | None:
-    """A presigned URL of the mirror's copy, which is put there first where it is not; None without one."""
+    """Return a presigned URL of the mirror's copy, uploading it if missing; None without a mirror."""
     uri = plan.profile.weights.mirror
     if uri is None:
         return None

@@ -1,6 +1,6 @@
-"""The builder's instance store, in place of the root volume, for the files that int8 is made of.
+"""Mount the builder's instance store for the files that the int8 checkpoint is made from.
 
-It is there while they are needed and leaves nothing on the image: only what ships must lie on EBS (R-EBS).
+They never touch the root volume, so nothing of them is on the image. Only what ships must be on EBS (R-EBS).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SECONDS = 300
 
 
 def mount_scratch(session: Session, plan: Plan, run: Run) -> None:
-    """Mount it where the plan says, unless it is; nothing where `weights.scratch` is not set."""
+    """Mount it, unless it is mounted already or `weights.scratch` is not set."""
     if plan.profile.weights.scratch is None:
         return
     told = _ask(session, plan, "mount")
@@ -28,7 +28,7 @@ def mount_scratch(session: Session, plan: Plan, run: Run) -> None:
 
 
 def unmount_scratch(session: Session, plan: Plan, run: Run) -> None:
-    """Take it off, with all that it holds."""
+    """Unmount it and drop its files."""
     if plan.profile.weights.scratch is None:
         return
     _ask(session, plan, "unmount")

@@ -1,7 +1,7 @@
-"""Download the weights on the builder, beside provisioning, as a unit of their own.
+"""Download the weights on the builder while it is provisioned, in a transient unit.
 
-A refusal stops the bake at once. A downloader that was killed, or whose machine was restarted, is started
-again and goes on where it was.
+A refusal by the Hub ends the bake at once. A downloader that is killed, or whose machine restarts, is started
+again and resumes.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from bake.weights.lock import Lock
 from bake.weights.mirror import Mirror
 
 UNIT = "bake-prefetch"
-# Of the user and its own group, which need not have the user's name.
+# Owned by the user and its primary group, whose name may differ from the user's.
 _FOLDERS = 'user=$1; shift; install -d -o "$user" -g "$(id --group --name "$user")" "$@"'
-STARTS = 4  # the first one, and three more for a downloader that ends without a word
-NAMED = 3  # leftovers that are told by name; the unit's log has them all
+STARTS = 4  # in all, of a downloader that ends without a result
+NAMED = 3  # leftovers that are named; the unit's log lists all
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What is in the cache now: path in the repo -> bytes, the snapshot's directory, seconds it took.
+    """The downloaded files (path in the repository -> bytes), the snapshot's folder, and the seconds it took.
 
-    `fetched` came over the network, `from_mirror` of that from the mirror, `reused` was there already: bytes.
-    `disk` is what was found below the cache, as the downloader told it.
+    `fetched` bytes came over the network, `from_mirror` of them from the mirror; `reused` bytes were there
+    already. `disk` describes the disk below the cache, as reported by the downloader.
     """
 
     files: Mapping[str, int]
@@ -57,7 +57,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Job:
-    """What it takes to start the downloader, and to start it again."""
+    """All that starting the downloader needs, and restarting it."""
 
     session: Session
     plan: Plan
@@ -69,7 +69,7 @@ class Job:
         """Start it for the `number`th time; the token goes in by stdin and stays in memory."""
         if number > 1:
             units.settle(self.session)
-            mount_scratch(self.session, self.plan, self.run)  # a restart has taken the mount away
+            mount_scratch(self.session, self.plan, self.run)  # a restart unmounts it
         return units.start(
             self.session,
             UNIT if number == 1 else f"{UNIT}-{number}",
@@ -88,7 +88,7 @@ class Job:
         return {"token": token, "mirror": self._urls()}
 
     def _urls(self) -> dict[str, Any] | None:
-        """Presigned URLs of the mirror: as secret as the rights that they carry."""
+        """Make presigned URLs of the mirror, which are secrets."""
         if self.mirror is None or self.plan.weights.lock is None:
             return None
         try:
@@ -104,7 +104,7 @@ class Job:
         return urls
 
     def complete(self, event: Mapping[str, Any]) -> None:
-        """Make one object of what the builder sent to the mirror; failing at that fails no bake."""
+        """Complete a multipart upload of the builder's to the mirror; a failure does not fail the bake."""
         assert self.mirror is not None
         try:
             self.mirror.complete(event["sha256"], event["etags"])
@@ -113,7 +113,7 @@ class Job:
 
 
 class Events:
-    """Reads a unit's JSON lines as they come; a line that is still being written waits for its end."""
+    """Parses a unit's JSON lines as they arrive; an incomplete last line waits for its end."""
 
     def __init__(self) -> None:
         self.read = 0
@@ -121,7 +121,7 @@ class Events:
         self._rest = ""
 
     def take(self, text: str) -> list[dict[str, Any]]:
-        """The events that are whole now; `last` keeps the last one of each kind."""
+        """Return the complete events in `text`; `last` keeps the latest of each kind."""
         self.read += len(text.encode())
         *lines, self._rest = (self._rest + text).split("\n")
         found = []
@@ -130,13 +130,13 @@ class Events:
                 event = json.loads(line)
                 self.last[event["event"]] = event
             except (ValueError, KeyError, TypeError):
-                continue  # not one of the downloader's own lines
+                continue  # another program's line
             found.append(event)
         return found
 
 
 class Download:
-    """A download on its way; a thread of its own follows it, so that what it says shows at once."""
+    """A running download; a thread follows it, so that its progress shows at once."""
 
     def __init__(self, job: Job, unit: units.Unit) -> None:
         self._job = job
@@ -147,37 +147,38 @@ class Download:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise what went wrong, if anything did: for a step that runs beside the download."""
+        """Raise the download's error, if any: for the step that runs meanwhile."""
         if self._error is not None:
             raise self._error
 
     def wait(self) -> Weights:
-        """Return when everything is there; raises BakeError with what the Hub said, if it refused."""
-        with self._progress.tally.waiting():
-            while self._thread.is_alive():
-                self._thread.join(0.2)  # in slices, so that Ctrl-C is heard
-        self.check()
-        assert self._weights is not None
-        self._progress.transfer("weights", self._weights.bytes, self._weights.bytes)
-        return self._weights
+        """Wait for the end of the download; raises BakeError with the Hub's reason if it refused."""
+        with self._progress.step("prefetch"):
+            with self._progress.tally.waiting():
+                while self._thread.is_alive():
+                    self._thread.join(0.2)  # in slices, so that Ctrl-C is noticed
+            self.check()
+            assert self._weights is not None
+            self._progress.transfer("weights", self._weights.bytes, self._weights.bytes)
+            return self._weights
 
     def _follow(self, unit: units.Unit) -> None:
         try:
             for number in range(1, STARTS + 1):
                 unit = self._job.start(number) if number > 1 else unit
                 events = Events()
-                ended = self._attend(unit, events)
+                ended = self._watch(unit, events)
                 if "refused" in events.last:
                     raise _refusal(events.last["refused"])
                 if "done" in events.last and ended is not None and ended.exit_code == 0:
                     self._weights = _weights(events.last, number)
                     return
-                self._mourn(ended, number)
+                self._restart_or_fail(ended, number)
         except BaseException as error:
-            self._error = error  # raised where the bake looks at it or waits for it
+            self._error = error  # check() and wait() raise it
 
-    def _attend(self, unit: units.Unit, events: Events) -> CommandResult | None:
-        """Follow one start to its end; None when the machine forgot the unit, that is, was restarted."""
+    def _watch(self, unit: units.Unit, events: Events) -> CommandResult | None:
+        """Follow one start to its end; None if the machine was restarted and lost the unit."""
 
         def look() -> None:
             for event in events.take(unit.output("out", after=events.read)):
@@ -190,8 +191,8 @@ class Download:
         unit.save_logs(self._job.run, result)
         return result
 
-    def _mourn(self, ended: CommandResult | None, number: int) -> None:
-        """Say that a start ended without a word; raise once there were enough of them."""
+    def _restart_or_fail(self, ended: CommandResult | None, number: int) -> None:
+        """Note that a start ended without a result; raise after the last one."""
         why = "the builder was restarted" if ended is None else f"its downloader ended with {ended.exit_code}"
         if number == STARTS:
             if ended is not None:
@@ -214,7 +215,7 @@ class Download:
 
 
 def said(event: Mapping[str, Any]) -> str | None:
-    """What a person is told of an event, if anything."""
+    """Return the note for an event, if it deserves one."""
     match event["event"]:
         case "disk":
             what = "an instance store" if event.get("scratch") else "EBS"
@@ -236,7 +237,7 @@ def said(event: Mapping[str, Any]) -> str | None:
 
 
 def _leftovers(files: Sequence[Mapping[str, Any]], won: int) -> str:
-    """What of earlier tries is gone, with the bytes won, and what is somebody else's and stays."""
+    """Say what earlier tries left and was removed, and which other files stay."""
     ours = [file for file in files if file["removed"]]
     others = [file for file in files if not file["removed"]]
     told = [f"removed what an earlier try left, {readable(won)}: {_named(ours)}"] if ours else []
@@ -250,7 +251,7 @@ def _named(files: Sequence[Mapping[str, Any]]) -> str:
 
 
 def start(session: Session, plan: Plan, aws: Aws, run: Run, undo: Undo, builder: Instance) -> Download:
-    """Start the download of what is locked, as the image's user."""
+    """Start downloading the locked files, as the image's user."""
     assert plan.weights.lock is not None  # or the plan would have been refused
     session.run("sh", "-c", _FOLDERS, "sh", plan.system.user, *_parents(plan), sudo=True)
     wanted = json.dumps(order(plan, plan.weights.lock, builder.root_volume), indent=1).encode()
@@ -260,7 +261,7 @@ def start(session: Session, plan: Plan, aws: Aws, run: Run, undo: Undo, builder:
 
 
 def order(plan: Plan, lock: Lock, volume: str) -> dict[str, Any]:
-    """What the downloader is to do; nothing secret. `reserve`: bytes that provisioning needs of the disk."""
+    """Return the downloader's input, without secrets; `reserve` is the bytes that provisioning needs."""
     return {
         **lock.as_dict(),
         "cache": plan.weights.download_cache,
@@ -269,7 +270,7 @@ def order(plan: Plan, lock: Lock, volume: str) -> dict[str, Any]:
 
 
 def _where(plan: Plan, volume: str) -> dict[str, Any]:
-    """What the cache must lie on, and what others need there: the root volume, or an instance store alone."""
+    """Name the disk that the cache must be on, and the bytes to leave free there."""
     if plan.profile.weights.scratch is None:
         return {
             "reserve": plan.image.disk.beside_weights,
@@ -294,12 +295,12 @@ def _mirror(plan: Plan, aws: Aws, run: Run, undo: Undo) -> Mirror | None:
 
 
 def _go_without(error: Exception, run: Run) -> None:
-    """Say why there is no mirror: that costs time, and nothing else."""
+    """Note why there is no mirror; the download only takes longer."""
     run.progress.note(f"no mirror, the Hub serves: AWS answers {unanswered(error)}")
 
 
 def _parents(plan: Plan) -> list[str]:
-    """The cache and its parents below the home; somewhere else only the cache itself is the user's."""
+    """List the folders to create for the user: those below the home, or else the cache alone."""
     home, cache = plan.system.home, plan.weights.cache
     if not cache.startswith(f"{home}/"):
         return [cache]

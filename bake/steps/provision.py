@@ -20,6 +20,7 @@ from bake import layout, units, worker_source
 from bake.aws import Aws
 from bake.errors import BakeError
 from bake.layout import BAKE
+from bake.planning.parts import ProvisionPlan
 from bake.planning.plan import Plan
 from bake.resources import PROVISION
 from bake.run import Run
@@ -30,9 +31,16 @@ from bake.trees import source_files
 from bake.wiring import environment_text
 
 PYTHON_SCRIPT = "python.sh"
-PYTHON_NEEDED = "fetch"  # what it prints where the pinned Python is needed, and then is to do
+PYTHON_NEEDED = "fetch"  # printed by the script if it needs the pinned Python, and the argument to fetch it
 TOOLS_SCRIPT = "scripts/00-tools.sh"
-NEURON_SCRIPT = "compile-neuron.sh"  # beside the others, since it waits for the weights
+NEURON_SCRIPT = "compile-neuron.sh"  # not in scripts/, since it needs the weights
+
+
+def prepare(session: Session, plan: Plan, aws: Aws, run: Run) -> None:
+    """Send what provisioning needs and install its tools, with which the prefetch can start."""
+    with run.progress.step("tools"):
+        upload(session, plan, run)
+        install_tools(session, plan, aws, run)
 
 
 def upload(session: Session, plan: Plan, run: Run) -> None:
@@ -48,9 +56,9 @@ def upload(session: Session, plan: Plan, run: Run) -> None:
 
 
 def install_tools(session: Session, plan: Plan, aws: Aws, run: Run) -> None:
-    """Run the first scripts alone: prefetch needs what they install, the others run beside prefetch.
+    """Run the scripts that the prefetch needs; the others run at the same time as the prefetch.
 
-    The pinned Python is fetched where the base AMI's own does not serve.
+    The pinned Python is fetched if the base AMI has no suitable one.
     """
     found = _run_script(session, run, PYTHON_SCRIPT)
     if PYTHON_NEEDED in found.stdout.splitlines():
@@ -62,16 +70,17 @@ def install_tools(session: Session, plan: Plan, aws: Aws, run: Run) -> None:
 def run_scripts(session: Session, run: Run, look: Callable[[], None]) -> None:
     """Run the remaining scripts, in the order of their names.
 
-    `look` is called every second; what it raises (something beside went wrong) ends the step at once.
+    `look` is called every second; an error that it raises, such as the download's, ends the step at once.
     """
-    for script in sorted((PROVISION / "scripts").glob("*.sh")):
-        if script.name != Path(TOOLS_SCRIPT).name:
-            _run_script(session, run, f"scripts/{script.name}", look=look)
+    with run.progress.step("provision"):
+        for script in sorted((PROVISION / "scripts").glob("*.sh")):
+            if script.name != Path(TOOLS_SCRIPT).name:
+                _run_script(session, run, f"scripts/{script.name}", look=look)
 
 
-def compile_for_neuron(session: Session, plan: Plan, run: Run) -> None:
-    """Compile the model for the profile's sizes of images, once the weights are there; it takes hours."""
-    if plan.provision.drivers.compiled:
+def compile_for_neuron(session: Session, plan: ProvisionPlan, run: Run) -> None:
+    """Compile the model for the profile's image sizes if the worker uses Neuron; this takes hours."""
+    if plan.drivers.compiled:
         with run.progress.step("compile"):
             _run_script(session, run, NEURON_SCRIPT)
 
@@ -110,9 +119,9 @@ def _run_script(
 
 
 class Waits:
-    """Tells whom a script waits for, such as the holder of the package manager's lock."""
+    """Shows what a script waits for, such as the holder of the package manager's lock."""
 
-    EVERY = 10.0  # seconds: most scripts have ended by then and are never asked
+    EVERY = 10.0  # seconds; most scripts end sooner and are never asked
 
     def __init__(self, unit: units.Unit, run: Run) -> None:
         self._unit, self._run = unit, run
@@ -120,7 +129,7 @@ class Waits:
         self._read = 0
 
     def look(self) -> None:
-        """Read what the script has said since the last look."""
+        """Read the script's output since the last look."""
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self.EVERY
@@ -156,7 +165,7 @@ def build_wheel(project: Path, directory: Path) -> Path:
 
 
 def pack(plan: Plan, wheel: Path) -> bytes:
-    """A gzipped tar of all that goes to the builder, owned by root."""
+    """Pack everything that goes to the builder into a gzipped tar, owned by root."""
     buffer, settings = io.BytesIO(), {**layout.SETTINGS, **plan.provision.settings}
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as tar:
         for file in source_files(PROVISION):

@@ -1,4 +1,4 @@
-"""Make the int8 checkpoint on the builder, prove it by an image, and remove what the image needs no more."""
+"""Make the int8 checkpoint on the builder, compare its images with bfloat16's, remove its source."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from bake.steps.prefetch import Events
 UNIT = "bake-quantize"
 PICTURES = f"{BAKE}/pictures"
 PROVENANCE, COMPARISON = "quantization.json", "comparison.json"
-# Two images that have nothing in common come to about 10 dB.
+# Two unrelated images have a PSNR of about 10 dB.
 LOWEST_PSNR = 20.0
-RUN_AGAIN = "the run directory has the logs of bake-quantize; once that is mended, bake again"
+RUN_AGAIN = "the run directory has the logs of bake-quantize; fix that and bake again"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The int8 model on the image: bytes, seconds to make it, the most RAM that this took beside the files.
+    """The int8 model on the image: bytes, seconds to make it, and peak RAM in bytes without mapped files.
 
-    `provenance` names commit, method, versions and the hash of every file, read and written; `comparison` is
-    one image against bfloat16's (`psnr` in dB, None where no pixel differs). `source_removed`: bytes.
+    `provenance` has commit, method, versions and the hash of each file read or written. `comparison` compares
+    one image with bfloat16's (`psnr` in dB, None if no pixel differs). `source_removed` is in bytes.
     """
 
     folder: str
@@ -44,9 +44,9 @@ class Checkpoint:
 
 
 def quantize(session: Session, plan: Plan, run: Run) -> Checkpoint | None:
-    """Quantize what was downloaded, as a step of its own; None where bfloat16 is served.
+    """Quantize the downloaded model; None if the worker serves bfloat16.
 
-    Raises BakeError when the checkpoint can't be made, is not made of what is locked, or draws another image.
+    Raises BakeError if that fails, NotVerified if the source is not the locked one or the images differ.
     """
     if plan.weights.model_dir is None:
         return None
@@ -71,7 +71,7 @@ def quantize(session: Session, plan: Plan, run: Run) -> Checkpoint | None:
 
 
 def _make(session: Session, plan: Plan, folder: str, run: Run) -> Mapping[str, Mapping[str, Any]]:
-    """Run `provision/quantize.py` as root, whose the checkpoint is: the worker can't change its model."""
+    """Run `provision/quantize.py` as root, so that the worker can't change its model."""
     device = "cuda" if plan.verify.drivers.on_builder else "cpu"
     argv = (f"{VENV}/bin/python", f"{BAKE}/quantize.py", snapshot(plan), folder, PICTURES, device)
     unit = units.start(session, UNIT, *argv, directory=BAKE)
@@ -107,17 +107,17 @@ def _tell(event: Mapping[str, Any], run: Run) -> None:
 
 
 def decibels(psnr: float | None) -> str:
-    """A PSNR as a person reads it."""
+    """Format a PSNR."""
     return "infinite: no pixel differs" if psnr is None else f"{psnr:.1f} dB"
 
 
 def snapshot(plan: Plan) -> str:
-    """The downloaded files' folder."""
+    """Return the folder of the downloaded snapshot."""
     return f"{repository(plan)}/snapshots/{plan.profile.weights.revision}"
 
 
 def repository(plan: Plan) -> str:
-    """The folder that the model was downloaded to, in the Hugging Face cache or on the instance store."""
+    """Return the downloaded repository's folder, in the Hugging Face cache or on the instance store."""
     return f"{plan.weights.download_cache}/models--{plan.profile.weights.repo.replace('/', '--')}"
 
 
@@ -127,7 +127,7 @@ def _read(session: Session, file: str) -> dict[str, Any]:
 
 
 def check_source(plan: Plan, provenance: Mapping[str, Any]) -> None:
-    """Raise NotVerified unless the bytes that were quantized are the locked ones, by their sha256."""
+    """Raise NotVerified unless the source files have the locked sha256."""
     assert plan.weights.lock is not None  # what is not locked is not baked
     read = provenance["inputs"]
     wrong = [
@@ -143,7 +143,7 @@ def check_source(plan: Plan, provenance: Mapping[str, Any]) -> None:
 
 
 def check_likeness(psnr: float | None) -> None:
-    """Raise NotVerified where int8 draws something else than bfloat16."""
+    """Raise NotVerified if int8 generates another image than bfloat16."""
     if psnr is not None and psnr < LOWEST_PSNR:
         raise NotVerified(
             f"int8 does not draw what bf16 draws: PSNR {psnr:.1f} dB, at least {LOWEST_PSNR:.0f} are wanted",
@@ -158,9 +158,9 @@ def _keep_pictures(session: Session, run: Run) -> None:
 
 
 def _remove_source(session: Session, plan: Plan, run: Run) -> int:
-    """Remove the repository from the cache if the profile says so: the checkpoint has all that is loaded.
+    """Remove the repository from the cache if the profile says so; the checkpoint is all that is loaded.
 
-    The whole of it, since a snapshot without its largest files would look complete to who loads it.
+    It is removed whole: huggingface_hub takes a snapshot without its largest files for a complete one.
     """
     unmount_scratch(session, plan, run)
     if plan.profile.weights.keep_source or plan.profile.weights.scratch:

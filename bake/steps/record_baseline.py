@@ -1,6 +1,6 @@
-"""Record what the base AMI brought, before anything is written to the machine.
+"""Record what the base AMI contains, before anything is written to the machine.
 
-The programs are those that the checks run at the end (bake/checks/probes), so what they find can be compared.
+The checks run the same programs at the end (bake/checks/probes), so that the findings can be compared.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from bake.ssh import Session
 from bake.ssh.program import facts
 
 KEPT = "baseline.json"
-SEARCH = 20.0  # seconds that the search for keys takes at most; of a disk that is cold it may see a part
-# The seconds each program may take. What it finds of each kind:
+SEARCH = 20.0  # seconds for the search for keys, which on a cold disk covers only a part
+# Seconds that each program may take, and the kinds of findings that it records.
 LIMITS = {"system": 20, "rights": 25, "packages": 30, "secrets": 30}
 KINDS: dict[str, tuple[str, ...]] = {
     "system": ("listening", "with_password", "swap", "hf_home", "failed_units"),
@@ -27,12 +27,12 @@ KINDS: dict[str, tuple[str, ...]] = {
     "packages": ("changed_python", "unsound_packages"),
     "secrets": ("private_keys", "aws_keys", "hf_tokens", "hf_token_files"),
 }
-CREDENTIALS = ("aws_keys", "hf_tokens", "hf_token_files")  # each of them is said aloud
+CREDENTIALS = ("aws_keys", "hf_tokens", "hf_token_files")  # each one found is a warning
 
 
 def record_baseline(session: Session, plan: Plan, run: Run) -> Baseline:
-    """Look at the machine as it came. What could not be recorded is said, and fails nothing by itself."""
-    run.progress.status("recording what the base AMI brought")
+    """Record the machine as it is. A note names what could not be recorded; that alone fails nothing."""
+    run.progress.status("recording what the base AMI contains")
     salt = secrets.token_hex(16)
     given = {
         "salt": salt,
@@ -43,7 +43,7 @@ def record_baseline(session: Session, plan: Plan, run: Run) -> Baseline:
         "seconds": SEARCH,
     }
     told = {name: _ask(session, name, given, limit) for name, limit in LIMITS.items()}
-    # One that is to be started again may be a failed one by the time of the checks.
+    # A unit that is about to be restarted may have failed by the time of the checks.
     if failing := told["system"].get("failing_units"):
         told["system"]["failed_units"] = dict.fromkeys(failing, "")
     unknown = [kind for name, facts in told.items() for kind in KINDS[name] if kind in _missing(facts, name)]
@@ -59,7 +59,7 @@ def _missing(facts: Mapping[str, Any], name: str) -> set[str]:
 
 
 def _ask(session: Session, name: str, given: Mapping[str, Any], seconds: int) -> dict[str, Any]:
-    """The facts of one program; none where it fails or takes too long."""
+    """Return the facts of one program; empty if it fails or takes too long."""
     done = probe(name).run(session, given, seconds)
     try:
         return facts(done.stdout) if done.exit_code == 0 else {}

@@ -1,4 +1,4 @@
-"""Keep a fresh machine from upgrading itself while it is baked; before anything is downloaded."""
+"""Stop a fresh machine from upgrading itself while it is baked."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bake.ssh import Session
 from bake.steps.check_script import check_script
 
 LIBRARY = [PROVISION / "lib" / f"{name}.sh" for name in ("environment", "packages", "upgrades")]
-EVERY = 1.0  # seconds between two looks at the locks
+EVERY = 1.0  # seconds between two checks of the locks
 
 
 def stop_upgrades(session: Session, plan: Plan, run: Run) -> None:
-    """Stop the machine's own upgrades until its next boot, and wait for the one that runs.
+    """Stop the machine's own upgrades until its next boot, and wait for one that is running.
 
-    Nothing is disabled: the image upgrades itself as its base does. Raises BakeError with who still holds
-    the package manager after the profile's `builder.package_wait_minutes`.
+    Nothing is disabled: the image upgrades itself as its base does. Raises BakeError if the package manager
+    is still locked after `builder.package_wait_minutes`, and says by whom.
     """
     stopped = _ask(session, "upgrades_stop_timers").splitlines()
     wait_for_packages(session, run, plan.profile.builder.package_wait_minutes * 60)
@@ -32,7 +32,7 @@ def stop_upgrades(session: Session, plan: Plan, run: Run) -> None:
 
 
 def wait_for_packages(session: Session, run: Run, seconds: float) -> None:
-    """Wait until nobody holds the package manager's locks; who does is said."""
+    """Wait until nobody holds the package manager's locks, and show who does."""
     started = time.monotonic()
     while holder := _ask(session, "upgrades_running || true").strip():
         waited = time.monotonic() - started
@@ -48,7 +48,7 @@ def wait_for_packages(session: Session, run: Run, seconds: float) -> None:
 
 
 def _finish(session: Session, plan: Plan, run: Run) -> None:
-    """Finish what dpkg was interrupted at; a unit, for that may build kernel modules."""
+    """Finish an interrupted dpkg run, in a unit, since that may build kernel modules."""
     script = _script(
         f"PACKAGES_LOCK_TIMEOUT={plan.profile.builder.package_wait_minutes * 60}\npackages_finish"
     )
@@ -59,7 +59,7 @@ def _finish(session: Session, plan: Plan, run: Run) -> None:
 
 
 def _ask(session: Session, call: str) -> str:
-    """Run one of the functions of `provision/lib/upgrades.sh`; nothing of it stays on the machine."""
+    """Run a function of `provision/lib/upgrades.sh`, sent by stdin."""
     return session.run("bash", "-s", stdin=_script(call), sudo=True).stdout
 
 

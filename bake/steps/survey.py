@@ -1,4 +1,4 @@
-"""Look at what the base AMI brought, before anything is fetched: what can't work stops here."""
+"""Survey the base AMI before anything is downloaded, and fail if the bake can't work on it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bake.steps.record_baseline import record_baseline
 from bake.steps.stop_upgrades import stop_upgrades
 
 MIB = 1 << 20
-# Bytes that root may still write to /boot, then those of its largest initramfs.
+# Prints the bytes free on /boot for root, then the size of its largest initramfs.
 _BOOT = """
 stat --file-system --format='%a %S' /boot
 find /boot -maxdepth 1 -type f -name 'init*' -printf '%s\\n' | sort -n | tail -n 1
@@ -23,14 +23,14 @@ find /boot -maxdepth 1 -type f -name 'init*' -printf '%s\\n' | sort -n | tail -n
 
 @dataclass(frozen=True)
 class Survey:
-    """The base AMI as the builder has it: what it brought, and what takes its room."""
+    """The base AMI on the builder: its contents and the findings of its own."""
 
     capacity: Capacity
     baseline: Baseline
 
 
 def survey(session: Session, plan: Plan, run: Run) -> Survey:
-    """Record what the base brought, stop the machine's own upgrades, and find out whether the bake fits."""
+    """Record what the base contains, stop the machine's own upgrades, and check that the bake fits."""
     with run.progress.step("survey"):
         brought = record_baseline(session, plan, run)
         check_boot(session, plan)
@@ -40,9 +40,9 @@ def survey(session: Session, plan: Plan, run: Run) -> Survey:
 
 
 def check_boot(session: Session, plan: Plan) -> None:
-    """Raise DoesNotFit where a driver is to be built, and /boot has no room for the initramfs with it.
+    """Raise DoesNotFit if a driver will be built and /boot has no room for another initramfs.
 
-    The new one is written beside the old before it takes its place.
+    The new one is written beside the old one before it replaces it.
     """
     driver = plan.provision.settings["NVIDIA_DRIVER"]
     blocks, size, *largest = session.run("sh", "-c", _BOOT, sudo=True).stdout.split()

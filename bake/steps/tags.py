@@ -1,4 +1,4 @@
-"""What a step's creations are tagged with, taken from the plan."""
+"""The tags of everything that a step creates, from the plan."""
 
 from __future__ import annotations
 

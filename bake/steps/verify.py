@@ -1,4 +1,4 @@
-"""Hold the provisioned machine against the plan, by testinfra over the bake's own connection."""
+"""Compare the provisioned machine with the plan, by testinfra over the bake's own connection."""
 
 from __future__ import annotations
 
@@ -15,35 +15,38 @@ from bake.run import Run
 from bake.ssh import Session
 from bake.steps.launch import Instance
 
-# Reports are written here first: a full disk of the run directory fails no machine.
-SHOWN = 6  # findings of the base's that are printed
+SHOWN = 6  # findings of the base AMI that are printed
+# Reports are written here first, so that a full disk of the controller fails no machine.
 MEMORY = Path("/dev/shm")  # noqa: S108
 
 
 def verify(
     session: Session, plan: Plan, aws: Aws, run: Run, instance: Instance, baseline: Baseline
 ) -> Report:
-    """Run every check; raises NotVerified that names the failed ones. The JUnit XML is kept either way."""
-    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as scratch:
-        files = {"junit.xml": Path(scratch, "junit.xml"), "logs/verify.log": Path(scratch, "verify.log")}
-        try:
-            report = checks.run(session, expectations(plan, aws, instance, baseline), *files.values())
-        finally:
-            for name, file in files.items():
-                if file.exists():
-                    run.keep(name, file.read_text(encoding="utf-8"))
-    interrupt.check()
-    run.progress.note(f"{len(report.checks) - len(report.red)} of {len(report.checks)} checks passed")
-    if report.base:
-        run.progress.note(f"the base's own, not of this bake: {_base(report)}")
-    if not report.ok:
-        lines = [f"{len(report.red)} of {len(report.checks)} checks did not pass:"]
-        lines += [f"  {check.id}: {check.title}\n    {_first_line(check.message)}" for check in report.red]
-        raise NotVerified(
-            "\n".join(lines),
-            hint=f"the whole report: {run.directory / 'junit.xml'} and {run.logs / 'verify.log'}",
-        )
-    return report
+    """Run every check; raises NotVerified with those that failed. The JUnit XML is kept either way."""
+    with run.progress.step("verify"):
+        with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as scratch:
+            files = {"junit.xml": Path(scratch, "junit.xml"), "logs/verify.log": Path(scratch, "verify.log")}
+            try:
+                report = checks.run(session, expectations(plan, aws, instance, baseline), *files.values())
+            finally:
+                for name, file in files.items():
+                    if file.exists():
+                        run.keep(name, file.read_text(encoding="utf-8"))
+        interrupt.check()
+        run.progress.note(f"{len(report.checks) - len(report.red)} of {len(report.checks)} checks passed")
+        if report.base:
+            run.progress.note(f"the base's own, not of this bake: {_base(report)}")
+        if not report.ok:
+            where = f"{run.directory / 'junit.xml'} and {run.logs / 'verify.log'}"
+            raise NotVerified(_failed(report), hint=f"the whole report: {where}")
+        return report
+
+
+def _failed(report: Report) -> str:
+    lines = [f"{len(report.red)} of {len(report.checks)} checks did not pass:"]
+    lines += [f"  {check.id}: {check.title}\n    {_first_line(check.message)}" for check in report.red]
+    return "\n".join(lines)
 
 
 def _first_line(message: str) -> str:
@@ -51,13 +54,13 @@ def _first_line(message: str) -> str:
 
 
 def _base(report: Report) -> str:
-    """What the checks did not fail for, shortly: all of it is in the report."""
+    """Summarize the base AMI's own findings, which fail no check; the report lists all."""
     more = len(report.base) - SHOWN
     return "; ".join(report.base[:SHOWN]) + (f"; {more} more in junit.xml" if more > 0 else "")
 
 
 def expectations(plan: Plan, aws: Aws, instance: Instance, baseline: Baseline | None = None) -> Expectations:
-    """What the checks compare with: plan and base, and the root volume as DescribeVolumes reports it."""
+    """Collect what the checks expect: plan, base, and the root volume as DescribeVolumes reports it."""
     volume = aws.ec2.describe_volumes(VolumeIds=[instance.root_volume])["Volumes"][0]
     profile, lock = plan.profile, plan.weights.lock
     assert lock is not None  # what is not locked is not baked

@@ -1,7 +1,7 @@
-"""Follow the start of the worker on a new image: a slow disk is outlasted, a worker that hangs is not.
+"""Wait for the worker on a new image: patiently while its disk is slow, not when the worker hangs.
 
-A volume made from a snapshot fetches each block from S3 when it is first read, so a start may take an hour
-and say nothing about the image.
+A volume made from a snapshot fetches each block from S3 on its first read. A start may take an hour for that
+reason, and the image is fine.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from bake.layout import SERVICE
 from bake.run import Run
 from bake.ssh import Session
 
-# Seconds after the last byte in which a start that ran into its time limit is the disk's fault.
+# A start that timed out is the disk's fault if bytes were read within these last seconds.
 LATELY = 300
 _LEAST_BYTES = 1 << 20
 _TIMED_OUT = "start operation timed out"  # systemd's words
-# What the kernel and NVIDIA's daemon say of an accelerator, and whether it answers.
+# Prints what the kernel and NVIDIA's daemon log about the accelerator, and whether it answers.
 _DRIVER = r"""
 journalctl -b -o cat --no-pager _TRANSPORT=kernel + SYSLOG_IDENTIFIER=nvidia-persistenced |
   grep -E -i 'nvidia|nvrm|nouveau|neuron' | tail -n 10
@@ -30,12 +30,12 @@ _SLOW = "a new volume is filled while it is read: a faster volume type, or Volum
 
 
 class ImageIsBad(NotVerified):
-    """The image ran on a machine that was up, and failed there: it is not kept."""
+    """The image failed on a running machine, and is not kept."""
 
 
 @dataclass
 class _Start:
-    """What is known of the worker's start. `moved` is when it last got on, `read` when bytes last came in."""
+    """State of the worker's start: `moved` is when it last made progress, `read` when it last read bytes."""
 
     moved: float = field(default_factory=time.monotonic)
     read: float = float("-inf")
@@ -44,7 +44,7 @@ class _Start:
     text: str = ""
 
     def look(self, facts: Mapping[str, str], session: Session) -> None:
-        """Take in what systemd and the kernel say now."""
+        """Update it with what systemd and the kernel report now."""
         now = time.monotonic()
         process, text = facts.get("MainPID", "0"), facts.get("StatusText", "")
         found = _bytes_read(process, session)
@@ -56,15 +56,15 @@ class _Start:
             self.moved, self.text = now, text
 
     def reads(self) -> bool:
-        """Whether bytes came in lately."""
+        """Whether bytes were read recently."""
         return time.monotonic() - self.read < LATELY
 
 
 def wait_until_ready(session: Session, aws: Aws, run: Run, *, stall: float, limit: float) -> float:
-    """Wait for the worker's READY=1 (`Type=notify`: only then is the unit active); seconds since boot.
+    """Wait for the worker's READY=1, which makes its unit active; return the seconds since boot.
 
-    It may take `limit` seconds while it gets on, and `stall` seconds without. Raises ImageIsBad where the
-    worker fails or hangs, and another BakeError where its disk is slow, which says nothing about the image.
+    Waits `limit` seconds in all, and `stall` seconds without progress. Raises ImageIsBad if the worker fails
+    or hangs, and another BakeError if its disk is slow, which says nothing about the image.
     """
     start = _Start()
 
@@ -90,14 +90,14 @@ def wait_until_ready(session: Session, aws: Aws, run: Run, *, stall: float, limi
 
 
 def service(session: Session) -> dict[str, str]:
-    """What systemd says of the worker's unit."""
+    """Return the worker's unit as systemd shows it."""
     properties = "LoadState,ActiveState,SubState,StatusText,NRestarts,MainPID,Result"
     output = session.run("systemctl", "show", SERVICE, "-p", properties).stdout
     return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
 
 
 def raise_if_failed(facts: Mapping[str, str], session: Session) -> None:
-    """Raise ImageIsBad where there is no unit, or it failed, or was restarted more than twice."""
+    """Raise ImageIsBad if the unit is missing, failed, or was restarted more than twice."""
     if facts.get("LoadState") != "loaded":
         raise ImageIsBad(f"the new image has no {SERVICE}: systemd says {facts.get('LoadState')}")
     if _failed(facts):
@@ -114,7 +114,7 @@ def _failed(facts: Mapping[str, str]) -> bool:
 
 
 def _raise_if_slow(facts: Mapping[str, str], start: _Start, session: Session) -> None:
-    """A start that was cut off by its time limit while bytes came in says nothing about the image."""
+    """Raise BakeError if the start timed out while it was still reading: the image is not to blame."""
     if not _failed(facts) or not start.reads():
         return
     if facts.get("Result") == "timeout" or _TIMED_OUT in _journal(session, 500):
@@ -133,14 +133,14 @@ def _raise_if_stalled(start: _Start, stall: float, session: Session) -> None:
 
 
 def _bytes_read(process: str, session: Session) -> int:
-    """Bytes that the worker's process has had fetched from a disk, by page faults too (proc(5))."""
+    """Return the bytes that the worker's process has read from disks, by page faults too (proc(5))."""
     shown = session.run("cat", f"/proc/{process}/io", sudo=True, check=False).stdout
     facts = dict(line.split(": ", 1) for line in shown.splitlines() if ": " in line)
     return int(facts.get("read_bytes", 0))
 
 
 def _waits_for_disk(process: str, session: Session) -> bool:
-    """Whether a thread of it sleeps uninterruptibly, as in a read that does not return."""
+    """Whether one of its threads is in uninterruptible sleep, as in a read that does not return."""
     shown = session.run("ps", "-L", "-o", "stat=", "-p", process, check=False).stdout
     return any(state.startswith("D") for state in shown.split())
 
@@ -150,7 +150,7 @@ def _journal(session: Session, lines: int) -> str:
 
 
 def _seconds_since_boot(session: Session) -> float:
-    """From the start of the machine's systemd to the worker's READY, by systemd's own clock."""
+    """Return the seconds from the start of systemd to the worker's READY, by systemd's clock."""
     booted = session.run("systemctl", "show", "--value", "-p", "UserspaceTimestampMonotonic").stdout
     ready = session.run("systemctl", "show", "--value", "-p", "ActiveEnterTimestampMonotonic", SERVICE)
     return round((int(ready.stdout) - int(booted)) / 1e6, 1)

@@ -1,1 +1,1 @@
-"""The model's weights: what is known of them, what the Hub has, their lock, their mirror."""
+"""The model's weights: known sizes, the Hub's files, their lock and their mirror."""

@@ -1,4 +1,4 @@
-"""What is known of FLUX.1-dev: its files, their sizes, the memory it takes; nothing about hardware."""
+"""FLUX.1-dev: its files, their sizes, and the memory it takes. Nothing about hardware stands here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the Hub says of the model's repository, and what its refusals mean. No weights are downloaded here."""
+"""Ask the Hub about the model's repository, and explain its refusals. Nothing here downloads weights."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def refusal(error: Exception, repo: str = flux.REPO) -> Refusal | None:
     from huggingface_hub.errors import HfHubHTTPError
 
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
-        return Refusal("", "what answers for the Hub does not speak its language", NO_HUB)
+        return Refusal("", "the answer is not the Hub's", NO_HUB)
     if (unsent := _unsent(error)) is not None:
         return unsent
     if not isinstance(error, HfHubHTTPError):
@@ -117,7 +117,7 @@ def _unsent(error: Exception) -> Refusal | None:
     """
     kinds = {type(one).__name__ for one in _chain(error)}
     if found := sorted(kinds & BAD_ADDRESS):
-        text = f"the Hub's address is none that a request can be made to ({found[0]})"
+        text = f"the Hub's address is not valid ({found[0]})"
         return Refusal("HF_ENDPOINT", text, "it is something like https://huggingface.co")
     if found := sorted(kinds & BAD_HEADER):
         text = f"no request can be made with this token ({found[0]})"

@@ -1,6 +1,6 @@
-"""The weights' lock: one commit of the model's repository, and size and hash of each file that is loaded.
+"""The weights' lock: one commit of the model's repository, and the size and hash of each file that is loaded.
 
-A bake downloads exactly that. `bake lock` is the only writer of it.
+A bake downloads exactly these files. Only `bake lock` writes the lock.
 """
 
 from __future__ import annotations

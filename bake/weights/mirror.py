@@ -1,4 +1,4 @@
-"""The weights' mirror in S3: large files by their sha256, for the next bake.
+"""The weights' mirror in S3: it keeps large files by their sha256 for the next bake.
 
 The builder has no right to the bucket: it gets presigned URLs, which are secrets and travel by stdin. What
 the mirror serves is verified like what the Hub serves, so a wrong object costs time and nothing else.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from bake.localcloud.api.faults.faults import AwsFault
 from bake.planning.plan import Plan
 from bake.run import Run
 from bake.steps.create_image import create_image, stop
-from bake.steps.launch import Instance, launch
+from bake.steps.launch import Instance, LaunchSpec, launch
 from bake.steps.tags import tags
 from bake.undo import Undo
 from bake.wiring import wire
@@ -46,8 +46,9 @@ class OneRun:
         self.cloud.faults.add(AwsFault(service="*", action=action, kind=kind, **fields))  # type: ignore[arg-type]
 
     def launch(self, undo: Undo, **changes: Any) -> Instance:
-        image = self.plan.launch.base.id
-        return launch(self.plan, self.aws, self.run, undo, role=self.role, image=image, **changes)
+        types = self.plan.profile.builder.types
+        spec = LaunchSpec(self.role, self.plan.launch.base.id, types)
+        return launch(replace(spec, **changes), self.plan, self.aws, self.run, undo)
 
     def wire(self, undo: Undo) -> None:
         known = {tag["Key"]: tag["Value"] for tag in tags(self.plan, self.run, f"bake-{self.run.id}")}
@@ -105,7 +106,7 @@ class OneRun:
     def image(self, undo: Undo) -> Image:
         """A builder, and an AMI of it; both go with `undo`."""
         builder = self.launch(undo)
-        stop(self.aws, builder)
+        stop(self.aws, self.run, builder)
         image, _ = create_image(self.plan, self.aws, self.run, builder, undo)
         return image
 
@@ -113,7 +114,7 @@ class OneRun:
         """An AMI that is to be kept; its builder is gone."""
         with Undo() as undo:
             builder = self.launch(undo)
-            stop(self.aws, builder)
+            stop(self.aws, self.run, builder)
             image, removal = create_image(self.plan, self.aws, self.run, builder, undo)
             undo.forget(removal)
         return image

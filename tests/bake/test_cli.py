@@ -259,7 +259,7 @@ def test_a_reader_that_has_gone_is_no_traceback(arguments: tuple[str, ...]) -> N
 def test_a_malformed_ami_id_is_refused_before_any_call() -> None:
     done = run("boot-check", "flux1-dev-g6e-ubuntu")
     assert done.returncode == 2
-    assert "'flux1-dev-g6e-ubuntu' is no AMI's id" in done.stderr
+    assert "'flux1-dev-g6e-ubuntu' is not an AMI id" in done.stderr
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])

@@ -119,7 +119,7 @@ def test_an_ami_of_the_same_name_is_neither_taken_over_nor_removed(one_run: OneR
     plan = changed(one_run.plan, profile.model_copy(update={"image": named}))
     with Undo() as undo:
         builder = one_run.launch(undo)
-        stop(one_run.aws, builder)
+        stop(one_run.aws, one_run.run, builder)
         theirs = one_run.aws.ec2.create_image(InstanceId=builder.id, Name=named.name)["ImageId"]
         with pytest.raises(BakeError, match=f"exists already, and is not this run's: {theirs}"):
             create_image(plan, one_run.aws, one_run.run, builder, undo)

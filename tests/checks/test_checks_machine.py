@@ -350,13 +350,13 @@ def test_sealed_disk_holds_no_trace(builder: Builder, cloud_settings: Settings) 
         f"install -d /var/lib/flux-worker/outbox; echo {trace} > /var/lib/flux-worker/outbox/a.json",
         "sync",
     )
-    seal(builder.session, builder.plan, builder.run)
+    seal(builder.session, builder.plan.weights, builder.run)
     listing = builder.session.run(
         "find", seeded_faults.CACHE, "/opt", "-maxdepth", "1", sudo=True
     ).stdout.split()
     assert {builder.expect.repo_dir, "/opt/flux-worker"} <= set(listing)
     assert "/opt/bake" not in listing
-    stop(builder.aws, builder.instance)
+    stop(builder.aws, builder.run, builder.instance)
     disk = cloud_settings.instances / builder.instance.id / "disk.img"
     # The second word shows that the search works.
     assert found_in(disk, trace.encode(), b"FLUX_MODEL_REVISION=") == {b"FLUX_MODEL_REVISION="}

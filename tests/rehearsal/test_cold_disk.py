@@ -19,7 +19,7 @@ from bake.progress import PlainScreen, Progress
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps.connect import log_in
-from bake.steps.launch import launch
+from bake.steps.launch import LaunchSpec, launch
 from bake.steps.tags import tags
 from bake.steps.wait_for_worker import service, wait_until_ready
 from bake.undo import Undo
@@ -71,7 +71,8 @@ def short(machine: Machine, image: str) -> Iterator[str]:
     """The baked image, whose unit gives the worker little time."""
     ec2: Any = machine.aws.ec2
     with Undo() as undo:
-        instance = launch(machine.plan, machine.aws, machine.run, undo, role="short", image=image)
+        spec = LaunchSpec("short", image, machine.plan.profile.builder.types)
+        instance = launch(spec, machine.plan, machine.aws, machine.run, undo)
         with log_in(instance, machine.plan, machine.aws, machine.run) as session:
             put(session, DROP_IN, f"[Service]\nTimeoutStartSec={LIMIT}\n")
             session.run("sync")
@@ -113,7 +114,8 @@ def test_a_worker_on_a_cold_disk_gets_ready(
         wiring = wire(aws, run.id, known, undo)
         settings = wiring.environment(plan.profile.worker.region, plan.launch.settings)
         with lazily(cloud_settings):
-            instance = launch(plan, aws, run, undo, role="cold", image=short)
+            spec = LaunchSpec("cold", short, plan.profile.builder.types)
+            instance = launch(spec, plan, aws, run, undo)
         with log_in(instance, plan, aws, run) as session:
             script = 'cat "/sys/dev/block/$(findmnt -no MAJ:MIN --target / | tr -d " ")/queue/read_ahead_kb"'
             assert session.run("sh", "-c", script).stdout == "2560\n", "the image's own rule"

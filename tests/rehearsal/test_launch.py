@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,7 @@ from bake.localcloud import RemoteFaults
 from bake.planning.plan import Plan
 from bake.steps import create_image as images
 from bake.steps.boot_check import check_units
-from bake.steps.launch import Instance, launch
+from bake.steps.launch import Instance, LaunchSpec, launch
 from bake.steps.publish import outdated, retire, share
 from bake.undo import Undo
 from tests import plans
@@ -44,7 +45,8 @@ def changed(plan: Plan, section: str, **update: object) -> Plan:
 def start(
     machine: Machine, plan: Plan, undo: Undo, role: str, types: tuple[str, ...] | None = None
 ) -> tuple[Instance, dict[str, Any]]:
-    instance = launch(plan, machine.aws, machine.run, undo, role=role, image=plan.launch.base.id, types=types)
+    spec = LaunchSpec(role, plan.launch.base.id, types or plan.profile.builder.types)
+    instance = launch(spec, plan, machine.aws, machine.run, undo)
     found = machine.aws.ec2.describe_instances(InstanceIds=[instance.id])
     return instance, dict(found["Reservations"][0]["Instances"][0])
 
@@ -93,9 +95,10 @@ def test_the_boot_check_waits_for_capacity_since_the_image_is_made(
     machine: Machine, scarce: Callable[..., None]
 ) -> None:
     scarce("g6e.xlarge", times=3)
-    image = machine.plan.launch.base.id
+    plan = machine.plan
+    spec = LaunchSpec("late", plan.launch.base.id, plan.profile.builder.types, patience=60)
     with Undo() as undo:
-        instance = launch(machine.plan, machine.aws, machine.run, undo, role="late", image=image, patience=60)
+        instance = launch(spec, plan, machine.aws, machine.run, undo)
         found = machine.aws.ec2.describe_instances(InstanceIds=[instance.id])
     assert found["Reservations"][0]["Instances"][0]["InstanceType"] == "g6e.xlarge"
     scarce("g6e.xlarge")
@@ -103,7 +106,7 @@ def test_the_boot_check_waits_for_capacity_since_the_image_is_made(
         pytest.raises(TimedOut, match=r"capacity for g6e\.xlarge in .* not there after") as caught,
         Undo() as undo,
     ):
-        launch(machine.plan, machine.aws, machine.run, undo, role="patient", image=image, patience=0.1)
+        launch(replace(spec, role="patient", patience=0.1), plan, machine.aws, machine.run, undo)
     assert "nothing else is tried unasked" in str(caught.value.hint)
 
 
@@ -166,17 +169,17 @@ def test_an_image_is_shared_with_the_agreed_accounts_and_old_ones_go(machine: Ma
     plan = plans.changed(plan, own)
     with Undo() as undo:
         instance, _ = start(machine, plan, undo, "publish")
-        images.stop(aws, instance)
+        images.stop(aws, machine.run, instance)
         made = []
         for number in range(3):
             numbered = changed(plan, "image", name=f"kept-{number}-{{run}}")
             image, _ = images.create_image(numbered, aws, machine.run, instance, undo)
             mark(aws, image, "good")
             made.append(image)
-            share(plan, aws, machine.run, image)
+            share(plan.image, aws, machine.run, image)
         permissions = aws.ec2.describe_image_attribute(ImageId=made[-1].id, Attribute="launchPermission")
         assert permissions["LaunchPermissions"] == [{"UserId": account}]
-        assert outdated(plan, aws, made[-1].id) == [made[0].id]
-        retire(plan, aws, machine.run, made[-1])
+        assert outdated(plan.image, aws, made[-1].id) == [made[0].id]
+        retire(plan.image, aws, machine.run, made[-1])
         left = [image["ImageId"] for image in aws.ec2.describe_images(Owners=["self"])["Images"]]
         assert [image.id in left for image in made] == [False, True, True]

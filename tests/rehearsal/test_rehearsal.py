@@ -242,7 +242,7 @@ def test_an_interrupt_leaves_nothing(
             break
     _, errors = interrupted.communicate(timeout=900)
     assert interrupted.returncode == 130, errors
-    assert "interrupted: nothing that was created is kept" in errors
+    assert "interrupted: everything that was created has been removed" in errors
     assert "Traceback" not in errors
     assert leftovers(aws, run) == []
     assert images(aws, run) == []

@@ -142,7 +142,7 @@ def test_the_command_can_be_copied_as_it_is() -> None:
 def test_without_an_agreement_the_refusal_shows_every_fact(bake_request: BakeRequest) -> None:
     text = render.refusal(bake_request, guarded(), compare(guarded(), None), new=True)
     assert text.startswith(
-        f"nobody agreed yet to what profile x uses; it would stand in {bake_request.lock}\n"
+        f"profile x has no agreement yet; `bake approve` records it in {bake_request.lock}\n"
     )
     for name in (*FACTS, *PINNED):
         assert f"  {name} " in text

@@ -51,7 +51,7 @@ def test_no_agrees_to_nothing() -> None:
 
 def test_without_a_terminal_every_fact_must_be_named() -> None:
     assert choose(["region", "root_volume.size_gib=120"], None) == ["region", "root_volume.size_gib"]
-    with pytest.raises(NotAgreed, match=r"these were not: root_volume\.size_gib") as caught:
+    with pytest.raises(NotAgreed, match=r"these were not named: root_volume\.size_gib") as caught:
         choose(["region"], None)
     assert caught.value.hint == (
         "to agree to all that is shown:\n"
@@ -80,7 +80,7 @@ def test_what_is_agreed_already_may_be_named_again_with_its_value_only() -> None
 @pytest.mark.parametrize(
     ("facts", "because", "expected"),
     [
-        (["all"], "x", "agreeing means naming each fact"),
+        (["all"], "x", "name each fact that you agree to"),
         (["root_volume.size"], "x", "--fact root_volume.size: there is no such fact; did you mean root_vol"),
         (["weights.files"], "x", "--fact weights.files: the weights are pinned by `bake lock`"),
         (["zzz"], "x", "there are: region, instance_types"),

@@ -167,7 +167,7 @@ def test_a_first_bake_is_refused_with_every_fact(checkout: Checkout, account: Ac
     done = checkout.run("--profile", "mine")
     assert done.returncode == 3
     for part in (
-        "nobody agreed yet to what profile mine uses; it would stand in profiles/mine.lock.yaml",
+        "profile mine has no agreement yet; `bake approve` records it in profiles/mine.lock.yaml",
         "the weights are not locked yet (profiles/mine.lock.yaml)",
         "bake lock --profile mine",
         f"region                  {REGION}  ",
@@ -187,7 +187,7 @@ def test_events_of_a_refused_bake_report_the_refusal(checkout: Checkout) -> None
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 3
     assert events[-1]["event"] == "failed"
-    assert "nobody agreed" in events[-1]["message"]
+    assert "has no agreement yet" in events[-1]["message"]
 
 
 def test_a_plan_says_what_is_not_agreed_and_changes_nothing(checkout: Checkout) -> None:
@@ -211,9 +211,7 @@ def test_the_profile_may_stand_before_the_command(checkout: Checkout) -> None:
 def test_without_a_terminal_nothing_is_agreed_that_is_not_named(checkout: Checkout) -> None:
     done = checkout.approve("region", f"base_ami={UBUNTU}")
     assert done.returncode == 3
-    assert (
-        "without a terminal each fact must be named; these were not: instance_types, worker_" in done.stderr
-    )
+    assert "without a terminal, name each fact; these were not named: instance_types, worker_" in done.stderr
     assert not checkout.lock.exists()
 
 
@@ -228,7 +226,7 @@ def test_named_facts_are_agreed_to_and_recorded(agreed: Checkout) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", entry["when"])
     assert entry["changed"]["root_volume.size_gib"] == {"to": 80}
     assert agreed.plan()["agreed"] is True
-    assert "All of it is agreed." in agreed.run("plan", "--profile", "mine").stdout
+    assert "Everything is agreed." in agreed.run("plan", "--profile", "mine").stdout
 
 
 def test_an_agreed_profile_is_not_baked_before_it_is_locked(agreed: Checkout, account: Account) -> None:
@@ -359,7 +357,7 @@ def test_another_region_without_its_ami_is_named_before_what_follows_from_it(agr
     ("arguments", "expected"),
     [
         (["--because", ""], "--because is empty"),
-        (["--because", "x", "--fact", "all"], "naming each fact"),
+        (["--because", "x", "--fact", "all"], "name each fact"),
         (["--because", "x", "--fact", "base_amy"], "did you mean base_ami?"),
         ([], "Missing option '--because'"),
     ],

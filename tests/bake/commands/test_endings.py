@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError, NoCredentialsError, ProfileNotFound
 
 from bake.agreement.facts import Guarded
-from bake.cli import told
+from bake.cli import report
 from bake.commands.bake import running
 from bake.errors import (
     BakeError,
@@ -75,7 +75,7 @@ def end(proposal: Proposal, runs: Path, error: BaseException | None, *leaks: str
             if error is not None:
                 raise error
     except BaseException as ended:
-        return told(ended)
+        return report(ended)
     return 0
 
 
@@ -97,11 +97,11 @@ def test_leftover_resources_are_named_last_and_decide_the_code(
     assert end(proposal, runs, error, LEAK) == 6
     said = capsys.readouterr().err
     assert said.endswith(f"left behind: {LEAK}\n")
-    assert "nothing that was created is kept" not in said or code == 130
+    assert "has been removed" not in said or code == 130
 
 
 def test_a_mistake_on_the_command_line_ends_with_2() -> None:
-    assert told(click.UsageError("no such option")) == 2
+    assert report(click.UsageError("no such option")) == 2
 
 
 def test_an_interrupted_bake_that_left_something_does_not_say_otherwise(
@@ -110,7 +110,7 @@ def test_an_interrupted_bake_that_left_something_does_not_say_otherwise(
     end(proposal, runs, Interrupted("SIGINT"), LEAK)
     said = capsys.readouterr().err
     assert said.startswith("interrupted\n")
-    assert "nothing that was created is kept" not in said
+    assert "has been removed" not in said
 
 
 def test_the_traceback_of_a_bug_is_in_the_run_directory(

@@ -160,7 +160,7 @@ def test_a_relative_folder_is_shown_in_full(tmp_path: Path, monkeypatch: pytest.
         profile.load("x", Path("profiles"), {})
     assert f"in {tmp_path / 'profiles'}: there are none" in caught.value.message
     assert "--profiles" in str(caught.value.hint)
-    for folder, wrong in ((Path("none"), "does not exist"), (Path("file"), "is no folder")):
+    for folder, wrong in ((Path("none"), "does not exist"), (Path("file"), "is not a folder")):
         Path("file").touch()
         with pytest.raises(UsageError) as caught:
             profile.load("x", folder, {})

@@ -41,7 +41,7 @@ def check(one_run: OneRun, image: Image, error: BaseException | None = None) -> 
     told: list[str] = []
     run = one_run.run
     with naming(run.leaks), Undo(leaks=run.leaks) as undo:  # noqa: SIM117
-        with judge(one_run.plan, one_run.aws, run, image, undo, told.append):
+        with judge(one_run.plan.image, one_run.aws, run, image, undo, told.append):
             if error is not None:
                 raise error
     return told
@@ -53,7 +53,7 @@ def test_what_the_check_made_is_sent_away_before_anything_is_said_to_aws(one_run
     one_run.aws.ec2.meta.events.register("before-call", lambda model, **_: order.append(model.name))
     with pytest.raises(Unproven), Undo() as undo:
         undo.add("instance", lambda: order.append("terminated"), by_hand="")
-        with judge(one_run.plan, one_run.aws, one_run.run, image, undo):
+        with judge(one_run.plan.image, one_run.aws, one_run.run, image, undo):
             raise Interrupted("SIGTERM")
     assert order[:2] == ["terminated", "CreateTags"]
 
@@ -162,8 +162,8 @@ def test_only_good_ones_count_for_what_is_kept_and_those_of_before_are_good(one_
             mark(run.aws, image, state)  # type: ignore[arg-type]
         elif not state:  # baked before there were states
             run.aws.ec2.delete_tags(Resources=[image.id], Tags=[{"Key": "bake:state"}])
-    assert outdated(run.plan, run.aws, made[-1]) == [made[0]]
-    publish(run.plan, run.aws, run.run, image)
+    assert outdated(run.plan.image, run.aws, made[-1]) == [made[0]]
+    publish(run.plan.image, run.aws, run.run, image)
     left = {image["ImageId"] for image in images_of(run.aws, run.plan.profile.name)}
     assert left == set(made[1:])
 
@@ -173,7 +173,7 @@ def test_a_share_that_fails_is_a_note_with_the_command(one_run: OneRun, action: 
     run = numbered(one_run, 0, share_with=("111122223333",))
     image = run.kept_image()
     run.fault(action, "refuse", code="InvalidParameter")
-    publish(run.plan, run.aws, run.run, image)
+    publish(run.plan.image, run.aws, run.run, image)
     (note,) = [note for note in run.run.progress.notes if "not shared" in note]
     assert f"aws ec2 modify-image-attribute --region eu-north-1 --endpoint-url {run.cloud.endpoint}" in note
     assert f"--snapshot-id {image.snapshot}" in note
@@ -187,7 +187,7 @@ def test_every_ami_needs_imdsv2(one_run: OneRun) -> None:
     image = one_run.kept_image()
     shown = one_run.witness.ec2.describe_images(ImageIds=[image.id])["Images"][0]
     assert shown["ImdsSupport"] == image.imds_support == "v2.0"
-    assert publish(one_run.plan, one_run.aws, one_run.run, image) == image
+    assert publish(one_run.plan.image, one_run.aws, one_run.run, image) == image
     assert imdsv2_notes(one_run) == []
 
 
@@ -195,12 +195,12 @@ def test_an_ami_that_does_not_get_it_is_kept_and_publishing_tries_again(one_run:
     one_run.fault("ModifyImageAttribute", "refuse", code="UnauthorizedOperation", times=2)
     image = one_run.kept_image()
     assert image.imds_support is None
-    assert publish(one_run.plan, one_run.aws, one_run.run, image) == image
+    assert publish(one_run.plan.image, one_run.aws, one_run.run, image) == image
     for note in imdsv2_notes(one_run):
         assert "UnauthorizedOperation" in note
         assert f"--image-id {image.id} --imds-support v2.0" in note
     assert len(imdsv2_notes(one_run)) == 2
-    assert publish(one_run.plan, one_run.aws, one_run.run, image).imds_support == "v2.0"
+    assert publish(one_run.plan.image, one_run.aws, one_run.run, image).imds_support == "v2.0"
     assert len(imdsv2_notes(one_run)) == 2
 
 
@@ -226,7 +226,7 @@ def test_retiring_that_fails_is_a_note_and_the_image_stays_good(one_run: OneRun,
         made.append(run.kept_image())
         mark(run.aws, made[-1], "good")
     run.fault(action, "refuse", code="UnauthorizedOperation", times=None)
-    publish(run.plan, run.aws, run.run, made[-1])
+    publish(run.plan.image, run.aws, run.run, made[-1])
     assert [note for note in run.run.progress.notes if "UnauthorizedOperation" in note]
 
 

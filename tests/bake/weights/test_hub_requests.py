@@ -58,7 +58,7 @@ def test_a_header_that_cannot_be_made_blames_the_token(hub: str, token: str) -> 
     "endpoint", ["nonsense", "ftp://example.org", "http://", "http://x\n.org"], ids=ascii
 )
 def test_an_address_that_no_request_goes_to_is_named(endpoint: str) -> None:
-    with pytest.raises(UsageError, match="HF_ENDPOINT: the Hub's address is none") as caught:
+    with pytest.raises(UsageError, match="HF_ENDPOINT: the Hub's address is not valid") as caught:
         locks.resolve(unchecked(CANARY), endpoint)
     assert "reached" not in caught.value.message
 
@@ -72,7 +72,7 @@ def test_a_hub_that_is_not_there_is_still_a_fault_of_the_network() -> None:
 def test_a_page_that_is_no_text_is_no_hub() -> None:
     error = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "canary")
     found = weights_hub.refusal(error)
-    assert found is not None and found.text == "what answers for the Hub does not speak its language"
+    assert found is not None and found.text == "the answer is not the Hub's"
 
 
 def test_what_the_hubs_library_wraps_is_found(tmp_path: Path) -> None:

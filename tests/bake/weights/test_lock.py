@@ -189,7 +189,7 @@ def test_a_silent_or_broken_hub_is_not_the_users_fault() -> None:
             locks.resolve(weights(), broken)
 
     for page in serve(lambda environ, start: Response("<html>Please log in</html>")(environ, start)):
-        with pytest.raises(BakeError, match="does not speak its language") as caught:
+        with pytest.raises(BakeError, match="the answer is not the Hub's") as caught:
             locks.resolve(weights(), page)
         assert "proxy" in str(caught.value.hint)
 
