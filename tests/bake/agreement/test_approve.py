@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import NoCredentialsError
 
 from bake.agreement import approve
 from bake.agreement.approve import Approval
@@ -141,5 +142,5 @@ def test_the_author_is_gits_else_the_callers_arn(tmp_path: Path, monkeypatch: py
     assert approving.author(tmp_path, caller) == "Ada Löve <ada@example.org>"
     monkeypatch.setenv("PATH", "")
     with pytest.raises(BakeError, match="nobody to record") as caught:
-        approving.author(tmp_path, _Caller(RuntimeError("no credentials")))  # type: ignore[arg-type]
+        approving.author(tmp_path, _Caller(NoCredentialsError()))  # type: ignore[arg-type]
     assert "git config" in str(caught.value.hint)
