@@ -15,7 +15,7 @@ PROFILES ?= g6e-ubuntu g6e-amazon-linux g5-ubuntu g5-amazon-linux g6-ubuntu
 # Command -> Debian package that has it.
 TOOLS := systemd-nspawn:systemd-container mmdebstrap:mmdebstrap nft:nftables ip:iproute2 mkfs.ext4:e2fsprogs ssh:openssh-client
 
-.PHONY: help rehearse rehearse-all rehearse-hostile test-unit test test-long test-fast bench lint lock wheel system-packages clean
+.PHONY: help rehearse rehearse-all rehearse-hostile test-unit test test-long test-fast bench docs lint lock wheel system-packages clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -54,6 +54,9 @@ bench: system-packages $(VENV)/ready  ## Print the figures: steps, machines, con
 
 lint: $(VENV)/ready  ## ruff, mypy and shellcheck, as the tests run them
 	$(VENV)/bin/pytest -q tests/test_house.py
+
+docs: $(VENV)/ready  ## Write docs/reference.md from the commands' help, the schema and the checks
+	$(VENV)/bin/python -m docs.generate
 
 lock: $(VENV)/ready  ## Compile provision/locks/*.txt and requirements/*.txt anew
 	UV=$(CURDIR)/$(VENV)/bin/uv provision/locks/compile.sh

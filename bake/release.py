@@ -104,7 +104,7 @@ def summary(release: Release, *, rehearsal: bool) -> str:
   {bake} local draw "a cat" {size}--out cat.png
   {bake} local down"""
         if rehearsal
-        else f"  launch {image} with user data that writes {INSTANCE_ENV} (see README.md)"
+        else f"  launch {image} with user data that writes {INSTANCE_ENV} (docs/aws.md)"
     )
     return f"""
 {times}

@@ -15,7 +15,6 @@ from bake.cli import main_group
 
 ROOT = Path(__file__).parents[1]
 TOOLS = Path(sys.executable).parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def files(pattern: str) -> list[Path]:
@@ -119,12 +118,9 @@ def every_command() -> list[tuple[str, click.Command]]:
 
 
 @pytest.mark.parametrize(("name", "command"), every_command(), ids=lambda value: str(value))
-def test_every_command_has_help_with_an_example_and_stands_in_the_readme(
-    name: str, command: click.Command
-) -> None:
+def test_every_command_has_help_with_an_example(name: str, command: click.Command) -> None:
     assert command.help
     assert "Example" in command.help, f"{name} --help shows no example"
-    assert name in README, f"{name} is not in README.md"
 
 
 @pytest.mark.integration
@@ -145,11 +141,6 @@ def test_the_unit_tier_is_large() -> None:
 @pytest.mark.parametrize("name", ["Unreleased", "0.1.0"])
 def test_the_changelog_is_kept(name: str) -> None:
     assert f"## [{name}]" in (ROOT / "CHANGELOG.md").read_text()
-
-
-def test_links_in_the_readme_exist() -> None:
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", README):
-        assert (ROOT / target).exists(), target
 
 
 def test_no_lock_or_recipe_names_an_index_host() -> None:

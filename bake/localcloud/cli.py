@@ -16,7 +16,7 @@ from bake.localcloud.fault_commands import fault
 from bake.localcloud.options import trust_guests, trusted
 
 if TYPE_CHECKING:
-    from bake.localcloud.lifecycle.cloud import LocalCloud
+    from bake.localcloud.lifecycle.local_cloud import LocalCloud
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

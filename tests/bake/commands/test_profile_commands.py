@@ -139,9 +139,9 @@ def test_a_new_profile_loads_as_the_one_it_starts_from(tmp_path: Path) -> None:
     assert profile.outline("whole", tmp_path) == profile.outline("g6e-amazon-linux", tmp_path)
 
 
-def test_the_profile_in_the_readme_is_a_good_one(tmp_path: Path) -> None:
-    readme = (PROFILES.parent / "README.md").read_text(encoding="utf-8")
-    text = next(block for block in readme.split("```yaml\n") if "extends:" in block).split("```")[0]
+def test_the_profile_in_the_docs_is_a_good_one(tmp_path: Path) -> None:
+    page = (PROFILES.parent / "docs/profiles.md").read_text(encoding="utf-8")
+    text = next(block for block in page.split("```yaml\n") if "extends:" in block).split("```")[0]
     shutil.copy(PROFILES / "g6e-ubuntu.yaml", tmp_path)
     (tmp_path / "mine.yaml").write_text(text)
     assert valid(yaml.safe_load(text))

@@ -96,7 +96,7 @@ def with_fact(guarded: Guarded, value: FactValue) -> Guarded:
     return Guarded((*guarded.facts, Fact("yet_to_come", value, "profiles/x.yaml:7")), guarded.pins)
 
 
-def test_a_new_fact_with_its_feature_off_counts_as_agreed(
+def test_a_new_fact_whose_feature_is_off_counts_as_agreed(
     plan_cloud: PlanCloud, tmp_path: Path, off: FactValue
 ) -> None:
     guarded = Guarded.of(planned(plan_cloud, "g6e-ubuntu"))
