@@ -245,7 +245,7 @@ def write(held: LockFile, before: bytes | None, what: str) -> None:
     file = held.file.resolve() if held.file.is_symlink() else held.file
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(file.parent):
+        with _exclusively(file.parent):
             if content(file) != before:
                 raise BakeError(f"{file} changed meanwhile; nothing was written", hint="try again")
             _replace(file, text(held, what).encode())
@@ -261,7 +261,7 @@ def content(file: Path) -> bytes | None:
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def _exclusively(directory: Path) -> Iterator[None]:
     """One writer at a time. The directory is the lock: filelock would leave a file beside the profiles."""
     number = os.open(directory, os.O_RDONLY)
     try:

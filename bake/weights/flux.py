@@ -68,7 +68,7 @@ class WeightFile:
         """The hash that names its content: also the name of its blob in the Hugging Face cache."""
         return self.sha256 or self.git_oid
 
-    def moved(self, other: WeightFile) -> bool:
+    def differs_from(self, other: WeightFile) -> bool:
         """Whether `other` has another content; a hash that only one of them has does not count."""
         pairs = ((self.sha256, other.sha256), (self.git_oid, other.git_oid))
         return self.bytes != other.bytes or any(None not in pair and len({*pair}) > 1 for pair in pairs)

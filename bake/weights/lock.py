@@ -51,7 +51,7 @@ class Lock:
 
 
 @dataclass(frozen=True)
-class Moved:
+class ChangedFile:
     """A file that differs from the lock; None on the side that does not have it."""
 
     path: str
@@ -84,11 +84,11 @@ def resolve(weights: Weights, endpoint: str | None, name: str | None = None) -> 
         raise kind(f"{where}{refused.text}; nothing was locked", hint=refused.hint) from error
 
 
-def differences(locked: Lock, now: Lock) -> list[Moved]:
+def differences(locked: Lock, now: Lock) -> list[ChangedFile]:
     """The files that differ from the lock. A hash that the lock did not have yet is no difference."""
     paths = [*locked.files, *(path for path in now.files if path not in locked.files)]
-    found = (Moved(path, locked.files.get(path), now.files.get(path)) for path in paths)
-    return [one for one in found if one.locked is None or one.now is None or one.locked.moved(one.now)]
+    found = (ChangedFile(path, locked.files.get(path), now.files.get(path)) for path in paths)
+    return [one for one in found if one.locked is None or one.now is None or one.locked.differs_from(one.now)]
 
 
 def completes(locked: Lock, now: Lock) -> bool:
@@ -102,9 +102,9 @@ def differences_table(locked: Lock, now: Lock) -> str:
     """Revision and files that differ from the lock, for people."""
     rows = [("revision", locked.revision[:DIGITS], now.revision[:DIGITS])]
     rows = rows if locked.revision != now.revision else []
-    moved = differences(locked, now)
-    rows += [(one.path, _side(one.locked), _side(one.now)) for one in moved[:MOST_FILES]]
-    more = len(moved) - MOST_FILES
+    changed = differences(locked, now)
+    rows += [(one.path, _side(one.locked), _side(one.now)) for one in changed[:MOST_FILES]]
+    more = len(changed) - MOST_FILES
     lines = [table(("file", "locked", "now"), rows)]
     return "\n".join([*lines, *([f"  and {more} more"] if more > 0 else [])])
 
