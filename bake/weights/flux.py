@@ -25,7 +25,7 @@ _FACTS: Mapping[str, Any] = MappingProxyType(json.loads(model_file().read_bytes(
 REPO: str = _FACTS["repo"]
 REVISION: str = _FACTS["revision"]
 
-# What diffusers loads, and nothing else: the single-file checkpoints beside it would double the download.
+# What diffusers loads. The single-file checkpoints beside it would double the download.
 COMPONENTS = (
     "transformer",
     "text_encoder_2",
@@ -68,8 +68,8 @@ class WeightFile:
         """The hash that names its content: also the name of its blob in the Hugging Face cache."""
         return self.sha256 or self.git_oid
 
-    def moved(self, other: WeightFile) -> bool:
-        """Whether `other` is another content; a hash that only one of them knows says nothing."""
+    def differs_from(self, other: WeightFile) -> bool:
+        """Whether `other` has another content; a hash that only one of them has does not count."""
         pairs = ((self.sha256, other.sha256), (self.git_oid, other.git_oid))
         return self.bytes != other.bytes or any(None not in pair and len({*pair}) > 1 for pair in pairs)
 
