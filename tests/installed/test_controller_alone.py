@@ -14,8 +14,9 @@ EVERYTHING = """
 import importlib, pkgutil, sys
 sys.dont_write_bytecode = True
 import bake
+elsewhere = ("bake.localcloud", "bake.checks.test_", "bake.checks.conftest", "bake.checks.probes.")
 found = [name for _, name, _ in pkgutil.walk_packages(bake.__path__, "bake.", onerror=print)
-         if not name.startswith(("bake.localcloud", "bake.checks.test_", "bake.checks.conftest", "bake.checks.probes."))]
+         if not name.startswith(elsewhere)]
 for name in found:
     importlib.import_module(name)
 print(len(found))
