@@ -15,7 +15,7 @@ PROFILES ?= g6e-ubuntu g6e-amazon-linux g5-ubuntu g5-amazon-linux g6-ubuntu
 # Command -> Debian package that has it.
 TOOLS := systemd-nspawn:systemd-container mmdebstrap:mmdebstrap nft:nftables ip:iproute2 mkfs.ext4:e2fsprogs ssh:openssh-client
 
-.PHONY: help rehearse rehearse-all rehearse-hostile test test-long test-fast bench lint lock wheel system-packages clean
+.PHONY: help rehearse rehearse-all rehearse-hostile test-unit test test-long test-fast bench docs lint lock wheel system-packages clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -30,12 +30,12 @@ rehearse-all: system-packages $(VENV)/ready  ## Bake all profiles that fit their
 rehearse-hostile: system-packages $(VENV)/ready  ## Bake on hostile bases, up to the download; HOSTILE="BASE… --full --jobs 2 --system ubuntu"
 	@$(SUDO) $(VENV)/bin/python -m tests.rehearsal.hostile $(HOSTILE)
 
-# Three processes on two cores, for machines mostly wait; tests/conftest.py says which files stay together. What failed is run
-# once more, alone: on a host that halts for seconds a test may miss a moment. Both results stay in the output.
-test: system-packages $(VENV)/ready  ## Run all tests; with root this includes a full rehearsal
-	@$(VENV)/bin/pytest -n 3 || { [ $$? -eq 1 ] && echo "== once more, alone: what failed above" && \
-	  $(VENV)/bin/pytest --last-failed --last-failed-no-failures none --maxfail 1 && \
-	  echo "== flaky: what failed above passed alone; please file an issue with its output"; }
+test-unit: $(VENV)/ready  ## Run the unit tests: under a minute, no root, no servers
+	$(VENV)/bin/pytest -n 2 -m unit
+
+# Three processes on two cores, for machines mostly wait; tests/conftest.py says which files stay together.
+test: system-packages $(VENV)/ready  ## Run all tests but the long ones; with root this includes a full rehearsal
+	@$(VENV)/bin/python tests/rerun.py -n 3
 
 test-long: system-packages $(VENV)/ready  ## Run the tests that `make test` leaves out for their length
 	$(VENV)/bin/pytest -n 2 -m long
@@ -54,6 +54,9 @@ bench: system-packages $(VENV)/ready  ## Print the figures: steps, machines, con
 
 lint: $(VENV)/ready  ## ruff, mypy and shellcheck, as the tests run them
 	$(VENV)/bin/pytest -q tests/test_house.py
+
+docs: $(VENV)/ready  ## Write docs/reference.md from the commands' help, the schema and the checks
+	$(VENV)/bin/python -m docs.generate
 
 lock: $(VENV)/ready  ## Compile provision/locks/*.txt and requirements/*.txt anew
 	UV=$(CURDIR)/$(VENV)/bin/uv provision/locks/compile.sh

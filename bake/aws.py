@@ -15,6 +15,9 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from botocore.exceptions import BotoCoreError as BotoCoreError
+from botocore.exceptions import ClientError as ClientError
+
 from bake import redaction, retries, tokens
 from bake.errors import BakeError, TimedOut
 from bake.progress import Tally
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sts import STSClient
+
+__all__ = ["DUMMY", "AccessKey", "Aws", "ClientError", "call_errors", "error_code", "unanswered"]
 
 T = TypeVar("T")
 
@@ -242,7 +247,7 @@ class Aws:
                     if (found := look()) is not None:
                         return found
                     trouble = None
-                except Exception as error:
+                except call_errors() as error:
                     if not is_passing(error):
                         raise
                     trouble = error
@@ -265,8 +270,18 @@ def _without_settings(new: Callable[..., boto3.Session], key: AccessKey) -> boto
     return new(botocore_session=bare, aws_access_key_id=key.id, aws_secret_access_key=key.secret)
 
 
-def unanswered(error: Exception) -> str | None:
-    """Why AWS did not answer a question (refused, unreachable, not known there); None for any other error."""
+def call_errors() -> tuple[type[Exception], ...]:
+    """What a call raises that AWS refuses or does not answer: `except call_errors() as error`.
+
+    A function, since the parsers take longer to import than any command that asks AWS nothing.
+    """
+    from botocore.parsers import ResponseParserError  # a proxy's page in place of an answer
+
+    return ClientError, BotoCoreError, ResponseParserError
+
+
+def unanswered(error: BaseException) -> str | None:
+    """Why AWS did not answer a call: an error code or the name of botocore's exception; None for others."""
     if code := error_code(error):
         return code
     if type(error).__module__.startswith("botocore"):

@@ -12,7 +12,6 @@ from typing import ClassVar
 
 import click
 
-from bake.commands.options import trust_guests
 from bake.errors import (
     EXIT_BUG,
     EXIT_FAILED,
@@ -22,6 +21,7 @@ from bake.errors import (
     Interrupted,
     LeftBehind,
 )
+from bake.localcloud import trust_guests
 from bake.redaction import redact
 
 # Heavy imports (boto3, paramiko, pydantic, rich, moto) stay inside the commands: `bake --help` is instant.
@@ -35,7 +35,7 @@ class LazyGroup(click.Group):
         "approve": ("bake.commands.approve", "approve", "Record what a profile may use."),
         "init": ("bake.commands.init", "init", "Start a folder to bake from."),
         "lock": ("bake.commands.lock", "lock", "Pin the weights' files by size and hash."),
-        "local": ("bake.localcloud.cli", "local", "Try images by hand on the local cloud."),
+        "local": ("bake.localcloud", "local", "Try images by hand on the local cloud."),
         "new-profile": ("bake.commands.profiles", "new_profile", "Start a profile from another one."),
         "plan": ("bake.commands.approve", "plan", "Show what a bake would do and whether it is agreed."),
         "profiles": ("bake.commands.profiles", "profiles", "List the profiles."),

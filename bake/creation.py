@@ -11,14 +11,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from bake.aws import ClientError
 from bake.errors import BakeError
-from bake.retries import Fresh, error_code, is_refused
+from bake.retries import ABSENT, Fresh, error_code, is_refused
 from bake.undo import Removal, Undo
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import TagTypeDef
+
+T = TypeVar("T")
 
 RUN_TAG = "bake:run"
 # Seconds in which what was created shows up when it is looked for.
@@ -72,7 +75,7 @@ class Resource:
         removal = undo.add(f"{self.kind} {self.name}", self._remove, by_hand=lambda: self.by_hand(self._id))
         try:
             self._id = self.make()
-        except Exception as error:
+        except ClientError as error:
             if error_code(error) in EXISTS:
                 self._id = self._take_over(undo, removal, error)
             else:
@@ -110,6 +113,16 @@ class Resource:
         elif (found := self._look()) is not None and found.run == self.run:
             self._id = found.id
             self.remove(found.id)
+
+
+def unless_absent(call: Callable[[], T]) -> T | None:
+    """What a call answers; None where AWS says that the thing is not there."""
+    try:
+        return call()
+    except ClientError as error:
+        if ABSENT.search(error_code(error)):
+            return None
+        raise
 
 
 def tag_of(tags: object, key: str = RUN_TAG) -> str:

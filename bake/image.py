@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from bake.aws import Aws
-from bake.creation import LOOKED_FOR, tag_of
-from bake.retries import ABSENT, error_code
+from bake.creation import LOOKED_FOR, tag_of, unless_absent
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import ImageTypeDef
@@ -37,12 +37,7 @@ class Image:
 
 def describe_image(aws: Aws, image_id: str) -> ImageTypeDef | None:
     """DescribeImages for one; None where EC2 does not know it, and it is no fresh id any more."""
-    try:
-        images = aws.ec2.describe_images(ImageIds=[image_id])["Images"]
-    except Exception as error:
-        if ABSENT.search(error_code(error)):
-            return None
-        raise
+    images = unless_absent(lambda: aws.ec2.describe_images(ImageIds=[image_id])["Images"])
     return images[0] if images else None
 
 
@@ -124,10 +119,10 @@ def remove(aws: Aws, image_id: str, *, run: str = "", name: str = "") -> None:
     run, name = run or tag_of(tags), name or tag_of(tags, "Name")
     snapshots = _mapped(facts)
     if facts is not None:
-        _unless_absent(lambda: aws.ec2.deregister_image(ImageId=image_id))
+        unless_absent(lambda: aws.ec2.deregister_image(ImageId=image_id))
     pending = facts is not None and facts["State"] == "pending" and not snapshots
     for snapshot in snapshots | _tagged(aws, run, name, seconds=LOOKED_FOR if pending else 0):
-        _unless_absent(lambda snapshot=snapshot: aws.ec2.delete_snapshot(SnapshotId=snapshot))
+        unless_absent(partial(aws.ec2.delete_snapshot, SnapshotId=snapshot))
 
 
 def remove_by_hand(aws: Aws, image_id: str) -> str:
@@ -152,11 +147,3 @@ def _tagged(aws: Aws, run: str, name: str, *, seconds: float) -> set[str]:
         if found or time.monotonic() >= deadline:
             return {snapshot["SnapshotId"] for snapshot in found}
         time.sleep(1)
-
-
-def _unless_absent(call: Any) -> None:
-    try:
-        call()
-    except Exception as error:
-        if not ABSENT.search(error_code(error)):
-            raise

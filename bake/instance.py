@@ -13,15 +13,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bake import redaction
 from bake.aws import Aws
+from bake.creation import unless_absent
 from bake.errors import BakeError
-from bake.retries import ABSENT, error_code
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
 
 USER_DATA_LIMIT = 16 * 1024
 # Where a worker finds its queue, bucket and event bus; a launch writes it.
-INSTANCE_ENV = "/etc/flux-worker/instance.env"
 # Seconds an instance may take to end, and its network interface to let its security group go.
 ENDS = 900
 
@@ -81,23 +80,15 @@ def user_data(host_keys: Sequence[KeyPair], files: dict[str, str], authorized: S
 
 def describe(aws: Aws, instance_id: str) -> InstanceTypeDef | None:
     """DescribeInstances for one; None where EC2 does not know it, and it is no fresh id any more."""
-    try:
-        reservations = aws.ec2.describe_instances(InstanceIds=[instance_id])["Reservations"]
-    except Exception as error:
-        if ABSENT.search(error_code(error)):
-            return None
-        raise
+    answer = unless_absent(lambda: aws.ec2.describe_instances(InstanceIds=[instance_id]))
+    reservations = answer["Reservations"] if answer else []
     return reservations[0]["Instances"][0] if reservations else None
 
 
 def terminate(aws: Aws, instance_id: str) -> None:
     """Terminate and wait until the instance is gone, so that its disk is, too."""
-    try:
-        aws.ec2.terminate_instances(InstanceIds=[instance_id])
-    except Exception as error:
-        if ABSENT.search(error_code(error)):
-            return  # an old id: gone; for a fresh one the call was sent again
-        raise
+    if unless_absent(lambda: aws.ec2.terminate_instances(InstanceIds=[instance_id])) is None:
+        return  # an old id: gone; for a fresh one the call was sent again
 
     def gone() -> bool | None:
         facts = describe(aws, instance_id)

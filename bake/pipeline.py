@@ -10,7 +10,7 @@ from bake.steps import prefetch, provision
 from bake.steps.boot_check import boot_check
 from bake.steps.connect import log_in
 from bake.steps.create_image import create_image, stop
-from bake.steps.judge import judged
+from bake.steps.judge import judge
 from bake.steps.launch import launch
 from bake.steps.publish import publish
 from bake.steps.quantize import quantize
@@ -28,7 +28,7 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
     step = run.progress.step
     with Undo(run.progress.status, run.leaks) as undo:
         with step("launch"):
-            builder = launch(plan, aws, run, undo, role="builder", image=plan.base.id)
+            builder = launch(plan, aws, run, undo, role="builder", image=plan.launch.base.id)
         with step("connect"):
             session = log_in(builder, plan, aws, run)
         with session:
@@ -52,7 +52,7 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
         with step("create image"):
             image, removal = create_image(plan, aws, run, builder, undo)
         baked = Baked(image, base, weights, checkpoint, report)
-        with judged(plan, aws, run, image, undo, lambda state: write_manifest(plan, run, baked, state)):
+        with judge(plan, aws, run, image, undo, lambda state: write_manifest(plan, run, baked, state)):
             undo.forget(removal)  # from here on the image is kept unless it is bad
             with step("remove builder"):
                 undo.now()

@@ -11,12 +11,13 @@ from typing import Any
 
 from bake.checks import Report
 from bake.image import Image
-from bake.planning import plan as planning
+from bake.layout import INSTANCE_ENV
+from bake.planning import render as plan_render
 from bake.planning.plan import Plan
 from bake.progress import StepTime
 from bake.run import Run
 from bake.steps.boot_check import SIZE, Drawing
-from bake.steps.fit import as_dict as fitted_facts
+from bake.steps.check_capacity import as_dict as capacity_facts
 from bake.steps.judge import Outcome
 from bake.steps.prefetch import Weights
 from bake.steps.quantize import Checkpoint
@@ -56,13 +57,13 @@ def write_manifest(
     plan: Plan, run: Run, baked: Baked, state: Outcome, drawing: Drawing | None = None
 ) -> None:
     """Write `manifest.json`: how the image came about, and what became of it."""
-    lock = plan.lock and plan.lock.as_dict()
+    lock = plan.weights.lock and plan.weights.lock.as_dict()
     manifest = {
         "run": run.id,
         "state": state,
         "image": asdict(baked.image),
-        "plan": planning.as_dict(plan),
-        "base": fitted_facts(baked.base.fitted),
+        "plan": plan_render.as_dict(plan),
+        "base": capacity_facts(baked.base.capacity),
         "weights": {**asdict(baked.weights), "bytes": baked.weights.bytes, "lock": lock},
         "int8": asdict(baked.checkpoint) if baked.checkpoint else None,
         "checks": [
@@ -103,7 +104,7 @@ def summary(release: Release, *, rehearsal: bool) -> str:
   {bake} local draw "a cat" {size}--out cat.png
   {bake} local down"""
         if rehearsal
-        else f"  launch {image} with user data that writes /etc/flux-worker/instance.env (see README.md)"
+        else f"  launch {image} with user data that writes {INSTANCE_ENV} (docs/aws.md)"
     )
     return f"""
 {times}

@@ -7,43 +7,28 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from bake import localcloud, surroundings
 from bake import profile as profiles
-from bake import surroundings
 from bake.agreement import lockfile
 from bake.agreement import render as agreement_render
 from bake.agreement.facts import Agreement, Difference, Guarded, compare
 from bake.agreement.render import ProfileRequest
 from bake.aws import Aws
 from bake.errors import NotAgreed, UsageError
+from bake.localcloud import EXAMPLES, NOT_REHEARSED
 from bake.planning import plan as planning
-from bake.planning.plan import Plan, Sources
+from bake.planning.guarded import stated_facts
+from bake.planning.plan import Plan
+from bake.planning.sources import Sources
 from bake.profile import secretsmanager
 from bake.progress import Progress, Tally
-from bake.weights import flux
 from bake.weights import lock as locks
 from bake.weights.lock import Lock
 
 if TYPE_CHECKING:
-    from bake.localcloud.cloud import LocalCloud
+    from bake.localcloud import LocalCloud
     from bake.profile import Profile
     from bake.profile.schema import Weights as WeightsSection
-
-# Well-formed values for what the local cloud will provide: enough to check a profile before it is up.
-EXAMPLES = {
-    "AWS_REGION": "eu-west-1",
-    "SPOT_AWS_REGION": "eu-north-1",
-    "BASE_AMI_ID": "ami-00000000",
-    "BASE_AMI_ID_AMAZON_LINUX": "ami-00000000",
-    "BASE_AMI_ID_NEURON": "ami-00000000",
-    "BASE_AMI_ID_NEURON_AMAZON_LINUX": "ami-00000000",
-    "BAKE_SUBNET_ID": "subnet-00000000",
-    "BAKE_SECURITY_GROUP_ID": "sg-00000000",
-    "BAKE_INSTANCE_PROFILE": "example",
-    "HF_TOKEN": "example",
-    "NEURON_PYTHON_INDEX": "https://example.com/simple",
-}
-# The user's own are none of a rehearsal's business: the local cloud does not have them.
-NOT_REHEARSED = dict.fromkeys(("FLUX_QUEUE_URL", "FLUX_BUCKET", "FLUX_EVENT_BUS", "FLUX_MIRROR"), "")
 
 
 @dataclass(frozen=True)
@@ -81,13 +66,12 @@ def cloud_of(
         return None
     surroundings.set_aside()
     # A mistake in the profile or its lock file shows at once, not after the local cloud was brought up.
-    variables = profiles.environment(request.env_file).overlaid({**NOT_REHEARSED, **EXAMPLES}, "an example")
+    examples = {**NOT_REHEARSED, **EXAMPLES}
+    variables = profiles.environment(request.env_file).overlaid(examples, "an example")
     profile = profiles.load(
         request.profile, request.directory, variables, lambda name, key: EXAMPLES["HF_TOKEN"]
     )
     lockfile.read(request.lock)
-    from bake.localcloud import cloud as localcloud
-
     with progress.step("local cloud") if progress else nullcontext():
         cloud = stack.enter_context(localcloud.running(say, trust_guests=request.trust_guests))
         localcloud.provide(profile.base.os, profile.base.accelerator, say)
@@ -119,12 +103,12 @@ def propose(
         tally=tally,
     )
     try:
-        local = sources(cloud, profile.base.os) if cloud else Sources()
+        local = localcloud.sources(cloud, profile.base.os) if cloud else Sources()
         plan = planning.make(profile, aws, local, origins, lock)
     except UsageError as error:
         if baking and agreement is not None:
             # Another region explains why its AMI and subnet are not found: say that first.
-            _refuse(request, Guarded(planning.stated_facts(profile, origins), {}), agreement, error.message)
+            _refuse(request, Guarded(stated_facts(profile, origins), {}), agreement, error.message)
         raise
     guarded = Guarded.of(plan)
     if baking and plan.unbakeable:
@@ -195,30 +179,3 @@ def load(request: BakeRequest, cloud: LocalCloud | None) -> tuple[Profile, Mappi
         token = cloud.environment["HF_TOKEN"]  # stands for any secret: a rehearsal reads none of the user's
         secrets = lambda name, key: token  # noqa: E731
     return profiles.load_with_origins(request.profile, request.directory, variables, secrets)
-
-
-def sources(cloud: LocalCloud, system: str = "ubuntu") -> Sources:
-    """The local cloud's stand-ins for the Hub and the package indexes."""
-    index_host = cloud.wheels.split("/")[2].split(":")[0]
-    return Sources(
-        requirements=cloud.requirements,
-        tools=cloud.tools_requirements,
-        neuron=cloud.neuron_requirements,
-        python=cloud.python,
-        interpreter=cloud.interpreter,
-        builder={
-            "BAKE_DRIVER_MINIMUM": "",  # no stand-in has a driver, whatever torch was built for
-            "HF_ENDPOINT": cloud.hub,
-            "PIP_INDEX_URL": cloud.wheels,
-            "PIP_TRUSTED_HOST": index_host,
-            "UV_DEFAULT_INDEX": cloud.wheels,
-            "UV_INSECURE_HOST": index_host,
-        },
-        worker={"AWS_ENDPOINT_URL": cloud.endpoint},
-        differences=(cloud.bases[system], *cloud.differences),
-        hub=cloud.hub,
-        disk="loop",
-        scratch="tmpfs",
-        devices=frozenset({"neuron"}),  # as stand-ins; of a GPU there is none
-        sizes=flux.SIZES,  # the plan is about the real weights, however small the stand-ins are
-    )

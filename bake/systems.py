@@ -1,12 +1,14 @@
-"""What follows from the operating system of the base AMI (R-OS), in one table.
+"""The operating systems of base AMIs (R-OS), in one table.
 
-Profiles, plans, provisioning, checks and the local cloud's bases read it here. Another system is one entry,
-a base in `bake/localcloud`, and its package manager in `provision/lib/packages.sh` where that is new.
+Profiles, plans, provisioning, checks and the local cloud read it. To add a system, add an entry;
+`tests/bake/test_systems.py` then names each place that lacks something for it.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 
 @dataclass(frozen=True)
@@ -14,6 +16,12 @@ class System:
     """One operating system as its AMIs come."""
 
     title: str
+    oldest: str
+    """The oldest release that has what a bake needs."""
+    names: re.Pattern[str]
+    """How the names and descriptions of its AMIs call it."""
+    suffix: str
+    """What the variables that name its base AMIs end with."""
     user: str
     """The login user, whom the worker runs as."""
     home: str
@@ -29,12 +37,15 @@ class System:
     """The packages of the system's own Python, as patterns of their manager."""
 
 
+# Debian is what the local cloud's stand-in for Ubuntu runs where the host is Debian: same apt, same layout.
 SYSTEMS = {
     "ubuntu": System(
         title="Ubuntu",
+        oldest="Ubuntu 22.04",
+        names=re.compile(r"ubuntu|debian", re.IGNORECASE),
+        suffix="",
         user="ubuntu",
         home="/home/ubuntu",
-        # Debian is what the local cloud's stand-in base runs where the host is Debian: same apt, same layout.
         os_ids=frozenset({"ubuntu", "debian"}),
         packages="apt",
         admins="sudo",
@@ -43,6 +54,9 @@ SYSTEMS = {
     ),
     "amazon-linux": System(
         title="Amazon Linux",
+        oldest="Amazon Linux 2023",
+        names=re.compile(r"amazon linux|al2023|amzn", re.IGNORECASE),
+        suffix="_AMAZON_LINUX",
         user="ec2-user",
         home="/home/ec2-user",
         os_ids=frozenset({"amzn"}),
@@ -52,3 +66,15 @@ SYSTEMS = {
         python=("python3", "python3-libs"),
     ),
 }
+
+if TYPE_CHECKING:
+    SystemName = str
+else:
+    SystemName = Literal[tuple(SYSTEMS)]
+    """A key of the table, as a type that pydantic checks."""
+
+
+def ami_variable(system: str, accelerator: str) -> str:
+    """The variable that usually names the base AMI: BASE_AMI_ID, BASE_AMI_ID_NEURON_AMAZON_LINUX, …"""
+    neuron = "_NEURON" if accelerator == "neuron" else ""
+    return f"BASE_AMI_ID{neuron}{SYSTEMS[system].suffix if system in SYSTEMS else ''}"

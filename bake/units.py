@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 
 from bake.errors import BakeError, RemoteCommandError
+from bake.layout import UNIT_LOGS
 from bake.run import Run
 from bake.ssh import CommandResult, Session
 from bake.ssh.channel import PATH
 
-LOGS = "/run/bake"
 SILENCE = 60  # seconds in which systemd may be deaf: a machine that goes down or comes up
 
 # A unit that is stopping has no exit status yet; on a machine that goes down it will not get one either.
@@ -63,7 +63,7 @@ class Forgotten(BakeError):
 
 @dataclass(frozen=True)
 class Unit:
-    """A transient unit that was started; its output is kept on the machine in `/run/bake`."""
+    """A transient unit that was started; its output is kept on the machine in `layout.UNIT_LOGS`."""
 
     session: Session
     name: str
@@ -116,7 +116,7 @@ class Unit:
 
     def output(self, stream: str, *, after: int = 0) -> str:
         """What the unit wrote so far to `out` or `err`, without its first `after` bytes."""
-        file = f"{LOGS}/{self.name}.{stream}"
+        file = f"{UNIT_LOGS}/{self.name}.{stream}"
         return self.session.run("tail", f"--bytes=+{after + 1}", file, sudo=True, check=False).stdout
 
     def deaf(self) -> RemoteCommandError:
@@ -169,8 +169,8 @@ def start(
         "RemainAfterExit": "yes",
         "User": user,
         "WorkingDirectory": directory,
-        "StandardOutput": f"file:{LOGS}/{name}.out",
-        "StandardError": f"file:{LOGS}/{name}.err",
+        "StandardOutput": f"file:{UNIT_LOGS}/{name}.out",
+        "StandardError": f"file:{UNIT_LOGS}/{name}.err",
         # The base's own defaults may be others (system.conf, locale.conf).
         "UMask": "0022",
         "Environment": f"PATH={PATH} LC_ALL=C.UTF-8 TMPDIR=/tmp",
@@ -178,14 +178,16 @@ def start(
     if environment_file:
         properties["EnvironmentFile"] = environment_file
     if stdin is not None:
-        properties["StandardInput"] = f"file:{LOGS}/{name}.stdin"
+        properties["StandardInput"] = f"file:{UNIT_LOGS}/{name}.stdin"
     settings = [f"--property={key}={value}" for key, value in properties.items()]
     # systemd replaces $NAME in a unit's command line; what is meant for the command is doubled.
     command = [argument.replace("$", "$$") for argument in argv]
     run = ("systemd-run", "--quiet", "--no-block", f"--unit={name}", *settings, "--", *command)
     started = time.monotonic()
     size = "" if stdin is None else str(len(stdin))
-    done = session.run("sh", "-c", _START, "sh", LOGS, name, size, *run, stdin=stdin, sudo=True, check=False)
+    done = session.run(
+        "sh", "-c", _START, "sh", UNIT_LOGS, name, size, *run, stdin=stdin, sudo=True, check=False
+    )
     unit = Unit(session, name, argv, started)
     if done.exit_code == NOT_FED:
         raise unit.deaf()

@@ -16,6 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from bake import git
 from bake.errors import BakeError, UsageError
 from bake.instance import USER_DATA_LIMIT
+from bake.layout import INSTANCE_ENV
 from bake.profile import Profile
 from bake.profile.literals import LITERALS, SECRET
 from bake.profile.schema import sections
@@ -57,6 +58,7 @@ def make(profile: Profile, more: Mapping[str, str], origins: Mapping[str, str]) 
     source = profile.worker.source
     text = _render(
         profile=profile.name,
+        environment=INSTANCE_ENV,
         source=source,
         commit=profile.worker.commit,
         folder=FOLDER,

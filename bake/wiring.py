@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bake.aws import Aws
-from bake.creation import Found, Resource, tag_of
+from bake.aws import Aws, ClientError
+from bake.creation import Found, Resource, tag_of, unless_absent
 from bake.retries import ABSENT, error_code
 from bake.undo import Undo
 
@@ -56,10 +56,10 @@ def _queue(aws: Aws, run: str, name: str, tags: Tags, undo: Undo) -> str:
         return aws.sqs.create_queue(QueueName=name, tags=dict(tags))["QueueUrl"]
 
     def find() -> Found | None:
-        url = _unless_absent(lambda: aws.sqs.get_queue_url(QueueName=name)["QueueUrl"])
+        url = unless_absent(lambda: aws.sqs.get_queue_url(QueueName=name)["QueueUrl"])
         if url is None:
             return None
-        found = _unless_absent(lambda: aws.sqs.list_queue_tags(QueueUrl=url))
+        found = unless_absent(lambda: aws.sqs.list_queue_tags(QueueUrl=url))
         return None if found is None else Found(url, tag_of(found.get("Tags", {})))
 
     def by_hand(url: str | None) -> str:
@@ -75,7 +75,7 @@ def _queue(aws: Aws, run: str, name: str, tags: Tags, undo: Undo) -> str:
         aws.fresh,
         make,
         find,
-        remove=lambda found: _unless_absent(lambda: aws.sqs.delete_queue(QueueUrl=found)),
+        remove=lambda found: unless_absent(lambda: aws.sqs.delete_queue(QueueUrl=found)),
         by_hand=by_hand,
     ).create(undo)
     return url
@@ -92,7 +92,7 @@ def _bucket(aws: Aws, run: str, name: str, tags: Tags, undo: Undo) -> None:
     def find() -> Found | None:
         try:
             found = aws.s3.get_bucket_tagging(Bucket=name)["TagSet"]
-        except Exception as error:
+        except ClientError as error:
             if ABSENT.search(error_code(error)):
                 return None
             if error_code(error) in {"NoSuchTagSet", "AccessDenied"}:
@@ -119,14 +119,14 @@ def _force(aws: Aws, name: str) -> str:
 
 def _remove_bucket(aws: Aws, name: str) -> None:
     while True:  # a page at a time: what is listed is deleted
-        listed = _unless_absent(lambda: aws.s3.list_objects_v2(Bucket=name))
+        listed = unless_absent(lambda: aws.s3.list_objects_v2(Bucket=name))
         if listed is None:
             return
         for item in listed.get("Contents", []):
             aws.s3.delete_object(Bucket=name, Key=item["Key"])
         if not listed.get("IsTruncated"):
             break
-    _unless_absent(lambda: aws.s3.delete_bucket(Bucket=name))
+    unless_absent(lambda: aws.s3.delete_bucket(Bucket=name))
 
 
 def _bus(aws: Aws, run: str, name: str, tags: Tags, undo: Undo) -> None:
@@ -136,7 +136,7 @@ def _bus(aws: Aws, run: str, name: str, tags: Tags, undo: Undo) -> None:
         return aws.events.create_event_bus(Name=name, Tags=_listed(tags))["EventBusArn"]
 
     def find() -> Found | None:
-        bus = _unless_absent(lambda: aws.events.describe_event_bus(Name=name))
+        bus = unless_absent(lambda: aws.events.describe_event_bus(Name=name))
         if bus is None:
             return None
         found = aws.events.list_tags_for_resource(ResourceARN=bus["Arn"])
@@ -160,13 +160,13 @@ def _bus(aws: Aws, run: str, name: str, tags: Tags, undo: Undo) -> None:
 
 def _bus_gone(aws: Aws, name: str) -> bool | None:
     """Remove a bus with the rules that it has: whether there is one depends on how far the bake came."""
-    listed = _unless_absent(lambda: aws.events.list_rules(EventBusName=name))
-    for rule in (listed or {}).get("Rules", []):
+    listed = unless_absent(lambda: aws.events.list_rules(EventBusName=name))
+    for rule in listed.get("Rules", []) if listed else []:
         aws.events.remove_targets(Rule=rule["Name"], EventBusName=name, Ids=[TARGET])
         aws.events.delete_rule(Name=rule["Name"], EventBusName=name)
     try:
-        _unless_absent(lambda: aws.events.delete_event_bus(Name=name))
-    except Exception as error:
+        unless_absent(lambda: aws.events.delete_event_bus(Name=name))
+    except ClientError as error:
         if error_code(error) == "ValidationException":  # a rule that is not listed yet
             return None
         raise
@@ -203,13 +203,3 @@ def _policy(queue_arn: str, rule_arn: str) -> str:
 
 def _listed(tags: Tags) -> Any:
     return [{"Key": key, "Value": value} for key, value in tags.items()]
-
-
-def _unless_absent(call: Callable[[], Any]) -> Any:
-    """What a call answers; None where the thing is not there."""
-    try:
-        return call()
-    except Exception as error:
-        if ABSENT.search(error_code(error)):
-            return None
-        raise

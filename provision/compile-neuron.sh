@@ -6,7 +6,7 @@ set -euo pipefail
 # shellcheck source=provision/lib/environment.sh
 source /opt/bake/lib/environment.sh
 
-export FLUX_BACKEND=neuron FLUX_NEURON_DIR=/opt/flux-worker/neuron
+export FLUX_BACKEND=neuron FLUX_NEURON_DIR=$NEURON_MODELS
 export FLUX_MODEL_REVISION=$MODEL_REVISION HF_HUB_CACHE
 # What the compiler leaves beside its result would be sealed into the image.
 scratch=$(mktemp --directory)
@@ -14,6 +14,6 @@ trap 'rm -rf "$scratch" /var/tmp/neuron-compile-cache' EXIT
 export HOME=$scratch TMPDIR=$scratch
 
 for size in $NEURON_SIZES; do
-  /opt/flux-worker/neuron-venv/bin/flux-worker compile --width "${size%x*}" --height "${size#*x}"
+  "$NEURON_VENV/bin/flux-worker" compile --width "${size%x*}" --height "${size#*x}"
   echo "note: compiled $size for Neuron"
 done

@@ -5,7 +5,7 @@ where SOURCE is the snapshot in the Hugging Face cache, TARGET the folder that i
 images, and DEVICE, cuda or cpu, what draws them. Says what it does on stdout, one JSON object a line:
 
   {"event": "progress", "done", "total"}                   bytes of the source
-  {"event": "quantised", "bytes", "seconds", "peak_ram"}   peak_ram: bytes that belong to no file
+  {"event": "quantized", "bytes", "seconds", "peak_ram"}   peak_ram: bytes that belong to no file
   {"event": "drawing", "precision", "device", "step", "steps"}
   {"event": "compared", "psnr", "seconds"}                 dB; null where no pixel differs
   {"event": "refused", "reason"}                           and exit code 1
@@ -30,7 +30,7 @@ os.environ |= {"HOME": str(Path(__file__).with_name("home")), "HF_HUB_OFFLINE": 
 from flux_worker.errors import ConfigurationError, WorkerError
 from flux_worker.inference import library_logging
 from flux_worker.inference.checkpoint import commit_of
-from flux_worker.inference.images import Drawing, Origin
+from flux_worker.inference.images import GeneratedImages, Origin
 from flux_worker.inference.memory import anonymous_ram
 from flux_worker.jobspec.job import Job
 from flux_worker.settings import MODEL, ModelSettings
@@ -44,7 +44,7 @@ def tell(event: str, **facts: Any) -> None:
     print(json.dumps({"event": event, **facts}), flush=True)
 
 
-def quantise(source: Path, target: Path) -> None:
+def make_checkpoint(source: Path, target: Path) -> None:
     """Make the checkpoint; progress is told twice a second."""
     from flux_worker.inference.quantize import quantize
 
@@ -60,7 +60,7 @@ def quantise(source: Path, target: Path) -> None:
     with peak_ram() as peak:
         made = quantize(source, target, progress)
     size = sum(file.bytes for file in made.outputs.values())
-    tell("quantised", bytes=size, seconds=round(time.monotonic() - started, 1), peak_ram=peak[0])
+    tell("quantized", bytes=size, seconds=round(time.monotonic() - started, 1), peak_ram=peak[0])
 
 
 @contextmanager
@@ -87,11 +87,11 @@ def require(device: str) -> None:
 
     if device == "cuda" and not devices.has_gpu():
         raise ConfigurationError(
-            f"torch finds no GPU on the builder, whose type has one: {devices.findings()}"
+            f"torch finds no GPU on the builder, whose type has one: {devices.describe_gpu()}"
         )
 
 
-def drawn_in_bf16(source: Path, device: str) -> Drawing:
+def drawn_in_bf16(source: Path, device: str) -> GeneratedImages:
     """What the source draws, layer by layer: neither the GPU of an int8 image nor the host's memory holds it.
 
     Weights stay mapped from the files; each layer's come to the device while it computes. The worker refuses
@@ -100,10 +100,10 @@ def drawn_in_bf16(source: Path, device: str) -> Drawing:
     import accelerate
     import torch
 
-    library_logging.quieten()
+    library_logging.reduce_logging()
     import diffusers
 
-    library_logging.without_progress_bars()
+    library_logging.disable_progress_bars()
     pipeline = diffusers.FluxPipeline.from_pretrained(
         source, dtype=torch.bfloat16, low_cpu_mem_usage=True, local_files_only=True, use_safetensors=True
     )
@@ -118,7 +118,7 @@ def drawn_in_bf16(source: Path, device: str) -> Drawing:
     return draw(FluxModel(TorchModel(pipeline, device), TorchBackend(device), origin))
 
 
-def drawn_in_int8(source: Path, target: Path, device: str) -> Drawing:
+def drawn_in_int8(source: Path, target: Path, device: str) -> GeneratedImages:
     """What the checkpoint draws, loaded as the worker loads it."""
     import torch
 
@@ -131,11 +131,11 @@ def drawn_in_int8(source: Path, target: Path, device: str) -> Drawing:
     return draw(load(ModelSettings(FLUX_MODEL_REVISION=revision, FLUX_MODEL_DIR=target, FLUX_BACKEND=device)))
 
 
-def draw(model: Any) -> Drawing:
+def draw(model: Any) -> GeneratedImages:
     origin = model.origin
     facts = {"precision": origin.precision, "device": origin.device, "steps": JOB.steps}
     tell("drawing", step=0, **facts)
-    drawing: Drawing = model.draw(JOB, lambda step: tell("drawing", step=step, **facts))
+    drawing: GeneratedImages = model.generate(JOB, lambda step: tell("drawing", step=step, **facts))
     return drawing
 
 
@@ -166,7 +166,7 @@ def main() -> int:
     device = sys.argv[4]
     try:
         require(device)
-        quantise(source, target)
+        make_checkpoint(source, target)
         compare(source, target, pictures, device)
     except WorkerError as error:
         tell("refused", reason=str(error))

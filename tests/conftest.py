@@ -1,9 +1,12 @@
-"""One local cloud for all tests that need real machines; it lives in a directory and network of its own."""
+"""One local cloud for all tests that need real machines, in a directory and network of its own."""
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -11,19 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from bake import profile, redaction
+from bake import localcloud, profile, redaction
 from bake import run as runs_of
 from bake.aws import Aws
-from bake.localcloud import bases, network
-from bake.localcloud import cloud as localcloud
-from bake.localcloud.awsfaults.remote import RemoteFaults
-from bake.localcloud.cloud import LocalCloud
-from bake.localcloud.control import over_socket
-from bake.localcloud.settings import Settings
+from bake.localcloud import LocalCloud, RemoteFaults, Settings, over_socket, sources
+from bake.localcloud.network import bridge as network
 from bake.planning import plan as planning
 from bake.planning.plan import Plan
 from bake.progress import PlainScreen, Progress
-from bake.request import sources
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps.connect import log_in
@@ -36,6 +34,10 @@ from .outside import outside as beyond
 
 ROOT = Path(__file__).parents[1]
 PROFILES = ROOT / "profiles"
+# A test that asks for one of these fixtures needs a server or a process, and is no unit test.
+SERVERS = {"cloud", "endpoint", "hub_process", "moto_served", "outside", "plan_account", "repository"}
+HEAVY = {"diffusers", "torch", "transformers"}
+NO_UNIT_TEST = re.compile(r"^pytestmark = .*\bmark\.(root|long|integration)\b", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -53,16 +55,26 @@ NewMachine = Callable[..., AbstractContextManager[Machine]]
 
 
 def pytest_configure() -> None:
-    """What the tests start hears Ctrl-C, even where they were started in the background, which ignores it."""
+    """Let what the tests start hear Ctrl-C; a shell's background jobs inherit that it is ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Spare the unit tier the import of files that have no unit test: torch alone takes seconds."""
+    if config.option.markexpr != "unit" or collection_path.suffix != ".py":
+        return None
+    return bool(NO_UNIT_TEST.search(_text(collection_path))) or None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without root the machines' tests are skipped, and say so."""
-    if os.geteuid() != 0:
-        for item in items:
-            if item.get_closest_marker("root"):
-                item.add_marker(pytest.mark.skip(reason="needs root: real machines"))
+    """Mark the unit tests, and skip the machines' tests without root."""
+    for item in items:
+        if SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.integration)
+        if not any(item.get_closest_marker(name) for name in ("root", "long", "integration")):
+            item.add_marker(pytest.mark.unit)
+        if os.geteuid() != 0 and item.get_closest_marker("root"):
+            item.add_marker(pytest.mark.skip(reason="needs root: real machines"))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
@@ -74,18 +86,31 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
             file = nodeid.split("::")[0]
             if file.startswith("tests/rehearsal/"):
                 return "rehearsals"
-            # What takes minutes begins early with the many tests beside it: scopes of few tests come last.
+            # The stress run begins early with the many tests beside it: scopes of few tests come last.
             if file.startswith("tests/worker/stress/"):
                 return "stress"
-            return "machines" if "mark.root" in (ROOT / file).read_text() else file
+            return "machines" if "mark.root" in _text(ROOT / file) else file
 
     return Clouds(config, log)
+
+
+@functools.cache
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
 
 
 @pytest.fixture(autouse=True)
 def _no_secret_outlives_its_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test calls a secret is a plain word in the next."""
     monkeypatch.setattr(redaction, "_known", redaction.Registry())
+
+
+@pytest.fixture(autouse=True)
+def _unit_tests_stay_light(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In the unit tier nothing imports torch: the first test after such an import fails."""
+    yield
+    if request.config.option.markexpr == "unit":
+        assert not HEAVY & sys.modules.keys(), "mark the test that imports it: pytest.mark.integration"
 
 
 def networks(first: int) -> Iterator[str]:
@@ -155,7 +180,7 @@ def new_machine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> 
         progress = Progress(PlainScreen())
         found = profile.load(name, PROFILES, cloud.environment)
         if hostile:
-            base = bases.find(hostile, found.base.os)
+            base = hostile.find(hostile, found.base.os)
             named = found.base.model_copy(update={"ami": None, "name": base.name, "owner": base.owner})
             found = found.model_copy(update={"base": named})
         localcloud.provide(found.base.os, found.base.accelerator, print)
@@ -170,7 +195,7 @@ def new_machine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> 
         plan = planning.make(found, aws, sources(cloud, found.base.os), lock=lock)
         run = runs_of.new(tmp_path_factory.mktemp("runs"), progress)
         with Undo() as undo:
-            instance = launch(plan, aws, run, undo, role="builder", image=plan.base.id)
+            instance = launch(plan, aws, run, undo, role="builder", image=plan.launch.base.id)
             with log_in(instance, plan, aws, run) as session:
                 yield Machine(plan, aws, run, instance, session)
 

@@ -1,4 +1,4 @@
-"""The world beyond the host: a network namespace that is routed to it, where servers and neighbours live."""
+"""The world outside the host: a routed network namespace with servers and neighbours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The controller's lock: all that `bake`, the local cloud and the tests run, by version and hash."""
+"""The controller's lock pins and hashes all that `bake`, the local cloud and the tests install."""
 
 from __future__ import annotations
 

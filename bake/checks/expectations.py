@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bake import layout
 from bake.checks.baseline import Baseline
 
 
@@ -54,18 +55,18 @@ class Expectations:
     """Packages of the Neuron stack and their versions, those that the profile pins."""
     precision: str = "bf16"
     """`bf16`, or `int8`: then the worker reads the checkpoint in `model_dir`."""
-    worker_env: str = "/etc/flux-worker/worker.env"
-    venv: str = "/opt/flux-worker/venv"
-    model_dir: str = "/opt/flux-worker/int8"
-    neuron_venv: str = "/opt/flux-worker/neuron-venv"
+    worker_env: str = layout.WORKER_ENV
+    venv: str = layout.VENV
+    model_dir: str = layout.INT8_MODEL
+    neuron_venv: str = layout.NEURON_VENV
     neuron_sizes: tuple[str, ...] = ()
     """The sizes of images that are compiled for Neuron; none where the worker draws on something else."""
     removed: tuple[str, ...] = ()
     """What the profile removes from the base AMI, by name."""
     baseline: Baseline = field(default_factory=Baseline)
     """What the base AMI brought, which no check fails for unless it would stop the worker."""
-    unit: str = "flux-worker.service"
-    working_directory: str = "/var/lib/flux-worker"
+    unit: str = layout.SERVICE
+    working_directory: str = layout.STATE
 
     @property
     def serving_venv(self) -> str:

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-from bake.checks import program
 from bake.checks.expectations import Expectations
+from bake.checks.probes import probe
+from bake.layout import SYSTEM_PYTHON
+from bake.ssh.program import facts
 
 _TAIL_LINES = 15
 
@@ -22,13 +24,14 @@ def run(host: Host, name: str, given: Mapping[str, Any], prefix: Sequence[str] =
     when the probe does, with the end of what it said.
     """
     __tracebackhide__ = True
-    *before, python = prefix or [program.PYTHON]
-    argv = [*before, *program.command(name, python)]
-    done = host.run(shlex.join(argv), stdin=program.stdin(name, given))
+    *before, python = prefix or [SYSTEM_PYTHON]
+    program = probe(name)
+    argv = [*before, *program.command(python)]
+    done = host.run(shlex.join(argv), stdin=program.stdin(given))
     if done.rc != 0:
         said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-_TAIL_LINES:])
         pytest.fail(f"the probe {name!r} ended with exit code {done.rc}:\n{said}", pytrace=False)
-    return program.facts(done.stdout)
+    return facts(done.stdout)
 
 
 def as_worker(expect: Expectations) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from testinfra.host import Host
 
+from bake import layout
 from bake.checks.expectations import Expectations
 
 
@@ -70,7 +71,7 @@ def test_cache_belongs_to_worker(host: Host, cache: dict[str, Any], expect: Expe
 
 def test_licence_notice(host: Host, expect: Expectations) -> None:
     """The notice that the model's licence asks for is on the image (R-MODEL)."""
-    notice = host.file("/usr/share/doc/flux-worker/NOTICE")
+    notice = host.file(layout.NOTICE)
     assert notice.exists
     assert "FLUX.1 [dev] Non-Commercial License" in notice.content_string
     assert expect.repo in notice.content_string

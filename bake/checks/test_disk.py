@@ -9,10 +9,10 @@ from typing import Any
 
 from testinfra.host import Host
 
+from bake import layout
 from bake.checks.expectations import Expectations
 
 GIB = 1 << 30
-SCRATCH = "/run/bake-scratch"
 # ext4 keeps about 2 % for itself; Ubuntu's /boot and EFI partitions take another GiB.
 FILESYSTEM_SHARE = 0.93
 # Logs, a core dump and a compile cache of the worker fit in it.
@@ -56,7 +56,7 @@ def test_what_was_removed_is_gone(
     """What the profile removes from the base AMI is not on the image, nor the disk lent to int8 (R-DISK)."""
     record_property("base_removed", ", ".join(expect.removed))
     tops = ("/usr/local", "/opt", "/usr/lib", "/root", expect.home)
-    places = [SCRATCH, *(f"{top}/{name}" for top in tops for name in expect.removed)]
+    places = [layout.SCRATCH, *(f"{top}/{name}" for top in tops for name in expect.removed)]
     look = f"for place in {shlex.join(places)}; do [ ! -e $place ] || echo $place; done; echo looked"
     assert host.check_output(look).split() == ["looked"]
 

@@ -9,6 +9,7 @@ import shlex
 import pytest
 from testinfra.host import Host
 
+from bake import layout
 from bake.checks import probe
 from bake.checks.expectations import Expectations
 
@@ -151,7 +152,7 @@ def test_no_source_of_the_bake_is_left(host: Host) -> None:
 @pytest.mark.accelerator("neuron")
 def test_compiled_for_neuron(host: Host, expect: Expectations) -> None:
     """The planned sizes of images are compiled for Neuron, of the planned model, and no others (R-INF2)."""
-    made = host.run("cat /opt/flux-worker/neuron/*/compiled.json").stdout
+    made = host.run(f"cat {layout.NEURON_MODELS}/*/compiled.json").stdout
     sizes = re.findall(r'"width": (\d+),\s+"height": (\d+)', made)
     assert {f"{width}x{height}" for width, height in sizes} == set(expect.neuron_sizes)
     assert set(re.findall(r'"revision": "(\w+)"', made)) <= {expect.revision}
@@ -172,6 +173,6 @@ def test_worker_finds_what_is_compiled(host: Host, expect: Expectations) -> None
 @pytest.mark.accelerator("neuron")
 def test_compiler_left_nothing_else(host: Host) -> None:
     """Neuron's compiler left no cache and no half of a model behind (R-DISK)."""
-    places = "/tmp /var/tmp /root /opt/flux-worker/neuron"  # noqa: S108 - where it would
+    places = f"/tmp /var/tmp /root {layout.NEURON_MODELS}"  # noqa: S108 - where it would
     found = host.run(f"find {places} -maxdepth 1 \\( -name 'neuron-*' -o -name '.partial-*' \\)").stdout
     assert found.splitlines() == []

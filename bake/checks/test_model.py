@@ -10,7 +10,7 @@ from testinfra.host import Host
 from bake.checks.expectations import Expectations
 
 # In int8; the VAE and CLIP are small and stay as they are.
-QUANTISED = ["text_encoder_2", "transformer"]
+QUANTIZED = ["text_encoder_2", "transformer"]
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_precision(loaded: dict[str, Any], expect: Expectations) -> None:
     wanted = ["torch.bfloat16"]
     assert {name: kinds for name, kinds in loaded["dtypes"].items() if kinds != wanted} == {}
     assert loaded["precision"] == expect.precision
-    assert loaded["quantised"] == (QUANTISED if expect.precision == "int8" else [])
+    assert loaded["quantized"] == (QUANTIZED if expect.precision == "int8" else [])
 
 
 def test_no_offload(loaded: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from testinfra.host import Host
 
+from bake import layout
 from bake.checks.caused import Caused
 from bake.checks.expectations import Expectations
 
@@ -73,8 +74,8 @@ def test_environment_files(host: Host, unit: dict[str, str], expect: Expectation
 
 def test_worker_may_read_what_it_needs(host: Host, expect: Expectations) -> None:
     """The worker's user may read and execute all that was made for it, parent folders too (R-SYSTEMD)."""
-    places = ["/opt/flux-worker", "/usr/lib/flux-worker", expect.worker_env, expect.repo_dir]
-    places += [f"/etc/systemd/system/{expect.unit}", f"{expect.serving_venv}/bin/python"]
+    places = [layout.WORKER, layout.LIBRARY, expect.worker_env, expect.repo_dir]
+    places += [f"{layout.UNITS}/{expect.unit}", f"{expect.serving_venv}/bin/python"]
     wrong = "! -type l ! -readable -o -type d ! -executable -o -type f -perm /111 ! -executable"
     find = f"cd / && LC_ALL=C runuser -u {expect.user} -- find {shlex.join(places)} {wrong}"
     done = host.run(find)
@@ -152,7 +153,7 @@ def test_backend(host: Host, unit: dict[str, str], expect: Expectations) -> None
 
 def test_environment_is_roots(host: Host, expect: Expectations) -> None:
     """Only root can change what the worker runs with (R-SYSTEMD)."""
-    command, unit = f"{expect.serving_venv}/bin/flux-worker", f"/etc/systemd/system/{expect.unit}"
+    command, unit = f"{expect.serving_venv}/bin/flux-worker", f"{layout.UNITS}/{expect.unit}"
     for path in (expect.worker_env, command, unit):
         file = host.file(path)
         assert (file.user, file.mode & 0o022) == ("root", 0), path
@@ -174,5 +175,5 @@ def test_command_runs(host: Host, expect: Expectations) -> None:
 def test_packages_fit(host: Host, expect: Expectations) -> None:
     """The packages in the worker's environment fit each other."""
     python = shlex.quote(f"{expect.venv}/bin/python")
-    done = host.run(f"/opt/bake/tools/bin/uv pip check --no-cache --python {python}")
+    done = host.run(f"{layout.TOOLS}/uv pip check --no-cache --python {python}")
     assert done.rc == 0, done.stderr

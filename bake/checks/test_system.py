@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 import time
+from pathlib import Path
 from typing import Any
 
 from testinfra.host import Host
 
+from bake import layout
 from bake.checks.caused import Caused
 from bake.checks.expectations import Expectations
 
@@ -17,8 +19,8 @@ DHCP_CLIENT = {68, 546}
 # SigV4 refuses requests that are five minutes off; a machine with working NTP is off by far less.
 LARGEST_CLOCK_ERROR_S = 60
 # What the bake makes, beside the cache: folders with all that is below, and the unit with its additions.
-MADE = ["/opt/flux-worker", "/etc/flux-worker", "/usr/lib/flux-worker", "/usr/share/doc/flux-worker"]
-MADE += ["/var/lib/flux-worker", "/etc/systemd/system/flux-worker.*"]
+MADE = [layout.WORKER, str(Path(layout.WORKER_ENV).parent), layout.LIBRARY, str(Path(layout.NOTICE).parent)]
+MADE += [layout.STATE, f"{layout.UNITS}/{Path(layout.SERVICE).stem}.*"]
 
 
 def test_operating_system(host: Host, expect: Expectations) -> None:
@@ -85,7 +87,7 @@ def test_packages_are_consistent(
     found = packages["unsound_packages"]
     if expect.packages == "apt":
         # What dpkg could not finish when the bake began: provision/lib/packages.sh.
-        brought = host.run("cat /opt/bake/unfinished-packages").stdout.split()
+        brought = host.run(f"cat {layout.UNFINISHED_PACKAGES}").stdout.split()
         names = {line: re.match(r" (\S+)", line) for line in found}
         if brought:
             found = {line: "" for line, name in names.items() if name and name[1] not in brought}
@@ -136,4 +138,4 @@ def test_metadata_needs_a_token(host: Host) -> None:
         "try: print(u.urlopen('http://169.254.169.254/latest/meta-data/', timeout=60).status)\n"
         "except e.URLError as error: print(getattr(error, 'code', error.reason))"
     )
-    assert host.check_output("/usr/bin/python3 -c %s", ask) == "401"
+    assert host.check_output(f"{layout.SYSTEM_PYTHON} -c %s", ask) == "401"

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from bake.commands.options import trust_guests, trusted
 from bake.errors import UsageError
+from bake.localcloud import trust_guests, trusted
 from bake.redaction import redact, redact_all
 
 
@@ -52,7 +52,7 @@ def plan(obj: dict[str, Any], profile: str | None, rehearse: bool, as_json: bool
     from contextlib import ExitStack
 
     from bake.commands import proposal as proposal_of
-    from bake.planning import plan as planning
+    from bake.planning import render as plan_render
     from bake.progress import Tally
     from bake.request import BakeRequest, cloud_of, propose
 
@@ -62,10 +62,10 @@ def plan(obj: dict[str, Any], profile: str | None, rehearse: bool, as_json: bool
     with ExitStack() as stack:
         proposal = propose(request, cloud_of(request, stack, _say), Tally())
     if as_json or obj["as_json"]:
-        found = {**planning.as_dict(proposal.plan), **proposal_of.as_dict(proposal)}
+        found = {**plan_render.as_dict(proposal.plan), **proposal_of.as_dict(proposal)}
         click.echo(json.dumps(redact_all(found), indent=2))
     else:
-        click.echo(redact(f"{planning.as_text(proposal.plan)}\n\n{proposal_of.plan_text(proposal)}"))
+        click.echo(redact(f"{plan_render.as_text(proposal.plan)}\n\n{proposal_of.plan_text(proposal)}"))
 
 
 @click.command()

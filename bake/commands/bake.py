@@ -12,10 +12,10 @@ from bake import run as runs_of
 from bake.agreement import render as agreement_render
 from bake.aws import unanswered
 from bake.commands import proposal as proposal_of
-from bake.commands.options import trusted
 from bake.errors import EXIT_BUG, EXIT_INTERRUPTED, BakeError, Interrupted
+from bake.localcloud import trusted
 from bake.pipeline import bake
-from bake.planning import plan as planning
+from bake.planning import render as plan_render
 from bake.progress import Progress, choose_screen
 from bake.release import summary
 from bake.request import BakeRequest, Proposal, cloud_of, lock_rehearsal, propose
@@ -63,9 +63,10 @@ def running(proposal: Proposal, runs: Path, progress: Progress) -> Iterator[Run]
     """A run with its directory; whatever ends it, what is left behind is said last."""
     run = runs_of.new(runs, progress)
     with naming(run.leaks), _explaining(run):
-        kept = {**planning.as_dict(proposal.plan), **proposal_of.as_dict(proposal)}
+        kept = {**plan_render.as_dict(proposal.plan), **proposal_of.as_dict(proposal)}
         run.keep("plan.json", json.dumps(kept, indent=2) + "\n")
-        progress.emit("plan", text=planning.as_text(proposal.plan), plan=planning.as_dict(proposal.plan))
+        text, found = plan_render.as_text(proposal.plan), plan_render.as_dict(proposal.plan)
+        progress.emit("plan", text=text, plan=found)
         if proposal.agreement is None:
             progress.note(agreement_render.without_agreement(proposal.request))
         progress.emit("run", id=run.id, directory=str(run.directory))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bake.commands.options import trust_guests, trusted
 from bake.errors import UsageError
+from bake.localcloud import trust_guests, trusted
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -73,8 +73,7 @@ def _profile_of(ami: str, obj: dict[str, Any], rehearsal: bool, stack: ExitStack
 
     cloud = None
     if rehearsal:
-        from bake import surroundings
-        from bake.localcloud import cloud as localcloud
+        from bake import localcloud, surroundings
 
         surroundings.set_aside()
         cloud = stack.enter_context(localcloud.running(trust_guests=trusted()))
@@ -93,13 +92,13 @@ def _profile_of(ami: str, obj: dict[str, Any], rehearsal: bool, stack: ExitStack
 
 def _check(plan: Plan, aws: Aws, run: Run, image: Image) -> Drawing:
     from bake.steps.boot_check import boot_check as check
-    from bake.steps.judge import judged
+    from bake.steps.judge import judge
     from bake.steps.publish import publish
     from bake.undo import Undo
 
     step = run.progress.step
     with Undo(run.progress.status, run.leaks) as undo:
-        with judged(plan, aws, run, image, undo), step("boot check"):
+        with judge(plan, aws, run, image, undo), step("boot check"):
             drawing = check(plan, aws, run, undo, image.id)
         with step("clean up"):
             undo.now()

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bake.commands.options import trust_guests, trusted
+from bake.localcloud import trust_guests, trusted
 from bake.redaction import redact, redact_all
 
 

@@ -74,7 +74,7 @@ def _pairs(more: tuple[str, ...]) -> dict[str, str]:
 def _load(name: str, obj: dict[str, Any]) -> tuple[Profile, Origins]:
     """The profile and its origins. Only what the worker needs must be set: the rest may be examples."""
     from bake import profile as profiles
-    from bake.request import EXAMPLES
+    from bake.localcloud import EXAMPLES
 
     given = profiles.environment(obj["env_file"])
     needed = ("AWS_REGION", "SPOT_AWS_REGION")

@@ -23,3 +23,57 @@ What it does not protect: the host from root or the owner; one program of the ow
 from whoever reads the memory of the host; anything from a bug in the kernel; and the host's disk and
 processors from a machine that fills or keeps them busy (its memory alone is limited).
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bake.localcloud.api.faults.remote import RemoteFaults as RemoteFaults
+    from bake.localcloud.cli import local as local
+    from bake.localcloud.hub.control import RemoteHub as RemoteHub
+    from bake.localcloud.hub.server import Hub as Hub
+    from bake.localcloud.images.store import ImageStore as ImageStore
+    from bake.localcloud.lifecycle.cloud import LocalCloud as LocalCloud
+    from bake.localcloud.lifecycle.cloud import down as down
+    from bake.localcloud.lifecycle.cloud import provide as provide
+    from bake.localcloud.lifecycle.cloud import running as running
+    from bake.localcloud.lifecycle.cloud import up as up
+    from bake.localcloud.lifecycle.cloud import users as users
+    from bake.localcloud.lifecycle.environment import EXAMPLES as EXAMPLES
+    from bake.localcloud.lifecycle.environment import NOT_REHEARSED as NOT_REHEARSED
+    from bake.localcloud.lifecycle.environment import sources as sources
+    from bake.localcloud.network.control import over_socket as over_socket
+    from bake.localcloud.options import trust_guests as trust_guests
+    from bake.localcloud.options import trusted as trusted
+    from bake.localcloud.settings import Settings as Settings
+
+# The facade: everything that others may use of the local cloud, and the room that it is in. Rooms are
+# imported when a name is first used, since moto takes a second.
+_ROOMS = {
+    "EXAMPLES": "lifecycle.environment",
+    "Hub": "hub.server",
+    "ImageStore": "images.store",
+    "LocalCloud": "lifecycle.cloud",
+    "NOT_REHEARSED": "lifecycle.environment",
+    "RemoteFaults": "api.faults.remote",
+    "RemoteHub": "hub.control",
+    "Settings": "settings",
+    "down": "lifecycle.cloud",
+    "local": "cli",
+    "over_socket": "network.control",
+    "provide": "lifecycle.cloud",
+    "running": "lifecycle.cloud",
+    "sources": "lifecycle.environment",
+    "trust_guests": "options",
+    "trusted": "options",
+    "up": "lifecycle.cloud",
+    "users": "lifecycle.cloud",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bake import surroundings
-from bake.commands.options import trust_guests, trusted
 from bake.errors import UsageError
-from bake.localcloud.awsfaults.cli import fault
+from bake.localcloud.fault_commands import fault
+from bake.localcloud.options import trust_guests, trusted
 
 if TYPE_CHECKING:
-    from bake.localcloud.cloud import LocalCloud
+    from bake.localcloud.lifecycle.cloud import LocalCloud
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -58,7 +58,7 @@ def up(lazy_disks: float | None) -> None:
       bake local up
       bake local up --lazy-disks 17
     """
-    from bake.localcloud import cloud
+    from bake.localcloud.lifecycle import cloud
 
     up = cloud.up(trust_guests=trusted(), lazy_rate=lazy_disks, say=_say)
     click.echo(f"the local cloud is up: {up.endpoint} (AWS API), {up.hub} (Hub), {up.wheels} (wheels)")
@@ -75,8 +75,9 @@ def status(as_json: bool) -> None:
       bake local status
       bake local status --json
     """
-    from bake.localcloud import cloud, host
-    from bake.localcloud.table import render
+    from bake.localcloud import host
+    from bake.localcloud.lifecycle import cloud
+    from bake.localcloud.lifecycle.render import render
 
     host.require_root()
     found = cloud.status()
@@ -96,10 +97,10 @@ def images(as_json: bool) -> None:
       bake local images
     """
     from bake.localcloud import host
-    from bake.localcloud.images import ImageStore
+    from bake.localcloud.images.store import ImageStore
+    from bake.localcloud.lifecycle.render import image_rows
+    from bake.localcloud.lifecycle.state import images as on_disk
     from bake.localcloud.settings import Settings
-    from bake.localcloud.state import images as on_disk
-    from bake.localcloud.table import image_rows
 
     host.require_root()
     found = on_disk(ImageStore(Settings.load().images))
@@ -121,8 +122,8 @@ def bases(as_json: bool) -> None:
       bake local bases
       bake local bases --json
     """
-    from bake.localcloud.bases import planted
-    from bake.localcloud.table import base_rows
+    from bake.localcloud.images.hostile import planted
+    from bake.localcloud.lifecycle.render import base_rows
 
     found = list(planted())
     click.echo(json.dumps([base.facts for base in found], indent=2) if as_json else base_rows(found))
@@ -142,7 +143,7 @@ def env(as_json: bool) -> None:
       aws ec2 describe-instances
       bake local env --json
     """
-    from bake.localcloud.exports import shell_lines, variables
+    from bake.localcloud.lifecycle.exports import shell_lines, variables
 
     found = variables(_up())
     click.echo(json.dumps(found, indent=2) if as_json else shell_lines(found))
@@ -150,7 +151,8 @@ def env(as_json: bool) -> None:
 
 def _up() -> LocalCloud:
     """The cloud that is up; UsageError when none is."""
-    from bake.localcloud import cloud, host
+    from bake.localcloud import host
+    from bake.localcloud.lifecycle import cloud
 
     host.require_root()
     found = cloud.current()
@@ -160,7 +162,7 @@ def _up() -> LocalCloud:
 
 
 def _by_hand() -> Any:
-    from bake.localcloud.byhand import ByHand
+    from bake.localcloud.lifecycle.manual import ByHand
     from bake.localcloud.settings import Settings
 
     return ByHand(_up(), Settings.load())
@@ -190,7 +192,7 @@ def ssh(instance: str, command: tuple[str, ...]) -> None:
       bake local ssh i-0123456789abcdef0
       bake local ssh i-0123456789abcdef0 systemctl status flux-worker
     """
-    from bake.localcloud.byhand import ssh as open_ssh
+    from bake.localcloud.lifecycle.manual import ssh as open_ssh
 
     sys.exit(open_ssh(_by_hand().booted(instance), command))
 
@@ -220,7 +222,7 @@ def draw(
     Example:
       bake local draw "a cat" --out cat.png --seed 7
     """
-    from bake.localcloud.byhand import Job
+    from bake.localcloud.lifecycle.manual import Job
 
     if not out.absolute().parent.is_dir():
         raise UsageError(f"{out}: there is no directory {out.absolute().parent}", hint="make it first")
@@ -241,7 +243,8 @@ def down(force: bool) -> None:
       bake local down
       bake local down --force
     """
-    from bake.localcloud import cloud, host
+    from bake.localcloud import host
+    from bake.localcloud.lifecycle import cloud
 
     host.require_root()
     if not force and (users := cloud.users()):

@@ -10,12 +10,7 @@ from typing import Any
 from bake.aws import Aws, unanswered
 from bake.planning.findings import Findings
 from bake.profile import Profile
-
-# How names and descriptions of AMIs call the two systems. Debian is the local cloud's stand-in for Ubuntu.
-NAMES = {
-    "amazon-linux": re.compile(r"amazon linux|al2023|amzn", re.IGNORECASE),
-    "ubuntu": re.compile(r"ubuntu|debian", re.IGNORECASE),
-}
+from bake.systems import SYSTEMS
 
 
 @dataclass(frozen=True)
@@ -155,9 +150,9 @@ def _content(snapshot: str, aws: Aws) -> int | None:
 def system_of(image: BaseImage) -> str | None:
     """The operating system that an AMI's name tells, else its description; None when neither does."""
     for text in (image.name, image.description):
-        for system, pattern in NAMES.items():
-            if pattern.search(text):
-                return system
+        for name, system in SYSTEMS.items():
+            if system.names.search(text):
+                return name
     return None
 
 

@@ -14,10 +14,6 @@ from bake.profile import Profile
 from bake.weights import flux
 from bake.weights.flux import MIB
 
-# Of the weights' size, in anonymous memory while they are loaded, as the worker asks for it before it loads
-# (worker/flux_worker/inference/fit.py): they are mapped from the disk, and need not be in memory all at once.
-LOADING_SHARE = 0.05
-
 
 @dataclass(frozen=True)
 class BuilderMemory:
@@ -58,7 +54,7 @@ def work_out(profile: Profile, kind: InstanceType, weights: WeightFiles) -> Buil
     """The checks load the model on the CPU, as int8 is drawn there; the compiler for Neuron needs more."""
     precision = profile.weights.precision
     resident = flux.resident_bytes(weights.files, precision) // MIB
-    loading = round(LOADING_SHARE * resident) + flux.working_bytes(precision) // MIB
+    loading = round(flux.LOADING_SHARE * resident) + flux.working_bytes(precision) // MIB
     why = "the checks load the model there, mapped from the disk"
     if precision == "int8" and not hardware.suits(profile, kind):
         why = "int8 draws an image on its CPU, with the weights mapped from the disk"

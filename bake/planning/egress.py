@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bake.interpreter import Archive
+from bake.planning.sources import Sources
 from bake.profile import Profile
 from bake.weights.mirror import Place
-
-if TYPE_CHECKING:
-    from bake.planning.plan import Sources
 
 HUB = ("huggingface.co", "*.hf.co")  # the Hub, and where it sends for the files themselves
 PYPI = ("pypi.org", "files.pythonhosted.org")

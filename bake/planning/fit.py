@@ -1,6 +1,7 @@
 """Whether a bake fits beside what the builder's own disk holds, and the choices where it does not.
 
-Pure: `provision/fit/content.py` measures on the machine. Nothing is chosen here, no size changes (R-DISK).
+Pure: `provision/capacity/inventory.py` measures on the machine. Nothing is chosen here, and no size changes
+(R-DISK).
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Content:
 
 
 def content(facts: Mapping[str, Any]) -> Content:
-    """What `content.py` told."""
+    """What `inventory.py` told."""
     root = facts["filesystems"]["/"]
     tuples = ("paths", "packages", "needed_by", "mentioned_in")
     return Content(

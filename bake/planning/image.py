@@ -20,15 +20,15 @@ NAME_LENGTH = (3, 128)
 NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9()\[\] ./'@_-]")
 
 
-def name_of(profile: Profile, run: str) -> str:
+def name_of(profile: str, template: str, run: str) -> str:
     """The AMI's name with `{profile}` and `{run}` filled in; nothing else in it means anything."""
-    filled = {"{profile}": profile.name, "{run}": run}
-    return re.sub(r"\{profile\}|\{run\}", lambda match: filled[match[0]], profile.image.name)
+    filled = {"{profile}": profile, "{run}": run}
+    return re.sub(r"\{profile\}|\{run\}", lambda match: filled[match[0]], template)
 
 
 def check_name(profile: Profile, aws: Aws, findings: Findings) -> None:
     """An AMI's name is one that EC2 takes, and unique in account and region: with `{run}` in it always."""
-    name = name_of(profile, RUN)
+    name = name_of(profile.name, profile.image.name, RUN)
     if wrong := _wrong(profile, name):
         findings.problem("image.name", *wrong)
         return
@@ -101,7 +101,8 @@ def _wrong(profile: Profile, name: str) -> list[str]:
 def check_user_data(profile: Profile, extra: Mapping[str, str], findings: Findings) -> None:
     """Measure the largest user data of a bake, the boot check's (R-USERDATA)."""
     # Here, not above: the steps are built on the plan.
-    from bake.instance import INSTANCE_ENV, USER_DATA_LIMIT, KeyPair, user_data
+    from bake.instance import USER_DATA_LIMIT, KeyPair, user_data
+    from bake.layout import INSTANCE_ENV
     from bake.wiring import Wiring
 
     name = f"bake-{RUN}"

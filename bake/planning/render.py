@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bake.planning import disk as disk_of
 from bake.planning import memory as memory_of
 from bake.planning.builder import BuilderMemory
 from bake.planning.hardware import InstanceType, builder_setting, worker_setting
 from bake.planning.memory import Memory
+from bake.planning.plan import Plan
 from bake.weights.flux import GIB
-
-if TYPE_CHECKING:
-    from bake.planning.plan import Plan
 
 WIDTH = 100
 MARKS = {"fits": "✓", "tight": "!", "may not fit": "!"}
@@ -25,20 +23,22 @@ def as_dict(plan: Plan) -> dict[str, Any]:
     return {
         "id": plan.id,
         "profile": plan.profile.model_dump(mode="json", exclude={"weights": {"token"}}),
-        "base": asdict(plan.base),
-        "instance_types": [asdict(kind) for kind in plan.instance_types],
-        "worker_instance_types": [asdict(kind) for kind in plan.worker_types],
-        "network": asdict(plan.network),
-        "cache": plan.cache,
-        "weights": asdict(plan.weights),
+        "base": asdict(plan.launch.base),
+        "instance_types": [asdict(kind) for kind in plan.launch.types],
+        "worker_instance_types": [asdict(kind) for kind in plan.launch.worker_types],
+        "network": asdict(plan.launch.network),
+        "cache": plan.weights.cache,
+        "weights": asdict(plan.weights.files),
         "disk": {
-            **asdict(plan.disk),
-            "needed": plan.disk.needed,
-            "free": plan.disk.free,
-            "verdict": plan.disk.verdict,
+            **asdict(plan.image.disk),
+            "needed": plan.image.disk.needed,
+            "free": plan.image.disk.free,
+            "verdict": plan.image.disk.verdict,
         },
-        "memory": [{**asdict(one), "needed": one.needed, "verdict": one.verdict} for one in plan.memory],
-        "builder_memory": [asdict(one) for one in plan.builder_memory],
+        "memory": [
+            {**asdict(one), "needed": one.needed, "verdict": one.verdict} for one in plan.verify.memory
+        ],
+        "builder_memory": [asdict(one) for one in plan.verify.builder_memory],
         "estimates": {
             **asdict(plan.estimates),
             "seconds": plan.estimates.seconds,
@@ -47,14 +47,14 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         },
         "facts": {fact.name: {"value": fact.value, "origin": fact.origin} for fact in plan.facts},
         "origins": dict(plan.origins),
-        "worker": {**asdict(plan.worker), "version": plan.worker.version},
+        "worker": {**asdict(plan.provision.worker), "version": plan.provision.worker.version},
         "drivers": {
-            **asdict(plan.drivers),
-            "backend": plan.drivers.backend,
-            "drawn_on": plan.drivers.drawn_on,
+            **asdict(plan.provision.drivers),
+            "backend": plan.provision.drivers.backend,
+            "drawn_on": plan.provision.drivers.drawn_on,
         },
         "inputs": dict(plan.inputs),
-        "egress": [asdict(one) for one in plan.egress],
+        "egress": [asdict(one) for one in plan.provision.egress],
         "warnings": list(plan.warnings),
         "checked": list(plan.checked),
         "unchecked": list(plan.unchecked),
@@ -69,10 +69,10 @@ def as_text(plan: Plan) -> str:
         [f"Plan {plan.id}: profile {plan.profile.name}"],
         _table("What is used", _used(plan)),
         _made(plan),
-        _verdict(f"{plan.profile.root_volume.size_gib} GiB root volume", plan.disk.verdict)
-        + [f"    {line}" for line in disk_of.arithmetic(plan.disk)],
-        *(_memory(plan, memory) for memory in plan.memory),
-        *(_builder_memory(memory) for memory in plan.builder_memory),
+        _verdict(f"{plan.profile.root_volume.size_gib} GiB root volume", plan.image.disk.verdict)
+        + [f"    {line}" for line in disk_of.arithmetic(plan.image.disk)],
+        *(_memory(plan, memory) for memory in plan.verify.memory),
+        *(_builder_memory(memory) for memory in plan.verify.builder_memory),
         _table("Estimates, rough", _estimates(plan)),
         _table("What the builder must reach", _egress(plan)),
         _points("Checked", plan.checked, "✓"),
@@ -86,7 +86,8 @@ def as_text(plan: Plan) -> str:
 
 def _used(plan: Plan) -> list[tuple[str, str, str]]:
     """Name, value, where it comes from."""
-    profile, base, where = plan.profile, plan.base, plan.network
+    profile, base, where = plan.profile, plan.launch.base, plan.launch.network
+    drivers = plan.provision.drivers
     setting = "ami" if profile.base.ami else "ssm" if profile.base.ssm else "name"
     rows = [
         ("base AMI", base.id, f"base.{setting}"),
@@ -98,10 +99,10 @@ def _used(plan: Plan) -> list[tuple[str, str, str]]:
             f"{' or '.join(profile.builder.types)} in {profile.builder.region}, {profile.builder.market}",
             builder_setting(profile),
         ),
-        *(("", _hardware(kind, profile.weights.scratch), "") for kind in plan.instance_types),
+        *(("", _hardware(kind, profile.weights.scratch), "") for kind in plan.launch.types),
         *_workers(plan),
-        ("driver", str(plan.drivers), "nvidia.driver" if profile.base.accelerator == "cuda" else ""),
-        *(("", f"{package} {version}", "") for package, version in plan.drivers.packages.items()),
+        ("driver", str(drivers), "nvidia.driver" if profile.base.accelerator == "cuda" else ""),
+        *(("", f"{package} {version}", "") for package, version in drivers.packages.items()),
         ("backend", _backend(plan), ""),
         ("network", f"{where.subnet} in {where.zone}", "builder.subnet"),
         ("", where.vpc or "", ""),
@@ -109,10 +110,10 @@ def _used(plan: Plan) -> list[tuple[str, str, str]]:
         ("root volume", _volume(plan), "root_volume.size_gib"),
         ("weights", f"{profile.weights.repo} at {profile.weights.revision[:12]}", "weights.revision"),
         ("", _precision(plan), "weights.precision"),
-        ("cache", plan.cache, "weights.cache"),
+        ("cache", plan.weights.cache, "weights.cache"),
         ("mirror", profile.weights.mirror or "none", "weights.mirror"),
         ("worker", f"queue and event bus in {profile.worker.region}", "worker.region"),
-        ("code", str(plan.worker), "worker.source"),
+        ("code", str(plan.provision.worker), "worker.source"),
         ("image", profile.image.name.replace("{profile}", profile.name), "image.name"),
         ("", _sharing(plan), "image.share_with"),
     ]
@@ -121,8 +122,8 @@ def _used(plan: Plan) -> list[tuple[str, str, str]]:
 
 def _backend(plan: Plan) -> str:
     """What the image draws on, and what its first launch says where there is none of it."""
-    told = plan.drivers.launched_with
-    return plan.drivers.backend + "".join(
+    told = plan.provision.drivers.launched_with
+    return plan.provision.drivers.backend + "".join(
         f"; launched with {name}={value}, for no instance here has it" for name, value in told.items()
     )
 
@@ -131,7 +132,7 @@ def _egress(plan: Plan) -> list[tuple[str, str, str]]:
     """Hosts, and what for."""
     return [
         (host, ("" if one.always else "maybe: ") + one.why if number == 0 else "", "")
-        for one in plan.egress
+        for one in plan.provision.egress
         for number, host in enumerate(one.hosts)
     ]
 
@@ -143,7 +144,7 @@ def _workers(plan: Plan) -> list[tuple[str, str, str]]:
     names = f"{' or '.join(plan.profile.worker.types)}: what the image is for, and its boot check"
     return [
         ("workers", names, worker_setting(plan.profile)),
-        *(("", _hardware(kind), "") for kind in plan.worker_types),
+        *(("", _hardware(kind), "") for kind in plan.launch.worker_types),
     ]
 
 
@@ -173,13 +174,13 @@ def _volume(plan: Plan) -> str:
 
 
 def _sharing(plan: Plan) -> str:
-    accounts = plan.profile.image.share_with
+    accounts = plan.image.share_with
     return f"shared with {', '.join(accounts)}" if accounts else "private"
 
 
 def _made(plan: Plan) -> list[str]:
     hours = plan.estimates.seconds / 3600
-    temporary = ["a security group"] if plan.network.security_group == "temporary" else []
+    temporary = ["a security group"] if plan.launch.network.security_group == "temporary" else []
     things = [
         "a key pair",
         *temporary,
@@ -225,13 +226,13 @@ def _times(plan: Plan) -> list[tuple[str, str, str]]:
         (
             "boot check",
             f"{estimates.boot_check_seconds / 3600:.1f} h{_dollars(estimates.boot_check_dollars)}",
-            f"on {plan.worker_types[0].name}",
+            f"on {plan.launch.worker_types[0].name}",
         ),
     ]
 
 
 def _estimates(plan: Plan) -> list[tuple[str, str, str]]:
-    estimates, disk = plan.estimates, plan.disk
+    estimates, disk = plan.estimates, plan.image.disk
     bound = "at most " if estimates.at_most else ""
     removed = f"{disk.removed / GIB:.0f} GB more where the volume can't discard freed blocks"
     removed = removed if disk.removed else ""

@@ -1,4 +1,4 @@
-"""What pydantic finds, said in the words of the profile."""
+"""Turn pydantic's errors into messages about the profile, each with its place in the file."""
 
 from __future__ import annotations
 
@@ -9,30 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bake.profile.patterns import INSTANCE_TYPE
 from bake.profile.schema import Profile, sections
+from bake.profile.types import Unit
 from bake.profile.variables import TOKEN, Filled
 from bake.profile.yaml_source import Path_, dotted, printable
-
-LOOKS = {
-    r"^ami-": "an AMI id (ami-0123456789abcdef0)",
-    r"^subnet-": "a subnet id (subnet-0123456789abcdef0)",
-    r"^(sg-": "a security group id (sg-0123456789abcdef0), nor is it `temporary`",
-    r"^[0-9a-f]{40}": "a commit (40 hexadecimal digits)",
-    r"^[a-z]{2,4}(": "a region (eu-north-1)",
-    INSTANCE_TYPE: "an instance type (g6e.xlarge)",
-    r"^/": "an SSM parameter (/aws/service/…)",
-    r"^(amazon": "amazon, self or an account id",
-    r"^https?://[^\s@]": "a package repository's URL",
-    r"^https?": "a queue's URL",
-    r"^[a-z0-9][a-z0-9.-]": "a bucket's name",
-    r"^[A-Za-z0-9._/-]{1,256}": "an event bus's name",
-    r"^[0-9]{12}": "an account id (12 digits)",
-    r"^(https?://[A-Za-z0-9]": "a Git repository's URL, without user name and password",
-    r"^[0-9A-F]{40}": "a key's fingerprint (40 hexadecimal digits, in capitals, without blanks)",
-    r"^[0-9]{3,4}": "a driver's version (580.95.05)",
-    r"^[0-9][A-Za-z0-9.+~-]": "a package's version (2.28.23.0)",
-}
 
 
 def validated(name: str, filled: Filled) -> Profile | None:
@@ -107,14 +87,14 @@ def _words(filled: Filled, path: Path_, item: Mapping[str, Any]) -> tuple[str, s
     if value is None:
         return "has no value", None
     match item["type"]:
-        case "string_pattern_mismatch":
-            return f"{shown} does not look like {_looks(limits['pattern'])}", None
+        case "like":
+            return f"{shown} does not look like {limits['words']}", None
         case "literal_error":
             return _choice(str(limits["expected"]), value, shown)
         case "value_error":
             return str(limits["error"]), None
         case "int_type" | "int_parsing" | "int_from_float":
-            return f"must be a whole number, not {shown}", _unit(str(path[-1]), value)
+            return f"must be a whole number, not {shown}", _unit(path, value)
         case "bool_type" | "bool_parsing":
             return f"must be true or false, not {shown}", None
         case "string_type":
@@ -158,21 +138,26 @@ def _choice(expected: str, value: Any, shown: str) -> tuple[str, str | None]:
     return f"must be {' or '.join(known)}, not {shown}", hint
 
 
-def _unit(key: str, value: Any) -> str | None:
-    units = {"size_gib": "GiB", "throughput": "MiB/s", "iops": "operations a second"}
-    if isinstance(value, str) and value.isdecimal() and value.isascii():
+def _unit(path: Path_, value: Any) -> str | None:
+    if not isinstance(value, str):
+        return None
+    if value.isdecimal() and value.isascii():
         return "write it without quotes"
-    if isinstance(value, str) and key in units and re.match(r"\s*[0-9]", value):
-        return f"write the number alone: {key} counts {units[key]}"
+    units = [item.name for item in _metadata(path) if isinstance(item, Unit)]
+    if units and re.match(r"\s*[0-9]", value):
+        return f"write the number alone: {path[-1]} counts {units[0]}"
     return None
+
+
+def _metadata(path: Path_) -> list[Any]:
+    """What the schema says of a field beside its type."""
+    model = sections().get(str(path[0]))
+    info = model.model_fields.get(str(path[-1])) if model else None
+    return info.metadata if info else []
 
 
 def _quote(value: Any) -> str | None:
     return "put it in quotes" if isinstance(value, int | float) else None
-
-
-def _looks(pattern: str) -> str:
-    return next((text for start, text in LOOKS.items() if pattern.startswith(start)), pattern)
 
 
 def _known_keys(path: Path_) -> list[str]:

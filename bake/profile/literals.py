@@ -10,6 +10,7 @@ from bake.profile import values
 from bake.profile.schema import sections
 from bake.profile.variables import STORED
 from bake.profile.yaml_source import Document, Path_
+from bake.systems import ami_variable
 
 # What gives a value away wherever it stands, and the variable that it usually goes into.
 LITERALS = (
@@ -60,14 +61,11 @@ def _no_name(value: Any) -> str | None:
 
 def _variable(document: Document, path: Path_, usual: str | None) -> str | None:
     found: str | None = _extra(path).get("variable") or usual
-    return ami_variable(document.value.get("base")) if found == "BASE_AMI_ID" else found
-
-
-def ami_variable(base: Any) -> str:
-    """Base AMIs differ by accelerator and OS, and so does the variable that names them."""
+    if found != "BASE_AMI_ID":
+        return found
+    base = document.value.get("base")
     base = base if isinstance(base, dict) else {}
-    neuron = "_NEURON" if base.get("accelerator") == "neuron" else ""
-    return f"BASE_AMI_ID{neuron}{'_AMAZON_LINUX' if base.get('os') == 'amazon-linux' else ''}"
+    return ami_variable(str(base.get("os")), str(base.get("accelerator")))
 
 
 def _literal(value: Any) -> tuple[str, str | None] | None:

@@ -1,30 +1,13 @@
-"""What the texts of a profile look like, as expressions that the JSON Schema has as well; and places."""
+"""Patterns of texts that take more than a pattern to check, and places where nothing lasts."""
 
 from __future__ import annotations
 
 import re
 
-# Partitions of their own have longer names, like eusc-de-east-1.
-REGION = r"^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$"
-INSTANCE_TYPE = r"^[a-z][a-z0-9-]*\.[a-z0-9-]+$"
 CACHE = r"^~?(/[A-Za-z0-9._+@-]+)+$"
-ACCOUNT = r"^[0-9]{12}$"
 MIRROR = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/(?!\.\.?(/|$))[A-Za-z0-9._-]+)*"
-COMMIT = r"^[0-9a-f]{40}$"
-# Without user name and password: what is in a URL is in argument lists and logs.
-GIT_URL = (
-    r"^(https?://[A-Za-z0-9][^\s@]*|(ssh|git|file)://([A-Za-z0-9._-]+@)?[A-Za-z0-9/][^\s@]*"
-    r"|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^\s@]+)$"
-)
-QUEUE = r"^https?://[^\s/@][^\s@]*$"
-REPOSITORY = r"^https?://[^\s@]+$"
-# `gpg --fingerprint` prints it in groups; write it without blanks.
-FINGERPRINT = r"^[0-9A-F]{40}$"
-# Pixels, each 256 to 1440 and a multiple of 16; `flux-worker compile` holds it to that.
-SIZE = r"^[1-9][0-9]{2,3}x[1-9][0-9]{2,3}$"
 # What a base AMI has too much of, by name and never by path: what there is is known when the machine answers.
 REMOVABLE = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$"
-PACKAGE_VERSION = r"^[0-9][A-Za-z0-9.+~-]{0,63}$"
 
 # Where nothing lasts: instance stores are lost with their instance and no snapshot holds them (R-EBS).
 FLEETING = {

@@ -15,23 +15,30 @@ from pydantic import Field, SecretStr, field_validator
 
 from bake import tokens
 from bake.profile import values
-from bake.profile.patterns import (
-    ACCOUNT,
-    CACHE,
-    COMMIT,
-    FINGERPRINT,
-    FLEETING,
-    GIT_URL,
-    INSTANCE_TYPE,
-    MIRROR,
-    PACKAGE_VERSION,
-    QUEUE,
-    REGION,
-    REMOVABLE,
-    REPOSITORY,
-    SIZE,
-)
+from bake.profile.patterns import CACHE, FLEETING, MIRROR, REMOVABLE
 from bake.profile.section import Section, variable
+from bake.profile.types import (
+    AccountId,
+    AmiId,
+    Bucket,
+    Commit,
+    DriverVersion,
+    EventBus,
+    Fingerprint,
+    GitUrl,
+    InstanceTypeName,
+    Owner,
+    PackageVersion,
+    QueueUrl,
+    Region,
+    Repository,
+    SecurityGroup,
+    Size,
+    SsmParameter,
+    SubnetId,
+    Unit,
+)
+from bake.systems import SystemName
 
 FLUX = "black-forest-labs/FLUX.1-dev"
 
@@ -44,26 +51,18 @@ NEURON_PACKAGES = {
 }
 
 
-Region = Annotated[str, Field(pattern=REGION)]
-InstanceTypeName = Annotated[str, Field(pattern=INSTANCE_TYPE)]
-
-
 class Base(Section):
     """The AMI to start from; the user chooses it (R-AMI): by id, by SSM parameter, or by name and owner."""
 
-    ami: str | None = Field(None, pattern=r"^ami-[0-9a-f]{8,17}$", json_schema_extra=variable("BASE_AMI_ID"))
+    ami: AmiId | None = Field(None, json_schema_extra=variable("BASE_AMI_ID"))
     """The id of an AMI in the builder's region."""
-    ssm: str | None = Field(None, pattern=r"^/[A-Za-z0-9._/-]+$", max_length=1000)
+    ssm: SsmParameter | None = None
     """An SSM parameter that holds an AMI id."""
     name: str | None = Field(None, min_length=3, max_length=128)
     """A name with `*`; the newest AMI of `owner` with such a name."""
-    owner: str | None = Field(
-        None,
-        pattern=r"^(amazon|self|[0-9]{12})$",
-        json_schema_extra=variable("BASE_AMI_OWNER", "amazon", "self"),
-    )
+    owner: Owner | None = Field(None, json_schema_extra=variable("BASE_AMI_OWNER", "amazon", "self"))
     """Who published the AMI called `name`."""
-    os: Literal["ubuntu", "amazon-linux"]
+    os: SystemName
     """The operating system of the AMI."""
     accelerator: Literal["cuda", "neuron", "cpu"]
     """What the model runs on."""
@@ -101,12 +100,9 @@ class Builder(Section):
     """Instead of `instance_type`: alternatives, tried in this order."""
     market: Literal["spot", "on-demand"] = "on-demand"
     """How the builder is paid."""
-    subnet: str = Field(pattern=r"^subnet-[0-9a-f]{8,17}$", json_schema_extra=variable("BAKE_SUBNET_ID"))
+    subnet: SubnetId = Field(json_schema_extra=variable("BAKE_SUBNET_ID"))
     """The builder's subnet."""
-    security_group: str = Field(
-        pattern=r"^(sg-[0-9a-f]{8,17}|temporary)$",
-        json_schema_extra=variable("BAKE_SECURITY_GROUP_ID", "temporary"),
-    )
+    security_group: SecurityGroup = Field(json_schema_extra=variable("BAKE_SECURITY_GROUP_ID", "temporary"))
     """A group that lets port 22 in from where `bake` runs; or `temporary`, with `ssh_from`."""
     ssh_from: str | None = Field(None, json_schema_extra=variable("BAKE_SSH_FROM"))
     """The network (CIDR, IPv4 or IPv6) that a temporary security group lets in on port 22."""
@@ -149,13 +145,13 @@ class Builder(Section):
 class RootVolume(Section):
     """The root EBS volume, of the builder and of the image (R-DISK): GiB, IOPS, MiB/s."""
 
-    size_gib: int = Field(ge=1, le=65536, strict=True)
+    size_gib: Annotated[int, Unit("GiB")] = Field(ge=1, le=65536, strict=True)
     """Size in GiB. Nothing ever changes it but you."""
     type: Literal["gp2", "gp3", "io1", "io2"]
     """EBS volume type."""
-    iops: int | None = Field(None, ge=100, le=256_000, strict=True)
+    iops: Annotated[int | None, Unit("operations a second")] = Field(None, ge=100, le=256_000, strict=True)
     """Provisioned operations a second; gp3 has 3,000 without it."""
-    throughput: int | None = Field(None, ge=125, le=2000, strict=True)
+    throughput: Annotated[int | None, Unit("MiB/s")] = Field(None, ge=125, le=2000, strict=True)
     """Provisioned MiB/s, gp3 only; gp3 has 125 without it."""
     kms_key: str | None = Field(None, min_length=1, json_schema_extra=variable("BAKE_KMS_KEY"))
     """The key that encrypts the volume and the snapshot."""
@@ -175,7 +171,7 @@ class Weights(Section):
 
     repo: str = Field(FLUX, json_schema_extra={"const": FLUX})
     """The model. There is one."""
-    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+    revision: Commit
     """A commit of the model's repository, never a branch."""
     cache: str = Field("~/.cache/huggingface/hub", json_schema_extra={"pattern": CACHE})
     """The Hugging Face cache on the image; on the root volume."""
@@ -238,13 +234,13 @@ class Weights(Section):
 class Nvidia(Section):
     """The NVIDIA driver. Without a version the base AMI's own is checked and left alone."""
 
-    driver: str | None = Field(default=None, pattern=r"^[0-9]{3,4}(\.[0-9]{1,4}){1,2}$")
+    driver: DriverVersion | None = None
     """The driver's version, such as 580.95.05; installed where the base AMI has another."""
-    repository: str | None = Field(
-        default=None, pattern=REPOSITORY, json_schema_extra=variable("NVIDIA_REPOSITORY", optional=True)
+    repository: Repository | None = Field(
+        default=None, json_schema_extra=variable("NVIDIA_REPOSITORY", optional=True)
     )
     """The package repository that has it: its URL."""
-    fingerprint: str | None = Field(default=None, pattern=FINGERPRINT)
+    fingerprint: Fingerprint | None = None
     """The fingerprint of the repository's signing key; nothing else it is signed with is accepted."""
 
     def conflicts(self) -> Iterator[str]:
@@ -258,27 +254,27 @@ class Nvidia(Section):
 class Neuron(Section):
     """The Neuron stack (R-NEURON). What has no version here is left as the base AMI has it."""
 
-    repository: str | None = Field(
-        default=None, pattern=REPOSITORY, json_schema_extra=variable("NEURON_REPOSITORY", optional=True)
+    repository: Repository | None = Field(
+        default=None, json_schema_extra=variable("NEURON_REPOSITORY", optional=True)
     )
     """The package repository of the stack: its URL."""
-    fingerprint: str | None = Field(default=None, pattern=FINGERPRINT)
+    fingerprint: Fingerprint | None = None
     """The fingerprint of the repository's signing key."""
     nogpgcheck: bool = False
     """Whether the stack is installed although its repository's signature can't be verified."""
-    runtime_lib: str | None = Field(default=None, pattern=PACKAGE_VERSION)
+    runtime_lib: PackageVersion | None = None
     """The version of aws-neuronx-runtime-lib, mandatory for torch-neuronx."""
-    dkms: str | None = Field(default=None, pattern=PACKAGE_VERSION)
+    dkms: PackageVersion | None = None
     """The version of aws-neuronx-dkms, the driver."""
-    collectives: str | None = Field(default=None, pattern=PACKAGE_VERSION)
+    collectives: PackageVersion | None = None
     """The version of aws-neuronx-collectives."""
-    tools: str | None = Field(default=None, pattern=PACKAGE_VERSION)
+    tools: PackageVersion | None = None
     """The version of aws-neuronx-tools."""
-    python_index: str | None = Field(
-        default=None, pattern=REPOSITORY, json_schema_extra=variable("NEURON_PYTHON_INDEX", optional=True)
+    python_index: Repository | None = Field(
+        default=None, json_schema_extra=variable("NEURON_PYTHON_INDEX", optional=True)
     )
     """The index of the Neuron SDK's Python packages: with it the worker draws on Neuron, else on the CPU."""
-    sizes: tuple[Annotated[str, Field(pattern=SIZE)], ...] = ("1024x1024",)
+    sizes: tuple[Size, ...] = ("1024x1024",)
     """The sizes of images, in pixels, that are compiled for Neuron: no others are drawn."""
 
     @property
@@ -305,23 +301,15 @@ class Worker(Section):
 
     region: Region = Field(json_schema_extra=variable("AWS_REGION"))
     """Where SQS, Secrets Manager and EventBridge are."""
-    queue: str | None = Field(None, pattern=QUEUE, json_schema_extra=variable("FLUX_QUEUE_URL"))
+    queue: QueueUrl | None = Field(None, json_schema_extra=variable("FLUX_QUEUE_URL"))
     """The URL of the queue; checked when given."""
-    bucket: str | None = Field(
-        None,
-        pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
-        json_schema_extra=variable("FLUX_BUCKET", optional=True),
-    )
+    bucket: Bucket | None = Field(None, json_schema_extra=variable("FLUX_BUCKET", optional=True))
     """The bucket of finished images; checked when given."""
-    bus: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z0-9._/-]{1,256}$",
-        json_schema_extra=variable("FLUX_EVENT_BUS", optional=True),
-    )
+    bus: EventBus | None = Field(None, json_schema_extra=variable("FLUX_EVENT_BUS", optional=True))
     """The event bus; checked when given."""
-    source: str | None = Field(None, pattern=GIT_URL, json_schema_extra=variable("FLUX_GIT_URL"))
+    source: GitUrl | None = Field(None, json_schema_extra=variable("FLUX_GIT_URL"))
     """The Git repository that the worker's code comes from; without it, the worker that comes with bake."""
-    commit: str | None = Field(None, pattern=COMMIT)
+    commit: Commit | None = None
     """The commit of `source`, never a branch."""
     instance_type: InstanceTypeName | None = None
     """The instance type that the image is for, where the builder's is another; its boot check runs on it."""
@@ -350,7 +338,7 @@ class Image(Section):
 
     name: str = Field(min_length=3, max_length=100)
     """The AMI's name; `{profile}` and `{run}` are filled in."""
-    share_with: tuple[Annotated[str, Field(pattern=ACCOUNT)], ...] = Field(
+    share_with: tuple[AccountId, ...] = Field(
         (), max_length=50, json_schema_extra=variable("BAKE_SHARE_WITH")
     )
     """Account ids that may launch the AMI; the model's licence binds them too."""

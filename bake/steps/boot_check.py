@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bake.aws import Aws
+from bake.aws import Aws, ClientError
 from bake.errors import BakeError, TimedOut
-from bake.instance import INSTANCE_ENV
+from bake.layout import INSTANCE_ENV, WORKER_ENV
 from bake.planning.plan import Plan
 from bake.retries import error_code
 from bake.run import Run
 from bake.ssh import Session
+from bake.steps.check_worker_rights import check_receives, check_rights
 from bake.steps.connect import WrongMachine, log_in
 from bake.steps.launch import Instance, launch
 from bake.steps.tags import tags
-from bake.steps.worker_rights import check_receives, check_rights
-from bake.steps.worker_start import ImageIsBad, raise_if_failed, service, wait_until_ready
+from bake.steps.wait_for_worker import ImageIsBad, raise_if_failed, service, wait_until_ready
 from bake.undo import Undo
 from bake.wiring import Wiring, wire
 
@@ -69,15 +69,15 @@ def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawin
     name = f"bake-{run.id}"
     known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, name)}
     wiring = wire(aws, run.id, known, undo)
-    files = {INSTANCE_ENV: wiring.environment(plan.profile.worker.region, plan.launch_settings)}
+    files = {INSTANCE_ENV: wiring.environment(plan.profile.worker.region, plan.launch.settings)}
     types = plan.profile.worker_types
     instance = launch(
         plan, aws, run, undo, role="boot-check", image=image, types=types, files=files, patience=CAPACITY
     )
-    size = size_of(plan.drivers.compiled)
+    size = size_of(plan.verify.drivers.compiled)
     with _log_in(instance, plan, aws, run) as session:
         try:
-            stall = STALL_ON_NEURON if plan.drivers.compiled else STALL
+            stall = STALL_ON_NEURON if plan.verify.drivers.compiled else STALL
             limit = 3600 * plan.profile.worker.start_hours
             seconds = wait_until_ready(session, aws, run, stall=stall, limit=limit)
             check_units(session, run.progress.note)
@@ -90,7 +90,7 @@ def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawin
         _keep_journal(session, run)
     check_precision(detail, plan.profile.weights.precision)
     drawing = fetch(aws, run, detail, seconds, size)
-    check_device(drawing, plan.drivers.drawn_on)
+    check_device(drawing, plan.verify.drivers.drawn_on)
     return drawing
 
 
@@ -136,7 +136,7 @@ def check_precision(detail: Mapping[str, Any], wanted: str) -> None:
     if detail["precision"] != wanted:
         raise ImageIsBad(
             f"the first image was drawn in {detail['precision']}, and weights.precision is {wanted}",
-            hint="look at FLUX_MODEL_DIR in /etc/flux-worker/worker.env of the image",
+            hint=f"look at FLUX_MODEL_DIR in {WORKER_ENV} of the image",
         )
 
 
@@ -211,7 +211,7 @@ def _object(aws: Aws, bucket: str, key: str) -> bytes:
     def read() -> bytes:
         try:
             return aws.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-        except Exception as error:
+        except ClientError as error:
             if error_code(error) == "NoSuchKey":
                 raise ImageIsBad(f"the worker announced s3://{bucket}/{key}, which is not there") from error
             raise

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from bake import retries
-from bake.aws import Aws, unanswered
+from bake.aws import Aws, call_errors
 from bake.errors import BakeError
 from bake.instance import describe
 from bake.planning.plan import Plan
-from bake.retries import error_code
 from bake.run import Run
 from bake.ssh import CommandResult, NoShell, Session, connect
 from bake.steps.launch import Instance
@@ -66,9 +65,7 @@ class Watch:
         try:
             with retries.until(time.monotonic() + LOOK):
                 facts = describe(self._aws, instance)
-        except Exception as error:
-            if unanswered(error) is None:
-                raise
+        except call_errors():
             return  # whoever waits for the machine has a limit of its own
         state = facts["State"]["Name"] if facts else "terminated"
         if state in ("pending", "running"):
@@ -99,9 +96,7 @@ def keep_console(instance: Instance, aws: Aws, run: Run) -> None:
         try:
             with retries.until(time.monotonic() + LOOK):
                 answer = aws.ec2.get_console_output(InstanceId=instance.id, **latest)
-        except Exception as error:
-            if unanswered(error) is None and not error_code(error):
-                raise
+        except call_errors():
             continue  # it is gone, or nobody may see it: the error that is on its way matters more
         run.keep(f"logs/{instance.role}.console.log", answer.get("Output", ""))
         return
@@ -159,9 +154,8 @@ def _check_system(facts: Mapping[str, str], session: Session, instance: Instance
 def _check_age(facts: Mapping[str, str], instance: Instance) -> None:
     """Refuse what is too old for the bake's own tools, such as Amazon Linux 2."""
     named = f"{instance.id} runs {facts.get('os.PRETTY_NAME', 'an unknown system')}"
-    hint = (
-        "Ubuntu 22.04, Amazon Linux 2023 and newer have both; name such an AMI in base; nothing was installed"
-    )
+    oldest = ", ".join(system.oldest for system in SYSTEMS.values())
+    hint = f"{oldest} and newer have both; name such an AMI in base; nothing was installed"
     systemd, python = facts.get("systemd", ""), facts.get("python", "")
     if not systemd.isdigit() or int(systemd) < SYSTEMD:
         raise WrongMachine(

@@ -7,15 +7,14 @@ from typing import Any
 
 from bake import retries
 from bake.agreement.facts import check_image
-from bake.aws import Aws, unanswered
+from bake.aws import Aws, call_errors
 from bake.creation import Found, Resource, tag_of
 from bake.errors import BakeError
 from bake.image import Image, describe_image, image_of, remove, remove_by_hand, root_of
 from bake.instance import describe
-from bake.planning.image import name_of
 from bake.planning.plan import Plan
 from bake.run import Run
-from bake.steps.attempt import insist_on_imdsv2
+from bake.steps.attempt import ensure_imdsv2
 from bake.steps.launch import Instance
 from bake.steps.tags import tags
 from bake.undo import Removal, Undo
@@ -39,14 +38,14 @@ def create_image(plan: Plan, aws: Aws, run: Run, instance: Instance, undo: Undo)
 
     Its removal is registered: forget it as soon as the image is to be kept, whatever happens then.
     """
-    name = name_of(plan.profile, run.id)
+    name = plan.image.name_for(run.id)
     image_tags = tags(plan, run, name)
 
     def make() -> str:
         return aws.ec2.create_image(
             InstanceId=instance.id,
             Name=name,
-            Description=f"FLUX.1-dev worker, baked from {plan.base.id} as plan {plan.id}",
+            Description=f"FLUX.1-dev worker, baked from {plan.launch.base.id} as plan {plan.id}",
             TagSpecifications=[
                 {"ResourceType": "image", "Tags": image_tags},
                 {"ResourceType": "snapshot", "Tags": image_tags},
@@ -75,7 +74,7 @@ def create_image(plan: Plan, aws: Aws, run: Run, instance: Instance, undo: Undo)
         timeout=4 * 3600,
         hint="large first snapshots take long; the AMI was removed again",
     )
-    return insist_on_imdsv2(aws, run, image), removal
+    return ensure_imdsv2(aws, run, image), removal
 
 
 def _look_by_hand(aws: Aws, name: str) -> str:
@@ -108,8 +107,6 @@ def _snapshot_progress(aws: Aws, snapshot: str | None) -> str:
     try:
         with retries.until(time.monotonic() + LOOK):
             found = aws.ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"]
-    except Exception as error:
-        if unanswered(error) is None:
-            raise
+    except call_errors():
         return snapshot  # it is only told: the image's own state decides
     return f"{snapshot} {found[0].get('Progress', '')}" if found else snapshot

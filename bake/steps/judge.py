@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 from bake import interrupt, retries
-from bake.aws import Aws, unanswered
+from bake.aws import Aws, call_errors, unanswered
 from bake.errors import BakeError, Interrupted
 from bake.image import (
     Image,
@@ -23,7 +23,7 @@ from bake.image import (
 from bake.planning.plan import Plan
 from bake.run import Run
 from bake.steps.publish import remove_old
-from bake.steps.worker_start import ImageIsBad
+from bake.steps.wait_for_worker import ImageIsBad
 from bake.undo import Undo
 
 Outcome = Literal["good", "bad", "unproven"]
@@ -36,7 +36,7 @@ class Unproven(BakeError):
 
 
 @contextmanager
-def judged(
+def judge(
     plan: Plan,
     aws: Aws,
     run: Run,
@@ -66,7 +66,7 @@ def judged(
         undo.begin()
         kept = _keep(plan, aws, run, image)
         tell("unproven")
-        if isinstance(error, BakeError | Interrupted) or _is_aws(error):
+        if isinstance(error, (BakeError, Interrupted, *call_errors())):
             raise Unproven(
                 f"{image.id} ({image.name}) is there, and unproven: {_why(error)}", hint=kept
             ) from error
@@ -75,10 +75,6 @@ def judged(
     run.kept.append(f"{image.id} ({image.name}) is good, and kept")
     with interrupt.deferred():
         _say(aws, run, image, "good")
-
-
-def _is_aws(error: BaseException) -> bool:
-    return isinstance(error, Exception) and unanswered(error) is not None
 
 
 def _why(error: BaseException) -> str:
@@ -91,7 +87,7 @@ def _condemn(aws: Aws, run: Run, image: Image) -> None:
     try:
         run.progress.status(f"removing {image.id}, which is bad")
         remove(aws, image.id)
-    except Exception as error:
+    except Exception as error:  # whatever it was, the image being bad is the news
         run.leaks.append(
             f"AMI {image.id} is bad and could not be removed ({error}); "
             f"remove it with: {remove_by_hand(aws, image.id)}"
@@ -102,11 +98,8 @@ def _keep(plan: Plan, aws: Aws, run: Run, image: Image) -> str:
     """Keep an unproven image, and no more of them than the profile says; what to do about it, in words."""
     with retries.until(time.monotonic() + BRIEF):
         _say(aws, run, image, "unproven")
-        try:
+        with suppress(*call_errors()):
             trim(plan, aws, run, image)
-        except Exception as error:
-            if unanswered(error) is None:
-                raise
     where = " --rehearse" if aws.endpoint else ""
     return (
         f"it is kept: prove or condemn it with `bake boot-check {image.id}{where}`, "
@@ -117,11 +110,8 @@ def _keep(plan: Plan, aws: Aws, run: Run, image: Image) -> str:
 def _say(aws: Aws, run: Run, image: Image, state: State) -> None:
     try:
         mark(aws, image, state)
-    except Exception as error:
-        why = unanswered(error)
-        if why is None:
-            raise
-        command = mark_by_hand(aws, image, state)
+    except call_errors() as error:
+        why, command = unanswered(error), mark_by_hand(aws, image, state)
         run.progress.note(f"{image.id} is {state}, and could not be tagged so ({why}); do it with: {command}")
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from bake.aws import Aws
+from bake.aws import Aws, ClientError
 from bake.creation import Found, Resource, tag_of
 from bake.errors import BakeError
 from bake.instance import (
@@ -130,7 +130,7 @@ def _run_instance(
         for instance_type in types:
             try:
                 return _run_one(aws, run, undo, request, instance_type, number)
-            except Exception as error:
+            except ClientError as error:
                 code = error_code(error)
                 if code not in waits:
                     raise
@@ -214,7 +214,7 @@ def _request(plan: Plan, aws: Aws, undo: Undo, name: str, image: str, data: str,
         "IamInstanceProfile": {"Name": builder.instance_profile},
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled"},
         "UserData": data,
-        "BlockDeviceMappings": [{"DeviceName": plan.base.root_device, "Ebs": kept}],
+        "BlockDeviceMappings": [{"DeviceName": plan.launch.base.root_device, "Ebs": kept}],
     }
     if builder.ssh_from and ssh_network(builder.ssh_from).version == 6:
         request["Ipv6AddressCount"] = 1  # or there would be no address that the rule is about
@@ -264,7 +264,7 @@ def _security_group(
     rule: Any = ingress(builder.ssh_from or "")
     try:
         aws.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule])
-    except Exception as error:
+    except ClientError as error:
         if error_code(error) != "InvalidPermission.Duplicate":  # the first answer was lost
             raise
     return group
@@ -282,7 +282,7 @@ def _delete_group(aws: Aws, group: str) -> None:
     def gone() -> bool | None:
         try:
             aws.ec2.delete_security_group(GroupId=group)
-        except Exception as error:
+        except ClientError as error:
             if error_code(error) == "DependencyViolation":
                 return None
             if not ABSENT.search(error_code(error)):

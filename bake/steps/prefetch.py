@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from bake import units
-from bake.aws import Aws, unanswered
+from bake.aws import Aws, call_errors, unanswered
 from bake.errors import BakeError
+from bake.layout import BAKE, TOOLS
 from bake.planning.plan import Plan
 from bake.progress import readable
 from bake.run import Run
 from bake.ssh import CommandResult, Session
-from bake.steps import scratch
 from bake.steps.launch import Instance
-from bake.steps.provision import REMOTE
+from bake.steps.mount_scratch import mount_scratch
 from bake.undo import Undo
 from bake.weights.lock import Lock
 from bake.weights.mirror import Mirror
@@ -69,17 +69,17 @@ class Job:
         """Start it for the `number`th time; the token goes in by stdin and stays in memory."""
         if number > 1:
             units.settle(self.session)
-            scratch.mount(self.session, self.plan, self.run)  # a restart has taken the mount away
+            mount_scratch(self.session, self.plan, self.run)  # a restart has taken the mount away
         return units.start(
             self.session,
             UNIT if number == 1 else f"{UNIT}-{number}",
-            f"{REMOTE}/tools/bin/python",
+            f"{TOOLS}/python",
             "-m",
             "prefetch",
-            f"{REMOTE}/weights.json",
+            f"{BAKE}/weights.json",
             user=self.plan.system.user,
-            directory=REMOTE,
-            environment_file=f"{REMOTE}/settings.env",
+            directory=BAKE,
+            environment_file=f"{BAKE}/settings.env",
             stdin=json.dumps(self._secrets()).encode(),
         )
 
@@ -89,12 +89,12 @@ class Job:
 
     def _urls(self) -> dict[str, Any] | None:
         """Presigned URLs of the mirror: as secret as the rights that they carry."""
-        if self.mirror is None or self.plan.lock is None:
+        if self.mirror is None or self.plan.weights.lock is None:
             return None
         try:
             self.mirror.abort()
-            urls = self.mirror.document(self.plan.lock.files.values())
-        except Exception as error:
+            urls = self.mirror.document(self.plan.weights.lock.files.values())
+        except call_errors() as error:
             _go_without(error, self.run)
             return None
         if self.mirror.read_only:
@@ -108,11 +108,8 @@ class Job:
         assert self.mirror is not None
         try:
             self.mirror.complete(event["sha256"], event["etags"])
-        except Exception as error:
-            why = unanswered(error)
-            if why is None:
-                raise
-            self.run.progress.note(f"{event['file']} is not in the mirror: AWS answers {why}")
+        except call_errors() as error:
+            self.run.progress.note(f"{event['file']} is not in the mirror: AWS answers {unanswered(error)}")
 
 
 class Events:
@@ -254,10 +251,10 @@ def _named(files: Sequence[Mapping[str, Any]]) -> str:
 
 def start(session: Session, plan: Plan, aws: Aws, run: Run, undo: Undo, builder: Instance) -> Download:
     """Start the download of what is locked, as the image's user."""
-    assert plan.lock is not None  # or the plan would have been refused
+    assert plan.weights.lock is not None  # or the plan would have been refused
     session.run("sh", "-c", _FOLDERS, "sh", plan.system.user, *_parents(plan), sudo=True)
-    wanted = json.dumps(order(plan, plan.lock, builder.root_volume), indent=1).encode()
-    session.run("sh", "-c", 'cat > "$1"', "sh", f"{REMOTE}/weights.json", stdin=wanted, sudo=True)
+    wanted = json.dumps(order(plan, plan.weights.lock, builder.root_volume), indent=1).encode()
+    session.run("sh", "-c", 'cat > "$1"', "sh", f"{BAKE}/weights.json", stdin=wanted, sudo=True)
     job = Job(session, plan, aws, run, _mirror(plan, aws, run, undo))
     return Download(job, job.start(1))
 
@@ -266,7 +263,7 @@ def order(plan: Plan, lock: Lock, volume: str) -> dict[str, Any]:
     """What the downloader is to do; nothing secret. `reserve`: bytes that provisioning needs of the disk."""
     return {
         **lock.as_dict(),
-        "cache": plan.download_cache,
+        "cache": plan.weights.download_cache,
         **_where(plan, volume),
     }
 
@@ -275,7 +272,7 @@ def _where(plan: Plan, volume: str) -> dict[str, Any]:
     """What the cache must lie on, and what others need there: the root volume, or an instance store alone."""
     if plan.profile.weights.scratch is None:
         return {
-            "reserve": plan.disk.beside_weights,
+            "reserve": plan.image.disk.beside_weights,
             "volume": {"id": volume, "stand_in": plan.sources.disk, "scratch": False},
         }
     return {"reserve": 0, "volume": {"id": None, "stand_in": plan.sources.scratch, "scratch": True}}
@@ -287,7 +284,7 @@ def _mirror(plan: Plan, aws: Aws, run: Run, undo: Undo) -> Mirror | None:
         return None
     try:
         mirror = Mirror.open(uri, aws)
-    except Exception as error:
+    except call_errors() as error:
         _go_without(error, run)
         return None
     look = ("list-multipart-uploads", "--bucket", mirror.place.bucket)
@@ -297,16 +294,13 @@ def _mirror(plan: Plan, aws: Aws, run: Run, undo: Undo) -> Mirror | None:
 
 
 def _go_without(error: Exception, run: Run) -> None:
-    """A mirror that AWS does not give costs time; anything else is a bug."""
-    why = unanswered(error)
-    if why is None:
-        raise error
-    run.progress.note(f"no mirror, the Hub serves: AWS answers {why}")
+    """Say why there is no mirror: that costs time, and nothing else."""
+    run.progress.note(f"no mirror, the Hub serves: AWS answers {unanswered(error)}")
 
 
 def _parents(plan: Plan) -> list[str]:
     """The cache and its parents below the home; somewhere else only the cache itself is the user's."""
-    home, cache = plan.system.home, plan.cache
+    home, cache = plan.system.home, plan.weights.cache
     if not cache.startswith(f"{home}/"):
         return [cache]
     parts = cache.removeprefix(f"{home}/").split("/")

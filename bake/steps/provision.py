@@ -16,19 +16,19 @@ from pathlib import Path
 import yaml
 from jinja2 import Environment, StrictUndefined
 
-from bake import units, worker_source
+from bake import layout, units, worker_source
 from bake.aws import Aws
 from bake.errors import BakeError
+from bake.layout import BAKE
 from bake.planning.plan import Plan
 from bake.resources import PROVISION
 from bake.run import Run
 from bake.ssh import CommandResult, Session
-from bake.steps import interpreter
-from bake.steps.script import tell
+from bake.steps.check_script import check_script
+from bake.steps.locate_python import python_urls
 from bake.trees import source_files
 from bake.wiring import environment_text
 
-REMOTE = "/opt/bake"
 PYTHON_SCRIPT = "python.sh"
 PYTHON_NEEDED = "fetch"  # what it prints where the pinned Python is needed, and then is to do
 TOOLS_SCRIPT = "scripts/00-tools.sh"
@@ -36,15 +36,15 @@ NEURON_SCRIPT = "compile-neuron.sh"  # beside the others, since it waits for the
 
 
 def upload(session: Session, plan: Plan, run: Run) -> None:
-    """Send scripts, rendered files, locks and the worker's wheel to `/opt/bake`."""
+    """Send scripts, rendered files, locks and the worker's wheel to the builder."""
     run.progress.status("building the worker's wheel")
-    with worker_source.unpacked(plan.worker) as project, tempfile.TemporaryDirectory() as scratch:
+    with worker_source.unpacked(plan.provision.worker) as project, tempfile.TemporaryDirectory() as scratch:
         wheel = build_wheel(project, Path(scratch))
         run.keep(f"wheels/{wheel.name}", wheel.read_bytes())
         bundle = pack(plan, wheel)
-    run.progress.status(f"sending {len(bundle) // 1024} KiB to {REMOTE}")
-    session.run("mkdir", "-p", "-m", "755", REMOTE, sudo=True)
-    session.run("tar", "--extract", "--gzip", "--directory", REMOTE, "--owner=root", stdin=bundle, sudo=True)
+    run.progress.status(f"sending {len(bundle) // 1024} KiB to {BAKE}")
+    session.run("mkdir", "-p", "-m", "755", BAKE, sudo=True)
+    session.run("tar", "--extract", "--gzip", "--directory", BAKE, "--owner=root", stdin=bundle, sudo=True)
 
 
 def install_tools(session: Session, plan: Plan, aws: Aws, run: Run) -> None:
@@ -54,7 +54,7 @@ def install_tools(session: Session, plan: Plan, aws: Aws, run: Run) -> None:
     """
     found = _run_script(session, run, PYTHON_SCRIPT)
     if PYTHON_NEEDED in found.stdout.splitlines():
-        urls = "".join(f"{url}\n" for url in interpreter.addresses(plan, aws, run))
+        urls = "".join(f"{url}\n" for url in python_urls(plan, aws, run))
         _run_script(session, run, PYTHON_SCRIPT, PYTHON_NEEDED, stdin=urls.encode())
     _run_script(session, run, TOOLS_SCRIPT)
 
@@ -71,7 +71,7 @@ def run_scripts(session: Session, run: Run, look: Callable[[], None]) -> None:
 
 def compile_for_neuron(session: Session, plan: Plan, run: Run) -> None:
     """Compile the model for the profile's sizes of images, once the weights are there; it takes hours."""
-    if plan.drivers.compiled:
+    if plan.provision.drivers.compiled:
         with run.progress.step("compile"):
             _run_script(session, run, NEURON_SCRIPT)
 
@@ -90,10 +90,10 @@ def _run_script(
         session,
         "-".join(["bake", Path(script).stem, *words]),
         "bash",
-        f"{REMOTE}/{script}",
+        f"{BAKE}/{script}",
         *words,
-        directory=REMOTE,
-        environment_file=f"{REMOTE}/settings.env",
+        directory=BAKE,
+        environment_file=f"{BAKE}/settings.env",
         stdin=stdin,
     )
     waits = Waits(unit, run)
@@ -106,7 +106,7 @@ def _run_script(
     unit.save_logs(run, result)
     if result.exit_code == 0:
         run.progress.note(f"{name} {result.seconds:.1f} s")
-    return tell(result, run)
+    return check_script(result, run)
 
 
 class Waits:
@@ -156,20 +156,20 @@ def build_wheel(project: Path, directory: Path) -> Path:
 
 
 def pack(plan: Plan, wheel: Path) -> bytes:
-    """A gzipped tar of all that goes to `/opt/bake`, owned by root."""
-    buffer = io.BytesIO()
+    """A gzipped tar of all that goes to the builder, owned by root."""
+    buffer, settings = io.BytesIO(), {**layout.SETTINGS, **plan.provision.settings}
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as tar:
         for file in source_files(PROVISION):
             name = str(file.relative_to(PROVISION))
             content = file.read_bytes()
             if name.endswith(".j2"):
-                name, content = name.removesuffix(".j2"), render(content.decode(), plan.settings).encode()
+                name, content = name.removesuffix(".j2"), render(content.decode(), settings).encode()
             _add(tar, name, content, executable=bool(file.stat().st_mode & 0o100))
-        _add(tar, "settings.env", environment_text(plan.settings).encode())
+        _add(tar, "settings.env", environment_text(settings).encode())
         _add(tar, "seal.json", json.dumps(yaml.safe_load((PROVISION / "seal.yaml").read_text())).encode())
         _add(tar, "requirements/worker.txt", plan.sources.requirements.read_bytes())
         _add(tar, "requirements/tools.txt", plan.sources.tools.read_bytes())
-        if plan.drivers.compiled:
+        if plan.provision.drivers.compiled:
             _add(tar, "requirements/worker-neuron.txt", plan.sources.neuron.read_bytes())
         _add(tar, f"wheels/{wheel.name}", wheel.read_bytes())
     return buffer.getvalue()

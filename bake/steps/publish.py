@@ -9,13 +9,13 @@ from bake.aws import Aws
 from bake.image import Image, images_of, in_use, remove, remove_by_hand, state_of
 from bake.planning.plan import Plan
 from bake.run import Run
-from bake.steps.attempt import attempt, insist_on_imdsv2
+from bake.steps.attempt import attempt, ensure_imdsv2
 
 
 def publish(plan: Plan, aws: Aws, run: Run, image: Image) -> Image:
     """Have its instances need IMDSv2 if that is not so yet, share, retire; the image as it is then."""
-    image = insist_on_imdsv2(aws, run, image)
-    accounts = plan.profile.image.share_with
+    image = ensure_imdsv2(aws, run, image)
+    accounts = plan.image.share_with
     if accounts:
         attempt(
             run, "the AMI is not shared", lambda: share(plan, aws, run, image), *_by_hand(plan, aws, image)
@@ -29,7 +29,7 @@ def share(plan: Plan, aws: Aws, run: Run, image: Image) -> None:
 
     FLUX.1-dev's licence binds whoever the weights are passed on to, so nobody is added who was not agreed.
     """
-    accounts = plan.profile.image.share_with
+    accounts = plan.image.share_with
     permission = [{"UserId": account} for account in accounts]
     aws.ec2.modify_image_attribute(ImageId=image.id, LaunchPermission={"Add": permission})  # type: ignore[typeddict-item]
     aws.ec2.modify_snapshot_attribute(
@@ -42,7 +42,7 @@ def share(plan: Plan, aws: Aws, run: Run, image: Image) -> None:
 
 
 def _by_hand(plan: Plan, aws: Aws, image: Image) -> list[str]:
-    accounts = plan.profile.image.share_with
+    accounts = plan.image.share_with
     permission = "Add=[" + ",".join(f"{{UserId={account}}}" for account in accounts) + "]"
     attribute = ("--attribute", "createVolumePermission", "--operation-type", "add", "--user-ids", *accounts)
     return [

@@ -10,21 +10,20 @@ from typing import Any
 
 from bake import units
 from bake.errors import BakeError, NotVerified
+from bake.layout import BAKE, VENV
 from bake.planning.plan import Plan
 from bake.progress import readable
 from bake.run import Run
 from bake.ssh import Session
-from bake.steps import scratch
+from bake.steps.mount_scratch import unmount_scratch
 from bake.steps.prefetch import Events
-from bake.steps.provision import REMOTE
 
-UNIT = "bake-quantise"
-PYTHON = "/opt/flux-worker/venv/bin/python"
-PICTURES = f"{REMOTE}/pictures"
+UNIT = "bake-quantize"
+PICTURES = f"{BAKE}/pictures"
 PROVENANCE, COMPARISON = "quantization.json", "comparison.json"
 # Two images that have nothing in common come to about 10 dB.
 LOWEST_PSNR = 20.0
-RUN_AGAIN = "the run directory has the logs of bake-quantise; once that is mended, bake again"
+RUN_AGAIN = "the run directory has the logs of bake-quantize; once that is mended, bake again"
 
 
 @dataclass(frozen=True)
@@ -45,23 +44,23 @@ class Checkpoint:
 
 
 def quantize(session: Session, plan: Plan, run: Run) -> Checkpoint | None:
-    """Quantise what was downloaded, as a step of its own; None where bfloat16 is served.
+    """Quantize what was downloaded, as a step of its own; None where bfloat16 is served.
 
     Raises BakeError when the checkpoint can't be made, is not made of what is locked, or draws another image.
     """
-    if plan.model_dir is None:
+    if plan.weights.model_dir is None:
         return None
-    with run.progress.step("quantise"):
-        last = _make(session, plan, plan.model_dir, run)
-        provenance = _read(session, f"{plan.model_dir}/{PROVENANCE}")
+    with run.progress.step("quantize"):
+        last = _make(session, plan, plan.weights.model_dir, run)
+        provenance = _read(session, f"{plan.weights.model_dir}/{PROVENANCE}")
         check_source(plan, provenance)
-        comparison = _read(session, f"{plan.model_dir}/{COMPARISON}")
+        comparison = _read(session, f"{plan.weights.model_dir}/{COMPARISON}")
         _keep_pictures(session, run)
         check_likeness(comparison["psnr"])
         removed = _remove_source(session, plan, run)
-        made = last["quantised"]
+        made = last["quantized"]
         return Checkpoint(
-            plan.model_dir,
+            plan.weights.model_dir,
             made["bytes"],
             made["seconds"],
             made["peak_ram"],
@@ -73,9 +72,9 @@ def quantize(session: Session, plan: Plan, run: Run) -> Checkpoint | None:
 
 def _make(session: Session, plan: Plan, folder: str, run: Run) -> Mapping[str, Mapping[str, Any]]:
     """Run `provision/quantize.py` as root, whose the checkpoint is: the worker can't change its model."""
-    device = "cuda" if plan.drivers.on_builder else "cpu"
-    argv = (PYTHON, f"{REMOTE}/quantize.py", snapshot(plan), folder, PICTURES, device)
-    unit = units.start(session, UNIT, *argv, directory=REMOTE)
+    device = "cuda" if plan.verify.drivers.on_builder else "cpu"
+    argv = (f"{VENV}/bin/python", f"{BAKE}/quantize.py", snapshot(plan), folder, PICTURES, device)
+    unit = units.start(session, UNIT, *argv, directory=BAKE)
     events = Events()
 
     def look() -> None:
@@ -86,7 +85,7 @@ def _make(session: Session, plan: Plan, folder: str, run: Run) -> Mapping[str, M
     unit.save_logs(run, result)
     if "refused" in events.last:
         reason = events.last["refused"]["reason"]
-        raise BakeError(f"the weights were not quantised: {reason}", hint=RUN_AGAIN)
+        raise BakeError(f"the weights were not quantized: {reason}", hint=RUN_AGAIN)
     result.check()
     return events.last
 
@@ -95,7 +94,7 @@ def _tell(event: Mapping[str, Any], run: Run) -> None:
     match event["event"]:
         case "progress":
             run.progress.transfer("int8", event["done"], event["total"])
-        case "quantised":
+        case "quantized":
             run.progress.note(
                 f"int8 checkpoint of {readable(event['bytes'])} in {event['seconds']:.0f} s, "
                 f"{readable(event['peak_ram'])} of RAM at most"
@@ -119,7 +118,7 @@ def snapshot(plan: Plan) -> str:
 
 def repository(plan: Plan) -> str:
     """The folder that the model was downloaded to, in the Hugging Face cache or on the instance store."""
-    return f"{plan.download_cache}/models--{plan.profile.weights.repo.replace('/', '--')}"
+    return f"{plan.weights.download_cache}/models--{plan.profile.weights.repo.replace('/', '--')}"
 
 
 def _read(session: Session, file: str) -> dict[str, Any]:
@@ -128,12 +127,12 @@ def _read(session: Session, file: str) -> dict[str, Any]:
 
 
 def check_source(plan: Plan, provenance: Mapping[str, Any]) -> None:
-    """Raise NotVerified unless the bytes that were quantised are the locked ones, by their sha256."""
-    assert plan.lock is not None  # what is not locked is not baked
+    """Raise NotVerified unless the bytes that were quantized are the locked ones, by their sha256."""
+    assert plan.weights.lock is not None  # what is not locked is not baked
     read = provenance["inputs"]
     wrong = [
         path
-        for path, file in plan.lock.files.items()
+        for path, file in plan.weights.lock.files.items()
         if file.sha256 and (path not in read or read[path]["sha256"] != file.sha256)
     ]
     if wrong:
@@ -163,11 +162,11 @@ def _remove_source(session: Session, plan: Plan, run: Run) -> int:
 
     The whole of it, since a snapshot without its largest files would look complete to who loads it.
     """
-    scratch.unmount(session, plan, run)
+    unmount_scratch(session, plan, run)
     if plan.profile.weights.keep_source or plan.profile.weights.scratch:
         return 0
-    assert plan.lock is not None
-    removed = sum(file.bytes for file in plan.lock.files.values())
+    assert plan.weights.lock is not None
+    removed = sum(file.bytes for file in plan.weights.lock.files.values())
     session.run("rm", "-rf", "--one-file-system", repository(plan), sudo=True)
     run.progress.note(f"removed the bfloat16 files, {readable(removed)}: the image does not need them")
     return removed

@@ -5,14 +5,10 @@ from __future__ import annotations
 import json
 
 from bake.errors import NotVerified
+from bake.layout import BAKE, SEAL, SYSTEM_PYTHON
 from bake.planning.plan import Plan
 from bake.run import Run
 from bake.ssh import Session
-from bake.steps.provision import REMOTE
-
-PYTHON = "/usr/bin/python3"  # the system's own, whatever a base has first on its PATH
-# Memory, so that the tool itself is never in the snapshot.
-SCRATCH = "/run/bake-seal"
 
 
 def seal(session: Session, plan: Plan, run: Run) -> None:
@@ -20,12 +16,12 @@ def seal(session: Session, plan: Plan, run: Run) -> None:
 
     The model cache is kept wherever the profile puts it, even below a place that the list empties.
     """
-    session.run("install", "-d", "-m", "700", SCRATCH, sudo=True)
-    session.run("cp", f"{REMOTE}/seal.py", f"{REMOTE}/seal.json", SCRATCH, sudo=True)
+    session.run("install", "-d", "-m", "700", SEAL, sudo=True)
+    session.run("cp", f"{BAKE}/seal.py", f"{BAKE}/seal.json", SEAL, sudo=True)
     # One sudo for both parts: another would be logged by auditd and syslog, and found by the check. Run twice
     # it comes to the same. The keys go last: where the connection breaks after that, no new one can be
     # opened, and the bake stops, since nobody can tell whether the seal is tight.
-    command = (PYTHON, f"{SCRATCH}/seal.py", "both", "--keep", plan.cache)
+    command = (SYSTEM_PYTHON, f"{SEAL}/seal.py", "both", "--keep", plan.weights.cache)
     done = session.run(*command, sudo=True, check=False)
     try:
         found = json.loads(done.stdout)

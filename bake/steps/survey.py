@@ -9,9 +9,9 @@ from bake.errors import DoesNotFit
 from bake.planning.plan import Plan
 from bake.run import Run
 from bake.ssh import Session
-from bake.steps import baseline
-from bake.steps.fit import NOTHING_DONE, Fitted, fit
-from bake.steps.quiet import quieten
+from bake.steps.check_capacity import NOTHING_DONE, Capacity, check_capacity
+from bake.steps.record_baseline import record_baseline
+from bake.steps.stop_upgrades import stop_upgrades
 
 MIB = 1 << 20
 # Bytes that root may still write to /boot, then those of its largest initramfs.
@@ -25,18 +25,18 @@ find /boot -maxdepth 1 -type f -name 'init*' -printf '%s\\n' | sort -n | tail -n
 class Survey:
     """The base AMI as the builder has it: what it brought, and what takes its room."""
 
-    fitted: Fitted
+    capacity: Capacity
     baseline: Baseline
 
 
 def survey(session: Session, plan: Plan, run: Run) -> Survey:
     """Record what the base brought, stop the machine's own upgrades, and find out whether the bake fits."""
     with run.progress.step("survey"):
-        brought = baseline.record(session, plan, run)
+        brought = record_baseline(session, plan, run)
         check_boot(session, plan)
-        quieten(session, plan, run)
+        stop_upgrades(session, plan, run)
     with run.progress.step("fit"):
-        return Survey(fit(session, plan, run), brought)
+        return Survey(check_capacity(session, plan, run), brought)
 
 
 def check_boot(session: Session, plan: Plan) -> None:
@@ -44,7 +44,7 @@ def check_boot(session: Session, plan: Plan) -> None:
 
     The new one is written beside the old before it takes its place.
     """
-    driver = plan.settings["NVIDIA_DRIVER"]
+    driver = plan.provision.settings["NVIDIA_DRIVER"]
     blocks, size, *largest = session.run("sh", "-c", _BOOT, sudo=True).stdout.split()
     free, needed = int(blocks) * int(size), int(largest[0]) if largest else 0
     if driver and needed > free:

@@ -18,7 +18,7 @@ def tags(plan: Plan, run: Run, name: str) -> list[TagTypeDef]:
     labels = Labels(
         profile=plan.profile.name,
         plan=plan.id,
-        worker=plan.worker.version,
+        worker=plan.provision.worker.version,
         os=plan.profile.base.os,
         accelerator=plan.profile.base.accelerator,
         seconds=plan.estimates.seconds,

@@ -59,7 +59,7 @@ def _base(report: Report) -> str:
 def expectations(plan: Plan, aws: Aws, instance: Instance, baseline: Baseline | None = None) -> Expectations:
     """What the checks compare with: plan and base, and the root volume as DescribeVolumes reports it."""
     volume = aws.ec2.describe_volumes(VolumeIds=[instance.root_volume])["Volumes"][0]
-    profile, lock = plan.profile, plan.lock
+    profile, lock = plan.profile, plan.weights.lock
     assert lock is not None  # what is not locked is not baked
     kept = lock.files if profile.weights.keep_source else {}
     return Expectations(
@@ -68,7 +68,7 @@ def expectations(plan: Plan, aws: Aws, instance: Instance, baseline: Baseline | 
         system_python=plan.system.python,
         user=plan.system.user,
         home=plan.system.home,
-        cache_dir=plan.cache,
+        cache_dir=plan.weights.cache,
         repo=profile.weights.repo,
         revision=profile.weights.revision,
         files={path: file.bytes for path, file in kept.items()},
@@ -79,15 +79,15 @@ def expectations(plan: Plan, aws: Aws, instance: Instance, baseline: Baseline | 
         volume_type=volume["VolumeType"],
         python=plan.sources.python,
         region=profile.builder.region,
-        accelerator=plan.drivers.accelerator,
-        backend=plan.drivers.backend,
-        device=plan.drivers.on_builder,
-        cuda=plan.drivers.cuda,
-        driver_minimum=plan.settings["BAKE_DRIVER_MINIMUM"] or None,
-        neuron=plan.drivers.packages,
+        accelerator=plan.verify.drivers.accelerator,
+        backend=plan.verify.drivers.backend,
+        device=plan.verify.drivers.on_builder,
+        cuda=plan.verify.drivers.cuda,
+        driver_minimum=plan.provision.settings["BAKE_DRIVER_MINIMUM"] or None,
+        neuron=plan.verify.drivers.packages,
         precision=profile.weights.precision,
         removed=profile.base.remove,
-        neuron_sizes=plan.drivers.compiled,
+        neuron_sizes=plan.verify.drivers.compiled,
         baseline=baseline or Baseline(),
         token=profile.weights.token.get_secret_value(),
     )

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
-REPO = "black-forest-labs/FLUX.1-dev"
 GIB = 1 << 30
 MIB = 1 << 20
 
-# The revision that ten public sources agree on.
-REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
+
+def model_file() -> Path:
+    """The worker's model.json: the only place where the model's sizes and memory peaks are written."""
+    return Path(__file__).parents[2] / "worker" / "flux_worker" / "model.json"
+
+
+# Described in the worker's model_facts.py.
+_FACTS: Mapping[str, Any] = MappingProxyType(json.loads(model_file().read_bytes()))
+
+REPO: str = _FACTS["repo"]
+REVISION: str = _FACTS["revision"]
 
 # What diffusers loads, and nothing else: the single-file checkpoints beside it would double the download.
 COMPONENTS = (
@@ -26,35 +37,14 @@ COMPONENTS = (
 )
 INDEX = "model_index.json"
 
-# Bytes of the large files of REVISION; two public sources agree on each. What is left out (configurations,
-# indexes, merges.txt) has less than 1 MB in all.
-SIZES: Mapping[str, int] = MappingProxyType(
-    {
-        "transformer/diffusion_pytorch_model-00001-of-00003.safetensors": 9_983_040_304,
-        "transformer/diffusion_pytorch_model-00002-of-00003.safetensors": 9_949_328_904,
-        "transformer/diffusion_pytorch_model-00003-of-00003.safetensors": 3_870_584_832,
-        "text_encoder_2/model-00001-of-00002.safetensors": 4_994_582_224,
-        "text_encoder_2/model-00002-of-00002.safetensors": 4_530_066_360,
-        "text_encoder/model.safetensors": 246_144_352,
-        "vae/diffusion_pytorch_model.safetensors": 167_666_902,
-        "tokenizer_2/tokenizer.json": 2_424_235,
-        "tokenizer_2/spiece.model": 791_656,
-        "tokenizer/vocab.json": 1_059_962,
-    }
-)
+# Bytes of the large files of REVISION; configurations, indexes and merges.txt are left out.
+SIZES: Mapping[str, int] = MappingProxyType(_FACTS["files"])
 
-# Peak reserved VRAM of one 1024 x 1024 image, 50 steps, on an H100: GiB. int8 is torchao's weight-only
-# quantisation of the transformer and of T5. https://huggingface.co/blog/diffusers-quantization
-PEAK_GIB: Mapping[str, float] = MappingProxyType({"bf16": 36.2, "int8": 21.5})
+# Peak reserved VRAM of one 1024 x 1024 image, in GiB, by precision.
+PEAK_GIB: Mapping[str, float] = MappingProxyType(_FACTS["peak_vram_gib"])
 
-# What is quantised in int8, and the share of its bytes that is left of it, as `flux-worker quantize` writes
-# FLUX.1-dev: half, and a scale for each row, and the layers outside of the blocks, which stay as they are.
-INT8_SHARE: Mapping[str, float] = MappingProxyType(
-    {
-        "transformer": 11_983_763_584 / 23_802_954_040,
-        "text_encoder_2": 4_899_024_896 / 9_524_648_584,
-    }
-)
+# Anonymous host memory while loading, as a share of the weights: they are mapped from the disk.
+LOADING_SHARE: float = _FACTS["loading_share"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +84,14 @@ def component(path: str) -> str:
     return path.split("/", 1)[0]
 
 
+def _int8_shares() -> Mapping[str, float]:
+    """By component, its size in int8 as a share of its size in bfloat16."""
+    return {
+        name: int8 / sum(size for path, size in SIZES.items() if component(path) == name)
+        for name, int8 in _FACTS["int8_bytes"].items()
+    }
+
+
 # In a component's folder: configurations, tokenizers, and weights as safetensors; no other variant
 # (`model.fp16.safetensors`), no other format (`.bin`, ONNX).
 LOADED = re.compile(r"[\w.-]+\.(json|txt|model)|\w+(-\d{5}-of-\d{5})?\.safetensors")
@@ -114,7 +112,7 @@ def wanted(path: str, of: Iterable[str] = COMPONENTS) -> bool:
 
 def resident_bytes(files: Mapping[str, WeightFile], precision: str) -> int:
     """Bytes of the weights in the accelerator's memory: the files hold bfloat16, int8 takes about half."""
-    shares = INT8_SHARE if precision == "int8" else {}
+    shares = _int8_shares() if precision == "int8" else {}
     weights = {path: file.bytes for path, file in files.items() if path.endswith(".safetensors")}
     return sum(round(size * shares.get(component(path), 1)) for path, size in weights.items())
 

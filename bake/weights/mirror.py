@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bake.aws import Aws
+from bake.aws import Aws, ClientError
 from bake.retries import error_code
 from bake.weights.flux import WeightFile
 
@@ -91,7 +91,7 @@ class Mirror:
     def _has(self, client: Any, sha256: str, size: int | None = None) -> bool:
         try:
             found = client.head_object(Bucket=self.place.bucket, Key=self.place.key(sha256))
-        except client.exceptions.ClientError as error:
+        except ClientError as error:
             # Without s3:ListBucket S3 answers 403 for what is not there.
             if error_code(error) in ("404", "NoSuchKey", "403"):
                 return False
@@ -105,7 +105,7 @@ class Mirror:
     def _puts(self, client: Any, lacking: Mapping[str, WeightFile]) -> dict[str, Any]:
         try:
             return {sha256: self._put(client, sha256, file.bytes) for sha256, file in lacking.items()}
-        except client.exceptions.ClientError as error:
+        except ClientError as error:
             self.read_only = error_code(error)
             self.abort()
             return {}
@@ -135,7 +135,7 @@ class Mirror:
                 UploadId=self.uploads[sha256],
                 MultipartUpload={"Parts": parts},
             )
-        except Exception as error:
+        except ClientError as error:
             if error_code(error) != NO_UPLOAD:
                 raise
             client.head_object(Bucket=self.place.bucket, Key=key)  # the first answer was lost
@@ -148,14 +148,14 @@ class Mirror:
             key = self.place.key(sha256)
             try:
                 client.abort_multipart_upload(Bucket=self.place.bucket, Key=key, UploadId=upload)
-            except Exception as error:
+            except ClientError as error:
                 if error_code(error) != NO_UPLOAD:
                     raise
             del self.uploads[sha256]
 
     def _abort_forgotten(self, client: Any, keys: set[str]) -> None:
         """The same for a bake that was killed, as far as this one may: nobody else will."""
-        with suppress(client.exceptions.ClientError):
+        with suppress(ClientError):
             found = client.list_multipart_uploads(Bucket=self.place.bucket, Prefix=self.place.key(""))
             for upload in forgotten(found.get("Uploads", []), keys, datetime.now(UTC)):
                 client.abort_multipart_upload(

@@ -50,7 +50,7 @@ python_tools() {
 }
 
 python_for_worker() {
-  python_system || _python_unpacked "/opt/flux-worker/python/$PYTHON_NAME"
+  python_system || _python_unpacked "$WORKER_FOLDER/python/$PYTHON_NAME"
 }
 
 python_fetch() {

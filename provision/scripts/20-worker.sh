@@ -11,13 +11,12 @@ source /opt/bake/lib/environment.sh
 source /opt/bake/lib/python.sh
 
 uv=/opt/bake/tools/bin/uv
-home=/opt/flux-worker
-venv=$home/venv
+venv=$WORKER_VENV
 export UV_CACHE_DIR=/opt/bake/cache/uv
 # uv gets the Python to take, and neither looks for one nor fetches one.
 export UV_PYTHON_DOWNLOADS=never
 
-install --directory --mode=0755 "$home"
+install --directory --mode=0755 "$WORKER_FOLDER"
 
 python=$(python_for_worker)
 if [ "$(readlink --canonicalize "$venv/bin/python")" != "$(readlink --canonicalize "$python")" ]; then

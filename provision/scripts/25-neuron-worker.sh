@@ -13,8 +13,7 @@ source /opt/bake/lib/python.sh
 [ -n "$NEURON_PYTHON_INDEX" ] || exit 0
 
 uv=/opt/bake/tools/bin/uv
-home=/opt/flux-worker
-venv=$home/neuron-venv
+venv=$NEURON_VENV
 export UV_CACHE_DIR=/opt/bake/cache/uv
 export UV_PYTHON_DOWNLOADS=never
 
@@ -31,7 +30,7 @@ rm -f "$venv/.lock"
 
 install --directory --mode=0755 /etc/systemd/system/flux-worker.service.d
 cat >/etc/systemd/system/flux-worker.service.d/neuron.conf <<UNIT
-# This image draws on NeuronCores, in the sizes compiled below $home/neuron. Experimental.
+# This image draws on NeuronCores, in the sizes compiled below $NEURON_MODELS. Experimental.
 [Service]
 ExecStart=
 ExecStart=$venv/bin/flux-worker serve

@@ -8,7 +8,7 @@ set -euo pipefail
 source /opt/bake/lib/environment.sh
 
 install --directory --owner="$BAKE_USER" --group="$(id --group --name "$BAKE_USER")" --mode=0755 \
-  /var/lib/flux-worker
+  "$WORKER_STATE"
 systemctl daemon-reload
 # The path starts the worker where its settings come later than the boot.
 systemctl enable --quiet flux-worker.service flux-worker.path

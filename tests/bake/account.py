@@ -1,4 +1,4 @@
-"""What a profile of this project finds in the environment, well-formed and made up."""
+"""An environment for the example profiles: well-formed values, all made up."""
 
 from __future__ import annotations
 

@@ -14,22 +14,21 @@ from typing import Any
 
 import pytest
 from botocore.loaders import Loader, create_loader
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
 from bake import aws as clients
 from bake import creation, profile
 from bake.aws import Aws
-from bake.localcloud.awsfaults.faults import AwsFaults
-from bake.localcloud.awsfaults.middleware import Faulty
-from bake.planning.plan import Plan, Sources, make
+from bake.localcloud.api.faults.faults import AwsFaults
+from bake.localcloud.api.faults.middleware import Faulty
+from bake.planning.plan import Plan, make
+from bake.planning.sources import Sources
 from bake.profile import Profile
 from bake.progress import PlainScreen, Progress
 from bake.run import Run
 from bake.steps import create_image
 from bake.weights import flux
-from tests.bake import moto_ec2
 from tests.bake.one_run import OneRun, temporary
 
 PROFILES = Path(__file__).parents[2] / "profiles"
@@ -38,14 +37,21 @@ REAL = Sources(sizes=flux.SIZES)
 Answer = Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]
 
 
-# Here, since tests of other folders may send moto its first request.
-moto_ec2.install()
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Extend moto before its first request, which a test of another folder may send."""
+    if any("plan_account" in getattr(item, "fixturenames", ()) for item in session.items):
+        from tests.bake import moto_ec2
+
+        moto_ec2.install()
 
 
 class Front:
     """WSGI: calls named in `answers` (by the action in X-Amz-Target) are answered here, the rest by moto."""
 
     def __init__(self) -> None:
+        # Imported here, for moto's EC2 takes two seconds, which tests without an account need not spend.
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
         self.answers: dict[str, Answer] = {}
         self._moto = DomainDispatcherApplication(create_backend_app)
 

@@ -1,15 +1,14 @@
-"""One run of a bake in the account that plans are made in: what it creates, without machines."""
+"""One run of a bake in the moto account: it creates resources, but no machines."""
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bake.aws import Aws
 from bake.image import Image
-from bake.localcloud.awsfaults.faults import AwsFault
+from bake.localcloud.api.faults.faults import AwsFault
 from bake.planning.plan import Plan
 from bake.run import Run
 from bake.steps.create_image import create_image, stop
@@ -17,6 +16,7 @@ from bake.steps.launch import Instance, launch
 from bake.steps.tags import tags
 from bake.undo import Undo
 from bake.wiring import wire
+from tests.plans import changed
 
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud
@@ -46,7 +46,7 @@ class OneRun:
         self.cloud.faults.add(AwsFault(service="*", action=action, kind=kind, **fields))  # type: ignore[arg-type]
 
     def launch(self, undo: Undo, **changes: Any) -> Instance:
-        image = self.plan.base.id
+        image = self.plan.launch.base.id
         return launch(self.plan, self.aws, self.run, undo, role=self.role, image=image, **changes)
 
     def wire(self, undo: Undo) -> None:
@@ -124,4 +124,4 @@ def temporary(plan: Plan) -> Plan:
     builder = plan.profile.builder.model_copy(
         update={"security_group": "temporary", "ssh_from": "192.0.2.7/32"}
     )
-    return dataclasses.replace(plan, profile=plan.profile.model_copy(update={"builder": builder}))
+    return changed(plan, plan.profile.model_copy(update={"builder": builder}))

@@ -1,4 +1,4 @@
-"""A Git repository with the worker's code and its launch scripts, as somebody who bakes would have one."""
+"""A Git repository with the worker's code and launch scripts, like a user's own."""
 
 from __future__ import annotations
 

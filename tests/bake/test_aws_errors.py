@@ -1,4 +1,4 @@
-"""What errors of AWS's, and of the way there, say to a person: each raised by a real client."""
+"""What the user reads about errors from AWS and from the network; real clients raise each of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command as a person runs it: a real process, its exit code and what it prints."""
+"""The command line as a real process: exit codes and output."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from bake.cli import main_group
-from bake.commands import options
+from bake.localcloud import options
 
+pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 BAKE = [sys.executable, "-m", "bake.cli"]
 HARMLESS = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
@@ -255,7 +256,7 @@ def test_a_reader_that_has_gone_is_no_traceback(arguments: tuple[str, ...]) -> N
     assert (done.returncode, done.stderr) == (130, "")
 
 
-def test_what_is_no_ami_is_said_before_anything_is_asked() -> None:
+def test_a_malformed_ami_id_is_refused_before_any_call() -> None:
     done = run("boot-check", "flux1-dev-g6e-ubuntu")
     assert done.returncode == 2
     assert "'flux1-dev-g6e-ubuntu' is no AMI's id" in done.stderr

@@ -1,4 +1,4 @@
-"""Everything that a bake creates, with its answer lost, refused, and in somebody else's way."""
+"""Each resource that a bake creates, with its answer lost, with its call refused, and with its name taken."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from bake.retries import error_code
 from bake.steps.create_image import create_image, stop
 from bake.undo import Undo
 from tests.bake.one_run import OneRun
+from tests.plans import changed
 
 NO_KEY = "aws ec2 delete-key-pair"
 
@@ -68,7 +69,7 @@ def test_a_refusal_after_a_lost_answer_does_not_hide_what_was_made(
 
 
 @pytest.mark.parametrize(("action", "create"), CREATIONS)
-def test_what_is_refused_is_not_looked_for(one_run: OneRun, action: str, create: Create) -> None:
+def test_a_refused_creation_is_not_looked_for(one_run: OneRun, action: str, create: Create) -> None:
     one_run.fault(action, "refuse", code="UnauthorizedOperation")
     with pytest.raises(Exception, match="UnauthorizedOperation"), Undo() as undo:
         create(one_run, undo)
@@ -98,7 +99,7 @@ def test_what_nobody_can_look_for_is_named(one_run: OneRun, action: str, create:
     assert one_run.run.id in str(caught.value)
 
 
-def test_a_key_pair_of_somebody_else_is_neither_taken_over_nor_removed(one_run: OneRun) -> None:
+def test_a_foreign_key_pair_is_neither_used_nor_removed(one_run: OneRun) -> None:
     name = f"bake-{one_run.run.id}-builder"
     theirs = one_run.aws.ec2.create_key_pair(KeyName=name)["KeyPairId"]
     with (
@@ -115,7 +116,7 @@ def test_an_ami_of_the_same_name_is_neither_taken_over_nor_removed(one_run: OneR
     """`image.name` need not contain {run}: it may be somebody's production AMI."""
     profile = one_run.plan.profile
     named = profile.image.model_copy(update={"name": f"production-{one_run.run.id}"})
-    plan = dataclasses.replace(one_run.plan, profile=profile.model_copy(update={"image": named}))
+    plan = changed(one_run.plan, profile.model_copy(update={"image": named}))
     with Undo() as undo:
         builder = one_run.launch(undo)
         stop(one_run.aws, builder)
@@ -127,7 +128,7 @@ def test_an_ami_of_the_same_name_is_neither_taken_over_nor_removed(one_run: OneR
     one_run.aws.ec2.deregister_image(ImageId=theirs)
 
 
-def test_a_bucket_of_somebody_else_is_never_ours(one_run: OneRun) -> None:
+def test_a_bucket_of_another_account_is_never_ours(one_run: OneRun) -> None:
     name = f"bake-{one_run.run.id}"
     where: Any = {"LocationConstraint": one_run.aws.worker_region}
     one_run.aws.s3.create_bucket(Bucket=name, CreateBucketConfiguration=where)
@@ -254,7 +255,7 @@ def test_a_spot_request_is_cancelled_before_its_instance_ends(one_run: OneRun) -
     """A persistent request would start another instance."""
     profile = one_run.plan.profile
     spot = profile.model_copy(update={"builder": profile.builder.model_copy(update={"market": "spot"})})
-    run = dataclasses.replace(one_run, plan=dataclasses.replace(one_run.plan, profile=spot))
+    run = dataclasses.replace(one_run, plan=changed(one_run.plan, spot))
     name = f"bake-{run.run.id}-builder"
     called: list[str] = []
     with Undo() as undo:
@@ -262,7 +263,7 @@ def test_a_spot_request_is_cancelled_before_its_instance_ends(one_run: OneRun) -
         # moto's RunInstances makes no request: one like EC2's, tagged as it would be.
         tags: Any = [{"Key": "bake:run", "Value": run.run.id}, {"Key": "Name", "Value": name}]
         run.witness.ec2.request_spot_instances(
-            LaunchSpecification={"ImageId": run.plan.base.id, "InstanceType": "g6e.xlarge"},
+            LaunchSpecification={"ImageId": run.plan.launch.base.id, "InstanceType": "g6e.xlarge"},
             TagSpecifications=[{"ResourceType": "spot-instances-request", "Tags": tags}],
         )
         for operation in ("CancelSpotInstanceRequests", "TerminateInstances"):

@@ -1,4 +1,4 @@
-"""The pinned Python, fetched where the bake runs."""
+"""The pinned Python is downloaded by the controller."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def archive(folder: Path, content: bytes, sha256: str = "") -> interpreter.Archi
     return interpreter.read(lock)
 
 
-def test_what_is_locked_is_fetched(tmp_path: Path) -> None:
+def test_the_locked_archive_is_fetched(tmp_path: Path) -> None:
     assert archive(tmp_path, b"python").fetch() == b"python"
 
 

@@ -1,4 +1,4 @@
-"""Signals, sent to real processes."""
+"""Signals sent to real processes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.integration
 PROGRAM = """
 import os, signal, sys, time
 from bake import interrupt

@@ -1,4 +1,4 @@
-"""Progress: the same events for people, for machines and for the run directory."""
+"""Progress writes the same events for people, for programs and into the run directory."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_screen_that_fails_is_dropped_once_and_the_file_goes_on(error: Excepti
     assert '"step_ended"' in (tmp_path / "events.jsonl").read_text()
 
 
-def test_a_full_disk_is_said_once_and_the_screen_goes_on() -> None:
+def test_a_full_disk_is_reported_once_and_the_screen_goes_on() -> None:
     stream = io.StringIO()
     progress = Progress(PlainScreen(stream))
     progress.record_to(Path("/dev/full"))
@@ -154,7 +154,7 @@ def test_where_the_reader_of_stdout_has_gone_everything_is_removed_and_the_bake_
     assert errors.startswith("removed\ninterrupted\n")
 
 
-def test_a_file_of_the_run_that_cannot_be_written_is_said_and_nothing_else(tmp_path: Path) -> None:
+def test_an_unwritable_file_of_the_run_is_reported_and_nothing_else(tmp_path: Path) -> None:
     stream = io.StringIO()
     (tmp_path / "logs").write_text("a file where the folder should be")
     run = Run("1", tmp_path, Progress(PlainScreen(stream)))

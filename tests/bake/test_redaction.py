@@ -1,4 +1,4 @@
-"""Secrets are taken out of text in every form that they take there, and nothing else is."""
+"""Redaction removes every form of a secret from text, and nothing else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from bake import redaction
 from bake.aws import Aws
 from bake.errors import UsageError
-from bake.localcloud.daemon import Redacted
+from bake.localcloud.lifecycle.daemon import Redacted
 from bake.progress import JsonScreen, PlainScreen, Progress
 from bake.redaction import MARK, SHORTEST, Registry, redact, redact_all
 from bake.run import Run
@@ -157,7 +157,7 @@ def test_known_shapes_need_no_registration(text: str, expected: str) -> None:
         "without authorization, nothing is done",
     ],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_text_without_secrets_is_unchanged(text: str) -> None:
     assert redact(text) == text
 
 

@@ -1,4 +1,4 @@
-"""Which answers of AWS are outlasted, how long, and which are taken as they are."""
+"""Which errors from AWS are retried, for how long, and which are final."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bake.errors import Interrupted, TimedOut
-from bake.localcloud.awsfaults.faults import AwsFault
+from bake.localcloud.api.faults.faults import AwsFault
 from bake.retries import FRESH, Fresh, error_code
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def test_an_id_is_fresh_for_minutes_and_no_longer() -> None:
     assert FRESH <= 300
 
 
-def test_an_interrupt_is_heard_while_a_call_is_sent_again(plan_cloud: PlanCloud, aws: Aws) -> None:
+def test_an_interrupt_ends_the_retries_of_a_call(plan_cloud: PlanCloud, aws: Aws) -> None:
     import signal
 
     def interrupt(number: int, frame: object) -> None:

@@ -1,4 +1,4 @@
-"""Host keys: any but the pinned one ends the attempt at once, and both are named by their fingerprints."""
+"""A host key other than the pinned one ends the attempt at once; the error shows both fingerprints."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from bake.steps.connect import gone
 from bake.steps.launch import Instance
 from bake.systems import SYSTEMS
 
+pytestmark = pytest.mark.integration
 TIMEOUT = 600.0  # seconds that an attempt may take in all: a test that used them up would be noticed
 
 
@@ -140,7 +141,7 @@ def test_both_keys_are_named_by_their_fingerprints(
     assert server.logins == 1, "asked once"
 
 
-def test_a_kind_of_key_that_nobody_here_knows_ends_the_attempt(
+def test_an_unknown_kind_of_key_ends_the_attempt(
     server: Server, login: Login, pinned: KeyPair, tmp_path: Path
 ) -> None:
     server.only = "ssh-dss"
@@ -176,7 +177,7 @@ def wait_for_end(session: Session) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["ssh-ed25519 AAAA", "ssh-ed25519 A", "ssh-ed25519", "ssh-x AAAA", ""])
-def test_a_pinned_key_that_is_none_is_said(login: Login, wrong: str) -> None:
+def test_an_invalid_pinned_key_is_reported(login: Login, wrong: str) -> None:
     with pytest.raises(BakeError, match="not a valid OpenSSH public key"):
         ssh.connect(dataclasses.replace(login, host_key=wrong), timeout=TIMEOUT)
 
@@ -262,7 +263,7 @@ def test_either_pinned_key_and_either_login_will_do(server: Server, pinned: KeyP
     ],
     ids=["spot", "user", "no-reason", "hardware"],
 )
-def test_what_became_of_a_machine_is_told_in_ec2s_words(
+def test_the_end_of_a_machine_is_reported_in_ec2s_words(
     login: Login, state: str, code: str, message: str, told: str
 ) -> None:
     error = gone(Instance("i-1", "vol-1", login, SYSTEMS["ubuntu"]), state, code, message)

@@ -1,4 +1,4 @@
-"""A rehearsal's process sees nothing of the user's environment that could lead it astray."""
+"""A rehearsal's process ignores settings of the user's environment that would mislead it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 from bake import profile, surroundings
 
+pytestmark = pytest.mark.integration
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud
 

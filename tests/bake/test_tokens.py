@@ -1,4 +1,4 @@
-"""A token with a mistake in it ends with 2 before anything starts; the kind of mistake is told, no letter."""
+"""A malformed token ends the command with 2; the error names the mistake, never the token."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_a_token_without_a_mistake_is_taken(token: str) -> None:
 
 @settings(deadline=None)
 @given(st.text(min_size=12))
-def test_what_is_said_holds_nothing_of_the_value(value: str) -> None:
+def test_messages_never_contain_the_value(value: str) -> None:
     try:
         value.encode("ascii")
         sendable = all(" " < letter < "\x7f" for letter in value)
@@ -186,6 +186,7 @@ def test_a_rehearsal_does_not_look_at_the_users_token(
         weights_of(BakeRequest("g6e-ubuntu", PROFILES, tmp_path / "none"), None)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("token", [f"{CANARY}\n", "hf_canary NeverShown", f"{CANARY}\u200b"], ids=ascii)
 @pytest.mark.parametrize(
     "command",

@@ -1,4 +1,4 @@
-"""Undo: everything, side by side, whatever fails, and never hiding the cause."""
+"""Undo removes everything, in parallel, whatever fails, and never hides the cause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Units on the builder, as far as a session that stands in for the machine can show."""
+"""Units on the builder, with a fake session in place of the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""User data: within EC2's limit, nothing secret, its script from Git by hash, and what speaks against it."""
+"""User data stays within EC2's limit, contains no secret, and pins its script by hash."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_the_instance_type_picks_the_script(call: Call, code: Repository, kind: 
         pytest.param("no launch", "has no provision/launch/neuron.sh", id="no scripts in it"),
     ],
 )
-def test_what_git_does_not_have_is_said(call: Call, tmp_path: Path, commit: str, text: str) -> None:
+def test_a_commit_missing_in_git_is_reported(call: Call, tmp_path: Path, commit: str, text: str) -> None:
     made = repository(tmp_path / "flux")
     (made.directory / "provision/launch/neuron.sh").unlink()
     bare = made.commit()
@@ -147,7 +147,7 @@ def test_what_git_does_not_have_is_said(call: Call, tmp_path: Path, commit: str,
     assert text in result.exception.message
 
 
-def test_a_repository_that_is_not_there_is_said(call: Call, tmp_path: Path) -> None:
+def test_a_missing_repository_is_reported(call: Call, tmp_path: Path) -> None:
     result = call(**SETTINGS, FLUX_GIT_URL=f"file://{tmp_path}/nothing", FLUX_GIT_COMMIT="0" * 40)
     assert isinstance(result.exception, UsageError)
     assert "worker.source: git fetch failed" in result.exception.message
@@ -199,7 +199,7 @@ def test_what_fits_is_left_as_it_can_be_read(call: Call) -> None:
     assert userdata.fitting("x" * (USER_DATA_LIMIT + 1)).gzipped
 
 
-def test_what_does_not_fit_even_gzipped_is_refused() -> None:
+def test_user_data_too_large_even_gzipped_is_refused() -> None:
     noise = base64.b64encode(hashlib.shake_256(b"noise").digest(30_000)).decode()
     with pytest.raises(UsageError, match="EC2 takes 16,384"):
         userdata.fitting(noise)

@@ -1,4 +1,4 @@
-"""The worker's code from Git: pinned, in the plan's id, in tags and report, and held against the lock."""
+"""The worker's code from Git is pinned, recorded in the plan, tags and report, and compared with the lock."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_what_git_cannot_give_is_a_problem_among_others(plan_cloud: PlanCloud, c
     assert "root_volume.size_gib" in caught.value.message
 
 
-def test_a_repository_without_the_worker_is_said(plan_cloud: PlanCloud, code: Repository) -> None:
+def test_a_repository_without_the_worker_is_reported(plan_cloud: PlanCloud, code: Repository) -> None:
     (code.directory / "worker/pyproject.toml").unlink()
     with pytest.raises(UsageError, match="holds no Python project flux-worker"):
         planned(plan_cloud, code, code.commit())

@@ -22,7 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from bake.localcloud import disks, host  # noqa: E402
+from bake.localcloud import host  # noqa: E402
+from bake.localcloud.machines import disks  # noqa: E402
 from bake.localcloud.machines.lazy import LazyDisk  # noqa: E402
 from tests.localcloud.test_lazy_disks import ROOTFS, RULE, mapped, read_ahead  # noqa: E402
 

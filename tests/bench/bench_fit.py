@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "provision" / "fit"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "provision" / "capacity"))
 IN_EACH = 100
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bake.localcloud import cloud
+from bake.localcloud.lifecycle import cloud
 from bake.ssh import connect
 from tests.localcloud.conftest import Account
 

@@ -47,7 +47,7 @@ def size_of(model: Path) -> int:
 
 def build(folder: Path, shape: str) -> None:
     """Write the model, and the tiny one that each row loads first, unless they are there."""
-    from bake.localcloud import tiny_flux
+    from bake.localcloud.hub import tiny_flux
 
     if not snapshot(folder / "tiny").exists():
         tiny_flux.build(snapshot(folder / "tiny"))
@@ -157,7 +157,7 @@ def load(folder: Path, shape: str, way: str) -> Any:
     if "compiled" in way:
         environment |= {"FLUX_COMPILE": "regional", "FLUX_COMPILE_CACHE": str(folder / "compiled")}
     model = load_model(ModelSettings.from_environment(environment), compile_missing=True)
-    return lambda side, steps: model.draw(
+    return lambda side, steps: model.generate(
         Job(id="bench", prompt="a photo of a cat on a roof", width=side, height=side, steps=steps, seed=7)
     ).images[0]
 

@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL, FluxTransformer2DModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
-from bake.localcloud import tiny_flux
+from bake.localcloud.hub import tiny_flux
 
 SHARD_BYTES = 5_000_000_000
 

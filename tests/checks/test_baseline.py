@@ -1,4 +1,4 @@
-"""What the base AMI brought fails no check; the same thing made or changed by the bake does."""
+"""Faults of the base AMI fail no check; the same faults made by the bake do."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import pytest
 from bake import checks
 from bake.checks import Report
 from bake.checks.baseline import CALLED, Baseline
-from bake.steps import baseline
+from bake.steps import record_baseline as step
 from bake.steps.verify import expectations
 
-from .planted import AWS_KEY, HF_TOKEN, PRIVATE_KEY
+from .seeded_secrets import AWS_KEY, HF_TOKEN, PRIVATE_KEY
 
 if TYPE_CHECKING:
     from tests.conftest import Machine, NewMachine
@@ -142,9 +142,9 @@ def red(report: Report) -> set[str]:
 def test_what_the_base_brought_is_reported_and_what_the_bake_changed_is_red(
     machine: Machine, tmp_path: Path
 ) -> None:
-    clean = baseline.record(machine.session, machine.plan, machine.run)
+    clean = step.record_baseline(machine.session, machine.plan, machine.run)
     root(machine, *(brought.plant for brought in BROUGHT))
-    base = baseline.record(machine.session, machine.plan, machine.run)
+    base = step.record_baseline(machine.session, machine.plan, machine.run)
     assert (clean.unknown, base.unknown) == ((), ())
     seen = {brought.check for brought in BROUGHT}
     # As if the bake had done all that, on a base without.
@@ -159,7 +159,7 @@ def test_what_the_base_brought_is_reported_and_what_the_bake_changed_is_red(
     assert sorted(told) == sorted(report.base)
     assert any("guest" in note and "without any password" in note for note in machine.run.progress.notes)
     assert any(note.endswith("AWS access key in /opt/vendor/aws") for note in machine.run.progress.notes)
-    kept = (machine.run.directory / baseline.KEPT).read_text()
+    kept = (machine.run.directory / step.KEPT).read_text()
     assert set(json.loads(kept)["found"]) >= {*CALLED, "users", "authorized_keys"}
     assert "guest" in kept
     assert AWS_KEY not in kept and HF_TOKEN not in kept and PRIVATE_KEY not in kept
@@ -172,20 +172,20 @@ def test_what_the_base_brought_is_reported_and_what_the_bake_changed_is_red(
 @pytest.mark.root
 def test_the_bakes_own_token_is_excused_nowhere(machine: Machine, tmp_path: Path) -> None:
     root(machine, f"mkdir -p /opt/vendor; echo '{PRIVATE_KEY} {TOKEN}' >/opt/vendor/both.pem")
-    base = baseline.record(machine.session, machine.plan, machine.run)
+    base = step.record_baseline(machine.session, machine.plan, machine.run)
     report = check(machine, base, tmp_path, "private_keys or token_not_on_disk or other_hf_token")
     assert red(report) == {"secrets::token_not_on_disk"}
 
 
 @pytest.mark.root
-def test_a_record_that_takes_too_long_is_said(
+def test_an_incomplete_record_is_reported(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What then is found at the end is the base's where nobody has changed it since."""
     root(machine, f"mkdir -p /opt/vendor; echo '{PRIVATE_KEY}' >/opt/vendor/slow.pem; sleep 0.1")
-    monkeypatch.setattr(baseline, "SEARCH", 1e-9)
-    monkeypatch.setitem(baseline.LIMITS, "packages", 0.01)
-    base = baseline.record(machine.session, machine.plan, machine.run)
+    monkeypatch.setattr(step, "SEARCH", 1e-9)
+    monkeypatch.setitem(step.LIMITS, "packages", 0.01)
+    base = step.record_baseline(machine.session, machine.plan, machine.run)
     assert set(base.unknown) >= {"private_keys", "aws_keys", "changed_python", "unsound_packages"}
     assert any("not recorded of the base AMI" in note for note in machine.run.progress.notes)
     assert red(check(machine, base, tmp_path, "private_keys")) == set()
@@ -202,7 +202,7 @@ def test_a_unit_that_fails_again_and_again_is_the_bases(machine: Machine, tmp_pa
         "systemd-run -q --unit=again -p Restart=on-failure -p RestartSec=1 false",
         "until [ $(systemctl show -P SubState again) = auto-restart ]; do sleep 0.1; done",
     )
-    base = baseline.record(machine.session, machine.plan, machine.run)
+    base = step.record_baseline(machine.session, machine.plan, machine.run)
     root(machine, "until systemctl is-failed -q again; do sleep 0.1; done")
     report = check(machine, base, tmp_path, "failed_units")
     assert (red(report), report.base) == (set(), ("failed unit again.service",))

@@ -1,4 +1,4 @@
-"""The checks against a real machine: each planted fault is seen, nothing else is, and the seal holds."""
+"""The checks against a real machine: each seeded fault is seen, nothing else is, and the seal holds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bake import checks
 from bake.aws import Aws
 from bake.checks import Expectations, Report
 from bake.errors import BakeError
-from bake.localcloud.settings import Settings
+from bake.localcloud import Settings
 from bake.planning.plan import Plan
 from bake.run import Run
 from bake.ssh import Session
@@ -29,8 +29,9 @@ from bake.steps.quantize import quantize
 from bake.steps.seal import seal
 from bake.steps.verify import expectations
 from bake.undo import Undo
+from tests.plans import changed
 
-from . import planted
+from . import seeded_faults
 
 if TYPE_CHECKING:
     from tests.conftest import NewMachine
@@ -61,7 +62,7 @@ class Builder:
             return checks.run(self.session, expected, *files, select=select)
 
     def root(self, *lines: str) -> str:
-        """Run a bash script as root. It goes in by stdin: sudo would log it, a planted token too."""
+        """Run a bash script as root. It goes in by stdin: sudo would log it, a seeded token too."""
         names = {
             "SNAPSHOT": f"{self.expect.repo_dir}/snapshots/{self.expect.revision}",
             "BLOBS": f"{self.expect.repo_dir}/blobs",
@@ -92,14 +93,14 @@ def red(report: Report) -> set[str]:
     return {check.id for check in report.red}
 
 
-def test_every_planted_fault_is_seen_and_nothing_else(builder: Builder) -> None:
-    assert len(planted.FAULTS) >= 25
-    builder.root(*(fault.plant for fault in planted.FAULTS))
+def test_every_seeded_fault_is_seen_and_nothing_else(builder: Builder) -> None:
+    assert len(seeded_faults.FAULTS) >= 25
+    builder.root(*(fault.seed for fault in seeded_faults.FAULTS))
     try:
         report = builder.check()
     finally:
-        builder.root(*(fault.mend for fault in planted.FAULTS))
-    seen = {name for fault in planted.FAULTS for name in fault.red}
+        builder.root(*(fault.mend for fault in seeded_faults.FAULTS))
+    seen = {name for fault in seeded_faults.FAULTS for name in fault.red}
     assert {check.id: check.message for check in report.red if check.id not in seen} == {}
     assert red(report) == seen
     assert builder.expect.token not in "".join(check.message for check in report.checks)
@@ -224,27 +225,27 @@ def test_int8_checkpoints_that_are_not_what_they_were(builder: Builder) -> None:
     assert red(report) == {f"checkpoint::int8_{name}" for name in names}
 
 
-AS_NEVER_QUANTISED = "systemctl reset-failed bake-quantise; rm /run/bake/bake-quantise.*"
+AS_NEVER_QUANTIZED = "systemctl reset-failed bake-quantize; rm /run/bake/bake-quantize.*"
 
 
-def test_int8_that_cannot_be_made_is_said_with_the_reason(builder: Builder) -> None:
+def test_int8_that_cannot_be_made_is_reported_with_the_reason(builder: Builder) -> None:
     weights = builder.plan.profile.weights.model_copy(update={"precision": "int8", "keep_source": False})
     profile = builder.plan.profile.model_copy(update={"weights": weights})
-    plan = dataclasses.replace(builder.plan, profile=profile)
+    plan = changed(builder.plan, profile)
     builder.root("mkdir /opt/flux-worker/int8")
     try:
         with pytest.raises(
-            BakeError, match="not quantised: /opt/flux-worker/int8 is there already"
+            BakeError, match="not quantized: /opt/flux-worker/int8 is there already"
         ) as caught:
             quantize(builder.session, plan, builder.run)
     finally:
-        builder.root("rmdir /opt/flux-worker/int8", AS_NEVER_QUANTISED)
+        builder.root("rmdir /opt/flux-worker/int8", AS_NEVER_QUANTIZED)
     assert "run directory" in str(caught.value.hint)
-    assert (builder.run.logs / "bake-quantise.out.log").exists()
-    drivers = dataclasses.replace(plan.drivers, on_builder=True)
-    with pytest.raises(BakeError, match="not quantised: torch finds no GPU on the builder"):
-        quantize(builder.session, dataclasses.replace(plan, drivers=drivers), builder.run)
-    builder.root(AS_NEVER_QUANTISED)
+    assert (builder.run.logs / "bake-quantize.out.log").exists()
+    drivers = dataclasses.replace(plan.provision.drivers, on_builder=True)
+    with pytest.raises(BakeError, match="not quantized: torch finds no GPU on the builder"):
+        quantize(builder.session, changed(plan, drivers=drivers), builder.run)
+    builder.root(AS_NEVER_QUANTIZED)
     assert red(builder.check(select="test_cache")) == set()  # nothing was removed for it
 
 
@@ -269,9 +270,9 @@ def test_a_disk_that_is_not_read_ahead_of(builder: Builder, change: str) -> None
     assert red(report) == {"disk::read_ahead_rule"}
 
 
-@pytest.mark.parametrize("fault", planted.START.values(), ids=planted.START)
-def test_what_the_service_starts_with(builder: Builder, fault: planted.Fault) -> None:
-    builder.root(fault.plant)
+@pytest.mark.parametrize("fault", seeded_faults.START.values(), ids=seeded_faults.START)
+def test_what_the_service_starts_with(builder: Builder, fault: seeded_faults.Fault) -> None:
+    builder.root(fault.seed)
     try:
         report = builder.check(select="backend or unit_restarts")
     finally:
@@ -286,9 +287,9 @@ def test_an_image_for_another_backend(builder: Builder) -> None:
 
 
 def test_cache_in_memory(builder: Builder) -> None:
-    builder.root(f"mount -t tmpfs none {planted.CACHE}")
+    builder.root(f"mount -t tmpfs none {seeded_faults.CACHE}")
     report = builder.check(select="test_disk")
-    builder.root(f"umount {planted.CACHE}")
+    builder.root(f"umount {seeded_faults.CACHE}")
     assert red(report) == {"disk::cache_on_root_volume", "disk::cache_on_a_disk"}
 
 
@@ -350,7 +351,9 @@ def test_sealed_disk_holds_no_trace(builder: Builder, cloud_settings: Settings) 
         "sync",
     )
     seal(builder.session, builder.plan, builder.run)
-    listing = builder.session.run("find", planted.CACHE, "/opt", "-maxdepth", "1", sudo=True).stdout.split()
+    listing = builder.session.run(
+        "find", seeded_faults.CACHE, "/opt", "-maxdepth", "1", sudo=True
+    ).stdout.split()
     assert {builder.expect.repo_dir, "/opt/flux-worker"} <= set(listing)
     assert "/opt/bake" not in listing
     stop(builder.aws, builder.instance)

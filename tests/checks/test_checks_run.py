@@ -1,4 +1,4 @@
-"""How the checks are run and reported, on sessions that stand in for a machine."""
+"""Running the checks and reporting them, with a fake session in place of the machine."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from bake.checks import Expectations, Report
 from bake.errors import ConnectionLost, Interrupted
 from bake.ssh import CommandResult, Login, Session
 
+pytestmark = pytest.mark.integration
 REQUIREMENTS = {
     "C-KIND", "C-PKG", "C-TREE", "C-SHAPE", "C-USE", "R-DISK", "R-EBS", "R-MODEL", "R-OOM", "R-XFORMERS",
     "R-OFFLOAD", "R-DTYPE", "R-HW", "R-INF2", "R-OS", "R-AMI", "R-NEURON", "R-CACHE", "R-SYSTEMD",

@@ -1,4 +1,4 @@
-"""The programs that run on the machine, under whatever Python its operating system has."""
+"""The probes run on the machine, under whatever Python its operating system has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which disk's read-ahead the check looks at, of a tree like /sys; udev runs on no machine here."""
+"""Which disk's read-ahead is checked, on a fake /sys tree; no udev runs on the machines here."""
 
 from __future__ import annotations
 

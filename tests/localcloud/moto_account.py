@@ -15,9 +15,9 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-from bake.localcloud.awsfaults.faults import AwsFaults
-from bake.localcloud.awsfaults.middleware import Faulty
-from bake.localcloud.server import serve
+from bake.localcloud.api.faults.faults import AwsFaults
+from bake.localcloud.api.faults.middleware import Faulty
+from bake.localcloud.network.server import serve
 
 PATIENCE = 120.0  # seconds: a busy host is slow to answer
 

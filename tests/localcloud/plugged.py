@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bake.localcloud import network
+from bake.localcloud.network import bridge as network
 from bake.localcloud.settings import Settings
 
 CONNECT = """

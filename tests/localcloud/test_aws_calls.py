@@ -10,9 +10,9 @@ import pytest
 from werkzeug.test import EnvironBuilder
 
 from bake.errors import UsageError
-from bake.localcloud.awsfaults import calls
-from bake.localcloud.awsfaults.faults import AwsFault, AwsFaults, parse_fault
-from bake.localcloud.awsfaults.operations import rest_operation
+from bake.localcloud.api.faults import calls
+from bake.localcloud.api.faults.faults import AwsFault, AwsFaults, parse_fault
+from bake.localcloud.api.faults.operations import rest_operation
 
 
 @pytest.mark.parametrize(

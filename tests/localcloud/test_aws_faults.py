@@ -15,8 +15,8 @@ from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutE
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
-from bake.localcloud.awsfaults.faults import AwsFaults
-from bake.localcloud.awsfaults.middleware import Faulty
+from bake.localcloud.api.faults.faults import AwsFaults
+from bake.localcloud.api.faults.middleware import Faulty
 
 from .moto_account import PATIENCE, MotoAccount, new, wait
 

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from bake.errors import UsageError
-from bake.localcloud import cloud as localcloud
-from bake.localcloud import disks, host
-from bake.localcloud.control import over_socket
-from bake.localcloud.machines import lazy, udev
+from bake.localcloud import host
+from bake.localcloud.lifecycle import cloud as localcloud
+from bake.localcloud.lifecycle.sweep import leftovers
+from bake.localcloud.machines import disks, lazy, udev
 from bake.localcloud.machines.lazy import LazyDisk
+from bake.localcloud.network.control import over_socket
 from bake.localcloud.settings import Settings
-from bake.localcloud.sweep import leftovers
 from bake.ssh import Session, connect
 
 pytestmark = pytest.mark.root

@@ -13,8 +13,9 @@ from werkzeug.exceptions import NotFound
 from werkzeug.middleware.shared_data import SharedDataMiddleware
 
 from bake.errors import BakeError, UsageError
-from bake.localcloud import amazon_linux, given_image, rpms
-from bake.localcloud.server import serve
+from bake.localcloud.images import amazon_linux, rpms
+from bake.localcloud.images import imported as given_image
+from bake.localcloud.network.server import serve
 from bake.localcloud.settings import Settings
 
 

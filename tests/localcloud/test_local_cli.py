@@ -15,10 +15,10 @@ import pytest
 from click.testing import CliRunner
 
 from bake.errors import BakeError, UsageError
-from bake.localcloud import cloud as localcloud
-from bake.localcloud import exports
 from bake.localcloud.cli import local
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud.lifecycle import cloud as localcloud
+from bake.localcloud.lifecycle import exports
+from bake.localcloud.lifecycle.cloud import LocalCloud
 
 
 def run(*words: str) -> tuple[int, str]:

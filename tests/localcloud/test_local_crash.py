@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from bake.errors import UsageError
-from bake.localcloud import cloud as localcloud
-from bake.localcloud.control import over_socket
+from bake.localcloud.lifecycle import cloud as localcloud
+from bake.localcloud.lifecycle.sweep import leftovers, sweep
+from bake.localcloud.network.control import over_socket
 from bake.localcloud.settings import Settings
-from bake.localcloud.sweep import leftovers, sweep
 
 pytestmark = pytest.mark.root
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bake.localcloud import cloud as localcloud
+from bake.localcloud.lifecycle import cloud as localcloud
+from bake.localcloud.lifecycle.users import User
 from bake.localcloud.settings import Settings
-from bake.localcloud.users import User
 
 from ..bake.commands import terminal
 
@@ -23,7 +23,7 @@ DOWN = [sys.executable, "-m", "bake.cli", "local", "down"]
 # As long as its stdin is open it uses the cloud, like a bake of that profile.
 BAKES = """
 import sys
-from bake.localcloud import cloud
+from bake.localcloud.lifecycle import cloud
 
 with cloud.running():
     print("on", flush=True)

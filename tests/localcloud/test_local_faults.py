@@ -16,10 +16,10 @@ from botocore.exceptions import ClientError
 from click.testing import CliRunner
 
 from bake.errors import BakeError, UsageError
-from bake.localcloud.awsfaults.remote import RemoteFaults
+from bake.localcloud.api.faults.remote import RemoteFaults
 from bake.localcloud.cli import local
-from bake.localcloud.control import over_socket
-from bake.localcloud.hub_control import RemoteHub
+from bake.localcloud.hub.control import RemoteHub
+from bake.localcloud.network.control import over_socket
 from bake.localcloud.settings import Settings
 
 from .moto_account import PATIENCE

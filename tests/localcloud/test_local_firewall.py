@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bake.localcloud import cloud as localcloud
-from bake.localcloud.firewall import Opening
+from bake.localcloud.lifecycle import cloud as localcloud
+from bake.localcloud.network.firewall import Opening
 from bake.localcloud.settings import IMDS_PORT, METADATA_ADDRESS, SERVED, Settings
 from bake.ssh import Session, connect
 

@@ -14,13 +14,13 @@ from click.testing import CliRunner
 
 from bake import ssh
 from bake.errors import BakeError, UsageError
-from bake.localcloud import cloud as localcloud
-from bake.localcloud import disks
-from bake.localcloud.bases import HOSTILE, SCRIPTS, Hostile, Planted, find, planted
-from bake.localcloud.bases.planting import plant
 from bake.localcloud.cli import local
-from bake.localcloud.cloud import LocalCloud
-from bake.localcloud.images import ImageStore
+from bake.localcloud.images.hostile import HOSTILE, SCRIPTS, Hostile, Planted, find, planted
+from bake.localcloud.images.store import ImageStore
+from bake.localcloud.lifecycle import cloud as localcloud
+from bake.localcloud.lifecycle.cloud import LocalCloud
+from bake.localcloud.machines import disks
+from bake.localcloud.machines.hostile import plant
 from bake.localcloud.settings import Settings
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from bake.errors import BakeError, UsageError
-from bake.localcloud import hub_control
-from bake.localcloud.control import Control, over_http
-from bake.localcloud.hub import REPO, REVISION, Hub
-from bake.localcloud.hub_control import RemoteHub
-from bake.localcloud.server import serve
+from bake.localcloud.hub import control as hub_control
+from bake.localcloud.hub.control import RemoteHub
+from bake.localcloud.hub.server import REPO, REVISION, Hub
+from bake.localcloud.network.control import Control, over_http
+from bake.localcloud.network.server import serve
 
 TOKEN = "hf_" + "a" * 34
 FILES = {

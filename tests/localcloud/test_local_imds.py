@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from werkzeug.test import Client
 
-from bake.localcloud.imds import MAX_TTL, TOKEN_HEADER, TTL_HEADER, Imds, Metadata, Tokens
-from bake.localcloud.server import serve
+from bake.localcloud.api.imds import MAX_TTL, TOKEN_HEADER, TTL_HEADER, Imds, Metadata, Tokens
+from bake.localcloud.network.server import serve
 
 TREE = {
     "meta-data": {

@@ -12,8 +12,8 @@ from botocore.exceptions import ClientError
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instances import MetadataOptions
 
-from bake.localcloud.images import ImageStore, StoredImage
-from bake.localcloud.metadata_options import at_launch, changed, imds_support_of
+from bake.localcloud.api.metadata_options import at_launch, changed, imds_support_of
+from bake.localcloud.images.store import ImageStore, StoredImage
 from bake.ssh import Session, connect
 
 

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from bake.errors import BakeError, UsageError
-from bake.localcloud import cloud as localcloud
-from bake.localcloud import disks, host
-from bake.localcloud.cloud import LocalCloud
-from bake.localcloud.machines import beneath, isolation
+from bake.localcloud import host
+from bake.localcloud.lifecycle import cloud as localcloud
+from bake.localcloud.lifecycle.cloud import LocalCloud
+from bake.localcloud.lifecycle.prepared import Prepared
+from bake.localcloud.machines import beneath, disks, isolation
 from bake.localcloud.machines.cgroups import Cgroups
 from bake.localcloud.machines.nspawn import Hardware, Machine
-from bake.localcloud.prepared import Prepared
 from bake.localcloud.settings import Settings
 from bake.ssh import Session, connect
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bake.localcloud import base, kernel
+from bake.localcloud.images import base
+from bake.localcloud.network import kernel
 
 
 @pytest.fixture

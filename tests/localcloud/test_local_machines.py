@@ -13,9 +13,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from bake.errors import BakeError, ConnectionLost, RemoteCommandError
-from bake.localcloud import network
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud.lifecycle.cloud import LocalCloud
 from bake.localcloud.machines.cgroups import Cgroups
+from bake.localcloud.network import bridge as network
 from bake.localcloud.settings import Settings
 from bake.ssh import Login, Session, connect
 from bake.steps.launch import KeyPair

@@ -13,13 +13,17 @@ from pathlib import Path
 import pytest
 
 from bake.errors import UsageError
-from bake.localcloud import base, disks, host, table, wheels
-from bake.localcloud.images import ImageStore, StoredImage, StoredSnapshot
-from bake.localcloud.index import WheelIndex
-from bake.localcloud.owners import Owners
-from bake.localcloud.server import serve
+from bake.localcloud import host
+from bake.localcloud.images import base
+from bake.localcloud.images.store import ImageStore, StoredImage, StoredSnapshot
+from bake.localcloud.lifecycle import render as table
+from bake.localcloud.lifecycle.owners import Owners
+from bake.localcloud.lifecycle.state import ImageStatus, InstanceStatus, Status, images
+from bake.localcloud.machines import disks
+from bake.localcloud.network.server import serve
+from bake.localcloud.packages import wheels
+from bake.localcloud.packages.index import WheelIndex
 from bake.localcloud.settings import Settings
-from bake.localcloud.state import ImageStatus, InstanceStatus, Status, images
 
 
 def test_a_sparse_copy_is_equal_and_stays_sparse(tmp_path: Path) -> None:
@@ -59,6 +63,7 @@ def wheel(directory: Path, name: str, version: str) -> Path:
     return path
 
 
+@pytest.mark.integration
 def test_the_lock_of_the_wheels_installs_from_the_index(tmp_path: Path) -> None:
     found = [wheel(tmp_path, "zed_b", "1.0+cpu"), wheel(tmp_path, "alpha", "2.1")]
     text = wheels.lock(found)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from moto.ec2.models import EC2Backend
 
-from bake.localcloud import world
+from bake.localcloud.lifecycle import fixtures
 from bake.localcloud.settings import SPOT_REGION, Settings
 
 
 def ids(network: str) -> tuple[str, ...]:
     settings = Settings.load({"BAKE_LOCAL_STATE": "/nowhere", "BAKE_LOCAL_NETWORK": network})
     backend = EC2Backend(SPOT_REGION, "123456789012")
-    subnet, group = world._network(backend, settings)
+    subnet, group = fixtures._network(backend, settings)
     return backend.get_subnet(subnet).vpc_id, subnet, group
 
 
@@ -43,4 +43,4 @@ def test_a_worker_may_do_what_its_readme_says() -> None:
         return {one for action in named for one in ([action] if isinstance(action, str) else action)}
 
     told = {action for action in actions(policy) if not action.startswith("autoscaling:")}
-    assert actions(world.role_policy()) == told
+    assert actions(fixtures.role_policy()) == told

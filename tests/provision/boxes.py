@@ -1,4 +1,4 @@
-"""A machine of each system with `provision/lib/packages.sh` on it, and packages that are made there."""
+"""A machine of each system with `provision/lib/packages.sh` on it, and packages built there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The downloader as a process, against a Hub in another process: what starts both."""
+"""Start the downloader as a process, and its Hub as another."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bake.localcloud.control import over_http
-from bake.localcloud.hub import REPO, REVISION, repository
-from bake.localcloud.hub_control import RemoteHub
+from bake.localcloud import RemoteHub
+from bake.localcloud.hub.server import REPO, REVISION, repository
+from bake.localcloud.network.control import over_http
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "hf_" + "canary" * 5

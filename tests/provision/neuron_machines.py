@@ -1,4 +1,4 @@
-"""The two systems that the Neuron stack is tried on: how each makes repositories and tells what it has."""
+"""The two systems that the Neuron stack is tested on: how each builds repositories and lists packages."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from bake.layout import BAKE
 from bake.ssh import CommandResult, Session
-from bake.steps import provision
 
 from . import repositories
 from .repositories import KEY_FILE, LONG_AGO, Key
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.outside import Outside
 
 STACK = repositories.STACK
-SCRIPT = f"{provision.REMOTE}/scripts/14-neuron.sh"
+SCRIPT = f"{BAKE}/scripts/14-neuron.sh"
 
 
 class Quiet(SimpleHTTPRequestHandler):

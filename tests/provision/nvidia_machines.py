@@ -1,4 +1,4 @@
-"""The two systems that the NVIDIA driver is tried on: packages, repositories, and stand-ins for a GPU."""
+"""The two systems that the NVIDIA driver is tested on: packages, repositories, and fake GPUs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bake.layout import BAKE
 from bake.ssh import CommandResult, Session
-from bake.steps import provision
 
 from . import repositories
 from .neuron_machines import send, serving, without_network
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.outside import Outside
 
 VERSION = "580.95.05"
-SCRIPT = f"{provision.REMOTE}/scripts/12-nvidia.sh"
+SCRIPT = f"{BAKE}/scripts/12-nvidia.sh"
 UNIT = "/etc/systemd/system/nvidia-persistenced.service"
 WANTS = "/etc/systemd/system/multi-user.target.wants"
 STAND_INS = "/usr/local/bin"  # before the system's own, for root too

@@ -1,4 +1,4 @@
-"""Real package repositories made for tests: stub packages, real signatures, wrong ones and expired ones."""
+"""Real package repositories for tests: stub packages with valid, wrong and expired signatures."""
 
 from __future__ import annotations
 

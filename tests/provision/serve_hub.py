@@ -10,10 +10,11 @@ import sys
 import threading
 from pathlib import Path
 
-from bake.localcloud import hub_control
-from bake.localcloud.control import Control
-from bake.localcloud.hub import Hub, Xet, repository
-from bake.localcloud.server import serve
+from bake.localcloud import Hub
+from bake.localcloud.hub import control as hub_control
+from bake.localcloud.hub.server import Xet, repository
+from bake.localcloud.network.control import Control
+from bake.localcloud.network.server import serve
 
 
 def on_xet(folder: Path) -> Xet:

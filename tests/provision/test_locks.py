@@ -1,4 +1,4 @@
-"""The locks: everything pinned, everything hashed, nothing of the machine that made them."""
+"""The locks pin and hash everything, and contain nothing about the machine that made them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from bake.planning import plan as planning
+from bake.planning.sources import PYTHON
 
 TOOLS = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]
@@ -94,7 +94,7 @@ def test_neuron_lock_is_what_optimum_neuron_takes() -> None:
 
 def test_the_pinned_python_is_of_the_version_that_the_worker_is_locked_for() -> None:
     [(name, entry)] = json.loads((LOCKS / "python.json").read_text(encoding="utf-8")).items()
-    assert name == f"cpython-{planning.PYTHON}.{entry['patch']}-linux-x86_64-gnu"
+    assert name == f"cpython-{PYTHON}.{entry['patch']}-linux-x86_64-gnu"
     assert re.fullmatch("[0-9a-f]{64}", entry["sha256"])
     assert entry["url"].startswith("https://github.com/astral-sh/python-build-standalone/releases/download/")
 

@@ -1,4 +1,4 @@
-"""The Neuron stack from repositories that are signed, wrongly signed or expired, on real machines."""
+"""The Neuron stack on real machines, from repositories with valid, wrong and expired signatures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bake.steps import provision
-from bake.steps.script import NOTE
+from bake.steps.check_script import NOTE
 
 from .neuron_machines import Tried, tried
 
@@ -66,9 +66,7 @@ def pin(on: Tried, key: str | None) -> str:
 
 
 @pytest.mark.parametrize(("repository", "key", "why"), BAD)
-def test_what_cannot_be_verified_is_not_installed(
-    on: Tried, repository: str, key: str | None, why: str
-) -> None:
+def test_unverified_packages_are_not_installed(on: Tried, repository: str, key: str | None, why: str) -> None:
     done = on.run(NEURON_REPOSITORY=f"{on.url}/{repository}", NEURON_FINGERPRINT=pin(on, key))
     assert done.exit_code == 1
     assert why in done.stderr
@@ -123,13 +121,13 @@ def test_what_is_there_is_left_alone_and_another_version_comes_only_where_it_is_
     assert on.installed()["aws-neuronx-dkms"] == on.stack["aws-neuronx-dkms"]
 
 
-def test_a_stack_that_is_neither_there_nor_pinned_is_said(on: Tried) -> None:
+def test_a_stack_that_is_neither_installed_nor_pinned_is_reported(on: Tried) -> None:
     done = on.run(NEURON_PACKAGES="")
     assert done.exit_code == 1
     assert "the base AMI has no aws-neuronx-runtime-lib, and the profile pins no version" in done.stderr
 
 
-def test_a_version_that_is_not_there_is_said_and_nothing_is_taken_unsigned(on: Tried) -> None:
+def test_a_missing_version_is_reported_and_nothing_unsigned_installed(on: Tried) -> None:
     done = on.run(
         NEURON_REPOSITORY=f"{on.url}/signed",
         NEURON_FINGERPRINT=on.good.fingerprint,
@@ -143,7 +141,7 @@ def test_a_version_that_is_not_there_is_said_and_nothing_is_taken_unsigned(on: T
 
 
 @pytest.mark.parametrize("unsigned", ["no", "yes"])
-def test_a_repository_that_is_down_is_said(on: Tried, unsigned: str) -> None:
+def test_a_repository_that_is_down_is_reported(on: Tried, unsigned: str) -> None:
     done = on.run(
         NEURON_REPOSITORY="http://127.0.0.1:9/none",
         NEURON_FINGERPRINT=on.good.fingerprint,

@@ -1,4 +1,4 @@
-"""provision/lib/packages.sh on a machine of each system, with packages and repositories made there."""
+"""`provision/lib/packages.sh` on a machine of each system, with packages and repositories built there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bake import units
+from bake.layout import UNIT_LOGS
 
 from .boxes import Box, Ubuntu, boxed
 
@@ -75,7 +75,7 @@ def test_a_held_lock_is_waited_for(box: Box) -> None:
     holder = box.hold_lock()
     unit = box.start("waits", "packages_hold fine")
     # Its end is seen by who waits, not by a clock: however late the script looks, somebody holds the lock.
-    said = f"until grep -q 'waiting for process {holder} ' {units.LOGS}/{unit.name}.err; do sleep 0.1; done"
+    said = f"until grep -q 'waiting for process {holder} ' {UNIT_LOGS}/{unit.name}.err; do sleep 0.1; done"
     box.root(f"timeout 300 bash -c {shlex.quote(said)} || true; kill {holder}")
     done = unit.wait(seconds=0.5)
     assert done.exit_code == 0, done.stderr

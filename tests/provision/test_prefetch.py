@@ -1,4 +1,4 @@
-"""The downloader as the builder runs it: what it leaves, what it refuses, what it makes of an earlier try."""
+"""The downloader as the builder runs it: what it leaves, what it refuses, and how it resumes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 from huggingface_hub import scan_cache_dir, snapshot_download, try_to_load_from_cache
 
-from bake.localcloud.hub import REPO, REVISION
+from bake.localcloud.hub.server import REPO, REVISION
 
 from .downloads import FOLDER, LARGEST, TOKEN, Downloads, HubProcess, lock_of
+
+pytestmark = pytest.mark.integration
 
 
 def assert_whole(downloads: Downloads, repository: Path) -> None:
@@ -258,7 +260,7 @@ def test_a_path_never_leaves_the_snapshot(downloads: Downloads, hub: HubProcess)
     assert hub.sent() == 0
 
 
-def test_too_little_space_is_said_before_a_byte(downloads: Downloads, hub: HubProcess) -> None:
+def test_too_little_space_is_reported_before_the_download(downloads: Downloads, hub: HubProcess) -> None:
     refused = dataclasses.replace(downloads, reserve=1 << 50).run().last("refused")
     assert (refused["kind"], "GB" in refused["reason"]) == ("space", True)
     assert hub.sent() == 0

@@ -1,4 +1,4 @@
-"""Which disk the cache lies on. The disks of EC2 are files here, as the kernel shows them in /sys."""
+"""Finding the disk that the cache lies on, with files as EC2's disks and a fake /sys."""
 
 from __future__ import annotations
 

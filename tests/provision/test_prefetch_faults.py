@@ -1,4 +1,4 @@
-"""What goes wrong on the way, for real: after it all is there and verified, or it is said why not."""
+"""Real faults during a download: in the end all files are there and verified, or the error says why not."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import pytest
 from .downloads import HASTY, LARGEST, Downloads, HubProcess, Run, lock_of
 from .test_prefetch import assert_whole, nothing_to_load
 
+pytestmark = pytest.mark.integration
 SIZE = 1_300_000
 
 
@@ -57,7 +58,7 @@ def test_cut_before_the_first_byte(downloads: Downloads, hub: HubProcess, reposi
     finished(downloads, repository)
 
 
-def test_too_many_requests_waits_as_long_as_it_is_told(
+def test_too_many_requests_waits_for_retry_after(
     downloads: Downloads, hub: HubProcess, repository: Path
 ) -> None:
     hub.fault(LARGEST, "status", status=429, retry_after=2)
@@ -303,7 +304,7 @@ def page() -> Iterator[str]:
         server.shutdown()
 
 
-def test_what_is_no_hub_is_said(downloads: Downloads, page: str) -> None:
+def test_a_server_that_is_no_hub_is_reported(downloads: Downloads, page: str) -> None:
     downloads.hub = page
     assert "does not speak its language" in refused(downloads, "unreachable")["reason"]
 

@@ -1,4 +1,4 @@
-"""Real disks under the cache: full of bytes or of files, not to be used, and with something over them."""
+"""Real disks below the cache: full, out of inodes, unusable, and with something mounted over them."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_disk_that_takes_no_more_files(
     finished(downloads, repository)
 
 
-def test_a_cache_that_cannot_be_made_is_said(downloads: Downloads, hub: HubProcess) -> None:
+def test_a_cache_that_cannot_be_created_is_reported(downloads: Downloads, hub: HubProcess) -> None:
     downloads.cache.write_text("a file is in the way")
     assert str(downloads.cache) in refused(downloads, "disk")["reason"]
     assert hub.sent() == 0

@@ -1,4 +1,4 @@
-"""What the downloader says when no request can be made, and when it fails: never a secret."""
+"""The downloader's errors never show a secret."""
 
 from __future__ import annotations
 

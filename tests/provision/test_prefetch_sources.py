@@ -1,4 +1,4 @@
-"""Xet and the mirror: what they give, and what happens when they don't."""
+"""Downloading by Xet and from the mirror, and falling back when they fail."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from botocore.config import Config
 from .downloads import LARGEST, SIZES, Downloads, HubProcess, Run, lock_of, make_repository
 from .test_prefetch import assert_whole
 
+pytestmark = pytest.mark.integration
 BUCKET = "weights-mirror"
 PREFIX = "blobs"
 PART = 5 << 20  # the least that S3 takes as a part that is not the last
@@ -189,7 +190,7 @@ def test_a_file_that_the_mirror_lost_comes_from_the_hub(
     "address",
     [pytest.param("http://127.0.0.1:9", id="closed"), pytest.param("http://no.invalid", id="no-such-name")],
 )
-def test_a_mirror_that_is_down_is_told_and_the_hub_serves(
+def test_a_mirror_that_is_down_is_reported_and_the_hub_serves(
     downloads: Downloads, hub: HubProcess, repository: Path, mirror: dict[str, Any], address: str
 ) -> None:
     for sha256, url in mirror["get"].items():

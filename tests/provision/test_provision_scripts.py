@@ -1,4 +1,4 @@
-"""The scripts that run on the builder: what can be seen without running them."""
+"""The provisioning scripts, as far as they can be checked without running them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A base AMI without a Python that serves or a package manager, and with nothing executable in /tmp."""
+"""Base AMIs without a usable Python, without a package manager, or with a /tmp that is mounted noexec."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from bake import interpreter as pinned
 from bake.errors import RemoteCommandError
 from bake.progress import PlainScreen, Progress
 from bake.run import Run
-from bake.steps import interpreter, provision
+from bake.steps import provision
+from bake.steps.locate_python import python_urls
+from tests.plans import changed
 
 if TYPE_CHECKING:
     from tests.conftest import Machine, NewMachine
@@ -71,21 +73,21 @@ def prefix(machine: Machine, python: str) -> str:
 
 def locked(machine: Machine, tmp_path: Path, **changes: Any) -> Any:
     """The plan with another lock of the pinned Python."""
-    archive = machine.plan.interpreter
+    archive = machine.plan.provision.interpreter
     lock = tmp_path / "python.json"
     entry = {"url": archive.url, "sha256": archive.sha256, **changes}
     lock.write_text(json.dumps({archive.name: entry}))
-    return replace(machine.plan, sources=replace(machine.plan.sources, interpreter=lock))
+    return changed(machine.plan, sources=replace(machine.plan.sources, interpreter=lock))
 
 
 def test_the_pinned_python_comes_from_the_mirror_which_is_filled(machine: Machine, run: Run) -> None:
-    aws, archive = machine.aws, machine.plan.interpreter
+    aws, archive = machine.aws, machine.plan.provision.interpreter
     where: Any = {"LocationConstraint": aws.region}
     s3 = aws.presigner(aws.region)
     if "flux-pythons" not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]:
         s3.create_bucket(Bucket="flux-pythons", CreateBucketConfiguration=where)
     weights = machine.plan.profile.weights.model_copy(update={"mirror": "s3://flux-pythons/some/prefix"})
-    plan = replace(machine.plan, profile=machine.plan.profile.model_copy(update={"weights": weights}))
+    plan = changed(machine.plan, machine.plan.profile.model_copy(update={"weights": weights}))
     provision.install_tools(machine.session, plan, aws, run)
     content = s3.get_object(Bucket="flux-pythons", Key=f"some/prefix/{archive.sha256}")["Body"].read()
     assert content == archive.fetch()
@@ -97,13 +99,13 @@ def test_the_pinned_python_comes_from_the_mirror_which_is_filled(machine: Machin
 
 def test_a_mirror_without_it_and_without_leave_is_gone_without(machine: Machine, run: Run) -> None:
     weights = machine.plan.profile.weights.model_copy(update={"mirror": "s3://nobodys-bucket-of-this-name"})
-    plan = replace(machine.plan, profile=machine.plan.profile.model_copy(update={"weights": weights}))
-    assert interpreter.addresses(plan, machine.aws, run) == [machine.plan.interpreter.url]
+    plan = changed(machine.plan, machine.plan.profile.model_copy(update={"weights": weights}))
+    assert python_urls(plan, machine.aws, run) == [machine.plan.provision.interpreter.url]
     [note] = run.progress.notes
     assert "is not in the mirror: AWS answers" in note
 
 
-def test_what_has_another_hash_is_not_unpacked(machine: Machine, run: Run, tmp_path: Path) -> None:
+def test_an_archive_with_another_hash_is_not_unpacked(machine: Machine, run: Run, tmp_path: Path) -> None:
     """The builder's own settings have the hash: whatever the controller sends there is held to it."""
     plan = locked(machine, tmp_path, url=machine.plan.sources.builder["HF_ENDPOINT"] + "/api/whoami-v2")
     with pytest.raises(RemoteCommandError, match="let the subnet reach"):
@@ -126,7 +128,7 @@ def test_where_it_can_not_be_had_is_said_before_anything_is_downloaded(
 
 def test_the_worker_runs_on_the_pinned_python(machine: Machine, run: Run) -> None:
     """Last: without apt, and with a /tmp that is of no use, all of provisioning passes."""
-    session, archive = machine.session, machine.plan.interpreter
+    session, archive = machine.session, machine.plan.provision.interpreter
     provision.install_tools(session, machine.plan, machine.aws, run)
     assert f"{archive.name} from {archive.host}" in run.progress.notes
     assert prefix(machine, "/opt/bake/tools/bin/python") == "/opt/bake/python"

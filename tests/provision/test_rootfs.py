@@ -1,4 +1,4 @@
-"""What goes onto the image beside packages: the unit and its environment."""
+"""The files below provision/rootfs: the worker's unit and its environment."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from jinja2 import UndefinedError
 
+from bake import layout
 from bake.steps.provision import render
 from flux_worker.settings import ServeSettings
 
 ROOTFS = Path(__file__).parents[2] / "provision" / "rootfs"
 UNIT = ROOTFS / "etc/systemd/system/flux-worker.service.j2"
-SETTINGS = {
+SETTINGS = layout.SETTINGS | {
     "BAKE_USER": "ubuntu",
     "BAKE_HOME": "/home/ubuntu",
     "BAKE_PYTHON": "3.11",
@@ -55,14 +56,15 @@ def test_an_int8_checkpoint_is_named_to_the_worker_and_in_the_notice() -> None:
     assert worker_environment(MODEL_DIR=folder) == worker_environment() | {"FLUX_MODEL_DIR": folder}
     notice = (ROOTFS / "usr/share/doc/flux-worker/NOTICE.j2").read_text(encoding="utf-8")
     assert f"{folder}/quantization.json" in render(notice, SETTINGS | {"MODEL_DIR": folder})
-    assert "quantised" not in render(notice, SETTINGS)
+    assert "quantized" not in render(notice, SETTINGS)
 
 
 @pytest.mark.parametrize("backend", ["cuda", "neuron", "cpu"])
 def test_what_is_drawn_on_is_said_once_and_a_launch_may_say_otherwise(backend: str) -> None:
     """systemd reads files after variables, and later files last: nothing but instance.env may follow."""
     assert worker_environment(WORKER_BACKEND=backend)["FLUX_BACKEND"] == backend
-    files = [line for line in UNIT.read_text(encoding="utf-8").splitlines() if "EnvironmentFile=" in line]
+    unit = render(UNIT.read_text(encoding="utf-8"), SETTINGS)
+    files = [line for line in unit.splitlines() if "EnvironmentFile=" in line]
     assert [line.rpartition("/")[2] for line in files] == ["worker.env", "instance.env"]
     drop_in = (ROOTFS.parent / "scripts/25-neuron-worker.sh").read_text(encoding="utf-8")
     assert "Environment=" not in drop_in.partition("<<UNIT")[2]

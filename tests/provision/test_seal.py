@@ -1,4 +1,4 @@
-"""The seal list and the program that reads it, on folders made for the purpose."""
+"""The seal list and the program that reads it, on folders made for the test."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ def test_an_empty_list_stops_nothing(
     assert "systemctl stop" not in (tmp_path / "said").read_text()
 
 
-def test_volumes_without_discard_are_said_aloud(
+def test_volumes_without_discard_are_reported(
     seal: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """fstrim that fails, as on a volume that cannot discard: a real command, found first on the PATH."""

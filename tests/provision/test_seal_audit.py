@@ -1,4 +1,4 @@
-"""The seal on a machine that logs each sudo: auditd and its kernel are stand-ins (bake/localcloud/bases)."""
+"""The seal on a machine that logs each sudo: auditd and its kernel are stand-ins (images/hostile)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bake.errors import NotVerified
+from bake.layout import SEAL
 from bake.steps import provision
-from bake.steps.seal import SCRATCH, seal
+from bake.steps.seal import seal
 
 if TYPE_CHECKING:
     from tests.conftest import Machine, NewMachine
@@ -50,5 +51,5 @@ def test_what_is_audited_is_quiet_from_the_deletion_on(machine: Machine) -> None
     assert int(root(machine, f"stat -c %s {LOG}")) > 0
     seal(machine.session, machine.plan, machine.run)
     assert root(machine, f"stat -c %s {LOG}").strip() == "0"
-    assert root(machine, f"python3 {SCRATCH}/seal.py check") == ""
+    assert root(machine, f"python3 {SEAL}/seal.py check") == ""
     assert root(machine, "systemctl is-enabled auditd").strip() == "enabled"

@@ -1,4 +1,4 @@
-"""A worker that was told nothing waits: what says so, and what starts it later."""
+"""A worker without settings waits: what reports that, and what starts it later."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_with_all_settings_the_worker_may_start() -> None:
 @pytest.mark.parametrize(
     "missing", [["FLUX_BUCKET"], ["AWS_REGION", "FLUX_EVENT_BUS"], list(SETTINGS)], ids=len
 )
-def test_what_is_missing_is_named_with_the_command_that_helps(missing: list[str]) -> None:
+def test_missing_settings_are_named_with_the_command_that_helps(missing: list[str]) -> None:
     done = condition({name: value for name, value in SETTINGS.items() if name not in missing})
     assert done.returncode == 1
     assert (

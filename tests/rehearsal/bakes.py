@@ -1,4 +1,4 @@
-"""`bake … --rehearse --json`, as a person or a timer starts it, on the cloud of the tests."""
+"""`bake … --rehearse --json` as a user or a timer runs it, on the tests' cloud."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One booted builder for all cases that need a machine and no whole bake, one baked image for the others."""
+"""One running builder for tests that need a machine but no bake, and one baked image for the others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bake.aws import Aws
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud import LocalCloud
 from bake.trees import hash_file
 
 from ..bake.guard import frozen

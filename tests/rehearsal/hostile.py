@@ -26,11 +26,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bake import surroundings
+from bake import localcloud, surroundings
 from bake.columns import columns
 from bake.errors import EXIT_INTERRUPTED
-from bake.localcloud import cloud as localcloud
-from bake.localcloud.bases import Planted, find, planted
+from bake.localcloud.images.hostile import Planted, find, planted
 
 from .bakes import ROOT, start
 

@@ -1,4 +1,4 @@
-"""Instances of a baked image, launched as somebody does who uses it."""
+"""Launch instances of a baked image as a user would."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import boto3
 
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud import LocalCloud
 from bake.ssh import Login
 from bake.steps.launch import KeyPair
 

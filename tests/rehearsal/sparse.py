@@ -1,4 +1,4 @@
-"""Reads what a sparse disk file really holds."""
+"""Read the parts of a sparse disk file that hold data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refuse, show, approve, bake: the whole circle as a person goes it, on the local cloud."""
+"""Refuse, show, approve, bake: the whole cycle on the local cloud."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import pytest
 import yaml
 
 from bake.aws import Aws
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud import LocalCloud
 
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]
 BAKE = [sys.executable, "-m", "bake.cli"]
 
 
-class Desk:
+class Checkout:
     """A checkout with one profile, and the command without a terminal."""
 
     def __init__(self, directory: Path, cloud: LocalCloud) -> None:
@@ -98,34 +98,36 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def first_lock(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> str:
-    desk = Desk(tmp_path_factory.mktemp("first"), cloud)
-    desk.agree()
-    return desk.lock.read_text()
+    checkout = Checkout(tmp_path_factory.mktemp("first"), cloud)
+    checkout.agree()
+    return checkout.lock.read_text()
 
 
 @pytest.fixture
-def desk(cloud: LocalCloud, tmp_path: Path) -> Desk:
-    return Desk(tmp_path, cloud)
+def checkout(cloud: LocalCloud, tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path, cloud)
 
 
 @pytest.fixture
-def agreed(desk: Desk, first_lock: str) -> Desk:
-    desk.lock.parent.mkdir(parents=True)
-    desk.lock.write_text(first_lock)
-    return desk
+def agreed(checkout: Checkout, first_lock: str) -> Checkout:
+    checkout.lock.parent.mkdir(parents=True)
+    checkout.lock.write_text(first_lock)
+    return checkout
 
 
-def test_a_rehearsal_without_an_agreement_goes_on_and_says_so(desk: Desk) -> None:
-    code, out, _ = desk.run("plan")
+def test_a_rehearsal_without_an_agreement_goes_on_and_says_so(checkout: Checkout) -> None:
+    code, out, _ = checkout.run("plan")
     assert code == 0
     assert "A rehearsal needs no agreement" in out
-    events = desk.starts_baking()
+    events = checkout.starts_baking()
     assert any("no agreement asked for" in event.get("text", "") for event in events)
-    assert list(yaml.safe_load(desk.lock.read_text())) == ["inputs"]  # what it locked by itself
+    assert list(yaml.safe_load(checkout.lock.read_text())) == ["inputs"]  # what it locked by itself
     assert any("locked the local Hub's weights" in event.get("text", "") for event in events)
 
 
-def test_what_is_agreed_in_a_rehearsal_stays_apart_from_the_users(agreed: Desk, cloud: LocalCloud) -> None:
+def test_what_is_agreed_in_a_rehearsal_stays_apart_from_the_users(
+    agreed: Checkout, cloud: LocalCloud
+) -> None:
     content = yaml.safe_load(agreed.lock.read_text())
     assert content["agreed"]["base_ami"] == cloud.environment["BASE_AMI_ID"]
     assert content["agreed"]["root_volume.size_gib"] == 80
@@ -133,27 +135,27 @@ def test_what_is_agreed_in_a_rehearsal_stays_apart_from_the_users(agreed: Desk, 
     assert [file.name for file in agreed.profile.parent.iterdir()] == ["mine.yaml"]
 
 
-def test_a_rehearsal_never_looks_for_the_users_queue(agreed: Desk) -> None:
+def test_a_rehearsal_never_looks_for_the_users_queue(agreed: Checkout) -> None:
     agreed.variables["FLUX_QUEUE_URL"] = "https://sqs.eu-west-1.amazonaws.com/1/mine"
     assert agreed.plan()["agreed"] is True
 
 
-def larger(desk: Desk) -> None:
-    desk.edit("size_gib: 80", "size_gib: 120")
+def larger(checkout: Checkout) -> None:
+    checkout.edit("size_gib: 80", "size_gib: 120")
 
 
-def another_ami(desk: Desk) -> None:
-    desk.edit("${BASE_AMI_ID}", "${BASE_AMI_ID_NEURON}")
+def another_ami(checkout: Checkout) -> None:
+    checkout.edit("${BASE_AMI_ID}", "${BASE_AMI_ID_NEURON}")
 
 
-def another_group(desk: Desk) -> None:
-    vpc = desk.aws.ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["false"]}])["Vpcs"][0][
+def another_group(checkout: Checkout) -> None:
+    vpc = checkout.aws.ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["false"]}])["Vpcs"][0][
         "VpcId"
     ]
     name = f"other-{time.monotonic_ns()}"
-    group = desk.aws.ec2.create_security_group(GroupName=name, Description="x", VpcId=vpc)["GroupId"]
-    desk.variables["OTHER_GROUP"] = group
-    desk.edit("${BAKE_SECURITY_GROUP_ID}", "${OTHER_GROUP}")
+    group = checkout.aws.ec2.create_security_group(GroupName=name, Description="x", VpcId=vpc)["GroupId"]
+    checkout.variables["OTHER_GROUP"] = group
+    checkout.edit("${BAKE_SECURITY_GROUP_ID}", "${OTHER_GROUP}")
 
 
 @pytest.mark.parametrize(
@@ -164,7 +166,7 @@ def another_group(desk: Desk) -> None:
         pytest.param(another_group, "security_group", id="another security group"),
     ],
 )
-def test_the_circle(agreed: Desk, change: Any, name: str) -> None:
+def test_the_circle(agreed: Checkout, change: Any, name: str) -> None:
     before = agreed.started()
     change(agreed)
     code, _, errors = agreed.run()  # refuse
@@ -182,7 +184,7 @@ def test_the_circle(agreed: Desk, change: Any, name: str) -> None:
     agreed.starts_baking()  # bake
 
 
-def test_the_weights_circle(agreed: Desk) -> None:
+def test_the_weights_circle(agreed: Checkout) -> None:
     assert agreed.run("lock")[0] == 0
     locked = agreed.lock.read_text()
     content = yaml.safe_load(locked)
@@ -213,7 +215,7 @@ def test_the_weights_circle(agreed: Desk) -> None:
     agreed.starts_baking()  # bake
 
 
-def test_another_revision_needs_another_lock(agreed: Desk) -> None:
+def test_another_revision_needs_another_lock(agreed: Checkout) -> None:
     assert agreed.run("lock")[0] == 0
     revision = yaml.safe_load(agreed.lock.read_text())["inputs"]["weights.revision"]
     agreed.lock.write_text(agreed.lock.read_text().replace(revision, "a" * 40))
@@ -223,7 +225,7 @@ def test_another_revision_needs_another_lock(agreed: Desk) -> None:
     assert "bake lock --profile mine --rehearse" in errors
 
 
-def test_another_region_is_refused_and_its_missing_ami_is_no_excuse(agreed: Desk) -> None:
+def test_another_region_is_refused_and_its_missing_ami_is_no_excuse(agreed: Checkout) -> None:
     agreed.variables["OTHER_REGION"] = "eu-central-1"
     agreed.edit("${SPOT_AWS_REGION}", "${OTHER_REGION}")
     code, _, errors = agreed.run()

@@ -1,4 +1,4 @@
-"""A builder without a GPU bakes for a type that has one: once both are agreed to, and never before."""
+"""A builder without a GPU bakes for a type with one, once both types are agreed to."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud import LocalCloud
 
-from .test_agreement_circle import Desk
+from .test_agreement_circle import Checkout
 
 pytestmark = [pytest.mark.root, pytest.mark.long]
 
 
-def kinds(desk: Desk, run: str) -> dict[str, str]:
+def kinds(checkout: Checkout, run: str) -> dict[str, str]:
     """The name of each instance of a run, less the run's own, and its type as EC2 has it."""
     ours: Any = [{"Name": "tag:bake:run", "Values": [run]}]
     found = {}
-    for reservation in desk.aws.ec2.describe_instances(Filters=ours)["Reservations"]:
+    for reservation in checkout.aws.ec2.describe_instances(Filters=ours)["Reservations"]:
         for instance in reservation["Instances"]:
             names = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
             found[names["Name"].removeprefix(f"bake-{run}-")] = str(instance["InstanceType"])
@@ -27,25 +27,25 @@ def kinds(desk: Desk, run: str) -> dict[str, str]:
 
 
 def test_builder_and_boot_check_have_the_types_that_were_agreed_to(cloud: LocalCloud, tmp_path: Path) -> None:
-    desk = Desk(tmp_path, cloud)
-    desk.agree()
-    desk.edit("instance_type: g6e.xlarge", "instance_type: m7i.xlarge")
-    code, _, errors = desk.run()
+    checkout = Checkout(tmp_path, cloud)
+    checkout.agree()
+    checkout.edit("instance_type: g6e.xlarge", "instance_type: m7i.xlarge")
+    code, _, errors = checkout.run()
     assert code == 3
     assert "and the plan has problems:" in errors
     assert "m7i.xlarge has no NVIDIA GPU" in errors
     assert "worker.instance_type" in errors
-    desk.edit("\nworker:\n", "\nworker:\n  instance_type: g6e.xlarge\n")
-    code, _, errors = desk.run()
+    checkout.edit("\nworker:\n", "\nworker:\n  instance_type: g6e.xlarge\n")
+    code, _, errors = checkout.run()
     assert code == 3
     assert "worker_instance_types  the builder's  g6e.xlarge  profiles/mine.yaml:" in errors
-    assert desk.approve("instance_types", "worker_instance_types")[0] == 0
-    process = desk.start("--json")
+    assert checkout.approve("instance_types", "worker_instance_types")[0] == 0
+    process = checkout.start("--json")
     out, errors = process.communicate(timeout=3600)
     assert process.returncode == 0, errors
     events = [json.loads(line) for line in out.splitlines()]
     run = next(event for event in events if event["event"] == "run")
-    assert kinds(desk, run["id"]) == {"builder": "m7i.xlarge", "boot-check": "g6e.xlarge"}
+    assert kinds(checkout, run["id"]) == {"builder": "m7i.xlarge", "boot-check": "g6e.xlarge"}
     manifest = json.loads((tmp_path / run["directory"] / "manifest.json").read_text())
     outcomes = {check["id"]: check["outcome"] for check in manifest["checks"]}
     assert outcomes["drivers::kernel_is_held"] == "passed"

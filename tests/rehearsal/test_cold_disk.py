@@ -13,17 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bake.instance import INSTANCE_ENV
-from bake.localcloud.cloud import LocalCloud
-from bake.localcloud.control import over_socket
-from bake.localcloud.settings import Settings
+from bake.layout import INSTANCE_ENV
+from bake.localcloud import LocalCloud, Settings, over_socket
 from bake.progress import PlainScreen, Progress
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps.connect import log_in
 from bake.steps.launch import launch
 from bake.steps.tags import tags
-from bake.steps.worker_start import service, wait_until_ready
+from bake.steps.wait_for_worker import service, wait_until_ready
 from bake.undo import Undo
 from bake.wiring import wire
 
@@ -43,8 +41,8 @@ HANGS = """
 import os, time
 from flux_worker.host.monitor import Monitor
 from flux_worker.host.notify import Notifier
-from flux_worker.host.startup import StartUp
-with StartUp(Monitor(Notifier()), stall_seconds=4, interval=0.5) as startup:
+from flux_worker.host.startup import StartupMonitor
+with StartupMonitor(Monitor(Notifier()), stall_seconds=4, interval=0.5) as startup:
     startup.doing("Loading the model")
     file = os.open("/var/tmp/model", os.O_RDONLY)
     started = time.monotonic()
@@ -113,7 +111,7 @@ def test_a_worker_on_a_cold_disk_gets_ready(
     with Undo() as undo:
         known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, f"bake-{run.id}")}
         wiring = wire(aws, run.id, known, undo)
-        settings = wiring.environment(plan.profile.worker.region, plan.launch_settings)
+        settings = wiring.environment(plan.profile.worker.region, plan.launch.settings)
         with lazily(cloud_settings):
             instance = launch(plan, aws, run, undo, role="cold", image=short)
         with log_in(instance, plan, aws, run) as session:

@@ -1,4 +1,4 @@
-"""The machine has another operating system than the profile says: found at once, both are named."""
+"""A machine whose operating system is not the profile's is found at once; the error names both."""
 
 from __future__ import annotations
 
@@ -27,9 +27,7 @@ def test_another_system_is_named_with_the_one_in_the_profile(machine: Machine) -
     assert "base.os" in str(caught.value.hint)
 
 
-def test_the_user_that_the_machine_knows_tells_its_system(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_login_user_identifies_the_system(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine lets the profile's user in only where the system is the profile's."""
     monkeypatch.setattr(opening, "PATIENT_REFUSALS", 2)
     login = dataclasses.replace(machine.instance.login, user="ec2-user")
@@ -38,7 +36,7 @@ def test_the_user_that_the_machine_knows_tells_its_system(
         log_in(instance, machine.plan, machine.aws, machine.run)
 
 
-def test_a_user_that_no_machine_knows_is_refused_in_time(machine: Machine) -> None:
+def test_an_unknown_user_is_refused_in_time(machine: Machine) -> None:
     login = dataclasses.replace(machine.instance.login, user="nobody-here")
     with pytest.raises(BakeError, match="no SSH connection to nobody-here@"):
         ssh.connect(login, timeout=1)

@@ -1,4 +1,4 @@
-"""A base AMI as Amazon's are, 75 GiB with some 50 used: a bake fits beside it, or stops with the choices."""
+"""A base AMI like Amazon's, 75 GiB with about 50 used: a bake fits beside it, or stops with choices."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bake.errors import DoesNotFit, UsageError
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud import LocalCloud
 from bake.planning.fit import Content
 from bake.planning.plan import Plan
 from bake.resources import PROVISION
-from bake.steps import fit, prefetch, scratch
+from bake.steps import check_capacity as step
+from bake.steps import prefetch
+from bake.steps.mount_scratch import mount_scratch, unmount_scratch
 from bake.weights.flux import GIB
+from tests.plans import changed
 
 from .bakes import ROOT, rehearse
 
@@ -67,17 +70,17 @@ def full(new_machine: NewMachine) -> Iterator[Machine]:
 
 def removing(plan: Plan, *names: str) -> Plan:
     base = plan.profile.base.model_copy(update={"remove": names})
-    return dataclasses.replace(plan, profile=plan.profile.model_copy(update={"base": base}))
+    return changed(plan, plan.profile.model_copy(update={"base": base}))
 
 
 def content(machine: Machine) -> Content:
-    return fit.measure(machine.session, machine.plan)
+    return step.measure(machine.session, machine.plan)
 
 
 def test_it_stops_within_a_minute_with_the_sum_and_the_choices(full: Machine) -> None:
     started = time.monotonic()
     with pytest.raises(DoesNotFit) as caught:
-        fit.fit(full.session, full.plan, full.run)
+        step.check_capacity(full.session, full.plan, full.run)
     assert time.monotonic() - started < 60
     assert caught.value.exit_code == 2
     text = caught.value.message
@@ -101,10 +104,10 @@ def test_it_stops_within_a_minute_with_the_sum_and_the_choices(full: Machine) ->
         ("cuda-13.0", "cuda-13.0 can't be removed: its packages would take nvidia-driver-999 along"),
     ],
 )
-def test_what_cannot_be_removed_is_refused_and_all_stays(full: Machine, name: str, said: str) -> None:
+def test_removing_something_irremovable_changes_nothing(full: Machine, name: str, said: str) -> None:
     before = content(full)
     with pytest.raises(UsageError, match=said) as caught:
-        fit.fit(full.session, removing(full.plan, "cuda-12.6", name), full.run)
+        step.check_capacity(full.session, removing(full.plan, "cuda-12.6", name), full.run)
     assert caught.value.exit_code == 2
     assert "there is:" in caught.value.message
     assert {thing.name for thing in content(full).things} == {thing.name for thing in before.things}
@@ -112,7 +115,7 @@ def test_what_cannot_be_removed_is_refused_and_all_stays(full: Machine, name: st
 
 def test_what_is_too_little_is_not_begun(full: Machine) -> None:
     with pytest.raises(DoesNotFit, match=r"base\.remove: package-caches"):
-        fit.fit(full.session, removing(full.plan, "package-caches"), full.run)
+        step.check_capacity(full.session, removing(full.plan, "package-caches"), full.run)
     assert "package-caches" in {thing.name for thing in content(full).things}
 
 
@@ -130,21 +133,21 @@ def test_the_stand_in_for_an_instance_store_leaves_nothing(full: Machine) -> Non
     weights = full.plan.profile.weights.model_copy(
         update={"precision": "int8", "keep_source": False, "scratch": "instance-store"}
     )
-    plan = dataclasses.replace(full.plan, profile=full.plan.profile.model_copy(update={"weights": weights}))
+    plan = changed(full.plan, full.plan.profile.model_copy(update={"weights": weights}))
 
     def root(command: str) -> str:
         return full.session.run("sh", "-c", command, sudo=True).stdout
 
     before = root("cat /etc/fstab; cat /proc/self/mountinfo")
-    scratch.mount(full.session, plan, full.run)
-    scratch.mount(full.session, plan, full.run)  # as after a restart of the download
+    mount_scratch(full.session, plan, full.run)
+    mount_scratch(full.session, plan, full.run)  # as after a restart of the download
     assert root("stat -c %U /run/bake-scratch; findmnt -n -o FSTYPE /run/bake-scratch").split() == [
         "ubuntu",
         "tmpfs",
     ]
     assert any("tmpfs, stands for an instance store" in note for note in full.run.progress.notes)
-    assert prefetch.order(plan, plan.lock, "vol-1")["cache"] == "/run/bake-scratch/hub"  # type: ignore[arg-type]
-    scratch.unmount(full.session, plan, full.run)
+    assert prefetch.order(plan, plan.weights.lock, "vol-1")["cache"] == "/run/bake-scratch/hub"  # type: ignore[arg-type]
+    unmount_scratch(full.session, plan, full.run)
     assert root("cat /etc/fstab; cat /proc/self/mountinfo") == before
     assert root("ls -d /run/bake-scratch 2>/dev/null || :") == ""
 
@@ -154,9 +157,9 @@ def test_a_machine_without_an_instance_store_is_refused_at_once(full: Machine) -
     weights = full.plan.profile.weights.model_copy(update={"scratch": "instance-store"})
     sources = dataclasses.replace(full.plan.sources, scratch=None)
     profile = full.plan.profile.model_copy(update={"weights": weights})
-    plan = dataclasses.replace(full.plan, profile=profile, sources=sources)
+    plan = changed(full.plan, profile, sources=sources)
     with pytest.raises(DoesNotFit, match="no disk whose model is 'Amazon EC2 NVMe Instance Storage'"):
-        scratch.mount(full.session, plan, full.run)
+        mount_scratch(full.session, plan, full.run)
 
 
 def snapshot_bytes(machine: Machine) -> int:
@@ -181,7 +184,9 @@ def test_toolkits_go_cleanly_and_the_snapshot_shrinks(full: Machine) -> None:
     root("head -c 400M /dev/urandom > /usr/local/cuda-12.6/lib64/part-1.so")
     root("mkdir /opt/tools; ln -s cuda-12.6/bin /usr/local/nvcc; ln -s /usr/local/cuda-12.8 /opt/cuda-link")
     before = snapshot_bytes(full)
-    fitted = fit.fit(full.session, removing(full.plan, "cuda-12.8", "cuda-12.6", "conda"), full.run)
+    fitted = step.check_capacity(
+        full.session, removing(full.plan, "cuda-12.8", "cuda-12.6", "conda"), full.run
+    )
     won = {one["name"]: one["bytes"] / GIB for one in fitted.removed}
     assert {name: round(size) for name, size in won.items()} == {"cuda-12.8": 10, "cuda-12.6": 10, "conda": 3}
     assert fitted.removed[0]["packages"] == ["cuda-cudart-12-8", "cuda-toolkit-12-8"]
@@ -271,7 +276,7 @@ def test_what_rpm_owns_goes_by_rpm(new_machine: NewMachine) -> None:
         assert names == ["cuda-cudart-12-8", "cuda-toolkit-12-8"]
         assert "would take nvidia-driver-cuda-libs-1.0-1.noarch along" in str(things["cuda-13.0"].blocked)
         plan = removing(machine.plan, "cuda-12.8", "docker-images", "package-caches")
-        fitted = fit.fit(machine.session, plan, machine.run)
+        fitted = step.check_capacity(machine.session, plan, machine.run)
         won = {one["name"]: round(one["bytes"] / GIB) for one in fitted.removed}
         assert won == {"cuda-12.8": 10, "docker-images": 4, "package-caches": 2}
         query = "rpm -qa --qf '%{NAME}\n' 'cuda-*' 'nvidia-*' | sort; ls -d /var/lib/docker /var/cache/dnf"

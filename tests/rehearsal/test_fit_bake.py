@@ -1,4 +1,4 @@
-"""A whole bake beside a full base: one toolkit less, and the files that int8 is made of on no EBS disk."""
+"""A whole bake on a full base: it removes a toolkit and keeps the source of int8 on the instance store."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bake.localcloud.cloud import LocalCloud
-from bake.localcloud.images import ImageStore
-from bake.localcloud.settings import Settings
+from bake.localcloud import ImageStore, LocalCloud, Settings
 from bake.weights.flux import GIB
 
 from .bakes import ROOT, rehearse

@@ -1,4 +1,4 @@
-"""A bake of a hostile base works, or stops in time for the reason that the catalogue names."""
+"""A bake of a hostile base works, or stops in time for the reason in the catalogue."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from bake import localcloud
 from bake.errors import EXIT_INTERRUPTED
-from bake.localcloud import cloud as localcloud
-from bake.localcloud.bases import Planted, find, planted
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud import LocalCloud
+from bake.localcloud.images.hostile import Planted, find, planted
 
 from .hostile import Row, Watcher, rehearse, table
 

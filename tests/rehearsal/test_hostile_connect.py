@@ -24,6 +24,7 @@ from bake.errors import BakeError, RemoteCommandError
 from bake.ssh import Session, channel, opening
 from bake.steps.connect import MachineGone, WrongMachine, log_in
 from bake.units import Unit
+from tests.plans import changed
 
 if TYPE_CHECKING:
     from tests.conftest import Machine, NewMachine
@@ -248,7 +249,7 @@ def test_cloud_init_that_does_not_end_names_what_runs(fresh: Machine, root: Sess
     root.run("rm", "/run/cloud-init/result.json")
     builder = fresh.plan.profile.builder.model_copy(update={"cloud_init_wait_minutes": 0})
     profile = fresh.plan.profile.model_copy(update={"builder": builder})
-    plan = replace(fresh.plan, profile=profile)
+    plan = changed(fresh.plan, profile)
     with pytest.raises(WrongMachine, match=r"did not end on i-.* within 0 s; still running") as caught:
         log_in(fresh.instance, plan, fresh.aws, fresh.run)
     assert "status: running" in caught.value.message

@@ -12,9 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from bake.localcloud.cloud import LocalCloud
-from bake.localcloud.images import ImageStore
-from bake.localcloud.settings import Settings
+from bake.localcloud import ImageStore, LocalCloud, Settings
 
 from . import sparse
 from .bakes import rehearse

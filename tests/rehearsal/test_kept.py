@@ -1,4 +1,4 @@
-"""Whole bakes amid planted faults: what is finished is kept, and what is not is removed or named."""
+"""Whole bakes with seeded faults: finished images are kept, the rest is removed or named."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ import pytest
 
 from bake.creation import tag_of
 from bake.image import STATE_TAG, describe_image
-from bake.localcloud.awsfaults.remote import RemoteFaults
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud import LocalCloud, RemoteFaults
 from bake.undo import Undo
 
 from .bakes import ROOT, Outcome, finish, start
@@ -175,7 +174,7 @@ def test_a_bad_image_is_condemned(machine: Machine, tmp_path: Path) -> None:
     assert ec2.describe_snapshots(Filters=mine)["Snapshots"] == []
 
 
-def test_what_cannot_be_removed_is_the_last_thing_said(
+def test_resources_that_cannot_be_removed_are_named_last(
     machine: Machine, faults: RemoteFaults, cloud: LocalCloud, tmp_path: Path
 ) -> None:
     """The credentials end while the builder runs: with exit code 6, and how to remove it by hand."""

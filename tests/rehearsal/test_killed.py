@@ -1,4 +1,4 @@
-"""A bake whose controller is killed in the middle of the download."""
+"""A bake whose controller is killed during the download."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from typing import Any
 
 import pytest
 
-from bake.localcloud import cloud as localcloud
-from bake.localcloud.control import over_socket
-from bake.localcloud.hub_control import RemoteHub
-from bake.localcloud.settings import Settings
-from bake.localcloud.sweep import leftovers
+from bake import localcloud
+from bake.localcloud import RemoteHub, Settings, over_socket
+from bake.localcloud.lifecycle.sweep import leftovers
 
 from .bakes import start
 

@@ -1,8 +1,7 @@
-"""Launching with alternatives, on the spot market, with a throw-away security group; handing images over."""
+"""Launches with alternative types, on the spot market, in a temporary security group; and sharing images."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +9,14 @@ import pytest
 
 from bake.errors import BakeError, TimedOut
 from bake.image import mark
-from bake.localcloud.awsfaults.remote import RemoteFaults
+from bake.localcloud import RemoteFaults
 from bake.planning.plan import Plan
 from bake.steps import create_image as images
 from bake.steps.boot_check import check_units
 from bake.steps.launch import Instance, launch
 from bake.steps.publish import outdated, retire, share
 from bake.undo import Undo
+from tests import plans
 
 if TYPE_CHECKING:
     from tests.conftest import Machine
@@ -38,13 +38,13 @@ def scarce(faults: RemoteFaults) -> Callable[..., None]:
 def changed(plan: Plan, section: str, **update: object) -> Plan:
     """The plan with other values in one section of its profile."""
     part = getattr(plan.profile, section).model_copy(update=update)
-    return dataclasses.replace(plan, profile=plan.profile.model_copy(update={section: part}))
+    return plans.changed(plan, plan.profile.model_copy(update={section: part}))
 
 
 def start(
     machine: Machine, plan: Plan, undo: Undo, role: str, types: tuple[str, ...] | None = None
 ) -> tuple[Instance, dict[str, Any]]:
-    instance = launch(plan, machine.aws, machine.run, undo, role=role, image=plan.base.id, types=types)
+    instance = launch(plan, machine.aws, machine.run, undo, role=role, image=plan.launch.base.id, types=types)
     found = machine.aws.ec2.describe_instances(InstanceIds=[instance.id])
     return instance, dict(found["Reservations"][0]["Instances"][0])
 
@@ -93,7 +93,7 @@ def test_the_boot_check_waits_for_capacity_since_the_image_is_made(
     machine: Machine, scarce: Callable[..., None]
 ) -> None:
     scarce("g6e.xlarge", times=3)
-    image = machine.plan.base.id
+    image = machine.plan.launch.base.id
     with Undo() as undo:
         instance = launch(machine.plan, machine.aws, machine.run, undo, role="late", image=image, patience=60)
         found = machine.aws.ec2.describe_instances(InstanceIds=[instance.id])
@@ -163,7 +163,7 @@ def test_an_image_is_shared_with_the_agreed_accounts_and_old_ones_go(machine: Ma
     aws, account = machine.aws, "111122223333"
     plan = changed(machine.plan, "image", share_with=(account,), keep=2, name="kept-{run}")
     own = plan.profile.model_copy(update={"name": f"kept-{machine.run.id}"})  # others bake g6e-ubuntu, too
-    plan = dataclasses.replace(plan, profile=own)
+    plan = plans.changed(plan, own)
     with Undo() as undo:
         instance, _ = start(machine, plan, undo, "publish")
         images.stop(aws, instance)

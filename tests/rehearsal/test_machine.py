@@ -20,7 +20,7 @@ pytestmark = pytest.mark.root
 CANARY = "canary-8c1f-never-on-a-disk"
 
 
-def test_the_machine_is_what_was_asked_for(machine: Machine) -> None:
+def test_the_machine_matches_the_request(machine: Machine) -> None:
     volume = machine.aws.ec2.describe_volumes(VolumeIds=[machine.instance.root_volume])["Volumes"][0]
     assert (volume["Size"], volume["VolumeType"]) == (80, "gp3")
     size = machine.session.run("df", "--block-size=1G", "--output=size", "/").stdout.split()[-1]
@@ -84,7 +84,7 @@ def test_a_unit_runs_with_its_settings_and_without_a_terminal(machine: Machine) 
 
 
 @pytest.mark.parametrize(("script", "code"), [("exit 3", 3), ("kill -9 $$", 9)], ids=["exit code", "killed"])
-def test_a_failing_unit_is_told_apart(machine: Machine, script: str, code: int) -> None:
+def test_failures_of_a_unit_are_distinguished(machine: Machine, script: str, code: int) -> None:
     name = f"test-fails-{code}"
     result = units.start(machine.session, name, "bash", "-c", f"echo so far >&2; {script}").wait()
     assert result.exit_code == code
@@ -126,7 +126,7 @@ def test_a_dropped_connection_costs_nothing(machine: Machine) -> None:
     assert (result.exit_code, result.stdout) == (0, "survived\n")
 
 
-def test_a_command_that_is_killed_is_told_apart_from_a_lost_connection(
+def test_a_killed_command_is_distinguished_from_a_lost_connection(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ssh, "DYING_SECONDS", 1)

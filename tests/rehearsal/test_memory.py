@@ -1,4 +1,4 @@
-"""The OOM killer (R-OOM): a machine that has as much memory against the weights as a g5.xlarge."""
+"""R-OOM: a machine with as much memory, compared with the weights, as a g5.xlarge."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ import pytest
 import torch
 
 from bake.instance import KeyPair, user_data
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud import LocalCloud, Settings
 from bake.localcloud.machines.cgroups import Cgroups
-from bake.localcloud.settings import Settings
 from bake.ssh import Login, Session, connect
-from flux_worker.inference import capacity
+from flux_worker.model_facts import FACTS, GIB
 
 from ..bench import random_flux
 from .instances import client, launch
@@ -27,9 +26,9 @@ REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 REPO = "models--black-forest-labs--FLUX.1-dev"
 CACHE = "/home/ubuntu/part"
 PYTHON = "/opt/flux-worker/venv/bin/python"
-TYPE, MEMORY = "t3.small", 2 * capacity.GIB
+TYPE, MEMORY = "t3.small", 2 * GIB
 # A g5.xlarge's 16 GiB against FLUX.1-dev's 33.7 GB in bfloat16: memory for half of the weights.
-SHARE = 16 * capacity.GIB / sum(capacity._DEV_BYTES["bf16"].values())
+SHARE = 16 * GIB / sum(FACTS.weights("bf16").values())
 
 BY_THE_WORKER = """
 import os

@@ -1,4 +1,4 @@
-"""The inf2 profiles bake a verified Neuron stack on a type that fits, and are refused on inf2.xlarge."""
+"""The inf2 profiles bake a verified Neuron stack on a large enough type; inf2.xlarge is refused."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bake.localcloud.cloud import LocalCloud
-from bake.localcloud.neuron import STUBS
+from bake.localcloud import LocalCloud
+from bake.localcloud.images.neuron import STUBS
 from flux_worker.inference.backend_neuron import EXPERIMENTAL
 
 from .bakes import ROOT, Outcome, rehearse

@@ -1,4 +1,4 @@
-"""Every profile plans on the local cloud, with the right verdict."""
+"""Every profile gets the right verdict from a plan on the local cloud."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from bake import aws as clients
 from bake import profile
 from bake.aws import Aws
 from bake.errors import UsageError
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud import LocalCloud, sources
 from bake.planning import plan as planning
-from bake.request import sources
 
 pytestmark = pytest.mark.root
 PROFILES = Path(__file__).parents[2] / "profiles"
@@ -32,8 +31,8 @@ def test_each_profile_gets_its_verdict(cloud: LocalCloud, name: str, monkeypatch
             planning.make(found, aws, sources(cloud, found.base.os), origins)
     else:
         plan = planning.make(found, aws, sources(cloud, found.base.os), origins)
-        assert plan.memory[0].verdict == ("fits" if name.startswith("g6e") else "tight")
-        assert plan.disk.verdict == "fits"
+        assert plan.verify.memory[0].verdict == ("fits" if name.startswith("g6e") else "tight")
+        assert plan.image.disk.verdict == "fits"
         # The local cloud tells what is written on a base that is built; Amazon Linux's may not be yet.
-        assert not plan.disk.at_most or found.base.os == "amazon-linux"
+        assert not plan.image.disk.at_most or found.base.os == "amazon-linux"
         assert not plan.warnings

@@ -1,4 +1,4 @@
-"""`bake --profile g6e-ubuntu --rehearse`, whole, as a person runs it; and what happens when it goes wrong."""
+"""`bake --profile g6e-ubuntu --rehearse` as a user runs it, to the end and with failures."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ import pytest
 
 from bake.agreement import lockfile
 from bake.aws import Aws
-from bake.localcloud.cloud import LocalCloud
-from bake.localcloud.images import ImageStore
-from bake.localcloud.settings import Settings
+from bake.localcloud import ImageStore, LocalCloud, Settings
 
 from . import sparse
 from .bakes import ROOT, Outcome, rehearse, start
@@ -111,7 +109,7 @@ def test_the_run_directory_has_all_the_evidence(directory: Path) -> None:
     assert [name for name in names if name.startswith("logs/bake-20")]
 
 
-def test_the_end_says_what_there_is_and_what_to_try_next(baked: Outcome, manifest: dict[str, Any]) -> None:
+def test_the_summary_shows_the_image_and_the_next_command(baked: Outcome, manifest: dict[str, Any]) -> None:
     text = baked.of("released")[0]["text"]
     for part in (manifest["image"]["id"], "bake local boot", "create image", "in all"):
         assert part in text
@@ -140,7 +138,7 @@ def test_the_frozen_agreement_was_held_to_and_not_touched(baked: Outcome, direct
     assert [entry.why for entry in held.agreement.history] == ["first agreement"]
 
 
-def test_the_image_is_what_was_agreed(aws: Aws, manifest: dict[str, Any]) -> None:
+def test_the_image_matches_the_agreement(aws: Aws, manifest: dict[str, Any]) -> None:
     image = aws.ec2.describe_images(ImageIds=[manifest["image"]["id"]])["Images"][0]
     root = image["BlockDeviceMappings"][0]["Ebs"]
     assert (image["State"], root["VolumeSize"]) == ("available", 80)

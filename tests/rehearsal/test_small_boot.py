@@ -1,14 +1,14 @@
-"""A driver that is to be built needs room in /boot: known before anything is downloaded."""
+"""A driver that must be built needs room in /boot; the bake checks that before it downloads anything."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bake.errors import EXIT_USAGE, DoesNotFit
 from bake.steps.survey import check_boot
+from tests.plans import changed
 
 if TYPE_CHECKING:
     from tests.conftest import NewMachine
@@ -21,7 +21,7 @@ def test_a_driver_that_does_not_fit_into_boot_stops_with_both_numbers(new_machin
         check_boot(machine.session, machine.plan)  # nothing is built: nothing is needed
         profile = machine.plan.profile
         nvidia = profile.nvidia.model_copy(update={"driver": "580.95.05"})
-        plan = replace(machine.plan, profile=profile.model_copy(update={"nvidia": nvidia}))
+        plan = changed(machine.plan, profile.model_copy(update={"nvidia": nvidia}))
         with pytest.raises(DoesNotFit, match=r"/boot has 4 MiB free.*580\.95\.05.*60 MiB") as caught:
             check_boot(machine.session, plan)
         assert caught.value.exit_code == EXIT_USAGE

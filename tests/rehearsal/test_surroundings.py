@@ -1,4 +1,4 @@
-"""A rehearsal needs nothing of the user's environment: each of these has broken one, or sent it elsewhere."""
+"""A rehearsal works in an environment that is broken, or that points elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud import LocalCloud
 
 from .bakes import ROOT
 

@@ -1,4 +1,4 @@
-"""User data on real machines: it starts a baked image's worker, and runs nothing that is not pinned."""
+"""User data on real machines starts a baked image's worker, and runs nothing that is not pinned."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bake.instance import user_data as with_host_key
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud import LocalCloud
 from bake.ssh import Login, Session, connect
 from bake.steps.launch import KeyPair
 

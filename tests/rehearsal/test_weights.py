@@ -1,4 +1,4 @@
-"""The weights' way onto one real machine: what is fetched, what stops it, what it survives."""
+"""Downloading the weights to one real machine: what is fetched, what stops it, and what it survives."""
 
 from __future__ import annotations
 
@@ -15,16 +15,14 @@ from pydantic import SecretStr
 from bake import run as runs_of
 from bake import ssh
 from bake.errors import BakeError, ConnectionLost, RemoteCommandError
-from bake.localcloud.cloud import LocalCloud
-from bake.localcloud.control import over_socket
-from bake.localcloud.hub_control import RemoteHub
-from bake.localcloud.settings import Settings
+from bake.localcloud import LocalCloud, RemoteHub, Settings, over_socket
 from bake.planning.plan import Plan
 from bake.progress import Progress
 from bake.steps import prefetch, provision
 from bake.steps.prefetch import Download, Weights
 from bake.undo import Undo
 from bake.weights.mirror import Place
+from tests import plans
 
 if TYPE_CHECKING:
     from tests.conftest import Machine, NewMachine
@@ -99,7 +97,7 @@ class Bench:
 
     @property
     def repo(self) -> str:
-        return f"{self.machine.plan.cache}/models--black-forest-labs--FLUX.1-dev"
+        return f"{self.machine.plan.weights.cache}/models--black-forest-labs--FLUX.1-dev"
 
     @property
     def hub(self) -> RemoteHub:
@@ -113,7 +111,7 @@ class Bench:
 
     def check_cache(self, weights: Weights) -> None:
         """Exactly what is locked, verified here once more, and the image's user's."""
-        lock = self.machine.plan.lock
+        lock = self.machine.plan.weights.lock
         assert lock is not None
         assert dict(weights.files) == {path: file.bytes for path, file in lock.files.items()}
         hashed = self.root(f"cd {weights.folder} && find -L . -type f -exec sha256sum {{}} +")
@@ -121,8 +119,10 @@ class Bench:
         assert {name.removeprefix("./") for name in sums} == lock.files.keys()
         for path, file in lock.files.items():
             assert file.sha256 in (None, sums[f"./{path}"])
-        assert set(self.root(f"find {self.machine.plan.cache} -printf '%u\\n'").split()) == {"ubuntu"}
-        assert self.root(f"find {self.machine.plan.cache} -name '*.incomplete' -o -name '*.lock'") == ""
+        assert set(self.root(f"find {self.machine.plan.weights.cache} -printf '%u\\n'").split()) == {"ubuntu"}
+        assert (
+            self.root(f"find {self.machine.plan.weights.cache} -name '*.incomplete' -o -name '*.lock'") == ""
+        )
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def bench(prepared: Machine, cloud: LocalCloud, tmp_path: Path) -> Iterator[Benc
 
 def changed(plan: Plan, **weights: Any) -> Plan:
     found = plan.profile.weights.model_copy(update=weights)
-    return dataclasses.replace(plan, profile=plan.profile.model_copy(update={"weights": found}))
+    return plans.changed(plan, plan.profile.model_copy(update={"weights": found}))
 
 
 def soon(look: Callable[[], bool], seconds: float = 300) -> None:
@@ -153,7 +153,7 @@ def soon(look: Callable[[], bool], seconds: float = 300) -> None:
         time.sleep(0.1)
 
 
-def test_what_diffusers_loads_is_fetched_and_nothing_else(bench: Bench) -> None:
+def test_only_files_that_diffusers_loads_are_fetched(bench: Bench) -> None:
     weights = bench.start().wait()
     bench.check_cache(weights)
     assert "model_index.json" in weights.files
@@ -170,7 +170,7 @@ def test_the_token_is_nowhere_on_the_machine(bench: Bench) -> None:
     assert bench.found(bench.machine.plan.profile.weights.token.get_secret_value()) == ""
 
 
-def test_a_wrong_token_is_refused_with_what_to_do(bench: Bench) -> None:
+def test_a_wrong_token_is_refused_with_a_hint(bench: Bench) -> None:
     plan = changed(bench.machine.plan, token=SecretStr("hf_wrong"))
     with pytest.raises(BakeError, match="the weights were not downloaded") as caught:
         bench.start(plan).wait()
@@ -187,7 +187,7 @@ def test_a_refusal_stops_what_runs_beside_it_at_once(bench: Bench) -> None:
 
 
 def test_memory_in_place_of_the_disk_is_refused_with_its_name(bench: Bench) -> None:
-    cache = bench.machine.plan.cache
+    cache = bench.machine.plan.weights.cache
     bench.root(f"mount -t tmpfs none {cache} && chown ubuntu {cache}")
     try:
         with pytest.raises(BakeError, match="tmpfs") as caught:
@@ -296,8 +296,8 @@ def mirrored(bench: Bench) -> Plan:
 
 
 def large(plan: Plan) -> dict[str, int]:
-    assert plan.lock is not None
-    return {file.sha256: file.bytes for file in plan.lock.files.values() if file.sha256}
+    assert plan.weights.lock is not None
+    return {file.sha256: file.bytes for file in plan.weights.lock.files.values() if file.sha256}
 
 
 def test_a_mirror_is_filled_and_then_serves(bench: Bench, mirrored: Plan) -> None:

@@ -1,4 +1,4 @@
-"""What a worker that does not get ready says about its image, told on a real machine with systemd."""
+"""A worker that does not become ready: what that says about its image, on a real machine with systemd."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 from bake.errors import BakeError
 from bake.run import Run
 from bake.steps.boot_check import boot_check
-from bake.steps.worker_start import ImageIsBad, wait_until_ready
+from bake.steps.wait_for_worker import ImageIsBad, wait_until_ready
 from bake.undo import Undo
+from tests.plans import changed
 
 if TYPE_CHECKING:
     from tests.conftest import Machine
@@ -99,8 +100,8 @@ def test_one_that_fails_is_told_with_the_drivers_words(worker: Machine) -> None:
 
 def test_an_image_whose_gpu_can_not_be_used_is_bad_at_once(machine: Machine, image: str) -> None:
     """The baked image, with nothing said at launch: it draws on a GPU or not at all."""
-    drivers = replace(machine.plan.drivers, on_worker=True)
-    plan = replace(machine.plan, drivers=drivers)
+    drivers = replace(machine.plan.provision.drivers, on_worker=True)
+    plan = changed(machine.plan, drivers=drivers)
     run = Run(f"{machine.run.id}-no-gpu", machine.run.directory, machine.run.progress)
     with (
         pytest.raises(ImageIsBad, match=r"does not start on the new image:(.|\n)*torch finds no GPU"),

@@ -23,7 +23,7 @@ from typing import Any
 import boto3
 import pytest
 
-from bake.localcloud import tiny_flux
+from bake.localcloud.hub import tiny_flux
 
 # Before torch is imported: its threads wait for each other, and where cores are few that is all they do.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -382,8 +382,8 @@ def stop() -> Iterator[Any]:
 
 
 @pytest.fixture
-def workshop(new_aws: Callable[[], Aws], tmp_path: Path, stop: Any) -> Any:
+def harness(new_aws: Callable[[], Aws], tmp_path: Path, stop: Any) -> Any:
     """Workers in this process, with places of their own."""
-    from tests.worker.worker_harness import Workshop
+    from tests.worker.worker_harness import WorkerHarness
 
-    return Workshop(new_aws(), tmp_path, stop)
+    return WorkerHarness(new_aws(), tmp_path, stop)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from .stress import fleet
-from .stress.fleet import Sickness
-from .stress.scenario import Storm, prove
+from .stress.fleet import GpuFault
+from .stress.scenario import StressScenario, run_scenario
 
 JOBS = 20
 AFTER_THE_WARM_UP = 1
@@ -23,7 +23,9 @@ def test_sick_workers_burn_few_receives(
 ) -> None:
     """They are not started again here: that is the stress run's."""
     monkeypatch.setattr(fleet, "RESTART_SECONDS", float("inf"))
-    sick = tuple(Sickness(kind, "for ever", AFTER_THE_WARM_UP) for kind in MOST)
-    outcome = prove(aws, environment, tmp_path, Storm(1, JOBS, 0, workers=1, one_in=None, sick=sick))
-    assert 0 < outcome.burnt.total() <= sum(MOST.values())
+    faulty = tuple(GpuFault(kind, "for ever", AFTER_THE_WARM_UP) for kind in MOST)
+    outcome = run_scenario(
+        aws, environment, tmp_path, StressScenario(1, JOBS, 0, workers=1, one_in=None, faulty=faulty)
+    )
+    assert 0 < outcome.wasted.total() <= sum(MOST.values())
     assert outcome.trips >= 1

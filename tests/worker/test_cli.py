@@ -13,6 +13,7 @@ import click
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 COMMAND = str(Path(sys.executable).parent / "flux-worker")
 
@@ -57,8 +58,8 @@ def test_help_names_every_command() -> None:
 
 def test_a_shell_completes_commands_and_options() -> None:
     def completed(words: str, number: int) -> list[str]:
-        asked = {"_FLUX_WORKER_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(number)}
-        return re.findall(r"^plain,(.*)$", run(**asked).stdout, re.M)
+        requested = {"_FLUX_WORKER_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(number)}
+        return re.findall(r"^plain,(.*)$", run(**requested).stdout, re.M)
 
     assert completed("flux-worker s", 1) == ["schema", "send", "serve", "status"]
     assert completed("flux-worker draw --s", 2) == ["--steps", "--seed"]

@@ -18,6 +18,7 @@ from flux_worker.jobs.claims import Claims
 from flux_worker.jobs.queue import JobQueue
 from tests.worker.conftest import Served, until
 
+pytestmark = pytest.mark.integration
 COMMAND = str(Path(sys.executable).parent / "flux-worker")
 SMALL = ["--width", "256", "--height", "256", "--steps", "2"]
 
@@ -44,10 +45,10 @@ def aws(new_aws: Callable[[], Any]) -> Any:
 def send(new_aws: Callable[[], Any], environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Any:
     """`flux-worker send --no-wait` in this process, to a queue of its own that nobody serves."""
     aws = make_fifo(new_aws())
-    places = {"FLUX_QUEUE_URL": aws.jobs, "FLUX_BUCKET": aws.bucket}
+    prerequisites = {"FLUX_QUEUE_URL": aws.jobs, "FLUX_BUCKET": aws.bucket}
     for name in ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        places[name] = environment[name]
-    for name, value in places.items():
+        prerequisites[name] = environment[name]
+    for name, value in prerequisites.items():
         monkeypatch.setenv(name, value)
 
     def run(*arguments: str) -> None:
@@ -92,9 +93,9 @@ def test_hiding_handing_back_and_deleting_work(send: Any) -> None:
     queue = JobQueue(send.aws.client("sqs"), send.aws.jobs, 300)
     first = queue.receive(5)
     assert first
-    assert queue.keep(first)
+    assert queue.extend_visibility(first)
     assert queue.receive(0) is None
-    queue.give_back(first)
+    queue.return_message(first)
     again = queue.receive(5)
     assert again
     assert again.body == first.body

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from tests.worker.conftest import Aws, Served, free_port, serve_environment, serving, until
-from tests.worker.refusing import Refusing
+from tests.worker.refusing_proxy import RefusingProxy
 
 
 @pytest.fixture(scope="module")
-def proxy(aws: Aws) -> Iterator[Refusing]:
-    with Refusing(aws.endpoint).running() as running:
+def proxy(aws: Aws) -> Iterator[RefusingProxy]:
+    with RefusingProxy(aws.endpoint).running() as running:
         yield running
 
 
@@ -28,7 +28,7 @@ def port() -> int:
 
 @pytest.fixture(scope="module")
 def blocked(
-    aws: Aws, proxy: Refusing, cache: Path, port: int, tmp_path_factory: pytest.TempPathFactory
+    aws: Aws, proxy: RefusingProxy, cache: Path, port: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
     """A worker whose event bus is not there yet."""
     aws.remove_bus()
@@ -55,7 +55,9 @@ def failures(port: int, service: str) -> float:
     return float(found[1])
 
 
-def test_without_its_bus_a_worker_takes_no_job(blocked: Served, aws: Aws, proxy: Refusing, port: int) -> None:
+def test_without_its_bus_a_worker_takes_no_job(
+    blocked: Served, aws: Aws, proxy: RefusingProxy, port: int
+) -> None:
     """EventBridge has answered with success for buses that are not there."""
     aws.send({"id": "heard", "prompt": "a cat", "width": 256, "height": 256, "steps": 1})
     until(lambda: bool(status(port).get("blocked")), 20, "the worker to be blocked")
@@ -81,16 +83,16 @@ def test_a_url_on_another_host_than_boto3_asks_is_said_at_the_start(blocked: Ser
 REFUSED = {
     "refused": ("AccessDenied", 403, "SQS refuses sqs:ReceiveMessage on the queue "),
     "absent": ("AWS.SimpleQueueService.NonExistentQueue", 400, "does not exist, says SQS to sqs:Receive"),
-    "unknown-key": ("InvalidClientTokenId", 403, "SQS does not take these credentials for sqs:Receive"),
+    "unknown-key": ("InvalidClientTokenId", 403, "SQS does not accept these credentials for sqs:Receive"),
     "expired": ("ExpiredToken", 403, "the credentials have expired, says SQS to sqs:Receive"),
     "broken": ("InternalError", 500, "SQS answers sqs:ReceiveMessage on the queue "),
-    "unreachable": (None, 0, "cannot be reached for sqs:ReceiveMessage on the queue "),
+    "unreachable": (None, 0, "is not reachable for sqs:ReceiveMessage on the queue "),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_receiving_that_fails_shows_and_ends(
-    blocked: Served, aws: Aws, proxy: Refusing, port: int, case: str
+    blocked: Served, aws: Aws, proxy: RefusingProxy, port: int, case: str
 ) -> None:
     code, http, why = REFUSED[case]
     told = len(blocked.told)

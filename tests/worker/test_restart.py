@@ -22,7 +22,7 @@ def said(worker: Served, *beginnings: str, about: str | None = None) -> int:
 
 
 @pytest.fixture(scope="module")
-def patient(environment: dict[str, str]) -> dict[str, str]:
+def timeouts(environment: dict[str, str]) -> dict[str, str]:
     """A lease that lasts longer than a case, for no claim is renewed without S3, or while the host pauses."""
     return environment | {"FLUX_VISIBILITY_SECONDS": "600"}
 
@@ -49,9 +49,9 @@ def killed_over(name: str, worker: Served, aws: Any) -> bool:
 
 
 @pytest.fixture(scope="module")
-def kept(aws: Any, patient: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
+def kept(aws: Any, timeouts: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
     """A job that was drawn while S3 was out, and whose worker was then killed."""
-    with serving(patient, tmp_path_factory.mktemp("first")) as worker:
+    with serving(timeouts, tmp_path_factory.mktemp("first")) as worker:
         for name in (f"kept-{number}" for number in range(10)):
             if killed_over(name, worker, aws):
                 return name
@@ -61,10 +61,10 @@ def kept(aws: Any, patient: dict[str, str], tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 def heir(
-    aws: Any, kept: str, patient: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    aws: Any, kept: str, timeouts: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
     """The next worker on the same machine, which tells first of what is kept there."""
-    with serving(patient, tmp_path_factory.mktemp("second")) as worker:
+    with serving(timeouts, tmp_path_factory.mktemp("second")) as worker:
         assert aws.event()["detail"]["id"] == kept
         yield worker
 
@@ -95,7 +95,7 @@ def test_starts_in_vain_wait_longer_and_systemd_waits_with_them(
     count.parent.mkdir()
     count.write_text("9\n")
     with serving(environment | {"FLUX_STATE_DIR": str(count.parent)}, tmp_path, "STATUS=Waiting") as worker:
-        worker.wait_told(r"STATUS=Waiting \d+ s: 9 starts in a row came to nothing")
+        worker.wait_told(r"STATUS=Waiting \d+ s: 9 starts in a row failed")
         worker.wait_told(r"EXTEND_TIMEOUT_USEC=10[12]\d{7}$")  # 15 minutes, and two more
         assert worker.stop() == 0
     assert not count.exists(), "who stops a service by hand wants it to start at once"
@@ -131,14 +131,14 @@ def test_sigterm_ends_a_worker_that_is_not_ready_cleanly(
             assert "READY=1" not in worker.told
 
 
-def test_sigterm_hands_back_what_does_not_fit(aws: Any, patient: dict[str, str], tmp_path: Path) -> None:
-    with serving(patient | {"FLUX_DRAIN_SECONDS": "2"}, tmp_path) as worker:
+def test_sigterm_hands_back_what_does_not_fit(aws: Any, timeouts: dict[str, str], tmp_path: Path) -> None:
+    with serving(timeouts | {"FLUX_DRAIN_SECONDS": "2"}, tmp_path) as worker:
         aws.send(BIG | {"id": "long", "steps": 50, "images": 4})
         worker.wait_told("STATUS=Drawing long")
         began = time.monotonic()
         assert worker.stop() == 0
         assert time.monotonic() - began < 60, "the drawing takes minutes"
-        assert said(worker, "handed back: ") == 1
+        assert said(worker, "returned to the queue: ") == 1
     found: list[str] = []
 
     def received() -> bool:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from flux_worker import redaction
 from flux_worker.aws.clients import Clients
-from flux_worker.aws.endpoints import oddities
+from flux_worker.aws.endpoints import endpoint_warnings
 from flux_worker.cli import DEFAULT_PORT
 from flux_worker.errors import ConfigurationError, WorkerError
 from flux_worker.host import logs
@@ -19,7 +20,7 @@ from flux_worker.settings import (
     DEFAULT_METRICS_PORT,
     AwsSettings,
     ModelSettings,
-    PlaceSettings,
+    QueueSettings,
     ServeSettings,
 )
 from tests.worker.conftest import CREDENTIALS
@@ -120,15 +121,15 @@ def test_a_queue_in_another_region_is_noticed() -> None:
 def test_a_queues_region_is_known_by_any_of_its_hosts(host: str, region: str) -> None:
     url = f"https://{host}/123456789012/jobs"
     with pytest.raises(ConfigurationError, match=f"FLUX_QUEUE_URL is in {region}, but AWS_REGION is eu-west"):
-        PlaceSettings.from_environment(GOOD | {"FLUX_QUEUE_URL": url})
+        QueueSettings.from_environment(GOOD | {"FLUX_QUEUE_URL": url})
     there = {"AWS_REGION": region, "FLUX_QUEUE_URL": url}
-    assert PlaceSettings.from_environment(GOOD | there).queue_url == url
+    assert QueueSettings.from_environment(GOOD | there).queue_url == url
 
 
 @pytest.mark.parametrize("host", ["localhost:4566", "127.0.0.1", "queue.example.com", "sqs.example.com"])
 def test_a_host_that_tells_no_region_is_taken(host: str) -> None:
     url = f"http://{host}/123456789012/jobs"
-    assert PlaceSettings.from_environment(GOOD | {"FLUX_QUEUE_URL": url}).queue_url == url
+    assert QueueSettings.from_environment(GOOD | {"FLUX_QUEUE_URL": url}).queue_url == url
 
 
 def test_a_bus_in_another_region_is_noticed_beside_the_queue() -> None:
@@ -183,8 +184,8 @@ def test_a_url_that_boto3_would_send_elsewhere_is_said(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    places = PlaceSettings.from_environment(GOOD | {"FLUX_QUEUE_URL": f"{url}/123456789012/jobs"})
-    found = " ".join(oddities(places, Clients.of(places)))
+    prerequisites = QueueSettings.from_environment(GOOD | {"FLUX_QUEUE_URL": f"{url}/123456789012/jobs"})
+    found = " ".join(endpoint_warnings(prerequisites, Clients.from_settings(prerequisites)))
     assert (said in found) if said else not found, found
 
 
@@ -219,8 +220,8 @@ def test_a_user_without_a_home_must_say_where_the_state_lies(monkeypatch: pytest
 
 
 def test_sending_needs_the_places_alone() -> None:
-    places = PlaceSettings.from_environment({name: GOOD[name] for name in list(GOOD)[:3]})
-    assert (places.bucket, places.prefix) == ("pictures", "images/")
+    prerequisites = QueueSettings.from_environment({name: GOOD[name] for name in list(GOOD)[:3]})
+    assert (prerequisites.bucket, prerequisites.prefix) == ("pictures", "images/")
 
 
 def test_the_command_line_knows_the_usual_port() -> None:
@@ -246,9 +247,9 @@ def secret(
         client.create_secret(Name=name, SecretString=content)
         return name
 
-    before = set(logs._secrets)
+    before = set(redaction._secrets)
     yield keep
-    logs._secrets.intersection_update(before)
+    redaction._secrets.intersection_update(before)
 
 
 def test_a_value_comes_from_secrets_manager(secret: Callable[[str], str]) -> None:
@@ -316,16 +317,16 @@ def test_a_secret_that_cannot_be_read_now_may_be_later(monkeypatch: pytest.Monke
     for name, value in out_of_reach.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(WorkerError, match=r"FLUX_BUCKET=secretsmanager:a#b: cannot be read now") as caught:
-        PlaceSettings.from_environment(GOOD | {"FLUX_BUCKET": "secretsmanager:a#b"})
+        QueueSettings.from_environment(GOOD | {"FLUX_BUCKET": "secretsmanager:a#b"})
     assert caught.value.exit_code == 1
     both = {"FLUX_BUCKET": "secretsmanager:a#b", "FLUX_QUEUE_URL": "jobs"}
     with pytest.raises(ConfigurationError):
-        PlaceSettings.from_environment(GOOD | both)
+        QueueSettings.from_environment(GOOD | both)
 
 
 def test_a_line_break_in_a_url_is_refused_in_one_line() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        PlaceSettings.from_environment(
+        QueueSettings.from_environment(
             GOOD | {"FLUX_QUEUE_URL": "https://sqs.eu\n-west-1.example.org/1/jobs"}
         )
     assert "FLUX_QUEUE_URL=https://sqs.eu�-west-1.example.org/1/jobs: must be" in str(caught.value)
@@ -335,5 +336,5 @@ def test_a_line_break_in_a_url_is_refused_in_one_line() -> None:
 def test_a_password_in_a_url_is_refused_and_not_shown() -> None:
     url = GOOD["FLUX_QUEUE_URL"].replace("//", "//me:neverShown@")
     with pytest.raises(ConfigurationError, match="without user name and password") as caught:
-        PlaceSettings.from_environment(GOOD | {"FLUX_QUEUE_URL": url})
+        QueueSettings.from_environment(GOOD | {"FLUX_QUEUE_URL": url})
     assert "neverShown" not in str(caught.value)

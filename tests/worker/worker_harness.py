@@ -17,13 +17,13 @@ from PIL import Image
 
 from flux_worker.host.monitor import Monitor
 from flux_worker.host.notify import Notifier
-from flux_worker.inference.images import Drawing, Origin
+from flux_worker.inference.images import GeneratedImages, Origin
 from flux_worker.jobs.claims import Claims
 from flux_worker.jobs.delivery import Delivery
 from flux_worker.jobs.outbox import Outbox
 from flux_worker.jobs.queue import JobQueue, Message
 from flux_worker.jobs.results import Results
-from flux_worker.jobs.retry import Persistence
+from flux_worker.jobs.retry import RetryPolicy
 from flux_worker.jobspec.job import Job
 from flux_worker.worker import Worker
 
@@ -34,7 +34,7 @@ class Killed(BaseException):
     """Stands for kill -9: nothing catches it."""
 
 
-class Painter:
+class FakeModel:
     """Stands for the model: even surfaces at once, in a colour that follows from the seed."""
 
     device = "cpu"
@@ -47,7 +47,7 @@ class Painter:
     def check(self, job: Job) -> None:
         """Every prompt is short enough."""
 
-    def draw(self, job: Job, on_step: Callable[[int], None]) -> Drawing:
+    def generate(self, job: Job, on_step: Callable[[int], None]) -> GeneratedImages:
         for done in range(1, job.steps * job.images + 1):
             self._before_step(done)
             on_step(done)
@@ -55,18 +55,18 @@ class Painter:
         self.drawn += 1
         colours = [((job.seed + number) % 256, 0, 0) for number in range(job.images)]
         images = tuple(Image.new("RGB", (job.width, job.height), colour) for colour in colours)
-        return Drawing(job, images, self.origin, 0.1, 0.02)
+        return GeneratedImages(job, images, self.origin, 0.1, 0.02)
 
     def warm_up(self, on_step: Callable[[int], None]) -> None:
         self.warmed_up += 1
-        self.draw(Job(id="warm-up", prompt="a warm-up", seed=0, steps=2), on_step)
+        self.generate(Job(id="warm-up", prompt="a warm-up", seed=0, steps=2), on_step)
         self.drawn -= 1
 
-    def broken_by(self, error: Exception) -> bool:
+    def is_fatal(self, error: Exception) -> bool:
         return isinstance(error, ZeroDivisionError)
 
 
-class Wire:
+class CallLog:
     """What goes to AWS from one worker: `calls` in order, and one of them that may fail."""
 
     def __init__(self, *, older: float = 0) -> None:
@@ -141,7 +141,7 @@ def _make_clients(aws: Any) -> list[Any]:
     ]
 
 
-class Workshop:
+class WorkerHarness:
     """Makes workers that share a queue, a bucket and a bus."""
 
     def __init__(self, aws: Any, folder: Path, stop: Any) -> None:
@@ -152,7 +152,7 @@ class Workshop:
     @contextlib.contextmanager
     def worker(
         self,
-        wire: Wire | None = None,
+        call_log: CallLog | None = None,
         model: Any = None,
         *,
         host: str = "a",
@@ -162,20 +162,22 @@ class Workshop:
         **places: str,
     ) -> Iterator[Worker]:
         """One worker process, so to speak: its outbox is its host's."""
-        wire = wire or Wire()
+        call_log = call_log or CallLog()
         watched = contextlib.ExitStack()
         clients = _CLIENTS.pop() if _CLIENTS else _make_clients(self.aws)
-        s3, sqs, events = (watched.enter_context(wire.watch(client)) for client in clients)
+        s3, sqs, events = (watched.enter_context(call_log.watch(client)) for client in clients)
         queue = JobQueue(sqs, self.aws.jobs, visibility)
         to = {"bucket": self.aws.bucket, "prefix": "images/", "event_bus": self.aws.bus} | places
         monitor = Monitor(Notifier({}))
-        persistence = Persistence(self.stop, monitor)
+        retry_policy = RetryPolicy(self.stop, monitor)
         outbox = Outbox(self.folder / host / "outbox")
         delivery = Delivery(
-            queue, Results(s3, events, **to), Claims(s3, to["bucket"], "images/", lease), outbox, persistence
+            queue, Results(s3, events, **to), Claims(s3, to["bucket"], "images/", lease), outbox, retry_policy
         )
         try:
-            yield Worker(model or Painter(), queue, delivery, persistence, monitor, self.stop, max_receives)
+            yield Worker(
+                model or FakeModel(), queue, delivery, retry_policy, monitor, self.stop, max_receives
+            )
         finally:
             watched.close()
             outbox.close()
@@ -190,7 +192,7 @@ class Workshop:
             while not (over.wait(0.05) or condition() or time.monotonic() > deadline):
                 pass
             if not over.is_set():
-                self.stop.ask("the case is over", 60)
+                self.stop.request("the case is over", 60)
 
         watching = threading.Thread(target=watch)
         watching.start()

@@ -1,4 +1,4 @@
-"""The command `flux-worker`. What is heavy is imported where it is needed: `--help` is quick."""
+"""The command `flux-worker`; imports torch and boto3 lazily so that `--help` stays fast."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from . import __version__
 from .errors import WorkerError
 from .host import logs
 
-# Commands that stand in another module, by name.
-_ELSEWHERE = {
+# By command, the module that is imported when it is called.
+_LAZY_COMMANDS = {
     "check": "flux_worker.commands.check",
     "compile": "flux_worker.commands.model",
     "draw": "flux_worker.commands.draw",
@@ -24,25 +24,25 @@ _ELSEWHERE = {
     "send": "flux_worker.commands.send",
 }
 _NAMES = {"compile": "compile_model"}  # Python has a function of that name
-DEFAULT_PORT = 9471  # as in settings.py, which takes a while to import
+DEFAULT_PORT = 9471  # the same as in settings.py, which is slow to import
 
 
 class _Group(click.Group):
-    """Finds commands in other modules; shows a WorkerError as a message and ends with its exit code."""
+    """Loads commands lazily; shows a WorkerError as a message and exits with its code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *_ELSEWHERE})
+        return sorted({*super().list_commands(ctx), *_LAZY_COMMANDS})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in _ELSEWHERE:
+        if cmd_name in _LAZY_COMMANDS:
             command: click.Command = getattr(
-                importlib.import_module(_ELSEWHERE[cmd_name]), _NAMES.get(cmd_name, cmd_name)
+                importlib.import_module(_LAZY_COMMANDS[cmd_name]), _NAMES.get(cmd_name, cmd_name)
             )
             return command
         return super().get_command(ctx, cmd_name)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """As click's; what the terminal's encoding can't take is replaced, never a traceback."""
+        """Replace characters that the terminal's encoding lacks, rather than fail with a traceback."""
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")
@@ -52,14 +52,14 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except WorkerError as error:
-            logs.say_end(f"flux-worker: {error}")
+            logs.report_fatal(f"flux-worker: {error}")
             ctx.exit(error.exit_code)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="flux-worker")
 def main() -> None:
-    """Draws images with FLUX.1-dev: from a queue (serve) or by hand (draw).
+    """Generate images with FLUX.1-dev: from a queue (serve) or by hand (draw).
 
     Settings come from the environment; worker/README.md lists them.
     """
@@ -67,7 +67,7 @@ def main() -> None:
 
 @main.command()
 def serve() -> None:
-    """Serve the queue until SIGTERM, or until EC2 takes the instance back.
+    """Serve the queue until SIGTERM or an EC2 interruption.
 
     \b
     Example:
@@ -91,11 +91,11 @@ def serve() -> None:
     envvar="FLUX_METRICS_PORT",
     default=DEFAULT_PORT,
     show_default=True,
-    help="Where the worker serves its status; FLUX_METRICS_PORT, where that is set.",
+    help="The port on which the worker serves its status; FLUX_METRICS_PORT if that is set.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The worker's own answer, as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the worker's answer as one JSON object.")
 def status(port: int, as_json: bool) -> None:
-    """Show what the worker on this machine is doing; exit code 1 where none answers.
+    """Show what the worker on this machine is doing; exit code 1 if none answers.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""Images as files: PNG with its parameters in text chunks, JPEG or WebP."""
+"""Encode images as PNG (with the parameters in text chunks), JPEG or WebP."""
 
 from __future__ import annotations
 
@@ -15,50 +15,50 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.PngImagePlugin import PngInfo
 
-    from .inference.images import Drawing
+    from .inference.images import GeneratedImages
 
 CONTENT_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
-_PILLOWS_NAMES = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
-_FULL_COLOUR_QUALITY = 95  # from here on, halved colours are the most that a JPEG loses
+_PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+_FULL_COLOUR_QUALITY = 95  # from here on, chroma subsampling is most of what a JPEG loses
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """One image as a file; `suffix` is what follows the job's id in its name, as `.png`."""
+class EncodedImage:
+    """One encoded image; `suffix` follows the job's id in its key, such as `.png`."""
 
     suffix: str
     content_type: str
     data: bytes
 
 
-def encode(drawing: Drawing) -> list[Encoded]:
-    """Each image of a drawing in the format that its job asks for, in their order."""
-    content_type = CONTENT_TYPES[drawing.job.format]
+def encode(generated: GeneratedImages) -> list[EncodedImage]:
+    """Encode each image, in order, in the format that the job asks for."""
+    content_type = CONTENT_TYPES[generated.job.format]
     return [
-        Encoded(suffix, content_type, _encode(drawing, number, image))
+        EncodedImage(suffix, content_type, _encode(generated, number, image))
         for number, (suffix, image) in enumerate(
-            zip(image_suffixes(drawing.job), drawing.images, strict=True), start=1
+            zip(image_suffixes(generated.job), generated.images, strict=True), start=1
         )
     ]
 
 
-def _encode(drawing: Drawing, number: int, image: Image) -> bytes:
-    job = drawing.job
+def _encode(generated: GeneratedImages, number: int, image: Image) -> bytes:
+    job = generated.job
     data = io.BytesIO()
     if job.format == "png":
-        image.save(data, format="PNG", pnginfo=_text_chunks(drawing, number))
+        image.save(data, format="PNG", pnginfo=_text_chunks(generated, number))
     else:
         quality = job.quality or DEFAULT_QUALITY
         full = {"subsampling": "4:4:4"} if job.format == "jpg" and quality >= _FULL_COLOUR_QUALITY else {}
-        image.save(data, format=_PILLOWS_NAMES[job.format], quality=quality, **full)
+        image.save(data, format=_PILLOW_FORMATS[job.format], quality=quality, **full)
     return data.getvalue()
 
 
-def _text_chunks(drawing: Drawing, number: int) -> PngInfo:
-    """The parameters, with the seed of this very image."""
+def _text_chunks(generated: GeneratedImages, number: int) -> PngInfo:
+    """The job's parameters, with this image's own seed."""
     from PIL.PngImagePlugin import PngInfo
 
-    job, origin = drawing.job.seeded(), drawing.origin
+    job, origin = generated.job.seeded(), generated.origin
     assert job.seed is not None
     own = {"id": job.id, "image": number, "seed": job.seed + number - 1}
     model = {"model": origin.repo, "model_revision": origin.revision, "precision": origin.precision}

@@ -1,29 +1,29 @@
-"""The errors a person sees; none of them is ever shown as a traceback."""
+"""Errors that the command line shows as a message, never as a traceback."""
 
 from __future__ import annotations
 
 from typing import Any
 
 EXIT_FAILED = 1
-EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: starting again does not help until somebody changes something
+EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: a restart does not help until somebody changes something
 
 
 class WorkerError(Exception):
-    """Something went wrong that the user can understand and act on."""
+    """An error that the user can understand and act on."""
 
     exit_code = EXIT_FAILED
 
 
 class ConfigurationError(WorkerError):
-    """The environment or the model cache is not what the worker needs."""
+    """The environment or the model's files are wrong or incomplete."""
 
     exit_code = EXIT_CONFIG
 
 
 class InvalidJob(WorkerError):
-    """A job that can never be drawn. `job_id` is None where the message carries no usable id.
+    """A job that can never run. `job_id` is None if the message has no usable id.
 
-    `announce` is False where an event about it would come back as the next message, for ever.
+    `announce` is False if an event about it would come back as the next message, in an endless loop.
     """
 
     def __init__(self, reason: str, *, job_id: str | None = None, announce: bool = True) -> None:
@@ -34,49 +34,49 @@ class InvalidJob(WorkerError):
 
 
 class JobFailed(WorkerError):
-    """A worker, or the queue, gave a job up; `failure` is what was written about it."""
+    """A worker rejected the job, or the queue dead-lettered it; `failure` is the stored failure."""
 
     def __init__(self, message: str, failure: dict[str, Any]) -> None:
         super().__init__(message)
         self.failure = failure
 
 
-class IdTaken(InvalidJob):
-    """Another job, with other parameters, was drawn under the same id; its record stays as it is."""
+class DuplicateId(InvalidJob):
+    """The id belongs to a finished job with other parameters, whose record stays as it is."""
 
 
 class Unavailable(WorkerError):
-    """AWS answered, but did not do what was asked; it may later."""
+    """A call to AWS failed and may succeed later."""
 
 
-class RecordBroken(WorkerError):
-    """What lies in S3 under a record's name is none."""
+class CorruptRecord(WorkerError):
+    """The S3 object under a record's key is not a valid record."""
 
 
 class ClaimHeld(WorkerError):
-    """Another worker has the job; its claim ends in `seconds_left` unless it is renewed."""
+    """Another worker holds the claim on the job, for `seconds_left` unless it renews it."""
 
     def __init__(self, seconds_left: float) -> None:
-        super().__init__(f"another worker has this job, for {seconds_left:.0f} s at least")
+        super().__init__(f"another worker holds this job for at least {seconds_left:.0f} s")
         self.seconds_left = seconds_left
 
 
-class Lost(WorkerError):
-    """The job is another worker's by now: its claim or its message is no longer this one's."""
+class LeaseLost(WorkerError):
+    """This worker no longer holds the claim or the message: another one may have the job."""
 
 
 class Interrupted(WorkerError):
-    """The worker is to end before the job could be finished."""
+    """The worker must stop before it can finish the job."""
 
 
-class BadPicture(WorkerError):
-    """What the model drew is no picture: not finite, or one colour all over. It is never delivered."""
+class BadImage(WorkerError):
+    """The model's output is not an image: not finite, or one colour all over. It is never delivered."""
 
 
-class Refused(WorkerError):
-    """AWS refuses a call, and will until somebody changes a permission, a key or a place.
+class CallRefused(WorkerError):
+    """AWS refuses a call until somebody changes a permission, a key or a resource.
 
-    `call` says which, such as "s3:PutObject"; the message says what for, and AWS's own words.
+    `call` names the action, such as "s3:PutObject"; the message has the purpose and AWS's own words.
     """
 
     def __init__(self, call: str, message: str) -> None:
@@ -84,5 +84,5 @@ class Refused(WorkerError):
         self.call = call
 
 
-class Sick(WorkerError):
-    """This process can draw no more: a new one may."""
+class WorkerBroken(WorkerError):
+    """This process cannot generate images any more; a new one may."""

@@ -1,4 +1,4 @@
-"""Settings kept in AWS Secrets Manager: `secretsmanager:NAME#KEY` (R-CONFIG); held in memory alone."""
+"""Read settings from AWS Secrets Manager, `secretsmanager:NAME#KEY`, into memory only (R-CONFIG)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 PREFIX = "secretsmanager:"
 
-# What asking again does not mend; everything else (no network yet, no credentials yet) may pass.
-_LASTING = {
+# Errors that a retry does not fix; others, such as no network or no credentials yet, are transient.
+_PERMANENT = {
     "AccessDeniedException": "this role may not read it (secretsmanager:GetSecretValue)",
     "DecryptionFailure": "its KMS key cannot be used with this role (kms:Decrypt)",
     "InvalidRequestException": "it is marked for deletion",
@@ -23,32 +23,32 @@ _LASTING = {
 }
 
 
-class Unreadable(Exception):
-    """A secret that cannot be read; the message names the place and never holds a part of a secret."""
+class SecretUnreadable(Exception):
+    """A secret cannot be read; the message names its reference and never contains a part of it."""
 
-    def __init__(self, reason: str, *, lasting: bool = True) -> None:
+    def __init__(self, reason: str, *, permanent: bool = True) -> None:
         super().__init__(reason)
-        self.lasting = lasting
+        self.permanent = permanent
 
 
 @dataclass
 class Secrets:
-    """Reads secrets in one region, each once. `region` is None where AWS_REGION is not set."""
+    """Reads each secret of one region once. `region` is None if AWS_REGION is not set."""
 
     region: str | None
     _read: dict[str, dict[str, Any]] = field(default_factory=dict, init=False, repr=False)
 
     def value(self, reference: str) -> str:
-        """What `secretsmanager:NAME#KEY` stands for. Raises Unreadable."""
+        """The value of `secretsmanager:NAME#KEY`. Raises SecretUnreadable."""
         named = re.fullmatch(r"([^#\s]+)#([^#\s]+)", reference.removeprefix(PREFIX))
         if not named:
-            raise Unreadable("must name a secret and its key: secretsmanager:NAME#KEY")
+            raise SecretUnreadable("must name a secret and its key: secretsmanager:NAME#KEY")
         name, key = named.groups()
         if name not in self._read:
             self._read[name] = self._content(name)
         content = self._read[name]
         if key not in content:
-            raise Unreadable(f"the secret has no key {key}; it has: {', '.join(sorted(content))}")
+            raise SecretUnreadable(f"the secret has no key {key}; it has: {', '.join(sorted(content))}")
         return str(content[key])
 
     def _content(self, name: str) -> dict[str, Any]:
@@ -59,16 +59,16 @@ class Secrets:
             answer = self._client.get_secret_value(SecretId=name)
         except ClientError as error:
             code = error.response["Error"]["Code"]
-            reason = _LASTING.get(code, f"AWS says {code}")
-            raise Unreadable(f"{reason} in {self.region}", lasting=code in _LASTING) from None
-        except (BotoCoreError, ResponseParserError) as error:  # the latter for a proxy's page
-            raise Unreadable(f"cannot be read now: {error}", lasting=False) from None
+            reason = _PERMANENT.get(code, f"AWS says {code}")
+            raise SecretUnreadable(f"{reason} in {self.region}", permanent=code in _PERMANENT) from None
+        except (BotoCoreError, ResponseParserError) as error:  # the latter if a proxy answers
+            raise SecretUnreadable(f"cannot be read now: {error}", permanent=False) from None
         return _json_object(answer.get("SecretString", ""))
 
     @cached_property
     def _client(self) -> SecretsManagerClient:
         if not self.region or is_reference(self.region):
-            raise Unreadable("AWS_REGION itself must be set, to read a secret there")
+            raise SecretUnreadable("AWS_REGION itself must be set to read a secret")
         import boto3
         from botocore.config import Config
 
@@ -83,25 +83,27 @@ def _json_object(text: str) -> dict[str, Any]:
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        raise Unreadable('the secret is not a JSON object: store it as {"KEY": "value"}')
+        raise SecretUnreadable('the secret is not a JSON object: store it as {"KEY": "value"}')
     return content
 
 
 def is_reference(value: str) -> bool:
-    """Whether the value stands in Secrets Manager."""
+    """Whether the value refers to Secrets Manager."""
     return value.startswith(PREFIX)
 
 
-def read_all(values: Mapping[str, str], region: str | None) -> tuple[dict[str, str], dict[str, Unreadable]]:
-    """Look up every value that is a reference: what was read, and why the others were not, both by name."""
+def resolve_references(
+    values: Mapping[str, str], region: str | None
+) -> tuple[dict[str, str], dict[str, SecretUnreadable]]:
+    """Read every value that is a reference; returns the values read and the errors, both by name."""
     secrets = Secrets(region)
     read: dict[str, str] = {}
-    failed: dict[str, Unreadable] = {}
+    failed: dict[str, SecretUnreadable] = {}
     for name, value in values.items():
         if not is_reference(value):
             continue
         try:
             read[name] = secrets.value(value)
-        except Unreadable as reason:
+        except SecretUnreadable as reason:
             failed[name] = reason
     return read, failed

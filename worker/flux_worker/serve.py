@@ -1,4 +1,4 @@
-"""`flux-worker serve`: everything is put together, the model loaded, the queue served."""
+"""`flux-worker serve`: wire everything up, load the model, serve the queue."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .aws.clients import Clients
-from .aws.endpoints import oddities
-from .errors import BadPicture, ConfigurationError
+from .aws.endpoints import endpoint_warnings
+from .errors import BadImage, ConfigurationError
 from .host import interruption
 from .host.monitor import Monitor
 from .host.notify import Notifier
-from .host.restarts import Restarts
-from .host.startup import STALL_SECONDS, StartUp
+from .host.restarts import RestartCounter
+from .host.startup import STALL_SECONDS, StartupMonitor
 from .host.stop import Stopped, StopRequest
 from .jobs.claims import Claims
 from .jobs.delivery import Delivery
 from .jobs.outbox import Outbox
-from .jobs.prerequisites import Places
+from .jobs.prerequisites import Prerequisites
 from .jobs.queue import JobQueue
 from .jobs.results import Results
-from .jobs.retry import Persistence
+from .jobs.retry import RetryPolicy
 from .settings import ServeSettings
 from .worker import Worker
 
@@ -32,41 +32,41 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SIGN_SECONDS = 10.0  # between two signs of life while a start waits
+_SIGN_SECONDS = 10.0  # between two pings of systemd while a start waits
 
 
 def serve(settings: ServeSettings) -> None:
-    """Load the model, tell systemd, serve. Returns when asked to stop. Raises ConfigurationError and Sick."""
+    """Load the model and serve until asked to stop. Raises ConfigurationError and WorkerBroken."""
     stop = StopRequest(settings.drain_seconds)
-    with contextlib.suppress(Stopped), contextlib.ExitStack() as end:
+    with contextlib.suppress(Stopped), contextlib.ExitStack() as stack:
         monitor = Monitor(Notifier(), settings.metrics_port)
-        end.callback(monitor.close)
-        with StartUp(monitor) as startup:
+        stack.callback(monitor.close)
+        with StartupMonitor(monitor) as startup:
             outbox = Outbox(settings.state_dir / "outbox")
-            end.callback(outbox.close)
+            stack.callback(outbox.close)
             watch = interruption.watch(stop, settings, monitor)
-            end.callback(watch.drained)
-            end.callback(monitor.stopping)
-            restarts = end.enter_context(_counted(settings, monitor, stop))
+            stack.callback(watch.on_drained)
+            stack.callback(monitor.stopping)
+            restarts = stack.enter_context(_count_start(settings, monitor, stop))
             model = _load(settings, startup)
             worker = _worker(settings, model, outbox, monitor, stop)
-            worker.on_drawn = restarts.forget
-        if not stop.asked:  # where Stopped was raised in a destructor, Python dropped it
+            worker.on_generated = restarts.forget
+        if not stop.requested:  # Python drops Stopped if it is raised in a destructor
             monitor.ready()
-            watch.launched()
+            watch.on_ready()
             worker.run()
     log.info("stopped: %s", stop.why)
 
 
 @contextlib.contextmanager
-def _counted(settings: ServeSettings, monitor: Monitor, stop: StopRequest) -> Iterator[Restarts]:
-    """A start that counts as one in vain until the worker has drawn a job, or is asked to end."""
-    restarts = Restarts(settings.state_dir)
-    end = time.monotonic() + restarts.pause()
+def _count_start(settings: ServeSettings, monitor: Monitor, stop: StopRequest) -> Iterator[RestartCounter]:
+    """Count the start as failed until the worker finishes a job or is asked to stop."""
+    restarts = RestartCounter(settings.state_dir)
+    stack = time.monotonic() + restarts.pause()
     try:
-        while (left := end - time.monotonic()) > 0 and not stop.asked:
+        while (left := stack - time.monotonic()) > 0 and not stop.requested:
             monitor.extend_start(left + STALL_SECONDS)
-            monitor.doing(f"Waiting {left:.0f} s: {restarts.in_vain} starts in a row came to nothing")
+            monitor.doing(f"Waiting {left:.0f} s: {restarts.failed_starts} starts in a row failed")
             stop.wait(min(left, _SIGN_SECONDS))
         restarts.begin()
         yield restarts
@@ -76,14 +76,14 @@ def _counted(settings: ServeSettings, monitor: Monitor, stop: StopRequest) -> It
     except Stopped:
         restarts.forget()
         raise
-    if stop.asked:
+    if stop.requested:
         restarts.forget()
 
 
-def _load(settings: ServeSettings, startup: StartUp) -> FluxModel:
+def _load(settings: ServeSettings, startup: StartupMonitor) -> FluxModel:
     startup.doing("Loading the libraries")
-    # torch and CUDA are gigabytes, and come from a fresh volume as well.
-    from .inference.image_checks import CURE
+    # torch and CUDA are gigabytes, which a fresh volume also loads lazily.
+    from .inference.image_checks import REMEDY
     from .inference.model import load
 
     started = time.monotonic()
@@ -93,8 +93,8 @@ def _load(settings: ServeSettings, startup: StartUp) -> FluxModel:
     startup.doing("Drawing a warm-up")
     try:
         model.warm_up(lambda _: startup.step())
-    except BadPicture as error:
-        raise ConfigurationError(f"the warm-up drew no picture: {error}. {CURE}") from error
+    except BadImage as error:
+        raise ConfigurationError(f"the warm-up gave no valid image: {error}. {REMEDY}") from error
     seconds = {
         "load_seconds": round(loaded - started, 1),
         "warm_up_seconds": round(time.monotonic() - loaded, 1),
@@ -108,16 +108,16 @@ def _load(settings: ServeSettings, startup: StartUp) -> FluxModel:
 def _worker(
     settings: ServeSettings, model: FluxModel, outbox: Outbox, monitor: Monitor, stop: StopRequest
 ) -> Worker:
-    clients = Clients.of(settings, monitor)
-    for oddity in oddities(settings, clients):
-        log.warning("%s", oddity)
+    clients = Clients.from_settings(settings, monitor)
+    for warning in endpoint_warnings(settings, clients):
+        log.warning("%s", warning)
     queue = JobQueue(clients.sqs, settings.queue_url, settings.visibility_seconds, clients.polling)
     bus = settings.event_bus
     results = Results(
         clients.s3, clients.events, bucket=settings.bucket, prefix=settings.prefix, event_bus=bus
     )
     claims = Claims(clients.claiming, settings.bucket, settings.prefix, settings.visibility_seconds)
-    persistence = Persistence(stop, monitor)
-    delivery = Delivery(queue, results, claims, outbox, persistence)
-    places = Places(queue, clients.events, bus, monitor)
-    return Worker(model, queue, delivery, persistence, monitor, stop, places=places)
+    retry_policy = RetryPolicy(stop, monitor)
+    delivery = Delivery(queue, results, claims, outbox, retry_policy)
+    prerequisites = Prerequisites(queue, clients.events, bus, monitor)
+    return Worker(model, queue, delivery, retry_policy, monitor, stop, prerequisites=prerequisites)

@@ -1,4 +1,4 @@
-"""Settings, from the environment only (R-CONFIG); all problems are reported at once."""
+"""Settings from the environment only (R-CONFIG), with all problems reported at once."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from . import redaction
 from .errors import ConfigurationError, WorkerError
-from .host import logs
-from .secretsmanager import Unreadable, read_all
+from .model_facts import FACTS
+from .secretsmanager import SecretUnreadable, resolve_references
 
-MODEL = "black-forest-labs/FLUX.1-dev"
+MODEL = FACTS.repo
 DEFAULT_METRICS_PORT = 9471
 BackendChoice = Literal["auto", "cuda", "cpu", "neuron"]
 _REGION = r"[a-z]{2,4}(-[a-z]+)+-\d+"
 
 
 def region_of(host: str) -> str | None:
-    """The region that one of SQS's hosts is in; None where its name does not tell.
+    """The region in the name of an SQS host; None if it has none.
 
-    Each partition has a domain of its own: amazonaws.com, amazonaws.com.cn, amazonaws.eu, … Before the
-    region or after it stands the service, also for FIPS, dual-stack and VPC endpoints; older names of the
-    endpoint have `queue`, and us-east-1's has no region.
+    Each partition has its own domain: amazonaws.com, amazonaws.com.cn, amazonaws.eu, … The service precedes
+    or follows the region, also for FIPS, dual-stack and VPC endpoints; older endpoint names have `queue`, and
+    that of us-east-1 has no region.
     """
     labels = host.lower().split(".")
     if labels[0] == "queue" and "amazonaws" in labels:
@@ -43,13 +44,15 @@ def region_of(host: str) -> str | None:
 
 def _only_model(repo: str) -> str:
     if repo != MODEL:
-        raise ValueError(f"this worker draws with {MODEL} and no other model")
+        raise ValueError(f"this worker supports only {MODEL}")
     return repo
 
 
 def _commit(revision: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{40}", revision):
-        raise ValueError("must be a commit: 40 hexadecimal digits, so that the model can never change unseen")
+        raise ValueError(
+            "must be a commit (40 hexadecimal digits), so that the model cannot change unnoticed"
+        )
     return revision
 
 
@@ -86,42 +89,42 @@ def _matching(pattern: str, what: str) -> AfterValidator:
 
 
 class _Settings(BaseModel):
-    """Read from variables, each of which may be `secretsmanager:NAME#KEY`."""
+    """Read from environment variables, each of which may be `secretsmanager:NAME#KEY`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """Read the variables. Raises ConfigurationError naming every one that is missing or wrong.
+        """Read the variables. Raises ConfigurationError that names every missing or wrong one.
 
-        Where nothing is wrong but AWS does not give a secret away now, a WorkerError: trying again may help.
+        Raises WorkerError if all is right but a secret cannot be read now: a retry may help.
         """
         names = [str(field.alias) for field in cls.model_fields.values()]
         given = {name: environment[name].strip() for name in names if environment.get(name, "").strip()}
-        read, failed = read_all(given, environment.get("AWS_REGION"))
+        read, failed = resolve_references(given, environment.get("AWS_REGION"))
         for secret in read.values():
-            logs.conceal(secret)
+            redaction.add_secret(secret)
         try:
             settings = cls.model_validate(cls._defaults(environment) | given | read)
         except ValidationError as error:
             problems = _problems(error, given, failed)
         else:
-            problems = [_line(name, given[name], str(reason)) for name, reason in failed.items()]
+            problems = [_problem_line(name, given[name], str(reason)) for name, reason in failed.items()]
         if not problems:
             return settings
-        passing = not any(reason.lasting for reason in failed.values()) and len(problems) == len(failed)
-        raise (WorkerError if passing else ConfigurationError)(
+        transient = not any(reason.permanent for reason in failed.values()) and len(problems) == len(failed)
+        raise (WorkerError if transient else ConfigurationError)(
             "\n".join(["The environment is not right:", *(f"  {line}" for line in problems)])
         )
 
     @classmethod
     def _defaults(cls, _environment: Mapping[str, str]) -> dict[str, str]:
-        """What follows from other variables than the settings' own."""
+        """Defaults that follow from variables that are not settings."""
         return {}
 
 
 class ModelSettings(_Settings):
-    """Where the model is. Enough for `flux-worker draw`."""
+    """The model and its backend: all that `flux-worker draw` needs."""
 
     repo: Annotated[str, AfterValidator(_only_model), Field(alias="FLUX_MODEL_REPO")] = MODEL
     revision: Annotated[str, AfterValidator(_commit), Field(alias="FLUX_MODEL_REVISION")]
@@ -131,15 +134,15 @@ class ModelSettings(_Settings):
     """The folder of an int8 checkpoint, read instead of the Hub's cache."""
     compile: Annotated[Literal["off", "regional"], Field(alias="FLUX_COMPILE")] = "off"
     compile_cache: Annotated[Path | None, AfterValidator(_absolute), Field(alias="FLUX_COMPILE_CACHE")] = None
-    """Where compiled kernels are kept; made where it is missing. None: they are not kept."""
+    """The cache of compiled kernels; created if missing. None: kernels are not kept."""
     backend: Annotated[BackendChoice, Field(alias="FLUX_BACKEND")] = "auto"
-    """What draws; auto: a GPU, else Neuron with its packages, and never the CPU."""
+    """The backend; auto: a GPU, else Neuron if its packages are installed, never the CPU."""
     neuron_dir: Annotated[Path | None, AfterValidator(_absolute), Field(alias="FLUX_NEURON_DIR")] = None
-    """Where `flux-worker compile` puts what it compiled for Neuron, and the backend reads it."""
+    """Where `flux-worker compile` writes and the Neuron backend reads the compiled model."""
 
 
-class PlaceSettings(_Settings):
-    """Where jobs go and where pictures come out. Enough for `flux-worker send`."""
+class QueueSettings(_Settings):
+    """The queue, and the bucket for images: all that `flux-worker send` needs."""
 
     region: Annotated[str, _matching(_REGION, "a region, like eu-west-1"), Field(alias="AWS_REGION")]
     queue_url: Annotated[str, AfterValidator(_queue_url), Field(alias="FLUX_QUEUE_URL")]
@@ -154,8 +157,8 @@ class PlaceSettings(_Settings):
         Field(alias="FLUX_S3_PREFIX"),
     ] = "images/"
 
-    def _elsewhere(self) -> list[str]:
-        """What is in another region than AWS_REGION: calls go to that one, whatever a URL or ARN says."""
+    def _region_mismatches(self) -> list[str]:
+        """Resources in another region than AWS_REGION, to which all calls go."""
         queue = region_of(urlsplit(self.queue_url).hostname or "")
         if not queue or queue == self.region:
             return []
@@ -163,13 +166,13 @@ class PlaceSettings(_Settings):
 
     @model_validator(mode="after")
     def _in_region(self) -> Self:
-        if wrong := self._elsewhere():
+        if wrong := self._region_mismatches():
             raise ValueError("\n  ".join(wrong))
         return self
 
 
-class AwsSettings(PlaceSettings):
-    """All places in AWS that a worker uses. Enough for `flux-worker check --aws`."""
+class AwsSettings(QueueSettings):
+    """All AWS resources of a worker: all that `flux-worker check --aws` needs."""
 
     event_bus: Annotated[
         str,
@@ -179,10 +182,10 @@ class AwsSettings(PlaceSettings):
         Field(alias="FLUX_EVENT_BUS"),
     ]
 
-    def _elsewhere(self) -> list[str]:
-        wrong = super()._elsewhere()
+    def _region_mismatches(self) -> list[str]:
+        wrong = super()._region_mismatches()
         if self.event_bus.startswith("arn:") and (bus := self.event_bus.split(":")[3]) != self.region:
-            # EventBridge refuses calls for another region's bus; only a rule brings events there.
+            # EventBridge refuses calls for a bus in another region; only a rule can forward events there.
             wrong.append(f"FLUX_EVENT_BUS is in {bus}, but AWS_REGION is {self.region}")
         return wrong
 
@@ -191,47 +194,47 @@ class ServeSettings(ModelSettings, AwsSettings):
     """Everything `flux-worker serve` needs."""
 
     visibility_seconds: Annotated[int, Field(ge=3, le=43_200, alias="FLUX_VISIBILITY_SECONDS")] = 120
-    """How long a message stays hidden after a worker's last sign of life."""
+    """How long a message stays hidden after the worker last renewed it."""
     state_dir: Annotated[Path, AfterValidator(_absolute), Field(alias="FLUX_STATE_DIR")]
-    """Where pictures wait that AWS did not take yet; must survive a restart."""
+    """The outbox for images that AWS has not accepted yet; must survive a restart."""
     drain_seconds: Annotated[int, Field(ge=1, le=3_600, alias="FLUX_DRAIN_SECONDS")] = 90
-    """From SIGTERM to the end at the latest; the unit's TimeoutStopSec must be longer."""
+    """The longest time from SIGTERM to the exit; the unit's TimeoutStopSec must be longer."""
     metrics_port: Annotated[int, Field(ge=0, le=65_535, alias="FLUX_METRICS_PORT")] = DEFAULT_METRICS_PORT
-    """On loopback; 0 means none."""
+    """The port on loopback; 0: none."""
     instance_region: Annotated[
         str | None, _matching(_REGION, "a region, like eu-north-1"), Field(alias="SPOT_AWS_REGION")
     ] = None
-    """Where this instance is, and its Auto Scaling group; None: what the instance's metadata says."""
+    """The region of this instance and its Auto Scaling group; None: as the instance metadata says."""
 
     @classmethod
     def _defaults(cls, environment: Mapping[str, str]) -> dict[str, str]:
-        # systemd names the folder of StateDirectory=; the first, where there are several.
+        # Set by systemd for StateDirectory=; the first of several.
         if given := environment.get("STATE_DIRECTORY", "").split(":")[0]:
             return {"FLUX_STATE_DIR": given}
-        with contextlib.suppress(RuntimeError):  # a user without a home must say where
+        with contextlib.suppress(RuntimeError):  # a user without a home must set FLUX_STATE_DIR
             return {"FLUX_STATE_DIR": str(Path.home() / ".local/state/flux-worker")}
         return {}
 
 
 def _problems(
-    error: ValidationError, given: Mapping[str, str], failed: Mapping[str, Unreadable]
+    error: ValidationError, given: Mapping[str, str], failed: Mapping[str, SecretUnreadable]
 ) -> list[str]:
-    """One line for each variable; what came out of Secrets Manager is named by its place."""
-    lines = {name: _line(name, given[name], str(reason)) for name, reason in failed.items()}
+    """One line for each variable; a value from Secrets Manager is shown as its reference."""
+    lines = {name: _problem_line(name, given[name], str(reason)) for name, reason in failed.items()}
     for problem in error.errors(include_url=False):
         name = str(problem["loc"][0]) if problem["loc"] else ""
-        message = logs.concealed(problem["msg"].removeprefix("Value error, "))
+        message = redaction.redact(problem["msg"].removeprefix("Value error, "))
         if not name:
             lines[name] = message
         elif problem["type"] == "missing":
             lines[name] = f"{name} is not set"
-        elif name not in failed:  # else the reference itself was held against what the value must be
-            lines[name] = _line(name, given.get(name), message)
+        elif name not in failed:  # otherwise the reference itself was validated in place of the value
+            lines[name] = _problem_line(name, given.get(name), message)
     return list(lines.values())
 
 
-def _line(name: str, given: str | None, message: str) -> str:
+def _problem_line(name: str, given: str | None, message: str) -> str:
     if given is None:
         return f"{name}: {message}"
-    shown = "".join(letter if letter.isprintable() else "�" for letter in logs.concealed(given))
+    shown = "".join(letter if letter.isprintable() else "�" for letter in redaction.redact(given))
     return f"{name}={shown}: {message}"

@@ -47,14 +47,14 @@ def load() -> dict[str, Any]:
         "precision": model.origin.precision,
         "dtypes": {name: sorted({str(p.dtype) for p in part.parameters()}) for name, part in parts.items()},
         # Such weights name bfloat16, in which they compute, as their dtype.
-        "quantised": sorted(name for name, part in parts.items() if int8(part)),
+        "quantized": sorted(name for name, part in parts.items() if int8(part)),
         "hooked": sorted(name for name, part in parts.items() if offloaded(part)),
         "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
     }
 
 
 def int8(part: Any) -> bool:
-    """Whether some of its weights are torchao's quantised tensors."""
+    """Whether some of its weights are torchao's quantized tensors."""
     return any(type(parameter).__name__ == "Int8Tensor" for parameter in part.parameters())
 
 

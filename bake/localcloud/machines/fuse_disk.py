@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from bake.localcloud import disks
+from bake.localcloud.machines import disks
 
 BLOCK = 512 << 10  # bytes that are fetched together; EBS snapshots' own blocks
 # However many are read at once, they come so many times as fast as one after the other: EBS has given 100 to

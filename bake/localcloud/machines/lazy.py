@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from bake.errors import BakeError, UsageError
-from bake.localcloud import disks, host
-from bake.localcloud.machines import udev
+from bake.localcloud import host
+from bake.localcloud.machines import disks, udev
 from bake.resources import IMPORTED_FROM
 
 # KiB that Linux reads ahead of EC2's disks, where nobody says otherwise; a loop device over FUSE has 2,560.

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import IO
 
 from bake.errors import BakeError
-from bake.localcloud import disks, network
-from bake.localcloud.machines import beneath, isolation
+from bake.localcloud.machines import beneath, disks, isolation
 from bake.localcloud.machines.calls import Calls
 from bake.localcloud.machines.cgroups import Cgroups
 from bake.localcloud.machines.lazy import LazyDisk
+from bake.localcloud.network import bridge as network
 from bake.localcloud.settings import Settings
 
 log = logging.getLogger(__name__)

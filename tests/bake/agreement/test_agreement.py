@@ -1,4 +1,4 @@
-"""What was agreed: comparing, how differences are shown, and the finished AMI's disks."""
+"""Agreements: comparing facts, showing differences, and the disks of the finished AMI."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_names_are_the_ones_that_are_documented() -> None:
     assert sorted(PINS) == sorted(PINNED)
 
 
-def test_what_is_agreed_differs_in_nothing(bake_request: BakeRequest) -> None:
+def test_agreed_facts_show_no_difference(bake_request: BakeRequest) -> None:
     assert compare(guarded(), agreed(bake_request.lock)) == []
 
 

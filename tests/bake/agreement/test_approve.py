@@ -1,4 +1,4 @@
-"""Agreeing: asked on a terminal, named fact by fact without one, and who is recorded."""
+"""`bake approve`: asks on a terminal, wants every fact named without one, and records who approved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lock files: what is written reads back, by people too; what is broken is refused with its place."""
+"""Lock files can be written, read back and edited; a broken one is refused with file, line and column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a command on a terminal of its own, and types an answer once it asks."""
+"""Run a command on a pseudo-terminal and type an answer when it asks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bake`, `bake plan` and `bake approve` as processes, with moto's server where AWS would be."""
+"""`bake`, `bake plan` and `bake approve` as processes, against moto's server."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from moto.server import ThreadedMotoServer
 
 from . import terminal
 
+pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[3]
 BAKE = [sys.executable, "-m", "bake.cli"]
 REGION, OTHER_REGION = "eu-north-1", "eu-central-1"
@@ -74,7 +75,7 @@ def account() -> Iterator[Account]:
     server.stop()
 
 
-class Desk:
+class Checkout:
     """A checkout's profiles, with variables and a git identity, and the command."""
 
     def __init__(self, directory: Path, account: Account) -> None:
@@ -144,26 +145,26 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, account: Account) -> Desk:
-    return Desk(tmp_path, account)
+def checkout(tmp_path: Path, account: Account) -> Checkout:
+    return Checkout(tmp_path, account)
 
 
 @pytest.fixture(scope="module")
 def first_lock(account: Account, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The lock file of an agreement to all of it."""
-    desk = Desk(tmp_path_factory.mktemp("first"), account)
-    desk.agree()
-    return desk.lock.read_text()
+    checkout = Checkout(tmp_path_factory.mktemp("first"), account)
+    checkout.agree()
+    return checkout.lock.read_text()
 
 
 @pytest.fixture
-def agreed(desk: Desk, first_lock: str) -> Desk:
-    desk.lock.write_text(first_lock)
-    return desk
+def agreed(checkout: Checkout, first_lock: str) -> Checkout:
+    checkout.lock.write_text(first_lock)
+    return checkout
 
 
-def test_a_first_bake_is_refused_with_every_fact_and_the_command(desk: Desk, account: Account) -> None:
-    done = desk.run("--profile", "mine")
+def test_a_first_bake_is_refused_with_every_fact(checkout: Checkout, account: Account) -> None:
+    done = checkout.run("--profile", "mine")
     assert done.returncode == 3
     for part in (
         "nobody agreed yet to what profile mine uses; it would stand in profiles/mine.lock.yaml",
@@ -178,44 +179,45 @@ def test_a_first_bake_is_refused_with_every_fact_and_the_command(desk: Desk, acc
     ):
         assert part in done.stderr
     assert account.client("ec2").describe_key_pairs()["KeyPairs"] == []
-    assert not (desk.directory / ".bake").exists()
+    assert not (checkout.directory / ".bake").exists()
 
 
-def test_events_of_a_refused_bake_say_so_to_machines(desk: Desk) -> None:
-    done = desk.run("--profile", "mine", "--json")
+def test_events_of_a_refused_bake_report_the_refusal(checkout: Checkout) -> None:
+    done = checkout.run("--profile", "mine", "--json")
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 3
     assert events[-1]["event"] == "failed"
     assert "nobody agreed" in events[-1]["message"]
 
 
-def test_a_plan_says_what_is_not_agreed_and_changes_nothing(desk: Desk) -> None:
-    done = desk.run("plan", "--profile", "mine")
+def test_a_plan_says_what_is_not_agreed_and_changes_nothing(checkout: Checkout) -> None:
+    done = checkout.run("plan", "--profile", "mine")
     assert done.returncode == 0
     assert re.search(r"\? root_volume\.size_gib +not yet +80 +profiles/mine\.yaml:\d+", done.stdout)
     assert "facts are not agreed: a bake would stop here with exit code 3" in done.stdout
-    found = desk.plan()
+    found = checkout.plan()
     assert (found["exists"], found["agreed"], found["file"]) == (False, False, "profiles/mine.lock.yaml")
-    assert not desk.lock.exists()
+    assert not checkout.lock.exists()
 
 
-def test_the_profile_may_stand_before_the_command(desk: Desk) -> None:
-    assert json.loads(desk.run("--profile", "mine", "--json", "plan").stdout)["agreement"]["agreed"] is False
-    missing = desk.run("plan")
+def test_the_profile_may_stand_before_the_command(checkout: Checkout) -> None:
+    done = checkout.run("--profile", "mine", "--json", "plan")
+    assert json.loads(done.stdout)["agreement"]["agreed"] is False
+    missing = checkout.run("plan")
     assert missing.returncode == 2
     assert "--profile NAME is missing" in missing.stderr
 
 
-def test_without_a_terminal_nothing_is_agreed_that_is_not_named(desk: Desk) -> None:
-    done = desk.approve("region", f"base_ami={UBUNTU}")
+def test_without_a_terminal_nothing_is_agreed_that_is_not_named(checkout: Checkout) -> None:
+    done = checkout.approve("region", f"base_ami={UBUNTU}")
     assert done.returncode == 3
     assert (
         "without a terminal each fact must be named; these were not: instance_types, worker_" in done.stderr
     )
-    assert not desk.lock.exists()
+    assert not checkout.lock.exists()
 
 
-def test_named_facts_are_agreed_to_and_recorded(agreed: Desk) -> None:
+def test_named_facts_are_agreed_to_and_recorded(agreed: Checkout) -> None:
     content = yaml.safe_load(agreed.lock.read_text())
     assert content["agreed"]["root_volume.size_gib"] == 80
     assert content["agreed"]["instance_types"] == ["g6e.xlarge"]
@@ -229,7 +231,7 @@ def test_named_facts_are_agreed_to_and_recorded(agreed: Desk) -> None:
     assert "All of it is agreed." in agreed.run("plan", "--profile", "mine").stdout
 
 
-def test_what_is_agreed_is_not_baked_before_it_is_locked(agreed: Desk, account: Account) -> None:
+def test_an_agreed_profile_is_not_baked_before_it_is_locked(agreed: Checkout, account: Account) -> None:
     done = agreed.run("--profile", "mine")
     assert done.returncode == 3
     assert "the weights are not locked yet (profiles/mine.lock.yaml)" in done.stderr
@@ -243,14 +245,14 @@ def test_what_is_agreed_is_not_baked_before_it_is_locked(agreed: Desk, account: 
     assert account.client("ec2").describe_key_pairs()["KeyPairs"] == []
 
 
-def test_agreeing_again_records_nothing(agreed: Desk) -> None:
+def test_agreeing_again_records_nothing(agreed: Checkout) -> None:
     before = agreed.lock.read_bytes()
     done = agreed.approve("region")
     assert (done.returncode, agreed.lock.read_bytes()) == (0, before)
     assert "everything is as agreed" in done.stderr
 
 
-def test_a_terminal_is_asked_and_shown_the_difference(agreed: Desk) -> None:
+def test_a_terminal_is_asked_and_shown_the_difference(agreed: Checkout) -> None:
     agreed.edit("size_gib: 80", "size_gib: 120")
     before = agreed.lock.read_bytes()
     arguments = ["approve", "--profile", "mine", "--because", "room  for more"]
@@ -267,7 +269,7 @@ def test_a_terminal_is_asked_and_shown_the_difference(agreed: Desk) -> None:
     assert agreed.plan()["agreed"] is True
 
 
-def test_a_terminal_may_agree_to_a_part(agreed: Desk) -> None:
+def test_a_terminal_may_agree_to_a_part(agreed: Checkout) -> None:
     agreed.edit("size_gib: 80", "size_gib: 120")
     agreed.variables["BASE_AMI_ID"] = OTHER_UBUNTU
     code, text = agreed.on_a_terminal(
@@ -279,7 +281,7 @@ def test_a_terminal_may_agree_to_a_part(agreed: Desk) -> None:
     assert agreed.run("--profile", "mine").returncode == 3
 
 
-def test_an_interrupt_at_the_question_records_nothing(agreed: Desk) -> None:
+def test_an_interrupt_at_the_question_records_nothing(agreed: Checkout) -> None:
     agreed.edit("size_gib: 80", "size_gib: 120")
     before = agreed.lock.read_bytes()
     code, text = agreed.on_a_terminal("approve", "--profile", "mine", "--because", "x", answer="\x04")
@@ -288,34 +290,34 @@ def test_an_interrupt_at_the_question_records_nothing(agreed: Desk) -> None:
     assert agreed.lock.read_bytes() == before
 
 
-def edited(desk: Desk) -> None:
-    desk.edit("size_gib: 80", "size_gib: 120")
+def edited(checkout: Checkout) -> None:
+    checkout.edit("size_gib: 80", "size_gib: 120")
 
 
-def another_ami(desk: Desk) -> None:
-    desk.variables["BASE_AMI_ID"] = OTHER_UBUNTU
+def another_ami(checkout: Checkout) -> None:
+    checkout.variables["BASE_AMI_ID"] = OTHER_UBUNTU
 
 
-def another_group(desk: Desk) -> None:
-    desk.variables["BAKE_SECURITY_GROUP_ID"] = desk.account.another_group()
+def another_group(checkout: Checkout) -> None:
+    checkout.variables["BAKE_SECURITY_GROUP_ID"] = checkout.account.another_group()
 
 
-def another_region(desk: Desk) -> None:
-    desk.variables.update({"SPOT_AWS_REGION": OTHER_REGION, **desk.account.network(OTHER_REGION)})
+def another_region(checkout: Checkout) -> None:
+    checkout.variables.update({"SPOT_AWS_REGION": OTHER_REGION, **checkout.account.network(OTHER_REGION)})
 
 
-def another_type(desk: Desk) -> None:
-    desk.edit("instance_type: g6e.xlarge", "instance_types: [g6e.xlarge, g6e.2xlarge]")
+def another_type(checkout: Checkout) -> None:
+    checkout.edit("instance_type: g6e.xlarge", "instance_types: [g6e.xlarge, g6e.2xlarge]")
 
 
-def without_gpu(desk: Desk) -> None:
-    desk.edit("instance_type: g6e.xlarge", "instance_type: m7i.xlarge")
-    desk.edit("\nworker:\n", "\nworker:\n  instance_type: g6e.xlarge\n")
+def without_gpu(checkout: Checkout) -> None:
+    checkout.edit("instance_type: g6e.xlarge", "instance_type: m7i.xlarge")
+    checkout.edit("\nworker:\n", "\nworker:\n  instance_type: g6e.xlarge\n")
 
 
-def shared(desk: Desk) -> None:
-    desk.edit("image:\n", 'image:\n  share_with: ["${PARTNER}"]\n')
-    desk.variables["PARTNER"] = "210987654321"
+def shared(checkout: Checkout) -> None:
+    checkout.edit("image:\n", 'image:\n  share_with: ["${PARTNER}"]\n')
+    checkout.variables["PARTNER"] = "210987654321"
 
 
 @pytest.mark.parametrize(
@@ -330,7 +332,7 @@ def shared(desk: Desk) -> None:
         pytest.param(shared, ["sharing"], id="shared"),
     ],
 )
-def test_a_change_is_refused_until_it_is_agreed(agreed: Desk, change: Any, names: list[str]) -> None:
+def test_a_change_is_refused_until_it_is_agreed(agreed: Checkout, change: Any, names: list[str]) -> None:
     change(agreed)
     done = agreed.run("--profile", "mine")
     assert done.returncode == 3, done.stderr
@@ -341,7 +343,7 @@ def test_a_change_is_refused_until_it_is_agreed(agreed: Desk, change: Any, names
     assert agreed.plan()["agreed"] is True
 
 
-def test_another_region_without_its_ami_is_named_before_what_follows_from_it(agreed: Desk) -> None:
+def test_another_region_without_its_ami_is_named_before_what_follows_from_it(agreed: Checkout) -> None:
     agreed.variables["SPOT_AWS_REGION"] = OTHER_REGION  # and the subnet is still the old region's
     done = agreed.run("--profile", "mine")
     assert done.returncode == 3
@@ -363,16 +365,14 @@ def test_another_region_without_its_ami_is_named_before_what_follows_from_it(agr
     ],
     ids=["no reason", "all", "unknown", "no because"],
 )
-def test_wrong_words_end_with_2_before_anybody_is_asked(
-    desk: Desk, arguments: list[str], expected: str
-) -> None:
-    desk.variables.clear()
-    done = desk.run("approve", "--profile", "mine", *arguments)
+def test_wrong_arguments_end_with_code_2(checkout: Checkout, arguments: list[str], expected: str) -> None:
+    checkout.variables.clear()
+    done = checkout.run("approve", "--profile", "mine", *arguments)
     assert done.returncode == 2
     assert expected in done.stderr
 
 
-def test_a_broken_lock_file_stops_everything_with_its_place(agreed: Desk) -> None:
+def test_a_broken_lock_file_stops_everything_with_its_place(agreed: Checkout) -> None:
     text = agreed.lock.read_text().replace("root_volume.size_gib: 80", "root_volume.size_gib: 80GB")
     agreed.lock.write_text(text)
     line = next(n for n, line in enumerate(text.splitlines(), 1) if "80GB" in line)
@@ -383,17 +383,17 @@ def test_a_broken_lock_file_stops_everything_with_its_place(agreed: Desk) -> Non
         assert "'80GB' is not a whole number" in done.stderr
 
 
-def test_a_profile_that_this_version_cannot_bake_can_be_agreed_but_not_baked(desk: Desk) -> None:
-    desk.edit("  accelerator: cuda", "  accelerator: cpu")
-    desk.edit("instance_type: g6e.xlarge", "instance_type: m5.4xlarge")
-    desk.agree()
-    done = desk.run("--profile", "mine")
+def test_a_profile_that_this_version_cannot_bake_can_be_agreed_but_not_baked(checkout: Checkout) -> None:
+    checkout.edit("  accelerator: cuda", "  accelerator: cpu")
+    checkout.edit("instance_type: g6e.xlarge", "instance_type: m5.4xlarge")
+    checkout.agree()
+    done = checkout.run("--profile", "mine")
     assert done.returncode == 2
     assert "this version bakes cuda, and neuron in bf16, not cpu in bf16" in done.stderr
 
 
-def test_without_git_the_caller_is_recorded(desk: Desk) -> None:
-    (desk.directory / "gitconfig").write_text("")
-    desk.agree()
-    (entry,) = yaml.safe_load(desk.lock.read_text())["history"]
+def test_without_git_the_caller_is_recorded(checkout: Checkout) -> None:
+    (checkout.directory / "gitconfig").write_text("")
+    checkout.agree()
+    (entry,) = yaml.safe_load(checkout.lock.read_text())["history"]
     assert entry["who"].startswith("arn:aws:sts::123456789012:")

@@ -1,4 +1,4 @@
-"""How a bake ends, whatever ends it: its exit code, what is said, and what is said last."""
+"""Every way a bake can end: its exit code, its messages, and which of them comes last."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from bake.planning.plan import Plan
 from bake.progress import PlainScreen, Progress
 from bake.request import BakeRequest, Proposal
 from bake.steps.judge import Unproven
-from bake.steps.worker_start import ImageIsBad
+from bake.steps.wait_for_worker import ImageIsBad
 
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud
@@ -87,7 +87,7 @@ def test_each_ending_has_its_exit_code(
 
 
 @pytest.mark.parametrize(("error", "code"), ENDINGS)
-def test_what_is_left_behind_is_said_last_and_wins(
+def test_leftover_resources_are_named_last_and_decide_the_code(
     proposal: Proposal,
     runs: Path,
     capsys: pytest.CaptureFixture[str],

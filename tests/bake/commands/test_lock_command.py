@@ -1,4 +1,4 @@
-"""`bake lock` as a process, with a Hub on this machine."""
+"""`bake lock` as a process, against a Hub on this machine."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ import yaml
 from werkzeug.serving import make_server
 
 from bake.agreement import lockfile
-from bake.localcloud.hub import REVISION, Hub
+from bake.localcloud import Hub
+from bake.localcloud.hub.server import REVISION
 from bake.weights import flux
 
 from . import terminal
 
+pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[3]
 BAKE = [sys.executable, "-m", "bake.cli"]
 TOKEN = "hf_canary_token"
@@ -42,7 +44,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.shutdown()
 
 
-class Desk:
+class Checkout:
     """A checkout's profiles; of the variables only the token is set."""
 
     def __init__(self, directory: Path, hub: str) -> None:
@@ -85,21 +87,21 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, hub: str) -> Desk:
-    return Desk(tmp_path, hub)
+def checkout(tmp_path: Path, hub: str) -> Checkout:
+    return Checkout(tmp_path, hub)
 
 
 @pytest.fixture
-def locked(desk: Desk) -> Desk:
-    assert desk.run().returncode == 0
-    return desk
+def locked(checkout: Checkout) -> Checkout:
+    assert checkout.run().returncode == 0
+    return checkout
 
 
-def test_a_first_lock_is_written_without_a_question(desk: Desk) -> None:
-    done = desk.run("--json")
+def test_a_first_lock_is_written_without_a_question(checkout: Checkout) -> None:
+    done = checkout.run("--json")
     assert done.returncode == 0, done.stderr
     assert "locked in profiles/mine.lock.yaml: 3 files" in done.stderr
-    files = desk.inputs()["weights.files"]
+    files = checkout.inputs()["weights.files"]
     assert list(files) == [flux.INDEX, "vae/config.json", VAE]
     assert (files[VAE]["bytes"], len(files[VAE]["sha256"])) == (300, 64)
     assert (files["vae/config.json"]["bytes"], len(files["vae/config.json"]["git_oid"])) == (2, 40)
@@ -107,7 +109,7 @@ def test_a_first_lock_is_written_without_a_question(desk: Desk) -> None:
     assert (outcome["written"], outcome["revision"], outcome["files"]) == (True, REVISION, files)
 
 
-def test_locking_again_writes_nothing(locked: Desk) -> None:
+def test_locking_again_writes_nothing(locked: Checkout) -> None:
     before = locked.lock.read_bytes()
     done = locked.run()
     assert done.returncode == 0
@@ -115,7 +117,7 @@ def test_locking_again_writes_nothing(locked: Desk) -> None:
     assert locked.lock.read_bytes() == before
 
 
-def test_sizes_alone_are_completed(locked: Desk) -> None:
+def test_sizes_alone_are_completed(locked: Checkout) -> None:
     whole = locked.lock.read_bytes()
     held = lockfile.read(locked.lock)
     assert held.weights is not None
@@ -127,15 +129,15 @@ def test_sizes_alone_are_completed(locked: Desk) -> None:
     assert locked.lock.read_bytes() == whole
 
 
-def flip(desk: Desk) -> bytes:
+def flip(checkout: Checkout) -> bytes:
     """Lock another hash than the Hub has."""
-    text = desk.lock.read_text()
-    sha256 = desk.inputs()["weights.files"][VAE]["sha256"]
-    desk.lock.write_text(text.replace(sha256, "a" * 64))
-    return desk.lock.read_bytes()
+    text = checkout.lock.read_text()
+    sha256 = checkout.inputs()["weights.files"][VAE]["sha256"]
+    checkout.lock.write_text(text.replace(sha256, "a" * 64))
+    return checkout.lock.read_bytes()
 
 
-def test_what_differs_is_shown_and_kept_until_somebody_says_so(locked: Desk) -> None:
+def test_differences_are_shown_and_kept_until_confirmed(locked: Checkout) -> None:
     whole, flipped = locked.lock.read_bytes(), flip(locked)
     done = locked.run()
     assert (done.returncode, locked.lock.read_bytes()) == (3, flipped)
@@ -149,7 +151,7 @@ def test_what_differs_is_shown_and_kept_until_somebody_says_so(locked: Desk) -> 
     assert [one["file"] for one in json.loads(done.stdout)["differences"]] == [VAE]
 
 
-def test_on_a_terminal_an_update_is_asked_for(locked: Desk) -> None:
+def test_on_a_terminal_an_update_is_asked_for(locked: Checkout) -> None:
     whole, flipped = locked.lock.read_bytes(), flip(locked)
     command = [*BAKE, "lock", "--profile", "mine", "--update"]
     code, text = terminal.run(command, locked.directory, locked.environment, "n\n")
@@ -159,24 +161,24 @@ def test_on_a_terminal_an_update_is_asked_for(locked: Desk) -> None:
     assert (code, locked.lock.read_bytes()) == (0, whole), text
 
 
-def test_a_branch_is_looked_at_and_not_written(desk: Desk) -> None:
-    done = desk.run("--revision", "main")
+def test_a_branch_is_looked_at_and_not_written(checkout: Checkout) -> None:
+    done = checkout.run("--revision", "main")
     assert done.returncode == 0, done.stderr
     assert f"main is {REVISION} now: 3 files" in done.stderr
-    assert not desk.lock.exists()
-    assert desk.run("--revision", "no-such-branch").returncode == 2
+    assert not checkout.lock.exists()
+    assert checkout.run("--revision", "no-such-branch").returncode == 2
 
 
-def test_a_token_that_may_not_download_locks_nothing(desk: Desk) -> None:
-    desk.token = "hf_canary_of_somebody_else"
-    done = desk.run()
+def test_a_token_that_may_not_download_locks_nothing(checkout: Checkout) -> None:
+    checkout.token = "hf_canary_of_somebody_else"
+    done = checkout.run()
     assert done.returncode == 2
     assert "accept the licence at https://huggingface.co/black-forest-labs/FLUX.1-dev" in done.stderr
-    assert not desk.lock.exists()
+    assert not checkout.lock.exists()
 
 
-def test_without_a_token_the_variable_is_named(desk: Desk) -> None:
-    desk.token = ""
-    done = desk.run()
+def test_without_a_token_the_variable_is_named(checkout: Checkout) -> None:
+    checkout.token = ""
+    done = checkout.run()
     assert done.returncode == 2
     assert "the variable HF_TOKEN is not set" in done.stderr

@@ -1,4 +1,4 @@
-"""`bake profiles`, `bake new-profile`, and the JSON Schema that editors check profiles by."""
+"""`bake profiles`, `bake new-profile`, and the JSON Schema for editors."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from bake import profile
 from bake.commands.profiles import new_profile, profiles
 from bake.errors import UsageError
 from bake.profile import json_schema
+from tests.bake.profile import broken_profiles
 
 PROFILES = Path(__file__).parents[3] / "profiles"
-BROKEN = Path(__file__).parents[1] / "profile" / "profiles_broken"
+BROKEN = broken_profiles.load()
 SCHEMA = json_schema.build()
 
 
@@ -111,7 +112,7 @@ SEEN_BY_EDITORS = [
 
 @pytest.mark.parametrize("name", SEEN_BY_EDITORS)
 def test_the_schema_refuses_what_bake_refuses(name: str) -> None:
-    assert not valid(yaml.safe_load((BROKEN / f"{name}.yaml").read_text()))
+    assert not valid(yaml.safe_load(BROKEN[name].content))
 
 
 @pytest.mark.parametrize("section", ["base", "builder", "root_volume", "weights", "worker", "image"])
@@ -138,9 +139,9 @@ def test_a_new_profile_loads_as_the_one_it_starts_from(tmp_path: Path) -> None:
     assert profile.outline("whole", tmp_path) == profile.outline("g6e-amazon-linux", tmp_path)
 
 
-def test_the_profile_in_the_readme_is_a_good_one(tmp_path: Path) -> None:
-    readme = (PROFILES.parent / "README.md").read_text(encoding="utf-8")
-    text = next(block for block in readme.split("```yaml\n") if "extends:" in block).split("```")[0]
+def test_the_profile_in_the_docs_is_a_good_one(tmp_path: Path) -> None:
+    page = (PROFILES.parent / "docs/profiles.md").read_text(encoding="utf-8")
+    text = next(block for block in page.split("```yaml\n") if "extends:" in block).split("```")[0]
     shutil.copy(PROFILES / "g6e-ubuntu.yaml", tmp_path)
     (tmp_path / "mine.yaml").write_text(text)
     assert valid(yaml.safe_load(text))

@@ -16,7 +16,8 @@ from bake.agreement import facts, lockfile
 from bake.agreement.facts import Agreement, Fact, FactValue, Guarded, compare
 from bake.errors import UsageError
 from bake.planning import plan as planning
-from bake.planning.plan import Plan, Sources
+from bake.planning.plan import Plan
+from bake.planning.sources import Sources
 from bake.weights import flux
 
 from ..account import VARIABLES

@@ -15,7 +15,10 @@ from bake.agreement.facts import GUARDED
 from bake.aws import Aws
 from bake.errors import BakeError, UsageError
 from bake.planning import plan as planning
-from bake.planning.plan import Plan, Sources
+from bake.planning.guarded import stated_facts
+from bake.planning.plan import Plan
+from bake.planning.render import as_dict, as_text
+from bake.planning.sources import Sources
 from bake.weights import flux
 
 if TYPE_CHECKING:
@@ -34,25 +37,25 @@ def plan(plan_account: PlanCloud) -> Plan:
 
 
 def test_hardware_is_what_the_api_says(plan: Plan) -> None:
-    kind = plan.instance_type
+    kind = plan.launch.types[0]
     assert kind.device is not None
     assert (kind.device.name, kind.device.count, kind.device.memory_mib) == ("L40S", 1, 45776)
     assert (kind.memory_mib, kind.instance_store_gb, kind.ebs_baseline) == (32768, 250, 125.0)
 
 
 def test_the_cache_is_in_the_home_of_the_systems_user(plan: Plan) -> None:
-    assert plan.cache == "/home/ubuntu/.cache/huggingface/hub"
+    assert plan.weights.cache == "/home/ubuntu/.cache/huggingface/hub"
 
 
 def test_the_token_stands_in_no_form_of_the_plan(plan: Plan) -> None:
-    shown = f"{planning.as_text(plan)} {json.dumps(planning.as_dict(plan))} {plan.settings} {plan!r}"
+    shown = f"{as_text(plan)} {json.dumps(as_dict(plan))} {plan.provision.settings} {plan!r}"
     assert "hf_canary" not in shown
 
 
 def test_the_text_is_complete_and_calm(plan: Plan) -> None:
-    text = planning.as_text(plan)
+    text = as_text(plan)
     for part in (
-        f"base AMI     {plan.base.id} ",
+        f"base AMI     {plan.launch.base.id} ",
         "BASE_AMI_ID (environment)",
         "builder      g6e.xlarge in eu-north-1, on-demand",
         "g6e.xlarge: 4 vCPUs, 32,768 MiB, L40S with 45,776 MiB; 250 GB of instance store stay unused",
@@ -72,7 +75,7 @@ def test_the_text_is_complete_and_calm(plan: Plan) -> None:
 
 
 def test_each_value_shows_where_it_came_from(plan: Plan) -> None:
-    text = planning.as_text(plan)
+    text = as_text(plan)
     assert re.search(r"root volume  80 GiB gp3 +\S*profiles/g6e-ubuntu\.yaml:\d+$", text, re.M)
     assert re.search(r"private +default$", text, re.M)
 
@@ -85,12 +88,12 @@ def test_the_guarded_facts_are_all_there_and_resolved(plan: Plan, plan_account: 
     assert facts["sharing"].value == []
     assert str(facts["vpc"].value).startswith("vpc-")
     assert facts["base_ami"].origin == "BASE_AMI_ID (environment)"
-    stated = {fact.name: fact for fact in planning.stated_facts(plan.profile, plan.origins)}
+    stated = {fact.name: fact for fact in stated_facts(plan.profile, plan.origins)}
     assert stated == {name: fact for name, fact in facts.items() if name != "vpc"}
 
 
 def test_the_json_holds_the_same(plan: Plan) -> None:
-    told = json.loads(json.dumps(planning.as_dict(plan)))
+    told = json.loads(json.dumps(as_dict(plan)))
     assert told["disk"]["verdict"] == "fits"
     assert told["memory"][0]["needed"] == 37068
     assert told["facts"]["root_volume.size_gib"]["value"] == 80
@@ -160,7 +163,7 @@ def test_every_profile_plans_with_the_right_verdict(plan_cloud: PlanCloud, name:
             plan_cloud.plan(name)
         return
     plan = plan_cloud.plan(name)
-    assert plan.memory[0].verdict == verdict
+    assert plan.verify.memory[0].verdict == verdict
     assert plan.unbakeable is None
 
 
@@ -168,7 +171,7 @@ def test_what_this_version_cannot_bake_is_said(plan_cloud: PlanCloud) -> None:
     plan = plan_cloud.plan(base={"accelerator": "cpu"}, builder={"instance_type": "r5.2xlarge"})
     why = "this version bakes cuda, and neuron in bf16, not cpu in bf16"
     assert plan.unbakeable == why
-    assert f"not baked yet:\n  - {why}" in planning.as_text(plan)
+    assert f"not baked yet:\n  - {why}" in as_text(plan)
 
 
 def test_planning_changes_nothing(plan_cloud: PlanCloud) -> None:

@@ -54,7 +54,7 @@ def test_a_parameter_gives_the_id_that_is_agreed_to(plan_cloud: PlanCloud, param
     ami = plan_cloud.variables["BASE_AMI_ID"]
     name = parameter("/bases/ubuntu", ami)
     plan = plan_cloud.plan(base=by(ssm=name))
-    assert plan.base.id == ami
+    assert plan.launch.base.id == ami
     fact = next(fact for fact in plan.facts if fact.name == "base_ami")
     assert (fact.value, fact.origin) == (ami, "the profile: SSM parameter /bases/ubuntu")
 
@@ -76,7 +76,7 @@ def test_of_one_name_the_newest_counts(plan_cloud: PlanCloud, ec2: Any) -> None:
     )["Images"]
     newest = max(found, key=lambda image: (image["CreationDate"], image["ImageId"]))
     plan = plan_cloud.plan(base=by(name="ubuntu/images/*amd64*", owner="amazon"))
-    assert plan.base.id == newest["ImageId"]
+    assert plan.launch.base.id == newest["ImageId"]
 
 
 def test_a_name_is_looked_up_with_its_owner_only(plan_cloud: PlanCloud) -> None:

@@ -13,8 +13,9 @@ from bake import profile
 from bake.errors import UsageError
 from bake.planning import estimates
 from bake.planning import plan as planning
-from bake.planning.plan import Plan, Sources
-from bake.planning.render import as_text
+from bake.planning.plan import Plan
+from bake.planning.render import as_dict, as_text
+from bake.planning.sources import Sources
 from bake.weights import flux
 
 from ..conftest import PROFILES
@@ -64,19 +65,21 @@ def test_without_a_word_of_the_workers_such_a_builder_is_refused(plan_cloud: Pla
 
 
 def test_what_the_image_is_for_is_held_against_the_model(plan: Plan) -> None:
-    assert [kind.name for kind in plan.instance_types] == ["m7i.xlarge"]
-    assert [kind.name for kind in plan.worker_types] == ["g6e.xlarge"]
-    assert [(memory.instance_type, memory.verdict) for memory in plan.memory] == [("g6e.xlarge", "fits")]
-    assert (plan.drivers.on_builder, plan.drivers.drawn_on) == (False, "cuda")
-    assert plan.settings["BAKE_DEVICE"] == "no"
+    assert [kind.name for kind in plan.launch.types] == ["m7i.xlarge"]
+    assert [kind.name for kind in plan.launch.worker_types] == ["g6e.xlarge"]
+    assert [(memory.instance_type, memory.verdict) for memory in plan.verify.memory] == [
+        ("g6e.xlarge", "fits")
+    ]
+    assert (plan.provision.drivers.on_builder, plan.provision.drivers.drawn_on) == (False, "cuda")
+    assert plan.provision.settings["BAKE_DEVICE"] == "no"
 
 
 def test_a_builder_with_the_accelerator_is_checked_with_it(plan_cloud: PlanCloud) -> None:
     plan = plan_cloud.plan()
-    assert plan.settings["BAKE_DEVICE"] == "yes"
-    assert plan.builder_memory == ()
+    assert plan.provision.settings["BAKE_DEVICE"] == "yes"
+    assert plan.verify.builder_memory == ()
     larger = plan_cloud.plan(builder={"instance_type": "g6e.4xlarge"}, worker=FOR_G6E)
-    assert larger.settings["BAKE_DEVICE"] == "yes"
+    assert larger.provision.settings["BAKE_DEVICE"] == "yes"
     assert not [warning for warning in larger.warnings if "no NVIDIA GPU" in warning]
 
 
@@ -84,7 +87,7 @@ def test_where_no_machine_has_a_gpu_none_is_asked_for(plan_cloud: PlanCloud) -> 
     """A local cloud's instance has its type's name, and no GPU."""
     local = Sources(sizes=flux.SIZES, devices=frozenset({"neuron"}))
     plan = planning.make(plan_cloud.profile(), plan_cloud.aws(), local)
-    assert (plan.settings["BAKE_DEVICE"], plan.drivers.drawn_on) == ("no", "cpu")
+    assert (plan.provision.settings["BAKE_DEVICE"], plan.provision.drivers.drawn_on) == ("no", "cpu")
 
 
 @pytest.mark.parametrize(
@@ -110,9 +113,9 @@ def test_the_image_says_what_it_draws_on_and_a_launch_without_that_says_cpu(
     local = replace(SDK, devices=frozenset(devices), worker={"AWS_ENDPOINT_URL": "http://10.0.0.1"})
     plan = planning.make(plan_cloud.profile(name, **changes), plan_cloud.aws(), local)
     told = {} if backend == drawn_on else {"FLUX_BACKEND": "cpu"}
-    assert (plan.settings["WORKER_BACKEND"], plan.drivers.drawn_on) == (backend, drawn_on)
-    assert plan.launch_settings == {"AWS_ENDPOINT_URL": "http://10.0.0.1", **told}
-    shown = {**planning.as_dict(plan)["drivers"]}
+    assert (plan.provision.settings["WORKER_BACKEND"], plan.provision.drivers.drawn_on) == (backend, drawn_on)
+    assert plan.launch.settings == {"AWS_ENDPOINT_URL": "http://10.0.0.1", **told}
+    shown = {**as_dict(plan)["drivers"]}
     assert (shown["backend"], shown["drawn_on"]) == (backend, drawn_on)
     row = f"{backend}; launched with FLUX_BACKEND=cpu, for no instance here has it" if told else backend
     assert re.search(rf"^  backend +{row}$", as_text(plan), re.MULTILINE)
@@ -136,7 +139,7 @@ def test_the_text_shows_both_types_and_what_waits(plan: Plan) -> None:
         "the builder (m7i.xlarge) has no NVIDIA GPU: there the driver is known by its files alone, and the "
         "image proves itself on one when it boots on g6e.xlarge"
     )
-    told = json.loads(json.dumps(planning.as_dict(plan)))
+    told = json.loads(json.dumps(as_dict(plan)))
     assert [kind["name"] for kind in told["worker_instance_types"]] == ["g6e.xlarge"]
 
 
@@ -270,10 +273,10 @@ def test_neuron_is_compiled_on_a_type_without_devices(plan_cloud: PlanCloud) -> 
         "root_volume": {"size_gib": 200},
     }
     plan = planning.make(plan_cloud.profile("inf2-ubuntu", **changes), plan_cloud.aws(), SDK)
-    assert [memory.where for memory in plan.memory] == ["4 x Inferentia2"]
-    assert (plan.drivers.on_builder, plan.drivers.drawn_on) == (False, "neuron")
+    assert [memory.where for memory in plan.verify.memory] == ["4 x Inferentia2"]
+    assert (plan.provision.drivers.on_builder, plan.provision.drivers.drawn_on) == (False, "neuron")
     assert any("the builder (r7i.2xlarge) has no Neuron device" in warning for warning in plan.warnings)
-    (memory,) = plan.builder_memory
+    (memory,) = plan.verify.builder_memory
     assert memory.needed == 3072 + 22700
     assert "the compiler for Neuron reads its transformer of 23.8 GB" in memory.why
     changes["builder"] = CHEAP

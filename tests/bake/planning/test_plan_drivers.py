@@ -10,8 +10,9 @@ import pytest
 from bake.agreement.facts import Guarded
 from bake.errors import UsageError
 from bake.planning import drivers
-from bake.planning.plan import Plan, Sources
+from bake.planning.plan import Plan
 from bake.planning.render import as_text
+from bake.planning.sources import Sources
 from bake.weights import flux
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def test_the_workers_lock_needs_a_driver_of_580_or_newer(plan_cloud: PlanCloud) 
     found = drivers.cuda_of(Sources().requirements)
     assert found == 13
     plan = plan_cloud.plan()
-    assert plan.settings["BAKE_DRIVER_MINIMUM"] == "580.65.06"
+    assert plan.provision.settings["BAKE_DRIVER_MINIMUM"] == "580.65.06"
     assert "of the base AMI; CUDA 13 needs 580.65.06" in as_text(plan)
 
 
@@ -62,7 +63,7 @@ def test_the_neuron_stack_is_said_and_handed_to_its_script(plan_cloud: PlanCloud
     plan = plan_cloud.plan("inf2-ubuntu", builder=LARGE, neuron=NEURON)
     for line in ("aws-neuronx-runtime-lib 2.28.23.0-dd5879008", "aws-neuronx-dkms 2.24.7.0"):
         assert line in as_text(plan)
-    settings = plan.settings
+    settings = plan.provision.settings
     assert (
         settings["NEURON_PACKAGES"] == "aws-neuronx-runtime-lib=2.28.23.0-dd5879008 aws-neuronx-dkms=2.24.7.0"
     )
@@ -75,7 +76,7 @@ def test_the_neuron_stack_is_said_and_handed_to_its_script(plan_cloud: PlanCloud
 
 def test_nogpgcheck_is_said_in_the_plan(plan_cloud: PlanCloud) -> None:
     plan = plan_cloud.plan("inf2-ubuntu", builder=LARGE, neuron={**NEURON, "nogpgcheck": True})
-    assert plan.settings["NEURON_NOGPGCHECK"] == "yes"
+    assert plan.provision.settings["NEURON_NOGPGCHECK"] == "yes"
     assert any(
         "neuron.nogpgcheck" in text and "aws-neuronx-dkms are installed without" in text
         for text in plan.warnings
@@ -102,9 +103,9 @@ def test_the_backend_for_neuron_needs_the_sdks_lock(plan_cloud: PlanCloud, tmp_p
     with pytest.raises(UsageError, match=r"root_volume\.size_gib: .*too small(.|\n)*for Neuron"):
         planned(100)
     plan = planned(300)
-    assert plan.drivers.compiled == ("1024x1024", "768x1344")
-    assert plan.settings["NEURON_PYTHON_INDEX"] == "https://pip.example.com"
-    assert plan.settings["NEURON_SIZES"] == "1024x1024 768x1344"
+    assert plan.provision.drivers.compiled == ("1024x1024", "768x1344")
+    assert plan.provision.settings["NEURON_PYTHON_INDEX"] == "https://pip.example.com"
+    assert plan.provision.settings["NEURON_SIZES"] == "1024x1024 768x1344"
     assert any("not run on hardware" in text and "768x1344 and no other" in text for text in plan.warnings)
     lock.write_text("torch-neuronx==2.8.0.2.10.16998\n")
     moved = planned(300)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bake.planning.plan import as_dict, as_text
+from bake.planning.render import as_dict, as_text
 
 from ..conftest import REAL
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 def test_the_usual_profile_needs_the_hub_and_the_index(plan_cloud: PlanCloud) -> None:
     plan = plan_cloud.plan()
-    assert {host for one in plan.egress if one.always for host in one.hosts} == {
+    assert {host for one in plan.provision.egress if one.always for host in one.hosts} == {
         "huggingface.co",
         "*.hf.co",
         "pypi.org",
         "files.pythonhosted.org",
     }
-    maybe = {host for one in plan.egress if not one.always for host in one.hosts}
+    maybe = {host for one in plan.provision.egress if not one.always for host in one.hosts}
     assert {"github.com", "release-assets.githubusercontent.com"} < maybe
     assert as_dict(plan)["egress"][0].keys() == {"hosts", "why", "always"}
 
@@ -39,8 +39,8 @@ def test_hosts_and_reasons_are_printed(plan_cloud: PlanCloud) -> None:
 def test_a_mirror_is_reached_first(plan_cloud: PlanCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bake.planning.mirror.check", lambda *_: None)
     plan = plan_cloud.plan(weights={"mirror": "s3://some-bucket/prefix"})
-    assert plan.egress[0].hosts == ("some-bucket.s3.*.amazonaws.com",)
-    assert any(one.why == "the weights that the mirror does not have" for one in plan.egress)
+    assert plan.provision.egress[0].hosts == ("some-bucket.s3.*.amazonaws.com",)
+    assert any(one.why == "the weights that the mirror does not have" for one in plan.provision.egress)
 
 
 @pytest.mark.parametrize(
@@ -58,12 +58,12 @@ def test_a_mirror_is_reached_first(plan_cloud: PlanCloud, monkeypatch: pytest.Mo
 def test_a_repository_is_reached_where_something_is_pinned(
     plan_cloud: PlanCloud, section: str, fields: dict[str, object], there: bool
 ) -> None:
-    hosts = {host for one in plan_cloud.plan(**{section: fields}).egress for host in one.hosts}
+    hosts = {host for one in plan_cloud.plan(**{section: fields}).provision.egress for host in one.hosts}
     assert ("cuda.example" in hosts) == there
 
 
 def test_a_rehearsal_names_its_own_servers(plan_cloud: PlanCloud) -> None:
     sources = replace(REAL, hub=None, builder={"UV_DEFAULT_INDEX": "http://10.0.0.1:4581/simple"})
-    hosts = {host for one in plan_cloud.plan(sources=sources).egress for host in one.hosts}
+    hosts = {host for one in plan_cloud.plan(sources=sources).provision.egress for host in one.hosts}
     assert "10.0.0.1:4581" in hosts
     assert "pypi.org" not in hosts

@@ -17,7 +17,8 @@ from bake.planning.base_image import BaseImage
 from bake.planning.disk import Disk
 from bake.planning.findings import Findings
 from bake.planning.fit import Content, Thing
-from bake.planning.plan import Plan, as_dict, as_text
+from bake.planning.plan import Plan
+from bake.planning.render import as_dict, as_text
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
 from bake.weights import flux
@@ -51,7 +52,7 @@ def summed(profile: Profile, found: Content, *removed: Thing) -> Disk:
 
 
 def choices(plan: Plan, found: Content, *removed: Thing) -> list[str]:
-    profile, types = plan.profile, plan.instance_types
+    profile, types = plan.profile, plan.launch.types
     disk = summed(profile, found, *removed)
     assert disk.free < 0
     return fit.choices(profile, types, WEIGHTS, disk, found)
@@ -221,12 +222,12 @@ def test_removing_is_agreed_to(plan_cloud: PlanCloud) -> None:
 
 def test_scratch_takes_the_source_off_the_root_volume(plan_cloud: PlanCloud) -> None:
     plan = plan_cloud.plan("g5-ubuntu", weights={**INT8, "scratch": "instance-store"})
-    lines = disk_of.arithmetic(plan.disk)
+    lines = disk_of.arithmetic(plan.image.disk)
     assert "    0.0 GiB  weights      31.4 GiB in bf16 lie on the instance store meanwhile" in lines
-    assert plan.disk.removed == 0
-    assert plan_cloud.plan("g5-ubuntu").disk.needed - plan.disk.needed == plan.weights.bytes
-    assert plan.download_cache == "/run/bake-scratch/hub"
-    assert plan.cache == "/home/ubuntu/.cache/huggingface/hub"
+    assert plan.image.disk.removed == 0
+    assert plan_cloud.plan("g5-ubuntu").image.disk.needed - plan.image.disk.needed == plan.weights.files.bytes
+    assert plan.weights.download_cache == "/run/bake-scratch/hub"
+    assert plan.weights.cache == "/home/ubuntu/.cache/huggingface/hub"
     text = as_text(plan)
     assert "the bf16 files lie on the builder's instance store meanwhile" in text
     assert "250 GB of instance store take the bf16 files while int8 is made" in text

@@ -11,8 +11,8 @@ import pytest
 from bake.errors import UsageError
 from bake.planning import hardware
 from bake.planning import memory as memory_of
-from bake.planning.plan import Sources
 from bake.planning.render import as_text
+from bake.planning.sources import Sources
 from bake.weights import flux
 from bake.weights.flux import MIB, WeightFile
 
@@ -43,7 +43,7 @@ def test_weights_and_work_are_the_measured_peak(precision: str) -> None:
 
 
 def test_bf16_fits_an_l40s(plan_cloud: PlanCloud) -> None:
-    memory = plan_cloud.plan("g6e-ubuntu").memory[0]
+    memory = plan_cloud.plan("g6e-ubuntu").verify.memory[0]
     assert memory_of.arithmetic(memory) == [
         " 32,178 MiB  weights      33.7 GB in bf16",
         "  4,890 MiB  working      activations, VAE at 1024 x 1024; measured on a GPU",
@@ -70,7 +70,7 @@ def test_bf16_does_not_fit_24_gb_and_the_setting_that_does_is_named(
 
 def test_int8_is_tight_on_24_gb_and_says_what_it_needs(plan_cloud: PlanCloud) -> None:
     plan = plan_cloud.plan("g5-ubuntu")
-    assert plan.memory[0].verdict == "tight"
+    assert plan.verify.memory[0].verdict == "tight"
     assert "! g5.xlarge in int8: tight" in as_text(plan)
     assert "the worker needs VAE tiling and slicing for this" in as_text(plan)
 
@@ -98,8 +98,8 @@ def test_more_host_memory_alone_is_not_enough(plan_cloud: PlanCloud) -> None:
 
 def test_a_neuron_type_with_enough_fits(plan_cloud: PlanCloud) -> None:
     plan = plan_cloud.plan("inf2-ubuntu", builder={"instance_type": "inf2.24xlarge"})
-    assert plan.memory[0].verdict == "fits"
-    assert plan.memory[0].available == 6 * 32768
+    assert plan.verify.memory[0].verdict == "fits"
+    assert plan.verify.memory[0].available == 6 * 32768
 
 
 @pytest.mark.parametrize(
@@ -156,8 +156,8 @@ def test_alternatives_are_each_held_against_the_model(plan_cloud: PlanCloud) -> 
     assert lines[0] == "weights.precision: FLUX.1-dev in bf16 does not fit g6.xlarge"
     both = {"instance_type": None, "instance_types": ("g6e.xlarge", "g6e.2xlarge")}
     plan = plan_cloud.plan("g6e-ubuntu", builder=both)
-    assert [memory.instance_type for memory in plan.memory] == ["g6e.xlarge", "g6e.2xlarge"]
-    assert plan.instance_type.name == "g6e.xlarge"
+    assert [memory.instance_type for memory in plan.verify.memory] == ["g6e.xlarge", "g6e.2xlarge"]
+    assert plan.launch.types[0].name == "g6e.xlarge"
     assert "g6e.xlarge or g6e.2xlarge in eu-north-1, on-demand" in as_text(plan)
 
 
@@ -189,5 +189,5 @@ def test_without_an_accelerator_the_host_holds_the_model(plan_cloud: PlanCloud) 
     assert lines[0] == "builder.instance_type: FLUX.1-dev in bf16 does not fit m5.xlarge"
     large = {"base": {"accelerator": "cpu"}, "builder": {"instance_type": "m5.4xlarge"}}
     plan = plan_cloud.plan("g6e-ubuntu", **large)
-    assert plan.memory[0].verdict == "fits"
+    assert plan.verify.memory[0].verdict == "fits"
     assert plan.unbakeable is not None

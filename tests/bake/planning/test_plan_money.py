@@ -15,10 +15,10 @@ from bake.planning import estimates
 from bake.planning import plan as planning
 from bake.planning.findings import Findings
 from bake.planning.hardware import Types
-from bake.planning.plan import Sources
 from bake.planning.prices import Prices, find
 from bake.planning.quotas import quota_class
 from bake.planning.render import as_dict, as_text
+from bake.planning.sources import Sources
 from bake.profile.schema import RootVolume
 from bake.weights import flux
 
@@ -134,9 +134,9 @@ def test_families_share_quotas(name: str, expected: str | None) -> None:
 def test_without_an_api_that_tells_no_price_is_made_up(plan_cloud: PlanCloud) -> None:
     plan = plan_cloud.plan()
     assert plan.estimates.bake_dollars is None
-    assert "0.4 h, price not known here" in planning.as_text(plan)
+    assert "0.4 h, price not known here" in as_text(plan)
     assert "prices (AWS answers 500)" in plan.unchecked
-    assert "$" not in planning.as_text(plan)
+    assert "$" not in as_text(plan)
 
 
 def test_prices_of_the_price_list(plan_cloud: PlanCloud) -> None:
@@ -145,7 +145,7 @@ def test_prices_of_the_price_list(plan_cloud: PlanCloud) -> None:
     assert plan.estimates.prices.builder_hour == 1.9725
     hours = plan.estimates.seconds / 3600
     assert plan.estimates.bake_dollars == pytest.approx(1.9725 * hours)
-    text = planning.as_text(plan)
+    text = as_text(plan)
     assert f"0.4 h, ${1.9725 * hours:.2f} " in text
     assert f"GB-month, ${0.0475 * plan.estimates.snapshot_gb:.2f} a month" in text
 
@@ -262,7 +262,7 @@ def test_the_price_list_is_asked_in_its_own_partition(
     assert aws.partition == partition
     plan_cloud.front.answers["GetProducts"] = prices(**{"g6e.xlarge": 2.0})
     plan, findings = plan_cloud.plan(), Findings()
-    types = Types(plan.instance_types, plan.worker_types)
+    types = Types(plan.launch.types, plan.launch.worker_types)
     found = find(plan.profile, types, None, aws, findings)
     if partition == "aws":
         assert (found.builder_hour, findings.unchecked) == (2.0, [])

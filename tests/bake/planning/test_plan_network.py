@@ -12,7 +12,9 @@ from bake.errors import UsageError
 from bake.planning import image
 from bake.planning import plan as planning
 from bake.planning.findings import Findings
-from bake.planning.plan import Plan, Sources
+from bake.planning.plan import Plan
+from bake.planning.render import as_text
+from bake.planning.sources import Sources
 from bake.weights import flux
 
 if TYPE_CHECKING:
@@ -28,8 +30,8 @@ def ec2(plan_cloud: PlanCloud) -> Any:
 
 def test_the_vpc_and_the_zone_are_those_of_the_subnet(plan_cloud: PlanCloud, ec2: Any) -> None:
     plan = plan_cloud.plan()
-    subnet = ec2.describe_subnets(SubnetIds=[plan.network.subnet])["Subnets"][0]
-    assert (plan.network.vpc, plan.network.zone) == (subnet["VpcId"], "eu-north-1b")
+    subnet = ec2.describe_subnets(SubnetIds=[plan.launch.network.subnet])["Subnets"][0]
+    assert (plan.launch.network.vpc, plan.launch.network.zone) == (subnet["VpcId"], "eu-north-1b")
 
 
 def test_a_security_group_of_another_vpc(plan_cloud: PlanCloud, ec2: Any) -> None:
@@ -37,7 +39,7 @@ def test_a_security_group_of_another_vpc(plan_cloud: PlanCloud, ec2: Any) -> Non
     group = ec2.create_security_group(GroupName="other", Description="x", VpcId=vpc)["GroupId"]
     with pytest.raises(UsageError) as caught:
         plan_cloud.plan(builder={"security_group": group})
-    own = plan_cloud.plan().network.vpc
+    own = plan_cloud.plan().launch.network.vpc
     assert caught.value.message == (
         f"builder.security_group: {group} is in {vpc}, but the subnet is in {own}"
     )
@@ -47,7 +49,7 @@ def test_a_temporary_security_group_needs_no_look_up(plan_cloud: PlanCloud) -> N
     plan = plan_cloud.plan(builder={"security_group": "temporary", "ssh_from": "203.0.113.7/32"})
     facts = {fact.name: fact.value for fact in plan.facts}
     assert facts["security_group"] == "temporary, port 22 from 203.0.113.7/32"
-    assert "a security group" in planning.as_text(plan)
+    assert "a security group" in as_text(plan)
 
 
 def test_an_ipv6_network_needs_a_subnet_with_ipv6(plan_cloud: PlanCloud, ec2: Any) -> None:
@@ -84,7 +86,7 @@ def test_a_type_that_the_subnets_zone_does_not_offer(plan_cloud: PlanCloud) -> N
 
 def test_a_market_that_the_type_is_not_sold_on(plan_cloud: PlanCloud) -> None:
     spot = plan_cloud.plan(builder={"market": "spot"})
-    assert "g6e.xlarge in eu-north-1, spot" in planning.as_text(spot)
+    assert "g6e.xlarge in eu-north-1, spot" in as_text(spot)
     # No spot for high-memory types.
     changes = {"instance_type": "u-6tb1.112xlarge", "market": "spot"}
     with pytest.raises(UsageError, match=r"builder\.market: u-6tb1\.112xlarge can't be had as spot"):
@@ -108,7 +110,7 @@ def test_who_may_not_ask_is_told_what_was_not_checked(plan_cloud: PlanCloud) -> 
     aws.iam.meta.events.register("before-call.iam.GetInstanceProfile", deny)
     plan = planning.make(plan_cloud.profile(), aws, Sources(sizes=flux.SIZES))
     assert "instance profile flux in this account (AWS answers AccessDenied)" in plan.unchecked
-    assert "? instance profile flux in this account" in planning.as_text(plan)
+    assert "? instance profile flux in this account" in as_text(plan)
 
 
 def test_a_service_that_is_not_reached_is_no_crash(plan_cloud: PlanCloud) -> None:
@@ -243,7 +245,7 @@ def test_a_name_that_ec2_takes(plan_cloud: PlanCloud, name: str) -> None:
 
 def test_a_profiles_name_is_never_filled_in_itself(plan_cloud: PlanCloud) -> None:
     found = plan_cloud.profile(image={"name": "{profile}-{run}"}).model_copy(update={"name": "{run}"})
-    assert image.name_of(found, "7") == "{run}-7"
+    assert image.name_of(found.name, found.image.name, "7") == "{run}-7"
 
 
 def test_the_user_data_is_measured(plan_cloud: PlanCloud) -> None:

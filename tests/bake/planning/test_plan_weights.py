@@ -13,17 +13,20 @@ from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
 from bake.errors import UsageError
-from bake.localcloud.hub import REVISION, Hub
+from bake.localcloud import Hub
+from bake.localcloud.hub.server import REVISION
 from bake.planning import plan as planning
 from bake.planning import weights as weights_of
 from bake.planning.findings import Findings
-from bake.planning.plan import Plan, Sources
+from bake.planning.plan import Plan
+from bake.planning.sources import Sources
 from bake.profile.schema import Weights
 from bake.weights import flux
 from bake.weights import hub as of_the_hub
 from bake.weights.flux import WeightFile
 from bake.weights.lock import Lock
 
+pytestmark = pytest.mark.integration
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud
 
@@ -87,18 +90,18 @@ def with_file(lock: Lock, path: str, file: WeightFile | None) -> Lock:
 
 def test_the_files_that_diffusers_loads_and_no_others(plan_cloud: PlanCloud, hub: str) -> None:
     found = plan(plan_cloud, hub)
-    assert {path: file.bytes for path, file in found.weights.files.items()} == {
+    assert {path: file.bytes for path, file in found.weights.files.files.items()} == {
         path: size for path, size in FILES.items() if "/" in path or path == "model_index.json"
     }
-    assert found.weights.source == "the Hub's metadata"
-    assert found.lock is None
+    assert found.weights.files.source == "the Hub's metadata"
+    assert found.weights.lock is None
     assert "the Hub gives the weights of this revision to this token" in found.checked
 
 
 def test_a_lock_is_what_is_baked_once_the_hub_has_it(plan_cloud: PlanCloud, hub: str, lock: Lock) -> None:
     found = plan(plan_cloud, hub, lock)
-    assert found.lock == lock
-    assert (found.weights.source, found.weights.files) == ("the lock", lock.files)
+    assert found.weights.lock == lock
+    assert (found.weights.files.source, found.weights.files.files) == ("the lock", lock.files)
     assert any("the locked ones, size and hash" in text for text in found.checked)
 
 
@@ -130,20 +133,20 @@ def test_anything_else_than_what_is_locked_is_refused(
 
 
 def test_what_nobody_locked_may_change_in_the_hub(plan_cloud: PlanCloud, hub: str, lock: Lock) -> None:
-    assert plan(plan_cloud, hub, with_file(lock, "vae/config.json", None)).lock is not None
+    assert plan(plan_cloud, hub, with_file(lock, "vae/config.json", None)).weights.lock is not None
 
 
 def test_a_hub_that_is_not_reached_leaves_the_lock(plan_cloud: PlanCloud, lock: Lock) -> None:
     found = plan(plan_cloud, "http://127.0.0.1:9", lock)
-    assert found.weights.certain
-    assert found.lock == lock
+    assert found.weights.files.certain
+    assert found.weights.lock == lock
     assert any("the Hub can't be reached" in text for text in found.unchecked)
 
 
 def test_the_arithmetic_is_about_the_hubs_files(plan_cloud: PlanCloud, hub: str) -> None:
     found = plan(plan_cloud, hub)
-    part = next(part for part in found.disk.parts if part.name == "weights")
-    assert part.bytes == sum(file.bytes for file in found.weights.files.values())
+    part = next(part for part in found.image.disk.parts if part.name == "weights")
+    assert part.bytes == sum(file.bytes for file in found.weights.files.files.values())
 
 
 @pytest.mark.parametrize(
@@ -187,10 +190,10 @@ def test_a_token_that_the_hub_refuses(plan_cloud: PlanCloud, status: int, expect
 
 def test_a_hub_that_is_not_reached_leaves_the_known_sizes(plan_cloud: PlanCloud) -> None:
     found = plan(plan_cloud, "http://127.0.0.1:9")
-    assert round(found.weights.bytes / 1e9, 1) == 33.7
-    assert found.weights.source == "known sizes"
+    assert round(found.weights.files.bytes / 1e9, 1) == 33.7
+    assert found.weights.files.source == "known sizes"
     assert any("the Hub can't be reached" in text for text in found.unchecked)
-    assert not found.weights.certain
+    assert not found.weights.files.certain
 
 
 def test_known_sizes_are_of_a_known_revision(plan_cloud: PlanCloud) -> None:
@@ -204,14 +207,14 @@ def test_where_the_hub_is_a_stand_in_it_is_not_asked(plan_cloud: PlanCloud) -> N
     profile = plan_cloud.profile()
     sources = Sources(hub="http://127.0.0.1:9", sizes=flux.SIZES)
     found = planning.make(profile, plan_cloud.aws(), sources)
-    assert found.weights.source == "the real files' known sizes"
-    assert {path: file.bytes for path, file in found.weights.files.items()} == flux.SIZES
+    assert found.weights.files.source == "the real files' known sizes"
+    assert {path: file.bytes for path, file in found.weights.files.files.items()} == flux.SIZES
 
 
 def test_a_stand_in_is_held_against_its_own_lock(plan_cloud: PlanCloud, hub: str, lock: Lock) -> None:
     sources = Sources(hub=hub, sizes=flux.SIZES)
     found = planning.make(plan_cloud.profile(), plan_cloud.aws(), sources, lock=lock)
-    assert (found.weights.source, found.lock) == ("the real files' known sizes", lock)
+    assert (found.weights.files.source, found.weights.lock) == ("the real files' known sizes", lock)
     other = with_file(lock, "vae/diffusion_pytorch_model.safetensors", WeightFile(1))
     with pytest.raises(UsageError, match="not the locked ones"):
         planning.make(plan_cloud.profile(), plan_cloud.aws(), sources, lock=other)

@@ -1,4 +1,4 @@
-"""Profiles: every problem in one message, each with its place and what to do."""
+"""Loading a profile reports all problems at once, each with its place and a fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any profile in any environment gives a profile or one message that names every problem and its place."""
+"""Any profile in any environment loads, or fails with one message that names every problem and its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`extends`, variables and secrets: what a value is and where it came from."""
+"""`extends`, variables and secrets: which value wins, and where it came from."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_an_exported_but_empty_variable_does_not_hide_the_files(
         pytest.param(b"A=\xff\n", ":1:1: cannot be read: not UTF-8", id="binary"),
     ],
 )
-def test_a_broken_env_file_names_its_lines_and_not_what_they_say(
+def test_a_broken_env_file_names_its_lines_and_not_their_content(
     place: Path, content: bytes, expected: str
 ) -> None:
     (place / ".env.local").write_bytes(content)

@@ -1,4 +1,4 @@
-"""Secrets are read from Secrets Manager in AWS_REGION; what goes wrong is said without a part of them."""
+"""Secrets are read from Secrets Manager in AWS_REGION; errors never show any part of a secret."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_key_of_a_secret_is_read(aws: Aws) -> None:
         ("list", "token", "the secret list is not a JSON object", 'store it as {"KEY": "value"}'),
     ],
 )
-def test_what_can_t_be_read_says_why(aws: Aws, name: str, key: str, message: str, hint: str | None) -> None:
+def test_an_unreadable_secret_says_why(aws: Aws, name: str, key: str, message: str, hint: str | None) -> None:
     with pytest.raises(BakeError) as caught:
         secretsmanager.value(aws, name, key)
     assert (caught.value.message, caught.value.hint) == (message, hint)

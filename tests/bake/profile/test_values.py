@@ -1,8 +1,7 @@
-"""Networks and names that a pattern can't tell: what is taken, and what to write instead."""
+"""Networks and names that no regular expression can judge: what is accepted, and the fix for what is not."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -10,16 +9,15 @@ import pytest
 from bake import profile
 from bake.errors import UsageError
 from bake.profile import values
-from bake.profile.schema import REGION
 
 from .. import account
+from . import broken_profiles
 
 GOOD = "extends: good\n"
-BROKEN = Path(__file__).parent / "profiles_broken"
 
 
 def load(tmp_path: Path, text: str, **variables: str) -> profile.Profile:
-    (tmp_path / "good.yaml").write_text((BROKEN / "_good.yaml").read_text())
+    (tmp_path / "good.yaml").write_bytes(broken_profiles.GOOD)
     (tmp_path / "p.yaml").write_text(GOOD + text)
     return profile.load("p", tmp_path, {**account.VARIABLES, **variables})
 
@@ -48,7 +46,6 @@ def test_a_region_of_any_partition(tmp_path: Path, region: str) -> None:
     "region", ["north", "eu-north", "eu-north-1a", "europe-north-1", "EU-north-1", "eu--1"]
 )
 def test_what_is_no_region(tmp_path: Path, region: str) -> None:
-    assert not re.search(REGION, region)
     said = message(tmp_path, "", SPOT_AWS_REGION=region)
     assert f"builder.region: {region} does not look like a region (eu-north-1)" in said
 
@@ -156,7 +153,7 @@ def test_the_nearest_profile_is_named(name: str, meant: str) -> None:
     assert caught.value.hint == f"did you mean --profile {meant}?"
 
 
-def test_a_relative_folder_is_told_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_folder_is_shown_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("profiles").mkdir()
     with pytest.raises(UsageError) as caught:

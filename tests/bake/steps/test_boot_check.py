@@ -1,4 +1,4 @@
-"""The boot check understands what the worker announces."""
+"""The boot check understands the events that the worker sends."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def announced(aws: Any, bucket: str, **fields: Any) -> dict[str, Any]:
     from flux_worker.jobs.record import Record
     from flux_worker.jobs.results import Results
     from flux_worker.jobspec.job import Job
-    from tests.worker.worker_harness import Painter
+    from tests.worker.worker_harness import FakeModel
 
     job = Job(
         **{"id": "boot-check-1", "prompt": "a lighthouse at dawn", "width": SIZE[0], "height": SIZE[1]}
         | fields
     )
-    drawing = Painter().draw(job.model_copy(update={"steps": STEPS}).seeded(), lambda _: None)
+    drawing = FakeModel().generate(job.model_copy(update={"steps": STEPS}).seeded(), lambda _: None)
     files = encode(drawing)
     record = Record.of(drawing, files, bucket=bucket, prefix="images/", queue_seconds=0.1)
     Results(aws.s3, aws.events, bucket, "images/", "bus").store(record, [file.data for file in files])

@@ -1,4 +1,4 @@
-"""What becomes of a finished AMI, whatever ends its check."""
+"""A finished AMI is kept, condemned or left unproven, depending on how its check ended."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from bake.errors import (
     TimedOut,
 )
 from bake.image import Image, describe_image, images_of, mark, state_of
-from bake.steps.judge import Unproven, judged
+from bake.steps.judge import Unproven, judge
 from bake.steps.publish import outdated, publish
-from bake.steps.worker_start import ImageIsBad
+from bake.steps.wait_for_worker import ImageIsBad
 from bake.undo import Undo, naming
+from tests.plans import changed
 
 if TYPE_CHECKING:
     from tests.bake.one_run import OneRun
@@ -40,7 +41,7 @@ def check(one_run: OneRun, image: Image, error: BaseException | None = None) -> 
     told: list[str] = []
     run = one_run.run
     with naming(run.leaks), Undo(leaks=run.leaks) as undo:  # noqa: SIM117
-        with judged(one_run.plan, one_run.aws, run, image, undo, told.append):
+        with judge(one_run.plan, one_run.aws, run, image, undo, told.append):
             if error is not None:
                 raise error
     return told
@@ -52,7 +53,7 @@ def test_what_the_check_made_is_sent_away_before_anything_is_said_to_aws(one_run
     one_run.aws.ec2.meta.events.register("before-call", lambda model, **_: order.append(model.name))
     with pytest.raises(Unproven), Undo() as undo:
         undo.add("instance", lambda: order.append("terminated"), by_hand="")
-        with judged(one_run.plan, one_run.aws, one_run.run, image, undo):
+        with judge(one_run.plan, one_run.aws, one_run.run, image, undo):
             raise Interrupted("SIGTERM")
     assert order[:2] == ["terminated", "CreateTags"]
 
@@ -77,7 +78,7 @@ def test_a_bad_one_is_removed_with_its_snapshots(one_run: OneRun) -> None:
     assert one_run.left() == []
 
 
-def test_a_bad_one_that_cannot_be_removed_is_named(one_run: OneRun) -> None:
+def test_a_bad_image_that_cannot_be_removed_is_named(one_run: OneRun) -> None:
     image = one_run.kept_image()
     one_run.fault("DeregisterImage", "refuse", code="UnauthorizedOperation")
     with pytest.raises(LeftBehind, match=f"aws ec2 deregister-image .*{image.id}"):
@@ -134,8 +135,7 @@ def numbered(one_run: OneRun, number: int, **image: Any) -> OneRun:
     """The run with a profile and a name of its own for each image: the account is shared."""
     profile = one_run.plan.profile
     section = profile.image.model_copy(update={"name": f"{one_run.run.id}-{number}", **image})
-    changed = profile.model_copy(update={"name": f"p-{one_run.run.id}", "image": section})
-    plan = dataclasses.replace(one_run.plan, profile=changed)
+    plan = changed(one_run.plan, profile.model_copy(update={"name": f"p-{one_run.run.id}", "image": section}))
     return dataclasses.replace(one_run, plan=plan, role=f"builder-{number}")
 
 

@@ -1,4 +1,4 @@
-"""The step that makes int8, as far as it needs no machine."""
+"""The quantize step, as far as it needs no machine."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_another_image_is_refused(plan: Plan) -> None:
 
 
 def test_what_is_removed_is_the_repository_and_nothing_around_it(plan: Plan) -> None:
-    assert step.repository(plan) == f"{plan.cache}/models--black-forest-labs--FLUX.1-dev"
+    assert step.repository(plan) == f"{plan.weights.cache}/models--black-forest-labs--FLUX.1-dev"
     assert step.snapshot(plan) == f"{step.repository(plan)}/snapshots/{plan.profile.weights.revision}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def test_a_pngs_size_is_read_from_its_header() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"<Error>AccessDenied</Error>", png(8, 8)[:10]], ids=len)
-def test_what_is_no_png_is_said_with_its_place(content: bytes) -> None:
+def test_a_file_that_is_no_png_is_reported_with_its_place(content: bytes) -> None:
     with pytest.raises(BakeError, match=r"s3://b/k is not a PNG"):
         png_size(content, "s3://b/k")
 
@@ -107,6 +108,7 @@ def test_the_wheel_is_built_without_a_trace_in_the_checkout(tmp_path: Path) -> N
     before = sorted(path for path in WORKER.rglob("*") if "__pycache__" not in path.parts)
     wheel = provision.build_wheel(WORKER, tmp_path / "wheels")
     assert wheel.name.startswith("flux_worker-")
+    assert "flux_worker/model.json" in zipfile.ZipFile(wheel).namelist()
     after = sorted(path for path in WORKER.rglob("*") if "__pycache__" not in path.parts)
     assert after == before
 

@@ -1,4 +1,4 @@
-"""A request that could not be made is the setting's fault, not the network's, and its error is not shown."""
+"""A request to the Hub that cannot be built is blamed on the setting; the error shows no secret."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pydantic import SecretStr
 from werkzeug.serving import make_server
 
 from bake.errors import BakeError, UsageError
-from bake.localcloud.hub import REVISION, Hub
+from bake.localcloud import Hub
+from bake.localcloud.hub.server import REVISION
 from bake.profile.schema import Weights
 from bake.weights import hub as weights_hub
 from bake.weights import lock as locks
 
+pytestmark = pytest.mark.integration
 CANARY = "hf_canary"
 
 

@@ -1,4 +1,4 @@
-"""The weights' lock: which files of the real repository are loaded, what is locked of them, what differs."""
+"""The weights' lock: which files are loaded, what is locked about them, and how differences are found."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
 from bake.errors import BakeError, UsageError
-from bake.localcloud.hub import REVISION, Hub
+from bake.localcloud import Hub
+from bake.localcloud.hub.server import REVISION
 from bake.profile.schema import Weights
 from bake.weights import flux
 from bake.weights import lock as locks
 from bake.weights.flux import WeightFile
 from bake.weights.lock import Lock
 
+pytestmark = pytest.mark.integration
 TOKEN = "hf_canary_token"
 # black-forest-labs/FLUX.1-dev at flux.REVISION, whole; sizes where two public sources agree, else 1.
 REPOSITORY = {
@@ -132,7 +134,7 @@ def weights(token: str = TOKEN) -> Weights:
     return Weights(revision=REVISION, token=SecretStr(token))
 
 
-def test_what_is_locked_is_size_and_hash_of_each_loaded_file(hub: str, folder: Path) -> None:
+def test_the_lock_has_size_and_hash_of_each_loaded_file(hub: str, folder: Path) -> None:
     found = locks.resolve(weights(), hub)
     assert found.complete
     assert found.revision == REVISION
@@ -177,7 +179,7 @@ def test_a_refusal_says_why_and_where_to_mend_it(
         assert TOKEN not in f"{caught.value.message}{caught.value.hint}"
 
 
-def test_a_hub_that_is_silent_or_broken_is_nobodys_fault() -> None:
+def test_a_silent_or_broken_hub_is_not_the_users_fault() -> None:
     with pytest.raises(BakeError, match="the Hub can't be reached") as caught:
         locks.resolve(weights(), "http://127.0.0.1:9")
     assert not isinstance(caught.value, UsageError)
@@ -211,7 +213,7 @@ LOCK = Lock(flux.REPO, "1" * 40, FILES)
         pytest.param({path: WeightFile(file.bytes) for path, file in FILES.items()}, [], id="hash unknown"),
     ],
 )
-def test_what_differs_is_named(files: dict[str, WeightFile], moved: list[str]) -> None:
+def test_files_that_differ_are_named(files: dict[str, WeightFile], moved: list[str]) -> None:
     now = Lock(flux.REPO, "1" * 40, files)
     assert [one.path for one in locks.differences(LOCK, now)] == moved
     assert all(path in locks.differences_table(LOCK, now) for path in moved)

@@ -1,4 +1,4 @@
-"""The mirror in S3: what is presigned works for somebody without rights, and nothing is left open."""
+"""The mirror in S3: presigned URLs work without credentials, and nothing stays open to others."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from bake.weights.mirror import Mirror, Place
 
 from ..account import VARIABLES
 
+pytestmark = pytest.mark.integration
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud
 

@@ -15,11 +15,11 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from moto.iam.models import iam_backends
 
-from bake.localcloud import world
-from bake.localcloud.access.backends import Backends
-from bake.localcloud.access.door import Door
-from bake.localcloud.access.keys import Key, Keys, now
-from bake.localcloud.server import serve
+from bake.localcloud.api.access.backends import Backends
+from bake.localcloud.api.access.door import Door
+from bake.localcloud.api.access.keys import Key, Keys, now
+from bake.localcloud.lifecycle import fixtures
+from bake.localcloud.network.server import serve
 
 REGION = "eu-west-1"
 INSTANCE = "i-0123456789abcdef0"
@@ -48,7 +48,7 @@ class Cloud:
     def url(self) -> str:
         return f"http://{self.host}"
 
-    def session(self, role: str = world.PROFILE, instance: str = INSTANCE) -> Key:
+    def session(self, role: str = fixtures.PROFILE, instance: str = INSTANCE) -> Key:
         return self.keys.of_role(instance, role)
 
     def client(self, service: str, key: Key | None = None, region: str = REGION, **config: Any) -> Any:
@@ -88,9 +88,9 @@ class Cloud:
 def served() -> Iterator[Cloud]:
     cloud = Cloud()
     cloud.keys = Keys(lives=lambda instance: instance in cloud.living, clock=cloud.clock)
-    iam = iam_backends[world.ACCOUNT]["aws"]
-    if world.PROFILE not in [role.name for role in iam.get_roles()]:
-        world._profile(iam)
+    iam = iam_backends[fixtures.ACCOUNT]["aws"]
+    if fixtures.PROFILE not in [role.name for role in iam.get_roles()]:
+        fixtures._profile(iam)
     server = serve("127.0.0.1", 0, Door(Backends(), cloud.keys, clock=cloud.clock), "AWS")
     cloud.host = f"127.0.0.1:{server.server_port}"
     yield cloud

@@ -12,7 +12,7 @@ from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from bake.localcloud.access.keys import Key
+from bake.localcloud.api.access.keys import Key
 
 from .conftest import REGION, Cloud
 

@@ -10,7 +10,7 @@ import pytest
 from botocore import UNSIGNED
 from botocore.exceptions import ClientError
 
-from bake.localcloud.access.keys import Keys
+from bake.localcloud.api.access.keys import Keys
 
 from .conftest import INSTANCE, REGION, Cloud, refusal
 

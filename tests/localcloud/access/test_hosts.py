@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from werkzeug.wrappers import Response
 
-from bake.localcloud.server import serve
+from bake.localcloud.network.server import serve
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import pytest
 
 from bake import redaction
 from bake.errors import UsageError
-from bake.localcloud.access import keys as access_keys
-from bake.localcloud.access.keys import Keys
+from bake.localcloud.api.access import keys as access_keys
+from bake.localcloud.api.access.keys import Keys
 
 from .conftest import Clock
 

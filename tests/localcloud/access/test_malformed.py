@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bake.localcloud.access.door import Door
-from bake.localcloud.access.keys import Keys, now
-from bake.localcloud.access.refusals import Refused
-from bake.localcloud.access.signature import ALGORITHM as V4
-from bake.localcloud.access.signature import verify
+from bake.localcloud.api.access.door import Door
+from bake.localcloud.api.access.keys import Keys, now
+from bake.localcloud.api.access.refusals import Refused
+from bake.localcloud.api.access.signature import ALGORITHM as V4
+from bake.localcloud.api.access.signature import verify
 
 from .conftest import REGION, Cloud
 from .signed import FORM, IDENTITY, code, headers_of

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from moto.iam.models import iam_backends
 
-from bake.localcloud import world
-from bake.localcloud.access import s3_actions
-from bake.localcloud.access.keys import Key, Principal
-from bake.localcloud.access.policies import authorise
-from bake.localcloud.access.refusals import Refused
+from bake.localcloud.api.access import s3_actions
+from bake.localcloud.api.access.keys import Key, Principal
+from bake.localcloud.api.access.policies import authorise
+from bake.localcloud.api.access.refusals import Refused
+from bake.localcloud.lifecycle import fixtures
 
 from .conftest import REGION, Cloud, refusal
 
@@ -306,15 +306,15 @@ def test_a_queue_is_named_in_one_way(cloud: Cloud, session: Key, wired: dict[str
 def role() -> Iterator[Any]:
     """The role of instances, its policies as they were in the end."""
     iam = iam_backends["123456789012"]["aws"]
-    yield iam.get_role(world.PROFILE)
-    role = iam.get_role(world.PROFILE)
-    role.policies = {"worker": json.dumps(world.role_policy())}
+    yield iam.get_role(fixtures.PROFILE)
+    role = iam.get_role(fixtures.PROFILE)
+    role.policies = {"worker": json.dumps(fixtures.role_policy())}
     role.managed_policies.clear()
 
 
 def test_the_roles_policy_is_there_to_see_and_to_change(cloud: Cloud, session: Key, role: Any) -> None:
-    iam, name = cloud.client("iam"), world.PROFILE
-    assert iam.get_role_policy(RoleName=name, PolicyName="worker")["PolicyDocument"] == world.role_policy()
+    iam, name = cloud.client("iam"), fixtures.PROFILE
+    assert iam.get_role_policy(RoleName=name, PolicyName="worker")["PolicyDocument"] == fixtures.role_policy()
     regions = cloud.client("ec2", session).describe_regions
     assert refusal(regions)[0] == "UnauthorizedOperation"
     more = json.dumps({"Version": "2012-10-17", "Statement": [statement("Allow", "ec2:DescribeRegions")]})

@@ -12,7 +12,7 @@ from botocore.auth import HmacV1QueryAuth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from bake.localcloud.access.signature import ALGORITHM as V4
+from bake.localcloud.api.access.signature import ALGORITHM as V4
 
 from .conftest import REGION, Cloud
 from .signed import FORM, IDENTITY, code

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from flux_worker.cli import main
 from tests.worker.conftest import CREDENTIALS, REGION, Aws
-from tests.worker.refusing import Refusing
+from tests.worker.refusing_proxy import RefusingProxy
 
 NEEDED = (
     *("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"),
@@ -24,16 +24,16 @@ NEEDED = (
 
 
 @pytest.fixture(scope="module")
-def proxy(aws: Aws) -> Iterator[Refusing]:
-    with Refusing(aws.endpoint).running() as running:
+def proxy(aws: Aws) -> Iterator[RefusingProxy]:
+    with RefusingProxy(aws.endpoint).running() as running:
         yield running
 
 
 @pytest.fixture
-def check(aws: Aws, proxy: Refusing) -> Iterator[Callable[..., Result]]:
+def check(aws: Aws, proxy: RefusingProxy) -> Iterator[Callable[..., Result]]:
     """Runs the command in this process; what it says of rights is in `facts`."""
     proxy.refused.clear()
-    proxy.asked.clear()
+    proxy.simulated.clear()
     proxy.policies = None
 
     def run(*options: str, **environment: str) -> Result:
@@ -88,7 +88,7 @@ def test_writing_proves_more_and_leaves_nothing_but_an_event(check: Callable[...
 
 @pytest.mark.parametrize("action", [one for one in NEEDED if one != "sqs:ReceiveMessage"])
 def test_what_is_refused_is_named_with_the_statement_that_allows_it(
-    check: Callable[..., Result], proxy: Refusing, aws: Aws, action: str
+    check: Callable[..., Result], proxy: RefusingProxy, aws: Aws, action: str
 ) -> None:
     proxy.refuse(action)
     done = check("--write", "--json")
@@ -105,7 +105,7 @@ def test_what_is_refused_is_named_with_the_statement_that_allows_it(
 
 @pytest.mark.parametrize("action", ["sqs:GetQueueAttributes", "events:DescribeEventBus"])
 def test_what_a_worker_can_do_without_is_no_failure(
-    check: Callable[..., Result], proxy: Refusing, action: str
+    check: Callable[..., Result], proxy: RefusingProxy, action: str
 ) -> None:
     proxy.refuse(action)
     done = check("--write", "--json")
@@ -141,7 +141,12 @@ BOUNDARY = "<AllowedByPermissionsBoundary>false</AllowedByPermissionsBoundary>"
     ],
 )
 def test_iam_is_asked_where_the_role_may(
-    check: Callable[..., Result], proxy: Refusing, answer: dict[str, Any], state: str, why: str, granted: bool
+    check: Callable[..., Result],
+    proxy: RefusingProxy,
+    answer: dict[str, Any],
+    state: str,
+    why: str,
+    granted: bool,
 ) -> None:
     proxy.policies = {"sqs:ReceiveMessage": answer}
     done = check("--json")
@@ -154,18 +159,20 @@ def test_iam_is_asked_where_the_role_may(
 
 
 def test_iam_is_asked_about_the_role_and_the_very_places(
-    check: Callable[..., Result], proxy: Refusing, aws: Aws
+    check: Callable[..., Result], proxy: RefusingProxy, aws: Aws
 ) -> None:
     proxy.policies = {}
     found = states(check("--json"))
     assert "untold" not in found.values()
-    asked = [(form["PolicySourceArn"], form["ResourceArns.member.1"]) for form in proxy.asked]
-    assert {source for [source], _ in asked} == {"arn:aws:iam::123456789012:role/flux-worker"}
-    assert f"arn:aws:s3:::{aws.bucket}/images/cat-1.png" in {resource for _, [resource] in asked}
-    assert not any("ResourceArns.member.2" in form for form in proxy.asked)
+    simulated = [(form["PolicySourceArn"], form["ResourceArns.member.1"]) for form in proxy.simulated]
+    assert {source for [source], _ in simulated} == {"arn:aws:iam::123456789012:role/flux-worker"}
+    assert f"arn:aws:s3:::{aws.bucket}/images/cat-1.png" in {resource for _, [resource] in simulated}
+    assert not any("ResourceArns.member.2" in form for form in proxy.simulated)
 
 
-def test_what_a_call_has_shown_is_not_asked_of_iam(check: Callable[..., Result], proxy: Refusing) -> None:
+def test_what_a_call_has_shown_is_not_asked_of_iam(
+    check: Callable[..., Result], proxy: RefusingProxy
+) -> None:
     """A policy of the bucket may allow what the role's policies do not."""
     proxy.policies = {"s3:PutObject": IMPLICIT, "s3:GetObject": IMPLICIT}
     done = check("--write", "--json")
@@ -181,7 +188,7 @@ def test_what_a_call_has_shown_is_not_asked_of_iam(check: Callable[..., Result],
     ],
 )
 def test_a_place_that_is_absent_is_named(
-    check: Callable[..., Result], proxy: Refusing, variable: str, value: str, missing: str
+    check: Callable[..., Result], proxy: RefusingProxy, variable: str, value: str, missing: str
 ) -> None:
     done = check("--json", **{variable: f"{proxy.url}{value}" if value.startswith("/") else value})
     assert done.exit_code == 78
@@ -212,7 +219,7 @@ def test_an_absent_dead_letter_queue_is_named(check: Callable[..., Result], aws:
 
 
 def test_a_key_of_the_accounts_own_needs_a_right(
-    check: Callable[..., Result], proxy: Refusing, aws: Aws
+    check: Callable[..., Result], proxy: RefusingProxy, aws: Aws
 ) -> None:
     queue = aws.client("sqs").create_queue(
         QueueName=f"{aws.bucket}-kms", Attributes={"KmsMasterKeyId": "1234abcd-12ab-34cd-56ef-1234567890ab"}
@@ -223,7 +230,9 @@ def test_a_key_of_the_accounts_own_needs_a_right(
     assert statement["Resource"].endswith(":key/1234abcd-12ab-34cd-56ef-1234567890ab")
 
 
-def test_a_refused_key_is_named_and_not_the_object(check: Callable[..., Result], proxy: Refusing) -> None:
+def test_a_refused_key_is_named_and_not_the_object(
+    check: Callable[..., Result], proxy: RefusingProxy
+) -> None:
     key = f"arn:aws:kms:{REGION}:123456789012:key/1234abcd"
     proxy.refuse(
         "s3:PutObject",
@@ -259,17 +268,19 @@ def test_no_credentials_are_a_matter_of_the_environment(check: Callable[..., Res
 def test_what_cannot_be_reached_may_pass(check: Callable[..., Result]) -> None:
     done = check(AWS_ENDPOINT_URL="http://127.0.0.1:1", AWS_MAX_ATTEMPTS="1")
     assert done.exit_code == 1
-    assert "http://127.0.0.1:1 cannot be reached for sqs:GetQueueAttributes" in done.stdout
+    assert "http://127.0.0.1:1 is not reachable for sqs:GetQueueAttributes" in done.stdout
 
 
-def test_a_worker_needs_no_sts(check: Callable[..., Result], proxy: Refusing) -> None:
+def test_a_worker_needs_no_sts(check: Callable[..., Result], proxy: RefusingProxy) -> None:
     """A subnet without a way out may have endpoints for SQS, S3 and EventBridge alone."""
     proxy.refuse("sts:GetCallerIdentity", None)
     done = check("--write", "--json")
     assert (done.exit_code, states(done)["s3:PutObject"]) == (0, "holds")
 
 
-def test_secrets_that_were_read_are_named(check: Callable[..., Result], proxy: Refusing, aws: Aws) -> None:
+def test_secrets_that_were_read_are_named(
+    check: Callable[..., Result], proxy: RefusingProxy, aws: Aws
+) -> None:
     name = f"{aws.bucket}/check"
     aws.client("secretsmanager").create_secret(Name=name, SecretString=json.dumps({"bus": aws.bus}))
     done = check("--json", FLUX_EVENT_BUS=f"secretsmanager:{name}#bus")

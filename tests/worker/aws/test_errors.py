@@ -7,22 +7,22 @@ from typing import Any
 
 import pytest
 
+from flux_worker import redaction
 from flux_worker.aws.clients import Clients
-from flux_worker.aws.errors import call_of, described
-from flux_worker.host import logs
+from flux_worker.aws.errors import describe, failed_call
 from flux_worker.host.monitor import Monitor
 from flux_worker.host.notify import Notifier
 from flux_worker.jobs.claims import Claims
-from flux_worker.jobs.lease import Hold
+from flux_worker.jobs.lease import MessageLease
 from flux_worker.jobs.queue import AWS_ERRORS, JobQueue
-from flux_worker.settings import PlaceSettings
+from flux_worker.settings import QueueSettings
 from tests.worker.conftest import CREDENTIALS, REGION, Aws, until
-from tests.worker.refusing import Refusing
+from tests.worker.refusing_proxy import RefusingProxy
 
 
 @pytest.fixture(scope="module")
-def proxy(aws: Aws) -> Iterator[Refusing]:
-    with Refusing(aws.endpoint).running() as running:
+def proxy(aws: Aws) -> Iterator[RefusingProxy]:
+    with RefusingProxy(aws.endpoint).running() as running:
         yield running
 
 
@@ -32,13 +32,13 @@ def monitor() -> Monitor:
 
 
 @pytest.fixture
-def clients(aws: Aws, proxy: Refusing, monitor: Monitor, monkeypatch: pytest.MonkeyPatch) -> Clients:
+def clients(aws: Aws, proxy: RefusingProxy, monitor: Monitor, monkeypatch: pytest.MonkeyPatch) -> Clients:
     proxy.refused.clear()
     proxy.calls.clear()
     for name, value in (CREDENTIALS | {"AWS_ENDPOINT_URL": proxy.url}).items():
         monkeypatch.setenv(name, value)
     places = {"AWS_REGION": REGION, "FLUX_QUEUE_URL": aws.jobs, "FLUX_BUCKET": aws.bucket}
-    return Clients.of(PlaceSettings.from_environment(places), monitor)
+    return Clients.from_settings(QueueSettings.from_environment(places), monitor)
 
 
 def failures(monitor: Monitor) -> dict[str, float]:
@@ -64,7 +64,7 @@ def event(clients: Clients, bus: str, detail_type: str = "Some") -> Any:
     return clients.events.put_events(Entries=[entry])  # type: ignore[list-item]
 
 
-def test_answers_are_no_failures(clients: Clients, aws: Aws, monitor: Monitor, proxy: Refusing) -> None:
+def test_answers_are_no_failures(clients: Clients, aws: Aws, monitor: Monitor, proxy: RefusingProxy) -> None:
     put(clients, aws, "there")
     failing(lambda: put(clients, aws, "there", IfNoneMatch="*"))
     failing(lambda: clients.s3.get_object(Bucket=aws.bucket, Key="absent"))
@@ -77,7 +77,7 @@ def test_answers_are_no_failures(clients: Clients, aws: Aws, monitor: Monitor, p
 
 
 def test_every_failed_call_is_counted_once_by_service(
-    clients: Clients, aws: Aws, monitor: Monitor, proxy: Refusing
+    clients: Clients, aws: Aws, monitor: Monitor, proxy: RefusingProxy
 ) -> None:
     proxy.refuse("s3:PutObject", "SlowDown", status=503)
     failing(lambda: put(clients, aws, "a"))
@@ -91,13 +91,13 @@ def test_every_failed_call_is_counted_once_by_service(
     assert failures(monitor) == {"s3": 1, "sqs": 1, "events": 2}
 
 
-def test_renewals_are_counted_too(clients: Clients, aws: Aws, monitor: Monitor, proxy: Refusing) -> None:
+def test_renewals_are_counted_too(clients: Clients, aws: Aws, monitor: Monitor, proxy: RefusingProxy) -> None:
     queue = JobQueue(clients.sqs, aws.jobs, 3)
     aws.send("a message")
     message = queue.receive(5)
     assert message
     proxy.refuse("sqs:ChangeMessageVisibility")
-    with Hold(queue, message):
+    with MessageLease(queue, message):
         until(lambda: failures(monitor) == {"sqs": 1}, 10, "a renewal that fails")
 
 
@@ -109,14 +109,14 @@ def test_credentials_that_are_not_there_are_counted_and_told(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/none")
     error = failing(lambda: clients.polling.receive_message(QueueUrl=aws.jobs))
-    assert described(error).startswith(f"no credentials for sqs:ReceiveMessage on the queue {aws.jobs}: ")
+    assert describe(error).startswith(f"no credentials for sqs:ReceiveMessage on the queue {aws.jobs}: ")
     assert failures(monitor) == {"sqs": 1}
 
 
 WORDS = [
     ("s3:GetObject", "AccessDenied", 403, "S3 refuses s3:GetObject on s3://{}/k (AccessDenied): User: "),
     ("s3:GetObject", "NoSuchBucket", 404, "the bucket {} does not exist, says S3 to s3:GetObject (NoSuchB"),
-    ("s3:GetObject", "InvalidAccessKeyId", 403, "S3 does not take these credentials for s3:GetObject on "),
+    ("s3:GetObject", "InvalidAccessKeyId", 403, "S3 does not accept these credentials for s3:GetObject on "),
     ("s3:GetObject", "ExpiredToken", 400, "the credentials have expired, says S3 to s3:GetObject on s3:"),
     ("s3:GetObject", "SlowDown", 503, "S3 answers s3:GetObject on s3://{}/k with an error (SlowDown): "),
     ("s3:GetObject", None, 0, "http://127.0.0.1:"),
@@ -125,20 +125,20 @@ WORDS = [
 
 @pytest.mark.parametrize(("action", "code", "status", "words"), WORDS)
 def test_an_error_is_one_line_that_names_call_place_and_code(
-    clients: Clients, aws: Aws, proxy: Refusing, action: str, code: str | None, status: int, words: str
+    clients: Clients, aws: Aws, proxy: RefusingProxy, action: str, code: str | None, status: int, words: str
 ) -> None:
     proxy.refuse(action, code, status=status)
     error = failing(lambda: clients.s3.get_object(Bucket=aws.bucket, Key="k"))
-    assert described(error).startswith(words.format(aws.bucket))
-    assert (call_of(error).service, call_of(error).action) == ("s3", action)
-    assert len(described(error).splitlines()) == 1
+    assert describe(error).startswith(words.format(aws.bucket))
+    assert (failed_call(error).service, failed_call(error).action) == ("s3", action)
+    assert len(describe(error).splitlines()) == 1
 
 
 def test_secrets_are_not_told(
-    clients: Clients, aws: Aws, proxy: Refusing, monkeypatch: pytest.MonkeyPatch
+    clients: Clients, aws: Aws, proxy: RefusingProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logs, "_secrets", set())
-    logs.conceal("hidden-bucket-part")
+    monkeypatch.setattr(redaction, "_secrets", set())
+    redaction.add_secret("hidden-bucket-part")
     proxy.refuse("s3:GetObject", message="no hidden-bucket-part\nfor you")
     error = failing(lambda: clients.s3.get_object(Bucket=aws.bucket, Key="k"))
-    assert described(error).endswith("(AccessDenied): no *** for you")
+    assert describe(error).endswith("(AccessDenied): no *** for you")

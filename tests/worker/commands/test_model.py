@@ -92,14 +92,14 @@ def test_check_of_a_machine_that_is_too_small_is_a_configuration_error(
 ) -> None:
     monkeypatch.setenv("FLUX_BACKEND", "cuda")
     gpu = Gpu("NVIDIA A10G", "sm86", 24 * GIB, 470_000)
-    monkeypatch.setattr(capacity, "look", lambda: Machine(gpu, 16 * GIB, 15 * GIB, 4))
+    monkeypatch.setattr(capacity, "this_machine", lambda: Machine(gpu, 16 * GIB, 15 * GIB, 4))
     done = run("check")
     assert done.exit_code == 0, done.output
     assert "NVIDIA A10G (sm86), 0.0 of 24.0 GiB VRAM free" in done.output
     assert "VRAM is tight: the VAE decodes slices, in tiles of 512 pixels" in done.output
 
     monkeypatch.setenv("FLUX_BACKEND", "cpu")
-    monkeypatch.setattr(capacity, "look", lambda: Machine(None, 16 * GIB, 0, 4))
+    monkeypatch.setattr(capacity, "this_machine", lambda: Machine(None, 16 * GIB, 0, 4))
     done = run("check", "--json")
     assert done.exit_code == 78
     found = json.loads(done.output)

@@ -26,6 +26,7 @@ from flux_worker.cli import main
 from flux_worker.commands import output
 from tests.worker.conftest import until
 
+pytestmark = pytest.mark.integration
 COMMAND = str(Path(sys.executable).parent / "flux-worker")
 SMALL = ["--prompt", "a cat", "--width", "256", "--height", "256", "--steps", "1", "--seed", "7"]
 

@@ -24,10 +24,11 @@ from flux_worker.cli import main
 from flux_worker.errors import WorkerError
 from flux_worker.jobspec.job import Job, parse
 from flux_worker.sender import connect
-from flux_worker.settings import PlaceSettings
+from flux_worker.settings import QueueSettings
 from tests.worker.conftest import CREDENTIALS, REGION
-from tests.worker.worker_harness import BODY, Workshop
+from tests.worker.worker_harness import BODY, WorkerHarness
 
+pytestmark = pytest.mark.integration
 COMMAND = str(Path(sys.executable).parent / "flux-worker")
 SMALL = ["--width", "256", "--height", "256", "--steps", "2"]
 
@@ -107,7 +108,7 @@ def test_the_same_id_is_drawn_once_and_never_for_another_job(send: Send, tmp_pat
     assert (tmp_path / "again.png").read_bytes() == content
     other = send("a dog", *SMALL, "--id", "once", "--seed", "2")
     assert other.returncode == 1
-    assert "once was drawn before with another prompt, seed: choose another id" in other.stderr
+    assert "once exists with another prompt, seed: choose another id" in other.stderr
     aws.wait_until_empty()
 
 
@@ -115,7 +116,7 @@ def test_the_same_id_is_drawn_once_and_never_for_another_job(send: Send, tmp_pat
 def test_a_job_that_cannot_be_drawn_says_why(send: Send) -> None:
     refused = send("cat " * 300, *SMALL, "--id", "long", "--max-sequence-length", "8")
     assert refused.returncode == 1
-    assert re.search("the job long cannot be drawn: prompt: .* tokens", refused.stderr)
+    assert re.search("the job long failed: prompt: .* tokens", refused.stderr)
     # What was written about an earlier job of this id is no answer to this one.
     mended = send("cat", *SMALL, "--id", "long")
     assert mended.returncode == 0, mended.stderr
@@ -164,7 +165,7 @@ def test_a_job_that_was_given_up_ends_the_waiting(
         s3.put_object(Bucket=aws.bucket, Key="images/cat=failed.json", Body=json.dumps(failure).encode())
         out, err = process.communicate(timeout=300)
     assert process.returncode == 1
-    what = "went to the dead-letter queue" if dead else "cannot be drawn"
+    what = "went to the dead-letter queue" if dead else "failed"
     assert err == f"flux-worker: the job cat {what}: CUDA error: the device fell off\n"
     assert json.loads(out) == failure if as_json else out == ""
     assert list(tmp_path.iterdir()) == []
@@ -220,14 +221,14 @@ def test_who_waits_too_long_is_told_where_to_look(
     assert body(aws)["id"] == "cat"
 
 
-def test_an_outage_does_not_end_the_waiting(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_does_not_end_the_waiting(harness: WorkerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bucket is gone for a while, and with it the answer; the job is on the queue all the same."""
-    aws = workshop.aws
+    aws = harness.aws
     for name, value in (CREDENTIALS | {"AWS_ENDPOINT_URL": aws.endpoint}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(flux_worker.sender, "LOOK_EVERY_SECONDS", 0)
     places = {"AWS_REGION": REGION, "FLUX_QUEUE_URL": aws.jobs, "FLUX_BUCKET": aws.bucket}
-    sender = connect(PlaceSettings.from_environment(places))
+    sender = connect(QueueSettings.from_environment(places))
     job = parse(BODY)
     sender.send(job)
     states: list[str] = []
@@ -238,8 +239,8 @@ def test_an_outage_does_not_end_the_waiting(workshop: Workshop, monkeypatch: pyt
             aws.remove_bucket()
             return
         aws.make_bucket()
-        with workshop.worker() as worker:
-            worker.handle(workshop.receive())
+        with harness.worker() as worker:
+            worker.handle(harness.receive())
 
     assert sender.wait(job, 600, None, on_look).job.id == job.id
     assert len(states) == 2
@@ -254,9 +255,9 @@ def test_an_outage_does_not_end_the_waiting(workshop: Workshop, monkeypatch: pyt
     ("extra", "code", "message"),
     [
         pytest.param({"FLUX_BUCKET": "", "AWS_REGION": ""}, 78, "FLUX_BUCKET is not set", id="unset"),
-        pytest.param({"FLUX_BUCKET": "no-such-bucket-4711"}, 1, "cannot look for s3://no-such", id="bucket"),
+        pytest.param({"FLUX_BUCKET": "no-such-bucket-4711"}, 1, "cannot read s3://no-such", id="bucket"),
         pytest.param({"FLUX_QUEUE_URL": "{}/123456789012/gone"}, 1, "could not be put on", id="queue"),
-        pytest.param({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, 1, "cannot look for s3://", id="no-network"),
+        pytest.param({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, 1, "cannot read s3://", id="no-network"),
     ],
 )
 def test_what_is_wrong_with_the_places_is_said(

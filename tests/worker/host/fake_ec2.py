@@ -66,20 +66,20 @@ class Ec2(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        asked = {name: values[0] for name, values in parse_qs(body.decode()).items()}
+        requested = {name: values[0] for name, values in parse_qs(body.decode()).items()}
         if (FOLDER / "deny").exists():
             return self.answer(403, REFUSED.format("AccessDenied", "not authorized"), "text/xml")
-        if asked["Action"] == "CompleteLifecycleAction":
-            if asked["LifecycleHookName"] == "over":
+        if requested["Action"] == "CompleteLifecycleAction":
+            if requested["LifecycleHookName"] == "over":
                 reason = REFUSED.format("ValidationError", "No active Lifecycle Action found")
                 return self.answer(400, reason, "text/xml")
             with (FOLDER / "completed").open("a") as completed:
-                completed.write(f"{asked['LifecycleHookName']} {asked['LifecycleActionResult']}\n")
+                completed.write(f"{requested['LifecycleHookName']} {requested['LifecycleActionResult']}\n")
             return self.answer(200, COMPLETED, "text/xml")
         request = urllib.request.Request(f"{MOTO}/", body, dict(self.headers))
         with urllib.request.urlopen(request, timeout=60) as forwarded:
             text = forwarded.read().decode()
-        if asked["Action"] == "DescribeAutoScalingInstances":
+        if requested["Action"] == "DescribeAutoScalingInstances":
             state = (FOLDER / "state").read_text()
             told = text.replace(">InService<", f">{state}<")
             text = told if state else re.sub("<member>.*</member>", "", text, flags=re.DOTALL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flux_worker.host.imds import Imds, NoMetadata
+from flux_worker.host.imds import Imds, MetadataUnavailable
 from tests.worker.host.conftest import REGION, Ec2
 
 
@@ -16,7 +16,7 @@ from tests.worker.host.conftest import REGION, Ec2
     ],
 )
 def test_what_the_environment_forbids_is_not_asked(environment: dict[str, str]) -> None:
-    with pytest.raises(NoMetadata):
+    with pytest.raises(MetadataUnavailable):
         Imds(environment).get("instance-id")
 
 

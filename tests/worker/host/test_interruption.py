@@ -13,7 +13,7 @@ import pytest
 
 from flux_worker.host import autoscaling, interruption
 from flux_worker.host.imds import Imds
-from flux_worker.host.interruption import Watch, read_notice
+from flux_worker.host.interruption import InterruptionWatcher, parse_notice
 from flux_worker.host.monitor import Monitor
 from flux_worker.host.notify import Notifier
 from flux_worker.host.stop import Stopped, StopRequest
@@ -24,7 +24,7 @@ from tests.worker.host.conftest import REGION, Ec2
 @pytest.fixture
 def stop(stop: StopRequest) -> Iterator[StopRequest]:
     """The main thread is busy, and looks by itself."""
-    with stop.finish_first():
+    with stop.deferred():
         yield stop
 
 
@@ -34,14 +34,16 @@ def monitor() -> Monitor:
 
 
 @pytest.fixture
-def watch(ec2: Ec2, stop: StopRequest, monitor: Monitor, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+def watch(
+    ec2: Ec2, stop: StopRequest, monitor: Monitor, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[InterruptionWatcher]:
     monkeypatch.setattr(interruption, "LOOK_EVERY_SECONDS", 0.05)
     monkeypatch.setattr(interruption, "_LAST_SECONDS", 60)
     # A call that is given up is made again, and a hook would be completed twice.
     monkeypatch.setattr(autoscaling, "_CONNECT_SECONDS", 60)
     monkeypatch.setattr(autoscaling, "_READ_SECONDS", 60)
     imds = Imds(ec2.environment, patience=60)
-    watching = Watch(stop, monitor, imds, region=None, drain_seconds=90)
+    watching = InterruptionWatcher(stop, monitor, imds, region=None, drain_seconds=90)
     yield watching
     watching._on_instance = False
     # It sends signals, which only have a handler while `stop` lives.
@@ -56,7 +58,7 @@ def count(monitor: Monitor, kind: str) -> float | None:
 
 
 def test_a_spot_notice_asks_to_end_in_time(
-    ec2: Ec2, watch: Watch, stop: StopRequest, monitor: Monitor
+    ec2: Ec2, watch: InterruptionWatcher, stop: StopRequest, monitor: Monitor
 ) -> None:
     watch.start()
     assert not stop.wait(0.1)
@@ -67,29 +69,31 @@ def test_a_spot_notice_asks_to_end_in_time(
     assert count(monitor, "spot") == 1
 
 
-def test_a_later_notice_shortens_the_time(ec2: Ec2, watch: Watch, stop: StopRequest) -> None:
+def test_a_later_notice_shortens_the_time(ec2: Ec2, watch: InterruptionWatcher, stop: StopRequest) -> None:
     watch.start()
-    stop.ask("SIGTERM", 90)
+    stop.request("SIGTERM", 90)
     ec2.spot(seconds=60)
     until(lambda: stop.remaining() < 50, 10, "the notice to be seen")
 
 
 def test_a_rebalance_recommendation_pauses(
-    ec2: Ec2, watch: Watch, stop: StopRequest, monitor: Monitor
+    ec2: Ec2, watch: InterruptionWatcher, stop: StopRequest, monitor: Monitor
 ) -> None:
     watch.start()
     ec2.tell("events/recommendations/rebalance", '{"noticeTime": "2026-11-22T08:22:00Z"}')
     until(lambda: stop.paused is not None, 10, "the pause")
     with pytest.raises(Stopped), stop.interruptible():
         pytest.fail("the poll began")
-    assert not stop.asked
+    assert not stop.requested
     assert not stop.wait(0.1)
     assert count(monitor, "rebalance") == 1
     ec2.spot(seconds=120)
     assert stop.wait(60)
 
 
-def test_auto_scaling_asks_to_end(ec2: Ec2, watch: Watch, stop: StopRequest, monitor: Monitor) -> None:
+def test_auto_scaling_asks_to_end(
+    ec2: Ec2, watch: InterruptionWatcher, stop: StopRequest, monitor: Monitor
+) -> None:
     ec2.tell("autoscaling/target-lifecycle-state", "InService")
     watch.start()
     assert not stop.wait(0.1)
@@ -108,7 +112,7 @@ def test_auto_scaling_asks_to_end(ec2: Ec2, watch: Watch, stop: StopRequest, mon
     ],
 )
 def test_a_notice_that_leaves_no_time_or_tells_none_ends_at_once(
-    ec2: Ec2, watch: Watch, stop: StopRequest, text: str, seconds: float
+    ec2: Ec2, watch: InterruptionWatcher, stop: StopRequest, text: str, seconds: float
 ) -> None:
     ec2.tell("spot/instance-action", text)
     watch.start()
@@ -117,14 +121,14 @@ def test_a_notice_that_leaves_no_time_or_tells_none_ends_at_once(
 
 
 def test_a_notice_is_read() -> None:
-    assert read_notice('{"action": "stop", "time": "2026-11-22T08:22:00Z"}') == (
+    assert parse_notice('{"action": "stop", "time": "2026-11-22T08:22:00Z"}') == (
         "stop",
         datetime(2026, 11, 22, 8, 22, tzinfo=UTC),
     )
 
 
 def test_a_service_that_falls_silent_is_asked_on(
-    ec2: Ec2, watch: Watch, stop: StopRequest, caplog: pytest.LogCaptureFixture
+    ec2: Ec2, watch: InterruptionWatcher, stop: StopRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "flux_worker.host.interruption")
     watch.start()
@@ -147,23 +151,23 @@ def test_where_no_service_answers_it_is_said_once_and_looked_for_until_the_end(
     monkeypatch.setattr(interruption, "SELDOM_SECONDS", 0.01)
     caplog.set_level("INFO", "flux_worker.host.interruption")
     imds = Imds({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"})
-    watch = Watch(stop, monitor, imds, region=None, drain_seconds=90)
+    watch = InterruptionWatcher(stop, monitor, imds, region=None, drain_seconds=90)
     looking = threading.Thread(target=watch._run)
     looking.start()
     until(lambda: "unless this changes" in caplog.text, 30, "the first tries")
-    watch.launched()
+    watch.on_ready()
     assert not stop.wait(0.1)
     assert caplog.text.count("no spot notices and no lifecycle hooks") == 1
     assert looking.is_alive()
-    stop.ask("SIGTERM", 90)
+    stop.request("SIGTERM", 90)
     looking.join(60)
     assert not looking.is_alive()
-    watch.drained()
+    watch.on_drained()
 
 
 def test_a_service_that_comes_late_is_found(
     ec2: Ec2,
-    watch: Watch,
+    watch: InterruptionWatcher,
     stop: StopRequest,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -184,7 +188,7 @@ def test_where_it_is_forbidden_the_thread_ends(
 ) -> None:
     caplog.set_level("INFO", "flux_worker.host.interruption")
     imds = Imds({"AWS_EC2_METADATA_DISABLED": "true"})
-    Watch(stop, monitor, imds, region=None, drain_seconds=90)._run()
+    InterruptionWatcher(stop, monitor, imds, region=None, drain_seconds=90)._run()
     assert caplog.text.count("no spot notices and no lifecycle hooks here") == 1
 
 
@@ -228,12 +232,12 @@ def group(ec2: Ec2, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     ],
 )
 def test_a_launching_hook_is_completed_once_the_worker_is_ready(
-    ec2: Ec2, watch: Watch, stop: StopRequest, group: str, before: str, state: str
+    ec2: Ec2, watch: InterruptionWatcher, stop: StopRequest, group: str, before: str, state: str
 ) -> None:
     ec2.state(before)
     watch.start()
     assert not stop.wait(0.1)
-    watch.launched()
+    watch.on_ready()
     assert not stop.wait(0.1)
     assert ec2.completed() == []
     ec2.state(state)
@@ -243,34 +247,36 @@ def test_a_launching_hook_is_completed_once_the_worker_is_ready(
 
 
 def test_a_terminating_hook_is_completed_after_the_drain(
-    ec2: Ec2, watch: Watch, stop: StopRequest, group: str, caplog: pytest.LogCaptureFixture
+    ec2: Ec2, watch: InterruptionWatcher, stop: StopRequest, group: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     watch.start()
     ec2.tell("autoscaling/target-lifecycle-state", "Terminated")
     ec2.state("Terminating:Wait")
     assert stop.wait(60)
     assert ec2.completed() == []
-    watch.drained()
+    watch.on_drained()
     assert ec2.completed() == ["drained CONTINUE"]
     assert "lifecycle hook over" in caplog.text  # somebody else completed it; the next one is seen to
 
 
-def test_a_stop_by_hand_completes_nothing(ec2: Ec2, watch: Watch, stop: StopRequest, group: str) -> None:
+def test_a_stop_by_hand_completes_nothing(
+    ec2: Ec2, watch: InterruptionWatcher, stop: StopRequest, group: str
+) -> None:
     ec2.state("Terminating:Wait")
     watch.start()
     until(lambda: watch._on_instance, 10, "the first answer")
-    stop.ask("SIGTERM", 90)
-    watch.drained()
+    stop.request("SIGTERM", 90)
+    watch.on_drained()
     assert ec2.completed() == []
 
 
 def test_without_permission_it_is_said_once(
-    ec2: Ec2, watch: Watch, stop: StopRequest, group: str, caplog: pytest.LogCaptureFixture
+    ec2: Ec2, watch: InterruptionWatcher, stop: StopRequest, group: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     (ec2.folder / "deny").touch()
     ec2.state("Pending:Wait")
     watch.start()
-    watch.launched()
+    watch.on_ready()
     until(lambda: "wait for their time-out" in caplog.text, 20, "the warning")
     (ec2.folder / "deny").unlink()
     assert not stop.wait(0.1)
@@ -279,13 +285,13 @@ def test_without_permission_it_is_said_once(
 
 
 def test_what_may_pass_is_tried_again(
-    ec2: Ec2, watch: Watch, stop: StopRequest, group: str, caplog: pytest.LogCaptureFixture
+    ec2: Ec2, watch: InterruptionWatcher, stop: StopRequest, group: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An instance whose launching hook is never completed is ended by its group."""
     ec2.state("Pending:Wait")
     (ec2.folder / "state").rename(ec2.folder / "gone")  # the stand-in breaks the connection off
     watch.start()
-    watch.launched()
+    watch.on_ready()
     until(lambda: "are tried again" in caplog.text, 20, "the warning")
     ec2.state("Pending:Wait")
     until(lambda: ec2.completed() == ["ready CONTINUE"], 20, "the hook to be completed")
@@ -294,7 +300,7 @@ def test_what_may_pass_is_tried_again(
 
 def test_nothing_ends_the_looking(
     ec2: Ec2,
-    watch: Watch,
+    watch: InterruptionWatcher,
     stop: StopRequest,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -302,10 +308,10 @@ def test_nothing_ends_the_looking(
     def broken() -> bool:
         raise ZeroDivisionError
 
-    watch._looks.insert(0, broken)
+    watch._checks.insert(0, broken)
     watch.start()
     until(lambda: "looking on" in caplog.text, 10, "the failure")
-    watch._looks.remove(broken)
+    watch._checks.remove(broken)
     ec2.spot(seconds=120)
     assert stop.wait(60)
 

@@ -13,11 +13,12 @@ import pytest
 
 ABOUT = """
 import logging, threading
+from flux_worker import redaction
 from flux_worker.host import logs
 logs.to_stderr()
 log = logging.getLogger("here")
 """
-DYING = ABOUT + "secret = 'correct horse'; logs.conceal(secret); "
+DYING = ABOUT + "secret = 'correct horse'; redaction.add_secret(secret); "
 SECRET_KEY = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 
 
@@ -30,7 +31,7 @@ def run(code: str, **environment: str) -> list[dict[str, Any]]:
 
 def test_a_line_has_the_job_and_the_facts() -> None:
     code = ABOUT + (
-        "with logs.about('cat-1'):\n"
+        "with logs.job_context('cat-1'):\n"
         "    log.info('done %s', 'well', extra={'facts': {'seconds': 1.5}})\n"
         "log.info('idle')"
     )
@@ -80,7 +81,8 @@ def test_the_environments_own_secrets_are_known() -> None:
 
 
 def test_a_short_value_blacks_out_nothing() -> None:
-    assert run(ABOUT + "logs.conceal('90'); logs.conceal(''); log.info('in 90 s')")[0]["message"] == "in 90 s"
+    code = ABOUT + "redaction.add_secret('90'); redaction.add_secret(''); log.info('in 90 s')"
+    assert run(code)[0]["message"] == "in 90 s"
 
 
 def stream(file: Path, stated: str | None = None) -> dict[str, str]:
@@ -90,7 +92,7 @@ def stream(file: Path, stated: str | None = None) -> dict[str, str]:
 
 def test_the_journal_is_told_priorities(tmp_path: Path) -> None:
     file = tmp_path / "stderr"
-    code = ABOUT + "log.info('a'); log.warning('b'); log.error('c'); logs.say_end('the\\nend')"
+    code = ABOUT + "log.info('a'); log.warning('b'); log.error('c'); logs.report_fatal('the\\nend')"
     with file.open("wb") as stderr:
         subprocess.run([sys.executable, "-c", code], stderr=stderr, env=stream(file), check=True)
     lines = file.read_text().splitlines()
@@ -102,7 +104,7 @@ def test_a_stderr_that_was_redirected_is_not_the_journal(tmp_path: Path) -> None
     """As in `ExecStart=sh -c "flux-worker serve 2> file"`: the variable is still there."""
     file = tmp_path / "stderr"
     with file.open("wb") as stderr:
-        code = ABOUT + "log.info('a'); logs.say_end('the end')"
+        code = ABOUT + "log.info('a'); logs.report_fatal('the end')"
         subprocess.run([sys.executable, "-c", code], stderr=stderr, env=stream(file, "1:2"), check=True)
     first, last = file.read_text().splitlines()
     assert json.loads(first)["message"] == "a"

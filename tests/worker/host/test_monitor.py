@@ -185,7 +185,7 @@ def test_systemd_hears_the_same(tmp_path: Path) -> None:
     ],
 )
 def test_silence_ends_before_the_watchdog_barks(watchdog: dict[str, str], patience: float) -> None:
-    assert Monitor(Notifier(watchdog)).patience(20) == patience
+    assert Monitor(Notifier(watchdog)).limit_wait(20) == patience
 
 
 def test_it_listens_on_loopback_alone(monitor: Monitor) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from flux_worker.host.restarts import Restarts
+from flux_worker.host.restarts import RestartCounter
 
 
 def start(folder: Path) -> float:
     """A start that comes to nothing; the pause before it."""
-    restarts = Restarts(folder)
+    restarts = RestartCounter(folder)
     restarts.begin()
     return restarts.pause()
 
@@ -25,7 +25,7 @@ def test_the_pause_grows_from_the_second_failure_on(tmp_path: Path) -> None:
 def test_a_job_drawn_ends_it(tmp_path: Path) -> None:
     for _ in range(5):
         start(tmp_path)
-    Restarts(tmp_path).forget()
+    RestartCounter(tmp_path).forget()
     assert start(tmp_path) == 0
 
 
@@ -33,7 +33,7 @@ def test_what_somebody_mends_is_not_counted(tmp_path: Path) -> None:
     for _ in range(3):
         start(tmp_path)
     for _ in range(5):
-        restarts = Restarts(tmp_path)
+        restarts = RestartCounter(tmp_path)
         restarts.begin()
         restarts.uncount()
     assert start(tmp_path) == 20
@@ -56,4 +56,4 @@ def test_a_file_that_is_no_count_keeps_nobody_from_starting(tmp_path: Path, cont
 def test_a_folder_that_cannot_be_written_keeps_nobody_from_starting(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     assert start(gone) == 0
-    Restarts(gone).forget()
+    RestartCounter(gone).forget()

@@ -13,7 +13,7 @@ import pytest
 
 from flux_worker.host.monitor import Monitor
 from flux_worker.host.notify import Notifier
-from flux_worker.host.startup import COMPUTING_SECONDS, Progress, StartUp, Usage
+from flux_worker.host.startup import COMPUTING_SECONDS, Progress, StartupMonitor, Usage
 
 MB = 1 << 20
 
@@ -23,43 +23,45 @@ def usage(at: float, read: float = 0, cpu: float = 0) -> Usage:
     return Usage(int(read * MB), cpu, at)
 
 
-def made(*later: Usage, step_before: int = -1) -> list[bool]:
+def made_progress(*later: Usage, step_before: int = -1) -> list[bool]:
     """What is told of a worker that is looked at so."""
     progress = Progress(usage(0))
     found = []
     for number, now in enumerate(later):
         if number == step_before:
             progress.step()
-        found.append(progress.made(now))
+        found.append(progress.made_progress(now))
     return found
 
 
 def test_bytes_that_come_in_are_progress() -> None:
-    assert made(usage(5, read=100), usage(10, read=101), usage(15, read=101)) == [True, True, False]
+    assert made_progress(usage(5, read=100), usage(10, read=101), usage(15, read=101)) == [True, True, False]
 
 
 def test_a_trickle_counts_once_it_is_a_mebibyte() -> None:
-    assert made(*(usage(5 * n, read=n / 4) for n in range(1, 9))) == [False, False, False, True] * 2
+    assert made_progress(*(usage(5 * n, read=n / 4) for n in range(1, 9))) == [False, False, False, True] * 2
 
 
 def test_a_step_is_progress_once() -> None:
-    assert made(usage(5), usage(10), usage(15), step_before=1) == [False, True, False]
+    assert made_progress(usage(5), usage(10), usage(15), step_before=1) == [False, True, False]
 
 
 def test_a_thread_that_polls_is_none() -> None:
-    assert not any(made(*(usage(5 * n, cpu=0.05 * n) for n in range(1, 9))))
+    assert not any(made_progress(*(usage(5 * n, cpu=0.05 * n) for n in range(1, 9))))
 
 
 def test_processors_that_are_busy_count_for_a_while() -> None:
     """Kernels are compiled without a byte read; who spins for a GPU that hangs is as busy, and for ever."""
     last = int(COMPUTING_SECONDS / 5)
-    found = made(*(usage(5 * n, cpu=5.0 * n) for n in range(1, 2 * last)))
+    found = made_progress(*(usage(5 * n, cpu=5.0 * n) for n in range(1, 2 * last)))
     assert found == [True] * (last - 1) + [False] * last
 
 
 def test_bytes_let_processors_be_busy_anew() -> None:
     late = COMPUTING_SECONDS + 5
-    assert made(usage(late, cpu=late), usage(late + 5, 2, late + 5), usage(late + 10, 2, late + 10)) == [
+    assert made_progress(
+        usage(late, cpu=late), usage(late + 5, 2, late + 5), usage(late + 10, 2, late + 10)
+    ) == [
         False,
         True,
         True,
@@ -126,7 +128,7 @@ def test_systemd_is_asked_for_more_time_and_told_how_far_it_is(
         return Usage(read, 0, time.monotonic())
 
     monkeypatch.setattr(Usage, "now", now)
-    with StartUp(Monitor(Notifier()), stall_seconds=7, interval=0.05) as startup:
+    with StartupMonitor(Monitor(Notifier()), stall_seconds=7, interval=0.05) as startup:
         startup.doing("Loading the model", 10 * 50 * MB)
         until(lambda: any("0.5 of 0.5 GB read" in line for line in told()))
     assert "EXTEND_TIMEOUT_USEC=7000000" in told()
@@ -145,14 +147,14 @@ def test_a_worker_that_hangs_is_given_no_more_time(
         return Usage(0, 0, time.monotonic())
 
     monkeypatch.setattr(Usage, "now", now)
-    with StartUp(Monitor(Notifier()), interval=0.01) as startup:
+    with StartupMonitor(Monitor(Notifier()), interval=0.01) as startup:
         startup.doing("Loading the model", MB)
         assert all(looks.acquire(timeout=60) for _ in range(20))
     assert told() == ["STATUS=Loading the model"]
 
 
 def test_the_watch_ends_with_its_block_whatever_ended_that(told: Callable[[], list[str]]) -> None:
-    with pytest.raises(KeyError), StartUp(Monitor(Notifier())):
+    with pytest.raises(KeyError), StartupMonitor(Monitor(Notifier())):
         raise KeyError
     assert "start-up" not in {thread.name for thread in threading.enumerate()}
     assert told() == []

@@ -30,7 +30,7 @@ with contextlib.suppress(Stopped):
     print("polling", flush=True)
     queue.receive(20)
     print("answered")
-print("asked", stop.asked, flush=True)
+print("asked", stop.requested, flush=True)
 """
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
@@ -104,8 +104,8 @@ def test_nohup_is_heeded() -> None:
 
 
 def test_nobody_asked(stop: StopRequest) -> None:
-    assert (stop.asked, stop.paused, stop.why, stop.remaining()) == (False, None, None, math.inf)
-    assert stop.allows(1e9)
+    assert (stop.requested, stop.paused, stop.why, stop.remaining()) == (False, None, None, math.inf)
+    assert stop.has_time_for(1e9)
     assert not stop.wait(0.01)
 
 
@@ -113,56 +113,56 @@ def test_nobody_asked(stop: StopRequest) -> None:
 def test_a_signal_leaves_the_time_to_drain(stop: StopRequest, number: signal.Signals) -> None:
     with pytest.raises(Stopped):
         os.kill(os.getpid(), number)
-    assert stop.asked
+    assert stop.requested
     assert stop.why == number.name
     assert 60 < stop.remaining() <= 90
-    assert stop.allows(30) and not stop.allows(91)
+    assert stop.has_time_for(30) and not stop.has_time_for(91)
 
 
 def test_it_is_raised_once(stop: StopRequest) -> None:
     with pytest.raises(Stopped):
         os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGTERM)  # while it cleans up
-    with stop.finish_first(), stop.interruptible():
-        stop.ask("spot", 20)
+    with stop.deferred(), stop.interruptible():
+        stop.request("spot", 20)
 
 
 def test_a_thread_gets_the_main_thread_out_of_a_wait(stop: StopRequest) -> None:
     answer: Any = threading.Semaphore(0)  # as a future's result, or a lock
     with pytest.raises(Stopped):
-        later(0.1, stop.ask, "spot terminate", 20)
+        later(0.1, stop.request, "spot terminate", 20)
         answer.acquire(timeout=60)
     assert stop.why == "spot terminate"
 
 
 def test_a_busy_main_thread_is_not_disturbed(stop: StopRequest) -> None:
-    with stop.finish_first():
-        with stop.finish_first():
+    with stop.deferred():
+        with stop.deferred():
             os.kill(os.getpid(), signal.SIGTERM)
-        stop.ask("spot", 5)
-        assert stop.asked
+        stop.request("spot", 5)
+        assert stop.requested
     assert stop.why == "SIGTERM"
     os.kill(os.getpid(), signal.SIGTERM)  # while it cleans up
 
 
 def test_the_earliest_end_counts(stop: StopRequest) -> None:
-    with stop.finish_first():
-        stop.ask("Auto Scaling", 50)
-        stop.ask("spot", 20)
-        stop.ask("SIGTERM", 90)
+    with stop.deferred():
+        stop.request("Auto Scaling", 50)
+        stop.request("spot", 20)
+        stop.request("SIGTERM", 90)
     assert 5 < stop.remaining() <= 20
     assert stop.why == "Auto Scaling"
 
 
 def test_time_runs_out_at_zero(stop: StopRequest) -> None:
-    with stop.finish_first():
-        stop.ask("spot", -3)
+    with stop.deferred():
+        stop.request("spot", -3)
     assert stop.remaining() == 0
-    assert not stop.allows(0.1)
+    assert not stop.has_time_for(0.1)
 
 
 def test_an_interruptible_span_is_left_even_for_an_older_request(stop: StopRequest) -> None:
-    with stop.finish_first():
+    with stop.deferred():
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(Stopped), stop.interruptible():
             pytest.fail("the span was entered")
@@ -171,20 +171,20 @@ def test_an_interruptible_span_is_left_even_for_an_older_request(stop: StopReque
 
 def test_a_pause_leaves_a_poll_and_nothing_else(stop: StopRequest) -> None:
     stop.pause("rebalance recommendation")
-    with stop.finish_first():
+    with stop.deferred():
         with pytest.raises(Stopped), stop.interruptible():
             pytest.fail("the span was entered")
-        assert not stop.asked
+        assert not stop.requested
         assert stop.paused == "rebalance recommendation"
         assert not stop.wait(0.01)
-        later(0.1, stop.ask, "spot", 20)
+        later(0.1, stop.request, "spot", 20)
         with pytest.raises(Stopped), stop.interruptible():
             time.sleep(60)
 
 
 def test_a_wait_ends_when_asked(stop: StopRequest) -> None:
-    later(0.1, stop.ask, "spot", 20)
-    with stop.finish_first():
+    later(0.1, stop.request, "spot", 20)
+    with stop.deferred():
         started = time.monotonic()
         assert stop.wait(600)
         assert stop.wait(600)
@@ -193,10 +193,10 @@ def test_a_wait_ends_when_asked(stop: StopRequest) -> None:
 
 def test_a_storm_of_signals_loses_nothing(stop: StopRequest) -> None:
     """The handler takes no lock that the interrupted code may hold, and the pipe never blocks it."""
-    with stop.finish_first():
-        storm = threading.Thread(target=lambda: [stop.ask("again", 60) for _ in range(70_000)])
-        storm.start()
-        while storm.is_alive():
+    with stop.deferred():
+        scenario = threading.Thread(target=lambda: [stop.request("again", 60) for _ in range(70_000)])
+        scenario.start()
+        while scenario.is_alive():
             stop.wait(0)
             os.kill(os.getpid(), signal.SIGTERM)
         assert stop.wait(1)

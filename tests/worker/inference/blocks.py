@@ -21,7 +21,7 @@ def run(blocks: CompiledBlocks, transformer: Any, job: Job) -> tuple[Any, int]:
     counters.clear()
     pixels = torch.linspace(0, 1, job.width * 8).reshape(-1, 8)
     with torch.no_grad():
-        made = blocks.draw(job, lambda: transformer(pixels))
+        made = blocks.run(job, lambda: transformer(pixels))
         expected = (pixels.sin() + 1).sin() + 1
     assert torch.allclose(made, expected, atol=1e-5)
     return made, counters["stats"]["unique_graphs"]

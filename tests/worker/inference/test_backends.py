@@ -18,19 +18,20 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import flux_worker
-from bake.localcloud import neuron_sdk
+from bake.localcloud.packages import neuron_sdk
 from flux_worker.cli import main
-from flux_worker.errors import BadPicture, ConfigurationError, InvalidJob
+from flux_worker.errors import BadImage, ConfigurationError, InvalidJob
 from flux_worker.inference import backend_neuron, capacity, devices
 from flux_worker.inference.backend_neuron import Verdict
 from flux_worker.inference.backend_torch import TorchBackend
 from flux_worker.inference.checkpoint import Checkpoint
 from flux_worker.inference.model import load
-from flux_worker.inference.select_backend import choose
+from flux_worker.inference.select_backend import select_backend
 from flux_worker.jobspec.job import Job
 from flux_worker.settings import ModelSettings
 from tests.worker.conftest import COMMAND, serve_environment
 
+pytestmark = pytest.mark.integration
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 ROOT = Path(__file__).parents[3]
 WORKER = Path(flux_worker.__file__).parents[1]
@@ -107,7 +108,7 @@ def test_each_compiled_size_is_drawn_and_every_other_refused(run: Run, cache: Pa
     sizes = {"width": 256, "height": 320, "max_sequence_length": 64}
     job = Job(id="a", prompt="a cat", steps=1, **sizes)  # type: ignore[arg-type]
     model.check(job)
-    assert model.draw(job).images[0].size == (256, 320)
+    assert model.generate(job).images[0].size == (256, 320)
     for other in ({"height": 272}, {"max_sequence_length": 512}):
         with pytest.raises(
             InvalidJob, match="only 256x256 with 64 tokens, 256x320 with 64 tokens"
@@ -117,7 +118,7 @@ def test_each_compiled_size_is_drawn_and_every_other_refused(run: Run, cache: Pa
     with pytest.raises(InvalidJob, match="at most 64 are read"):
         model.check(job.model_copy(update={"prompt": "a cat " * 100}))
     model.pipeline.vae.decoder.conv_out.bias.data.fill_(float("nan"))
-    with pytest.raises(BadPicture, match="the pixels that the VAE decoded are not finite"):
+    with pytest.raises(BadImage, match="the pixels that the VAE decoded are not finite"):
         model.warm_up()
 
 
@@ -159,8 +160,7 @@ def test_a_bake_compiles_each_size_and_leaves_nothing_else(run: Run, cache: Path
     """The bake's script as it is, but for the places."""
     text = (ROOT / "provision" / "compile-neuron.sh").read_text()
     script = tmp_path / "compile-neuron.sh"
-    text = text.replace("/opt/bake/lib", str(tmp_path)).replace("/opt/flux-worker", str(tmp_path))
-    script.write_text(text.replace("/var/tmp", str(tmp_path)))
+    script.write_text(text.replace("/opt/bake/lib", str(tmp_path)).replace("/var/tmp", str(tmp_path)))
     environment = (ROOT / "provision" / "lib" / "environment.sh").read_text()
     (tmp_path / "environment.sh").write_text(environment.replace("/opt/bake/tmp", str(tmp_path / "made")))
     (tmp_path / "made").mkdir()
@@ -170,6 +170,7 @@ def test_a_bake_compiles_each_size_and_leaves_nothing_else(run: Run, cache: Path
     command.write_text(f'#!/bin/sh\nPYTHONPATH={path} exec {sys.executable} -m flux_worker.cli "$@"\n')
     command.chmod(0o755)
     baked = {"NEURON_SIZES": "256x320 272x256", "MODEL_REVISION": REVISION, "HF_HUB_CACHE": str(cache)}
+    baked |= {"NEURON_VENV": str(tmp_path / "neuron-venv"), "NEURON_MODELS": str(tmp_path / "neuron")}
     before = {*tmp_path.iterdir()}
     done = subprocess.run(
         ["bash", str(script)], env=os.environ | baked, capture_output=True, text=True, check=False
@@ -244,22 +245,22 @@ def test_which_machine_holds_how_many_sizes(
 def test_the_backend_follows_from_the_settings_or_the_machine(
     neuron: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert choose(settings(cache)).name == "neuron"  # no GPU here, but six devices
+    assert select_backend(settings(cache)).name == "neuron"  # no GPU here, but six devices
     with monkeypatch.context() as without:
         without.setattr(backend_neuron, "installed", lambda: False)
         with pytest.raises(ConfigurationError, match="6 Neuron devices, but no optimum-neuron in this env"):
-            choose(settings(cache))
-    assert choose(settings(cache, FLUX_BACKEND="cpu")).name == "cpu"
+            select_backend(settings(cache))
+    assert select_backend(settings(cache, FLUX_BACKEND="cpu")).name == "cpu"
     for device in neuron.glob("neuron?"):
         device.unlink()
     with pytest.raises(ConfigurationError, match=r"no GPU that torch can see: .* FLUX_BACKEND=cpu draws on"):
-        choose(settings(cache))
+        select_backend(settings(cache))
     with pytest.raises(ConfigurationError, match="FLUX_BACKEND=tpu: Input should be 'auto', 'cuda'"):
         ModelSettings.from_environment({"FLUX_MODEL_REVISION": REVISION, "FLUX_BACKEND": "tpu"})
 
 
 def test_cuda_without_a_gpu_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capacity, "look", lambda: capacity.Machine(None, 16 * GIB, 15 * GIB, 4))
+    monkeypatch.setattr(capacity, "this_machine", lambda: capacity.Machine(None, 16 * GIB, 15 * GIB, 4))
     with pytest.raises(ConfigurationError, match=r"torch finds no GPU: .* FLUX_BACKEND=cpu draws on the CPU"):
         load(settings(cache, FLUX_BACKEND="cuda"))
 
@@ -361,18 +362,18 @@ def test_what_keeps_a_gpu_from_torch_is_told(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if hidden is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-    assert devices.findings() == told
+    assert devices.describe_gpu() == told
 
 
 def test_a_device_that_failed_ends_the_process_and_another_error_does_not() -> None:
     import torch
 
     neuron, gpu = backend_neuron.NeuronBackend(None), TorchBackend("cuda")
-    assert neuron.broken_by(RuntimeError("nrt_execute failed with status 1203"))
-    assert not neuron.broken_by(RuntimeError("shapes cannot be multiplied"))
-    assert not neuron.broken_by(ValueError("neuron"))
-    assert gpu.broken_by(torch.AcceleratorError("an illegal memory access was encountered"))
-    assert not gpu.broken_by(torch.OutOfMemoryError("out of memory"))
+    assert neuron.is_fatal(RuntimeError("nrt_execute failed with status 1203"))
+    assert not neuron.is_fatal(RuntimeError("shapes cannot be multiplied"))
+    assert not neuron.is_fatal(ValueError("neuron"))
+    assert gpu.is_fatal(torch.AcceleratorError("an illegal memory access was encountered"))
+    assert not gpu.is_fatal(torch.OutOfMemoryError("out of memory"))
 
 
 def test_without_its_packages_neuron_says_what_is_missing(cache: Path, tmp_path: Path) -> None:

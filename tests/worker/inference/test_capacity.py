@@ -15,6 +15,7 @@ from flux_worker.inference.capacity import Gpu, Machine
 from flux_worker.inference.checkpoint import Checkpoint
 from flux_worker.inference.memory import anonymous_ram, available_ram
 
+pytestmark = pytest.mark.integration
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 GIB = 1 << 30
 MIB = 1 << 20
@@ -35,8 +36,8 @@ def machine(vram_mib: int | None, ram_gib: float = 15) -> Machine:
     return Machine(gpu=gpu, ram_total=16 * GIB, ram_available=round(ram_gib * GIB), cores=4)
 
 
-def judge(has: Machine, precision: Any) -> capacity.Verdict:
-    return capacity.judge(has, capacity.in_precision(WEIGHTS, precision), precision)
+def assess(has: Machine, precision: Any) -> capacity.Verdict:
+    return capacity.assess(has, capacity.in_precision(WEIGHTS, precision), precision)
 
 
 @pytest.mark.parametrize(
@@ -52,22 +53,22 @@ def judge(has: Machine, precision: Any) -> capacity.Verdict:
     ],
 )
 def test_which_gpu_holds_which_precision(vram_mib: int, precision: Any, fits: bool, tile: int | None) -> None:
-    verdict = judge(machine(vram_mib), precision)
+    verdict = assess(machine(vram_mib), precision)
     assert verdict.fits == fits
     assert verdict.short_of == (() if fits else ("VRAM",))
     assert verdict.tile == tile
 
 
 def test_the_sums_come_to_what_was_measured() -> None:
-    assert judge(machine(81_559), "bf16").vram_needed == pytest.approx(36.2 * GIB, abs=1)
-    assert judge(machine(81_559), "int8").vram_needed == pytest.approx(21.5 * GIB, abs=1)
+    assert assess(machine(81_559), "bf16").vram_needed == pytest.approx(36.2 * GIB, abs=1)
+    assert assess(machine(81_559), "int8").vram_needed == pytest.approx(21.5 * GIB, abs=1)
 
 
 def test_host_memory_counts_what_is_not_mapped() -> None:
-    assert judge(machine(45_776, ram_gib=2), "bf16").fits
-    assert judge(machine(45_776, ram_gib=1), "bf16").short_of == ("RAM",)
-    assert judge(machine(None, ram_gib=5), "bf16").short_of == ("RAM",)
-    assert judge(machine(None, ram_gib=7), "bf16").fits
+    assert assess(machine(45_776, ram_gib=2), "bf16").fits
+    assert assess(machine(45_776, ram_gib=1), "bf16").short_of == ("RAM",)
+    assert assess(machine(None, ram_gib=5), "bf16").short_of == ("RAM",)
+    assert assess(machine(None, ram_gib=7), "bf16").fits
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_the_refusal_shows_the_sums_and_what_helps(checkpoint: Checkpoint) -> No
 def test_what_an_int8_checkpoint_came_from_is_judged_by_its_provenance(
     int8: Path, checkpoint: Checkpoint
 ) -> None:
-    both = capacity.verdicts(machine(45_776), Checkpoint(int8, REVISION, "int8"))
+    both = capacity.assess_both(machine(45_776), Checkpoint(int8, REVISION, "int8"))
     assert both["bf16"].weights == sum(checkpoint.weights().values())
     assert both["int8"].weights == sum(file.stat().st_size for file in int8.glob("*/*.safetensors"))
 
@@ -110,14 +111,14 @@ def test_loading_asks_before_it_reads(cache: Path, monkeypatch: pytest.MonkeyPat
     from flux_worker.inference import backend_torch, model
     from flux_worker.settings import ModelSettings
 
-    monkeypatch.setattr(capacity, "look", lambda: machine(None, ram_gib=0))
+    monkeypatch.setattr(capacity, "this_machine", lambda: machine(None, ram_gib=0))
     monkeypatch.setattr(backend_torch, "_from_files", lambda folder: pytest.fail("the weights were read"))
     with pytest.raises(ConfigurationError, match=r"does not fit: RAM 0\.0 to load"):
         model.load(ModelSettings(FLUX_MODEL_REVISION=REVISION, HF_HUB_CACHE=cache, FLUX_BACKEND="cpu"))
 
 
 def test_this_machine_is_seen_as_the_kernel_tells_it() -> None:
-    found = capacity.look()
+    found = capacity.this_machine()
     assert 0 < found.ram_available < found.ram_total
     assert found.cores > 0
     assert found.device == "cpu" or found.gpu

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from flux_worker.errors import BadPicture
+from flux_worker.errors import BadImage
 from flux_worker.inference.compilation import CompiledBlocks, Shape, cache_name, compiled_blocks
 from flux_worker.jobspec.job import Job
 from tests.worker.inference.blocks import OTHER, SMALL, run, warnings
 
-pytestmark = pytest.mark.usefixtures("torch_as_it_was")
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("torch_as_it_was")]
 
 
 def test_what_was_compiled_by_hand_is_used_and_other_sizes_are_drawn_eagerly(
@@ -100,18 +100,18 @@ def test_a_kernel_that_fails_at_its_first_launch_is_survived(
     assert blocks
     failures = [failure()]
 
-    def drawing() -> str:
+    def generate() -> str:
         if failures:
             raise failures.pop()
         return "drawn"
 
-    assert [blocks.draw(SMALL, drawing) for _ in range(2)] == ["drawn", "drawn"]
+    assert [blocks.run(SMALL, generate) for _ in range(2)] == ["drawn", "drawn"]
     assert len(warnings(caplog)) == 1
     assert "cannot be compiled, everything is drawn eagerly" in warnings(caplog)[0]
     assert not list(tmp_path.rglob("shapes.json"))
 
 
-@pytest.mark.parametrize("kind", [MemoryError, BadPicture, RuntimeError])
+@pytest.mark.parametrize("kind", [MemoryError, BadImage, RuntimeError])
 def test_what_the_drawing_raises_is_not_taken_for_the_compilers(
     transformer: Any, tmp_path: Path, kind: type[Exception]
 ) -> None:
@@ -122,7 +122,7 @@ def test_what_the_drawing_raises_is_not_taken_for_the_compilers(
         raise kind("of the drawing")
 
     with pytest.raises(kind, match="of the drawing"):
-        blocks.draw(SMALL, fail)
+        blocks.run(SMALL, fail)
 
 
 def _in_inductor(error: Exception) -> Callable[[], None]:
@@ -148,14 +148,14 @@ def test_whatever_the_compilers_files_raise_is_survived_but_not_a_lack_of_memory
     assert blocks
     tries: list[Callable[[], object]] = [lambda: "drawn", _in_inductor(error)]
 
-    def drawing() -> object:
+    def generate() -> object:
         return tries.pop()()
 
     if survived:
-        assert blocks.draw(SMALL, drawing) == "drawn"
+        assert blocks.run(SMALL, generate) == "drawn"
     else:
         with pytest.raises(type(error)):
-            blocks.draw(SMALL, drawing)
+            blocks.run(SMALL, generate)
 
 
 @pytest.mark.parametrize(
@@ -208,14 +208,14 @@ def test_a_drawing_passes_through_its_blocks(model: Any, caplog: pytest.LogCaptu
     seen: list[Job] = []
 
     class Blocks:
-        def draw(self, job: Job, drawing: Any) -> Any:
+        def run(self, job: Job, generate: Any) -> Any:
             seen.append(job)
-            return drawing()
+            return generate()
 
     job = SMALL.model_copy(update={"steps": 2, "seed": 1})
     loaded = TorchModel(model.pipeline, "cpu", Blocks())  # type: ignore[arg-type]
     with_blocks = FluxModel(loaded, TorchBackend("cpu"), model.origin)
-    assert with_blocks.draw(job).images[0].tobytes() == model.draw(job).images[0].tobytes()
+    assert with_blocks.generate(job).images[0].tobytes() == model.generate(job).images[0].tobytes()
     assert seen == [job]
 
 

@@ -17,7 +17,7 @@ from flux_worker.inference.compilation import cache_name, compiled_blocks
 from flux_worker.jobspec.job import Job
 from tests.worker.inference.blocks import OTHER, SMALL, run, warnings
 
-pytestmark = pytest.mark.usefixtures("torch_as_it_was")
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("torch_as_it_was")]
 
 
 def has_compiler() -> bool:

@@ -15,15 +15,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from flux_worker.errors import BadPicture
+from flux_worker.errors import BadImage
 from flux_worker.inference.backend_torch import TorchBackend, TorchModel, _decode_in_tiles, _from_files
-from flux_worker.inference.image_checks import assert_drawn
+from flux_worker.inference.image_checks import assert_image
 from flux_worker.inference.memory import ran_out
 from flux_worker.inference.model import FluxModel
 from flux_worker.jobspec.job import Job
-from flux_worker.steps import Steps
+from flux_worker.steps import StepCallback
 from tests.worker.conftest import COMMAND, REVISION, serve_environment
 
+pytestmark = pytest.mark.integration
 MakeCache = Callable[[], tuple[Path, Path]]
 JOB = Job(id="a", prompt="a cat", width=256, height=256, steps=2, seed=7, max_sequence_length=64)
 TWO = JOB.model_copy(update={"images": 2})
@@ -54,11 +55,11 @@ def plain(pipeline: Any, job: Job) -> bytes:
 
 def test_looking_changes_no_pixel(own: FluxModel) -> None:
     whole = plain(own.pipeline, JOB)
-    assert own.draw(JOB).images[0].tobytes() == whole
+    assert own.generate(JOB).images[0].tobytes() == whole
     _decode_in_tiles(own.pipeline.vae, 128)
     try:
         tiled = plain(own.pipeline, JOB)
-        assert own.draw(JOB).images[0].tobytes() == tiled != whole
+        assert own.generate(JOB).images[0].tobytes() == tiled != whole
     finally:
         own.pipeline.vae.disable_tiling()
         own.pipeline.vae.disable_slicing()
@@ -100,20 +101,20 @@ def test_a_number_that_is_none_never_becomes_a_picture(
     own: FluxModel, place: str, value: float, one: bool, message: str
 ) -> None:
     steps: list[int] = []
-    with spoilt(own.pipeline, place, value, one=one), pytest.raises(BadPicture) as bad:
-        own.draw(JOB, steps.append)
+    with spoilt(own.pipeline, place, value, one=one), pytest.raises(BadImage) as bad:
+        own.generate(JOB, steps.append)
     assert str(bad.value) == message
     assert steps == [1, 2]
-    assert own.draw(JOB).images[0].tobytes() == plain(own.pipeline, JOB)
+    assert own.generate(JOB).images[0].tobytes() == plain(own.pipeline, JOB)
 
 
 def test_one_colour_all_over_is_no_picture_and_little_variation_is(own: FluxModel) -> None:
     all_over = "1 of 1: the pixels that the VAE decoded are the same all over"
     place = "vae.decoder.conv_out.weight"
-    with spoilt(own.pipeline, place, 0, one=False), pytest.raises(BadPicture, match=all_over):
-        own.draw(JOB)
+    with spoilt(own.pipeline, place, 0, one=False), pytest.raises(BadImage, match=all_over):
+        own.generate(JOB)
     with spoilt(own.pipeline, place, 1e-4, one=False):
-        image = own.draw(JOB).images[0]
+        image = own.generate(JOB).images[0]
     assert max(high - low for low, high in image.getextrema()) <= 1
 
 
@@ -125,8 +126,8 @@ def test_of_several_images_the_bad_one_is_named(own: FluxModel) -> None:
         return output * math.nan if len(seen) == 2 else output
 
     hook = own.pipeline.vae.decoder.register_forward_hook(spoil_the_second)
-    with pytest.raises(BadPicture, match=r"^image 2 of 2: "):
-        own.draw(TWO)
+    with pytest.raises(BadImage, match=r"^image 2 of 2: "):
+        own.generate(TWO)
     hook.remove()
 
 
@@ -136,26 +137,26 @@ def test_one_number_among_many_is_found(dtype: torch.dtype, size: int) -> None:
     for value in (math.nan, math.inf, -math.inf):
         for place in (0, size // 2, size * size - 1):
             pixels = torch.linspace(-1, 1, 3 * size * size, dtype=dtype).reshape(1, 3, size, size)
-            assert_drawn(pixels, (-2, -1), "the pixels")
+            assert_image(pixels, (-2, -1), "the pixels")
             pixels.view(1, 3, -1)[0, 1, place] = value
-            with pytest.raises(BadPicture, match=r"^the pixels are not finite numbers$"):
-                assert_drawn(pixels, (-2, -1), "the pixels")
+            with pytest.raises(BadImage, match=r"^the pixels are not finite numbers$"):
+                assert_image(pixels, (-2, -1), "the pixels")
 
 
 def test_latents_that_do_not_vary_are_none() -> None:
     latents = torch.arange(64).bfloat16().expand(1, 320, 64)  # each channel a value of its own
-    with pytest.raises(BadPicture, match=r"^the latents are the same all over$"):
-        assert_drawn(latents, (-2,), "the latents")
+    with pytest.raises(BadImage, match=r"^the latents are the same all over$"):
+        assert_image(latents, (-2,), "the latents")
     varied = latents.clone()
     varied[0, 5, 3] += 0.5
-    assert_drawn(varied, (-2,), "the latents")
+    assert_image(varied, (-2,), "the latents")
 
 
 def test_the_warm_up_is_judged_each_time(own: FluxModel) -> None:
     own.warm_up()
     with spoilt(own.pipeline, "vae.decoder.conv_in.weight", math.nan, one=True):
         for _ in range(2):
-            with pytest.raises(BadPicture):
+            with pytest.raises(BadImage):
                 own.warm_up()
     own.warm_up()
 
@@ -179,7 +180,7 @@ def test_serve_ends_where_the_warm_up_draws_no_picture(sick: Path, tmp_path: Pat
     environment = serve_environment(aws, sick, tmp_path)
     done = subprocess.run([COMMAND, "serve"], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 78, done.stderr
-    assert "the warm-up drew no picture: image 1 of 1: the pixels" in done.stderr
+    assert "the warm-up gave no valid image: image 1 of 1: the pixels" in done.stderr
     assert "`flux-worker check --verify`" in done.stderr
     assert "nvidia-smi -q -d ECC" in done.stderr
 
@@ -253,10 +254,10 @@ def failing(
 
 def test_a_job_that_memory_ran_out_for_is_begun_again(own: FluxModel) -> None:
     steps: list[int] = []
-    expected = [image.tobytes() for image in own.draw(TWO).images]
+    expected = [image.tobytes() for image in own.generate(TWO).images]
     with failing(own.pipeline, {4}):
-        drawing = own.draw(TWO, steps.append)
-    assert [image.tobytes() for image in drawing.images] == expected
+        generated = own.generate(TWO, steps.append)
+    assert [image.tobytes() for image in generated.images] == expected
     assert steps == [1, 2, 3, 1, 2, 3, 4]
 
 
@@ -273,20 +274,20 @@ def test_an_error_that_stays_goes_through(
     own: FluxModel, kind: type[Exception], message: str, tries: int
 ) -> None:
     with failing(own.pipeline, {1, 2, 3}, kind, message) as calls, pytest.raises(kind):
-        own.draw(JOB)
+        own.generate(JOB)
     assert len(calls) == tries
 
 
 def test_what_the_first_try_held_is_free_before_the_cache_is_emptied(
     own: FluxModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    alive: list[Any] = []
+    ping: list[Any] = []
     gpu = FluxModel(TorchModel(own.pipeline, "cuda"), Gpu(), own.origin)
     with failing(own.pipeline, {2}) as held:
         # What the driver would be given back: the very edge of a GPU.
-        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append([ref() for ref in held]))
-        gpu.draw(JOB)
-    assert alive == [[None, None]]
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: ping.append([ref() for ref in held]))
+        gpu.generate(JOB)
+    assert ping == [[None, None]]
     [said] = [record.getMessage() for record in caplog.records if "memory" in record.message]
     assert said == f"memory ran out, the job is begun again: {CUDAS.splitlines()[0]}"
 
@@ -300,10 +301,10 @@ def test_steps_of_a_job_begun_again_count_from_then_on(monkeypatch: pytest.Monke
         doing=lambda _text, job, step, steps: told.append((step, steps)), step=lambda _seconds: None
     )
     stop: Any = SimpleNamespace(
-        asked=True, allows=lambda seconds: seconds <= 500, remaining=lambda: 500.0, why="spot"
+        requested=True, has_time_for=lambda seconds: seconds <= 500, remaining=lambda: 500.0, why="spot"
     )
-    hold: Any = SimpleNamespace(check=lambda: None)
-    steps = Steps(JOB.model_copy(update={"steps": 4}), hold, monitor, stop)
+    lease: Any = SimpleNamespace(check=lambda: None)
+    steps = StepCallback(JOB.model_copy(update={"steps": 4}), lease, monitor, stop)
     for at, done in ((100, 1), (200, 2), (300, 3), (310, 1), (320, 2), (330, 3), (340, 4)):
         clock[0] = float(at)
         steps(done)

@@ -19,6 +19,7 @@ from flux_worker.inference.checkpoint import find
 from flux_worker.settings import ModelSettings
 from tests.worker.conftest import REVISION
 
+pytestmark = pytest.mark.integration
 MakeCache = Callable[[], tuple[Path, Path]]
 Harm = Callable[[Path], object]
 FILES = 21

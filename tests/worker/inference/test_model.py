@@ -15,6 +15,7 @@ from flux_worker.errors import ConfigurationError, InvalidJob
 from flux_worker.jobspec.job import Job
 from flux_worker.settings import ModelSettings
 
+pytestmark = pytest.mark.integration
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 MakeCache = Callable[[], tuple[Path, Path]]
 
@@ -73,27 +74,27 @@ def test_attention_is_torchs_own(model: Any) -> None:
 
 
 def test_a_seed_draws_the_same_again(model: Any) -> None:
-    first, again, other = (model.draw(job(seed=seed)).images[0].tobytes() for seed in (1, 1, 2))
+    first, again, other = (model.generate(job(seed=seed)).images[0].tobytes() for seed in (1, 1, 2))
     assert first == again != other
 
 
 def test_each_image_of_a_job_has_the_next_seed(model: Any) -> None:
-    drawing = model.draw(job(seed=1, images=3))
-    alone = model.draw(job(seed=3)).images[0]
-    assert len(drawing.images) == 3
-    assert drawing.images[2].tobytes() == alone.tobytes() != drawing.images[1].tobytes()
+    generated = model.generate(job(seed=1, images=3))
+    alone = model.generate(job(seed=3)).images[0]
+    assert len(generated.images) == 3
+    assert generated.images[2].tobytes() == alone.tobytes() != generated.images[1].tobytes()
 
 
 def test_every_step_is_told(model: Any) -> None:
     steps: list[int] = []
-    model.draw(job(steps=3, images=2), steps.append)
+    model.generate(job(steps=3, images=2), steps.append)
     assert steps == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(("steps", "images"), [(4, 1), (4, 2), (1, 1), (1, 3)])
 def test_a_step_takes_its_share_of_the_time(model: Any, steps: int, images: int) -> None:
-    drawing = model.draw(job(steps=steps, images=images))
-    assert 0 < drawing.step_seconds * (steps - 1 or 1) * images <= drawing.seconds
+    generated = model.generate(job(steps=steps, images=images))
+    assert 0 < generated.step_seconds * (steps - 1 or 1) * images <= generated.seconds
 
 
 def test_what_on_step_raises_ends_the_drawing(model: Any) -> None:
@@ -108,21 +109,21 @@ def test_what_on_step_raises_ends_the_drawing(model: Any) -> None:
             raise HandedBack
 
     with pytest.raises(HandedBack):
-        model.draw(job(steps=5), stop_at_two)
+        model.generate(job(steps=5), stop_at_two)
     assert told == [1, 2]
-    assert model.draw(job(seed=1)).images[0].tobytes() == model.draw(job(seed=1)).images[0].tobytes()
+    assert model.generate(job(seed=1)).images[0].tobytes() == model.generate(job(seed=1)).images[0].tobytes()
 
 
 def test_a_drawing_tells_where_it_comes_from(model: Any) -> None:
-    drawing = model.draw(job())
-    assert drawing.job.seed == job().seeded().seed
-    assert drawing.origin == model.origin
-    assert (drawing.origin.revision, drawing.origin.precision, drawing.origin.device) == (
+    generated = model.generate(job())
+    assert generated.job.seed == job().seeded().seed
+    assert generated.origin == model.origin
+    assert (generated.origin.revision, generated.origin.precision, generated.origin.device) == (
         REVISION,
         "bf16",
         "cpu",
     )
-    assert set(drawing.origin.versions) == {"flux_worker", "torch", "diffusers", "transformers", "torchao"}
+    assert set(generated.origin.versions) == {"flux_worker", "torch", "diffusers", "transformers", "torchao"}
 
 
 def test_512_tokens_pass_and_513_are_refused(model: Any) -> None:
@@ -216,14 +217,14 @@ def test_duplicates_that_nobody_downloads_are_not_missed(lay_out: MakeCache) -> 
 def test_xformers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from flux_worker.inference.backend_torch import TorchBackend
 
-    refuse_packages = TorchBackend("cpu").refuse_packages
+    check_packages = TorchBackend("cpu").check_packages
 
     (tmp_path / "xformers").mkdir()
     (tmp_path / "xformers" / "__init__.py").touch()
-    refuse_packages()
+    check_packages()
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigurationError, match="xformers is installed"):
-        refuse_packages()
+        check_packages()
 
 
 def become_float16(pipeline: Any) -> None:
@@ -271,21 +272,21 @@ def be_quantised(pipeline: Any) -> None:
 def test_a_pipeline_that_is_not_as_promised_is_never_used(
     pipeline: Any, spoil: Callable[[Any], None], message: str
 ) -> None:
-    from flux_worker.inference.validation import assert_sound
+    from flux_worker.inference.validation import assert_valid
 
-    assert_sound(pipeline, "bf16")
+    assert_valid(pipeline, "bf16")
     spoil(pipeline)
     with pytest.raises(ConfigurationError, match=message):
-        assert_sound(pipeline, "bf16")
+        assert_valid(pipeline, "bf16")
 
 
 def test_every_weight_lies_on_the_device_that_draws(pipeline: Any) -> None:
-    from flux_worker.inference.validation import assert_on
+    from flux_worker.inference.validation import assert_on_device
 
-    assert_on(pipeline, "cpu")
+    assert_on_device(pipeline, "cpu")
     pipeline.text_encoder.to("meta")
     with pytest.raises(ConfigurationError, match=r"text_encoder\..* stayed on meta, not on cpu"):
-        assert_on(pipeline, "cpu")
+        assert_on_device(pipeline, "cpu")
 
 
 def test_tiles_change_the_memory_and_not_the_size(pipeline: Any) -> None:
@@ -301,8 +302,8 @@ def test_tiles_change_the_memory_and_not_the_size(pipeline: Any) -> None:
     sizes: list[Any] = []
     pipeline.vae.decoder.register_forward_hook(lambda _m, _i, output: sizes.append(output.shape[-2:]))
     with torch.no_grad():
-        decoded = pipeline.vae.decode(latents).sample
-    image = VaeImageProcessor().postprocess(decoded)[0]
+        checking_decoded = pipeline.vae.decode(latents).sample
+    image = VaeImageProcessor().postprocess(checking_decoded)[0]
     assert image.size == (256, 384)
     assert len(sizes) > 1
     assert max(max(size) for size in sizes) == 128

@@ -23,6 +23,7 @@ from flux_worker.inference.quantize import psnr, quantize
 from flux_worker.jobspec.job import Job
 from flux_worker.settings import ModelSettings
 
+pytestmark = pytest.mark.integration
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 MakeCache = Callable[[], tuple[Path, Path]]
 
@@ -34,7 +35,7 @@ def load(folder: Path, revision: str = REVISION) -> Any:
 
 
 @pytest.fixture(scope="module")
-def quantised(int8: Path) -> Any:
+def quantized(int8: Path) -> Any:
     """The int8 model, loaded as the worker loads it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "0")
@@ -49,41 +50,41 @@ def weights(model: Any, component: str, *, int8: bool) -> dict[str, Any]:
     }
 
 
-def test_every_matrix_of_the_blocks_is_int8_and_nothing_else_is(quantised: Any) -> None:
+def test_every_matrix_of_the_blocks_is_int8_and_nothing_else_is(quantized: Any) -> None:
     for component in ("transformer", "text_encoder_2"):
-        inside = set(weights(quantised, component, int8=True))
-        left = weights(quantised, component, int8=False)
+        inside = set(weights(quantized, component, int8=True))
+        left = weights(quantized, component, int8=False)
         assert all("blocks." in name or ".block." in name for name in inside)
         matrices = {name for name, weight in left.items() if weight.ndim == 2 and "block" in name}
         assert matrices <= {"encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"}
         assert inside
-    assert not weights(quantised, "text_encoder", int8=True) | weights(quantised, "vae", int8=True)
+    assert not weights(quantized, "text_encoder", int8=True) | weights(quantized, "vae", int8=True)
 
 
-def test_the_weights_are_those_of_the_source_but_for_rounding(model: Any, quantised: Any) -> None:
+def test_the_weights_are_those_of_the_source_but_for_rounding(model: Any, quantized: Any) -> None:
     for component in ("transformer", "text_encoder_2"):
         source = dict(model.pipeline.components[component].named_parameters())
-        for name, weight in weights(quantised, component, int8=True).items():
+        for name, weight in weights(quantized, component, int8=True).items():
             difference = (weight.dequantize() - source[name]).abs().float()
             # Half a step of the row's scale, and bfloat16's own rounding of the product.
             assert (difference <= weight.scale * 0.5 + source[name].abs().float() * 2**-8).all(), name
-        for name, weight in weights(quantised, component, int8=False).items():
+        for name, weight in weights(quantized, component, int8=False).items():
             assert weight.equal(source[name]), name
 
 
-def test_it_draws_nearly_the_same_picture(model: Any, quantised: Any) -> None:
+def test_it_draws_nearly_the_same_picture(model: Any, quantized: Any) -> None:
     job = Job(id="a", prompt="a cat", width=256, height=256, steps=4, seed=7)
-    first, second = (each.draw(job).images[0] for each in (model, quantised))
+    first, second = (each.generate(job).images[0] for each in (model, quantized))
     assert 30 < psnr(first, second) < float("inf")
-    assert quantised.origin.precision == "int8"
-    assert quantised.origin.revision == REVISION
+    assert quantized.origin.precision == "int8"
+    assert quantized.origin.revision == REVISION
 
 
-def test_int8_weights_are_mapped_from_the_files_and_not_copied(quantised: Any, int8: Path) -> None:
+def test_int8_weights_are_mapped_from_the_files_and_not_copied(quantized: Any, int8: Path) -> None:
     ranges = re.findall(rf"^(\w+)-(\w+) .* {int8}/.*$", Path("/proc/self/maps").read_text(), re.M)
     mapped = [(int(start, 16), int(end, 16)) for start, end in ranges]
     for component in ("transformer", "text_encoder_2"):
-        held = weights(quantised, component, int8=True).values()
+        held = weights(quantized, component, int8=True).values()
         assert all(any(a <= weight.qdata.data_ptr() < b for a, b in mapped) for weight in held), component
 
 

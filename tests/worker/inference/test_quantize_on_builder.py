@@ -1,4 +1,4 @@
-"""`provision/quantise.py`, which a bake runs under the worker's Python: what it makes, says and leaves."""
+"""`provision/quantize.py`, which a bake runs under the worker's Python: what it makes, says and leaves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from PIL import Image
 from flux_worker.inference.checkpoint import Provenance
 from flux_worker.inference.quantize import psnr
 
-PROGRAM = Path(__file__).parents[3] / "provision" / "quantise.py"
+pytestmark = pytest.mark.integration
+PROGRAM = Path(__file__).parents[3] / "provision" / "quantize.py"
 
 
 def run(program: Path, *arguments: Path, device: str = "cpu") -> tuple[int, list[dict[str, Any]]]:
@@ -48,8 +49,8 @@ def test_it_makes_int8_and_compares_an_image(
     assert code == 0, events
     last = {event["event"]: event for event in events}
     assert last["progress"]["done"] == last["progress"]["total"]
-    assert last["quantised"]["bytes"] == sum(file.bytes for file in Provenance.read(target).outputs.values())
-    assert last["quantised"]["peak_ram"] > 0
+    assert last["quantized"]["bytes"] == sum(file.bytes for file in Provenance.read(target).outputs.values())
+    assert last["quantized"]["peak_ram"] > 0
     drawn = [(event["precision"], event["step"]) for event in events if event["event"] == "drawing"]
     assert drawn == [(precision, step) for precision in ("bf16", "int8") for step in (0, 1, 2)]
     first, second = (Image.open(pictures / f"{precision}.png") for precision in ("bf16", "int8"))

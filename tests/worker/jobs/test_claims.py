@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from flux_worker.errors import ClaimHeld, Lost
+from flux_worker.errors import ClaimHeld, LeaseLost
 from flux_worker.jobs.claims import Claim, Claims, new_token
-from flux_worker.jobs.lease import Hold
+from flux_worker.jobs.lease import MessageLease
 from flux_worker.jobs.queue import JobQueue, Message
 from tests.worker.worker_harness import conflict
 
@@ -57,7 +57,7 @@ def test_a_claim_that_is_not_renewed_is_taken_over_once(aws: Any) -> None:
     heir = claims.take("cat", "heir")
     with pytest.raises(ClaimHeld):  # by a longer lease, which does not end while the host is busy
         replace(claims, lease_seconds=30).take("cat", "late")
-    with pytest.raises(Lost, match="another worker took the job over"):
+    with pytest.raises(LeaseLost, match="another worker took the job over"):
         dead.renew()
     dead.release()  # it can no longer remove what is the heir's
     heir.renew()
@@ -77,7 +77,7 @@ def test_a_worker_knows_its_own_claim_again(claims: Claims) -> None:
 def test_a_claim_that_was_removed_is_lost(claims: Claims, aws: Any) -> None:
     claim = claims.take("cat", "mine")
     aws.client("s3").delete_object(Bucket=aws.bucket, Key=claim.key)
-    with pytest.raises(Lost):
+    with pytest.raises(LeaseLost):
         claim.renew()
 
 
@@ -157,13 +157,13 @@ def test_many_workers_want_one_job(claims: Claims) -> None:
         assert sum(pool.map(take, range(16))) == 1
 
 
-def lost(hold: Hold) -> str:
+def lost(lease: MessageLease) -> str:
     """What is said once a sign of life did not succeed."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
-            hold.check()
-        except Lost as lost:
+            lease.check()
+        except LeaseLost as lost:
             return str(lost)
         time.sleep(0.05)
     pytest.fail("nothing was noticed")
@@ -178,11 +178,11 @@ def refused(claims: Claims) -> bool:
     return False
 
 
-def held(hold: Hold) -> bool:
+def held(lease: MessageLease) -> bool:
     """Whether the job is this worker's, as far as it knows."""
     try:
-        hold.check()
-    except Lost:
+        lease.check()
+    except LeaseLost:
         return False
     return True
 
@@ -215,13 +215,13 @@ class TestHold:
         aws.send("a job")
         message = queue.receive(5)
         assert message
-        with Hold(queue, message) as hold:
-            hold.claim = claims.take("cat", "mine")
+        with MessageLease(queue, message) as lease:
+            lease.claim = claims.take("cat", "mine")
             longest, before = 0.0, time.monotonic()
             deadline = before + 7
             while before < deadline:
                 time.sleep(0.3)
-                mine = not queue.receive(0) and refused(claims) and held(hold)
+                mine = not queue.receive(0) and refused(claims) and held(lease)
                 now = time.monotonic()
                 longest, before = max(longest, now - before), now
                 if longest > 1:  # a sign of life that is late by two seconds is too late
@@ -231,32 +231,32 @@ class TestHold:
 
     def test_a_claim_taken_over_is_noticed(self, aws: Any, queue: JobQueue, message: Message) -> None:
         claims = Claims(aws.client("s3"), aws.bucket, f"{new_token()}/", lease_seconds=30)
-        with Hold(queue, message) as hold:
-            hold.claim = claims.take("cat", "mine")
-            aws.client("s3").put_object(Bucket=aws.bucket, Key=hold.claim.key, Body=b'{"token": "another"}')
-            assert "another worker took the job over" in lost(hold)
+        with MessageLease(queue, message) as lease:
+            lease.claim = claims.take("cat", "mine")
+            aws.client("s3").put_object(Bucket=aws.bucket, Key=lease.claim.key, Body=b'{"token": "another"}')
+            assert "another worker took the job over" in lost(lease)
 
     def test_a_message_that_is_gone_is_noticed(self, queue: JobQueue, message: Message, aws: Any) -> None:
-        with Hold(queue, message) as hold:
+        with MessageLease(queue, message) as lease:
             aws.client("sqs").delete_message(QueueUrl=aws.jobs, ReceiptHandle=message.receipt)
-            assert "the message is no longer this worker's" in lost(hold)
+            assert "this worker no longer holds the message" in lost(lease)
 
     def test_a_claim_that_could_not_be_renewed_counts_as_lost(self, queue: JobQueue, aws: Any) -> None:
         claims = Claims(aws.client("s3"), aws.bucket, f"{new_token()}/", lease_seconds=30)
-        hold = Hold(queue, Message("", "no receipt"))  # not entered: nothing renews
-        hold.claim = claims.take("cat", "mine")
-        hold.check()
-        hold.claim.hold("its ETag", since=time.monotonic() - 30)
-        with pytest.raises(Lost, match="could not be renewed in time"):
-            hold.check()
+        lease = MessageLease(queue, Message("", "no receipt"))  # not entered: nothing renews
+        lease.claim = claims.take("cat", "mine")
+        lease.check()
+        lease.claim.set_held("its ETag", since=time.monotonic() - 30)
+        with pytest.raises(LeaseLost, match="could not be renewed in time"):
+            lease.check()
 
     def test_what_is_handed_back_can_be_had_at_once(
         self, aws: Any, queue: JobQueue, message: Message
     ) -> None:
         claims = Claims(aws.client("s3"), aws.bucket, f"{new_token()}/", lease_seconds=30)
-        with Hold(queue, message) as hold:
-            hold.claim = claims.take("cat", "mine")
-            hold.hand_back()
+        with MessageLease(queue, message) as lease:
+            lease.claim = claims.take("cat", "mine")
+            lease.return_to_queue()
             again = queue.receive(5)
             assert again
             assert again.receives == 2

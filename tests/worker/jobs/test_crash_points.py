@@ -12,10 +12,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 import flux_worker.jobs.retry
+from flux_worker.backoff import Backoff
 from flux_worker.host.monitor import Monitor
 from flux_worker.host.notify import Notifier
-from flux_worker.jobs.retry import Persistence
-from tests.worker.worker_harness import BODY, Killed, Painter, Wire, conflict, connection_lost
+from flux_worker.jobs.retry import RetryPolicy
+from tests.worker.worker_harness import BODY, CallLog, FakeModel, Killed, conflict, connection_lost
 
 CLAIM = ["PutObject =claim"]
 LOOK = ["GetObject .json"]
@@ -31,65 +32,65 @@ RESULTS = ["images/one.json", "images/one=1.png", "images/one=2.png"]
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flux_worker.jobs.retry, "LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(flux_worker.jobs.retry, "PAUSES", Backoff(0.01, 0.01))
 
 
-def test_a_drawn_job(workshop: Any) -> None:
-    wire = Wire()
-    with workshop.worker(wire) as worker:
-        worker.handle(workshop.message())
-    assert wire.calls == DRAWN
-    assert workshop.stored() == RESULTS
-    assert workshop.aws.left() == 0
+def test_a_drawn_job(harness: Any) -> None:
+    call_log = CallLog()
+    with harness.worker(call_log) as worker:
+        worker.handle(harness.message())
+    assert call_log.calls == DRAWN
+    assert harness.stored() == RESULTS
+    assert harness.aws.left() == 0
 
 
-def test_the_watchdog_hears_of_each_upload(workshop: Any, stop: Any, tmp_path: Path) -> None:
+def test_the_watchdog_hears_of_each_upload(harness: Any, stop: Any, tmp_path: Path) -> None:
     """S3 may be slow without failing; between the last step and the next poll nothing else is heard."""
-    wire = Wire()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd, workshop.worker(wire) as worker:
+    call_log = CallLog()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd, harness.worker(call_log) as worker:
         systemd.bind(str(tmp_path / "notify"))
         systemd.setblocking(False)
         notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "180000000"})
-        persistence = Persistence(stop, Monitor(notifier))
-        worker.persistence = worker.delivery.persistence = persistence
+        retry_policy = RetryPolicy(stop, Monitor(notifier))
+        worker.retry_policy = worker.delivery.retry_policy = retry_policy
 
         def listen(**_: Any) -> None:
             with contextlib.suppress(BlockingIOError):
-                wire.calls.append(systemd.recv(100).decode())
+                call_log.calls.append(systemd.recv(100).decode())
 
         worker.delivery.results.s3.meta.events.register("before-call.s3.PutObject", listen)
         try:
-            worker.handle(workshop.message())
+            worker.handle(harness.message())
         finally:
             worker.delivery.results.s3.meta.events.unregister("before-call.s3.PutObject", listen)
-    alive = "WATCHDOG=1"  # noted when the call that follows it is about to be made
-    uploads = ["PutObject =1.png", alive, "PutObject =2.png", alive, "PutObject .json", alive]
-    assert wire.calls == [*CLAIM, *LOOK, *CLAIM, *uploads, "PutEvents", *END]
+    ping = "WATCHDOG=1"  # noted when the call that follows it is about to be made
+    uploads = ["PutObject =1.png", ping, "PutObject =2.png", ping, "PutObject .json", ping]
+    assert call_log.calls == [*CLAIM, *LOOK, *CLAIM, *uploads, "PutEvents", *END]
 
 
-def test_a_job_that_was_drawn_before(workshop: Any) -> None:
-    again = Wire()
-    with workshop.worker() as worker:
-        worker.handle(workshop.message())
-    with workshop.worker(again) as worker:
-        worker.handle(workshop.message())
+def test_a_job_that_was_drawn_before(harness: Any) -> None:
+    again = CallLog()
+    with harness.worker() as worker:
+        worker.handle(harness.message())
+    with harness.worker(again) as worker:
+        worker.handle(harness.message())
     assert again.calls == [*CLAIM, *LOOK, "PutEvents", *END]
-    first, second = workshop.events()
+    first, second = harness.events()
     assert first["detail"] == second["detail"]
 
 
-def test_a_refused_job(workshop: Any) -> None:
-    wire = Wire()
-    with workshop.worker(wire) as worker:
-        worker.handle(workshop.message(BAD))
-    assert wire.calls == REFUSED
+def test_a_refused_job(harness: Any) -> None:
+    call_log = CallLog()
+    with harness.worker(call_log) as worker:
+        worker.handle(harness.message(BAD))
+    assert call_log.calls == REFUSED
 
 
-def test_what_is_no_job_at_all(workshop: Any) -> None:
-    wire = Wire()
-    with workshop.worker(wire, max_receives=0) as worker:
-        worker.handle(workshop.message("no json"))
-    assert wire.calls == ["PutEvents", "DeleteMessage"]
+def test_what_is_no_job_at_all(harness: Any) -> None:
+    call_log = CallLog()
+    with harness.worker(call_log, max_receives=0) as worker:
+        worker.handle(harness.message("no json"))
+    assert call_log.calls == ["PutEvents", "DeleteMessage"]
 
 
 def calls(*moments: bool) -> list[Any]:
@@ -105,61 +106,61 @@ def calls(*moments: bool) -> list[Any]:
 DEATHS = [*calls(False), calls(True)[-1]]
 
 
-def check_all_is_well(workshop: Any, host: str) -> None:
+def check_all_is_well(harness: Any, host: str) -> None:
     """One set of objects and its record, an event at least, and nothing else anywhere."""
-    assert workshop.stored() == RESULTS
-    assert workshop.aws.left() == 0
-    events = workshop.events()
+    assert harness.stored() == RESULTS
+    assert harness.aws.left() == 0
+    events = harness.events()
     assert 1 <= len(events) <= 3
     assert {event["detail-type"] for event in events} == {"FluxImageReady"}
     assert len({json.dumps(event["detail"]) for event in events}) == 1
-    outbox = workshop.folder / host / "outbox"
+    outbox = harness.folder / host / "outbox"
     assert [file.name for file in outbox.iterdir()] == ["lock"]
 
 
 @pytest.mark.parametrize(("number", "late"), DEATHS)
-def test_a_worker_that_dies_is_replaced_on_another_host(workshop: Any, number: int, late: bool) -> None:
+def test_a_worker_that_dies_is_replaced_on_another_host(harness: Any, number: int, late: bool) -> None:
     """A spot instance: its disk is gone, too."""
-    wire = Wire()
-    wire.at, wire.late = number, late
-    message = workshop.message()
-    with workshop.worker(wire) as worker, pytest.raises(Killed):
+    call_log = CallLog()
+    call_log.at, call_log.late = number, late
+    message = harness.message()
+    with harness.worker(call_log) as worker, pytest.raises(Killed):
         worker.handle(message)
-    if workshop.aws.left():
-        workshop.make_visible(message)
-        with workshop.worker(Wire(older=3600), host="b") as worker:
-            worker.handle(workshop.receive())
-        check_all_is_well(workshop, "b")
-    assert workshop.stored() == RESULTS
+    if harness.aws.left():
+        harness.make_visible(message)
+        with harness.worker(CallLog(older=3600), host="b") as worker:
+            worker.handle(harness.receive())
+        check_all_is_well(harness, "b")
+    assert harness.stored() == RESULTS
 
 
 @pytest.mark.parametrize(("number", "late"), DEATHS)
-def test_a_worker_that_dies_starts_again(workshop: Any, number: int, late: bool) -> None:
+def test_a_worker_that_dies_starts_again(harness: Any, number: int, late: bool) -> None:
     """What was drawn is not drawn again: it lies in the outbox."""
-    wire, first, second = Wire(), Painter(), Painter()
-    wire.at, wire.late = number, late
-    message = workshop.message()
-    with workshop.worker(wire, first) as worker, pytest.raises(Killed):
+    call_log, first, second = CallLog(), FakeModel(), FakeModel()
+    call_log.at, call_log.late = number, late
+    message = harness.message()
+    with harness.worker(call_log, first) as worker, pytest.raises(Killed):
         worker.handle(message)
-    with workshop.worker(model=second) as worker:
+    with harness.worker(model=second) as worker:
         # Its old claim is no obstacle, although it is not stale: it was the same worker's.
-        assert worker.delivery.deliver_waiting() == first.drawn
-    if workshop.aws.left():
-        workshop.make_visible(message)
-        with workshop.worker(Wire(older=3600), second) as worker:
-            worker.handle(workshop.receive())
-    check_all_is_well(workshop, "a")
+        assert worker.delivery.deliver_pending() == first.drawn
+    if harness.aws.left():
+        harness.make_visible(message)
+        with harness.worker(CallLog(older=3600), second) as worker:
+            worker.handle(harness.receive())
+    check_all_is_well(harness, "a")
     assert first.drawn + second.drawn == 1
 
 
 @pytest.mark.parametrize(("number", "late"), calls(False, True))
-def test_a_call_that_fails_is_made_again(workshop: Any, number: int, late: bool) -> None:
-    wire, painter = Wire(), Painter()
-    wire.at, wire.late, wire.fate = number, late, connection_lost()
-    with workshop.worker(wire, painter) as worker:
-        worker.handle(workshop.message())
-    check_all_is_well(workshop, "a")
-    assert painter.drawn == 1
+def test_a_call_that_fails_is_made_again(harness: Any, number: int, late: bool) -> None:
+    call_log, fake_model = CallLog(), FakeModel()
+    call_log.at, call_log.late, call_log.fate = number, late, connection_lost()
+    with harness.worker(call_log, fake_model) as worker:
+        worker.handle(harness.message())
+    check_all_is_well(harness, "a")
+    assert fake_model.drawn == 1
 
 
 @pytest.mark.parametrize(
@@ -171,71 +172,71 @@ def test_a_call_that_fails_is_made_again(workshop: Any, number: int, late: bool)
     ],
     ids=lambda number: f"{number}-{DRAWN[number].replace(' ', '')}",
 )
-def test_a_conditional_write_that_is_undecided_is_made_again(workshop: Any, number: int) -> None:
+def test_a_conditional_write_that_is_undecided_is_made_again(harness: Any, number: int) -> None:
     """S3 answers 409 while another write of the object is under way: neither taken nor refused."""
-    wire, painter = Wire(), Painter()
-    wire.at, wire.fate = number, conflict()
-    with workshop.worker(wire, painter) as worker:
-        worker.handle(workshop.message())
-    check_all_is_well(workshop, "a")
-    assert painter.drawn == 1
-    assert wire.calls[number + 1] in (DRAWN[number], *CLAIM)
+    call_log, fake_model = CallLog(), FakeModel()
+    call_log.at, call_log.fate = number, conflict()
+    with harness.worker(call_log, fake_model) as worker:
+        worker.handle(harness.message())
+    check_all_is_well(harness, "a")
+    assert fake_model.drawn == 1
+    assert call_log.calls[number + 1] in (DRAWN[number], *CLAIM)
 
 
 @pytest.mark.parametrize(
     "number", range(len(REFUSED)), ids=lambda number: f"{number}-{REFUSED[number].replace(' ', '')}"
 )
-def test_a_refusal_that_fails_is_made_again(workshop: Any, number: int) -> None:
-    wire = Wire()
-    wire.at, wire.fate = number, connection_lost()
-    with workshop.worker(wire) as worker:
-        worker.handle(workshop.message(BAD))
-    assert workshop.stored() == ["images/one=failed.json"]
-    [event] = workshop.events()
+def test_a_refusal_that_fails_is_made_again(harness: Any, number: int) -> None:
+    call_log = CallLog()
+    call_log.at, call_log.fate = number, connection_lost()
+    with harness.worker(call_log) as worker:
+        worker.handle(harness.message(BAD))
+    assert harness.stored() == ["images/one=failed.json"]
+    [event] = harness.events()
     assert event["detail"]["sidecar"] == "images/one=failed.json"
-    assert workshop.aws.left() == 0
+    assert harness.aws.left() == 0
 
 
-def test_two_messages_with_one_id_are_drawn_once(workshop: Any) -> None:
+def test_two_messages_with_one_id_are_drawn_once(harness: Any) -> None:
     """The second is received while the first is being drawn, elsewhere."""
-    other, seen = Wire(), []
+    other, seen = CallLog(), []
 
     def meanwhile(done: int) -> None:
         if done == 2:
-            message = workshop.message()
-            with workshop.worker(other, host="b") as rival:
+            message = harness.message()
+            with harness.worker(other, host="b") as rival:
                 rival.handle(message)
             seen.append(message)
 
-    painter = Painter(meanwhile)
-    message = workshop.message()
-    with workshop.worker(model=painter) as worker:
+    fake_model = FakeModel(meanwhile)
+    message = harness.message()
+    with harness.worker(model=fake_model) as worker:
         worker.handle(message)
     assert other.calls == [*CLAIM, "GetObject =claim", "ChangeMessageVisibility"]
-    assert workshop.aws.left() == 1
-    workshop.make_visible(seen[0])
-    with workshop.worker(model=painter, host="b") as worker:
-        worker.handle(workshop.receive())
-    assert painter.drawn == 1
-    assert len(workshop.events()) == 2
-    assert workshop.stored() == RESULTS
+    assert harness.aws.left() == 1
+    harness.make_visible(seen[0])
+    with harness.worker(model=fake_model, host="b") as worker:
+        worker.handle(harness.receive())
+    assert fake_model.drawn == 1
+    assert len(harness.events()) == 2
+    assert harness.stored() == RESULTS
 
 
-def test_one_job_may_not_take_anothers_id(workshop: Any) -> None:
-    with workshop.worker() as worker:
-        worker.handle(workshop.message())
-        before = workshop.stored()
-        worker.handle(workshop.message(BODY.replace("a cat", "a dog")))
-        worker.handle(workshop.message(BAD))
-    _, other, bad = workshop.events()
-    assert other["detail"]["reason"].startswith("prompt: not as in the job that was drawn under this id")
+def test_one_job_may_not_take_anothers_id(harness: Any) -> None:
+    with harness.worker() as worker:
+        worker.handle(harness.message())
+        before = harness.stored()
+        worker.handle(harness.message(BODY.replace("a cat", "a dog")))
+        worker.handle(harness.message(BAD))
+    _, other, bad = harness.events()
+    assert other["detail"]["reason"].startswith("prompt: differs from the finished job of this id")
     assert bad["detail"]["reason"].startswith("width: ")
     assert other["detail"]["sidecar"] is bad["detail"]["sidecar"] is None
-    assert workshop.stored() == before == RESULTS
-    assert workshop.aws.left() == 0
+    assert harness.stored() == before == RESULTS
+    assert harness.aws.left() == 0
 
 
-class Policy(Wire):
+class Policy(CallLog):
     """A bucket policy refuses the images: for good, by the code that S3 has for it."""
 
     def _before(self, model: Any, params: Any, **about: Any) -> None:
@@ -244,10 +245,10 @@ class Policy(Wire):
             raise refused()
 
 
-class Broken(Painter):
+class Broken(FakeModel):
     """A GPU that draws nothing, not even the warm-up."""
 
-    def draw(self, job: Any, on_step: Any) -> Any:
+    def generate(self, job: Any, on_step: Any) -> Any:
         raise RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED")
 
 
@@ -262,9 +263,9 @@ def deaths(calls: list[str]) -> Any:
     return pytest.mark.parametrize("number", range(len(calls) + 1), ids=[*ids, "after-all"])
 
 
-def die_at(wire: Wire, number: int, calls: list[str]) -> Any:
+def die_at(call_log: CallLog, number: int, calls: list[str]) -> Any:
     """What is expected of a worker that is killed before its call of this number, or after the last."""
-    wire.at, wire.late = (number, False) if number < len(calls) else (number - 1, True)
+    call_log.at, call_log.late = (number, False) if number < len(calls) else (number - 1, True)
     return pytest.raises(Killed)
 
 
@@ -273,35 +274,35 @@ HAND_BACK = ["DeleteObject =claim", "ChangeMessageVisibility"]
 ASIDE = [*CLAIM, *LOOK, *CLAIM, "PutObject =1.png", *HAND_BACK]
 
 
-def test_a_job_that_is_set_aside(workshop: Any) -> None:
-    wire = Policy()
-    with workshop.worker(wire) as worker:
-        worker.handle(workshop.message(FORBIDDEN))
-        assert worker.delivery.outbox.waiting() == ["one"]
-    assert wire.calls == ASIDE
-    assert workshop.stored() == []
+def test_a_job_that_is_set_aside(harness: Any) -> None:
+    call_log = Policy()
+    with harness.worker(call_log) as worker:
+        worker.handle(harness.message(FORBIDDEN))
+        assert worker.delivery.outbox.job_ids() == ["one"]
+    assert call_log.calls == ASIDE
+    assert harness.stored() == []
 
 
 @deaths(ASIDE)
-def test_a_worker_that_dies_while_it_sets_a_job_aside(workshop: Any, number: int) -> None:
+def test_a_worker_that_dies_while_it_sets_a_job_aside(harness: Any, number: int) -> None:
     """Somebody lets it write there at last: what lies in the outbox is not drawn a second time."""
-    wire, first, second = Policy(), Painter(), Painter()
-    message = workshop.message(FORBIDDEN)
-    with workshop.worker(wire, first) as worker, die_at(wire, number, ASIDE):
+    call_log, first, second = Policy(), FakeModel(), FakeModel()
+    message = harness.message(FORBIDDEN)
+    with harness.worker(call_log, first) as worker, die_at(call_log, number, ASIDE):
         worker.handle(message)
-    with workshop.worker(Wire(older=3600), second) as worker:
-        assert worker.delivery.deliver_waiting() == first.drawn
-        if workshop.aws.left():
-            workshop.make_visible(message)
-            worker.handle(workshop.receive())
-        assert worker.delivery.outbox.waiting() == []
+    with harness.worker(CallLog(older=3600), second) as worker:
+        assert worker.delivery.deliver_pending() == first.drawn
+        if harness.aws.left():
+            harness.make_visible(message)
+            worker.handle(harness.receive())
+        assert worker.delivery.outbox.job_ids() == []
     assert first.drawn + second.drawn == 1
-    assert workshop.stored() == [
+    assert harness.stored() == [
         "images/forbidden/one=1.png",
         "images/forbidden/one=2.png",
         "images/one.json",
     ]
-    assert workshop.aws.left() == 0
+    assert harness.aws.left() == 0
 
 
 LAST = {"poison": [*CLAIM, *LOOK, *TOLD, *HAND_BACK], "forbidden": [*ASIDE[:4], *TOLD, *HAND_BACK]}
@@ -309,26 +310,26 @@ ENDS = [(kind, number) for kind, calls in LAST.items() for number in range(len(c
 
 
 @pytest.mark.parametrize(("kind", "number"), ENDS)
-def test_a_worker_that_dies_over_the_last_receive(workshop: Any, kind: str, number: int) -> None:
+def test_a_worker_that_dies_over_the_last_receive(harness: Any, kind: str, number: int) -> None:
     """The message is dead and not lost; whoever died before EventBridge heard of it could not tell."""
-    wire = Policy()
-    dead = workshop.dead_letters(3)
-    message = workshop.message(FORBIDDEN)
+    call_log = Policy()
+    dead = harness.dead_letters(3)
+    message = harness.message(FORBIDDEN)
     for _ in range(2):
-        workshop.make_visible(message)
-        message = workshop.receive()
-    painter = Broken() if kind == "poison" else Painter()
-    with workshop.worker(wire, painter) as worker, die_at(wire, number, LAST[kind]):
+        harness.make_visible(message)
+        message = harness.receive()
+    fake_model = Broken() if kind == "poison" else FakeModel()
+    with harness.worker(call_log, fake_model) as worker, die_at(call_log, number, LAST[kind]):
         worker.handle(message)
-    assert wire.calls == LAST[kind][: number + 1]
-    workshop.make_visible(message)
-    sqs = workshop.aws.client("sqs")
-    assert "Messages" not in sqs.receive_message(QueueUrl=workshop.aws.jobs)
+    assert call_log.calls == LAST[kind][: number + 1]
+    harness.make_visible(message)
+    sqs = harness.aws.client("sqs")
+    assert "Messages" not in sqs.receive_message(QueueUrl=harness.aws.jobs)
     assert len(sqs.receive_message(QueueUrl=dead)["Messages"]) == 1
-    events = workshop.events()
+    events = harness.events()
     told = number > LAST[kind].index("PutEvents")
     assert [event["detail"]["dead_lettered"] for event in events] == [True] * told
-    assert not [key for key in workshop.stored() if key.endswith(("one.json", ".png"))]
+    assert not [key for key in harness.stored() if key.endswith(("one.json", ".png"))]
 
 
 FAILED = ["ReceiveMessage", *CLAIM, *LOOK, *HAND_BACK]
@@ -336,38 +337,38 @@ FAILED = ["ReceiveMessage", *CLAIM, *LOOK, *HAND_BACK]
 
 @deaths(FAILED * 3)
 def test_a_worker_that_dies_on_its_way_to_the_breaker(
-    workshop: Any, number: int, monkeypatch: pytest.MonkeyPatch
+    harness: Any, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The jobs that it could not draw are another's, and no more than one receive of each is gone."""
     names = ["job-1", "job-2", "job-3"]
     for name in names:
-        workshop.aws.send(BODY.replace('"one"', f'"{name}"'))
-    wire, painter, received = Wire(), Painter(), []
-    with workshop.worker(wire, Broken()) as worker:
+        harness.aws.send(BODY.replace('"one"', f'"{name}"'))
+    call_log, fake_model, received = CallLog(), FakeModel(), []
+    with harness.worker(call_log, Broken()) as worker:
         receive = worker.queue.receive
         monkeypatch.setattr(worker.queue, "receive", lambda wait: received.append(receive(wait)))
-        with die_at(wire, number, FAILED * 3):
+        with die_at(call_log, number, FAILED * 3):
             worker.run()
     for message in received:
-        workshop.make_visible(message)
-    with workshop.worker(Wire(older=3600), painter, host="b", max_receives=2) as worker:
+        harness.make_visible(message)
+    with harness.worker(CallLog(older=3600), fake_model, host="b", max_receives=2) as worker:
         for _ in names:
-            worker.handle(again := workshop.receive())
+            worker.handle(again := harness.receive())
             assert again.receives <= 2
-    assert painter.drawn == 3
-    assert [key for key in workshop.stored() if key.endswith(".json")] == [
+    assert fake_model.drawn == 3
+    assert [key for key in harness.stored() if key.endswith(".json")] == [
         f"images/{name}.json" for name in names
     ]
-    assert not [key for key in workshop.stored() if key.endswith("=claim")]
-    assert workshop.aws.left() == 0
+    assert not [key for key in harness.stored() if key.endswith("=claim")]
+    assert harness.aws.left() == 0
 
 
-def test_of_a_job_that_is_dead_no_claim_stays_behind(workshop: Any) -> None:
+def test_of_a_job_that_is_dead_no_claim_stays_behind(harness: Any) -> None:
     """Nobody receives its message again, who would take the claim over and remove it in the end."""
-    wire = Wire()
+    call_log = CallLog()
     calls = LAST["poison"]
-    wire.at, wire.fate = calls.index("DeleteObject =claim"), conflict()
-    with workshop.worker(wire, Broken(), max_receives=1) as worker:
-        worker.handle(workshop.message())
-    assert wire.calls == [*calls[:-1], *calls[-2:]]
-    assert workshop.stored() == ["images/one=failed.json"]
+    call_log.at, call_log.fate = calls.index("DeleteObject =claim"), conflict()
+    with harness.worker(call_log, Broken(), max_receives=1) as worker:
+        worker.handle(harness.message())
+    assert call_log.calls == [*calls[:-1], *calls[-2:]]
+    assert harness.stored() == ["images/one=failed.json"]

@@ -10,23 +10,23 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import ANY, Stubber
 
-from flux_worker.errors import InvalidJob, RecordBroken, Refused
-from flux_worker.jobs.outbox import Parcel
+from flux_worker.errors import CallRefused, CorruptRecord, InvalidJob
+from flux_worker.jobs.outbox import PendingResult
 from flux_worker.jobs.queue import JobQueue, Message
 from flux_worker.jobs.record import Record
 from flux_worker.jobs.results import Results
 from flux_worker.jobspec.job import Job
-from tests.worker.worker_harness import Painter
+from tests.worker.worker_harness import FakeModel
 
 
-def parcel(**fields: Any) -> Parcel:
+def pending(**fields: Any) -> PendingResult:
     from flux_worker.encode import encode
 
     job = Job(**{"id": "cat", "prompt": "a cat", "width": 256, "height": 256, "steps": 1} | fields).seeded()
-    drawing = Painter().draw(job, lambda _: None)
-    files = encode(drawing)
-    record = Record.of(drawing, files, bucket="", prefix="images/", queue_seconds=2.04)
-    return Parcel(record, tuple(file.data for file in files), "", "")
+    generated = FakeModel().generate(job, lambda _: None)
+    files = encode(generated)
+    record = Record.of(generated, files, bucket="", prefix="images/", queue_seconds=2.04)
+    return PendingResult(record, tuple(file.data for file in files), "", "")
 
 
 @pytest.fixture
@@ -35,10 +35,10 @@ def results(new_aws: Any) -> Results:
     return Results(aws.client("s3"), aws.client("events"), aws.bucket, "images/", aws.bus)
 
 
-def stored(results: Results, **fields: Any) -> Parcel:
-    made = parcel(**fields)
+def stored(results: Results, **fields: Any) -> PendingResult:
+    made = pending(**fields)
     record = made.record.model_copy(update={"bucket": results.bucket})
-    return Parcel(record, made.images, "", "")
+    return PendingResult(record, made.images, "", "")
 
 
 def test_what_is_stored_is_found(results: Results) -> None:
@@ -69,8 +69,8 @@ def test_the_first_record_stays(results: Results) -> None:
     ],
 )
 def test_another_job_is_told_by_its_fields(fields: dict[str, Any], others: list[str]) -> None:
-    asked = Job(**{"id": "cat", "prompt": "a cat", "width": 256, "height": 256, "steps": 1} | fields)
-    assert parcel().record.differs(asked) == others
+    requested = Job(**{"id": "cat", "prompt": "a cat", "width": 256, "height": 256, "steps": 1} | fields)
+    assert pending().record.differs(requested) == others
 
 
 def test_an_event_never_carries_the_prompt_and_stays_small(results: Results) -> None:
@@ -90,7 +90,7 @@ def test_an_event_never_carries_the_prompt_and_stays_small(results: Results) -> 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff", b'{"job": {"id": "cat"}}'])
 def test_what_is_no_record_is_told(results: Results, content: bytes) -> None:
     results.s3.put_object(Bucket=results.bucket, Key="images/cat.json", Body=content)
-    with pytest.raises(RecordBroken, match=r"images/cat\.json is no record .* move it away"):
+    with pytest.raises(CorruptRecord, match=r"images/cat\.json is no record .* move it away"):
         results.record("cat")
 
 
@@ -99,7 +99,7 @@ def test_a_role_that_may_not_list_is_told_what_it_lacks() -> None:
     with Stubber(s3) as stub:
         stub.add_client_error("get_object", "AccessDenied", http_status_code=403)
         results = Results(s3, None, bucket="pictures", prefix="", event_bus="")  # type: ignore[arg-type]
-        with pytest.raises(Refused, match=r"s3:GetObject on the objects and s3:ListBucket on the bucket"):
+        with pytest.raises(CallRefused, match=r"s3:GetObject on the objects and s3:ListBucket on the bucket"):
             results.record("cat")
 
 
@@ -141,12 +141,12 @@ class TestQueue:
         assert queue.receive(0) is None
         aws.send("a job")
         first = queue.receive(5)
-        assert first == queue.arrived
+        assert first == queue.received
         assert first
         assert (first.body, first.receives) == ("a job", 1)
         assert first.lag_seconds is not None
         assert 0 <= first.lag_seconds < 60
-        queue.give_back(first)
+        queue.return_message(first)
         again = queue.receive(5)
         assert again
         assert again.receives == 2
@@ -154,8 +154,8 @@ class TestQueue:
     def test_a_receipt_that_expired_harms_nothing(self, queue: JobQueue) -> None:
         stale = Message("", "stale")
         queue.delete(stale)
-        queue.give_back(stale)
-        assert queue.keep(stale) is False
+        queue.return_message(stale)
+        assert queue.extend_visibility(stale) is False
 
     def test_a_queue_that_may_not_be_asked_about_is_served_all_the_same(self) -> None:
         sqs = boto3.client("sqs", region_name="eu-west-1")

@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 
 import flux_worker.jobs.retry
-from flux_worker.errors import Interrupted, RecordBroken
+from flux_worker.backoff import Backoff
+from flux_worker.errors import CorruptRecord, Interrupted
 from flux_worker.host.monitor import Monitor
 from flux_worker.host.notify import Notifier
-from flux_worker.jobs.retry import Persistence, pauses
+from flux_worker.jobs.retry import RetryPolicy, pauses
 from tests.worker.worker_harness import conflict, connection_lost
 
 
 @pytest.fixture
-def persistence(stop: Any, monkeypatch: pytest.MonkeyPatch) -> Persistence:
-    monkeypatch.setattr(flux_worker.jobs.retry, "LONGEST_PAUSE_SECONDS", 0.01)
-    return Persistence(stop, Monitor(Notifier({})))
+def retry_policy(stop: Any, monkeypatch: pytest.MonkeyPatch) -> RetryPolicy:
+    monkeypatch.setattr(flux_worker.jobs.retry, "PAUSES", Backoff(0.01, 0.01))
+    return RetryPolicy(stop, Monitor(Notifier({})))
 
 
 def failing(*errors: Exception) -> Any:
@@ -40,24 +41,24 @@ def test_pauses_grow_to_half_a_minute_and_are_never_the_same_for_all() -> None:
     assert len({next(pauses()) for _ in range(10)}) > 1
 
 
-def test_what_passes_is_tried_until_it_works(persistence: Persistence) -> None:
-    assert persistence.insist("it", failing(connection_lost(), conflict())) == "done"
+def test_what_passes_is_tried_until_it_works(retry_policy: RetryPolicy) -> None:
+    assert retry_policy.call("it", failing(connection_lost(), conflict())) == "done"
 
 
-def test_what_does_not_pass_is_not_tried_again(persistence: Persistence) -> None:
-    with pytest.raises(RecordBroken):
-        persistence.insist("it", failing(RecordBroken("never")))
+def test_what_does_not_pass_is_not_tried_again(retry_policy: RetryPolicy) -> None:
+    with pytest.raises(CorruptRecord):
+        retry_policy.call("it", failing(CorruptRecord("never")))
 
 
-def test_at_the_end_there_are_tries_while_there_is_time(persistence: Persistence, stop: Any) -> None:
-    with stop.finish_first():
-        stop.ask("SIGTERM", 90)
-        assert persistence.insist("it", failing(connection_lost(), connection_lost())) == "done"
-        with pytest.raises(Interrupted, match=r"the worker has to end \(SIGTERM\)"):
-            persistence.insist("it", failing(connection_lost()), while_stopping=False)
-        stop.ask("spot", 2.5)
+def test_at_the_end_there_are_tries_while_there_is_time(retry_policy: RetryPolicy, stop: Any) -> None:
+    with stop.deferred():
+        stop.request("SIGTERM", 90)
+        assert retry_policy.call("it", failing(connection_lost(), connection_lost())) == "done"
+        with pytest.raises(Interrupted, match=r"the worker must stop \(SIGTERM\)"):
+            retry_policy.call("it", failing(connection_lost()), while_stopping=False)
+        stop.request("spot", 2.5)
         with pytest.raises(Interrupted):
-            persistence.insist("it", failing(*[connection_lost()] * 10_000))
+            retry_policy.call("it", failing(*[connection_lost()] * 10_000))
 
 
 def test_a_watchdog_hears_of_it_while_it_waits(stop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,6 +68,6 @@ def test_a_watchdog_hears_of_it_while_it_waits(stop: Any, monkeypatch: pytest.Mo
     monkeypatch.setattr(stop, "wait", lambda seconds: waits.append(seconds) or wait(seconds))
     monitor = Monitor(Notifier({"WATCHDOG_USEC": "3000000"}))
     monkeypatch.setattr(monitor, "doing", told.append)
-    Persistence(stop, monitor).pause(1.2, "Trying again: it")
+    RetryPolicy(stop, monitor).wait(1.2, "Trying again: it")
     assert max(waits) <= 1, "a third of what the watchdog allows"
     assert told == ["Trying again: it"] * len(waits)

@@ -16,13 +16,13 @@ from typing import Any
 from PIL import Image
 
 from .fleet import Fleet, Life, Line
-from .messages import Orders
+from .messages import SentMessages
 
 PREFIX = "images/"
 # How the lines begin that say so.
-GIVEN_UP = ("handed back", "stopped working")
+GIVEN_UP = ("returned to the queue", "stopped working")
 FAILED, SET_ASIDE = "the job failed", "set aside"
-TRIP, PROVEN = "nothing is received before the warm-up is drawn", "the warm-up is good"
+TRIP, PROVEN = "receiving stopped until the warm-up succeeds", "the warm-up succeeded"
 FORMATS = {"png": ("PNG", "image/png"), "jpg": ("JPEG", "image/jpeg"), "webp": ("WEBP", "image/webp")}
 
 
@@ -71,7 +71,7 @@ def bodies(sqs: Any, queue: str) -> list[str]:
 
 
 def every_job_has_one_set_of_objects(
-    orders: Orders, found: dict[str, Stored], unheard: Mapping[str | None, int] = MappingProxyType({})
+    sent: SentMessages, found: dict[str, Stored], unreported: Mapping[str | None, int] = MappingProxyType({})
 ) -> dict[str, dict[str, Any]]:
     """Nothing else lies there: no image without a record, no claim. Gives back the records by id.
 
@@ -79,7 +79,7 @@ def every_job_has_one_set_of_objects(
     """
     records = {}
     expected = set()
-    for name, variants in orders.asked.items():
+    for name, variants in sent.requested.items():
         key = f"{PREFIX}{name}.json"
         assert key in found, f"{name} has no record; its objects: {[k for k in found if name in k]}"
         record = records[name] = json.loads(found[key].data)
@@ -88,23 +88,23 @@ def every_job_has_one_set_of_objects(
         assert found[key].content_type == "application/json"
         for number, image in enumerate(record["keys"]):
             _is_the_picture(job, record, number, found[image])
-    failures = {f"{PREFIX}{name}=failed.json" for name in orders.refused}
+    failures = {f"{PREFIX}{name}=failed.json" for name in sent.refused}
     assert not failures - set(found), "refused, and it was not written down why"
-    failures |= {f"{PREFIX}{name}=failed.json" for name in orders.dead}
+    failures |= {f"{PREFIX}{name}=failed.json" for name in sent.dead}
     # Whoever keeps the images of a forbidden job takes its claim for each further try.
-    failures |= {f"{PREFIX}{name}=claim" for name in orders.forbidden | (orders.poison & set(unheard))}
+    failures |= {f"{PREFIX}{name}=claim" for name in sent.forbidden | (sent.poison & set(unreported))}
     others = set(found) - expected - failures
     assert not others, f"objects that belong to no job: {sorted(others)}"
     return records
 
 
-def only_the_bad_are_dead(orders: Orders, dead: list[str]) -> None:
+def only_bad_jobs_are_dead_letters(sent: SentMessages, dead: list[str]) -> None:
     """No good job is among the dead letters, and each is that no worker can ever do."""
     ids = [id_in(body) for body in dead]
     named = {name for name in ids if name}
-    assert not named - orders.dead, f"dead for no fault of theirs: {sorted(named - orders.dead)}"
-    assert not orders.dead - named, f"neither done nor dead: {sorted(orders.dead - named)}"
-    assert ids.count(None) <= orders.nameless, "more than was sent"
+    assert not named - sent.dead, f"dead for no fault of theirs: {sorted(named - sent.dead)}"
+    assert not sent.dead - named, f"neither done nor dead: {sorted(sent.dead - named)}"
+    assert ids.count(None) <= sent.nameless, "more than was sent"
 
 
 def id_in(body: str) -> str | None:
@@ -142,38 +142,38 @@ def _is_the_picture(job: dict[str, Any], record: dict[str, Any], number: int, st
 
 
 def everything_was_announced(
-    orders: Orders,
+    sent: SentMessages,
     records: dict[str, dict[str, Any]],
-    arrived: list[dict[str, Any]],
-    unheard: Mapping[str | None, int] = MappingProxyType({}),
+    received: list[dict[str, Any]],
+    unreported: Mapping[str | None, int] = MappingProxyType({}),
 ) -> Counter[str]:
     """At least one event a message: what was drawn with its keys, what was refused with its reason.
 
     `unheard`: by id, messages of whose last receive no worker heard or knew, so that none could tell.
     """
-    ready, failed = (_details(arrived, kind) for kind in ("FluxImageReady", "FluxImageFailed"))
-    assert set(ready) == set(orders.asked), "announced, but not asked for, or the other way round"
-    told_twice = {name for name, variants in orders.asked.items() if len(variants) > 1}
-    nobodys = {None} if orders.nameless else set()
-    known = told_twice | orders.refused | orders.dead | nobodys
-    silent = known - set(failed) - set(unheard)
+    ready, failed = (_details(received, kind) for kind in ("FluxImageReady", "FluxImageFailed"))
+    assert set(ready) == set(sent.requested), "announced, but not asked for, or the other way round"
+    told_twice = {name for name, variants in sent.requested.items() if len(variants) > 1}
+    nobodys = {None} if sent.nameless else set()
+    known = told_twice | sent.refused | sent.dead | nobodys
+    silent = known - set(failed) - set(unreported)
     assert not silent, f"nobody was told that it failed: {sorted(map(str, silent))}"
     assert not set(failed) - known, "announced as failed, and was not to"
-    assert len(failed.get(None, [])) >= orders.nameless - unheard.get(None, 0)
-    for name in orders.dead & set(failed):
+    assert len(failed.get(None, [])) >= sent.nameless - unreported.get(None, 0)
+    for name in sent.dead & set(failed):
         assert any(detail.get("dead_lettered") for detail in failed[name]), failed[name]
-    for name, variants in orders.asked.items():
+    for name, variants in sent.requested.items():
         for detail in ready[name]:
             assert detail["keys"] == records[name]["keys"], f"{name} was announced with other keys"
             assert detail["seed"] == records[name]["job"]["seed"]
             assert "prompt" not in detail
         _same_id_is_told_of(variants, records[name]["job"], failed.get(name, []))
-    return Counter(event["detail-type"] for event in arrived)
+    return Counter(event["detail-type"] for event in received)
 
 
-def _details(arrived: list[dict[str, Any]], kind: str) -> dict[str | None, list[dict[str, Any]]]:
+def _details(received: list[dict[str, Any]], kind: str) -> dict[str | None, list[dict[str, Any]]]:
     found = defaultdict(list)
-    for event in arrived:
+    for event in received:
         if event["detail-type"] == kind:
             found[event["detail"]["id"]].append(event["detail"])
     return dict(found)
@@ -220,7 +220,7 @@ def _given_up(line: Line) -> str:
     return next((words for words in (*GIVEN_UP, FAILED, SET_ASIDE) if line["message"].startswith(words)), "")
 
 
-def nothing_was_drawn_twice_without_need(drawn: list[Drawn], found: dict[str, Stored]) -> None:
+def nothing_was_generated_twice_needlessly(drawn: list[Drawn], found: dict[str, Stored]) -> None:
     """Never by two at a time, and again only after whoever drew it was killed or gave it up."""
     by_job = defaultdict(list)
     for one in sorted(drawn, key=lambda one: one.start):
@@ -238,33 +238,33 @@ def nothing_was_drawn_twice_without_need(drawn: list[Drawn], found: dict[str, St
         assert times[-1].start <= recorded, f"{job} was drawn again although its record was there"
 
 
-def receives_burnt(fleet: Fleet, orders: Orders) -> Counter[str]:
+def wasted_receives(fleet: Fleet, sent: SentMessages) -> Counter[str]:
     """By job, how often its drawing failed; a good one never twice on one GPU that drew nothing between.
 
     Each time it has one receive less before it is among the dead letters.
     """
-    burnt: Counter[str] = Counter()
+    wasted: Counter[str] = Counter()
     for life in fleet.lives():
         failed: set[str] = set()
         for line in life.lines:
             if line["message"] == "drawn" or line["message"].startswith(PROVEN):
                 failed.clear()
             elif line["message"].startswith(FAILED):
-                again = line["job"] in failed and line["job"] not in orders.poison
+                again = line["job"] in failed and line["job"] not in sent.poison
                 assert not again, f"{line['job']} failed twice, and nothing was drawn between: {life.log}"
                 failed.add(line["job"])
-                burnt[line["job"]] += 1
-    return burnt
+                wasted[line["job"]] += 1
+    return wasted
 
 
-def kept_for_good(fleet: Fleet, orders: Orders, found: dict[str, Stored]) -> int:
+def undeliverable_results(fleet: Fleet, sent: SentMessages, found: dict[str, Stored]) -> int:
     """What is drawn and was never taken is on a disk still: of forbidden jobs, and nothing else.
 
     A sick worker that starts no more may also keep what others drew again. Gives back how much is kept.
     """
     parcels = fleet.outbox()
-    for parcel in parcels:
-        job = parcel.name.removesuffix(".entry")
-        sick = parcel in fleet.outbox() and parcel not in fleet.outbox(healthy=True)
-        assert job in orders.forbidden or (sick and f"{PREFIX}{job}.json" in found), f"{parcel} is left"
+    for pending in parcels:
+        job = pending.name.removesuffix(".entry")
+        faulty = pending in fleet.outbox() and pending not in fleet.outbox(healthy=True)
+        assert job in sent.forbidden or (faulty and f"{PREFIX}{job}.json" in found), f"{pending} is left"
     return len(parcels)

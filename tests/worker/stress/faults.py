@@ -7,20 +7,14 @@ Below one prefix nobody may write, and for a spell a whole service may refuse ev
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import json
 import random
-import re
-import socket
-import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import urlsplit
+
+from tests.worker.aws_proxy import Answer, AwsProxy, Call, error
 
 SERVICES = ("s3", "sqs", "events")
 KINDS = ("500", "503", "throttled", "reset before", "reset after")
@@ -33,47 +27,44 @@ REFUSALS = {
 """By service, what it answers for a spell: the first lasts, as it seems, the others are known to pass."""
 FORBIDDEN = "forbidden/"
 NOT_TAKEN = "not taken"  # PutEvents answers 200 and says inside that it took nothing
-HURRY = 20
-_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "content-length"}
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close() sends RST
+DELAY_DIVISOR = 20
 
 
-class FaultyProxy:
-    """Passes calls on to `upstream`; fails one in `one_in` (None: none), drawn by lot with `seed`.
+class FaultyProxy(AwsProxy):
+    """Passes calls on to `upstream`; fails one in `one_in` (None: none), at random by `seed`.
 
-    What a worker says with `hurried` messages goes `HURRY` times faster: returns grow to minutes.
+    Messages whose body is in `fast_retry` come back `DELAY_DIVISOR` times sooner: returns grow to minutes.
     """
 
     def __init__(self, upstream: str, *, seed: int, one_in: int | None = 5) -> None:
-        self.upstream = urlsplit(upstream).netloc
+        super().__init__(upstream)
         self.one_in = one_in
-        self.calls: Counter[str] = Counter()
         self.failed: Counter[tuple[str, str]] = Counter()
-        self.conditional = threading.Lock()
-        self.hurried: set[str] = set()
+        self.fast_retry: set[str] = set()
         self.lost: Counter[tuple[str, int]] = Counter()
         """Bodies that were received, with the number of the receive, and of which no worker heard."""
         self.receipts: dict[str, str] = {}
-        """By receipt, the body of each hurried message."""
+        """By receipt, the body of each message in `fast_retry`."""
         self._dice = {service: random.Random(f"{seed} {service}") for service in SERVICES}
         self._down_until = dict.fromkeys(SERVICES, 0.0)
         self._refusing: dict[str, tuple[float, str]] = {}
         self._lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), _Call)
-        self._server.proxy = self
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator[FaultyProxy]:
-        """Serve from a thread of this process for as long as the block runs."""
-        thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self._server.shutdown()
-            self._server.server_close()
-            thread.join()
+    def respond(self, call: Call) -> Answer | None:
+        """Refuse the call, let it fail, or ask the upstream."""
+        fault = self.fault(call.service, call.target, conditional=call.conditional)
+        if code := self.refusal(call.service, call.command, call.path):
+            return _error(call.service, 403 if call.service == "s3" else 400, code)
+        if fault is None:
+            answer = call.forward(_shorten_delay(self, call.target, call.body))
+            _note(self, call.target, answer[2])
+            return answer
+        if fault in ("reset before", "reset after"):
+            if fault == "reset after":
+                _note_lost(self, call.target, call.forward(_shorten_delay(self, call.target, call.body))[2])
+            call.reset()
+            return None
+        return _failure(call.service, fault)
 
     def outage(self, service: str, seconds: float) -> None:
         """From now on every call to this service fails, for so long."""
@@ -105,88 +96,7 @@ class FaultyProxy:
             return kind
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-    proxy: FaultyProxy
-
-    def shutdown_request(self, request: Any) -> None:
-        """Close only: the polite shutdown that the base class begins with would hide a reset."""
-        self.close_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A worker that was killed leaves its calls behind; that is what happens here all the time."""
-
-
-class _Call(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = 1 << 16  # head and body in one packet
-    server: _Server
-
-    def handle_expect_100(self) -> bool:
-        """botocore holds S3's bodies back for a second unless this goes out at once."""
-        super().handle_expect_100()
-        self.wfile.flush()
-        return True
-
-    def _pass_on(self) -> None:
-        proxy = self.server.proxy
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        service, operation = self._service(), self.headers.get("X-Amz-Target", "")
-        fault = proxy.fault(service, operation, conditional=self._conditional())
-        if code := proxy.refusal(service, self.command, self.path):
-            self._answer(*_error(service, 403 if service == "s3" else 400, code))
-        elif fault is None:
-            answer = self._ask(proxy, _hurried(proxy, operation, body))
-            _note(proxy, operation, answer[2])
-            self._answer(*answer)
-        elif fault in ("reset before", "reset after"):
-            if fault == "reset after":
-                _note_lost(proxy, operation, self._ask(proxy, _hurried(proxy, operation, body))[2])
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            self.close_connection = True
-        else:
-            self._answer(*_refusal(service, fault))
-
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass_on
-
-    def _service(self) -> str:
-        """As the signature's scope names it: Credential=KEY/DATE/REGION/SERVICE/aws4_request."""
-        found = re.search(r"Credential=[^/]+/\d+/[^/]+/(\w+)/", self.headers.get("Authorization", ""))
-        return found[1] if found else "s3"
-
-    def _conditional(self) -> bool:
-        return any(name.lower().startswith("if-") for name in self.headers) and self.command != "GET"
-
-    def _ask(self, proxy: FaultyProxy, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP}
-        # S3 decides conditional writes one after the other; moto's threads would let two of them through.
-        with proxy.conditional if self._conditional() else contextlib.nullcontext():
-            upstream = http.client.HTTPConnection(proxy.upstream, timeout=60)
-            with contextlib.closing(upstream):
-                upstream.request(self.command, self.path, body, headers)
-                answer = upstream.getresponse()
-                return answer.status, answer.getheaders(), answer.read()
-
-    def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
-        self.send_response_only(status)
-        stated = {name.lower(): value for name, value in headers}
-        length = stated.get("content-length", "0") if self.command == "HEAD" else str(len(body))
-        for name, value in headers:
-            if name.lower() not in _HOP_BY_HOP:
-                self.send_header(name, value)
-        if status != 204:
-            self.send_header("Content-Length", length)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """The counters say what was asked."""
-
-
-def _refusal(service: str, fault: str) -> tuple[int, list[tuple[str, str]], bytes]:
+def _failure(service: str, fault: str) -> Answer:
     if fault == NOT_TAKEN:
         entry = {"ErrorCode": "ThrottlingException", "ErrorMessage": "Rate exceeded"}
         content: dict[str, Any] = {"FailedEntryCount": 1, "Entries": [entry]}
@@ -200,22 +110,18 @@ def _refusal(service: str, fault: str) -> tuple[int, list[tuple[str, str]], byte
     return _error(service, status, code)
 
 
-def _error(service: str, status: int, code: str) -> tuple[int, list[tuple[str, str]], bytes]:
-    if service == "s3":
-        text = f"<Error><Code>{code}</Code><Message>Please try again.</Message></Error>"
-        return status, [("Content-Type", "application/xml")], text.encode()
-    content = {"__type": code, "message": "Please try again."}
-    return status, [("Content-Type", "application/x-amz-json-1.0")], json.dumps(content).encode()
+def _error(service: str, status: int, code: str) -> Answer:
+    return error(service, status, code, "Please try again.")
 
 
-def _hurried(proxy: FaultyProxy, operation: str, body: bytes) -> bytes:
-    """Of a message that is in a hurry, a long return becomes a short one."""
+def _shorten_delay(proxy: FaultyProxy, operation: str, body: bytes) -> bytes:
+    """Shorten a long delay where the message is in `fast_retry`."""
     if not operation.endswith("ChangeMessageVisibility"):
         return body
-    asked = json.loads(body)
-    if asked["ReceiptHandle"] in proxy.receipts and asked["VisibilityTimeout"] >= HURRY:
-        asked["VisibilityTimeout"] //= HURRY
-    return json.dumps(asked).encode()
+    requested = json.loads(body)
+    if requested["ReceiptHandle"] in proxy.receipts and requested["VisibilityTimeout"] >= DELAY_DIVISOR:
+        requested["VisibilityTimeout"] //= DELAY_DIVISOR
+    return json.dumps(requested).encode()
 
 
 def _messages(operation: str, answer: bytes) -> list[dict[str, Any]]:
@@ -225,7 +131,7 @@ def _messages(operation: str, answer: bytes) -> list[dict[str, Any]]:
 
 def _note(proxy: FaultyProxy, operation: str, answer: bytes) -> None:
     for message in _messages(operation, answer):
-        if message["Body"] in proxy.hurried:
+        if message["Body"] in proxy.fast_retry:
             proxy.receipts[message["ReceiptHandle"]] = message["Body"]
 
 

@@ -26,7 +26,7 @@ Line = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Sickness:
+class GpuFault:
     """What a GPU suffers from; gpu/sitecustomize.py says what that means."""
 
     kind: str = ""
@@ -35,7 +35,7 @@ class Sickness:
     """So many images are drawn first, or, "at times", each so manieth is not drawn."""
 
     @classmethod
-    def choose(cls, seed: int) -> Sickness:
+    def pick(cls, seed: int) -> GpuFault:
         """One of each kind and course."""
         dice = random.Random(f"{seed} sickness")
         kind = dice.choice(["cublas", "cudnn", "oom", "triton", "accelerator", "nan"])
@@ -87,7 +87,7 @@ class Slot:
 
     folder: Path
     environment: dict[str, str]
-    sickness: Sickness | None = None
+    gpu_fault: GpuFault | None = None
     lives: list[Life] = field(default_factory=list)
 
     @property
@@ -104,7 +104,7 @@ class Slot:
         """Start a worker on what the last one left."""
         log = self.folder / f"{len(self.lives)}.log"
         environment = self.environment | {"FLUX_STATE_DIR": str(self.folder / "state")}
-        environment |= (self.sickness or Sickness()).environment
+        environment |= (self.gpu_fault or GpuFault()).environment
         with log.open("wb") as stderr:
             process = subprocess.Popen([COMMAND, "serve"], env=environment, stderr=stderr, cwd=self.folder)
         self.lives.append(Life(process, log, time.time()))
@@ -114,7 +114,7 @@ class Slot:
         code = self.life.process.poll()
         if code is None:
             return
-        assert self.sickness, f"{self.folder.name} ended by itself with {code}: {self.life.log.read_text()}"
+        assert self.gpu_fault, f"{self.folder.name} ended by itself with {code}: {self.life.log.read_text()}"
         self.life.ended = self.life.ended or time.time()
         if code not in LEFT_ALONE and time.time() > self.life.ended + RESTART_SECONDS:
             self.life.follow()
@@ -158,11 +158,11 @@ class Fleet:
     """Some slots and what is to be done to them; first the healthy ones, then those that are `sick`."""
 
     def __init__(
-        self, folder: Path, environment: dict[str, str], *, size: int, sick: Sequence[Sickness] = ()
+        self, folder: Path, environment: dict[str, str], *, size: int, faulty: Sequence[GpuFault] = ()
     ) -> None:
         self.slots = [Slot(folder / f"worker-{number}", environment) for number in range(size)]
         self.slots += [
-            Slot(folder / f"sick-{number}", environment, sickness) for number, sickness in enumerate(sick)
+            Slot(folder / f"sick-{number}", environment, gpu_fault) for number, gpu_fault in enumerate(faulty)
         ]
         for slot in self.slots:
             slot.folder.mkdir(parents=True)
@@ -197,7 +197,7 @@ class Fleet:
         return [
             entry
             for slot in self.slots
-            if not (healthy and slot.sickness)
+            if not (healthy and slot.gpu_fault)
             for entry in (slot.folder / "state" / "outbox").glob("*")
             if entry.name != "lock"
         ]
@@ -209,4 +209,4 @@ class Fleet:
         for slot in self.slots:
             slot.life.process.wait(600)
             slot.life.follow()
-        return [slot.life.process.returncode for slot in self.slots if not slot.sickness]
+        return [slot.life.process.returncode for slot in self.slots if not slot.gpu_fault]

@@ -40,7 +40,7 @@ _NAMELESS = [
 
 
 @dataclass(frozen=True)
-class Orders:
+class SentMessages:
     """Everything that is sent, in its order, and what must become of it.
 
     `asked` has each id's jobs: one, or two that differ, of which the first to be drawn is kept. `refused` has
@@ -49,7 +49,7 @@ class Orders:
     """
 
     bodies: list[str]
-    asked: dict[str, list[dict[str, Any]]]
+    requested: dict[str, list[dict[str, Any]]]
     refused: set[str]
     nameless: int
     forbidden: frozenset[str] = frozenset()
@@ -61,20 +61,20 @@ class Orders:
         return self.forbidden | self.poison
 
 
-def make(seed: int, jobs: int, *, forbidden: int = 0, poison: int = 0) -> Orders:
+def make(seed: int, jobs: int, *, forbidden: int = 0, poison: int = 0) -> SentMessages:
     """`jobs` ids to draw, a tenth of them sent twice, a twentieth with other parameters, too; and garbage.
 
     What must end among the dead letters comes early, since that takes several receives.
     """
     dice = random.Random(f"{seed} orders")
-    asked = {f"job-{number}": [_job(dice, f"job-{number}")] for number in range(jobs)}
-    bodies = [[json.dumps(job, ensure_ascii=False)] for (job,) in asked.values()]
-    names = list(asked)
+    requested = {f"job-{number}": [_job(dice, f"job-{number}")] for number in range(jobs)}
+    bodies = [[json.dumps(job, ensure_ascii=False)] for (job,) in requested.values()]
+    names = list(requested)
     for name in dice.sample(names, jobs // 10):
-        _again(dice, bodies, names.index(name), asked[name][0])
+        _again(dice, bodies, names.index(name), requested[name][0])
     for name in dice.sample(names, jobs // 20):
-        other = _changed(dice, asked[name][0])
-        asked[name].append(other)
+        other = _changed(dice, requested[name][0])
+        requested[name].append(other)
         _again(dice, bodies, names.index(name), other)
     bad = {f"bad-{number}": _bad(dice, f"bad-{number}") for number in range(jobs // 20)}
     nameless = [dice.choice(_NAMELESS) for _ in range(jobs // 30)]
@@ -85,9 +85,9 @@ def make(seed: int, jobs: int, *, forbidden: int = 0, poison: int = 0) -> Orders
     for name, fault in ill.items():
         body = json.dumps(_job(dice, name) | {"steps": 1, "images": 1} | fault)
         bodies.insert(dice.randrange(len(bodies) // 4), [body])
-    return Orders(
+    return SentMessages(
         [body for group in bodies for body in group],
-        asked,
+        requested,
         set(bad),
         len(nameless),
         frozenset(name for name in ill if name.startswith("forbidden")),

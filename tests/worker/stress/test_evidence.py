@@ -18,10 +18,10 @@ from PIL import Image
 
 from . import evidence
 from .fleet import Life
-from .messages import Orders
+from .messages import SentMessages
 
 JOB = {"id": "one", "prompt": "a cat", "width": 256, "height": 272, "steps": 1, "format": "jpg"}
-ORDERS = Orders([], {"one": [JOB]}, {"bad"}, 1, frozenset({"forbidden"}), frozenset({"poison"}))
+ORDERS = SentMessages([], {"one": [JOB]}, {"bad"}, 1, frozenset({"forbidden"}), frozenset({"poison"}))
 
 
 def picture(size: tuple[int, int] = (256, 272), kind: str = "JPEG") -> bytes:
@@ -113,7 +113,7 @@ def test_objects(found: dict[str, evidence.Stored], plant: Callable[[Any], objec
 
 
 @pytest.mark.parametrize(
-    "arrived",
+    "received",
     [
         pytest.param([*FAILED, *DEAD], id="never-announced"),
         pytest.param([READY, FAILED[0], *DEAD], id="nameless-never-told"),
@@ -132,10 +132,10 @@ def test_objects(found: dict[str, evidence.Stored], plant: Callable[[Any], objec
         pytest.param([event("FluxImageReady", id="one", keys=[], seed=7), *FAILED, *DEAD], id="other-keys"),
     ],
 )
-def test_events(found: dict[str, evidence.Stored], arrived: list[dict[str, Any]]) -> None:
+def test_events(found: dict[str, evidence.Stored], received: list[dict[str, Any]]) -> None:
     records = evidence.every_job_has_one_set_of_objects(ORDERS, found)
     with pytest.raises(AssertionError):
-        evidence.everything_was_announced(ORDERS, records, arrived)
+        evidence.everything_was_announced(ORDERS, records, received)
 
 
 def test_what_nobody_heard_of_need_not_be_told(found: dict[str, evidence.Stored]) -> None:
@@ -156,26 +156,26 @@ def test_what_nobody_heard_of_need_not_be_told(found: dict[str, evidence.Stored]
 def test_dead_letters(dead: list[str], wrong: str | None) -> None:
     bodies = ["no json", *(json.dumps({"id": name}) for name in dead)]
     if wrong is None:
-        evidence.only_the_bad_are_dead(ORDERS, bodies)
+        evidence.only_bad_jobs_are_dead_letters(ORDERS, bodies)
         return
     with pytest.raises(AssertionError, match=wrong):
-        evidence.only_the_bad_are_dead(ORDERS, bodies)
+        evidence.only_bad_jobs_are_dead_letters(ORDERS, bodies)
 
 
 @pytest.mark.parametrize("seed", [pytest.param(7, id="first-drawn"), pytest.param(9, id="second-drawn")])
 @pytest.mark.parametrize("reason", [pytest.param("seed: not as", id="told"), pytest.param("no", id="untold")])
 def test_two_jobs_of_one_id(found: dict[str, evidence.Stored], seed: int, reason: str) -> None:
     """Either may be the one that is drawn; the other has to be told of, by the field that differs."""
-    orders = replace(ORDERS, asked={"one": [JOB, JOB | {"seed": 9}]})
+    sent = replace(ORDERS, requested={"one": [JOB, JOB | {"seed": 9}]})
     change_record(found, seed=seed)
-    records = evidence.every_job_has_one_set_of_objects(orders, found)
-    arrived = [event("FluxImageReady", id="one", keys=["images/one.jpg"], seed=seed), *FAILED, *DEAD]
-    arrived.append(event("FluxImageFailed", id="one", reason=reason))
+    records = evidence.every_job_has_one_set_of_objects(sent, found)
+    received = [event("FluxImageReady", id="one", keys=["images/one.jpg"], seed=seed), *FAILED, *DEAD]
+    received.append(event("FluxImageFailed", id="one", reason=reason))
     if "seed" in reason:
-        evidence.everything_was_announced(orders, records, arrived)
+        evidence.everything_was_announced(sent, records, received)
         return
     with pytest.raises(AssertionError):
-        evidence.everything_was_announced(orders, records, arrived)
+        evidence.everything_was_announced(sent, records, received)
 
 
 LOST = "stopped working on the job: another worker took the job over"
@@ -201,7 +201,10 @@ def life(*said: tuple[float, str], killed: float | None = None) -> Life:
             [life((10, "drawing"), killed=15), life((20, "drawing"), (25, "drawn"))], None, id="after-a-kill"
         ),
         pytest.param(
-            [life((10, "drawing"), (15, "handed back: SIGTERM")), life((20, "drawing"), (25, "drawn"))],
+            [
+                life((10, "drawing"), (15, "returned to the queue: SIGTERM")),
+                life((20, "drawing"), (25, "drawn")),
+            ],
             None,
             id="after-it-was-handed-back",
         ),
@@ -253,14 +256,14 @@ def life(*said: tuple[float, str], killed: float | None = None) -> Life:
 def test_drawings(found: dict[str, evidence.Stored], lives: list[Life], wrong: str | None) -> None:
     fleet: Any = SimpleNamespace(lives=lambda: lives)
     if wrong is None:
-        evidence.nothing_was_drawn_twice_without_need(list(evidence.drawings(fleet)), found)
+        evidence.nothing_was_generated_twice_needlessly(list(evidence.drawings(fleet)), found)
         return
     with pytest.raises(AssertionError, match=wrong):
-        evidence.nothing_was_drawn_twice_without_need(list(evidence.drawings(fleet)), found)
+        evidence.nothing_was_generated_twice_needlessly(list(evidence.drawings(fleet)), found)
 
 
 @pytest.mark.parametrize(
-    ("lives", "burnt"),
+    ("lives", "wasted"),
     [
         pytest.param([life((10, FAULT))], 1, id="once"),
         pytest.param([life((10, FAULT), (20, "drawn"), (30, FAULT))], 2, id="another-was-drawn"),
@@ -269,17 +272,17 @@ def test_drawings(found: dict[str, evidence.Stored], lives: list[Life], wrong: s
         pytest.param([life((10, FAULT), (20, FAULT))], None, id="twice-in-a-row"),
     ],
 )
-def test_receives_burnt(lives: list[Life], burnt: int | None) -> None:
+def test_receives_burnt(lives: list[Life], wasted: int | None) -> None:
     fleet: Any = SimpleNamespace(lives=lambda: lives)
-    if burnt:
-        assert evidence.receives_burnt(fleet, ORDERS) == {"one": burnt}
+    if wasted:
+        assert evidence.wasted_receives(fleet, ORDERS) == {"one": wasted}
         return
     with pytest.raises(AssertionError, match="failed twice"):
-        evidence.receives_burnt(fleet, ORDERS)
+        evidence.wasted_receives(fleet, ORDERS)
 
 
 @pytest.mark.parametrize(
-    ("parcel", "sick", "right"),
+    ("pending", "faulty", "right"),
     [
         pytest.param("forbidden", False, True, id="forbidden"),
         pytest.param("one", False, False, id="never-delivered"),
@@ -287,11 +290,11 @@ def test_receives_burnt(lives: list[Life], burnt: int | None) -> None:
         pytest.param("two", True, False, id="of-a-sick-worker-and-lost"),
     ],
 )
-def test_what_is_kept(found: dict[str, evidence.Stored], parcel: str, sick: bool, right: bool) -> None:
-    entry = Path(f"{parcel}.entry")
-    fleet: Any = SimpleNamespace(outbox=lambda healthy=False: [] if healthy and sick else [entry])
+def test_what_is_kept(found: dict[str, evidence.Stored], pending: str, faulty: bool, right: bool) -> None:
+    entry = Path(f"{pending}.entry")
+    fleet: Any = SimpleNamespace(outbox=lambda healthy=False: [] if healthy and faulty else [entry])
     if right:
-        assert evidence.kept_for_good(fleet, ORDERS, found) == 1
+        assert evidence.undeliverable_results(fleet, ORDERS, found) == 1
         return
     with pytest.raises(AssertionError, match="is left"):
-        evidence.kept_for_good(fleet, ORDERS, found)
+        evidence.undeliverable_results(fleet, ORDERS, found)

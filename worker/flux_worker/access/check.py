@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .. import redaction
 from ..aws.clients import Clients
-from ..host import logs
 from ..secretsmanager import is_reference
 from ..settings import AwsSettings
 from .read_checks import read
@@ -16,8 +16,8 @@ from .write_checks import write as write_probe
 
 def check(settings: AwsSettings, environment: Mapping[str, str], *, write: bool) -> Report:
     """Read, try with `write`, and ask IAM about the rest."""
-    logs.conceal_environment()
-    clients = Clients.of(settings)
+    redaction.add_environment_secrets()
+    clients = Clients.from_settings(settings)
     given = [environment.get(str(field.alias), "").strip() for field in AwsSettings.model_fields.values()]
     report = read(settings, clients, [value for value in given if is_reference(value)])
     if write:

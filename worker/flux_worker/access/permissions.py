@@ -29,14 +29,14 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Need:
+class Permission:
     """One right: `resource` is what a policy names, `sample` one such thing, to ask IAM about."""
 
     action: str
     resource: str
     optional: bool = False
     sample: str = ""
-    what_for: str = ""
+    consequence: str = ""
 
     @property
     def asked_on(self) -> str:
@@ -44,34 +44,34 @@ class Need:
         return self.sample or self.resource
 
 
-def needs(settings: AwsSettings, identity: Identity) -> Iterator[Need]:
+def permissions(settings: AwsSettings, identity: Identity) -> Iterator[Permission]:
     """All but what follows from keys and secrets."""
     queue = queue_arn(settings, identity)
     for action in ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility"):
-        yield Need(f"sqs:{action}", queue)
+        yield Permission(f"sqs:{action}", queue)
     dead = "whether there is a dead-letter queue is not known"
-    yield Need("sqs:GetQueueAttributes", queue, optional=True, what_for=dead)
+    yield Permission("sqs:GetQueueAttributes", queue, optional=True, consequence=dead)
     bucket = f"arn:{identity.partition}:s3:::{settings.bucket}"
-    yield Need("s3:ListBucket", bucket)
+    yield Permission("s3:ListBucket", bucket)
     for action in ("GetObject", "PutObject", "DeleteObject"):
         objects = f"{bucket}/{settings.prefix}"
-        yield Need(f"s3:{action}", f"{objects}*", sample=f"{objects}cat-1.png")
+        yield Permission(f"s3:{action}", f"{objects}*", sample=f"{objects}cat-1.png")
     bus = bus_arn(settings, identity)
-    yield Need("events:PutEvents", bus)
+    yield Permission("events:PutEvents", bus)
     absent = "a bus that is not there is not noticed"
-    yield Need("events:DescribeEventBus", bus, optional=True, what_for=absent)
+    yield Permission("events:DescribeEventBus", bus, optional=True, consequence=absent)
     hooks = "lifecycle hooks of an Auto Scaling group wait for their time-out"
     for action in ("DescribeAutoScalingInstances", "DescribeLifecycleHooks", "CompleteLifecycleAction"):
-        yield Need(f"autoscaling:{action}", "*", optional=True, what_for=hooks)
+        yield Permission(f"autoscaling:{action}", "*", optional=True, consequence=hooks)
 
 
-def key_need(action: str, key: str, settings: AwsSettings, identity: Identity) -> Need | None:
+def key_permission(action: str, key: str, settings: AwsSettings, identity: Identity) -> Permission | None:
     """The right to use a KMS key; None for AWS's own keys, and where only an alias is known."""
     if key.startswith("arn:") and ":key/" in key:
-        return Need(action, key)
+        return Permission(action, key)
     if "alias/" in key:
         return None
-    return Need(action, f"arn:{identity.partition}:kms:{settings.region}:{identity.account}:key/{key}")
+    return Permission(action, f"arn:{identity.partition}:kms:{settings.region}:{identity.account}:key/{key}")
 
 
 def is_own_key(key: str | None) -> bool:

@@ -10,12 +10,12 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ..aws.clients import Clients
-from ..aws.endpoints import oddities
-from ..aws.errors import DENIED, NO_CREDENTIALS, code_of, described
+from ..aws.endpoints import endpoint_warnings
+from ..aws.errors import DENIED, NO_CREDENTIALS, describe, error_code
 from ..jobs.queue import AWS_ERRORS
 from ..jobs.results import ABSENT
 from ..settings import AwsSettings
-from .permissions import Identity, is_own_key, key_need, needs
+from .permissions import Identity, is_own_key, key_permission, permissions
 from .report import Report
 from .write_checks import probe_key
 
@@ -24,8 +24,8 @@ def read(settings: AwsSettings, clients: Clients, references: Iterable[str]) -> 
     """Ask who this is, and look at queue, bucket and bus. `references`: settings that are kept as secrets."""
     report = Report(settings.region, Identity.unknown(settings))
     _identify(clients, report)
-    report.expect(needs(settings, report.identity))
-    for oddity in oddities(settings, clients):
+    report.expect(permissions(settings, report.identity))
+    for oddity in endpoint_warnings(settings, clients):
         report.say("endpoint of SQS", "note", oddity)
     for reference in references:
         report.say("secretsmanager:GetSecretValue", "holds", "read", on=reference)
@@ -43,7 +43,7 @@ def _identify(clients: Clients, report: Report) -> None:
         if isinstance(error, NO_CREDENTIALS):
             report.fail(error)
         else:  # a worker does not need STS, and its network may have no way there
-            report.say("who this is", "untold", described(error))
+            report.say("who this is", "untold", describe(error))
     except ClientError as error:
         report.fail(error)
 
@@ -65,9 +65,9 @@ def _queue(settings: AwsSettings, clients: Clients, report: Report) -> None:
 
 def _key(actions: list[str], key: str, why: str, settings: AwsSettings, report: Report) -> None:
     for action in actions:
-        need = key_need(action, key, settings, report.identity)
-        if need:
-            report.expect([need])
+        permission = key_permission(action, key, settings, report.identity)
+        if permission:
+            report.expect([permission])
             report.settle(action, "untold", why)
         else:
             report.say(action, "untold", f"{why}, an alias: its key is not known")
@@ -85,8 +85,8 @@ def _dead_letters(settings: AwsSettings, clients: Clients, report: Report, redri
         url = clients.sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
         report.say("dead-letter queue", "holds", f"{url}, after {receives} receives")
     except AWS_ERRORS as error:
-        absent = code_of(error) in {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
-        why = f"{arn} does not exist" if absent else f"whether {arn} exists: {described(error)}"
+        absent = error_code(error) in {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
+        why = f"{arn} does not exist" if absent else f"whether {arn} exists: {describe(error)}"
         report.say("dead-letter queue", "missing" if absent else "untold", why)
     if receives == 1:
         text = "maxReceiveCount is 1: a job whose worker is taken away is never drawn"
@@ -123,12 +123,12 @@ def _absent_object(settings: AwsSettings, clients: Clients, report: Report) -> N
     try:
         clients.claiming.get_object(Bucket=settings.bucket, Key=probe_key(settings.prefix))
     except AWS_ERRORS as error:
-        if code_of(error) in ABSENT:
+        if error_code(error) in ABSENT:
             report.settle("s3:GetObject", "holds", "S3 tells that an object is absent")
-        elif code_of(error) in DENIED:
+        elif error_code(error) in DENIED:
             # The bucket could be listed, but perhaps with this prefix alone.
             hidden = "or s3:ListBucket has a condition on s3:prefix, and S3 hides what is absent"
-            why = f"{described(error)}; {hidden}"
+            why = f"{describe(error)}; {hidden}"
             report.settle("s3:GetObject", "missing", why, grant="explicit deny" not in why)
         else:
             report.fail(error)

@@ -10,16 +10,16 @@ from typing import Any, Literal, TypeVar
 from ..aws.errors import (
     NO_CREDENTIALS,
     UNKNOWN_CREDENTIALS,
-    call_of,
-    code_of,
     denied_action,
-    denied_on,
-    described,
+    denied_resource,
+    describe,
+    error_code,
+    failed_call,
 )
-from ..aws.retryable import passes
+from ..aws.retryable import is_transient
 from ..errors import EXIT_CONFIG, EXIT_FAILED
 from ..jobs.queue import AWS_ERRORS
-from .permissions import Identity, Need
+from .permissions import Identity, Permission
 
 State = Literal["holds", "missing", "untold", "note"]
 T = TypeVar("T")
@@ -47,18 +47,24 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
     unreachable: list[str] = field(default_factory=list)
     """Calls that failed in a way that may pass."""
-    needs: dict[str, Need] = field(default_factory=dict)
+    permissions: dict[str, Permission] = field(default_factory=dict)
 
-    def expect(self, needs: Iterable[Need]) -> None:
+    def expect(self, permissions: Iterable[Permission]) -> None:
         """These rights are to be told about."""
-        for need in needs:
-            if need.action not in self.needs:
-                self.needs[need.action] = need
-                self.findings.append(Finding(need.action, need.resource, optional=need.optional))
+        for permission in permissions:
+            if permission.action not in self.permissions:
+                self.permissions[permission.action] = permission
+                self.findings.append(
+                    Finding(permission.action, permission.resource, optional=permission.optional)
+                )
 
-    def open(self) -> list[Need]:
+    def open(self) -> list[Permission]:
         """The rights that nothing is known of yet."""
-        return [self.needs[one.what] for one in self.findings if one.what in self.needs and _is_open(one)]
+        return [
+            self.permissions[one.what]
+            for one in self.findings
+            if one.what in self.permissions and _is_open(one)
+        ]
 
     def state(self, action: str) -> State:
         """How a right stands."""
@@ -91,16 +97,16 @@ class Report:
 
     def fail(self, error: Exception) -> None:
         """Put down what a failed call says."""
-        text = described(error)
+        text = describe(error)
         if action := denied_action(error):
             grant = "explicit deny" not in text
-            self.settle(action, "missing", text, grant=grant, on=denied_on(error) or "*")
-        elif isinstance(error, NO_CREDENTIALS) or code_of(error) in UNKNOWN_CREDENTIALS:
+            self.settle(action, "missing", text, grant=grant, on=denied_resource(error) or "*")
+        elif isinstance(error, NO_CREDENTIALS) or error_code(error) in UNKNOWN_CREDENTIALS:
             self._say_once("credentials", text)
-        elif passes(error):
+        elif is_transient(error):
             self.unreachable.append(text)
         else:
-            self._say_once(call_of(error).place or call_of(error).action, text)
+            self._say_once(failed_call(error).place or failed_call(error).action, text)
 
     def _say_once(self, what: str, why: str) -> None:
         if not any(one.what == what for one in self.findings):
@@ -149,7 +155,7 @@ class Report:
             state = "optional" if one.state == "missing" and one.optional else str(one.state)
             groups.setdefault((state, one.why), []).append(one)
         for (state, why), several in sorted(groups.items(), key=lambda group: _ORDER.index(group[0][0])):
-            lost = {self.needs[one.what].what_for for one in several if one.what in self.needs}
+            lost = {self.permissions[one.what].consequence for one in several if one.what in self.permissions}
             without = f" (without it, {', '.join(sorted(lost))})" if state == "optional" else ""
             yield f"{state:<8} {_named(several)}: {why}{without}"
         yield from (f"failed   {text}" for text in self.unreachable)

@@ -6,9 +6,9 @@ from itertools import groupby
 from typing import Any
 
 from ..aws.clients import Clients
-from ..aws.errors import code_of, described
+from ..aws.errors import describe, error_code
 from ..jobs.queue import AWS_ERRORS
-from .permissions import Need
+from .permissions import Permission
 from .report import Report
 
 _SECURE = {"ContextKeyName": "aws:SecureTransport", "ContextKeyValues": ["true"], "ContextKeyType": "boolean"}
@@ -19,13 +19,13 @@ def simulate(clients: Clients, report: Report) -> None:
     try:
         source = policy_source(clients, report.identity.arn)
         if source is None:
-            _untold(report, "whose policies count here is not known")
+            _mark_unknown(report, "whose policies count here is not known")
             return
         # IAM answers once for each action, whatever the number of resources: so one resource a call.
-        for resource, needs in groupby(report.open(), key=lambda need: need.asked_on):
-            _ask(clients, report, source, resource, list(needs))
+        for resource, permissions in groupby(report.open(), key=lambda permission: permission.asked_on):
+            _ask(clients, report, source, resource, list(permissions))
     except AWS_ERRORS as error:
-        _untold(report, f"no call tells, and IAM does not, either: {described(error)}")
+        _mark_unknown(report, f"no call tells, and IAM does not, either: {describe(error)}")
 
 
 def policy_source(clients: Clients, arn: str | None) -> str | None:
@@ -39,15 +39,15 @@ def policy_source(clients: Clients, arn: str | None) -> str | None:
     try:
         return str(clients.iam.get_role(RoleName=role)["Role"]["Arn"])
     except AWS_ERRORS as error:
-        if not code_of(error):
+        if not error_code(error):
             raise
     return f"{arn.split(':assumed-role/')[0].replace(':sts:', ':iam:')}:role/{role}"
 
 
-def _ask(clients: Clients, report: Report, source: str, resource: str, needs: list[Need]) -> None:
+def _ask(clients: Clients, report: Report, source: str, resource: str, permissions: list[Permission]) -> None:
     answer = clients.iam.simulate_principal_policy(
         PolicySourceArn=source,
-        ActionNames=[need.action for need in needs],
+        ActionNames=[permission.action for permission in permissions],
         ResourceArns=[resource],
         ContextEntries=[_SECURE],
     )
@@ -73,6 +73,6 @@ def _settle(report: Report, result: dict[str, Any]) -> None:
         report.settle(action, "missing", why)
 
 
-def _untold(report: Report, why: str) -> None:
-    for need in report.open():
-        report.settle(need.action, "untold", why)
+def _mark_unknown(report: Report, why: str) -> None:
+    for permission in report.open():
+        report.settle(permission.action, "untold", why)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..aws.clients import Clients
-from ..aws.errors import DENIED, code_of
+from ..aws.errors import DENIED, error_code
 from ..jobs.queue import AWS_ERRORS
 from ..jobs.results import EXISTS_OR_CHANGED, JSON
 from ..jobspec.envelope import SOURCE
@@ -53,7 +53,7 @@ def _object(settings: AwsSettings, clients: Clients, report: Report) -> None:
         s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=JSON, IfNoneMatch="*")
         report.say("conditional writes", "missing", f"s3://{bucket} overwrote what IfNoneMatch forbids")
     except AWS_ERRORS as error:
-        if code_of(error) not in EXISTS_OR_CHANGED:
+        if error_code(error) not in EXISTS_OR_CHANGED:
             report.fail(error)
     report.ask(["s3:GetObject"], lambda: s3.get_object(Bucket=bucket, Key=key)["Body"].read(), "read it")
     removed = report.ask(["s3:DeleteObject"], lambda: s3.delete_object(Bucket=bucket, Key=key), "removed it")
@@ -99,7 +99,7 @@ def _receipt(settings: AwsSettings, clients: Clients, report: Report) -> None:
             call()
             report.settle(action, "holds", "SQS took it")
         except AWS_ERRORS as error:
-            if code_of(error) in {"ReceiptHandleIsInvalid", "InvalidParameterValue"}:
+            if error_code(error) in {"ReceiptHandleIsInvalid", "InvalidParameterValue"}:
                 report.settle(action, "holds", "SQS refuses a made-up receipt, and not the call")
             else:
                 report.fail(error)

@@ -1,7 +1,7 @@
-"""Which of AWS's errors last until somebody changes something.
+"""Which of AWS's errors are permanent until somebody changes something, and which are transient.
 
-Told by their codes, and never by the HTTP status: throttling, expired credentials, a clock that is wrong,
-RequestTimeout and conflicts are answered with 4xx, too, and pass.
+The codes decide, not the HTTP status: throttling, expired credentials, a wrong clock, RequestTimeout and
+conflicts are 4xx, too, and transient.
 https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html
 https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsResultEntry.html
@@ -13,10 +13,10 @@ import re
 
 from botocore.exceptions import ClientError, ParamValidationError
 
-from .errors import NO_CREDENTIALS, code_of
+from .errors import NO_CREDENTIALS, error_code
 
 PATIENCE_SECONDS = 300.0
-"""An answer that is known neither to last nor to pass is taken for one that lasts after so long."""
+"""An error that is known neither as permanent nor as transient counts as permanent after this time."""
 
 _LASTING = re.compile(
     r"""
@@ -45,21 +45,21 @@ _PASSING = re.compile(
 )
 
 
-def lasts(error: Exception, seconds: float) -> bool:
-    """Whether trying again is of no use, after `seconds` of trying."""
-    if isinstance(error, ParamValidationError):  # botocore itself does not send such a call
+def is_permanent(error: Exception, seconds: float) -> bool:
+    """Whether retrying is useless, after `seconds` of retries."""
+    if isinstance(error, ParamValidationError):  # botocore does not even send such a call
         return True
     if not isinstance(error, ClientError):
         return False
-    code = code_of(error)
+    code = error_code(error)
     if _LASTING.fullmatch(code):
         return True
-    return seconds > PATIENCE_SECONDS and not passes(error)
+    return seconds > PATIENCE_SECONDS and not is_transient(error)
 
 
-def passes(error: BaseException) -> bool:
-    """Whether the same call may well succeed later, although nobody changes anything but credentials."""
+def is_transient(error: BaseException) -> bool:
+    """Whether the same call may succeed later although nobody changes anything but credentials."""
     if not isinstance(error, ClientError):
         return not isinstance(error, (*NO_CREDENTIALS, ParamValidationError))
-    code, status = code_of(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code, status = error_code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return (status >= 500 and code != "NotImplemented") or bool(_PASSING.fullmatch(code))

@@ -52,7 +52,7 @@ def check(verify: bool, aws: bool, write: bool, as_json: bool) -> None:
         _check_aws(write, as_json)
         return
     settings = options.model_settings()
-    options.only_errors()
+    options.log_errors_only()
     from ..inference.backend import Report
 
     verified = _files(settings) if verify else Report(True, [], {})
@@ -68,30 +68,32 @@ def _machine(settings: ModelSettings) -> Report:
     from ..inference import select_backend
     from ..inference.backend import Report
     from ..inference.checkpoint import find
-    from ..inference.devices import ON_THE_CPU
+    from ..inference.devices import CPU_HINT
 
-    nothing = settings.backend == "auto" and select_backend.present() is None
-    backend = select_backend.choose(settings.model_copy(update={"backend": "cpu"}) if nothing else settings)
+    nothing = settings.backend == "auto" and select_backend.detect() is None
+    backend = select_backend.select_backend(
+        settings.model_copy(update={"backend": "cpu"}) if nothing else settings
+    )
     report = backend.report(find(settings))
     facts: dict[str, Any] = {"setting": settings.backend, "draws_on": None if nothing else backend.name}
     lines = [f"backend     {backend.name}, by FLUX_BACKEND={settings.backend}"]
     if nothing:
-        facts["why"] = select_backend.nothing_to_draw_on()
-        lines = [f"backend     none: {facts['why']}", f"            {ON_THE_CPU}"]
+        facts["why"] = select_backend.explain_no_device()
+        lines = [f"backend     none: {facts['why']}", f"            {CPU_HINT}"]
     return Report(report.fits and not nothing, [*report.lines, *lines], report.facts | {"backend": facts})
 
 
 def _files(settings: ModelSettings) -> Report:
     """Whether every file of the model is what its hash says."""
     from ..inference.backend import Report
-    from ..inference.checkpoint import CURES, verify
+    from ..inference.checkpoint import REMEDIES, verify
 
     with options.bar("Verifying", _PERMILLE) as show:
         found = verify(settings, lambda done, whole: show(_PERMILLE * done // whole))
     if found.faults:
         lines = [f"files       {len(found.faults)} of {found.files} are not as they were:"]
         lines += [f"            {name} {fault}" for name, fault in found.faults.items()]
-        lines += [f"            {CURES['int8' if settings.model_dir else 'bf16']}"]
+        lines += [f"            {REMEDIES['int8' if settings.model_dir else 'bf16']}"]
     else:
         took = f"{found.seconds:.1f} s, {found.bytes / 1e6 / max(found.seconds, 0.001):,.0f} MB/s"
         lines = [

@@ -14,7 +14,7 @@ import click
 from . import options, output
 
 if TYPE_CHECKING:
-    from ..inference.images import Drawing
+    from ..inference.images import GeneratedImages
     from ..jobspec.job import Job
     from ..settings import ModelSettings
     from .output import Output
@@ -43,57 +43,57 @@ def draw(prompt: str, out: Path, as_json: bool, **fields: Any) -> None:
       flux-worker draw --prompt "a cat on a roof" --format jpg --out - | ssh desk 'cat > cat.jpg'
     """
     job = options.job(fields | {"id": "draw", "prompt": prompt}, out=out)
-    options.one_on_stdout(out, as_json)
-    with output.opened(options.files(out, job.images), options.room(job)) as outputs:
+    options.reject_shared_stdout(out, as_json)
+    with output.opened(options.files(out, job.images), options.max_image_bytes(job)) as outputs:
         settings = options.model_settings()
-        options.only_errors()
-        drawing = _draw(job, settings)
-        files, problems = _write(drawing, outputs)
-    text = json.dumps(_facts(drawing, files)) if as_json else "\n".join(_lines(drawing, files))
+        options.log_errors_only()
+        generated = _generate(job, settings)
+        files, problems = _write(generated, outputs)
+    text = json.dumps(_facts(generated, files)) if as_json else "\n".join(_lines(generated, files))
     click.echo(text, err=output.is_stdout(out))
     if problems:
         raise click.ClickException("\n".join(problems))
 
 
-def _write(drawing: Drawing, outputs: list[Output]) -> tuple[list[str], list[str]]:
+def _write(generated: GeneratedImages, outputs: list[Output]) -> tuple[list[str], list[str]]:
     """Where the images are now, and what went wrong; an empty name stands for one that is lost."""
     from ..encode import encode
 
     files, problems = [], []
-    for place, encoded in zip(outputs, encode(drawing), strict=True):
+    for output_, encoded in zip(outputs, encode(generated), strict=True):
         try:
-            place.write(encoded.data)
-            files.append(place.name)
+            output_.write(encoded.data)
+            files.append(output_.name)
         except OSError as error:
-            kept = place.rescue(encoded.data, f".{drawing.job.format}")
+            kept = output_.save_elsewhere(encoded.data, f".{generated.job.format}")
             where = f"the image is kept as {kept}" if kept else "and there is no room for it elsewhere"
-            problems.append(f"cannot write {place.name}: {error.strerror}; {where}")
+            problems.append(f"cannot write {output_.name}: {error.strerror}; {where}")
             files.append(str(kept or ""))
     return files, problems
 
 
-def _lines(drawing: Drawing, files: list[str]) -> Iterator[str]:
-    job = drawing.job
+def _lines(generated: GeneratedImages, files: list[str]) -> Iterator[str]:
+    job = generated.job
     assert job.seed is not None
     for number, file in enumerate(files):
         if file:
             yield f"Wrote {file} ({job.width}x{job.height}, {job.steps} steps, seed {job.seed + number})"
-    yield f"{drawing.seconds:.1f} s, {drawing.step_seconds:.2f} s a step"
+    yield f"{generated.seconds:.1f} s, {generated.step_seconds:.2f} s a step"
 
 
-def _facts(drawing: Drawing, files: list[str]) -> dict[str, Any]:
+def _facts(generated: GeneratedImages, files: list[str]) -> dict[str, Any]:
     """The same for programs."""
     return {
         "files": [file for file in files if file],
-        "job": drawing.job.parameters(),
-        "model": asdict(drawing.origin),
-        "seconds": {"draw": round(drawing.seconds, 3), "step": round(drawing.step_seconds, 4)},
+        "job": generated.job.parameters(),
+        "model": asdict(generated.origin),
+        "seconds": {"draw": round(generated.seconds, 3), "step": round(generated.step_seconds, 4)},
     }
 
 
-def _draw(job: Job, settings: ModelSettings) -> Drawing:
-    from ..errors import BadPicture, InvalidJob
-    from ..inference.image_checks import CURE
+def _generate(job: Job, settings: ModelSettings) -> GeneratedImages:
+    from ..errors import BadImage, InvalidJob
+    from ..inference.image_checks import REMEDY
     from ..inference.model import load
 
     started = time.monotonic()
@@ -106,6 +106,6 @@ def _draw(job: Job, settings: ModelSettings) -> Drawing:
         raise click.UsageError(str(error)) from error
     with options.bar("Drawing", job.steps * job.images) as show:
         try:
-            return model.draw(job, show)
-        except BadPicture as error:
-            raise BadPicture(f"{error}. {CURE}") from error
+            return model.generate(job, show)
+        except BadImage as error:
+            raise BadImage(f"{error}. {REMEDY}") from error

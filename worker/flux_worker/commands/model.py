@@ -34,7 +34,7 @@ def compile_model(**fields: Any) -> None:
         raise ConfigurationError("FLUX_NEURON_DIR is not set: where what is compiled shall go")
     if settings.model_dir:
         raise ConfigurationError("int8 checkpoints are for CUDA and the CPU: unset FLUX_MODEL_DIR")
-    options.only_errors()
+    options.log_errors_only()
     from ..inference.checkpoint import find
     from ..inference.compilation import Shape
     from ..inference.neuron_artifacts import make
@@ -63,7 +63,7 @@ def quantize(folders: tuple[Path, ...], as_json: bool) -> None:
         raise click.UsageError(f"takes SRC and DST, and not {len(folders)} folders")
     target = folders[-1]
     source = folders[0] if len(folders) == 2 else _snapshot()
-    options.only_errors()
+    options.log_errors_only()
     from ..inference.quantize import quantize as make
 
     started = time.monotonic()

@@ -69,7 +69,7 @@ def job(parameters: dict[str, Any], *, out: Path | None = None) -> Job:
     return made
 
 
-def one_on_stdout(out: Path, as_json: bool) -> None:
+def reject_shared_stdout(out: Path, as_json: bool) -> None:
     """Raise click.UsageError where an image and its facts would both go to standard output."""
     if as_json and output.is_stdout(out):
         raise click.UsageError("--json and --out - both want standard output: choose one")
@@ -97,7 +97,7 @@ def files(out: Path, count: int) -> list[Path]:
     return [out.with_stem(f"{out.stem}-{number}") for number in range(1, count + 1)]
 
 
-def room(job: Job) -> int:
+def max_image_bytes(job: Job) -> int:
     """Bytes that an image of this job takes on a disk at most, with its text chunks."""
     return job.width * job.height * 3 * 101 // 100 + 1024**2
 
@@ -109,7 +109,7 @@ def model_settings() -> ModelSettings:
     return ModelSettings.from_environment(os.environ)
 
 
-def only_errors() -> None:
+def log_errors_only() -> None:
     """The libraries' warnings are of no use to somebody who draws by hand."""
     handler = logging.StreamHandler()
     handler.setLevel(logging.ERROR)

@@ -36,7 +36,7 @@ class Output(Protocol):
     def write(self, content: bytes) -> None:
         """Write the image. Raises OSError; a file that was there before is there then as it was."""
 
-    def rescue(self, content: bytes, suffix: str) -> Path | None:
+    def save_elsewhere(self, content: bytes, suffix: str) -> Path | None:
         """Keep an image that `write` did not take somewhere else; None where there is no room at all."""
 
     def close(self) -> None:
@@ -75,7 +75,7 @@ def opened(files: list[Path], room: int) -> Iterator[list[Output]]:
                 end.callback(output.close)
                 output.begin()
             except OSError as error:
-                raise _unwritable(file, error) from error
+                raise _not_writable(file, error) from error
             outputs.append(output)
         yield outputs
 
@@ -84,7 +84,7 @@ def _output(file: Path, room: int) -> Output:
     if is_stdout(file):
         return _Stdout()
     if _is_special(file):
-        return _Through(file)
+        return _Special(file)
     return _Replaced(file, room)
 
 
@@ -96,7 +96,7 @@ def _is_special(file: Path) -> bool:
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
-def _unwritable(file: Path, error: OSError) -> click.ClickException:
+def _not_writable(file: Path, error: OSError) -> click.ClickException:
     message = f"{shown(file)} cannot be written: {error.strerror}"
     if error.errno in _FULL:
         return click.ClickException(message)
@@ -124,8 +124,8 @@ class _Stdout:
         assert self._kept is not None
         _write_all(self._kept, content)
 
-    def rescue(self, content: bytes, suffix: str) -> Path | None:
-        return _put_elsewhere(content, suffix)
+    def save_elsewhere(self, content: bytes, suffix: str) -> Path | None:
+        return _save_elsewhere(content, suffix)
 
     def close(self) -> None:
         if self._kept is not None:
@@ -134,7 +134,7 @@ class _Stdout:
             os.close(self._kept)
 
 
-class _Through:
+class _Special:
     """A pipe or a device. A named pipe is opened when there is something to write, for that may block."""
 
     def __init__(self, file: Path) -> None:
@@ -151,8 +151,8 @@ class _Through:
             self._descriptor = os.open(self.name, os.O_WRONLY)
         _write_all(self._descriptor, content)
 
-    def rescue(self, content: bytes, suffix: str) -> Path | None:
-        return _put_elsewhere(content, suffix)
+    def save_elsewhere(self, content: bytes, suffix: str) -> Path | None:
+        return _save_elsewhere(content, suffix)
 
     def close(self) -> None:
         if self._descriptor is not None:
@@ -165,16 +165,16 @@ class _Replaced:
     def __init__(self, file: Path, room: int) -> None:
         self.name = str(file)
         self._mode = _mode_of(file)
-        self._final = Path(os.path.realpath(file))
+        self._target = Path(os.path.realpath(file))
         self._room = room
         self._descriptor = -1
-        self._whole = False
+        self._complete = False
         # A short name: the final one may be as long as a name can be.
-        self._draft: Path | None = self._final.with_name(f".flux-{secrets.token_hex(4)}.part")
+        self._temporary: Path | None = self._target.with_name(f".flux-{secrets.token_hex(4)}.part")
 
     def begin(self) -> None:
-        assert self._draft
-        self._descriptor = os.open(self._draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        assert self._temporary
+        self._descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         _reserve(self._descriptor, self._room)
 
     def write(self, content: bytes) -> None:
@@ -183,29 +183,29 @@ class _Replaced:
         if self._mode is not None:
             os.fchmod(self._descriptor, self._mode)
         os.fsync(self._descriptor)
-        self._whole = True
-        assert self._draft
-        self._draft.replace(self._final)
-        self._draft = None
+        self._complete = True
+        assert self._temporary
+        self._temporary.replace(self._target)
+        self._temporary = None
 
-    def rescue(self, content: bytes, suffix: str) -> Path | None:
-        if not self._whole or self._draft is None:
+    def save_elsewhere(self, content: bytes, suffix: str) -> Path | None:
+        if not self._complete or self._temporary is None:
             os.ftruncate(self._descriptor, 0)  # it may take the room that is needed
-            return _put_elsewhere(content, suffix, self._final.parent)
-        kept, self._draft = self._draft, None
+            return _save_elsewhere(content, suffix, self._target.parent)
+        kept, self._temporary = self._temporary, None
         with contextlib.suppress(OSError):
             return kept.rename(kept.with_name(f"{kept.stem[1:]}{suffix}"))
         return kept
 
     def close(self) -> None:
-        if self._draft:
+        if self._temporary:
             with contextlib.suppress(OSError):  # its folder may be gone
-                self._draft.unlink()
+                self._temporary.unlink()
         if self._descriptor >= 0:
             os.close(self._descriptor)
 
 
-def _put_elsewhere(content: bytes, suffix: str, first: Path | None = None) -> Path | None:
+def _save_elsewhere(content: bytes, suffix: str, first: Path | None = None) -> Path | None:
     folders = [lambda: first, lambda: Path(tempfile.gettempdir()), Path.cwd, Path.home]
     for folder in folders:
         with contextlib.suppress(OSError, RuntimeError):  # none of these need be there

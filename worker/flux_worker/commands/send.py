@@ -64,15 +64,15 @@ def send(
         raise click.UsageError("--out waits for the images: leave out --no-wait")
     if no_wait:
         sender = _sender()
-        if sender.drawn_before(job) is None:
+        if sender.existing_record(job) is None:
             sender.send(job)
         click.echo(json.dumps({"id": job.id}) if as_json else job.id)
         return
     out = out or Path(f"{job.id}.{job.format}")
-    options.one_on_stdout(out, as_json)
-    with output.opened(options.files(out, job.images), options.room(job)) as outputs:
+    options.reject_shared_stdout(out, as_json)
+    with output.opened(options.files(out, job.images), options.max_image_bytes(job)) as outputs:
         sender = _sender()
-        record = sender.drawn_before(job) or _wait(sender, job, timeout, as_json)
+        record = sender.existing_record(job) or _wait(sender, job, timeout, as_json)
         files, problems = _download(sender, record, outputs)
     text = _facts(record, files) if as_json else "\n".join(_lines(record, files))
     if text:
@@ -84,9 +84,9 @@ def send(
 def _sender() -> Sender:
     """Asks the places that the environment names. Raises ConfigurationError."""
     from ..sender import connect
-    from ..settings import PlaceSettings
+    from ..settings import QueueSettings
 
-    return connect(PlaceSettings.from_environment(os.environ))
+    return connect(QueueSettings.from_environment(os.environ))
 
 
 def _json_object(text: str | None) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from .imds import Imds, NoMetadata
+from .imds import Imds, MetadataUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling import AutoScalingClient
@@ -41,7 +41,7 @@ class Group:
             if self._imds.get("autoscaling/target-lifecycle-state") is None:
                 return True  # in no group
             return self._complete(change, self._imds.get("instance-id") or "")
-        except (BotoCoreError, ClientError, ResponseParserError, NoMetadata) as error:
+        except (BotoCoreError, ClientError, ResponseParserError, MetadataUnavailable) as error:
             denied = isinstance(error, ClientError) and error.response["Error"]["Code"] in _DENIED
             fate = "wait for their time-out" if denied else "are tried again"
             if fate not in self._said:

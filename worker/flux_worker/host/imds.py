@@ -16,7 +16,7 @@ _IPV4 = "http://169.254.169.254"
 _IPV6 = "http://[fd00:ec2::254]"
 
 
-class NoMetadata(Exception):
+class MetadataUnavailable(Exception):
     """The metadata service does not answer, or not as it should."""
 
 
@@ -46,7 +46,7 @@ class Imds:
         if status == 404:
             return None
         if status != 200:
-            raise NoMetadata(f"{self.endpoint} answers {status} to {path}")
+            raise MetadataUnavailable(f"{self.endpoint} answers {status} to {path}")
         return text.strip()
 
     def _fresh_token(self, *, renew: bool) -> str:
@@ -55,13 +55,15 @@ class Imds:
                 headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(_TOKEN_SECONDS)}
                 status, text = self._ask("PUT", "/latest/api/token", headers)
                 if status != 200:
-                    raise NoMetadata(f"{self.endpoint} answers {status} to a request for a token")
+                    raise MetadataUnavailable(f"{self.endpoint} answers {status} to a request for a token")
                 self._token, self._renew_at = text, time.monotonic() + _TOKEN_SECONDS / 2
             return self._token
 
     def _ask(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
         if self.disabled:
-            raise NoMetadata("AWS_EC2_METADATA_DISABLED or AWS_EC2_METADATA_SERVICE_ENDPOINT forbids it")
+            raise MetadataUnavailable(
+                "AWS_EC2_METADATA_DISABLED or AWS_EC2_METADATA_SERVICE_ENDPOINT forbids it"
+            )
         request = urllib.request.Request(self.endpoint + path, method=method, headers=headers)  # noqa: S310
         try:
             with self._opener.open(request, timeout=self._patience) as answer:
@@ -70,4 +72,4 @@ class Imds:
             error.close()
             return error.code, ""
         except (OSError, HTTPException, UnicodeDecodeError) as error:
-            raise NoMetadata(f"{self.endpoint} does not answer: {error}") from error
+            raise MetadataUnavailable(f"{self.endpoint} does not answer: {error}") from error

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from ..settings import ServeSettings
 from .autoscaling import Group
-from .imds import Imds, NoMetadata
+from .imds import Imds, MetadataUnavailable
 from .monitor import Monitor
 from .stop import StopRequest
 
@@ -28,7 +28,7 @@ _REBALANCE = "events/recommendations/rebalance"
 _TARGET = "autoscaling/target-lifecycle-state"
 
 
-class Watch:
+class InterruptionWatcher:
     """Looks every few seconds, from a thread of its own, whether EC2 wants the instance back."""
 
     def __init__(
@@ -42,37 +42,37 @@ class Watch:
         self._ready = threading.Event()
         self._on_instance = False
         self._silent = False
-        self._looks: list[Callable[[], bool]] = [self._spot, self._rebalance, self._scaled_in]
+        self._checks: list[Callable[[], bool]] = [self._spot, self._rebalance, self._scale_in]
 
     def start(self) -> None:
         """Begin to look; the thread ends with the process, or where looking is forbidden."""
         threading.Thread(target=self._run, name="interruption", daemon=True).start()
 
-    def launched(self) -> None:
+    def on_ready(self) -> None:
         """The worker is ready: a launching hook of the Auto Scaling group need not wait any longer."""
         self._ready.set()
 
-    def drained(self) -> None:
+    def on_drained(self) -> None:
         """All is handed over or back: a terminating hook need not wait any longer. Takes 10 s at most."""
-        if self._stop.asked and self._on_instance:
-            last = threading.Thread(target=self._let_go, name="lifecycle", daemon=True)
+        if self._stop.requested and self._on_instance:
+            last = threading.Thread(target=self._complete_termination, name="lifecycle", daemon=True)
             last.start()
             last.join(_LAST_SECONDS)
         self._on_instance = False
 
-    def _let_go(self) -> None:
+    def _complete_termination(self) -> None:
         try:
             while self._imds.get(_TARGET) == "Terminated" and not self._group.complete("Terminating"):
                 time.sleep(1)
-        except NoMetadata as error:
+        except MetadataUnavailable as error:
             log.warning("cannot say whether a lifecycle hook waits: %s", error)
 
     def _run(self) -> None:
-        self._on_instance = self._answers()
+        self._on_instance = self._wait_for_metadata()
         launching = True
         while self._on_instance:
             try:
-                self._look()
+                self._check()
                 if launching and self._ready.is_set():
                     launching = not self._group.complete("Pending")
             except Exception:  # whatever it is, the next notice must be seen
@@ -80,7 +80,7 @@ class Watch:
             if self._stop.wait(LOOK_EVERY_SECONDS):
                 time.sleep(LOOK_EVERY_SECONDS)  # an earlier end may still be announced
 
-    def _answers(self) -> bool:
+    def _wait_for_metadata(self) -> bool:
         """Wait for the metadata service: on EC2 it answers within seconds, unless the network is late.
 
         False where it is turned off, or when the process is to end before it answers.
@@ -89,7 +89,7 @@ class Watch:
             try:
                 log.info("watching for interruptions of %s", self._imds.get("instance-id"))
                 return True
-            except NoMetadata as error:
+            except MetadataUnavailable as error:
                 if self._imds.disabled:
                     log.info("no spot notices and no lifecycle hooks here: %s", error)
                     return False
@@ -99,13 +99,13 @@ class Watch:
                 break
         return False
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         """Ask what was not answered yet; what was found once is not asked again."""
         try:
-            for look in list(self._looks):
-                if look():
-                    self._looks.remove(look)
-        except NoMetadata as error:
+            for check in list(self._checks):
+                if check():
+                    self._checks.remove(check)
+        except MetadataUnavailable as error:
             if not self._silent:
                 log.warning("the metadata service fell silent, asking on: %s", error)
             self._silent = True
@@ -118,12 +118,12 @@ class Watch:
         notice = self._imds.get(_SPOT)
         if notice is None:
             return False
-        action, at = read_notice(notice)
+        action, at = parse_notice(notice)
         left = (at - datetime.now(UTC)).total_seconds() if at else MARGIN_SECONDS
         why = f"spot {action} at {at:%H:%M:%S} UTC" if at else f"spot notice: {notice[:200]}"
         log.warning("%s, in %.0f s", why, left)
         self._monitor.interruption("spot")
-        self._stop.ask(why, max(0.0, left - MARGIN_SECONDS))
+        self._stop.request(why, max(0.0, left - MARGIN_SECONDS))
         return True
 
     def _rebalance(self) -> bool:
@@ -134,16 +134,16 @@ class Watch:
         self._stop.pause("rebalance recommendation")
         return True
 
-    def _scaled_in(self) -> bool:
+    def _scale_in(self) -> bool:
         if self._imds.get(_TARGET) != "Terminated":
             return False
         log.warning("the Auto Scaling group ends this instance")
         self._monitor.interruption("autoscaling")
-        self._stop.ask("Auto Scaling", self._drain_seconds)
+        self._stop.request("Auto Scaling", self._drain_seconds)
         return True
 
 
-def read_notice(text: str) -> tuple[str, datetime | None]:
+def parse_notice(text: str) -> tuple[str, datetime | None]:
     """The action (stop, terminate or hibernate) and its time; no time where the notice cannot be read."""
     try:
         notice = json.loads(text)
@@ -153,9 +153,9 @@ def read_notice(text: str) -> tuple[str, datetime | None]:
         return "notice", None
 
 
-def watch(stop: StopRequest, settings: ServeSettings, monitor: Monitor) -> Watch:
+def watch(stop: StopRequest, settings: ServeSettings, monitor: Monitor) -> InterruptionWatcher:
     """Watch from now on, until the process ends."""
-    watching = Watch(
+    watching = InterruptionWatcher(
         stop, monitor, Imds(), region=settings.instance_region, drain_seconds=settings.drain_seconds
     )
     watching.start()

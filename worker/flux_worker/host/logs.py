@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import os
-import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -14,53 +13,22 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
-from urllib.parse import quote
+
+from .. import redaction
 
 _job_id: ContextVar[str | None] = ContextVar("job_id", default=None)
-_secrets: set[str] = set()
-
-_ENVIRONMENT_SECRETS = (
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "HF_TOKEN",
-    "HUGGING_FACE_HUB_TOKEN",
-)
-_SHORTEST_SECRET = 6  # a number or a word kept as a secret would black out half the log
-_USER_AND_PASSWORD = re.compile(r"(?<=://)[^\s/@:\"'<>]{0,256}:(?!\d{1,5}[/?#])[^\s\"'<>]{0,512}@")
 # sd-daemon(3): what journald takes as a line's priority.
 _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 
 
 @contextlib.contextmanager
-def about(job_id: str | None) -> Iterator[None]:
+def job_context(job_id: str | None) -> Iterator[None]:
     """Every line logged inside carries this job's id."""
     token = _job_id.set(job_id)
     try:
         yield
     finally:
         _job_id.reset(token)
-
-
-def conceal(secret: str) -> None:
-    """From now on, `***` stands in every line where this would stand, as JSON and URLs write it too."""
-    for form in (secret, secret.strip()):  # a line break at its end is lost on the way to a message
-        if len(form.strip()) >= _SHORTEST_SECRET:
-            content = form.encode("utf-8", "surrogatepass")
-            _secrets.update({form, json.dumps(form)[1:-1], repr(form)[1:-1], repr(content)[2:-1]})
-            _secrets.update({quote(content), quote(content, safe="")})
-
-
-def conceal_environment() -> None:
-    """Conceal the secrets that the environment has."""
-    for name in _ENVIRONMENT_SECRETS:
-        conceal(os.environ.get(name, ""))
-
-
-def concealed(text: str) -> str:
-    """The text without any secret that is known, and without passwords in URLs."""
-    for secret in sorted(_secrets, key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return _USER_AND_PASSWORD.sub("***@", text)
 
 
 class JsonLines(logging.Formatter):
@@ -85,7 +53,7 @@ class JsonLines(logging.Formatter):
         line.update(getattr(record, "facts", {}))
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        text = concealed(json.dumps(line, default=str))
+        text = redaction.redact(json.dumps(line, default=str))
         return f"<{_priority(record.levelno)}>{text}" if self._priorities else text
 
 
@@ -103,7 +71,7 @@ def to_journal(environment: Mapping[str, str] = os.environ) -> bool:
 
 def to_stderr() -> None:
     """Send all logs, Python's warnings and what is raised where nobody catches, to stderr as JSON lines."""
-    conceal_environment()
+    redaction.add_environment_secrets()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines(priorities=to_journal()))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
@@ -111,24 +79,24 @@ def to_stderr() -> None:
     # botocore tells at INFO where it found its credentials, at every client.
     logging.getLogger("botocore").setLevel(logging.WARNING)
     # Python would print a traceback as it is: over many lines, with whatever the error's message holds.
-    sys.excepthook = _died
-    threading.excepthook = _thread_died
-    sys.unraisablehook = _dropped
+    sys.excepthook = _log_crash
+    threading.excepthook = _log_thread_crash
+    sys.unraisablehook = _log_unraisable
 
 
-def say_end(message: str) -> None:
+def report_fatal(message: str) -> None:
     """Say why the process ends: as it is to a person, as one JSON line to the journal."""
     if to_journal():
         logging.getLogger("flux_worker").critical(message)
     else:
-        print(concealed(message), file=sys.stderr)
+        print(redaction.redact(message), file=sys.stderr)
 
 
-def _died(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _log_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     logging.getLogger("flux_worker").critical("the worker died: %r", error, exc_info=(kind, error, trace))
 
 
-def _thread_died(died: threading.ExceptHookArgs) -> None:
+def _log_thread_crash(died: threading.ExceptHookArgs) -> None:
     if died.exc_value is None or died.exc_type is SystemExit:
         return
     name = died.thread.name if died.thread else "unknown"
@@ -136,7 +104,7 @@ def _thread_died(died: threading.ExceptHookArgs) -> None:
     logging.getLogger("flux_worker").critical("thread %s died: %r", name, died.exc_value, exc_info=trace)
 
 
-def _dropped(dropped: sys.UnraisableHookArgs) -> None:
+def _log_unraisable(dropped: sys.UnraisableHookArgs) -> None:
     """What a destructor raises ends nothing. Stopped may be raised there, too, and is no error."""
     error = dropped.exc_value
     trace = error if isinstance(error, Exception) else None

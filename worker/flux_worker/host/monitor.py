@@ -86,7 +86,7 @@ class Monitor:
         """systemd wants a sign of life at least this often; 0 means that it wants none."""
         return self._notifier.watchdog_seconds
 
-    def patience(self, seconds: float) -> float:
+    def limit_wait(self, seconds: float) -> float:
         """At most so many of these seconds may pass without a sign of life, so that systemd waits on."""
         watchdog = self.watchdog_seconds
         return min(seconds, max(1.0, watchdog / 3)) if watchdog else seconds
@@ -151,7 +151,7 @@ class Monitor:
         """A call to AWS failed, whether or not it is tried again."""
         self._aws_failures.labels(service).inc()
 
-    def tripped(self, kind: Trip) -> None:
+    def breaker_tripped(self, kind: Trip) -> None:
         """Receiving was stopped, since what was tried failed several times in a row."""
         self._trips.labels(kind).inc()
 

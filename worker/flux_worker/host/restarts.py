@@ -10,14 +10,16 @@ import logging
 import time
 from pathlib import Path
 
+from ..backoff import Backoff
+
 log = logging.getLogger(__name__)
 
-_FIRST_SECONDS, _LONGEST_SECONDS = 10.0, 900.0
-_FORGOTTEN_SECONDS = 4 * _LONGEST_SECONDS  # what happened so long ago says nothing about today
+_PAUSES = Backoff(10.0)
+_FORGOTTEN_SECONDS = 4 * _PAUSES.longest  # what happened so long ago says nothing about today
 _MOST = 1_000
 
 
-class Restarts:
+class RestartCounter:
     """Counts the starts since a worker of this folder last drew a job, or was asked to end."""
 
     def __init__(self, folder: Path) -> None:
@@ -30,10 +32,10 @@ class Restarts:
         """
         if self._before < 2:
             return 0.0
-        return float(min(_FIRST_SECONDS * 2 ** min(self._before - 2, 10), _LONGEST_SECONDS))
+        return _PAUSES.pause(self._before - 1)
 
     @property
-    def in_vain(self) -> int:
+    def failed_starts(self) -> int:
         """How many starts in a row came to nothing."""
         return self._before
 

@@ -74,7 +74,7 @@ class Progress:
         """A step was drawn."""
         self._steps.set()
 
-    def made(self, now: Usage) -> bool:
+    def made_progress(self, now: Usage) -> bool:
         """Whether the worker got on since the last time that this was asked."""
         busy = now.cpu - self._last.cpu > _BUSY * (now.at - self._last.at)
         self._last = now
@@ -86,7 +86,7 @@ class Progress:
         return busy and now.at - self._sure < self._computing_seconds
 
 
-class StartUp:
+class StartupMonitor:
     """Watches over the start, from a thread of its own, for as long as its block runs."""
 
     def __init__(
@@ -112,7 +112,7 @@ class StartUp:
         self._progress.step()
         self._monitor.ping()
 
-    def __enter__(self) -> StartUp:
+    def __enter__(self) -> StartupMonitor:
         self._thread.start()
         return self
 
@@ -126,13 +126,13 @@ class StartUp:
     def _watch(self) -> None:
         while not self._over.wait(self._interval):
             now = Usage.now()
-            if self._progress.made(now):
+            if self._progress.made_progress(now):
                 self._monitor.extend_start(self._stall_seconds)
             if now.read - self._previous.read >= _LEAST_BYTES:
-                self._monitor.doing(self._told(now))
+                self._monitor.doing(self._describe(now))
             self._previous = now
 
-    def _told(self, now: Usage) -> str:
+    def _describe(self, now: Usage) -> str:
         """Such as "Loading the model: 12.3 of 33.7 GB read, 21 MB/s"."""
         read = now.read - self._first.read
         if self._size:

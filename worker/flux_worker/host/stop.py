@@ -32,20 +32,20 @@ class StopRequest:
         self._drain_seconds = drain_seconds
         self._requests: list[tuple[float, str]] = []  # (when it must be over, why); only ever appended to
         self._pauses: list[str] = []
-        self._told: set[str] = set()
+        self._raised: set[str] = set()
         self._raises_for: tuple[str, ...] = ("ask",)
         # A byte in the pipe ends every wait. No threading.Event: the handler of a signal runs in the main
         # thread, and would wait for ever for a lock that the interrupted code holds.
         self._heard, self._said = os.pipe()
         os.set_blocking(self._said, False)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._arrived)
+            signal.signal(number, self._on_signal)
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it, to outlive its terminal
-            signal.signal(signal.SIGHUP, self._arrived)
-        signal.signal(_WAKE, lambda _number, _frame: self._tell())
+            signal.signal(signal.SIGHUP, self._on_signal)
+        signal.signal(_WAKE, lambda _number, _frame: self._raise_if_requested())
 
     @property
-    def asked(self) -> bool:
+    def requested(self) -> bool:
         """Whether the process is to end."""
         return bool(self._requests)
 
@@ -65,13 +65,13 @@ class StopRequest:
             return math.inf
         return max(0.0, min(deadline for deadline, _ in self._requests) - time.monotonic())
 
-    def allows(self, seconds_needed: float) -> bool:
+    def has_time_for(self, seconds_needed: float) -> bool:
         """Whether this many seconds are left."""
         return self.remaining() >= seconds_needed
 
-    def ask(self, why: str, seconds: float) -> None:
+    def request(self, why: str, seconds: float) -> None:
         """The process is to end within `seconds`; of several requests the earliest end counts."""
-        self._note(why, seconds)
+        self._record(why, seconds)
         self._wake_main_thread()
 
     def pause(self, why: str) -> None:
@@ -86,14 +86,14 @@ class StopRequest:
         return bool(heard.poll(max(0.0, seconds) * 1000))
 
     @contextlib.contextmanager
-    def finish_first(self) -> Iterator[None]:
+    def deferred(self) -> Iterator[None]:
         """Nothing is raised inside the block, nor afterwards for what came meanwhile. Blocks may nest."""
         before, self._raises_for = self._raises_for, ()
         try:
             yield
         finally:
             if self._requests:
-                self._told.add("ask")  # whoever leaves the block looks at `asked`
+                self._raised.add("ask")  # whoever leaves the block looks at `asked`
             self._raises_for = before
 
     @contextlib.contextmanager
@@ -101,16 +101,16 @@ class StopRequest:
         """A span inside `finish_first` that `Stopped` leaves; at once, where the request came before it."""
         before, self._raises_for = self._raises_for, ("ask", "pause")
         try:
-            self._tell()
+            self._raise_if_requested()
             yield
         finally:
             self._raises_for = before
 
-    def _arrived(self, number: int, _frame: FrameType | None) -> None:
-        self._note(signal.Signals(number).name, self._drain_seconds)
-        self._tell()
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._record(signal.Signals(number).name, self._drain_seconds)
+        self._raise_if_requested()
 
-    def _note(self, why: str, seconds: float) -> None:
+    def _record(self, why: str, seconds: float) -> None:
         self._requests.append((time.monotonic() + seconds, why))
         with contextlib.suppress(BlockingIOError):  # the pipe is full: it was written to often enough
             os.write(self._said, b"!")
@@ -120,10 +120,10 @@ class StopRequest:
         if ident is not None:
             signal.pthread_kill(ident, _WAKE)
 
-    def _tell(self) -> None:
+    def _raise_if_requested(self) -> None:
         """Raise Stopped where the main thread is to be told; once for requests to end, once for pauses."""
         came = {"ask": self._requests, "pause": self._pauses}
-        news = {kind for kind in self._raises_for if came[kind]} - self._told
+        news = {kind for kind in self._raises_for if came[kind]} - self._raised
         if news:
-            self._told |= news
+            self._raised |= news
             raise Stopped

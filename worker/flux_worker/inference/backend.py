@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 BackendName = Literal["cuda", "cpu", "neuron"]
 
-_Drawn = TypeVar("_Drawn")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Loaded(Protocol):
     def check(self, job: Job) -> None:
         """Raise InvalidJob where this size of image cannot be drawn here."""
 
-    def draw(self, job: Job, drawing: Callable[[Any], _Drawn]) -> _Drawn:
+    def run(self, job: Job, generate: Callable[[Any], _Result]) -> _Result:
         """Call `drawing` with the pipeline for the job."""
 
     def warm_up(self) -> list[Shape]:
@@ -53,7 +53,7 @@ class Backend(Protocol):
     def libraries(self) -> tuple[str, ...]:
         """The packages whose versions a picture names as its origin."""
 
-    def refuse_packages(self) -> None:
+    def check_packages(self) -> None:
         """Raise ConfigurationError where packages are missing or would do the model no justice."""
 
     def require(self, checkpoint: Checkpoint) -> None:
@@ -71,5 +71,5 @@ class Backend(Protocol):
     def free_memory(self) -> None:
         """Give back what the device's allocator holds and nothing uses."""
 
-    def broken_by(self, error: Exception) -> bool:
+    def is_fatal(self, error: Exception) -> bool:
         """Whether the device is of no more use to this process after such an error."""

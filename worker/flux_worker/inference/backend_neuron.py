@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from ..errors import ConfigurationError, InvalidJob
 from ..jobspec.job import Job
+from ..model_facts import GIB
 from ..settings import ModelSettings
 from . import capacity, library_logging, neuron_artifacts
 from .backend import Report
@@ -25,10 +26,10 @@ from .neuron_artifacts import CORES, Facts
 EXPERIMENTAL = "the backend neuron is experimental: it has not run on Neuron hardware yet"
 
 CORES_PER_DEVICE = 2  # NeuronCore-v2: inf2 and trn1
-BYTES_PER_CORE = 16 * capacity.GIB
+BYTES_PER_CORE = 16 * GIB
 
 _DEV = Path("/dev")
-_Drawn = TypeVar("_Drawn")
+_Result = TypeVar("_Result")
 
 
 def devices() -> int:
@@ -61,14 +62,13 @@ class Verdict:
             and self.ram_needed <= self.ram_available
         )
 
-    def sums(self) -> list[str]:
+    def arithmetic(self) -> list[str]:
         """The arithmetic, a line each."""
-        gib = capacity.GIB
         return [
             f"{self.cores_needed} NeuronCores of {self.devices * CORES_PER_DEVICE}"
             f" ({self.devices} devices of {CORES_PER_DEVICE})",
-            f"{self.memory_needed / gib:.1f} of {self.memory / gib:.1f} GiB on those cores",
-            f"RAM {self.ram_needed / gib:.1f} to load of {self.ram_available / gib:.1f} GiB available",
+            f"{self.memory_needed / GIB:.1f} of {self.memory / GIB:.1f} GiB on those cores",
+            f"RAM {self.ram_needed / GIB:.1f} to load of {self.ram_available / GIB:.1f} GiB available",
         ]
 
 
@@ -86,10 +86,10 @@ class NeuronModel:
             reason = f"width, height: {Shape.of(job)} is not compiled for Neuron here, only {held}"
             raise InvalidJob(reason, job_id=job.id)
 
-    def draw(self, job: Job, drawing: Callable[[Any], _Drawn]) -> _Drawn:
+    def run(self, job: Job, generate: Callable[[Any], _Result]) -> _Result:
         """Call `drawing` with the pipeline of the job's size."""
         self.check(job)
-        return drawing(self._pipelines[Shape.of(job)])
+        return generate(self._pipelines[Shape.of(job)])
 
     def warm_up(self) -> list[Shape]:
         """Each size once: its parts are put onto the cores by that."""
@@ -105,7 +105,7 @@ class NeuronBackend:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
-    def refuse_packages(self) -> None:
+    def check_packages(self) -> None:
         """Raise ConfigurationError unless optimum-neuron, the Neuron SDK and accelerate are installed."""
         neuron_artifacts.versions()
         if not importlib.util.find_spec("accelerate"):
@@ -116,7 +116,7 @@ class NeuronBackend:
         verdict = self._verdict(checkpoint)
         if not verdict.fits:
             raise ConfigurationError(
-                f"FLUX.1-dev does not fit these Neuron devices: {'; '.join(verdict.sums())}\n"
+                f"FLUX.1-dev does not fit these Neuron devices: {'; '.join(verdict.arithmetic())}\n"
                 "inf2.24xlarge and inf2.48xlarge hold it; each compiled size takes the weights once more"
             )
 
@@ -129,7 +129,7 @@ class NeuronBackend:
             f"            commit {checkpoint.revision}, {checkpoint.precision}",
             f"compiled    {', '.join(map(str, shapes))}",
             f"neuron      {'fits' if verdict.fits else 'does not fit'}",
-            *(f"            {line}" for line in verdict.sums()),
+            *(f"            {line}" for line in verdict.arithmetic()),
             f"            {EXPERIMENTAL}",
         ]
         facts = asdict(verdict) | {"fits": verdict.fits, "shapes": [asdict(shape) for shape in shapes]}
@@ -147,7 +147,7 @@ class NeuronBackend:
     def free_memory(self) -> None:
         """Nothing to give back: what a device holds was laid out when the model was compiled."""
 
-    def broken_by(self, error: Exception) -> bool:
+    def is_fatal(self, error: Exception) -> bool:
         """Whether the Neuron runtime failed: its cores stay with this process until it ends."""
         return isinstance(error, RuntimeError) and bool(re.search(r"\bnrt|neuron", str(error), re.I))
 
@@ -171,7 +171,7 @@ class NeuronBackend:
 
 
 def _load(folder: Path, facts: Facts) -> Any:
-    library_logging.quieten()
+    library_logging.reduce_logging()
     from optimum.neuron import NeuronFluxPipeline
 
     try:

@@ -16,9 +16,9 @@ from . import capacity, devices, library_logging
 from .backend import Report
 from .checkpoint import Checkpoint
 from .compilation import CompiledBlocks, Shape, compiled_blocks
-from .validation import assert_on, assert_sound
+from .validation import assert_on_device, assert_valid
 
-_Drawn = TypeVar("_Drawn")
+_Result = TypeVar("_Result")
 
 
 class TorchModel:
@@ -32,11 +32,11 @@ class TorchModel:
     def check(self, job: Job) -> None:
         """Every size that a job may have is drawn."""
 
-    def draw(self, job: Job, drawing: Callable[[Any], _Drawn]) -> _Drawn:
+    def run(self, job: Job, generate: Callable[[Any], _Result]) -> _Result:
         """Call `drawing` with the pipeline, by compiled blocks where there are any for the job."""
         if self._blocks:
-            return self._blocks.draw(job, lambda: drawing(self.pipeline))
-        return drawing(self.pipeline)
+            return self._blocks.run(job, lambda: generate(self.pipeline))
+        return generate(self.pipeline)
 
     def warm_up(self) -> list[Shape]:
         """A small one on the CPU, which would take minutes over another."""
@@ -52,7 +52,7 @@ class TorchBackend:
     def __init__(self, name: Literal["cuda", "cpu"]) -> None:
         self.name = name
 
-    def refuse_packages(self) -> None:
+    def check_packages(self) -> None:
         """Raise ConfigurationError for xformers, which breaks FLUX, and where accelerate is missing."""
         if importlib.util.find_spec("xformers"):
             raise ConfigurationError("xformers is installed, and it breaks FLUX: pip uninstall xformers")
@@ -69,7 +69,7 @@ class TorchBackend:
     def report(self, checkpoint: Checkpoint) -> Report:
         """Both precisions, with the sums."""
         machine = self._machine()
-        both = capacity.verdicts(machine, checkpoint)
+        both = capacity.assess_both(machine, checkpoint)
         return Report(
             fits=both[checkpoint.precision].fits,
             lines=capacity.lines(machine, checkpoint, both),
@@ -80,9 +80,9 @@ class TorchBackend:
         """Map the weights, and move them to the device."""
         machine = self._machine()
         pipeline = _from_files(checkpoint.folder)
-        assert_sound(pipeline, checkpoint.precision)
+        assert_valid(pipeline, checkpoint.precision)
         pipeline.to(self.name)
-        assert_on(pipeline, self.name)
+        assert_on_device(pipeline, self.name)
         _decode_in_tiles(pipeline.vae, capacity.tile_side(machine, checkpoint))
         pipeline.set_progress_bar_config(disable=True)
         blocks = None
@@ -103,26 +103,27 @@ class TorchBackend:
         if self.name == "cuda":
             torch.cuda.empty_cache()
 
-    def broken_by(self, error: Exception) -> bool:
+    def is_fatal(self, error: Exception) -> bool:
         """Whether the GPU's context is lost, as after an illegal access; lack of memory is survived."""
         return isinstance(error, torch.AcceleratorError) and not isinstance(error, torch.OutOfMemoryError)
 
     def _machine(self) -> capacity.Machine:
-        machine = capacity.look()
+        machine = capacity.this_machine()
         if self.name == "cpu":
             return machine.without_gpu()
         if not machine.gpu:
             raise ConfigurationError(
-                f"FLUX_BACKEND=cuda, but torch finds no GPU: {devices.findings()}. {devices.ON_THE_CPU}"
+                f"FLUX_BACKEND=cuda, but torch finds no GPU: {devices.describe_gpu()}. {devices.CPU_HINT}"
             )
         return machine
 
 
 def _from_files(folder: Path) -> Any:
-    library_logging.quieten()
+    library_logging.reduce_logging()
     import diffusers
+    from safetensors import SafetensorError
 
-    library_logging.without_progress_bars()
+    library_logging.disable_progress_bars()
     try:
         return diffusers.FluxPipeline.from_pretrained(
             folder,
@@ -133,9 +134,7 @@ def _from_files(folder: Path) -> Any:
         )
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(f"The model in {folder} cannot be loaded: {error}") from error
-    except Exception as error:  # safetensors has no public base class for a file that is cut short
-        if type(error).__name__ != "SafetensorError":
-            raise
+    except SafetensorError as error:
         raise ConfigurationError(f"The model in {folder} is damaged: {error}") from error
 
 

@@ -8,37 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError
+from ..model_facts import FACTS, GIB
 from .checkpoint import Checkpoint, Provenance
 from .images import Precision
 from .memory import available_ram
 
-GIB = 1 << 30
-
-# FLUX.1-dev's weights: the files' sizes in bfloat16, and what quantize.py makes of them.
-_DEV_BYTES: dict[Precision, dict[str, int]] = {
-    "bf16": {
-        "transformer": 23_802_954_040,
-        "text_encoder_2": 9_524_648_584,
-        "text_encoder": 246_144_352,
-        "vae": 167_666_902,
-    },
-    "int8": {
-        "transformer": 11_983_763_584,
-        "text_encoder_2": 4_899_024_896,
-        "text_encoder": 246_144_352,
-        "vae": 167_666_902,
-    },
-}
-
-# The peak of VRAM that one 1024 x 1024 image took on an H100; int8 is torchao's weight-only quantisation of
-# the transformer and T5. https://huggingface.co/blog/diffusers-quantization
-_PEAK_GIB: dict[Precision, float] = {"bf16": 36.2, "int8": 21.5}
-
 LARGEST_AREA = (1440 * 1440) / (1024 * 1024)
 """The largest image against the one that was measured; activations grow with the area."""
-
-LOADING_SHARE = 0.05
-"""Anonymous host memory while loading, against the weights' size: they are mapped, not read into memory."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +65,7 @@ class Verdict:
         return not self.short_of
 
 
-def look() -> Machine:
+def this_machine() -> Machine:
     """Ask the driver and the kernel."""
     return Machine(
         gpu=_gpu(),
@@ -110,11 +86,11 @@ def _gpu() -> Gpu | None:
     return Gpu(torch.cuda.get_device_name(), capability, total, min(free, int(allowed)))
 
 
-def judge(machine: Machine, weights: dict[str, int], precision: Precision) -> Verdict:
+def assess(machine: Machine, weights: dict[str, int], precision: Precision) -> Verdict:
     """Compare. `weights` are the components' bytes in that precision."""
     size = sum(weights.values())
     working = working_bytes(size, precision)
-    ram_needed = round(LOADING_SHARE * size) + (0 if machine.gpu else working)
+    ram_needed = loading_bytes(size) + (0 if machine.gpu else working)
     vram_needed = size + working if machine.gpu else 0
     short = []
     if machine.gpu and vram_needed > machine.gpu.free:
@@ -125,18 +101,23 @@ def judge(machine: Machine, weights: dict[str, int], precision: Precision) -> Ve
     return Verdict(precision, size, working, vram_needed, ram_needed, tuple(short), tile)
 
 
+def loading_bytes(size: int) -> int:
+    """Anonymous host memory while weights of this size are loaded: they are mapped, not read into memory."""
+    return round(FACTS.loading_share * size)
+
+
 def working_bytes(size: int, precision: Precision) -> int:
     """Activations, VAE and the allocator's slack at 1024 x 1024: the measured peak less the weights it held.
 
     Models smaller than FLUX.1-dev, as tests have them, take their share of it.
     """
-    known = sum(_DEV_BYTES[precision].values())
-    return round((_PEAK_GIB[precision] * GIB - known) * min(1.0, size / known))
+    known = sum(FACTS.weights(precision).values())
+    return round(FACTS.working_bytes(precision) * min(1.0, size / known))
 
 
 def in_precision(bf16: dict[str, int], precision: Precision) -> dict[str, int]:
     """The components' bytes in a precision, from those in bfloat16, by what FLUX.1-dev's shrink to."""
-    before, after = _DEV_BYTES["bf16"], _DEV_BYTES[precision]
+    before, after = FACTS.weights("bf16"), FACTS.weights(precision)
     return {name: size * after.get(name, 1) // before.get(name, 1) for name, size in bf16.items()}
 
 
@@ -147,14 +128,14 @@ def _tile(left: int, working: int) -> int | None:
     return 1024 if left >= working + GIB else 512
 
 
-def verdicts(machine: Machine, checkpoint: Checkpoint) -> dict[Precision, Verdict]:
+def assess_both(machine: Machine, checkpoint: Checkpoint) -> dict[Precision, Verdict]:
     """Both precisions; that of the checkpoint by its files, the other by what follows from them."""
     held = checkpoint.weights()
     if checkpoint.precision == "bf16":
         sizes: dict[Precision, dict[str, int]] = {"bf16": held, "int8": in_precision(held, "int8")}
     else:
         sizes = {"bf16": _source_sizes(checkpoint), "int8": held}
-    return {precision: judge(machine, weights, precision) for precision, weights in sizes.items()}
+    return {precision: assess(machine, weights, precision) for precision, weights in sizes.items()}
 
 
 def _source_sizes(checkpoint: Checkpoint) -> dict[str, int]:
@@ -169,21 +150,21 @@ def _source_sizes(checkpoint: Checkpoint) -> dict[str, int]:
 
 def tile_side(machine: Machine, checkpoint: Checkpoint) -> int | None:
     """Side of the VAE's tiles in pixels for this checkpoint here; None: whole images."""
-    return judge(machine, checkpoint.weights(), checkpoint.precision).tile
+    return assess(machine, checkpoint.weights(), checkpoint.precision).tile
 
 
 def require(machine: Machine, checkpoint: Checkpoint) -> None:
     """Raise ConfigurationError, with the sums and what helps, where the checkpoint does not fit."""
-    both = verdicts(machine, checkpoint)
+    both = assess_both(machine, checkpoint)
     verdict = both[checkpoint.precision]
     if not verdict.fits:
         raise ConfigurationError(
-            f"FLUX.1-dev in {verdict.precision} does not fit: {sums(machine, verdict)}\n"
+            f"FLUX.1-dev in {verdict.precision} does not fit: {arithmetic(machine, verdict)}\n"
             + advice(both, checkpoint)
         )
 
 
-def sums(machine: Machine, verdict: Verdict) -> str:
+def arithmetic(machine: Machine, verdict: Verdict) -> str:
     """The arithmetic of a verdict, in one line."""
     parts = []
     if machine.gpu:
@@ -194,7 +175,7 @@ def sums(machine: Machine, verdict: Verdict) -> str:
         parts.append(f"RAM {_gib(verdict.ram_needed)} to load of {_gib(machine.ram_available)} GiB available")
     else:
         parts.append(
-            f"RAM {_gib(round(LOADING_SHARE * verdict.weights))} to load + {_gib(verdict.working)} to draw = "
+            f"RAM {_gib(loading_bytes(verdict.weights))} to load + {_gib(verdict.working)} to draw = "
             f"{_gib(verdict.ram_needed)} of {_gib(machine.ram_available)} GiB available"
         )
     return "; ".join(parts)
@@ -238,7 +219,7 @@ def lines(machine: Machine, checkpoint: Checkpoint, both: dict[Precision, Verdic
         answer = "fits" if verdict.fits else f"does not fit: not enough {' and '.join(verdict.short_of)}"
         text += [
             f"{precision:<12}{answer}",
-            *(f"            {part}" for part in sums(machine, verdict).split("; ")),
+            *(f"            {part}" for part in arithmetic(machine, verdict).split("; ")),
         ]
         if verdict.fits and verdict.tile:
             text.append(

@@ -18,12 +18,12 @@ from . import integrity
 from .images import Precision
 from .integrity import Expected, OnRead, Verification
 
-QUANTISED = ("transformer", "text_encoder_2")
+QUANTIZED_COMPONENTS = ("transformer", "text_encoder_2")
 """The components that int8 checkpoints hold in int8; the others are small and stay in bfloat16."""
 
 PROVENANCE = "quantization.json"
 
-CURES: dict[Precision, str] = {
+REMEDIES: dict[Precision, str] = {
     "bf16": "remove these files with their blobs, and fetch the model again",
     "int8": "make it again with `flux-worker quantize`",
 }
@@ -98,7 +98,7 @@ def find(settings: ModelSettings) -> Checkpoint:
     folder = snapshot(settings)
     assert_dev(folder)
     assert_vocabularies(folder)
-    _assert_whole(folder, integrity.in_hub_cache(folder), "bf16")
+    _assert_intact(folder, integrity.expected_in_cache(folder), "bf16")
     return Checkpoint(folder, settings.revision, "bf16")
 
 
@@ -113,24 +113,24 @@ def _int8(folder: Path, revision: str) -> Checkpoint:
             f"FLUX_MODEL_DIR={folder} was made of commit {provenance.revision}, "
             f"but FLUX_MODEL_REVISION is {revision}"
         )
-    _assert_whole(folder, _of_int8(folder, provenance), "int8")
+    _assert_intact(folder, _expected_int8(folder, provenance), "int8")
     assert_dev(folder)
     assert_vocabularies(folder)
     return Checkpoint(folder, revision, "int8")
 
 
-def _of_int8(folder: Path, provenance: Provenance) -> dict[str, Expected]:
-    strangers = dict.fromkeys(integrity.loaded(folder), Expected(wrong="is not of this checkpoint"))
+def _expected_int8(folder: Path, provenance: Provenance) -> dict[str, Expected]:
+    strangers = dict.fromkeys(integrity.loaded_files(folder), Expected(wrong="is not of this checkpoint"))
     return strangers | {name: Expected(file.sha256, file.bytes) for name, file in provenance.outputs.items()}
 
 
-def _assert_whole(folder: Path, known: Mapping[str, Expected], precision: Precision) -> None:
+def _assert_intact(folder: Path, known: Mapping[str, Expected], precision: Precision) -> None:
     """Raise ConfigurationError, naming the files, where any is seen not to be as it was."""
     faults = [f"{folder / name} {fault}" for name, fault in integrity.faults(folder, known).items()]
     if faults:
         more = [f"{len(faults) - _MOST_NAMED} more"] if len(faults) > _MOST_NAMED else []
         named = "; ".join(faults[:_MOST_NAMED] + more)
-        raise ConfigurationError(f"the model cannot be loaded: {named}: {CURES[precision]}")
+        raise ConfigurationError(f"the model cannot be loaded: {named}: {REMEDIES[precision]}")
 
 
 def verify(settings: ModelSettings, on_read: OnRead) -> Verification:
@@ -140,13 +140,13 @@ def verify(settings: ModelSettings, on_read: OnRead) -> Verification:
     """
     _go_offline()
     if folder := settings.model_dir:
-        return integrity.verify(folder, _of_int8(folder, Provenance.read(folder)), on_read)
+        return integrity.verify(folder, _expected_int8(folder, Provenance.read(folder)), on_read)
     from huggingface_hub.constants import HF_HUB_CACHE
 
     folder = Path(settings.cache or HF_HUB_CACHE, _REPO_FOLDER, "snapshots", settings.revision)
     if not folder.is_dir():
         folder = snapshot(settings)  # says where it looked
-    return integrity.verify(folder, integrity.by_listing(folder), on_read)
+    return integrity.verify(folder, integrity.expected_in_listing(folder), on_read)
 
 
 def snapshot(settings: ModelSettings) -> Path:

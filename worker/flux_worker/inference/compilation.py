@@ -30,7 +30,7 @@ from .memory import ran_out
 
 log = logging.getLogger(__name__)
 
-_Drawn = TypeVar("_Drawn")
+_Result = TypeVar("_Result")
 
 _SHAPES = "shapes.json"
 _FILES = "files.json"  # the SHA-256 of all that was kept: what is damaged is run as well
@@ -99,41 +99,41 @@ class CompiledBlocks:
         torch._dynamo.config.recompile_limit = _MOST_SHAPES
         transformer.compile_repeated_blocks(fullgraph=True, dynamic=False)
 
-    def draw(self, job: Job, drawing: Callable[[], _Drawn]) -> _Drawn:
+    def run(self, job: Job, generate: Callable[[], _Result]) -> _Result:
         """Call `drawing` with compiled blocks where they fit the job, else eagerly."""
         shape = Shape.of(job)
         if not self._compiled(shape):
-            self._tell_missing(shape)
+            self._warn_not_compiled(shape)
             with torch.compiler.set_stance("force_eager"):
-                return drawing()
+                return generate()
         try:
-            drawn = drawing()
+            drawn = generate()
         except Exception as error:
-            if not _compilers(error):
+            if not _is_compiler_error(error):
                 raise
-            self._give_up(_first_line(error))
+            self._deactivate(_first_line(error))
         else:
             self._drawn.add(shape)
             self._keep(shape)
             return drawn
         # Out here the error is gone, and with it the frames whose tensors it kept.
-        return self.draw(job, drawing)
+        return self.run(job, generate)
 
     def _compiled(self, shape: Shape) -> bool:
         """Whether compiled blocks are to draw it; what is read when a shape is first drawn may be gone."""
         if not self._active or not (self._fill or shape in self._shapes):
             return False
         if not self._fill and shape not in self._drawn and not Path(self._work.name, _SHAPES).is_file():
-            self._give_up(f"{self._work.name} was removed")
+            self._deactivate(f"{self._work.name} was removed")
         return self._active
 
-    def _tell_missing(self, shape: Shape) -> None:
+    def _warn_not_compiled(self, shape: Shape) -> None:
         if self._active and not self._said:
             self._said = True
             held = ", ".join(map(str, sorted(self._shapes)))
             log.warning("nothing is compiled for %s, as for other sizes than %s: drawn eagerly", shape, held)
 
-    def _give_up(self, why: str) -> None:
+    def _deactivate(self, why: str) -> None:
         self._active = False
         log.warning("the blocks cannot be compiled, everything is drawn eagerly: %s", why)
 
@@ -206,7 +206,7 @@ def _shapes_in(kept: Path) -> set[Shape] | None:
     """The shapes of a cache that can be trusted: what lies in it is run. None, said, for one that can't."""
     try:
         for folder in (kept.parent, kept):
-            if reason := _open_to_others(folder):
+            if reason := _unsafe_permissions(folder):
                 log.warning("%s is not used: %s, and what lies in it is run", folder, reason)
                 return None
         shapes = {Shape(*sizes) for sizes in json.loads((kept / _SHAPES).read_text())}
@@ -228,14 +228,14 @@ def _hashes(folder: Path) -> dict[str, str]:
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def _open_to_others(folder: Path) -> str | None:
+def _unsafe_permissions(folder: Path) -> str | None:
     status = folder.stat()
     if status.st_uid not in (0, os.geteuid()):
         return f"it belongs to user {status.st_uid}"
     return "others may write to it" if status.st_mode & 0o022 else None
 
 
-def _compilers(error: Exception) -> bool:
+def _is_compiler_error(error: Exception) -> bool:
     """Whether the compiler failed or what it made, rather than the drawing.
 
     Kernels are loaded, compiled and tried at their first launch, too: what goes wrong there comes as it is. A
@@ -244,15 +244,15 @@ def _compilers(error: Exception) -> bool:
     import torch._dynamo.exc
 
     kinds = (torch._dynamo.exc.TorchDynamoException, torch._dynamo.exc.FailOnRecompileLimitHit)
-    if isinstance(error, kinds) or _of_compiler(type(error).__module__):
+    if isinstance(error, kinds) or _is_compiler_module(type(error).__module__):
         return True
     if isinstance(error, torch.AcceleratorError) or ran_out(error):
         return False
     frames = traceback.walk_tb(error.__traceback__)
-    return any(_of_compiler(frame.f_globals.get("__name__", "")) for frame, _ in frames)
+    return any(_is_compiler_module(frame.f_globals.get("__name__", "")) for frame, _ in frames)
 
 
-def _of_compiler(module: str) -> bool:
+def _is_compiler_module(module: str) -> bool:
     """By the module's name, since the CPU has no Triton."""
     return module.startswith(("torch._dynamo.", "torch._inductor.", "triton."))
 

@@ -11,7 +11,7 @@ import torch
 
 from . import backend_neuron
 
-ON_THE_CPU = "FLUX_BACKEND=cpu draws on the CPU, where a step takes minutes"
+CPU_HINT = "FLUX_BACKEND=cpu draws on the CPU, where a step takes minutes"
 
 _DRIVER = Path("/proc/driver/nvidia/version")
 _PCI = Path("/sys/bus/pci/devices")
@@ -23,7 +23,7 @@ def has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def findings() -> str:
+def describe_gpu() -> str:
     """Why nothing but the CPU can draw, as far as torch and the kernel tell."""
     return "; ".join([*_of_torch(), *_of_kernel(), *_of_neuron()])
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 
-from ..errors import BadPicture
+from ..errors import BadImage
 
-CURE = (
+REMEDY = (
     "`flux-worker check --verify` tells whether the model's files are as they were; if they are, the device"
     " is at fault: `nvidia-smi -q -d ECC` counts the errors of a GPU's memory"
 )
 """What to do about bad pictures."""
 
 
-def assert_drawn(values: torch.Tensor, over: tuple[int, ...], what: str) -> None:
+def assert_image(values: torch.Tensor, over: tuple[int, ...], what: str) -> None:
     """Raise BadPicture where a value is not finite, or no channel varies over the dimensions `over`.
 
     How little it varies does not matter: a white wall is a picture, too. It waits for the device, and takes
@@ -25,13 +25,13 @@ def assert_drawn(values: torch.Tensor, over: tuple[int, ...], what: str) -> None
     """
     least, greatest = values.amin(over), values.amax(over)
     if not bool((least.isfinite() & greatest.isfinite()).all()):
-        raise BadPicture(f"{what} are not finite numbers")
+        raise BadImage(f"{what} are not finite numbers")
     if not bool((least != greatest).any()):
-        raise BadPicture(f"{what} are the same all over")
+        raise BadImage(f"{what} are the same all over")
 
 
 @contextmanager
-def decoded(pipeline: Any, look: Callable[[torch.Tensor], None]) -> Iterator[None]:
+def checking_decoded(pipeline: Any, look: Callable[[torch.Tensor], None]) -> Iterator[None]:
     """Have `look` called with what the pipeline's VAE decodes, before it is clamped and rounded."""
     processor = pipeline.image_processor
     finish = processor.postprocess

@@ -26,7 +26,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Drawing:
+class GeneratedImages:
     """Finished images (image i was drawn with the job's seed + i) and what they took.
 
     `job` carries its seed; `seconds` is the time for all images, `step_seconds` the mean of a step.

@@ -65,7 +65,7 @@ class Verification:
     faults: dict[str, str]
 
 
-def loaded(folder: Path) -> set[str]:
+def loaded_files(folder: Path) -> set[str]:
     """The names of all files in the folder that would be loaded, and of those that can't be left out."""
     files = {file for pattern in LOADED_FILES for file in folder.glob(pattern)}
     needed = {folder / name / config for name, config in _COMPONENTS.items()} | {folder / "model_index.json"}
@@ -80,21 +80,21 @@ def loaded(folder: Path) -> set[str]:
     return {str(file.relative_to(folder)) for file in files | needed}
 
 
-def in_hub_cache(folder: Path) -> dict[str, Expected]:
+def expected_in_cache(folder: Path) -> dict[str, Expected]:
     """The files of a snapshot: each is a link to a blob, which has its hash for a name.
 
     A cache that was copied without its links tells nothing; a file that is no link among links is refused.
     """
-    known = {name: _by_link(folder / name) for name in loaded(folder)}
+    known = {name: _by_link(folder / name) for name in loaded_files(folder)}
     if any(one.digest for one in known.values()):
         known |= {name: _UNKNOWN for name in known if _is_copy(folder / name)}
     return known
 
 
-def by_listing(folder: Path) -> dict[str, Expected]:
+def expected_in_listing(folder: Path) -> dict[str, Expected]:
     """The same by all that can be known: also by the Hub's own listing, where huggingface_hub kept it."""
     listing = _listing(folder)
-    links = {name: _by_link(folder / name) for name in loaded(folder) | listing.keys()}
+    links = {name: _by_link(folder / name) for name in loaded_files(folder) | listing.keys()}
     if not listing:
         return {
             name: one if one.digest or _is_gone(folder / name) else _UNKNOWN for name, one in links.items()

@@ -17,7 +17,7 @@ _AT_IMPORT = (
 _WHILE_DRAWING = ("diffusers.pipelines.flux.pipeline_flux",)
 
 
-def quieten() -> None:
+def reduce_logging() -> None:
     """Let these loggers tell of errors alone. To be called before torchao or diffusers is imported."""
     import torch
 
@@ -29,7 +29,7 @@ def quieten() -> None:
         logging.getLogger(name).propagate = True
 
 
-def without_progress_bars() -> None:
+def disable_progress_bars() -> None:
     """Keep diffusers' and transformers' bars off stderr; what they log goes where everything else goes."""
     import diffusers
     import transformers

@@ -18,10 +18,10 @@ from ..jobspec.job import Job
 from ..settings import MODEL, ModelSettings
 from .backend import Backend, Loaded
 from .checkpoint import Checkpoint, find
-from .image_checks import assert_drawn, decoded
-from .images import Drawing, Origin
+from .image_checks import assert_image, checking_decoded
+from .images import GeneratedImages, Origin
 from .memory import ran_out
-from .select_backend import choose
+from .select_backend import select_backend
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -62,7 +62,7 @@ class FluxModel:
             reason = f"prompt: {tokens} tokens long, and at most {job.max_sequence_length} are read"
             raise InvalidJob(reason, job_id=job.id)
 
-    def draw(self, job: Job, on_step: OnStep = lambda _: None) -> Drawing:
+    def generate(self, job: Job, on_step: OnStep = lambda _: None) -> GeneratedImages:
         """Draw the job's images, one after another: memory stays that of one; image i has seed + i.
 
         Where memory runs out, all that is not in use is freed and the job begun again, once. What `on_step`
@@ -70,29 +70,29 @@ class FluxModel:
         """
         job = job.seeded()
         try:
-            return self._try(job, on_step)
-        except Exception as error:
+            return self._attempt(job, on_step)
+        except (MemoryError, RuntimeError) as error:  # CUDA's and PyTorch's are RuntimeErrors
             if not ran_out(error):
                 raise
             log.warning("memory ran out, the job is begun again: %s", _first_line(error))
         # Out here the error is gone, and with it the frames whose tensors it kept.
         gc.collect()
         self._backend.free_memory()
-        return self._try(job, on_step)
+        return self._attempt(job, on_step)
 
-    def _try(self, job: Job, on_step: OnStep) -> Drawing:
-        return self._loaded.draw(job, lambda pipeline: self._draw(pipeline, job, on_step))
+    def _attempt(self, job: Job, on_step: OnStep) -> GeneratedImages:
+        return self._loaded.run(job, lambda pipeline: self._generate(pipeline, job, on_step))
 
-    def _draw(self, pipeline: Any, job: Job, on_step: OnStep) -> Drawing:
+    def _generate(self, pipeline: Any, job: Job, on_step: OnStep) -> GeneratedImages:
         clock = _StepClock(on_step, self._backend.finish_step)
         images = tuple(_image(pipeline, job, number, clock) for number in range(job.images))
         seconds = time.monotonic() - clock.started
         step = clock.step_seconds(seconds)
-        return Drawing(job=job, images=images, origin=self.origin, seconds=seconds, step_seconds=step)
+        return GeneratedImages(job=job, images=images, origin=self.origin, seconds=seconds, step_seconds=step)
 
-    def broken_by(self, error: Exception) -> bool:
+    def is_fatal(self, error: Exception) -> bool:
         """Whether the device is of no more use to this process after such an error."""
-        return self._backend.broken_by(error)
+        return self._backend.is_fatal(error)
 
     def warm_up(self, on_step: OnStep = lambda _: None) -> None:
         """Draw once, so that the first job does not pay for kernels and memory being set up.
@@ -109,7 +109,7 @@ class FluxModel:
                 steps=2,
                 seed=0,
             )
-            self.draw(job, on_step)
+            self.generate(job, on_step)
 
 
 def _image(pipeline: Any, job: Job, number: int, clock: _StepClock) -> Image:
@@ -122,13 +122,13 @@ def _image(pipeline: Any, job: Job, number: int, clock: _StepClock) -> Image:
     ) -> dict[str, Any]:
         clock.step_ended()
         if step == job.steps - 1:
-            assert_drawn(tensors["latents"], (-2,), f"{which}: the last step's latents")
+            assert_image(tensors["latents"], (-2,), f"{which}: the last step's latents")
         return {}
 
-    def look(pixels: torch.Tensor) -> None:
-        assert_drawn(pixels, (-2, -1), f"{which}: the pixels that the VAE decoded")
+    def this_machine(pixels: torch.Tensor) -> None:
+        assert_image(pixels, (-2, -1), f"{which}: the pixels that the VAE decoded")
 
-    with decoded(pipeline, look):
+    with checking_decoded(pipeline, this_machine):
         result = pipeline(
             prompt=job.prompt,
             width=job.width,
@@ -192,8 +192,8 @@ def load(
     lacks, and keep it there. `on_found` hears how many bytes of weights will be read, where
     the checkpoint tells.
     """
-    backend = choose(settings)
-    backend.refuse_packages()
+    backend = select_backend(settings)
+    backend.check_packages()
     checkpoint = find(settings)
     backend.require(checkpoint)
     if backend.name != "neuron":  # there each compiled size has weights of its own

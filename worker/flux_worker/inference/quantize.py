@@ -22,7 +22,15 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..errors import ConfigurationError, WorkerError
 from . import library_logging
-from .checkpoint import PROVENANCE, QUANTISED, File, Provenance, assert_dev, assert_vocabularies, commit_of
+from .checkpoint import (
+    PROVENANCE,
+    QUANTIZED_COMPONENTS,
+    File,
+    Provenance,
+    assert_dev,
+    assert_vocabularies,
+    commit_of,
+)
 from .integrity import LOADED_FILES
 from .shards import Shard, Weight, plan
 
@@ -51,7 +59,7 @@ def quantize(
     done anew. Raises ConfigurationError for another source or an existing target, WorkerError for a full
     disk.
     """
-    library_logging.quieten()
+    library_logging.reduce_logging()
     revision = commit_of(source)
     assert_dev(source)
     assert_vocabularies(source)
@@ -61,18 +69,18 @@ def quantize(
         )
     if not target.absolute().parent.is_dir():
         raise ConfigurationError(f"{target.absolute().parent} is not a folder")
-    shards = {name: plan(source / name, shard_bytes) for name in QUANTISED}
+    shards = {name: plan(source / name, shard_bytes) for name in QUANTIZED_COMPONENTS}
     copied = _copied(source)
     _assert_room(target, shards, copied)
     tally = _Tally(copied, shards, on_progress)
-    with _draft(target) as draft:
+    with _temporary_folder(target) as temporary:
         for file in copied:
-            _copy(file, draft / file.relative_to(source))
+            _copy(file, temporary / file.relative_to(source))
             tally.add(file.stat().st_size)
         for name, component in shards.items():
-            _write_component(source / name, draft / name, component, tally)
-        provenance = _provenance(source, revision, draft)
-        _write(draft / PROVENANCE, provenance.model_dump_json(indent=2) + "\n")
+            _write_component(source / name, temporary / name, component, tally)
+        provenance = _provenance(source, revision, temporary)
+        _write(temporary / PROVENANCE, provenance.model_dump_json(indent=2) + "\n")
     return provenance
 
 
@@ -94,7 +102,7 @@ def _copied(source: Path) -> list[Path]:
     return sorted(
         file
         for file in names
-        if not (file.parent.name in QUANTISED and any(file.match(pattern) for pattern in replaced))
+        if not (file.parent.name in QUANTIZED_COMPONENTS and any(file.match(pattern) for pattern in replaced))
     )
 
 
@@ -127,32 +135,32 @@ class _Tally:
 
 
 @contextmanager
-def _draft(target: Path) -> Iterator[Path]:
+def _temporary_folder(target: Path) -> Iterator[Path]:
     """A folder beside the target that takes its name when all is written."""
-    draft = target.absolute().with_name(f"{target.name}.partial")
-    if draft.exists() and not (draft / _MARK).exists():
-        raise ConfigurationError(f"{draft} is in the way, and flux-worker did not make it: move it away")
-    draft.mkdir(exist_ok=True)
-    with (draft / _MARK).open("a") as mark:
+    temporary = target.absolute().with_name(f"{target.name}.partial")
+    if temporary.exists() and not (temporary / _MARK).exists():
+        raise ConfigurationError(f"{temporary} is in the way, and flux-worker did not make it: move it away")
+    temporary.mkdir(exist_ok=True)
+    with (temporary / _MARK).open("a") as mark:
         try:
             fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise WorkerError(f"another `flux-worker quantize` is writing {draft}") from error
-        _clear(draft)
+            raise WorkerError(f"another `flux-worker quantize` is writing {temporary}") from error
+        _clear(temporary)
         try:
-            yield draft
+            yield temporary
         except OSError as error:
-            _clear(draft)
-            shutil.rmtree(draft)
-            raise WorkerError(f"cannot write {draft}: {error.strerror or error}") from error
-        (draft / _MARK).unlink()
-        _sync(draft)
-        draft.rename(target)
+            _clear(temporary)
+            shutil.rmtree(temporary)
+            raise WorkerError(f"cannot write {temporary}: {error.strerror or error}") from error
+        (temporary / _MARK).unlink()
+        _sync(temporary)
+        temporary.rename(target)
         _sync(target.absolute().parent)
 
 
-def _clear(draft: Path) -> None:
-    for entry in draft.iterdir():
+def _clear(temporary: Path) -> None:
+    for entry in temporary.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)
         elif entry.name != _MARK:
@@ -185,7 +193,7 @@ def _write_component(source: Path, target: Path, shards: list[Shard], tally: _Ta
     for shard in shards:
         tensors: dict[str, torch.Tensor] = {}
         for weight in shard.weights:
-            tensors |= _flat(weight, _quantised(weight.read()) if weight.quantised else weight.read())[0]
+            tensors |= _flat(weight, _quantized(weight.read()) if weight.quantized else weight.read())[0]
             tally.add(weight.source_bytes)
         _save(tensors, target / shard.name, metadata)
         places |= dict.fromkeys(tensors, shard.name)
@@ -203,12 +211,12 @@ def _metadata(shards: list[Shard]) -> dict[str, str]:
     names = []
     for weight in (weight for shard in shards for weight in shard.weights):
         empty = torch.empty(weight.shape, dtype=torch.bfloat16, device="meta")
-        metadata |= _flat(weight, _quantised(empty) if weight.quantised else empty)[1]
+        metadata |= _flat(weight, _quantized(empty) if weight.quantized else empty)[1]
         names.append(weight.name)
     return metadata | {"tensor_names": json.dumps(names)}
 
 
-def _quantised(tensor: torch.Tensor) -> torch.Tensor:
+def _quantized(tensor: torch.Tensor) -> torch.Tensor:
     """A linear layer's weight as torchao's Int8Tensor."""
     import torch
     from torchao.quantization import Int8WeightOnlyConfig, quantize_
@@ -239,22 +247,21 @@ def _config() -> dict[str, Any]:
 
 
 def _save(tensors: dict[str, torch.Tensor], file: Path, metadata: dict[str, str]) -> None:
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     try:
         save_file(tensors, file, metadata=metadata)
-    except Exception as error:
-        if type(error).__name__ != "SafetensorError":  # it has no public base class
-            raise
+    except SafetensorError as error:
         raise OSError(str(error)) from error
     file.chmod(0o644)  # safetensors makes it its maker's alone, and the worker is somebody else
     _sync(file)
 
 
-def _provenance(source: Path, revision: str, draft: Path) -> Provenance:
+def _provenance(source: Path, revision: str, temporary: Path) -> Provenance:
     libraries = ("torch", "torchao", "safetensors")
     inputs = [file for pattern in LOADED_FILES for file in source.glob(pattern)]
-    outputs = [file for file in draft.rglob("*") if file.is_file() and file.name != _MARK]
+    outputs = [file for file in temporary.rglob("*") if file.is_file() and file.name != _MARK]
     return Provenance(
         revision=revision,
         method=METHOD,
@@ -262,7 +269,7 @@ def _provenance(source: Path, revision: str, draft: Path) -> Provenance:
         | {name: importlib.metadata.version(name) for name in libraries},
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         inputs={str(file.relative_to(source)): _digest(file) for file in sorted(inputs)},
-        outputs={str(file.relative_to(draft)): _digest(file) for file in sorted(outputs)},
+        outputs={str(file.relative_to(temporary)): _digest(file) for file in sorted(outputs)},
     )
 
 

@@ -13,27 +13,27 @@ from .backend import Backend
 log = logging.getLogger(__name__)
 
 
-def choose(settings: ModelSettings) -> Backend:
+def select_backend(settings: ModelSettings) -> Backend:
     """The backend that the settings name; auto: a GPU, else Neuron with its packages.
 
     Raises ConfigurationError where there is neither: the CPU draws only where it is named.
     """
-    name = settings.backend if settings.backend != "auto" else present()
+    name = settings.backend if settings.backend != "auto" else detect()
     if name is None:
-        raise ConfigurationError(f"{nothing_to_draw_on()}. {devices.ON_THE_CPU}")
+        raise ConfigurationError(f"{explain_no_device()}. {devices.CPU_HINT}")
     if name == "neuron":
         log.warning(backend_neuron.EXPERIMENTAL)
         return backend_neuron.NeuronBackend(settings.neuron_dir)
     return backend_torch.TorchBackend(name)
 
 
-def present() -> Literal["cuda", "neuron"] | None:
+def detect() -> Literal["cuda", "neuron"] | None:
     """What `auto` stands for on this machine; None: there is nothing to draw on but the CPU."""
     if devices.has_gpu():
         return "cuda"
     return "neuron" if backend_neuron.devices() and backend_neuron.installed() else None
 
 
-def nothing_to_draw_on() -> str:
+def explain_no_device() -> str:
     """What `auto` met where `present` is None."""
-    return f"FLUX_BACKEND=auto finds no GPU that torch can see: {devices.findings()}"
+    return f"FLUX_BACKEND=auto finds no GPU that torch can see: {devices.describe_gpu()}"

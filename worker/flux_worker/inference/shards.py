@@ -31,7 +31,7 @@ class Weight:
     name: str
     file: Path
     shape: tuple[int, ...]
-    quantised: bool
+    quantized: bool
 
     @property
     def source_bytes(self) -> int:
@@ -41,7 +41,7 @@ class Weight:
     @property
     def bytes(self) -> int:
         """Its bytes in the checkpoint."""
-        return prod(self.shape) + _ROW_BYTES * self.shape[0] if self.quantised else self.source_bytes
+        return prod(self.shape) + _ROW_BYTES * self.shape[0] if self.quantized else self.source_bytes
 
     def read(self) -> torch.Tensor:
         """The tensor, mapped from its file."""
@@ -87,7 +87,7 @@ def plan(component: Path, shard_bytes: int) -> list[Shard]:
 
 
 def _weights(component: Path) -> Iterator[Weight]:
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     for file in _files(component):
         try:
@@ -96,16 +96,14 @@ def _weights(component: Path) -> Iterator[Weight]:
                 for name in sorted(content.keys()):
                     part = content.get_slice(name)
                     yield _weight(name, file, tuple(part.get_shape()), part.get_dtype())
-        except Exception as error:
-            if type(error).__name__ != "SafetensorError":  # it has no public base class
-                raise
+        except SafetensorError as error:
             raise ConfigurationError(f"{file} is damaged: {error}") from error
 
 
 def _weight(name: str, file: Path, shape: tuple[int, ...], dtype: str) -> Weight:
     if dtype != "BF16":
         raise ConfigurationError(f"{file} holds {name} as {dtype}: FLUX.1-dev's weights are BF16")
-    return Weight(name, file, shape, quantised=len(shape) == 2 and bool(_LINEAR.fullmatch(name)))
+    return Weight(name, file, shape, quantized=len(shape) == 2 and bool(_LINEAR.fullmatch(name)))
 
 
 def _files(component: Path) -> list[Path]:

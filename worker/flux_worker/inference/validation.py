@@ -8,23 +8,23 @@ from typing import Any
 import torch
 
 from ..errors import ConfigurationError
-from .checkpoint import QUANTISED
+from .checkpoint import QUANTIZED_COMPONENTS
 from .images import Precision
 
 # torch's own scaled_dot_product_attention, as diffusers names it.
 _ATTENTION = {"FluxAttnProcessor", "AttnProcessor2_0"}
 
 
-def assert_sound(pipeline: Any, precision: Precision) -> None:
+def assert_valid(pipeline: Any, precision: Precision) -> None:
     """Raise ConfigurationError unless weights are all there, in their precision, at home; attention SDPA."""
     for name, part in _networks(pipeline):
         _assert_weights(name, part)
-        _assert_at_home(name, part)
+        _assert_not_offloaded(name, part)
         _assert_attention(name, part)
         _assert_precision(name, part, precision)
 
 
-def assert_on(pipeline: Any, device: str) -> None:
+def assert_on_device(pipeline: Any, device: str) -> None:
     """Raise ConfigurationError unless every weight lies on the device that draws."""
     for name, part in _networks(pipeline):
         for key, weight in part.named_parameters():
@@ -47,7 +47,7 @@ def _assert_weights(name: str, part: torch.nn.Module) -> None:
             raise ConfigurationError(f"{name}.{key} is {weight.dtype}, not bfloat16")
 
 
-def _assert_at_home(name: str, part: torch.nn.Module) -> None:
+def _assert_not_offloaded(name: str, part: torch.nn.Module) -> None:
     """Offloading, of whole models or layer by layer, works by hooks of accelerate's or diffusers'."""
     for key, module in part.named_modules():
         if hasattr(module, "_hf_hook") or hasattr(module, "_diffusers_hook"):
@@ -61,9 +61,9 @@ def _assert_attention(name: str, part: Any) -> None:
 
 
 def _assert_precision(name: str, part: torch.nn.Module, precision: Precision) -> None:
-    quantised = any(_is_int8(weight) for weight in part.parameters())
-    if quantised != (precision == "int8" and name in QUANTISED):
-        raise ConfigurationError(f"{name} is {'' if quantised else 'not '}in int8, and was to be {precision}")
+    quantized = any(_is_int8(weight) for weight in part.parameters())
+    if quantized != (precision == "int8" and name in QUANTIZED_COMPONENTS):
+        raise ConfigurationError(f"{name} is {'' if quantized else 'not '}in int8, and was to be {precision}")
 
 
 def _is_int8(weight: torch.Tensor) -> bool:

@@ -1,1 +1,1 @@
-"""A job's way: what it may ask for, how it is held, where its results go, how it is handed over."""
+"""The queue, a job's lease and claim, its result, and the delivery to S3 and EventBridge."""

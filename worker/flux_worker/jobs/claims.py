@@ -1,6 +1,6 @@
-"""Who draws a job: an object in S3 that one worker can make, and must renew, while it draws.
+"""Claims: an S3 object per job, which only one worker can create and must renew while it works.
 
-Its age is told by S3's own clock, so that workers whose clocks differ agree on it.
+S3's clock decides its age, so that workers with different clocks agree.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from ..aws.errors import code_of
-from ..errors import ClaimHeld, Lost
+from ..aws.errors import error_code
+from ..errors import ClaimHeld, LeaseLost
 from ..jobspec.keys import claim_key
 from .results import ABSENT, EXISTS_OR_CHANGED, FORBIDDEN, JSON
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TRIES = 5
-_ROUNDING_SECONDS = 1  # both times that the age is made of are whole seconds
+_ROUNDING_SECONDS = 1  # the age is the difference of two times in whole seconds
 
 
 @dataclass(frozen=True)
 class _Found:
-    """A claim as it stands in S3; `age` in seconds, by S3's clock."""
+    """A claim as stored in S3; `age` in seconds, by S3's clock."""
 
     token: str | None
     etag: str
@@ -42,14 +42,14 @@ class _Found:
 
 @dataclass
 class Claim:
-    """A claim that this worker has. May be renewed in one thread and asked in another."""
+    """A claim that this worker holds. One thread may renew it while another checks it."""
 
     s3: S3Client
     bucket: str
     key: str
     lease_seconds: float
     token: str
-    """Tells this worker's work on the job from everybody else's, also after a restart."""
+    """Identifies this worker's work on the job, also after a restart."""
     _etag: str = field(default="", init=False)
     _writes: int = field(default=0, init=False)
     _ends: float = field(default=0.0, init=False)
@@ -57,47 +57,47 @@ class Claim:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def expired(self) -> bool:
-        """Whether the lease ended without having been renewed: another worker may have taken over."""
+        """Whether the lease ended without renewal: another worker may have taken over."""
         return time.monotonic() >= self._ends
 
     def renew(self) -> None:
-        """Begin the lease anew. Raises Lost where another worker took over, or the claim is gone."""
+        """Restart the lease. Raises LeaseLost if another worker took over or the claim is gone."""
         with self._lock:
             if not self._released and not self.write(IfMatch=self._etag):
                 found = self.look()
                 if found is None or found.token != self.token:
-                    raise Lost("another worker took the job over")
-                # An answer was lost on the way: the claim is ours all the same, and as old as S3 says.
-                self.hold(found.etag, time.monotonic() - found.age - _ROUNDING_SECONDS)
+                    raise LeaseLost("another worker took the job over")
+                # An answer was lost: the claim is still ours, and as old as S3 says.
+                self.set_held(found.etag, time.monotonic() - found.age - _ROUNDING_SECONDS)
 
     def release(self) -> None:
-        """Give the job up; another worker's claim stays where it is."""
+        """Remove the claim, unless it belongs to another worker."""
         with self._lock:
             while not self._removed():
                 found = self.look()
                 if found is None or found.token != self.token:
                     break
-                self._etag = found.etag  # a renewal took effect, but its answer was lost on the way
+                self._etag = found.etag  # a renewal succeeded, but its answer was lost
             self._released = True
 
     def _removed(self) -> bool:
-        """Remove the claim; False where it is not as this worker remembers it."""
+        """Remove the claim; False if it changed since this worker last wrote it."""
         try:
             self.s3.delete_object(Bucket=self.bucket, Key=self.key, IfMatch=self._etag)
         except ClientError as error:
-            if code_of(error) in EXISTS_OR_CHANGED:
+            if error_code(error) in EXISTS_OR_CHANGED:
                 return False
-            if code_of(error) in FORBIDDEN:
+            if error_code(error) in FORBIDDEN:
                 log.warning("cannot remove %s: the worker's role needs s3:DeleteObject", self.key)
-            elif code_of(error) not in ABSENT:
+            elif error_code(error) not in ABSENT:
                 raise
         return True
 
     def write(self, **condition: Any) -> bool:
-        """Write the claim; False where the condition does not hold."""
+        """Write the claim; False if the condition does not hold."""
         began = time.monotonic()
         self._writes += 1
-        # Each write differs, so that its ETag tells whether anybody, this worker too, wrote since.
+        # Each write differs, so that its ETag shows whether anybody, even this worker, wrote since.
         content = {"token": self.token, "write": self._writes, "host": socket.gethostname()}
         body = json.dumps(content).encode()
         try:
@@ -105,22 +105,22 @@ class Claim:
                 Bucket=self.bucket, Key=self.key, Body=body, ContentType=JSON, **condition
             )
         except ClientError as error:
-            if code_of(error) in EXISTS_OR_CHANGED | ABSENT:
+            if error_code(error) in EXISTS_OR_CHANGED | ABSENT:
                 return False
             raise
-        self.hold(answer["ETag"], began)
+        self.set_held(answer["ETag"], began)
         return True
 
-    def hold(self, etag: str, since: float) -> None:
-        """The claim is ours, since a moment of the monotonic clock."""
+    def set_held(self, etag: str, since: float) -> None:
+        """Note that the claim is ours since this monotonic time."""
         self._etag, self._ends = etag, since + self.lease_seconds
 
     def look(self) -> _Found | None:
-        """The claim as it stands in S3, whoever has it; None where there is none."""
+        """Read the claim from S3, whoever holds it; None if there is none."""
         try:
             answer = self.s3.get_object(Bucket=self.bucket, Key=self.key)
         except ClientError as error:
-            if code_of(error) in ABSENT:
+            if error_code(error) in ABSENT:
                 return None
             raise
         now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
@@ -137,7 +137,7 @@ def _token(body: bytes) -> str | None:
 
 @dataclass(frozen=True)
 class Claims:
-    """Makes claims below one prefix of one bucket; a claim that is `lease_seconds` old is anybody's."""
+    """Creates claims under one prefix of a bucket; one older than `lease_seconds` may be taken over."""
 
     s3: S3Client
     bucket: str
@@ -145,10 +145,10 @@ class Claims:
     lease_seconds: float
 
     def take(self, job_id: str, token: str) -> Claim:
-        """Claim a job. Raises ClaimHeld where another worker has it.
+        """Claim a job. Raises ClaimHeld if another worker holds it.
 
-        A claim that carries `token` is this worker's own: from before a restart, or from a try whose answer
-        was lost.
+        A claim with this `token` is this worker's own: from before a restart, or from a try whose answer was
+        lost.
         """
         claim = Claim(self.s3, self.bucket, claim_key(self.prefix, job_id), self.lease_seconds, token)
         condition = {"IfNoneMatch": "*"}
@@ -163,7 +163,7 @@ class Claims:
             if left > 0 and found.token != token:
                 raise ClaimHeld(left)
             condition = {"IfMatch": found.etag}
-        raise ClaimHeld(self.lease_seconds)  # others are at it, too, and were quicker each time
+        raise ClaimHeld(self.lease_seconds)  # other workers were quicker each time
 
 
 def new_token() -> str:

@@ -1,4 +1,4 @@
-"""Handing over what was drawn, and saying what can't be: S3, EventBridge, SQS, in that order."""
+"""Deliver results and announce failures: S3, EventBridge, SQS, in this order."""
 
 from __future__ import annotations
 
@@ -7,185 +7,193 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..errors import ClaimHeld, IdTaken, Interrupted, InvalidJob, Lost, RecordBroken, Refused, WorkerError
+from ..backoff import Backoff
+from ..errors import (
+    CallRefused,
+    ClaimHeld,
+    CorruptRecord,
+    DuplicateId,
+    Interrupted,
+    InvalidJob,
+    LeaseLost,
+    WorkerError,
+)
 from ..host import logs
 from ..jobspec.job import Job
 from .claims import Claims
-from .lease import Hold
-from .outbox import Outbox, Parcel
+from .lease import MessageLease
+from .outbox import Outbox, PendingResult
 from .queue import JobQueue, Message
 from .record import Record
 from .results import Results
-from .retry import Persistence
+from .retry import RetryPolicy
 
 log = logging.getLogger(__name__)
 
 _BROKEN_RECORD_SECONDS = 300.0
-_UNTOLD = "nobody is told that the job goes to the dead-letter queue"
-FIRST_ASIDE_SECONDS, LONGEST_ASIDE_SECONDS = 10.0, 900.0
-"""Between two tries of a result that AWS refuses."""
+_UNTOLD = "not announced that the job goes to the dead-letter queue"
+ASIDE_PAUSES = Backoff(10.0)
+"""Between two tries to deliver a result that AWS refuses."""
 
 
 @dataclass
 class Delivery:
-    """Everything that follows a drawing, and everything that answers without one."""
+    """What happens to a job's message, claim and results after, or instead of, generating its images."""
 
     queue: JobQueue
     results: Results
     claims: Claims
     outbox: Outbox
-    persistence: Persistence
+    retry_policy: RetryPolicy
     _not_before: dict[str, float] = field(default_factory=dict, init=False)
-    """By job: when a parcel that could not be delivered is tried again, by the monotonic clock."""
-    _refusals: dict[str, int] = field(default_factory=dict, init=False)
+    """By job: the monotonic time of the next try to deliver its result."""
+    _refusal_counts: dict[str, int] = field(default_factory=dict, init=False)
     """By job: how often AWS refused its result."""
 
-    def deliver(self, parcel: Parcel, hold: Hold, *, fresh: bool = False) -> Record:
-        """Store what was drawn and announce it; the record that stands in S3 then, perhaps another worker's.
+    def deliver(self, pending: PendingResult, lease: MessageLease, *, fresh: bool = False) -> Record:
+        """Store and announce a result; returns the record in S3, which may be another worker's.
 
-        `fresh`: drawn just now, after a look for an older record. Raises Interrupted and Refused (the parcel
-        stays in the outbox), Lost, IdTaken and RecordBroken.
+        `fresh`: there was no older record just now. Raises Interrupted and CallRefused (the result stays in
+        the outbox), LeaseLost, DuplicateId and CorruptRecord.
         """
-        record = self.persistence.insist("storing the images", lambda: self._store(parcel, hold, fresh))
-        if fields := record.differs(parcel.record.job):
-            unnamed = set(parcel.record.keys) - set(record.keys)
-            self.persistence.insist("removing what no record names", lambda: self.results.remove(unnamed))
-            self.outbox.remove(parcel.job_id)
-            raise taken(parcel.job_id, fields)
-        self.announce(record, parcel.record.job)
+        record = self.retry_policy.call("storing the images", lambda: self._store(pending, lease, fresh))
+        if fields := record.differs(pending.record.job):
+            unnamed = set(pending.record.keys) - set(record.keys)
+            self.retry_policy.call("removing images without a record", lambda: self.results.remove(unnamed))
+            self.outbox.remove(pending.job_id)
+            raise duplicate_id(pending.job_id, fields)
+        self.announce(record, pending.record.job)
         return record
 
-    def _store(self, parcel: Parcel, hold: Hold, fresh: bool) -> Record:
-        hold.prove()
-        older = None if fresh else self.results.record(parcel.job_id)
-        return older or self.results.store(parcel.record, self._one_by_one(parcel))
+    def _store(self, pending: PendingResult, lease: MessageLease, fresh: bool) -> Record:
+        lease.verify_claim()
+        older = None if fresh else self.results.record(pending.job_id)
+        return older or self.results.store(pending.record, self._one_by_one(pending))
 
-    def _one_by_one(self, parcel: Parcel) -> Iterator[bytes]:
-        """A slow upload is no hung worker, and four of them may take longer than the watchdog waits."""
-        for image in parcel.images:
-            self.persistence.alive()
+    def _one_by_one(self, pending: PendingResult) -> Iterator[bytes]:
+        """The images, with a ping before each: four slow uploads may take longer than the watchdog waits."""
+        for image in pending.images:
+            self.retry_policy.ping()
             yield image
-        self.persistence.alive()
+        self.retry_policy.ping()
 
     def announce(self, record: Record, job: Job) -> None:
-        """Say where a job's images are, with the metadata of the message that asked.
+        """Announce a job's images, with the metadata of its message.
 
-        Raises Interrupted and Refused, as everything that talks to AWS.
+        Raises Interrupted and CallRefused, as everything here that calls AWS.
         """
-        self.persistence.insist("announcing", lambda: self.results.announce(record, job.metadata))
+        self.retry_policy.call("announcing", lambda: self.results.announce(record, job.metadata))
 
-    def close(self, hold: Hold, job_id: str) -> None:
-        """All is stored and announced: nothing but the record may remain.
+    def finish(self, lease: MessageLease, job_id: str) -> None:
+        """Clean up after a job whose result is stored and announced.
 
-        Claim and failure go before the message: whoever receives the message again finds the record, and
-        nothing is left behind that nobody would ever remove.
+        Remove claim and failure before the message: if the message comes back, its receiver finds the record,
+        and nothing is left that nobody would remove.
         """
-        self._let_go(hold)
+        self._release_claim(lease)
         try:
-            self.persistence.insist(
-                "removing what was written about a failure", lambda: self.results.forget_failure(job_id)
-            )
-        except Refused as error:
+            self.retry_policy.call("removing the stored failure", lambda: self.results.forget_failure(job_id))
+        except CallRefused as error:
             log.warning("the worker's role needs s3:DeleteObject: %s", error)
-        self.persistence.insist("deleting the message", lambda: self.queue.delete(hold.message))
-        self._gone(job_id)
+        self.retry_policy.call("deleting the message", lambda: self.queue.delete(lease.message))
+        self._forget_job(job_id)
 
-    def _let_go(self, hold: Hold) -> None:
-        self.persistence.insist("removing the claim", hold.release)
+    def _release_claim(self, lease: MessageLease) -> None:
+        self.retry_policy.call("removing the claim", lease.release)
 
-    def refuse(self, error: InvalidJob, hold: Hold) -> None:
-        """Say that a job can never be drawn, and why, and delete its message."""
+    def reject(self, error: InvalidJob, lease: MessageLease) -> None:
+        """Announce that a job can never run, and delete its message."""
         if error.announce:
-            self._say_failed(error, dead_lettered=False)
-        self._let_go(hold)
-        self.persistence.insist("deleting the message", lambda: self.queue.delete(hold.message))
+            self._announce_failure(error, dead_lettered=False)
+        self._release_claim(lease)
+        self.retry_policy.call("deleting the message", lambda: self.queue.delete(lease.message))
 
-    def announce_dead(self, hold: Hold, job_id: str | None, reason: str) -> None:
-        """Say that the job's message goes to the dead-letter queue, unless all but the message is done.
+    def announce_dead_letter(self, lease: MessageLease, job_id: str | None, reason: str) -> None:
+        """Announce that the job is dead-lettered, unless its record exists.
 
-        The claim goes as well: nobody receives the message any more, who would remove it.
+        Remove the claim as well, since nobody will receive the message again.
         """
         try:
-            self._say_failed(InvalidJob(reason, job_id=job_id), dead_lettered=True)
-            self._let_go(hold)
-        except (Interrupted, Refused) as error:
+            self._announce_failure(InvalidJob(reason, job_id=job_id), dead_lettered=True)
+            self._release_claim(lease)
+        except (Interrupted, CallRefused) as error:
             log.error("%s: %s", _UNTOLD, error)
 
-    def _say_failed(self, error: InvalidJob, *, dead_lettered: bool) -> None:
-        key = self.persistence.insist(
-            "writing the failure down",
+    def _announce_failure(self, error: InvalidJob, *, dead_lettered: bool) -> None:
+        key = self.retry_policy.call(
+            "storing the failure",
             lambda: self.results.store_failure(error, dead_lettered=dead_lettered),
         )
         if dead_lettered and error.job_id and not key:
-            log.warning("%s: there is a record of its id", _UNTOLD)
+            log.warning("%s: its id has a record", _UNTOLD)
             return
-        self.persistence.insist(
+        self.retry_policy.call(
             "announcing the failure",
             lambda: self.results.announce_failure(error, key, dead_lettered=dead_lettered),
         )
 
     def set_aside(self, job_id: str) -> float:
-        """Try the job's parcel again later, after a pause that grows; the pause in seconds."""
-        tries = self._refusals[job_id] = self._refusals.get(job_id, 0) + 1
-        pause = float(min(FIRST_ASIDE_SECONDS * 2 ** min(tries - 1, 10), LONGEST_ASIDE_SECONDS))
+        """Put off the delivery of the job's result; returns the pause in seconds, which doubles each time."""
+        tries = self._refusal_counts[job_id] = self._refusal_counts.get(job_id, 0) + 1
+        pause = ASIDE_PAUSES.pause(tries)
         self._not_before[job_id] = time.monotonic() + pause
         return pause
 
-    def _gone(self, job_id: str) -> None:
+    def _forget_job(self, job_id: str) -> None:
         self.outbox.remove(job_id)
         self._not_before.pop(job_id, None)
-        self._refusals.pop(job_id, None)
+        self._refusal_counts.pop(job_id, None)
 
-    def deliver_waiting(self) -> int:
-        """Deliver what the outbox still holds; the number of parcels delivered. Raises Interrupted.
+    def deliver_pending(self) -> int:
+        """Deliver what the outbox holds; returns the number of results delivered. Raises Interrupted.
 
-        What AWS refuses, and a parcel whose job another worker has in hand, is left for later.
+        Results that AWS refuses, and those of jobs that another worker holds, stay for later.
         """
         delivered = 0
-        for job_id in self.outbox.waiting():
+        for job_id in self.outbox.job_ids():
             if time.monotonic() < self._not_before.get(job_id, 0):
                 continue
-            self.persistence.alive()
-            with logs.about(job_id):
-                parcel = self.outbox.find(job_id)
-                delivered += bool(parcel and self._deliver_waiting(parcel))
+            self.retry_policy.ping()
+            with logs.job_context(job_id):
+                pending = self.outbox.get(job_id)
+                delivered += bool(pending and self._deliver_one(pending))
         return delivered
 
-    def _deliver_waiting(self, parcel: Parcel) -> bool:
+    def _deliver_one(self, pending: PendingResult) -> bool:
         def claim() -> None:
-            hold.claim = self.claims.take(parcel.job_id, parcel.claim)
+            lease.claim = self.claims.take(pending.job_id, pending.claim)
 
-        # The receipt is as old as the parcel. Where it expired, the message comes back to somebody, who
-        # finds the record, announces the job again and deletes the message.
-        with Hold(self.queue, Message("", parcel.receipt)) as hold:
+        # The receipt is as old as the result. If it expired, a worker receives the message again, finds the
+        # record, announces the job again and deletes the message.
+        with MessageLease(self.queue, Message("", pending.receipt)) as lease:
             try:
-                self.persistence.insist("claiming the job", claim)
-                self.deliver(parcel, hold)
-                self.close(hold, parcel.job_id)
-            except (ClaimHeld, Lost, RecordBroken, Refused) as error:
-                wait = self._wait_after(error, parcel.job_id)
-                hold.let_go()
-                log.warning("the outbox keeps the images, and tries again in %.0f s: %s", wait, error)
+                self.retry_policy.call("claiming the job", claim)
+                self.deliver(pending, lease)
+                self.finish(lease, pending.job_id)
+            except (ClaimHeld, LeaseLost, CorruptRecord, CallRefused) as error:
+                wait = self._wait_after(error, pending.job_id)
+                lease.abandon()
+                log.warning("the images stay in the outbox, next try in %.0f s: %s", wait, error)
                 return False
-            except IdTaken as error:
-                hold.let_go()
-                log.error("the images in the outbox are thrown away: %s", error)
+            except DuplicateId as error:
+                lease.abandon()
+                log.error("the images in the outbox are discarded: %s", error)
                 return False
             except (Interrupted, WorkerError):
                 raise
-            except Exception:  # whatever it is, one job's must not keep all others from being drawn
-                log.exception("the outbox keeps the images for %.0f s", self.set_aside(parcel.job_id))
-                hold.let_go()
+            except Exception:  # one job's unknown error must not block all others
+                log.exception("the images stay in the outbox for %.0f s", self.set_aside(pending.job_id))
+                lease.abandon()
                 return False
         log.info("delivered from the outbox")
         return True
 
     def _wait_after(self, error: WorkerError, job_id: str) -> float:
-        """Leave the parcel alone for so many seconds, from now on."""
-        if isinstance(error, Refused):
+        """Put off the next try, as the error asks for; returns the seconds."""
+        if isinstance(error, CallRefused):
             return self.set_aside(job_id)
         wait = self.claims.lease_seconds
-        if isinstance(error, RecordBroken):
+        if isinstance(error, CorruptRecord):
             wait = _BROKEN_RECORD_SECONDS
         elif isinstance(error, ClaimHeld):
             wait = error.seconds_left
@@ -193,7 +201,7 @@ class Delivery:
         return wait
 
 
-def taken(job_id: str, fields: list[str]) -> IdTaken:
-    """The refusal of a job whose id stands for another one."""
-    reason = f"{', '.join(fields)}: not as in the job that was drawn under this id; choose another id"
-    return IdTaken(reason, job_id=job_id)
+def duplicate_id(job_id: str, fields: list[str]) -> DuplicateId:
+    """The error for a job whose id belongs to another one."""
+    reason = f"{', '.join(fields)}: differs from the finished job of this id; choose another id"
+    return DuplicateId(reason, job_id=job_id)

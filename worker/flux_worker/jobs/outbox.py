@@ -1,4 +1,4 @@
-"""What is drawn, but not delivered: kept on disk until AWS has taken it, also across a restart."""
+"""The outbox: results on disk until AWS has accepted them, also across a restart."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .record import Record
 
 log = logging.getLogger(__name__)
 
-_ENTRY = ".entry"  # so no job's folder is called "." or "..", whatever the job is called
+_ENTRY = ".entry"  # so that no job's folder is called "." or ".."
 _DRAFT = "=draft-"  # no id holds a "="
 _RECORD, _DELIVERY = "record.json", "delivery.json"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -30,8 +30,8 @@ _MOST_IN_MEMORY = 32
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """A finished job: record, images as files, the message it answers, the claim it was drawn under."""
+class PendingResult:
+    """A finished job: its record and encoded images, its message's receipt and its claim's token."""
 
     record: Record
     images: tuple[bytes, ...]
@@ -45,65 +45,67 @@ class Parcel:
 
 
 class Outbox:
-    """A folder of parcels, one worker's alone while its process lives."""
+    """A folder of pending results, locked by one worker process."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock: IO[str] | None = None
         self._stuck: set[str] = set()
-        self._memory: dict[str, Parcel] = {}
-        """What the disk did not take."""
+        self._memory: dict[str, PendingResult] = {}
+        """Results that could not be written to disk."""
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = (folder / "lock").open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ConfigurationError(
-                f"another worker uses {folder}: give each its own FLUX_STATE_DIR"
+                f"another worker uses {folder}: give each worker its own FLUX_STATE_DIR"
             ) from error
         except OSError as error:
             if error.errno not in _FULL:
                 raise ConfigurationError(
-                    f"{folder} cannot be written: {error.strerror}; set FLUX_STATE_DIR to a folder that can"
+                    f"{folder} is not writable: {error.strerror}; set FLUX_STATE_DIR to a writable folder"
                 ) from error
-            log.error("the disk of %s is full: images are kept in memory alone until it has room", folder)
+            log.error("the disk of %s is full: images are kept in memory until it has room", folder)
         for draft in folder.glob(f"{_DRAFT}*"):
             shutil.rmtree(draft, ignore_errors=True)
 
     def close(self) -> None:
-        """Let another worker have the folder."""
+        """Release the folder."""
         if self._lock:
             self._lock.close()
 
-    def keep(self, parcel: Parcel) -> None:
-        """Put a parcel on disk, wholly or not at all; where the disk does not take it, it stays in memory."""
+    def add(self, result: PendingResult) -> None:
+        """Write a result to disk atomically; keep it in memory if that fails."""
         draft = None
         try:
             draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self._folder))
-            for number, image in enumerate(parcel.images, start=1):
+            for number, image in enumerate(result.images, start=1):
                 _write(draft / str(number), image)
-            _write(draft / _RECORD, parcel.record.model_dump_json().encode())
-            delivery = {"receipt": parcel.receipt, "claim": parcel.claim}
+            _write(draft / _RECORD, result.record.model_dump_json().encode())
+            delivery = {"receipt": result.receipt, "claim": result.claim}
             _write(draft / _DELIVERY, json.dumps(delivery).encode())
             _sync(draft)
-            self.remove(parcel.job_id)
-            draft.rename(self._entry(parcel.job_id))
+            self.remove(result.job_id)
+            draft.rename(self._entry(result.job_id))
             _sync(self._folder)
         except OSError as error:
-            log.error("the image is in memory alone, the disk did not take it: %s", error)
-            self._keep_in_memory(parcel)
+            log.error("the images are in memory only, they could not be written to disk: %s", error)
+            self._add_to_memory(result)
             if draft:
                 shutil.rmtree(draft, ignore_errors=True)
 
-    def _keep_in_memory(self, parcel: Parcel) -> None:
-        self._memory[parcel.job_id] = parcel
+    def _add_to_memory(self, result: PendingResult) -> None:
+        self._memory[result.job_id] = result
         if len(self._memory) > _MOST_IN_MEMORY:
             oldest = next(iter(self._memory))
-            log.error("the images of %s are thrown away: memory is for %d jobs", oldest, _MOST_IN_MEMORY)
+            log.error(
+                "the images of %s are discarded: at most %d jobs are in memory", oldest, _MOST_IN_MEMORY
+            )
             del self._memory[oldest]
 
-    def find(self, job_id: str) -> Parcel | None:
-        """The parcel of a job; a broken one is removed, since its job comes back from the queue."""
+    def get(self, job_id: str) -> PendingResult | None:
+        """The pending result of a job; a broken one is removed, since its job comes back from the queue."""
         if job_id in self._memory:
             return self._memory[job_id]
         entry = self._entry(job_id)
@@ -112,18 +114,18 @@ class Outbox:
         except FileNotFoundError:
             if not entry.exists():
                 return None
-            log.error("%s is incomplete: removed, the job will be drawn again", entry)
+            log.error("%s is incomplete: removed, the job will run again", entry)
         except (OSError, ValueError, KeyError, TypeError) as error:  # pydantic's errors are ValueErrors
-            log.error("%s is broken: removed, the job will be drawn again: %s", entry, error)
+            log.error("%s is broken: removed, the job will run again: %s", entry, error)
         self.remove(job_id)
         return None
 
-    def holds(self, job_id: str) -> bool:
-        """Whether a job's parcel is on disk, so that it outlives this process."""
+    def is_on_disk(self, job_id: str) -> bool:
+        """Whether a job's result is on disk, so that it outlives this process."""
         return self._entry(job_id).exists()
 
-    def waiting(self) -> list[str]:
-        """The ids of the jobs whose parcels are kept: on disk, oldest first, then in memory."""
+    def job_ids(self) -> list[str]:
+        """The ids of the jobs with a pending result: on disk, oldest first, then in memory."""
         on_disk = self._on_disk()
         return on_disk + [name for name in self._memory if name not in on_disk]
 
@@ -135,7 +137,7 @@ class Outbox:
         return []
 
     def remove(self, job_id: str) -> None:
-        """Delivered, or of no more use. What cannot be removed is not delivered again before a restart."""
+        """Remove a job's result. One that cannot be removed is not delivered again before a restart."""
         self._memory.pop(job_id, None)
         gone = self._folder / f"{_DRAFT}{secrets.token_hex(8)}"
         try:
@@ -151,14 +153,14 @@ class Outbox:
         return self._folder / f"{job_id}{_ENTRY}"
 
 
-def _read(entry: Path) -> Parcel:
-    """Raises OSError, ValueError, KeyError or TypeError where files are missing or not what was written."""
+def _read(entry: Path) -> PendingResult:
+    """Raises OSError, ValueError, KeyError or TypeError if files are missing or damaged."""
     record = Record.model_validate_json((entry / _RECORD).read_bytes())
     delivery = json.loads((entry / _DELIVERY).read_bytes())
     images = tuple((entry / str(number)).read_bytes() for number in range(1, len(record.keys) + 1))
     if [hashlib.sha256(image).hexdigest() for image in images] != record.sha256:
-        raise ValueError("an image is not what was written")
-    return Parcel(record, images, str(delivery["receipt"]), str(delivery["claim"]))
+        raise ValueError("an image has another hash than its record says")
+    return PendingResult(record, images, str(delivery["receipt"]), str(delivery["claim"]))
 
 
 def _write(file: Path, content: bytes) -> None:
@@ -169,7 +171,7 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Make names in a folder last."""
+    """Flush a folder's entries to disk."""
     with _opened(folder) as descriptor:
         os.fsync(descriptor)
 

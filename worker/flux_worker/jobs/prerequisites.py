@@ -1,7 +1,7 @@
-"""Whether the event bus is there, and what becomes of messages that fail: looked at each hour.
+"""Check every hour that the event bus exists, and read the queue's redrive policy.
 
-EventBridge has answered with success for buses that do not exist (https://github.com/aws/aws-cli/issues/9186):
-what is drawn then, nobody would ever hear of.
+EventBridge has accepted events for buses that do not exist (https://github.com/aws/aws-cli/issues/9186), so
+that nobody would hear of the images.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..aws.errors import DENIED, NOT_THERE, code_of, described
+from ..aws.errors import DENIED, NOT_THERE, describe, error_code
 from ..host.monitor import Monitor
 from .queue import AWS_ERRORS, JobQueue
 from .retry import pauses
@@ -24,36 +24,36 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 3600.0
-_UNKNOWN_SECONDS = 60.0  # after a look that AWS did not answer
+_UNKNOWN_SECONDS = 60.0  # after a check that AWS did not answer
 
 
 @dataclass
-class Places:
-    """Looks at the places that a worker depends on and that can't be told by its own calls."""
+class Prerequisites:
+    """Checks what the worker depends on and does not learn from its own calls."""
 
     queue: JobQueue
     events: EventBridgeClient
     event_bus: str
     monitor: Monitor
     max_receives: int | None = field(default=None, init=False)
-    """After so many receives a message goes to the dead-letter queue; 0: never; None: not known."""
-    _next: float = field(default=float("-inf"), init=False)
-    _next_of_queue: float = field(default=float("-inf"), init=False)
-    _unanswered: Iterator[float] = field(default_factory=pauses, init=False)
-    """The pauses between questions about the queue that AWS does not answer."""
-    _absent: Iterator[float] | None = field(default=None, init=False)
-    """The pauses between looks while the bus is not there."""
-    _denied: bool = field(default=False, init=False)
+    """After so many receives SQS dead-letters a message; 0: never; None: unknown."""
+    _next_bus_check: float = field(default=float("-inf"), init=False)
+    _next_queue_check: float = field(default=float("-inf"), init=False)
+    _queue_pauses: Iterator[float] = field(default_factory=pauses, init=False)
+    """The pauses between tries to read the redrive policy."""
+    _bus_pauses: Iterator[float] | None = field(default=None, init=False)
+    """The pauses between checks while the bus is missing; None while it exists."""
+    _bus_check_denied: bool = field(default=False, init=False)
 
-    def look(self) -> float:
-        """Look again where it is time to; the seconds to wait before the next look, 0 where jobs may come."""
-        if time.monotonic() >= self._next_of_queue:
-            self._look_at_queue()
-        if time.monotonic() < self._next:
+    def check(self) -> float:
+        """Check what is due; returns seconds to wait before the next check, 0 if the worker may receive."""
+        if time.monotonic() >= self._next_queue_check:
+            self._check_queue()
+        if time.monotonic() < self._next_bus_check:
             return 0
-        self._next = time.monotonic() + EVERY_SECONDS
+        self._next_bus_check = time.monotonic() + EVERY_SECONDS
         try:
-            if not self._denied:
+            if not self._bus_check_denied:
                 self.events.describe_event_bus(Name=self.event_bus)
         except AWS_ERRORS as error:
             return self._not_found(error)
@@ -61,28 +61,28 @@ class Places:
         return 0
 
     def _found(self) -> None:
-        if self._absent:
-            log.info("the event bus %s is there", self.event_bus)
-        self._absent = None
+        if self._bus_pauses:
+            log.info("the event bus %s exists again", self.event_bus)
+        self._bus_pauses = None
         self.monitor.blocked("bus", None)
 
     def _not_found(self, error: Exception) -> float:
-        if code_of(error) in NOT_THERE and not self._elsewhere():
-            self._absent = self._absent or pauses()
-            self._block(f"Cannot receive, since nobody would hear of what is drawn: {described(error)}")
-        elif code_of(error) in DENIED:
-            log.info("whether the event bus is there is not looked at: %s", described(error))
-            self._denied = True
+        if error_code(error) in NOT_THERE and not self._is_other_account():
+            self._bus_pauses = self._bus_pauses or pauses()
+            self._block(f"Cannot receive without the event bus: {describe(error)}")
+        elif error_code(error) in DENIED:
+            log.info("not checking whether the event bus exists: %s", describe(error))
+            self._bus_check_denied = True
             self._found()
         else:
-            log.warning("cannot look whether the event bus is there: %s", described(error))
-            self._next = time.monotonic() + _UNKNOWN_SECONDS
-        if self._absent:
-            self._next = float("-inf")
-        return next(self._absent) if self._absent else 0
+            log.warning("cannot check whether the event bus exists: %s", describe(error))
+            self._next_bus_check = time.monotonic() + _UNKNOWN_SECONDS
+        if self._bus_pauses:
+            self._next_bus_check = float("-inf")
+        return next(self._bus_pauses) if self._bus_pauses else 0
 
-    def _elsewhere(self) -> bool:
-        """Whether the bus is another account's than the queue: an account may keep to itself what it has."""
+    def _is_other_account(self) -> bool:
+        """Whether the bus belongs to another account than the queue, which may hide it from this one."""
         account = self.event_bus.split(":")[4] if self.event_bus.startswith("arn:") else ""
         return bool(account) and account not in self.queue.url
 
@@ -91,19 +91,19 @@ class Places:
         self.monitor.blocked("bus", why)
         self.monitor.doing(why)
 
-    def _look_at_queue(self) -> None:
-        """Until it is answered, nobody would be told of a job that is received for the last time."""
+    def _check_queue(self) -> None:
+        """Read the redrive policy: without it the worker cannot announce a job's last receive."""
         try:
             receives = self.queue.max_receives()
         except AWS_ERRORS as error:
-            log.warning("cannot ask for the queue's dead-letter queue: %s", described(error))
-            self._next_of_queue = time.monotonic() + next(self._unanswered)
+            log.warning("cannot read the queue's redrive policy: %s", describe(error))
+            self._next_queue_check = time.monotonic() + next(self._queue_pauses)
             return
-        self._next_of_queue, self._unanswered = time.monotonic() + EVERY_SECONDS, pauses()
+        self._next_queue_check, self._queue_pauses = time.monotonic() + EVERY_SECONDS, pauses()
         if receives is None:
             return
         if receives == 0 != self.max_receives:
             log.warning(
-                "the queue has no dead-letter queue: a job that fails each time comes back until it expires"
+                "the queue has no dead-letter queue: a job that always fails comes back until it expires"
             )
         self.max_receives = receives

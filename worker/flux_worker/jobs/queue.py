@@ -1,4 +1,4 @@
-"""The queue of jobs: receive one, keep it hidden while it is worked on, delete it when all is done."""
+"""The SQS queue: receive one message, keep it hidden, return or delete it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from ..aws.errors import DENIED, described
+from ..aws.errors import DENIED, describe
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -28,13 +28,13 @@ _NOT_OURS = {
     "MessageNotInflight",
     "AWS.SimpleQueueService.MessageNotInflight",
 }
-"""What SQS answers about a receipt that expired, or a message that is gone."""
+"""SQS's answers for an expired receipt or a deleted message."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """A message in hand: its body, the receipt that SQS wants back, how often it was received, this time too,
-    and the seconds between sending and receiving it (by SQS's own clock)."""
+    """A received message: its body, SQS's receipt, how often it was received including this time, and the
+    seconds between sending and receiving it, by SQS's clock."""
 
     body: str
     receipt: str
@@ -44,19 +44,19 @@ class Message:
 
 @dataclass
 class JobQueue:
-    """One SQS queue; an undeleted message comes back `visibility_seconds` after the last sign of life."""
+    """An SQS queue; an undeleted message comes back `visibility_seconds` after the last renewal."""
 
     sqs: SQSClient
     url: str
     visibility_seconds: int
     polling: SQSClient | None = None
-    """A client that waits long enough for a long poll; None: `sqs` does."""
-    arrived: Message | None = field(default=None, init=False)
-    """What the last `receive` brought, also where it was interrupted before it could return it."""
+    """A client whose timeout is longer than a long poll; None: use `sqs`."""
+    received: Message | None = field(default=None, init=False)
+    """The result of the last `receive`, even if it was interrupted before it could return."""
 
     def receive(self, wait_seconds: int) -> Message | None:
-        """Wait for a message; at most one, so that other workers get the rest."""
-        self.arrived = None
+        """Wait for one message; the rest is left for other workers."""
+        self.received = None
         answer = (self.polling or self.sqs).receive_message(
             QueueUrl=self.url,
             MaxNumberOfMessages=1,
@@ -64,21 +64,21 @@ class JobQueue:
             VisibilityTimeout=self.visibility_seconds,
             MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
         )
-        self.arrived = _message(answer)
-        return self.arrived
+        self.received = _message(answer)
+        return self.received
 
-    def keep(self, message: Message) -> bool:
-        """Hide the message for `visibility_seconds` from now on; False where it is not this worker's."""
-        return self._hide(message, self.visibility_seconds)
+    def extend_visibility(self, message: Message) -> bool:
+        """Hide the message for `visibility_seconds` from now; False if this worker lost it."""
+        return self._set_visibility(message, self.visibility_seconds)
 
-    def give_back(self, message: Message, after_seconds: float = 0) -> None:
-        """Let the message be received again, at once or later; where that fails, it comes back by itself."""
+    def return_message(self, message: Message, after_seconds: float = 0) -> None:
+        """Make the message visible now or after some seconds; if the call fails, it comes back by itself."""
         try:
-            self._hide(message, min(round(after_seconds), _MAX_VISIBILITY_SECONDS))
+            self._set_visibility(message, min(round(after_seconds), _MAX_VISIBILITY_SECONDS))
         except AWS_ERRORS as error:
-            log.warning("cannot give the message back, it comes back by itself: %s", described(error))
+            log.warning("cannot return the message, it comes back by itself: %s", describe(error))
 
-    def _hide(self, message: Message, seconds: int) -> bool:
+    def _set_visibility(self, message: Message, seconds: int) -> bool:
         try:
             self.sqs.change_message_visibility(
                 QueueUrl=self.url, ReceiptHandle=message.receipt, VisibilityTimeout=seconds
@@ -90,25 +90,25 @@ class JobQueue:
         return True
 
     def delete(self, message: Message) -> None:
-        """Only after S3 and EventBridge took the result. A receipt that expired deletes nothing."""
+        """Delete the message, once S3 and EventBridge have the result. An expired receipt deletes nothing."""
         try:
             self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=message.receipt)
         except ClientError as error:
             if error.response["Error"]["Code"] not in _NOT_OURS:
                 raise
-            log.info("the message was not this worker's any more: if it comes back, it is announced again")
+            log.info("this worker no longer held the message: if it comes back, it is announced again")
 
     def max_receives(self) -> int | None:
-        """How often a message is received before it goes to the dead-letter queue.
+        """How often a message is received before SQS moves it to the dead-letter queue.
 
-        0 where the queue has none, None where the worker may not ask. Raises what botocore raises else.
+        0 if the queue has none, None if the worker may not ask. Raises botocore's other errors.
         """
         try:
             answer = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["RedrivePolicy"])
         except ClientError as error:
             if error.response["Error"]["Code"] not in DENIED:
                 raise
-            log.info("cannot ask for the queue's dead-letter queue: %s", described(error))
+            log.info("cannot read the queue's redrive policy: %s", describe(error))
             return None
         policy = answer.get("Attributes", {}).get("RedrivePolicy", "{}")
         return int(json.loads(policy).get("maxReceiveCount", 0))

@@ -1,4 +1,4 @@
-"""The record of a drawn job: a JSON object in S3, made after the images, so that it vouches for them."""
+"""The record of a finished job: a JSON object in S3, written after the images, so it proves they exist."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from ..encode import Encoded
+from ..encode import EncodedImage
 from ..jobspec.job import Job
 from ..jobspec.keys import image_keys
 
 if TYPE_CHECKING:
-    from ..inference.images import Drawing
+    from ..inference.images import GeneratedImages
 
 
 class Model(BaseModel):
-    """The model that drew: see `drawing.Origin`."""
+    """The model that was used: see `images.Origin`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -40,7 +40,7 @@ class Timings(BaseModel):
 
 
 class Record(BaseModel):
-    """What was drawn, of what, by what, and where it lies. `job` has its seed and quality filled in."""
+    """The images of a job, where they are and how they were made. `job` has its seed and quality set."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)  # it holds the prompt
 
@@ -55,26 +55,32 @@ class Record(BaseModel):
 
     @classmethod
     def of(
-        cls, drawing: Drawing, files: list[Encoded], *, bucket: str, prefix: str, queue_seconds: float | None
+        cls,
+        generated: GeneratedImages,
+        files: list[EncodedImage],
+        *,
+        bucket: str,
+        prefix: str,
+        queue_seconds: float | None,
     ) -> Record:
-        """The record of a drawing that will lie in this bucket, below this prefix."""
+        """The record of images that will be stored in this bucket under this prefix."""
         return cls(
-            job=drawing.job.model_copy(update=drawing.job.parameters()),
+            job=generated.job.model_copy(update=generated.job.parameters()),
             bucket=bucket,
-            keys=image_keys(prefix, drawing.job),
+            keys=image_keys(prefix, generated.job),
             content_type=files[0].content_type,
             sha256=[hashlib.sha256(file.data).hexdigest() for file in files],
-            model=Model(**asdict(drawing.origin)),
+            model=Model(**asdict(generated.origin)),
             seconds=Timings(
-                draw=round(drawing.seconds, 3),
-                step=round(drawing.step_seconds, 4),
+                draw=round(generated.seconds, 3),
+                step=round(generated.step_seconds, 4),
                 queue=None if queue_seconds is None else round(queue_seconds, 1),
             ),
             drawn_at=datetime.now(UTC),
         )
 
     def differs(self, job: Job) -> list[str]:
-        """The fields in which a job of the same id asks for something else; metadata is no part of it."""
+        """The fields in which a job of the same id differs; metadata does not count."""
         drawn, asked = self.job.parameters(), job.parameters()
         return [name for name in asked if asked[name] != drawn[name]]
 

@@ -1,71 +1,74 @@
-"""Trying again what AWS does not take, for as long as there is time, unless it refuses for good."""
+"""Retry calls to AWS until they succeed, the worker must stop, or AWS refuses them permanently."""
 
 from __future__ import annotations
 
-import itertools
 import logging
-import random
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from ..aws.errors import call_of, described
-from ..aws.retryable import lasts
-from ..errors import Interrupted, Refused
+from ..aws.errors import describe, failed_call
+from ..aws.retryable import is_permanent
+from ..backoff import Backoff
+from ..errors import CallRefused, Interrupted
 from ..host.monitor import Monitor
 from ..host.stop import StopRequest
 from .queue import AWS_ERRORS
 
 log = logging.getLogger(__name__)
 
-LONGEST_PAUSE_SECONDS = 30.0
+PAUSES = Backoff(first=1.0, longest=30.0)
 
 T = TypeVar("T")
 
 
 def pauses() -> Iterator[float]:
-    """Seconds before each further try: growing, and never quite the same for two workers."""
-    for number in itertools.count():
-        yield random.uniform(0.5, 1) * min(2.0 ** min(number, 16), LONGEST_PAUSE_SECONDS)  # noqa: S311
+    """Seconds before each further try; endless."""
+    return PAUSES.jittered()
 
 
-class Persistence:
-    """Tries until it works, or until the worker has to end."""
+class RetryPolicy:
+    """Retries calls to AWS, with a growing pause.
+
+    tenacity does not fit: here a stop request ends a pause, systemd's watchdog is pinged during one, and
+    whether an error is permanent depends on how long the call has been retried.
+    """
 
     def __init__(self, stop: StopRequest, monitor: Monitor) -> None:
         self._stop = stop
         self._monitor = monitor
 
-    def insist(self, what: str, act: Callable[[], T], *, while_stopping: bool = True) -> T:
-        """What `act` gives, once AWS takes it.
+    def call(self, what: str, act: Callable[[], T], *, while_stopping: bool = True) -> T:
+        """Call `act` until it succeeds; returns its result.
 
-        Raises Refused where AWS will not take it before somebody changes something, and Interrupted when
-        there is no time left for another try; at once when the worker is asked to stop, unless
-        `while_stopping`.
+        Raises CallRefused if AWS will refuse it until somebody changes something, and Interrupted if there is
+        no time for another try: unless `while_stopping`, as soon as the worker is asked to stop.
         """
         began = time.monotonic()
-        for pause in pauses():
+        for wait in pauses():
             try:
                 return act()
             except AWS_ERRORS as error:
-                if lasts(error, time.monotonic() - began):
-                    raise Refused(call_of(error).action or "a call", f"{what}: {described(error)}") from error
-                log.error("%s failed, trying again in %.1f s: %s", what, pause, described(error))
-                self.pause(pause, f"Trying again: {what}", while_stopping=while_stopping)
+                if is_permanent(error, time.monotonic() - began):
+                    raise CallRefused(
+                        failed_call(error).action or "a call", f"{what}: {describe(error)}"
+                    ) from error
+                log.error("%s failed, trying again in %.1f s: %s", what, wait, describe(error))
+                self.wait(wait, f"Trying again: {what}", while_stopping=while_stopping)
         raise AssertionError("pauses never end")
 
-    def alive(self) -> None:
-        """A sign of life between calls that succeed, but may take long."""
+    def ping(self) -> None:
+        """Ping systemd's watchdog between calls that may take long."""
         self._monitor.ping()
 
-    def pause(self, seconds: float, doing: str, *, while_stopping: bool = False) -> None:
-        """Wait, with signs of life. Raises Interrupted as `insist` does."""
+    def wait(self, seconds: float, doing: str, *, while_stopping: bool = False) -> None:
+        """Wait while pinging systemd's watchdog. Raises Interrupted as `call` does."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            if self._stop.asked and not (while_stopping and self._stop.allows(left + 1)):
-                raise Interrupted(f"the worker has to end ({self._stop.why})")
+            if self._stop.requested and not (while_stopping and self._stop.has_time_for(left + 1)):
+                raise Interrupted(f"the worker must stop ({self._stop.why})")
             self._monitor.doing(doing)
-            if self._stop.asked:
-                time.sleep(min(left, 1))  # wait() would come back at once
+            if self._stop.requested:
+                time.sleep(min(left, 1))  # wait() would return at once
             else:
-                self._stop.wait(self._monitor.patience(left))
+                self._stop.wait(self._monitor.limit_wait(left))

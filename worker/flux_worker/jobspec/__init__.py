@@ -1,1 +1,1 @@
-"""What a job may ask for: its fields, its JSON Schema, what it may arrive in, its names in S3."""
+"""What a job may contain: its fields, JSON Schema, message envelopes and S3 keys."""

@@ -1,7 +1,7 @@
-"""What a job may come in, and what is often put on a queue of jobs by mistake.
+"""Unwrap jobs from SNS and EventBridge, and recognise messages that are sent to the queue by mistake.
 
-A notification of SNS without raw delivery and an event of EventBridge hold a job, and are opened, also in
-each other. Everything else that is recognised is refused with what to do about it.
+SNS notifications without raw delivery and EventBridge events are unwrapped, even nested. Known mistakes are
+refused with advice.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 from ..errors import InvalidJob
 
 SOURCE = "flux.worker"
-"""Of the workers' own events, `FluxImageReady` and `FluxImageFailed`."""
-_DEEPEST = 4  # S3 or EventBridge through SNS is two; nobody has more by intent
+"""The source of the workers' own events, `FluxImageReady` and `FluxImageFailed`."""
+_DEEPEST = 4  # EventBridge through SNS is two; more is hardly intended
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}\s*")
 _SHOWN_CHARACTERS = 64
 
@@ -35,15 +35,15 @@ _CELERY = (
 
 
 def opened(body: str) -> str:
-    """The JSON of the job in a message's body; the body itself where it is in nothing that is known.
+    """The JSON of the job in a message's body; the body itself if it has no known envelope.
 
-    Raises InvalidJob where the body is something else that is known, with what to do.
+    Raises InvalidJob, with advice, if the body is a known mistake.
     """
     where = ""
     for _ in range(_DEEPEST):
         content = _read(body)
         if isinstance(content, dict) and "prompt" in content:
-            return body  # a job is never taken for anything else, whatever is wrong with it
+            return body  # a job, even an invalid one, is never mistaken for anything else
         _refuse(content, body)
         holder, inside = _envelope(content)
         if not holder:
@@ -51,11 +51,11 @@ def opened(body: str) -> str:
                 raise InvalidJob(f"{where} holds no job: a job is a JSON object with an id and a prompt")
             return body
         where, body = holder, inside
-    raise InvalidJob(f"more than {_DEEPEST - 1} envelopes of SNS and EventBridge lie in each other")
+    raise InvalidJob(f"more than {_DEEPEST - 1} nested envelopes of SNS and EventBridge")
 
 
 def _read(body: str) -> Any:
-    """The body as JSON; None where it is none, and for `null`."""
+    """The body as JSON; None if it is not JSON, and for `null`."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
@@ -63,7 +63,7 @@ def _read(body: str) -> Any:
 
 
 def _envelope(content: Any) -> tuple[str, str]:
-    """What this envelope is called, and what it holds; two empty strings where it is none."""
+    """An envelope's name and content; two empty strings if this is not an envelope."""
     if not isinstance(content, dict):
         return "", ""
     if content.get("Type") == "Notification" and isinstance(content.get("Message"), str):
@@ -80,7 +80,7 @@ def _is_event(content: dict[str, Any]) -> bool:
 
 
 def _refuse(content: Any, body: str) -> None:
-    """Raise InvalidJob where this is known to be no job."""
+    """Raise InvalidJob if this is a known mistake."""
     checks: tuple[Callable[[Any], str | None], ...] = (_text_mistake,) if content is None else _CHECKS
     if isinstance(content, dict) and _is_own(content):
         raise InvalidJob(_OWN_EVENT, announce=False)
@@ -90,7 +90,7 @@ def _refuse(content: Any, body: str) -> None:
 
 
 def _is_own(content: dict[str, Any]) -> bool:
-    """Whether a worker announced this: the event, or its detail alone, as a rule's InputPath sends it."""
+    """Whether this is a worker's event, or only its detail, as a rule with InputPath sends it."""
     if _is_event(content):
         return content["source"] == SOURCE and str(content["detail-type"]).startswith("FluxImage")
     return {"id", "bucket", "sidecar"} <= content.keys() and ("keys" in content or "reason" in content)
@@ -150,7 +150,7 @@ _CHECKS = (_s3_event, _sns_other, _celery, _listed, _encoded_twice)
 
 
 def _text_mistake(body: str) -> str | None:
-    """What a body that is no JSON is, where that is clear."""
+    """The mistake behind a body that is not JSON, if it is a known one."""
     if body.startswith("\ufeff"):
         return "the message begins with a byte order mark: write the job as UTF-8 without one"
     if re.match(r"fileb?://", body):
@@ -174,5 +174,5 @@ def _base64(body: str) -> str | None:
 
 
 def _shown(text: str) -> str:
-    """Of what somebody sent, as much as may stand in a log."""
+    """The start of a text from outside, safe to log."""
     return ascii(text[:_SHOWN_CHARACTERS])[1:-1]

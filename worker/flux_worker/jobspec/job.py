@@ -1,4 +1,4 @@
-"""What a job may ask for, and how one is read from a message."""
+"""The fields of a job, and parsing one from a message."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from . import envelope, json_schema
 from .json_schema import MAX_INTEGER, MAX_METADATA_DEPTH
 
 MAX_PROMPT_TOKENS = 512
-"""FLUX.1-dev's T5 reads no more; diffusers would cut the rest off, so longer prompts are refused."""
+"""FLUX.1-dev's T5 reads no more; diffusers would truncate longer prompts, so they are refused."""
 MAX_MESSAGE_BYTES = 256 * 1024
 DEFAULT_QUALITY = 90
 
@@ -32,11 +32,11 @@ _MAX_PROMPT_CHARACTERS = 10_000  # far above what 512 tokens can hold, far below
 _MAX_METADATA_BYTES = 4 * 1024
 _PROBLEMS_SHOWN = 8
 REASON_CHARACTERS = 1_000
-"""No reason of a refusal is longer."""
+"""The longest reason of a refusal."""
 
 
 def _whole(value: object) -> object:
-    """1024.0 and 1e3 are integers in JSON Schema, and to many programs that write JSON."""
+    """1024.0 and 1e3 are integers in JSON Schema, and for many JSON writers."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -49,7 +49,7 @@ def _written(prompt: str) -> str:
 
 
 def _clean_prefix(prefix: str) -> str:
-    """Ends in a slash, so that no two jobs' keys can be the same: the last part begins with the id."""
+    """It ends in a slash so that no two jobs share a key: the last part begins with the id."""
     if prefix and not prefix.endswith("/"):
         raise ValueError("must end in /")
     if re.search(json_schema.NO_PREFIX, prefix):
@@ -60,7 +60,7 @@ def _clean_prefix(prefix: str) -> str:
 def _small(metadata: dict[str, Any]) -> dict[str, Any]:
     if _depth(metadata) > MAX_METADATA_DEPTH:
         raise ValueError(f"must be nested at most {MAX_METADATA_DEPTH} deep")
-    # Infinity and NaN are no JSON: whoever reads the event could not.
+    # Infinity and NaN are not JSON: readers of the event would fail.
     size = len(json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode())
     if size > _MAX_METADATA_BYTES:
         raise ValueError(f"is {size} bytes long as JSON, at most {_MAX_METADATA_BYTES} are taken")
@@ -68,7 +68,7 @@ def _small(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def _depth(value: object, depth: int = 0) -> int:
-    """How deep objects and lists are nested; looks no deeper than is needed to refuse."""
+    """How deep objects and lists are nested; stops as soon as it is too deep."""
     if isinstance(value, int) and abs(value) > MAX_INTEGER:
         raise ValueError(f"holds a whole number beyond {MAX_INTEGER}, which not every reader keeps exactly")
     if not isinstance(value, dict | list) or depth > MAX_METADATA_DEPTH:
@@ -77,7 +77,7 @@ def _depth(value: object, depth: int = 0) -> int:
     return max((_depth(item, depth + 1) for item in inside), default=depth + 1)
 
 
-_WHOLE = BeforeValidator(_whole)  # stands last, and so comes first
+_WHOLE = BeforeValidator(_whole)  # listed last, so that it runs first
 # diffusers silently floors sides to multiples of 16; such jobs are refused instead.
 Side = Annotated[int, Field(ge=256, le=1440, multiple_of=16), _WHOLE]
 Format = Literal["png", "jpg", "webp"]
@@ -91,7 +91,7 @@ class Job(BaseModel):
         extra="forbid",
         frozen=True,
         use_attribute_docstrings=True,
-        hide_input_in_errors=True,  # prompts are the users' own, and errors are logged
+        hide_input_in_errors=True,  # errors are logged, and prompts must not be
         title="FLUX job",
     )
 
@@ -133,9 +133,9 @@ class Job(BaseModel):
         return self
 
     def seeded(self) -> Job:
-        """This job with a seed: its own, or one that follows from its id.
+        """This job with a seed: its own, or one derived from its id.
 
-        So a job that is drawn again after a crash is the same picture.
+        So a job that runs again after a crash gives the same images.
         """
         if self.seed is not None:
             return self
@@ -143,13 +143,13 @@ class Job(BaseModel):
         return self.model_copy(update={"seed": int.from_bytes(digest[:4], "big")})
 
     def parameters(self) -> dict[str, Any]:
-        """What makes the pictures and their keys: every field but id and metadata, with nothing left open."""
+        """All that determines the images and their keys: all fields but id and metadata, with defaults."""
         quality = None if self.format == "png" else self.quality or DEFAULT_QUALITY
         return self.seeded().model_dump(exclude={"id", "metadata"}) | {"quality": quality}
 
 
 def parse(body: str) -> Job:
-    """Read a message's body. Raises InvalidJob, with the id where one can be made out."""
+    """Parse a message's body. Raises InvalidJob, with the job's id if it is readable."""
     try:
         size = len(body.encode())
     except UnicodeEncodeError as error:
@@ -168,7 +168,7 @@ def parse(body: str) -> Job:
 
 
 def _given_twice(text: str) -> str | None:
-    """A name that stands twice in one object: each reader would make another job of it."""
+    """A name that occurs twice in one object: JSON readers differ in which one they use."""
     repeated: list[str] = []
 
     def read(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def schema() -> str:
 
 
 def problems(error: ValidationError) -> str:
-    """One line that names every field that is wrong, cut to what fits into an event."""
+    """One line with every wrong field, truncated to fit into an event."""
     found = [_problem(".".join(str(part) for part in e["loc"]), e["msg"]) for e in error.errors()]
     if len(found) > _PROBLEMS_SHOWN:
         found[_PROBLEMS_SHOWN:] = [f"and {len(found) - _PROBLEMS_SHOWN} more"]
@@ -198,13 +198,13 @@ def problems(error: ValidationError) -> str:
 
 def _problem(field: str, message: str) -> str:
     message = message.removeprefix("Value error, ")
-    # An unknown field's name is whatever somebody sent.
+    # An unknown field may have any name.
     field = field[:64] if field.isprintable() else ascii(field[:64])
     return f"{field}: {message}" if field else message
 
 
 def id_in(body: str) -> str | None:
-    """The id that a message carries, whatever else is wrong with it; None where it carries no usable one."""
+    """The job id in a message, even if the rest is wrong; None if there is no usable one."""
     try:
         return _id_of(envelope.opened(body))
     except InvalidJob as error:

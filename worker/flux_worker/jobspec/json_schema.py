@@ -1,8 +1,7 @@
-"""The rules of a job that pydantic does not put into the JSON Schema by itself.
+"""Rules of a job that pydantic does not write into the JSON Schema.
 
-Patterns are kept to what all engines of regular expressions agree on: no look-around (Go and Rust have
-none), no `\\s` (each has its own), and no `$` to hold the end, since Python's also matches before a last
-line break.
+Patterns use only what all regular expression engines share: no look-around (Go and Rust have none), no `\\s`
+(it differs), and no `$` at the end, since Python's also matches before a final line break.
 """
 
 from __future__ import annotations
@@ -11,13 +10,13 @@ import sys
 from typing import Any
 
 MAX_INTEGER = 2**53 - 1
-"""The largest range that every JSON reader keeps exactly."""
+"""The largest integer that every JSON reader keeps exactly."""
 MAX_METADATA_DEPTH = 8
 
 BLANKS = "\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-"""What `str.isspace` is true of, as ranges of a class of characters."""
+"""The characters for which `str.isspace` is true, as ranges of a character class."""
 NO_PREFIX = r"[^A-Za-z0-9!_.*'()/-]|(^|/)\.?\.?/"
-"""What no `s3_prefix` has in it: other characters, and parts that are empty, `.` or `..`."""
+"""What an `s3_prefix` must not contain: other characters, and parts that are empty, `.` or `..`."""
 
 ID: dict[str, Any] = {"maxLength": 128, "not": {"pattern": "[^A-Za-z0-9._-]"}}
 PROMPT: dict[str, Any] = {"pattern": rf"^[{BLANKS}]*[^\x00{BLANKS}]", "not": {"pattern": r"\x00"}}
@@ -32,7 +31,7 @@ _UNSAID = (
 
 
 def completed(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with how fields depend on each other, how deep metadata may be, and what it cannot say."""
+    """Add dependencies between fields, metadata's depth, and a note on what a schema cannot express."""
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     description = f"{schema['description']} {_UNSAID}"
     schema["properties"]["metadata"]["additionalProperties"] = _within(MAX_METADATA_DEPTH - 1)
@@ -40,7 +39,7 @@ def completed(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _together() -> list[dict[str, Any]]:
-    """No quality for png, and no seed whose last image's would be too large."""
+    """No quality for png, and no seed that is too large for the last image."""
     png = {"properties": {"format": {"const": "png"}}}  # also where it is absent
     rules: list[dict[str, Any]] = [{"if": png, "then": {"properties": {"quality": {"type": "null"}}}}]
     for images in (2, 3, 4):

@@ -1,0 +1,56 @@
+"""Paths and unit names on the image and on the builder, each stated once.
+
+`SETTINGS` go to provisioning: scripts read them from `settings.env`, and `.j2` files are rendered with them.
+The folders of `provision/rootfs` mirror `/`, and the list in `provision/seal.yaml` is read by itself, so both
+spell paths out; a test compares them with this module.
+"""
+
+from __future__ import annotations
+
+# On the image, all of it root's: the worker can change neither its code nor its model.
+WORKER = "/opt/flux-worker"
+VENV = f"{WORKER}/venv"
+NEURON_VENV = f"{WORKER}/neuron-venv"
+NEURON_MODELS = f"{WORKER}/neuron"
+"""What was compiled for NeuronCores, a folder a size."""
+INT8_MODEL = f"{WORKER}/int8"
+WORKER_ENV = "/etc/flux-worker/worker.env"
+"""What every worker of an image shares; written by the bake."""
+INSTANCE_ENV = "/etc/flux-worker/instance.env"
+"""Queue, bucket, bus and region of one instance; written when it is launched."""
+LIBRARY = "/usr/lib/flux-worker"
+NOTICE = "/usr/share/doc/flux-worker/NOTICE"
+UNITS = "/etc/systemd/system"
+SERVICE = "flux-worker.service"
+
+# On the image, and the worker's to write to.
+STATE = "/var/lib/flux-worker"
+
+# On the builder, and removed by the seal.
+BAKE = "/opt/bake"
+"""What `provision/` is there: scripts, programs, locks, wheels, settings."""
+TOOLS = f"{BAKE}/tools/bin"
+"""Programs of the bake's own virtual environment: python, uv."""
+UNFINISHED_PACKAGES = f"{BAKE}/unfinished-packages"
+"""Names of packages that dpkg could not finish to install, one a line."""
+
+# On the builder, in memory: never in the snapshot.
+UNIT_LOGS = "/run/bake"
+"""Output of transient units, and the named pipes that their input comes by."""
+SCRATCH = "/run/bake-scratch"
+"""Where the instance store is mounted while the int8 checkpoint is made."""
+SEAL = "/run/bake-seal"
+
+# On every base AMI.
+SYSTEM_PYTHON = "/usr/bin/python3"
+
+SETTINGS = {
+    "WORKER_FOLDER": WORKER,
+    "WORKER_VENV": VENV,
+    "NEURON_VENV": NEURON_VENV,
+    "NEURON_MODELS": NEURON_MODELS,
+    "WORKER_ENV": WORKER_ENV,
+    "INSTANCE_ENV": INSTANCE_ENV,
+    "WORKER_LIBRARY": LIBRARY,
+    "WORKER_STATE": STATE,
+}

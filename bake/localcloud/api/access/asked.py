@@ -1,0 +1,187 @@
+"""What a verified request asks for, and the same request with nothing in it that could be read in two ways.
+
+moto finds out by itself which service and operation a request is for, and has its own ideas: it takes an
+`Action` out of a queue's message, a region out of the user agent and an account out of a header. What was
+authorised is what it gets: path, query, operation and scope are written anew here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode
+
+from bake.localcloud.api.access import s3_actions
+from bake.localcloud.api.access.refusals import Refused
+from bake.localcloud.api.access.request import Request, replace_body
+from bake.localcloud.api.access.services import TARGETS, VERSIONS, check_operation
+from bake.localcloud.api.access.signature import Verified
+from bake.localcloud.api.faults import operations
+from bake.localcloud.api.faults.errors import AwsError
+from bake.localcloud.settings import ACCOUNT
+
+FORM = "application/x-www-form-urlencoded"
+_JSON = {"application/x-amz-json-1.0", "application/x-amz-json-1.1"}
+_QUERY = {"ec2", "iam", "sqs", "sts"}
+_BUCKET = r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}"
+_S3_PATH = re.compile(rf"/(?:({_BUCKET})(?:/(.*))?)?", re.DOTALL)
+_SOURCE = re.compile(rf"/?{_BUCKET}/[^?#;]+(\?versionId=[^&;#]*)?")
+_QUEUE_PATH = re.compile(r"/\d{12}/[A-Za-z0-9_-]{1,80}(\.fifo)?")
+_AUTH = {"X-Amz-Expires", "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-SignedHeaders"}
+_AUTH |= {"X-Amz-Signature", "X-Amz-Security-Token", "X-Amz-Content-Sha256"}
+_OBJECTS = {"PutObject", "CreateMultipartUpload", "CopyObject"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One operation. `needs` are the actions that it needs, with the ARNs that it needs them on."""
+
+    service: str
+    operation: str
+    content: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[tuple[str, str | None], ...] = ()
+
+
+def settle(environ: dict[str, Any], verified: Verified) -> Asked:
+    """Read a verified request for a service that is there, and write it anew. Refused if it is ambiguous."""
+    request = Request.of(environ)
+    _clean(environ, verified)
+    if verified.service == "s3":
+        return _s3(environ, request, verified)
+    path = request.path
+    if path != "/" and not (verified.service == "sqs" and _QUEUE_PATH.fullmatch(path)):
+        raise Refused("request", f"there is nothing at {path[:80]}")
+    if request.header("content-encoding") or request.header("smithy-protocol"):
+        raise Refused("request", "the body must be plain")
+    target = request.header("x-amz-target")
+    if target is not None:
+        return _json(environ, request, verified, target)
+    return _form(environ, request, verified)
+
+
+def _clean(environ: dict[str, Any], verified: Verified) -> None:
+    """Take out of the headers what moto would take for service, account or region."""
+    for name in [one for one in environ if one.startswith(("HTTP_X_MOTO_", "HTTP_X_AMZ_SECURITY_TOKEN"))]:
+        del environ[name]
+    environ["HTTP_USER_AGENT"] = environ.get("HTTP_USER_AGENT", "").replace("region/", "region#")
+    environ["HTTP_AUTHORIZATION"] = verified.authorization
+
+
+def _place(environ: dict[str, Any], path: str, query: str) -> None:
+    environ["PATH_INFO"] = unquote(path, "latin-1")
+    environ["QUERY_STRING"] = query
+    environ["RAW_URI"] = environ["REQUEST_URI"] = f"{path}?{query}" if query else path
+
+
+def _s3(environ: dict[str, Any], request: Request, verified: Verified) -> Asked:
+    if "HTTP_X_AMZ_TARGET" in environ:
+        raise Refused("request", "S3's operations have no X-Amz-Target")
+    found = _S3_PATH.fullmatch(request.path)
+    if found is None:
+        text = "The specified bucket is not valid."
+        raise Refused("request", text, error=AwsError("InvalidBucketName", text))
+    bucket, key = found[1] or "", unquote(found[2] or "")
+    pairs = [(name, value) for name, value in request.parameters if name not in _AUTH]
+    query = dict(pairs)
+    operation, _ = operations.rest_operation(
+        "s3",
+        request.method,
+        f"/{bucket}" if not key else f"/{bucket}/key",
+        query,
+        frozenset(request.header_names()),
+    )
+    unknown = query.keys() - operations.query_names("s3", operation) - {"x-id"}
+    if operation and (unknown or len(query) != len(pairs)):
+        text = f"Conflicting query string parameters: {', '.join(sorted(unknown or query))[:200]}"
+        raise Refused("request", text, error=AwsError("InvalidArgument", text))
+    check_operation("s3", operation)
+    if operation not in _OBJECTS:  # moto reads a form as parameters
+        environ.pop("CONTENT_TYPE", None)
+    headers = {name: request.header(name) or "" for name in request.header_names() if name[:6] == "x-amz-"}
+    if not _SOURCE.fullmatch(headers.get("x-amz-copy-source", "/bucket/key")):
+        text = "Copy Source must mention the source bucket and key: sourcebucket/sourcekey"
+        raise Refused("request", text, error=AwsError("InvalidArgument", text))
+    body = verified.body.bytes() if operation == "DeleteObjects" else b""
+    _place(environ, request.path, urlencode(pairs))
+    needs = s3_actions.needed(operation, bucket, key, query, headers, body)
+    return Asked("s3", operation, needs=tuple(needs))
+
+
+def _json(environ: dict[str, Any], request: Request, verified: Verified, target: str) -> Asked:
+    prefix, _, operation = target.partition(".")
+    service = TARGETS.get(prefix, prefix.lower())
+    if service != verified.service:
+        raise Refused("scope", f"Credential should be scoped to correct service: {service[:40]!a}.")
+    check_operation(service, operation)
+    if request.method != "POST" or [name for name, _ in request.parameters if name not in _AUTH]:
+        raise Refused("request", "its parameters must be in a POST's body")
+    try:
+        content = json.loads(verified.body.bytes() or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise Refused("request", "the body is no JSON") from error
+    if not isinstance(content, dict):
+        raise Refused("request", "the body is no JSON object")
+    replace_body(environ, json.dumps(content).encode())
+    if environ.get("CONTENT_TYPE") not in _JSON:
+        environ["CONTENT_TYPE"] = "application/x-amz-json-1.0"
+    # An Action in the query keeps moto from looking for one in the body.
+    _place(environ, request.path, urlencode({"Action": operation}))
+    return Asked(service, operation, content, _needs(verified, operation, content, request.path))
+
+
+def _form(environ: dict[str, Any], request: Request, verified: Verified) -> Asked:
+    service = verified.service
+    pairs = [(name, value) for name, value in request.parameters if name not in _AUTH]
+    try:
+        if request.method == "POST":
+            text = verified.body.bytes().decode()
+            pairs += parse_qsl(text, keep_blank_values=True, errors="strict")
+    except ValueError as error:
+        raise Refused("request", "the body is no form") from error
+    parameters = dict(pairs)
+    if len(parameters) != len(pairs):
+        raise Refused("request", "a parameter is there twice")
+    operation = parameters.get("Action", "")
+    meant = VERSIONS.get(parameters.get("Version", ""), service)
+    if service not in _QUERY or request.method not in {"GET", "POST"} or not operation:
+        raise Refused("lacking", f"{service} without an operation")
+    if meant != service:
+        raise Refused("scope", f"Credential should be scoped to correct service: {meant!a}.")
+    check_operation(service, operation)
+    environ["REQUEST_METHOD"] = "POST"
+    environ["CONTENT_TYPE"] = f"{FORM}; charset=utf-8"
+    replace_body(environ, urlencode(pairs).encode())
+    _place(environ, request.path, "")
+    return Asked(service, operation, parameters, _needs(verified, operation, parameters, request.path))
+
+
+def _needs(
+    verified: Verified, operation: str, content: Mapping[str, Any], path: str
+) -> tuple[tuple[str, str | None], ...]:
+    if verified.service == "sqs":
+        return (
+            (f"sqs:{operation.removesuffix('Batch')}", _queue(verified.region, operation, content, path)),
+        )
+    if (verified.service, operation) == ("events", "PutEvents"):
+        entries = content.get("Entries")
+        buses = [_bus(verified.region, one) for one in (entries if isinstance(entries, list) else [{}])]
+        return tuple(("events:PutEvents", bus) for bus in buses or [_bus(verified.region, {})])
+    return ((f"{verified.service}:{operation}", None),)
+
+
+def _queue(region: str, operation: str, content: Mapping[str, Any], path: str) -> str:
+    """The ARN of the queue that moto finds: by its name, the last part of its URL, or the request's path."""
+    named = content.get("QueueName" if operation in {"CreateQueue", "GetQueueUrl"} else "QueueUrl", path)
+    if not isinstance(named, str):
+        raise Refused("request", "a queue's name is a text")
+    name = named.rpartition("/")[2]
+    return f"arn:aws:sqs:{region}:{ACCOUNT}:{name}" if name else "*"
+
+
+def _bus(region: str, entry: Any) -> str:
+    """The ARN of the bus that moto finds: by the last part of what an entry names."""
+    named = entry.get("EventBusName") if isinstance(entry, dict) else None
+    return f"arn:aws:events:{region}:{ACCOUNT}:event-bus/{str(named or 'default').rpartition('/')[2]}"

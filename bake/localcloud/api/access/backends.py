@@ -1,0 +1,71 @@
+"""Bring a call to the one moto backend of the service that its signature names."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from moto.iam.exceptions import NotFoundException
+from moto.iam.models import iam_backends
+from moto.moto_server.werkzeug_app import create_backend_app
+from werkzeug.wrappers import Response
+
+from bake.localcloud.api.access.addressed import addressed
+from bake.localcloud.api.access.asked import Asked
+from bake.localcloud.api.access.keys import Principal
+from bake.localcloud.api.access.refusals import Refused
+from bake.localcloud.api.access.services import SERVICES
+from bake.localcloud.api.faults import errors
+from bake.localcloud.settings import ACCOUNT
+
+# What the door found out about a request, in its environ.
+PRINCIPAL, ASKED = "bake.principal", "bake.asked"
+
+
+class Backends:
+    """WSGI application for requests that the door let in.
+
+    moto's own dispatcher guesses the service from headers, path and body, and has an API of its own that
+    resets everything; here nothing else than the service of the scope is reached.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._apps: dict[str, Any] = {}
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        asked: Asked = environ[ASKED]
+        if (asked.service, asked.operation) == ("sts", "GetCallerIdentity"):
+            return _identity(environ[PRINCIPAL])(environ, start_response)
+        name, _ = SERVICES[asked.service]
+        with self._lock:
+            if name not in self._apps:
+                self._apps[name] = create_backend_app(name)
+        try:
+            answer: Iterable[bytes] = self._apps[name](environ, start_response)
+        except NotImplementedError as error:
+            # moto would answer 500, which SDKs take for a passing trouble and try again.
+            call = addressed(environ)
+            told = errors.answer(call, Refused("lacking", str(error)).error(call))
+            answer = told(environ, start_response)
+        return answer
+
+
+def _identity(principal: Principal) -> Response:
+    """Who calls, which moto does not know."""
+    user = ACCOUNT
+    if not principal.is_owner:
+        try:
+            user = f"{iam_backends[ACCOUNT]['aws'].get_role(principal.role).id}:{principal.instance}"
+        except NotFoundException:
+            user = f"AROAGONE:{principal.instance}"
+    return Response(
+        '<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">'
+        f"<GetCallerIdentityResult><Arn>{principal.arn}</Arn><UserId>{user}</UserId>"
+        f"<Account>{ACCOUNT}</Account></GetCallerIdentityResult>"
+        f"<ResponseMetadata><RequestId>{uuid.uuid4()}</RequestId></ResponseMetadata>"
+        "</GetCallerIdentityResponse>",
+        content_type="text/xml",
+    )

@@ -1,0 +1,69 @@
+"""The door of the local cloud's API: who is let in, and to what."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from bake.localcloud.api.access.addressed import addressed
+from bake.localcloud.api.access.asked import settle
+from bake.localcloud.api.access.backends import ASKED, PRINCIPAL
+from bake.localcloud.api.access.keys import Keys, now
+from bake.localcloud.api.access.policies import Policies, authorise, role_documents
+from bake.localcloud.api.access.refusals import Refused
+from bake.localcloud.api.access.services import check_content, check_service
+from bake.localcloud.api.access.signature import verify
+from bake.localcloud.api.faults import calls, errors
+
+log = logging.getLogger(__name__)
+
+WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+
+class Door:
+    """WSGI middleware: calls that are signed, there, and allowed go on to `app`; all others are refused.
+
+    `app` finds the caller in environ["bake.principal"] and what is asked for in environ["bake.asked"].
+    """
+
+    def __init__(
+        self,
+        app: WsgiApp,
+        keys: Keys,
+        policies: Policies = role_documents,
+        clock: Callable[[], datetime] = now,
+    ) -> None:
+        self._app = app
+        self._keys = keys
+        self._policies = policies
+        self._clock = clock
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        try:
+            self._admit(environ)
+        except Refused as refused:
+            return _refuse(environ, start_response, refused)
+        return self._app(environ, start_response)
+
+    def _admit(self, environ: dict[str, Any]) -> None:
+        verified = verify(environ, self._keys, self._clock())
+        check_service(verified.service)
+        asked = settle(environ, verified)
+        check_content(asked.service, asked.operation, asked.content)
+        authorise(verified.key.principal, asked.needs, self._policies)
+        environ[PRINCIPAL] = verified.key.principal
+        environ[ASKED] = asked
+
+
+def _refuse(environ: dict[str, Any], start_response: Any, refused: Refused) -> Iterable[bytes]:
+    call = addressed(environ)
+    with suppress(OSError, ValueError):
+        calls.drain(environ)
+    sent = environ.get("CONTENT_TYPE", "")
+    error = refused.error(call)
+    log.debug("refused %s of %s: %s", call.service, environ.get("REMOTE_ADDR"), error.code)
+    answer = errors.answer(call, error, sent if sent.startswith("application/x-amz-json-") else "")
+    return answer(environ, start_response)

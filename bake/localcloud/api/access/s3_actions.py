@@ -1,0 +1,99 @@
+"""Which IAM actions S3's operations need, and on what.
+
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from urllib.parse import unquote
+from xml.etree import ElementTree
+
+from bake.localcloud.api.access.refusals import Refused
+
+# Where the action is not the operation's name.
+_ACTIONS: Mapping[str, str] = {
+    "CompleteMultipartUpload": "PutObject",
+    "CopyObject": "PutObject",
+    "CreateMultipartUpload": "PutObject",
+    "DeleteBucketCors": "PutBucketCORS",
+    "DeleteBucketEncryption": "PutEncryptionConfiguration",
+    "DeleteBucketLifecycle": "PutLifecycleConfiguration",
+    "DeleteBucketTagging": "PutBucketTagging",
+    "DeleteObjects": "DeleteObject",
+    "DeletePublicAccessBlock": "PutBucketPublicAccessBlock",
+    "GetBucketAccelerateConfiguration": "GetAccelerateConfiguration",
+    "GetBucketCors": "GetBucketCORS",
+    "GetBucketEncryption": "GetEncryptionConfiguration",
+    "GetBucketLifecycle": "GetLifecycleConfiguration",
+    "GetBucketLifecycleConfiguration": "GetLifecycleConfiguration",
+    "GetBucketNotificationConfiguration": "GetBucketNotification",
+    "GetBucketReplication": "GetReplicationConfiguration",
+    "GetObjectAttributes": "GetObject",
+    "GetPublicAccessBlock": "GetBucketPublicAccessBlock",
+    "HeadBucket": "ListBucket",
+    "HeadObject": "GetObject",
+    "ListBuckets": "ListAllMyBuckets",
+    "ListMultipartUploads": "ListBucketMultipartUploads",
+    "ListObjectVersions": "ListBucketVersions",
+    "ListObjects": "ListBucket",
+    "ListObjectsV2": "ListBucket",
+    "ListParts": "ListMultipartUploadParts",
+    "PutBucketAccelerateConfiguration": "PutAccelerateConfiguration",
+    "PutBucketCors": "PutBucketCORS",
+    "PutBucketEncryption": "PutEncryptionConfiguration",
+    "PutBucketLifecycle": "PutLifecycleConfiguration",
+    "PutBucketLifecycleConfiguration": "PutLifecycleConfiguration",
+    "PutPublicAccessBlock": "PutBucketPublicAccessBlock",
+    "SelectObjectContent": "GetObject",
+    "UploadPart": "PutObject",
+    "UploadPartCopy": "PutObject",
+}
+# With a version's id these become another action.
+_VERSIONED = {"GetObject", "DeleteObject", "GetObjectAcl", "GetObjectTagging"}
+_LARGEST_LIST = 4 << 20
+
+
+def needed(
+    operation: str, bucket: str, key: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes
+) -> Iterator[tuple[str, str]]:
+    """The actions that an operation needs, each with the ARN that it needs them on.
+
+    `headers` are those that start with x-amz-, in small letters.
+    """
+    action = _ACTIONS.get(operation, operation)
+    if operation == "DeleteObjects":
+        for deleted, versioned in _listed(body):
+            yield f"s3:{action}{'Version' if versioned else ''}", _arn(bucket, deleted)
+        return
+    if "versionId" in query and action in _VERSIONED:
+        action += "Version"
+    yield f"s3:{action}", _arn(bucket, key)
+    if action == "PutObject":
+        if "x-amz-tagging" in headers:
+            yield "s3:PutObjectTagging", _arn(bucket, key)
+        if any(name == "x-amz-acl" or name.startswith("x-amz-grant-") for name in headers):
+            yield "s3:PutObjectAcl", _arn(bucket, key)
+    if source := headers.get("x-amz-copy-source"):
+        path, _, version = unquote(source).partition("?versionId=")
+        yield "s3:GetObjectVersion" if version else "s3:GetObject", f"arn:aws:s3:::{path.lstrip('/')}"
+
+
+def _arn(bucket: str, key: str) -> str:
+    if not bucket:
+        return "*"
+    return f"arn:aws:s3:::{bucket}/{key}" if key else f"arn:aws:s3:::{bucket}"
+
+
+def _listed(body: bytes) -> list[tuple[str, bool]]:
+    """The keys of a DeleteObjects, and whether a version is named. Refused for what is no such list."""
+    if len(body) > _LARGEST_LIST or b"<!" in body:
+        raise Refused("request", "the list of objects to delete is no such list")
+    try:
+        root = ElementTree.fromstring(body)  # noqa: S314 - without declarations there is nothing to expand
+    except ElementTree.ParseError as error:
+        raise Refused("request", "the list of objects to delete is no XML") from error
+    found = root.findall("{*}Object")
+    if not found:
+        raise Refused("request", "the list of objects to delete is empty")
+    return [(one.findtext("{*}Key", ""), one.findtext("{*}VersionId") is not None) for one in found]

@@ -1,0 +1,103 @@
+"""The services and operations that the local cloud has: what is not listed is refused.
+
+moto has some two hundred services and answers for all of them; several make the process that answers, root's
+here, connect to where the caller says, or start programs. So there are those that bakes, workers, Packer and
+Ansible need, and of a service that can reach others only what stays within the local cloud.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from typing import Any
+
+from bake.localcloud.api.access.refusals import Refused
+from bake.localcloud.api.faults import operations
+
+# By signing name: moto's name of the service, and patterns of the operations that are there. EC2 and S3 are
+# further limited in `bake.localcloud.api.endpoint` and below.
+_TAGS = ("TagResource", "UntagResource", "ListTagsForResource", "ListResourceTags")
+SERVICES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "ec2": ("ec2", ("*",)),
+    "s3": ("s3", ("*",)),
+    "sqs": ("sqs", ("*",)),
+    "events": (
+        "events",
+        (
+            *("CreateEventBus", "DescribeEventBus", "UpdateEventBus", "DeleteEventBus", "ListEventBuses"),
+            *("PutRule", "DescribeRule", "EnableRule", "DisableRule", "DeleteRule", "ListRules"),
+            *("PutTargets", "RemoveTargets", "ListTargetsByRule", "ListRuleNamesByTarget"),
+            *("PutEvents", "TestEventPattern", "PutPermission", "RemovePermission"),
+            *_TAGS,
+        ),
+    ),
+    # Other credentials than the owner's and the instances' are none that this cloud would take.
+    "sts": ("sts", ("GetCallerIdentity",)),
+    "iam": ("iam", ("*Role*", "*InstanceProfile*", "*Polic*", "GetUser", "ListUsers", "ListAccountAliases")),
+    "kms": ("kms", ("*",)),
+    "ssm": (
+        "ssm",
+        (
+            *("GetParameter", "GetParameters", "GetParametersByPath", "GetParameterHistory", "PutParameter"),
+            *("DeleteParameter", "DeleteParameters", "DescribeParameters", "LabelParameterVersion"),
+            *("AddTagsToResource", "RemoveTagsFromResource", "ListTagsForResource"),
+        ),
+    ),
+    "secretsmanager": (
+        "secretsmanager",
+        (
+            *("CreateSecret", "GetSecretValue", "BatchGetSecretValue", "DescribeSecret", "ListSecrets"),
+            *("PutSecretValue", "UpdateSecret", "UpdateSecretVersionStage", "ListSecretVersionIds"),
+            *("DeleteSecret", "RestoreSecret", "GetRandomPassword", *_TAGS),
+            *("PutResourcePolicy", "GetResourcePolicy", "DeleteResourcePolicy"),
+        ),
+    ),
+    "servicequotas": ("servicequotas", ("Get*", "List*")),
+}
+# Within these patterns, and not there: they would have something done elsewhere, or to nothing.
+_EXCEPT: Mapping[str, tuple[str, ...]] = {
+    "s3": ("PutBucketNotification*", "PutBucketReplication", "WriteGetObjectResponse"),
+    "iam": ("*SAML*", "*OpenID*", "CreateServiceLinkedRole"),
+}
+# The first part of X-Amz-Target, by which a JSON service is called.
+TARGETS: Mapping[str, str] = {
+    "AmazonSQS": "sqs",
+    "AWSEvents": "events",
+    "TrentService": "kms",
+    "AmazonSSM": "ssm",
+    "secretsmanager": "secretsmanager",
+    "ServiceQuotasV20190624": "servicequotas",
+}
+# The parameter Version of the query protocol.
+VERSIONS: Mapping[str, str] = {
+    "2016-11-15": "ec2",
+    "2012-11-05": "sqs",
+    "2011-06-15": "sts",
+    "2010-05-08": "iam",
+}
+
+
+def check_service(service: str) -> None:
+    """Refused unless the local cloud has the service, which is written as in signatures."""
+    if service not in SERVICES:
+        raise Refused("lacking", f"the service {service}; it has {', '.join(sorted(SERVICES))}")
+
+
+def check_operation(service: str, operation: str) -> None:
+    """Refused unless the local cloud has this operation of a service that it has."""
+    _, patterns = SERVICES[service]
+    there = operation in operations.names(service)
+    there = there and any(fnmatch.fnmatchcase(operation, pattern) for pattern in patterns)
+    if not there or any(fnmatch.fnmatchcase(operation, one) for one in _EXCEPT.get(service, ())):
+        raise Refused("lacking", f"{service} {operation[:80] or 'without an operation'}")
+
+
+def check_content(service: str, operation: str, content: Mapping[str, Any]) -> None:
+    """Refused where an operation would reach elsewhere: rules of event buses deliver to queues alone."""
+    if (service, operation) != ("events", "PutTargets"):
+        return
+    targets = content.get("Targets")
+    for target in targets if isinstance(targets, list) else []:
+        arn = target.get("Arn") if isinstance(target, dict) else None
+        if not isinstance(arn, str) or not arn.startswith("arn:aws:sqs:"):
+            raise Refused("lacking", f"a rule's target other than a queue: {str(arn)[:200]}")

@@ -1,0 +1,353 @@
+"""moto's EC2 with the machines behind it: states, sizes and snapshots are those of the real ones.
+
+moto makes its backends from a class that `install` replaces. What moto's response layer does not hand
+to the backend (`NoReboot`, a volume's throughput) is read from the call's own parameters, in `CALL`.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from moto.ec2.exceptions import EC2ClientError, InvalidSnapshotIdError
+from moto.ec2.models import EC2Backend, ec2_backends
+from moto.ec2.models.elastic_block_store import Snapshot, Volume
+from moto.ec2.models.instances import Instance, Reservation
+from moto.ec2.responses.instances import InstanceResponse
+from moto.ec2.utils import filter_dict_attribute_mapping
+
+from bake.localcloud.api import metadata_options
+from bake.localcloud.api import run_instances as launch
+from bake.localcloud.api.images import LocalAmi, LocalSnapshot
+from bake.localcloud.api.instances import Guest, Guests
+from bake.localcloud.images.store import ImageStore, StoredImage, StoredSnapshot
+from bake.localcloud.machines.hostile import planter
+from bake.localcloud.settings import SPOT_REGION
+
+# The parameters of the EC2 call that this thread is answering, as they came over the wire.
+CALL: ContextVar[Mapping[str, str]] = ContextVar("CALL", default=MappingProxyType({}))
+
+
+class LocalEc2(EC2Backend):  # type: ignore[misc]
+    """One region's EC2. Machines live in the spot region only."""
+
+    # moto finds a service's URLs by the module of its backend's class.
+    __module__ = EC2Backend.__module__
+
+    guests: ClassVar[Guests]
+    store: ClassVar[ImageStore]
+    subnet_default: ClassVar[str] = ""
+
+    def __init__(self, region_name: str, account_id: str) -> None:
+        self._launching = threading.Lock()
+        # What the API says of an image and what the store holds of it change together.
+        self._recording = threading.RLock()
+        self._launched: dict[str, tuple[Mapping[str, str], Reservation]] = {}
+        super().__init__(region_name, account_id)
+
+    # --- instances -------------------------------------------------------------------------------
+
+    def run_instances(
+        self, image_id: str, count: int, user_data: Any, security_group_names: list[str], **kwargs: Any
+    ) -> Reservation:
+        """Launch machines. The same client token again returns the same reservation."""
+        if self.region_name != SPOT_REGION:
+            raise EC2ClientError(
+                "UnsupportedOperation",
+                f"The local cloud's machines live in {SPOT_REGION}, not in {self.region_name}",
+            )
+        with self._launching:
+            token = kwargs.setdefault("client_token", uuid.uuid4().hex)
+            if earlier := self._launched_before(token):
+                return earlier
+            launch.check_user_data(user_data)
+            image: LocalAmi = self.describe_images(ami_ids=[image_id])[0]
+            volume = launch.root_volume(image, CALL.get())
+            asked = kwargs.get("metadata_options") or {}
+            kwargs["metadata_options"] = metadata_options.at_launch(image.imds_support, asked)
+            kwargs["block_device_mappings"] = [volume.mapping()]
+            if not kwargs.get("subnet_id") and not kwargs.get("nics"):
+                kwargs["subnet_id"] = self.subnet_default
+            reservation = super().run_instances(image_id, count, user_data, security_group_names, **kwargs)
+            self._launched[token] = (launch.comparable(CALL.get()), reservation)
+        for instance in reservation.instances:
+            instance.reservation_id = reservation.id
+            volume.describe(self, instance)
+            launch.public_is_private(instance)
+            prepare = planter(self.guests.settings, image.ebs_snapshot.planted)
+            self.guests.add(instance).launch(self._disk_of(image), volume.gib, prepare)
+        return reservation
+
+    def _launched_before(self, token: str) -> Reservation | None:
+        if token not in self._launched:
+            return None
+        parameters, reservation = self._launched[token]
+        if parameters != launch.comparable(CALL.get()):
+            raise EC2ClientError(
+                "IdempotentParameterMismatch", "The client token was used before with other parameters"
+            )
+        return reservation
+
+    def associate_iam_instance_profile(self, instance_id: str, **kwargs: Any) -> Any:
+        """As moto's, but a repeated RunInstances finds its own association."""
+        earlier = self.iam_instance_profile_associations.get(instance_id)
+        return earlier or super().associate_iam_instance_profile(instance_id, **kwargs)
+
+    def modify_instance_metadata_options(
+        self,
+        instance_id: str,
+        http_tokens: str | None = None,
+        hop_limit: int | None = None,
+        http_endpoint: str | None = None,
+        dry_run: bool | None = False,
+        http_protocol: str | None = None,
+        metadata_tags: str | None = None,
+    ) -> Any:
+        """As moto's, but what the call does not name stays as it is; the service obeys at once."""
+        options = self.get_instance(instance_id).metadata_options
+        asked = {"HttpTokens": http_tokens, "HttpEndpoint": http_endpoint, "HttpProtocolIpv6": http_protocol}
+        asked |= {"InstanceMetadataTags": metadata_tags}
+        metadata_options.changed(options, {**asked, "HttpPutResponseHopLimit": hop_limit})
+        return options
+
+    def start_instances(self, instance_ids: list[str]) -> list[tuple[Instance, Any]]:
+        def start(guest: Guest) -> None:
+            if guest.state == "stopped":
+                guest.start()
+            elif guest.state not in {"pending", "running"}:
+                raise _wrong_state(guest, "started")
+
+        return self._each(instance_ids, start)
+
+    def stop_instances(self, instance_ids: list[str]) -> list[tuple[Instance, Any]]:
+        def stop(guest: Guest) -> None:
+            if guest.state in {"shutting-down", "terminated"}:
+                raise _wrong_state(guest, "stopped")
+            guest.stop()
+
+        return self._each(instance_ids, stop)
+
+    def reboot_instances(self, instance_ids: list[str]) -> list[Instance]:
+        def reboot(guest: Guest) -> None:
+            if guest.state != "running":
+                raise _wrong_state(guest, "rebooted")
+            guest.reboot()
+
+        return [instance for instance, _ in self._each(instance_ids, reboot)]
+
+    def terminate_instances(self, instance_ids: list[str]) -> list[tuple[Instance, Any]]:
+        def terminate(guest: Guest) -> None:
+            if guest.instance.disable_api_termination:
+                raise EC2ClientError(
+                    "OperationNotPermitted", f"The instance '{guest.instance.id}' may not be terminated"
+                )
+            if guest.state != "terminated":
+                guest.terminate()
+
+        return self._each(instance_ids, terminate)
+
+    def modify_instance_security_groups(self, instance_id: str, new_group_id_list: list[str]) -> Instance:
+        """As moto's, which forgets the network card that they are in truth the groups of."""
+        instance: Instance = super().modify_instance_security_groups(instance_id, new_group_id_list)
+        instance.nics[0]._group_set = list(instance.security_groups)
+        return instance
+
+    def _each(self, instance_ids: list[str], act: Callable[[Guest], None]) -> list[tuple[Instance, Any]]:
+        """Act on guests and return each instance with the state it was in before."""
+        done = []
+        for instance in self.get_multi_instances_by_id(instance_ids):
+            before = {"Code": instance._state.code, "Name": instance._state.name}
+            act(self.guests[instance.id])
+            done.append((instance, before))
+        return done
+
+    def describe_instance_status(
+        self, instance_ids: list[str], include_all_instances: bool, filters: Any
+    ) -> Any:
+        """`initializing` until the machine answers on port 22."""
+        found = super().describe_instance_status(instance_ids, include_all_instances, filters)
+        return [launch.status(self.guests[instance.id]) for instance in found]
+
+    # --- images and snapshots --------------------------------------------------------------------
+
+    def create_image(
+        self, instance_id: str, name: str, description: str, tag_specifications: list[Any]
+    ) -> Any:
+        """Copy the root disk into a new AMI: `pending` until the copy is whole."""
+        self._check_name(name)
+        if any(key.startswith("BlockDeviceMapping.") for key in CALL.get()):
+            raise EC2ClientError("UnsupportedOperation", "The local cloud images the root volume as it is")
+        guest = self._guest(instance_id)
+        if guest.state not in {"running", "stopped", "stopping"}:
+            raise _wrong_state(guest, "imaged")
+        volume = self._root_volume(guest)
+        snapshot = self._snapshot_of(volume, "")
+        image = LocalAmi(self, snapshot, name=name, description=description, instance=guest.instance)
+        image.state = "pending"
+        snapshot.description = f"Created by CreateImage({instance_id}) for {image.id}"
+        snapshot.from_ami = image.id
+        for specification in tag_specifications:
+            resource: Any = {"image": image, "snapshot": snapshot}.get(specification["ResourceType"])
+            if resource is None:
+                raise EC2ClientError(
+                    "InvalidParameterValue",
+                    f"'{specification['ResourceType']}' can't be tagged by CreateImage",
+                )
+            resource.add_tags({tag["Key"]: tag["Value"] for tag in specification["Tags"]})
+        self.amis[image.id] = image
+        self.snapshots[snapshot.id] = snapshot
+        reboot = CALL.get().get("NoReboot", "false").lower() != "true"
+        guest.capture(lambda: self._copy(guest, snapshot, image), reboot=reboot)
+        return image
+
+    def create_snapshot(
+        self, volume_id: str, description: str, owner_id: str | None = None, from_ami: str | None = None
+    ) -> Snapshot:
+        """Copy a volume's disk; a running machine's file system stands still meanwhile."""
+        volume = self.get_volume(volume_id)
+        if from_ami or not volume.attachment:
+            raise EC2ClientError(
+                "UnsupportedOperation", "The local cloud has no volumes but instances' root volumes"
+            )
+        snapshot = self._snapshot_of(volume, description)
+        self.snapshots[snapshot.id] = snapshot
+        guest = self._guest(volume.attachment.instance.id)
+        guest.capture(lambda: self._copy(guest, snapshot, None), reboot=False)
+        return snapshot
+
+    def _copy(self, guest: Guest, snapshot: LocalSnapshot, image: LocalAmi | None) -> None:
+        """Make the copy and let the states follow it."""
+        try:
+            snapshot.copy_from(guest.machine.disk, self.store)
+        except Exception as error:
+            snapshot.status = "error"
+            if image is not None:
+                image.fail(str(error))
+            return
+        with self._recording:
+            if snapshot.id not in self.snapshots:  # deleted while it was copied
+                self.store.forget(snapshot.id)
+                return
+            snapshot.status = "completed"
+            self._save(snapshot.id)
+            if image is not None and image.id in self.amis:
+                image.state = "available"
+                self._save(image.id)
+
+    def _snapshot_of(self, volume: Volume, description: str) -> LocalSnapshot:
+        snapshot = LocalSnapshot(self, volume, description=description)
+        snapshot.status, snapshot.percent = "pending", 0
+        return snapshot
+
+    def _check_name(self, name: str) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9()\[\] ./'@_-]{3,128}", name):
+            raise EC2ClientError(
+                "InvalidAMIName.Malformed",
+                "AMI names must be between 3 and 128 characters long, and may contain letters, numbers, "
+                "spaces, and ( ) [ ] . / - ' @ _",
+            )
+        for image in self.amis.values():
+            if image.name == name and image.owner_id == self.account_id:
+                raise EC2ClientError(
+                    "InvalidAMIName.Duplicate", f"AMI name {name} is already in use by AMI {image.id}"
+                )
+
+    def modify_image_attribute(self, ami_id: str, **permissions: Any) -> None:
+        """As moto's, which knows launch permissions alone, and `ImdsSupport`, which survives on disk."""
+        imds_support = metadata_options.imds_support_of(CALL.get())
+        with self._recording:
+            super().modify_image_attribute(ami_id=ami_id, **permissions)
+            if imds_support is not None:
+                self._own_image(ami_id).imds_support = imds_support
+                self._save(ami_id)
+
+    def describe_image_attribute(self, ami_id: str, attribute_name: str) -> Any:
+        """As moto's, which fails on an id that it does not know."""
+        return getattr(self.describe_images(ami_ids=[ami_id])[0], attribute_name, None)
+
+    def _own_image(self, ami_id: str) -> LocalAmi:
+        image: LocalAmi = self.amis[ami_id]
+        if image.owner_id != self.account_id:
+            raise EC2ClientError("AuthFailure", f"Not authorized for image:{ami_id}")
+        return image
+
+    def deregister_image(self, ami_id: str) -> None:
+        image = self._own_image(ami_id) if ami_id in self.amis else None
+        with self._recording:
+            super().deregister_image(ami_id)
+            self.store.forget(ami_id)
+        if image is not None and CALL.get().get("DeleteAssociatedSnapshots", "false").lower() == "true":
+            self.delete_snapshot(image.ebs_snapshot.id)
+
+    def delete_snapshot(self, snapshot_id: str) -> Snapshot:
+        with self._recording:
+            snapshot = super().delete_snapshot(snapshot_id)
+            self.store.forget(snapshot_id)
+        return snapshot
+
+    def create_tags(self, resource_ids: list[str], tags: dict[str, str]) -> bool:
+        with self._recording:
+            done: bool = super().create_tags(resource_ids, tags)
+            for identity in resource_ids:
+                self._save(identity)
+        return done
+
+    def delete_tags(self, resource_ids: list[str], tags: dict[str, str]) -> bool:
+        with self._recording:
+            done: bool = super().delete_tags(resource_ids, tags)
+            for identity in resource_ids:
+                self._save(identity)
+        return done
+
+    def _save(self, identity: str) -> None:
+        """Keep what the API knows of a finished image or snapshot."""
+        record: StoredImage | StoredSnapshot | None = None
+        image, snapshot = self.amis.get(identity), self.snapshots.get(identity)
+        if image is not None and image.state == "available" and not image.ebs_snapshot.disk:
+            record = image.record()
+        elif snapshot is not None and snapshot.status == "completed" and not snapshot.disk:
+            record = snapshot.record()
+        if record is not None:
+            self.store.save(record)
+
+    def describe_snapshots(
+        self, snapshot_ids: list[str] | None = None, filters: Any = None
+    ) -> list[Snapshot]:
+        """As moto's; Amazon's own are as if they were not there."""
+        found: list[Snapshot] = super().describe_snapshots(snapshot_ids, filters)
+        if any(snapshot.hidden and snapshot.id in (snapshot_ids or ()) for snapshot in found):
+            raise InvalidSnapshotIdError
+        return [snapshot for snapshot in found if not snapshot.hidden]
+
+    def _disk_of(self, image: LocalAmi) -> Any:
+        return image.ebs_snapshot.disk or self.store.disk(image.ebs_snapshot.id)
+
+    def _guest(self, instance_id: str) -> Guest:
+        self.get_instance(instance_id)
+        return self.guests[instance_id]
+
+    def _root_volume(self, guest: Guest) -> Volume:
+        mapping = guest.instance.block_device_mapping[guest.instance.root_device_name]
+        return self.get_volume(mapping.volume_id)
+
+
+def _wrong_state(guest: Guest, done: str) -> EC2ClientError:
+    return EC2ClientError(
+        "IncorrectInstanceState",
+        f"The instance '{guest.instance.id}' is not in a state from which it can be {done}: {guest.state}",
+    )
+
+
+def install(guests: Guests, store: ImageStore) -> None:
+    """Make moto build its EC2 from LocalEc2; to be called before the first request."""
+    LocalEc2.guests = guests
+    LocalEc2.store = store
+    filter_dict_attribute_mapping["client-token"] = "client_token"  # a filter that moto lacks
+    # It knows no instance stores; launch.root_volume reads the mappings itself.
+    InstanceResponse._validate_block_device_mapping = staticmethod(lambda mapping: None)
+    ec2_backends.backend = LocalEc2

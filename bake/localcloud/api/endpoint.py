@@ -1,0 +1,88 @@
+"""The API's front door: a thin WSGI layer around moto's server."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+from xml.sax.saxutils import escape
+
+from werkzeug.wrappers import Response
+
+from bake.localcloud.api.access.asked import Asked
+from bake.localcloud.api.access.backends import ASKED, Backends
+from bake.localcloud.api.access.door import Door
+from bake.localcloud.api.access.keys import Keys
+from bake.localcloud.api.ec2 import CALL
+from bake.localcloud.api.faults.faults import AwsFaults
+from bake.localcloud.api.faults.middleware import Faulty
+from bake.localcloud.api.instances import Guests
+from bake.localcloud.api.security_groups import Groups
+
+log = logging.getLogger(__name__)
+
+_XMLNS = "http://ec2.amazonaws.com/doc/2016-11-15/"
+# moto would say yes to these, and nothing would happen to any disk.
+NOT_REAL = {"ModifyVolume", "CreateVolume", "AttachVolume", "DetachVolume", "CreateSnapshots", "CopySnapshot"}
+NOT_REAL |= {"CopyImage", "RegisterImage", "RequestSpotInstances", "RequestSpotFleet", "CreateFleet"}
+
+
+class Api:
+    """WSGI application: AWS calls go to moto.
+
+    Calls must be signed with one of `keys`, and be the caller's to make. Faults strike those that are let in.
+    """
+
+    def __init__(self, guests: Guests, groups: Groups, faults: AwsFaults, keys: Keys) -> None:
+        self._guests = guests
+        self._groups = groups
+        faulty = Faulty(self._aws, faults, is_guest=lambda address: not self._of_host(address))
+        self._door = Door(faulty, keys)
+        self._moto = Backends()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        return self._door(environ, start_response)
+
+    def _of_host(self, address: str | None) -> bool:
+        """A process of this host that talks to the bridge's address comes from it; instances don't."""
+        return address == self._guests.settings.address
+
+    def _aws(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        asked: Asked = environ[ASKED]
+        call = asked.content if asked.service == "ec2" else {}
+        if call.get("Action") == "GetConsoleOutput" and call.get("InstanceId") in self._guests:
+            return self._console(call["InstanceId"])(environ, start_response)
+        if call.get("Action") in NOT_REAL:
+            what = f"Not in the local cloud: {call['Action']} would be without effect"
+            return error_response("UnsupportedOperation", what)(environ, start_response)
+        token = CALL.set(call)
+        try:
+            answer = self._moto(environ, start_response)
+        finally:
+            CALL.reset(token)
+        if call and not call.get("Action", "").startswith(("Describe", "Get")):
+            self._groups.follow()
+        return answer
+
+    def _console(self, instance_id: str) -> Response:
+        output = base64.b64encode(self._guests[instance_id].console.encode()).decode()
+        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        return Response(
+            f'<GetConsoleOutputResponse xmlns="{_XMLNS}"><requestId>{uuid.uuid4()}</requestId>'
+            f"<instanceId>{instance_id}</instanceId><timestamp>{stamp}</timestamp>"
+            f"<output>{output}</output></GetConsoleOutputResponse>",
+            content_type="text/xml",
+        )
+
+
+def error_response(code: str, message: str) -> Response:
+    """An error as EC2 writes it."""
+    return Response(
+        f"<Response><Errors><Error><Code>{code}</Code><Message>{escape(message)}</Message></Error></Errors>"
+        f"<RequestID>{uuid.uuid4()}</RequestID></Response>",
+        400,
+        content_type="text/xml",
+    )

@@ -1,0 +1,62 @@
+"""What security groups let in, from what the API knows of them to packet rules."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from bake.localcloud.api.instances import Guests
+from bake.localcloud.network import firewall
+from bake.localcloud.network.firewall import Opening
+
+
+class Groups:
+    """Keeps the packet rules at what the instances' security groups say. Egress is not enforced."""
+
+    def __init__(self, guests: Guests, apply: Callable[[set[Opening]], None] | None = None) -> None:
+        self._guests = guests
+        self._apply = apply or (lambda openings: firewall.open_only(guests.settings, openings))
+        self._lock = threading.Lock()
+        self._open: set[Opening] = set()
+
+    def follow(self) -> None:
+        """Look again; to be called after every call that may have changed something."""
+        with self._lock:
+            wanted = set(self._wanted())
+            if wanted != self._open:
+                self._apply(wanted)
+                self._open = wanted
+
+    def _wanted(self) -> Iterator[Opening]:
+        instances = [guest.instance for guest in self._guests.all() if guest.state != "terminated"]
+        for instance in instances:
+            for group in _groups(instance):
+                for rule in group.ingress_rules:
+                    for source in _sources(rule, instances):
+                        yield from _opening(rule, source, instance.private_ip)
+
+
+def _groups(instance: Any) -> list[Any]:
+    """The groups of its network card."""
+    return list(instance.nics[0]._group_set or instance.security_groups)
+
+
+def _sources(rule: Any, instances: list[Any]) -> Iterator[str]:
+    """The IPv4 networks that a rule names, or the addresses of the instances in the group that it names."""
+    if rule.cidr_ipv4:
+        yield str(ipaddress.IPv4Network(rule.cidr_ipv4, strict=False))
+    named = rule.source_group.get("GroupId")
+    for other in instances:
+        if named and named in {group.id for group in _groups(other)}:
+            yield str(other.private_ip)
+
+
+def _opening(rule: Any, source: str, address: str) -> Iterator[Opening]:
+    protocol = str(rule.ip_protocol)
+    if protocol in {"tcp", "udp"}:
+        yield Opening(source, address, protocol, (rule.from_port, rule.to_port))
+    elif protocol == "-1" or re.fullmatch(r"icmp|\d{1,3}", protocol):
+        yield Opening(source, address, protocol)

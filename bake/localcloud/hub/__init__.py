@@ -1,0 +1,1 @@
+"""The local Hugging Face Hub and the small model that it serves."""

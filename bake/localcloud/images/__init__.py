@@ -1,0 +1,1 @@
+"""AMIs: the bases, how they are built, and where images are kept."""

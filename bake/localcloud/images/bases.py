@@ -1,0 +1,87 @@
+"""The base AMIs of the local cloud, by the names that profiles know them by."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from bake.localcloud.images import neuron
+from bake.localcloud.images.amazon_linux import AmazonLinux
+from bake.localcloud.images.base import SIZE_GIB, Base
+from bake.localcloud.images.hostile import Planted, planted
+from bake.systems import SYSTEMS
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A base AMI: the variable that profiles name it by, its id, name and description, its disk and size.
+
+    A hostile one has no variable; `planted` says what makes it so.
+    """
+
+    variable: str
+    id: str
+    name: str
+    description: str
+    disk: Path
+    gib: int = SIZE_GIB
+    planted: Planted | None = None
+
+    @property
+    def system(self) -> str:
+        """Its operating system, as profiles call it."""
+        if self.planted:
+            return self.planted.system
+        return "amazon-linux" if self.variable.endswith("AMAZON_LINUX") else "ubuntu"
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What it was made for, as the tags of a baked AMI tell it."""
+        accelerator = "neuron" if "NEURON" in self.variable else "cuda"
+        return {"bake:stand-in": "true", "bake:os": self.system, "bake:accelerator": accelerator}
+
+
+def stand_ins(ubuntu: Base, amazon: AmazonLinux) -> tuple[StandIn, ...]:
+    """All of them. Those for CUDA have no driver, those for Neuron stubs of its stack."""
+    made_of = f"made of {amazon.image}" if amazon.image else "a stand-in"
+    on_amazon = f"{made_of}, user {SYSTEMS['amazon-linux'].user}"
+    called = "Stand-in for Deep Learning AMI Neuron"
+    return (
+        StandIn("BASE_AMI_ID", ubuntu.image_id, ubuntu.name, f"{ubuntu.os}, user ubuntu", ubuntu.disk),
+        _other(
+            "BASE_AMI_ID_NEURON",
+            f"{called} (Ubuntu 22.04)",
+            f"{ubuntu.os}, user ubuntu",
+            neuron.disk(ubuntu.disk),
+        ),
+        _other(
+            "BASE_AMI_ID_AMAZON_LINUX",
+            "Stand-in for Deep Learning Base AMI (Amazon Linux 2023)",
+            on_amazon,
+            amazon.disk,
+        ),
+        _other(
+            "BASE_AMI_ID_NEURON_AMAZON_LINUX",
+            f"{called} (Amazon Linux 2023)",
+            on_amazon,
+            neuron.disk(amazon.disk),
+        ),
+    )
+
+
+def hostile(ubuntu: Base, amazon: AmazonLinux) -> tuple[StandIn, ...]:
+    """The hostile bases: each is made of its system's stand-in for CUDA when it is launched."""
+    disks = {"ubuntu": ubuntu.disk, "amazon-linux": amazon.disk}
+    return tuple(
+        StandIn(
+            "", one.id, one.name, f"A rehearsal's: {one.hostile.why}", disks[one.system], one.hostile.gib, one
+        )
+        for one in planted()
+    )
+
+
+def _other(variable: str, name: str, description: str, disk: Path) -> StandIn:
+    """A base AMI whose id follows from its disk and name."""
+    key = hashlib.sha256(f"{disk.parent.name} {name}".encode()).hexdigest()[:17]
+    return StandIn(variable, f"ami-{key}", name, description, disk)

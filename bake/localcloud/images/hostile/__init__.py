@@ -1,0 +1,79 @@
+"""Hostile bases: AMIs as hardening guides, vendors and years of use leave them, to rehearse with.
+
+Each is a stand-in with something planted by a script of `scripts/`, which runs in the tree of a new root
+volume when an instance is launched from the AMI (planting.py): listing costs nothing, and no disk is kept.
+They belong to the account (`owner: self`), so a profile takes one by its name:
+
+    base:
+      name: Hostile base umask-077 (Ubuntu)
+      owner: self
+
+What can't be planted honestly in these machines is a stand-in, and its script says so: there is no kernel
+of the machine's own, no udev, no audit, and no second Python.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bake.errors import UsageError
+from bake.localcloud.images.hostile.catalogue import HOSTILE, NAMED, Hostile
+
+__all__ = ["HOSTILE", "Hostile", "Planted", "find", "planted"]
+
+SCRIPTS = Path(__file__).with_name("scripts")
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A hostile base on one operating system: an AMI of the local cloud."""
+
+    hostile: Hostile
+    system: str
+
+    @property
+    def name(self) -> str:
+        """The AMI's, for `base.name`."""
+        return f"Hostile base {self.hostile.name} ({self.hostile.called or NAMED[self.system]})"
+
+    @property
+    def id(self) -> str:
+        """It follows from the name, so that it is known before a cloud is up."""
+        return f"ami-{hashlib.sha256(self.name.encode()).hexdigest()[:17]}"
+
+    @property
+    def owner(self) -> str:
+        """For `base.owner`."""
+        return "amazon" if self.hostile.hidden else "self"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a program is told of it."""
+        of = self.hostile
+        ends = {"outcome": "stops" if of.stops else "works", "reason": of.stops}
+        about = {"name": self.name, "owner": self.owner, "id": self.id, "system": self.system}
+        return {"base": of.name, **about, "why": of.why, **ends}
+
+    @property
+    def script(self) -> str:
+        """What plants it, for a shell of the tree; empty where the AMI alone is hostile."""
+        file = SCRIPTS / f"{self.hostile.script or self.hostile.name}.sh"
+        return file.read_text(encoding="utf-8") if file.exists() else ""
+
+
+def planted() -> Iterator[Planted]:
+    """All hostile bases, on each system that they are for."""
+    return (Planted(hostile, system) for hostile in HOSTILE for system in hostile.systems)
+
+
+def find(name: str, system: str = "ubuntu") -> Planted:
+    """The base of this name, like "umask-077"; UsageError where there is none."""
+    for one in planted():
+        if (one.hostile.name, one.system) == (name, system):
+            return one
+    raise UsageError(
+        f"there is no hostile base {name} for {system}", hint="bake local bases lists those there are"
+    )

@@ -1,0 +1,409 @@
+"""Bring the local cloud up and down, and ask how it is. The cloud itself is a process of its own."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from bake import interrupt, resources, surroundings
+from bake.aws import AccessKey
+from bake.errors import BakeError, UsageError
+from bake.localcloud import host
+from bake.localcloud.api.access import keys
+from bake.localcloud.hub.tiny_flux import VERSION
+from bake.localcloud.images import amazon_linux, neuron
+from bake.localcloud.images.base import base
+from bake.localcloud.images.store import ImageStore
+from bake.localcloud.lifecycle.prepared import Prepared
+from bake.localcloud.lifecycle.state import Status
+from bake.localcloud.lifecycle.sweep import sweep
+from bake.localcloud.lifecycle.users import User
+from bake.localcloud.machines import cgroups, isolation
+from bake.localcloud.network import bridge as network
+from bake.localcloud.network import control
+from bake.localcloud.packages import neuron_sdk
+from bake.localcloud.packages import python as stand_in_python
+from bake.localcloud.packages.needed import require_packages
+from bake.localcloud.packages.wheels import wheels
+from bake.localcloud.settings import Settings
+
+Say = Callable[[str], None]
+_TRUSTED = "A machine's root is this host's root (--trust-guests): whoever has the one has the other."
+START_TIMEOUT = 180.0
+STOP_TIMEOUT = 150.0  # longer than the daemon itself waits for its machines
+
+
+def _quiet(text: str) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True)
+class LocalCloud:
+    """A local cloud that is up.
+
+    `environment` is what ${NAME} means in a profile during a rehearsal. `python` is the minor version of
+    the base image's python3, `interpreter` the lock of one for bases without it; `requirements` (the
+    worker's) and `tools_requirements` are hashed locks of the wheels that the index at `wheels` serves;
+    `neuron_requirements` of those and of the stand-ins on the index that NEURON_PYTHON_INDEX names.
+    `differences` says how it differs from AWS, `bases` by operating system what its base AMI is. `keys` are
+    its owner's: what calls are signed with.
+    """
+
+    endpoint: str
+    hub: str
+    wheels: str
+    environment: Mapping[str, str]
+    python: str
+    interpreter: Path
+    requirements: Path
+    tools_requirements: Path
+    neuron_requirements: Path
+    differences: tuple[str, ...]
+    bases: Mapping[str, str]
+    keys: AccessKey = field(repr=False)
+
+
+def up(
+    *,
+    owner_pid: int | None = None,
+    trust_guests: bool = False,
+    lazy_rate: float | None = None,
+    say: Say = _quiet,
+) -> LocalCloud:
+    """Bring the cloud up, or find it up.
+
+    With `owner_pid` it goes down by itself once that process and all other owners are gone; without, it
+    stays until `down`. With `lazy_rate`, root volumes of instances launched from now on fill at so many MB/s
+    while they are read. UsageError without root, when something it needs is missing or taken, or where
+    machines would have this host's root and the caller doesn't `trust_guests`.
+    """
+    host.require_root()
+    settings = Settings.load()
+    host.require_tools()
+    require_packages()
+    with _lock(settings):
+        running = _health(settings)
+        if running is not None and running["trust_guests"] and not trust_guests:
+            raise UsageError(
+                "the local cloud that is up trusts its machines: their root is this host's root",
+                hint="use it all the same with --trust-guests, or take it down: bake local down",
+            )
+        if running is None or not _join(settings, owner_pid):
+            _stop(settings)  # one that is there and does not answer, or is on its way down
+            with network.claim(settings):  # another cloud's? Then say so before anything is touched.
+                settings = _isolated(settings, trust_guests, say)
+            prepared = _prepare(settings, say)
+            _start(settings, prepared, owner_pid, say)
+            running = _health(settings) or {}
+        if lazy_rate is not None:
+            control.over_socket(settings)("POST", f"/-/lazy-disks?rate={lazy_rate}", None)
+        return _describe(settings, running)
+
+
+def _join(settings: Settings, owner_pid: int | None) -> bool:
+    """Keep up the cloud that is up; False where its last user has just left it."""
+    path = "/-/keep" if owner_pid is None else f"/-/owners?pid={owner_pid}"
+    try:
+        return bool(control.over_socket(settings)("POST", path, None)["up"])
+    except control.NoAnswer:  # it was gone in this moment
+        return False
+
+
+def down(say: Say = _quiet) -> None:
+    """Take the cloud down, also one that crashed. AMIs and caches stay on disk."""
+    host.require_root()
+    settings = Settings.load()
+    with _lock(settings):
+        _stop(settings)
+        for leftover in sweep(settings):
+            say(f"removed what was left over: {leftover}")
+
+
+def users() -> list[User]:
+    """The processes that use the cloud that is up."""
+    settings = Settings.load()
+    if _health(settings) is None:
+        return []
+    try:
+        pids = control.over_socket(settings)("GET", "/-/owners", None)
+    except control.NoAnswer:
+        return []
+    return [User.of(int(pid)) for pid in pids]
+
+
+def current() -> LocalCloud | None:
+    """The cloud that is up, or None."""
+    settings = Settings.load()
+    about = _health(settings)
+    return _describe(settings, about) if about else None
+
+
+def status() -> Status | None:
+    """What the cloud that is up holds; None when none is up."""
+    settings = Settings.load()
+    if _health(settings) is None:
+        return None
+    return Status.of(control.over_socket(settings)("GET", "/-/status", None))
+
+
+@contextmanager
+def running(say: Say = _quiet, *, trust_guests: bool = False) -> Iterator[LocalCloud]:
+    """Use the cloud that is up, or one that is brought up for this and goes when its last user does."""
+    settings = Settings.load()
+    cloud = up(owner_pid=os.getpid(), trust_guests=trust_guests, say=say)
+    pid = (_health(settings) or {}).get("pid")
+    try:
+        yield cloud
+    finally:
+        with suppress(BakeError):
+            if control.over_socket(settings)("DELETE", f"/-/owners?pid={os.getpid()}", None)["last"] and pid:
+                with _lock(settings):
+                    _await_end(pid)
+
+
+def provide(system: str, accelerator: str = "cuda", say: Say = _quiet) -> None:
+    """Build the base AMI of an operating system and accelerator unless it is there."""
+    settings = Settings.load()
+    prepared = Prepared.load(settings.state / "prepared.json")
+    disk = prepared.amazon_linux.disk if system == "amazon-linux" else prepared.base.disk
+    wanted = [disk, neuron.disk(disk)] if accelerator == "neuron" else [disk]
+    if all(one.exists() for one in wanted):
+        return  # without the lock: another cloud may be building something else for minutes
+    with _cache_lock(settings):
+        if system == "amazon-linux":
+            with surroundings.users_network():
+                amazon_linux.build(prepared.amazon_linux, say)
+        if accelerator == "neuron":
+            neuron.build(disk, say)
+
+
+def _isolated(settings: Settings, trust_guests: bool, say: Say) -> Settings:
+    """The settings of a cloud whose machines have users of their own, or by the caller's leave have none."""
+    problem = isolation.problem(settings)
+    if problem is None:
+        return settings
+    if not trust_guests:
+        raise UsageError(
+            f"this host can't give machines users of their own, so their root would be its root: {problem}",
+            hint="systemd 249 and Linux 5.12 can; on a machine that is yours alone, with images that you "
+            "trust, go on with --trust-guests",
+        )
+    say(f"machines share this host's root (--trust-guests): {problem}")
+    return replace(settings, trust_guests=True)
+
+
+def _prepare(settings: Settings, say: Say) -> Prepared:
+    settings.cache.mkdir(parents=True, exist_ok=True)
+    with _cache_lock(settings):
+        with surroundings.users_network():
+            image = base(settings.cache, say)
+            found = wheels(settings.cache, image.python, say)
+        hub = _hub(settings, say)
+        interpreter = stand_in_python.provide(image, settings, say)
+    sdk = neuron_sdk.provide(settings.state / "neuron-sdk", found)
+    return Prepared(
+        base=image,
+        amazon_linux=amazon_linux.find(settings.cache, settings.amazon_linux),
+        hub=hub,
+        interpreter=interpreter,
+        wheel_files=found.files,
+        requirements=found.worker,
+        tools_requirements=found.tools,
+        neuron_files=sdk.files,
+        neuron_requirements=sdk.requirements,
+        torch=found.torch,
+        token=f"hf_{secrets.token_hex(17)}",
+    )
+
+
+def _hub(settings: Settings, say: Say) -> Path:
+    key = hashlib.sha256(f"{VERSION}".encode()).hexdigest()[:16]
+    place = settings.cache / "hub" / key
+    if not place.exists():
+        started = time.monotonic()
+        say("building a tiny FLUX for the local Hub (once; about 20 s) …")
+        work = place.with_name(f"{key}.partial")
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        host.run(sys.executable, "-m", "bake.localcloud.hub.tiny_flux", work, timeout=600)
+        work.rename(place)
+        say(f"built the tiny FLUX in {time.monotonic() - started:.0f} s")
+    return place
+
+
+def _start(settings: Settings, prepared: Prepared, owner_pid: int | None, say: Say) -> None:
+    for leftover in sweep(settings):
+        say(f"removed what an earlier cloud left over: {leftover}")
+    ImageStore(settings.images).prune(say)
+    prepared.save(settings.state / "prepared.json")
+    (settings.state / "failure.json").unlink(missing_ok=True)
+    log = settings.state / "daemon.log"
+    process: subprocess.Popen[bytes] | None = None
+    try:
+        with interrupt.deferred():  # between the start and the assignment it would be lost
+            process = _daemon(settings, owner_pid, log)
+        deadline = time.monotonic() + START_TIMEOUT
+        while _health(settings) is None:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise _failure(settings, log)
+            time.sleep(0.05)
+    except BaseException:  # an interrupt, too: nothing of a cloud that never came up stays
+        if process is not None:
+            if process.poll() is None:
+                # With the commands that it runs: one would make a bridge when all else is swept away.
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        sweep(settings)
+        raise
+
+
+def _daemon(settings: Settings, owner_pid: int | None, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("w") as output:
+        return subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "bake.localcloud.lifecycle.daemon",
+                *([str(owner_pid)] if owner_pid else []),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd="/",
+            umask=0o022,  # it writes files that a machine's users read
+            # Nothing of the user's: it answers machines, and needs no token, no key and no proxy.
+            env={
+                "PATH": os.environ.get("PATH", os.defpath),
+                "LC_ALL": "C.UTF-8",
+                "PYTHONPATH": str(resources.IMPORTED_FROM),
+                **settings.environment(),
+            },
+        )
+
+
+def _failure(settings: Settings, log: Path) -> BakeError:
+    with suppress(FileNotFoundError):
+        content = json.loads((settings.state / "failure.json").read_text())
+        return UsageError(content["message"], hint=content["hint"])
+    tail = "\n".join(
+        f"    {line}" for line in log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+    )
+    return BakeError(f"the local cloud did not come up:\n{tail}", hint=f"the whole log: {log}")
+
+
+def _stop(settings: Settings) -> None:
+    """End the daemon, which takes everything down by itself; kill it if it does not."""
+    pid = _daemons_pid(settings)
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+            _await_end(pid)
+    (settings.state / "cloud.json").unlink(missing_ok=True)
+    keys.remove(settings.state)
+
+
+def _daemons_pid(settings: Settings) -> int | None:
+    """The process of a daemon that was ready, None where it is gone."""
+    with suppress(FileNotFoundError, ValueError, ProcessLookupError):
+        pid = int(json.loads((settings.state / "cloud.json").read_text())["pid"])
+        if b"bake.localcloud.lifecycle.daemon" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return pid
+    return None
+
+
+def _await_end(pid: int) -> None:
+    deadline = time.monotonic() + STOP_TIMEOUT
+    with suppress(FileNotFoundError, ProcessLookupError):
+        while "(zombie)" not in Path(f"/proc/{pid}/status").read_text():
+            if time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+                return
+            time.sleep(0.05)
+
+
+def _describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
+    prepared = Prepared.load(settings.state / "prepared.json")
+    return LocalCloud(
+        endpoint=settings.endpoint,
+        hub=settings.hub,
+        wheels=settings.wheels,
+        environment=running["environment"],
+        python=prepared.base.python,
+        interpreter=prepared.interpreter,
+        requirements=prepared.requirements,
+        tools_requirements=prepared.tools_requirements,
+        neuron_requirements=prepared.neuron_requirements,
+        differences=(
+            f"Machines are systemd-nspawn containers on this host ({os.cpu_count()} CPUs, its kernel): there "
+            "is no GPU, whatever the instance type says, so that an image for one is launched with "
+            f"FLUX_BACKEND=cpu. {_memory()}",
+            f"torch is {prepared.torch}, and Python packages come as wheels from this controller.",
+            "Neuron has stand-ins throughout: a base AMI's packages of the stack have nothing in them, a "
+            "machine's /dev/neuron* are /dev/null, as many as its type has devices, and optimum-neuron's "
+            "compiler copies the model and fixes its shapes, which the CPU then draws.",
+            "The model is a tiny FLUX with random weights: the same files and code, pictures of noise.",
+            "Disks are sparse files: no EBS speeds, no lazy loading from S3 unless it was asked for by "
+            "`bake local up --lazy-disks`, and they are not grown by the machine itself. Memory (tmpfs) "
+            "stands for an instance store where weights.scratch wants one.",
+            "Roles' policies are enforced, without conditions, and by resource for queues, buckets and event "
+            "buses alone; security groups between machines, while SSH from here reaches all. Resources' "
+            "own policies and quotas are accepted and not enforced.",
+            *([_TRUSTED] if running["trust_guests"] else []),
+        ),
+        bases={
+            "ubuntu": f"The base AMI is a stand-in: {prepared.base.os} with user ubuntu, without drivers or "
+            "CUDA.",
+            "amazon-linux": prepared.amazon_linux.what,
+        },
+        keys=keys.read(settings.state),
+    )
+
+
+def _memory() -> str:
+    if cgroups.limits_memory():
+        return (
+            "A machine is given its type's memory at most, and this host's at most; it sees the host's, and "
+            "learns its own by running out of it."
+        )
+    return "Each has all of this host's memory: no control group counts it here."
+
+
+def _health(settings: Settings) -> dict[str, Any] | None:
+    """What the daemon says of itself once it is ready."""
+    if _daemons_pid(settings) is None:
+        return None
+    with suppress(control.NoAnswer):
+        about: dict[str, Any] = control.over_socket(settings)("GET", "/-/health", None)
+        return about
+    return None
+
+
+@contextmanager
+def _lock(settings: Settings) -> Iterator[None]:
+    """One `up` or `down` at a time."""
+    host.make_private(settings.state)
+    with (settings.state / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _cache_lock(settings: Settings) -> Iterator[None]:
+    """The cache may be shared by several clouds; only one of them builds what is missing."""
+    with (settings.cache / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,71 @@
+"""The local cloud's status as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bake.columns import columns
+from bake.localcloud.images.hostile import Planted
+from bake.localcloud.lifecycle.state import ImageStatus, Status
+
+
+def render(status: Status | None) -> str:
+    """A few lines: where it is, its instances, its AMIs."""
+    if status is None:
+        return "the local cloud is down"
+    lines = [
+        f"the local cloud is up since {status.since[:19].replace('T', ' ')} UTC (process {status.pid})",
+        f"  AWS API {status.endpoint}   Hub {status.hub}   wheels {status.wheels}",
+        "",
+        "Instances" if status.instances else "No instances.",
+    ]
+    lines += columns(
+        [
+            (
+                one.id,
+                one.state,
+                one.type,
+                one.address,
+                one.image,
+                _disk(one.volume_gib, one.disk_bytes),
+                one.name,
+            )
+            for one in status.instances
+        ]
+    )
+    return "\n".join([*lines, "", "AMIs" if status.images else "No AMIs baked yet.", *_images(status.images)])
+
+
+def image_rows(images: Sequence[ImageStatus]) -> str:
+    """One line an AMI."""
+    return "\n".join(_images(images)) if images else "No AMIs baked yet."
+
+
+def base_rows(bases: Sequence[Planted]) -> str:
+    """One line a hostile base."""
+    return "\n".join(
+        columns(
+            [
+                (base.id, base.owner, base.name, "stops" if base.hostile.stops else "works", base.hostile.why)
+                for base in bases
+            ]
+        )
+    )
+
+
+def _images(images: Sequence[ImageStatus]) -> list[str]:
+    return columns(
+        [
+            (
+                image.id,
+                image.created[:16].replace("T", " "),
+                _disk(image.volume_gib, image.disk_bytes),
+                image.name,
+            )
+            for image in images
+        ]
+    )
+
+
+def _disk(gib: int, used: int) -> str:
+    return f"{gib} GiB ({used / (1 << 30):.1f} used)"

@@ -1,0 +1,158 @@
+"""Start a local cloud's servers on the bridge address.
+
+Importing this imports moto, which reads its settings from the environment at that moment.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from moto.ec2.models import ec2_backends
+from werkzeug.exceptions import NotFound
+from werkzeug.middleware.shared_data import SharedDataMiddleware
+
+from bake.localcloud.api import ec2, s3
+from bake.localcloud.api.access import keys as access_keys
+from bake.localcloud.api.access.keys import Keys
+from bake.localcloud.api.endpoint import Api
+from bake.localcloud.api.faults.faults import AwsFaults, parse_fault
+from bake.localcloud.api.imds import Imds, Metadata
+from bake.localcloud.api.instances import Guests
+from bake.localcloud.api.metadata import metadata_of
+from bake.localcloud.api.security_groups import Groups
+from bake.localcloud.hub import control as hub_control
+from bake.localcloud.hub.server import Hub
+from bake.localcloud.images.bases import hostile, stand_ins
+from bake.localcloud.images.store import ImageStore
+from bake.localcloud.lifecycle import fixtures
+from bake.localcloud.lifecycle.known_images import register
+from bake.localcloud.lifecycle.owners import Owners
+from bake.localcloud.lifecycle.prepared import Prepared
+from bake.localcloud.lifecycle.state import report
+from bake.localcloud.machines.lazy import rate_of
+from bake.localcloud.network.control import Route
+from bake.localcloud.network.server import serve, serve_control
+from bake.localcloud.packages import python as stand_in_python
+from bake.localcloud.packages.index import WheelIndex
+from bake.localcloud.settings import (
+    ACCOUNT,
+    API_PORT,
+    GATEWAY,
+    HUB_PORT,
+    IMDS_PORT,
+    METADATA_ADDRESS,
+    NEURON_PORT,
+    PACKAGES_PORT,
+    SPOT_REGION,
+    WHEELS_PORT,
+    Settings,
+)
+
+# Instances ask another address for it than the one that answers.
+METADATA_NAMES = (METADATA_ADDRESS, f"{METADATA_ADDRESS}:80")
+
+
+def start(
+    settings: Settings, prepared: Prepared, owners: Owners
+) -> tuple[dict[str, Any], Callable[[], None]]:
+    """Start everything; return what the cloud says of itself, and what takes its machines down."""
+    guests, store, faults = Guests(settings), ImageStore(settings.images), AwsFaults()
+    keys = Keys(lives=lambda instance: instance in guests and guests[instance].state != "terminated")
+    access_keys.write(settings.state, keys.owner)
+    ec2.install(guests, store)
+    s3.install()
+    about: dict[str, Any] = {
+        "id": uuid.uuid4().hex,
+        "pid": os.getpid(),
+        "since": datetime.now(UTC).isoformat(),
+        "environment": fixtures.create(settings, prepared),
+        "trust_guests": settings.trust_guests,
+    }
+    made_of = (prepared.base, prepared.amazon_linux)
+    register(ec2_backends[ACCOUNT][SPOT_REGION], (*stand_ins(*made_of), *hostile(*made_of)))
+
+    def metadata(address: str) -> Metadata | None:
+        guest = guests.at(address)
+        return metadata_of(guest.instance, keys) if guest else None
+
+    hub = Hub(prepared.hub, prepared.token)
+    routes = {
+        ("GET", "/-/health"): lambda request: about,
+        ("GET", "/-/status"): lambda request: report(settings, about, guests, store),
+        **_ownership(owners),
+        **_planting(faults),
+        **_lazy_disks(guests),
+        **hub_control.routes(hub),
+    }
+    serve(settings.address, IMDS_PORT, Imds(metadata), "instance metadata", METADATA_NAMES)
+    serve(settings.address, HUB_PORT, hub, "the Hub")
+    pythons = {f"/{stand_in_python.FOLDER}": str(stand_in_python.folder(prepared.base))}
+    index = SharedDataMiddleware(WheelIndex(prepared.wheel_files), pythons)
+    serve(settings.address, WHEELS_PORT, index, "the wheel index")
+    serve(settings.address, NEURON_PORT, WheelIndex(prepared.neuron_files), "the Neuron SDK's index")
+    packages = SharedDataMiddleware(NotFound(), {"/": str(prepared.amazon_linux.packages)})
+    named = (GATEWAY, f"{GATEWAY}:{PACKAGES_PORT}")
+    serve(settings.address, PACKAGES_PORT, packages, "Amazon Linux's packages", named)
+    serve(settings.address, API_PORT, Api(guests, Groups(guests), faults, keys), "the API")
+    serve_control(settings.control, routes)
+    return about, guests.terminate_all
+
+
+def _ownership(owners: Owners) -> dict[tuple[str, str], Route]:
+    """Who keeps the cloud up."""
+
+    def add(request: Any) -> dict[str, bool]:
+        return {"up": owners.add(int(request.args["pid"]))}
+
+    def keep(request: Any) -> dict[str, bool]:
+        return {"up": owners.keep()}
+
+    def release(request: Any) -> dict[str, bool]:
+        return {"last": owners.release(int(request.args["pid"]))}
+
+    def living(request: Any) -> list[int]:
+        return owners.living()
+
+    return {
+        ("GET", "/-/owners"): living,
+        ("POST", "/-/owners"): add,
+        ("DELETE", "/-/owners"): release,
+        ("POST", "/-/keep"): keep,
+    }
+
+
+def _lazy_disks(guests: Guests) -> dict[tuple[str, str], Route]:
+    """How fast the disks of instances to come fill while they are read."""
+
+    def fill(request: Any) -> dict[str, float]:
+        guests.lazy_rate = rate_of(request.args.get("rate", ""))
+        return {"rate": guests.lazy_rate}
+
+    def there(request: Any) -> dict[str, None]:
+        guests.lazy_rate = None
+        return {"rate": None}
+
+    return {("POST", "/-/lazy-disks"): fill, ("DELETE", "/-/lazy-disks"): there}
+
+
+def _planting(faults: AwsFaults) -> dict[tuple[str, str], Route]:
+    """What goes wrong with AWS's calls; it ends with this process."""
+
+    def add(request: Any) -> dict[str, Any]:
+        return faults.add(parse_fault(request.get_data())).model_dump()
+
+    def listed(request: Any) -> list[dict[str, Any]]:
+        return [planted.model_dump() for planted in faults.listed()]
+
+    def clear(request: Any) -> dict[str, int]:
+        return {"ended": faults.clear()}
+
+    return {
+        ("POST", "/-/faults"): add,
+        ("GET", "/-/faults"): listed,
+        ("DELETE", "/-/faults"): clear,
+    }

@@ -1,0 +1,99 @@
+"""What a local cloud is and holds at the moment, for people and programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bake.localcloud.images.store import ImageStore
+from bake.localcloud.machines import disks
+from bake.localcloud.settings import Settings
+
+if TYPE_CHECKING:
+    from bake.localcloud.api.instances import Guests
+
+
+@dataclass(frozen=True)
+class InstanceStatus:
+    """An instance; `disk_bytes` is what its volume of `volume_gib` really takes."""
+
+    id: str
+    type: str
+    state: str
+    address: str
+    image: str
+    name: str
+    volume_gib: int
+    disk_bytes: int
+
+
+@dataclass(frozen=True)
+class ImageStatus:
+    """An AMI on disk; `disk_bytes` is what its snapshot of `volume_gib` really takes."""
+
+    id: str
+    name: str
+    created: str
+    volume_gib: int
+    disk_bytes: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """A local cloud that is up."""
+
+    endpoint: str
+    hub: str
+    wheels: str
+    pid: int
+    since: str
+    instances: tuple[InstanceStatus, ...]
+    images: tuple[ImageStatus, ...]
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> Status:
+        """Read what `report` wrote."""
+        instances = tuple(InstanceStatus(**entry) for entry in content.pop("instances"))
+        images = tuple(ImageStatus(**entry) for entry in content.pop("images"))
+        return cls(instances=instances, images=images, **content)
+
+
+def report(settings: Settings, about: dict[str, Any], guests: Guests, store: ImageStore) -> dict[str, Any]:
+    """The status as JSON; terminated instances are left out."""
+    live = [guest for guest in guests.all() if guest.state != "terminated"]
+    return {
+        "endpoint": settings.endpoint,
+        "hub": settings.hub,
+        "wheels": settings.wheels,
+        "pid": about["pid"],
+        "since": about["since"],
+        "instances": [_instance(guest) for guest in live],
+        "images": [vars(image) for image in images(store)],
+    }
+
+
+def _instance(guest: Any) -> dict[str, Any]:
+    instance, disk = guest.instance, guest.machine.disk
+    tags = {tag["key"]: tag["value"] for tag in instance.get_tags()}
+    return {
+        "id": instance.id,
+        "type": instance.instance_type,
+        "state": guest.state,
+        "address": guest.machine.hardware.address,
+        "image": instance.image_id,
+        "name": tags.get("Name", ""),
+        "volume_gib": sum(block.size for block in list(instance.block_device_mapping.values())),
+        "disk_bytes": disks.used(disk) if disk.exists() else 0,
+    }
+
+
+def images(store: ImageStore) -> list[ImageStatus]:
+    """The AMIs on disk, oldest first; the cloud need not be up."""
+    found = []
+    for image in store.images():
+        disk = store.disk(image.snapshot_id)
+        size = disk.stat()
+        found.append(
+            ImageStatus(image.id, image.name, image.created, size.st_size >> 30, size.st_blocks * 512)
+        )
+    return found

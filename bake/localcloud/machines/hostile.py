@@ -1,0 +1,56 @@
+"""Plant what makes a base hostile, on the disk of a machine that has not booted yet.
+
+Instance stores are not planted: an image only maps them, and no block device can be given to these machines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bake.errors import BakeError
+from bake.localcloud import host
+from bake.localcloud.images.hostile import Planted
+from bake.localcloud.machines import beneath, disks, isolation
+from bake.localcloud.machines.nspawn import NSPAWN_USES, Machine
+from bake.localcloud.settings import Settings
+
+LIMIT = 300.0  # seconds: a busy host is ten times slower at times
+
+
+def planter(settings: Settings, base: Planted | None) -> Callable[[Machine], None]:
+    """What a launch does with the new disk of a machine: nothing where there is nothing to plant."""
+
+    def prepare(machine: Machine) -> None:
+        if base is not None:
+            plant(settings, base, machine.disk, machine.root)
+
+    return prepare
+
+
+def plant(settings: Settings, base: Planted, disk: Path, root: Path) -> None:
+    """Run the base's script in the tree of `disk`, mounted at `root` meanwhile.
+
+    It runs as a machine does: its root is not the host's, and it has no network.
+    """
+    if not base.script:
+        return
+    disks.mount(disk, root)
+    try:
+        if paths := beneath.leading_out(root, NSPAWN_USES):
+            raise BakeError(f"nothing can be planted on {disk}: links lead out of it at {', '.join(paths)}")
+        arguments = (base.system, base.hostile.name)
+        host.run(*_command(settings, root), *arguments, stdin=base.script, timeout=LIMIT)
+    finally:
+        disks.unmount(root)
+
+
+def _command(settings: Settings, root: Path) -> list[str]:
+    return [
+        "systemd-nspawn", "--quiet", "--settings=no", "--register=no", "--keep-unit", "--pipe",
+        f"--directory={root}", f"--machine=plant-{root.parent.name}",
+        *([] if settings.trust_guests else isolation.OPTIONS),
+        "--private-network", "--resolv-conf=off", "--timezone=off", "--link-journal=no",
+        "--setenv=SYSTEMD_OFFLINE=1", "--setenv=DEBIAN_FRONTEND=noninteractive",
+        "bash", "-s", "--",
+    ]  # fmt: skip

@@ -1,0 +1,1 @@
+"""The bridge and its rules, and the small HTTP servers that listen there."""

@@ -1,0 +1,67 @@
+"""Small threaded HTTP servers: on the bridge address, and on the socket by which the cloud is steered."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from moto.moto_server.werkzeug_app import MotoRequestHandler
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from bake.errors import UsageError
+from bake.localcloud.network.control import HOST, Control, Routes
+from bake.localcloud.network.hosts import OwnHosts
+
+
+class _Handler(MotoRequestHandler):  # type: ignore[misc]
+    protocol_version = "HTTP/1.1"  # connections stay open: SDKs make many small calls
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        """Say nothing of each request; what fails is logged where it fails."""
+
+
+def serve(
+    address: str, port: int, app: Callable[..., Any], what: str, also: Iterable[str] = ()
+) -> BaseWSGIServer:
+    """Start serving on a thread of its own; port 0 takes a free one. UsageError when the port is taken.
+
+    Who asks for another host than `address` (with or without the port), or than those of `also`, is refused.
+    """
+    try:
+        server = make_server(address, port, app, threaded=True, request_handler=_Handler)
+    except (OSError, SystemExit) as error:  # werkzeug ends the process when a port is taken
+        if isinstance(error, OSError) and error.errno not in {errno.EADDRINUSE, None}:
+            raise
+        raise UsageError(
+            f"port {port} on {address} is taken; the local cloud needs it for {what}",
+            hint=f"see what has it with: ss -ltnp 'sport = :{port}'",
+        ) from error
+    names = (address, "localhost") if ip_address(address).is_loopback else (address,)
+    served = [*names, *(f"{name}:{server.server_port}" for name in names), *also]
+    server.app = OwnHosts(app, served)
+    return _start(server, what)
+
+
+def serve_control(socket: Path, routes: Routes) -> BaseWSGIServer:
+    """Serve `routes` on a unix socket that root alone can open."""
+    socket.unlink(missing_ok=True)
+    app = OwnHosts(Control(routes), [HOST])
+    mask = os.umask(0o177)
+    try:
+        server = make_server(f"unix://{socket}", 0, app, threaded=True, request_handler=_Handler)
+    finally:
+        os.umask(mask)
+    return _start(server, "control")
+
+
+def _start(server: BaseWSGIServer, what: str) -> BaseWSGIServer:
+    server.daemon_threads = True  # type: ignore[attr-defined]
+    threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.1}, name=what, daemon=True
+    ).start()
+    return server

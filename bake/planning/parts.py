@@ -1,0 +1,155 @@
+"""The parts of a plan, one for each stage of a bake: a step takes the part it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bake import interpreter
+from bake.interpreter import Archive
+from bake.layout import INT8_MODEL, SCRATCH
+from bake.planning import drivers as drivers_of
+from bake.planning import egress
+from bake.planning.base_image import BaseImage
+from bake.planning.builder import BuilderMemory
+from bake.planning.disk import Disk
+from bake.planning.drivers import Drivers
+from bake.planning.egress import Egress
+from bake.planning.hardware import InstanceType
+from bake.planning.image import name_of
+from bake.planning.memory import Memory
+from bake.planning.network import Network
+from bake.planning.sources import Sources
+from bake.planning.weights import WeightFiles
+from bake.profile import Profile
+from bake.systems import SYSTEMS
+from bake.weights.lock import Lock
+from bake.worker_source import WorkerSource
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """What instances are launched from, as which types and where.
+
+    `types` are the builder's, `worker_types` those that the image is for; each in the order in which they are
+    tried. `settings` is what a booted worker gets beside its queue, bucket and bus.
+    """
+
+    base: BaseImage
+    types: tuple[InstanceType, ...]
+    worker_types: tuple[InstanceType, ...]
+    network: Network
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class WeightsPlan:
+    """The model's files and where they go.
+
+    `files` is what the plan's sums are made with; `lock` what the bake downloads (None in a plan that nobody
+    can bake yet). They differ in a rehearsal, whose Hub serves smaller files. `cache` is the Hugging Face
+    cache on the image, as an absolute path (R-CACHE); `download_cache` where the download goes: the cache, or
+    what stands in its place while int8 is made. `model_dir` is the int8 checkpoint on the image, owned by
+    root; None where bfloat16 is served.
+    """
+
+    files: WeightFiles
+    lock: Lock | None
+    cache: str
+    download_cache: str
+    model_dir: str | None
+
+    @classmethod
+    def of(cls, profile: Profile, files: WeightFiles, lock: Lock | None) -> WeightsPlan:
+        """Resolve the paths that the profile asks for."""
+        weights = profile.weights
+        cache = weights.cache
+        if cache.startswith("~/"):
+            cache = f"{SYSTEMS[profile.base.os].home}/{cache[2:]}"
+        return cls(
+            files=files,
+            lock=lock,
+            cache=cache,
+            download_cache=f"{SCRATCH}/hub" if weights.scratch else cache,
+            model_dir=INT8_MODEL if weights.precision == "int8" else None,
+        )
+
+
+@dataclass(frozen=True)
+class ProvisionPlan:
+    """What is installed on the builder.
+
+    `interpreter` is the Python that the image gets where its base has none of the right version; `egress` the
+    hosts that the builder must reach; `settings` is `settings.env`, which holds nothing secret.
+    """
+
+    worker: WorkerSource
+    drivers: Drivers
+    interpreter: Archive
+    egress: tuple[Egress, ...]
+    settings: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls, profile: Profile, sources: Sources, weights: WeightsPlan, worker: WorkerSource, drivers: Drivers
+    ) -> ProvisionPlan:
+        """Read the Python's lock and write down the settings."""
+        archive = interpreter.read(sources.interpreter)
+        return cls(
+            worker=worker,
+            drivers=drivers,
+            interpreter=archive,
+            egress=egress.find(profile, sources, archive),
+            settings=_settings(profile, sources, weights, drivers, archive),
+        )
+
+
+def _settings(
+    profile: Profile, sources: Sources, weights: WeightsPlan, drivers: Drivers, archive: Archive
+) -> dict[str, str]:
+    system = SYSTEMS[profile.base.os]
+    return {
+        "BAKE_USER": system.user,
+        "BAKE_HOME": system.home,
+        "BAKE_PYTHON": sources.python,
+        "PYTHON_NAME": archive.name,
+        "PYTHON_SHA256": archive.sha256,
+        "PACKAGES_LOCK_TIMEOUT": str(profile.builder.package_wait_minutes * 60),
+        "HF_HUB_CACHE": weights.cache,
+        "MODEL_REPO": profile.weights.repo,
+        "MODEL_REVISION": profile.weights.revision,
+        **drivers_of.settings(profile, drivers),
+        "MODEL_DIR": weights.model_dir or "",
+        **sources.builder,
+    }
+
+
+@dataclass(frozen=True)
+class VerifyPlan:
+    """What is checked, and on what: `drivers` says whether the builder and the booted worker have the
+    accelerator. `memory` is about the types that the image is for, `builder_memory` (empty where they are the
+    same) about the builder's.
+    """
+
+    drivers: Drivers
+    memory: tuple[Memory, ...]
+    builder_memory: tuple[BuilderMemory, ...]
+
+
+@dataclass(frozen=True)
+class ImagePlan:
+    """The AMI: its root volume and what is on it, its name, and the accounts that it is shared with."""
+
+    profile: str
+    name: str
+    share_with: tuple[str, ...]
+    disk: Disk
+
+    @classmethod
+    def of(cls, profile: Profile, disk: Disk) -> ImagePlan:
+        """What the profile says of the image."""
+        return cls(profile.name, profile.image.name, tuple(profile.image.share_with), disk)
+
+    def name_for(self, run: str) -> str:
+        """The AMI's name in a run."""
+        return name_of(self.profile, self.name, run)

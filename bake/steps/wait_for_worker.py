@@ -1,0 +1,156 @@
+"""Follow the start of the worker on a new image: a slow disk is outlasted, a worker that hangs is not.
+
+A volume made from a snapshot fetches each block from S3 when it is first read, so a start may take an hour
+and say nothing about the image.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bake.aws import Aws
+from bake.errors import BakeError, NotVerified, TimedOut
+from bake.layout import SERVICE
+from bake.run import Run
+from bake.ssh import Session
+
+# Seconds after the last byte in which a start that ran into its time limit is the disk's fault.
+LATELY = 300
+_LEAST_BYTES = 1 << 20
+_TIMED_OUT = "start operation timed out"  # systemd's words
+# What the kernel and NVIDIA's daemon say of an accelerator, and whether it answers.
+_DRIVER = r"""
+journalctl -b -o cat --no-pager _TRANSPORT=kernel + SYSLOG_IDENTIFIER=nvidia-persistenced |
+  grep -E -i 'nvidia|nvrm|nouveau|neuron' | tail -n 10
+if command -v nvidia-smi >/dev/null; then nvidia-smi -L 2>&1 | tail -n 3; fi
+"""
+_SLOW = "a new volume is filled while it is read: a faster volume type, or VolumeInitializationRate, helps"
+
+
+class ImageIsBad(NotVerified):
+    """The image ran on a machine that was up, and failed there: it is not kept."""
+
+
+@dataclass
+class _Start:
+    """What is known of the worker's start. `moved` is when it last got on, `read` when bytes last came in."""
+
+    moved: float = field(default_factory=time.monotonic)
+    read: float = float("-inf")
+    process: str = ""
+    _bytes: int = 0
+    text: str = ""
+
+    def look(self, facts: Mapping[str, str], session: Session) -> None:
+        """Take in what systemd and the kernel say now."""
+        now = time.monotonic()
+        process, text = facts.get("MainPID", "0"), facts.get("StatusText", "")
+        found = _bytes_read(process, session)
+        if process != self.process:
+            self.process, self._bytes = process, found
+        if found - self._bytes >= _LEAST_BYTES:
+            self.read, self._bytes = now, found
+        if self.read == now or text != self.text:
+            self.moved, self.text = now, text
+
+    def reads(self) -> bool:
+        """Whether bytes came in lately."""
+        return time.monotonic() - self.read < LATELY
+
+
+def wait_until_ready(session: Session, aws: Aws, run: Run, *, stall: float, limit: float) -> float:
+    """Wait for the worker's READY=1 (`Type=notify`: only then is the unit active); seconds since boot.
+
+    It may take `limit` seconds while it gets on, and `stall` seconds without. Raises ImageIsBad where the
+    worker fails or hangs, and another BakeError where its disk is slow, which says nothing about the image.
+    """
+    start = _Start()
+
+    def look() -> str | None:
+        facts = service(session)
+        start.look(facts, session)
+        run.progress.status(f"worker: {facts.get('StatusText') or facts.get('SubState')}")
+        _raise_if_slow(facts, start, session)
+        raise_if_failed(facts, session)
+        if facts.get("ActiveState") == "active":
+            return "ready"
+        _raise_if_stalled(start, stall, session)
+        return None
+
+    try:
+        aws.wait("the worker's READY", look, timeout=limit)
+    except TimedOut as error:
+        raise BakeError(
+            f"{error.message}; the worker still gets on: {start.text or 'it reads from the disk'}",
+            hint=f"worker.start_hours gives it longer; {_SLOW}",
+        ) from error
+    return _seconds_since_boot(session)
+
+
+def service(session: Session) -> dict[str, str]:
+    """What systemd says of the worker's unit."""
+    properties = "LoadState,ActiveState,SubState,StatusText,NRestarts,MainPID,Result"
+    output = session.run("systemctl", "show", SERVICE, "-p", properties).stdout
+    return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+
+
+def raise_if_failed(facts: Mapping[str, str], session: Session) -> None:
+    """Raise ImageIsBad where there is no unit, or it failed, or was restarted more than twice."""
+    if facts.get("LoadState") != "loaded":
+        raise ImageIsBad(f"the new image has no {SERVICE}: systemd says {facts.get('LoadState')}")
+    if _failed(facts):
+        journal = _journal(session, 20).strip()
+        driver = session.run("sh", "-c", _DRIVER, sudo=True, check=False).stdout.strip()
+        raise ImageIsBad(
+            f"the worker does not start on the new image:\n{journal}"
+            + (f"\nof the driver:\n{driver}" if driver else "")
+        )
+
+
+def _failed(facts: Mapping[str, str]) -> bool:
+    return facts.get("ActiveState") == "failed" or int(facts.get("NRestarts") or 0) > 2
+
+
+def _raise_if_slow(facts: Mapping[str, str], start: _Start, session: Session) -> None:
+    """A start that was cut off by its time limit while bytes came in says nothing about the image."""
+    if not _failed(facts) or not start.reads():
+        return
+    if facts.get("Result") == "timeout" or _TIMED_OUT in _journal(session, 500):
+        raise BakeError(
+            "the worker's unit ran out of time (TimeoutStartSec=) while it read from the disk", hint=_SLOW
+        )
+
+
+def _raise_if_stalled(start: _Start, stall: float, session: Session) -> None:
+    if (still := time.monotonic() - start.moved) < stall:
+        return
+    what = f"the worker's READY: not there, and no progress for {still:.0f} s"
+    if _waits_for_disk(start.process, session):
+        raise BakeError(f"{what}; it waits for the disk, which gives nothing", hint=_SLOW)
+    raise ImageIsBad(what, hint="see logs/boot-check.journal.log")
+
+
+def _bytes_read(process: str, session: Session) -> int:
+    """Bytes that the worker's process has had fetched from a disk, by page faults too (proc(5))."""
+    shown = session.run("cat", f"/proc/{process}/io", sudo=True, check=False).stdout
+    facts = dict(line.split(": ", 1) for line in shown.splitlines() if ": " in line)
+    return int(facts.get("read_bytes", 0))
+
+
+def _waits_for_disk(process: str, session: Session) -> bool:
+    """Whether a thread of it sleeps uninterruptibly, as in a read that does not return."""
+    shown = session.run("ps", "-L", "-o", "stat=", "-p", process, check=False).stdout
+    return any(state.startswith("D") for state in shown.split())
+
+
+def _journal(session: Session, lines: int) -> str:
+    return session.run("journalctl", "-u", SERVICE, "-n", str(lines), "-o", "cat", sudo=True).stdout
+
+
+def _seconds_since_boot(session: Session) -> float:
+    """From the start of the machine's systemd to the worker's READY, by systemd's own clock."""
+    booted = session.run("systemctl", "show", "--value", "-p", "UserspaceTimestampMonotonic").stdout
+    ready = session.run("systemctl", "show", "--value", "-p", "ActiveEnterTimestampMonotonic", SERVICE)
+    return round((int(ready.stdout) - int(booted)) / 1e6, 1)

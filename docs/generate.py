@@ -1,0 +1,160 @@
+"""Write docs/reference.md from the commands' help, the profiles' schema and the checks' docstrings.
+
+`make docs` runs it; a test fails while the page is not what it writes.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs/reference.md"
+CHECKS = ROOT / "bake/checks"
+WIDTH = 100
+
+INTRODUCTION = """\
+# Reference
+
+`make docs` writes this page from the program: do not edit it.
+
+- [`bake`](#bake), [`bake local`](#bake-local): the commands
+- [`flux-worker`](#flux-worker): the worker's commands; [worker/README.md](../worker/README.md) explains them
+- [Keys of a profile](#keys-of-a-profile): the schema; [profiles.md](profiles.md) explains it
+- [Checks](#checks): what a bake verifies; [requirements.md](requirements.md) explains the ids
+"""
+PROFILE = """\
+## Keys of a profile
+
+Every value may also be a reference: `${NAME}`, `${NAME:-default}` or `secretsmanager:NAME#KEY`. A value
+marked "reference only" must be one, because it differs between accounts or is secret; the usual variable is
+given. Beside the sections, `extends` names another profile of the same folder, whose values hold where this
+one says nothing.
+"""
+VERIFY = """\
+## Checks
+
+Step `verify` runs these on the builder. `junit.xml` has the ids as properties of each test case. Some checks
+run only where they apply: for one accelerator, or where the builder has the device.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    from bake.cli import main_group
+    from flux_worker.cli import main as worker
+
+    return "\n".join(
+        [
+            INTRODUCTION,
+            *commands(main_group, "bake"),
+            *commands(worker, "flux-worker"),
+            PROFILE,
+            *sections(),
+            VERIFY,
+            "| check | ids |",
+            "|---|---|",
+            *(f"| {cell(title)} | {', '.join(ids)} |" for title, ids in checks()),
+            "",
+        ]
+    )
+
+
+def commands(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[str]:
+    """Each command's help under a heading of its own, those of a group after it."""
+    context = click.Context(
+        command,
+        parent=parent,
+        info_name=name.split()[-1],
+        terminal_width=WIDTH,
+        max_content_width=WIDTH,
+        **command.context_settings,
+    )
+    yield f"{'##' if parent is None else '###'} {name}\n\n```output\n{command.get_help(context)}\n```\n"
+    if isinstance(command, click.Group):
+        for child in command.list_commands(context):
+            found = command.get_command(context, child)
+            assert found is not None
+            yield from commands(found, f"{name} {child}", context)
+
+
+def sections() -> Iterator[str]:
+    """A table for each section of a profile."""
+    from bake.profile import json_schema
+    from bake.profile.schema import Profile, sections
+
+    definitions = json_schema.build()["$defs"]
+    for name, model in sections().items():
+        definition = definitions[model.__name__]
+        optional = "" if Profile.model_fields[name].is_required() else " May be left out."
+        yield f"### {name}\n\n{definition['description']}{optional}\n"
+        yield "| key | value | default | meaning |\n|---|---|---|---|"
+        for key, field in definition["properties"].items():
+            required = model.model_fields[key].is_required()
+            default = "required" if required else shown(field["default"])
+            cells = (f"`{key}`", values(field), default, field["description"])
+            yield f"| {' | '.join(map(cell, cells))} |"
+        yield ""
+
+
+def values(field: dict[str, Any]) -> str:
+    """The values that a field takes, in words."""
+    from bake.profile.json_schema import REFERENCE
+
+    kinds = [kind for kind in field["anyOf"] if kind not in ({"type": "null"}, REFERENCE)]
+    words = [one(kind) for kind in kinds]
+    variables = [f"`{name}`" for name in field.get("examples", [])]
+    if variables:
+        literal = any("enum" not in kind for kind in kinds)
+        words.append(f"{'usually' if literal else 'reference only:'} {variables[0]}")
+    return ", or ".join(words)
+
+
+def one(kind: dict[str, Any]) -> str:
+    """One kind of value."""
+    if "const" in kind:
+        return f"`{kind['const']}`"
+    if "enum" in kind:
+        return ", ".join(f"`{word}`" for word in kind["enum"])
+    match kind.get("type"):
+        case "integer":
+            return f"{kind['minimum']:,} to {kind['maximum']:,}"
+        case "boolean":
+            return "`true`, `false`"
+        case "array" if "$" in str(kind["items"].get("pattern")):
+            return "list of references"
+        case "array":
+            entries = [one(entry) for entry in kind["items"].get("anyOf", []) if "pattern" in entry]
+            return f"list of {entries[0]}"
+    return "text"
+
+
+def shown(default: Any) -> str:
+    """A default as a profile would have it."""
+    if default is None or default == []:
+        return "none"
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`".replace("'", "")
+
+
+def checks() -> Iterator[tuple[str, list[str]]]:
+    """Title and requirement ids of each check, by file and line."""
+    for file in sorted(CHECKS.glob("test_*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                title = (ast.get_docstring(node) or node.name).splitlines()[0]
+                ids = re.findall(r"\b[RC]-[A-Z0-9-]+\b", title)
+                yield re.sub(r" \((?:[RC]-[A-Z0-9-]+(?:, )?)+\)\.?$", ".", title), ids
+
+
+def cell(text: str) -> str:
+    """Text that can stand in a table."""
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
