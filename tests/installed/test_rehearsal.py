@@ -42,7 +42,7 @@ def test_an_installed_bake_plans_with_the_workers_wheel_that_it_carries(
 
 def test_without_the_extra_a_rehearsal_says_what_to_install(installed: Installed, folder: Path) -> None:
     command = ("bake", "--profile", "g6e-ubuntu", "--rehearse")
-    done = installed.run(*command, cwd=folder, blocked="moto torch")
+    done = installed.run(*command, cwd=folder, blocked="moto werkzeug flask torch")
     assert done.returncode == 2
     assert "the local cloud needs Python packages that are not installed: moto, torch" in done.stderr
     assert "[local]" in done.stderr
