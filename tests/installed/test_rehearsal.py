@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bake import resources
-from bake.localcloud.cloud import LocalCloud
+from bake.localcloud import LocalCloud
 from bake.trees import hash_file, hash_tree
 
 from .conftest import Installed
