@@ -9,6 +9,8 @@ import pytest
 
 from .conftest import ROOT, Installed
 
+pytestmark = pytest.mark.integration
+
 HEAVY = "torch diffusers transformers torchao accelerate moto flask werkzeug flux_worker"
 EVERYTHING = """
 import importlib, pathlib, sys

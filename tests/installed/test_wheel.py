@@ -9,12 +9,15 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import pytest
 import yaml
 
 from bake import resources
 from bake.trees import hash_file, hash_tree
 
 from .conftest import ROOT, Installed, build_wheel, copy_checkout
+
+pytestmark = pytest.mark.integration
 
 ABOUT = """
 import json

@@ -21,6 +21,8 @@ from bake import resources
 from bake.errors import UsageError
 from bake.localcloud.packages import needed, wheels
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).parents[2]
 
 
