@@ -32,6 +32,8 @@ from bake.wiring import environment_text
 PYTHON_SCRIPT = "python.sh"
 PYTHON_NEEDED = "fetch"  # what it prints where the pinned Python is needed, and then is to do
 TOOLS_SCRIPT = "scripts/00-tools.sh"
+# By bake's own setuptools, as it is pinned; not by pip, which environments of uv lack.
+BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
 NEURON_SCRIPT = "compile-neuron.sh"  # beside the others, since it waits for the weights
 
 
@@ -141,9 +143,9 @@ def build_wheel(project: Path, directory: Path) -> Path:
             target = source / file.relative_to(project)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, target)
-        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
         done = subprocess.run(
-            [*command, "--wheel-dir", str(directory), str(source)],
+            [sys.executable, "-P", "-c", BUILD, str(directory.resolve())],
+            cwd=source,
             capture_output=True,
             encoding="utf-8",
             errors="replace",

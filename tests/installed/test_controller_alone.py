@@ -109,6 +109,23 @@ def test_a_plan_on_aws_needs_neither_and_no_root(installed: Installed, tmp_path:
     assert "Traceback" not in done.stderr
 
 
+def test_a_worker_from_git_is_built_without_pip(installed: Installed, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from bake.steps.provision import build_wheel; "
+        "print(build_wheel(Path(sys.argv[1]), Path(sys.argv[2])).name)"
+    )
+    done = installed.run(
+        "python",
+        "-c",
+        code,
+        str(ROOT / "worker"),
+        str(tmp_path / "wheels"),
+        cwd=tmp_path,
+        blocked="pip torch",
+    )
+    assert done.stdout.startswith("flux_worker-"), done.stderr
+
+
 def test_the_lock_of_the_controller_has_neither() -> None:
     lock = (ROOT / "requirements" / "bake.txt").read_text(encoding="utf-8")
     names = {line.partition("==")[0] for line in lock.splitlines() if "==" in line and line[0] != " "}
