@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from bake.localcloud.hub.control import RemoteHub as RemoteHub
     from bake.localcloud.hub.server import Hub as Hub
     from bake.localcloud.images.store import ImageStore as ImageStore
-    from bake.localcloud.lifecycle.cloud import LocalCloud as LocalCloud
     from bake.localcloud.lifecycle.cloud import down as down
     from bake.localcloud.lifecycle.cloud import provide as provide
     from bake.localcloud.lifecycle.cloud import running as running
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from bake.localcloud.lifecycle.environment import EXAMPLES as EXAMPLES
     from bake.localcloud.lifecycle.environment import NOT_REHEARSED as NOT_REHEARSED
     from bake.localcloud.lifecycle.environment import sources as sources
+    from bake.localcloud.lifecycle.local_cloud import LocalCloud as LocalCloud
     from bake.localcloud.network.control import over_socket as over_socket
     from bake.localcloud.options import trust_guests as trust_guests
     from bake.localcloud.options import trusted as trusted
@@ -55,7 +55,7 @@ _ROOMS = {
     "EXAMPLES": "lifecycle.environment",
     "Hub": "hub.server",
     "ImageStore": "images.store",
-    "LocalCloud": "lifecycle.cloud",
+    "LocalCloud": "lifecycle.local_cloud",
     "NOT_REHEARSED": "lifecycle.environment",
     "RemoteFaults": "api.faults.remote",
     "RemoteHub": "hub.control",

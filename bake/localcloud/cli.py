@@ -17,7 +17,7 @@ from bake.localcloud.options import trust_guests, trusted
 from bake.localcloud.packages.needed import require_packages
 
 if TYPE_CHECKING:
-    from bake.localcloud.lifecycle.cloud import LocalCloud
+    from bake.localcloud.lifecycle.local_cloud import LocalCloud
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

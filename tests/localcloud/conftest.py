@@ -12,7 +12,7 @@ import boto3
 import pytest
 
 from bake.instance import KeyPair, user_data
-from bake.localcloud.lifecycle.cloud import LocalCloud
+from bake.localcloud.lifecycle.local_cloud import LocalCloud
 from bake.ssh import Login
 
 from .moto_account import MotoAccount, served

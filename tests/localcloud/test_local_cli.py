@@ -18,7 +18,7 @@ from bake.errors import BakeError, UsageError
 from bake.localcloud.cli import local
 from bake.localcloud.lifecycle import cloud as localcloud
 from bake.localcloud.lifecycle import exports
-from bake.localcloud.lifecycle.cloud import LocalCloud
+from bake.localcloud.lifecycle.local_cloud import LocalCloud
 
 
 def run(*words: str) -> tuple[int, str]:

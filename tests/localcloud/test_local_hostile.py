@@ -18,7 +18,7 @@ from bake.localcloud.cli import local
 from bake.localcloud.images.hostile import HOSTILE, SCRIPTS, Hostile, Planted, find, planted
 from bake.localcloud.images.store import ImageStore
 from bake.localcloud.lifecycle import cloud as localcloud
-from bake.localcloud.lifecycle.cloud import LocalCloud
+from bake.localcloud.lifecycle.local_cloud import LocalCloud
 from bake.localcloud.machines import disks
 from bake.localcloud.machines.hostile import plant
 from bake.localcloud.settings import Settings

@@ -17,7 +17,7 @@ import pytest
 from bake.errors import BakeError, UsageError
 from bake.localcloud import host
 from bake.localcloud.lifecycle import cloud as localcloud
-from bake.localcloud.lifecycle.cloud import LocalCloud
+from bake.localcloud.lifecycle.local_cloud import LocalCloud
 from bake.localcloud.lifecycle.prepared import Prepared
 from bake.localcloud.machines import beneath, disks, isolation
 from bake.localcloud.machines.cgroups import Cgroups

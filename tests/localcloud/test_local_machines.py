@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from bake.errors import BakeError, ConnectionLost, RemoteCommandError
-from bake.localcloud.lifecycle.cloud import LocalCloud
+from bake.localcloud.lifecycle.local_cloud import LocalCloud
 from bake.localcloud.machines.cgroups import Cgroups
 from bake.localcloud.network import bridge as network
 from bake.localcloud.settings import Settings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -12,14 +11,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from bake import interrupt, resources, surroundings
-from bake.aws import AccessKey
 from bake.errors import BakeError, UsageError
 from bake.localcloud import host
 from bake.localcloud.api.access import keys
@@ -27,11 +27,12 @@ from bake.localcloud.hub.tiny_flux import VERSION
 from bake.localcloud.images import amazon_linux, neuron
 from bake.localcloud.images.base import base
 from bake.localcloud.images.store import ImageStore
+from bake.localcloud.lifecycle.local_cloud import LocalCloud, describe
 from bake.localcloud.lifecycle.prepared import Prepared
 from bake.localcloud.lifecycle.state import Status
 from bake.localcloud.lifecycle.sweep import sweep
 from bake.localcloud.lifecycle.users import User
-from bake.localcloud.machines import cgroups, isolation
+from bake.localcloud.machines import isolation
 from bake.localcloud.network import bridge as network
 from bake.localcloud.network import control
 from bake.localcloud.packages import neuron_sdk
@@ -41,39 +42,12 @@ from bake.localcloud.packages.wheels import wheels
 from bake.localcloud.settings import Settings
 
 Say = Callable[[str], None]
-_TRUSTED = "A machine's root is this host's root (--trust-guests): whoever has the one has the other."
 START_TIMEOUT = 180.0
 STOP_TIMEOUT = 150.0  # longer than the daemon itself waits for its machines
 
 
 def _quiet(text: str) -> None:
     """Say nothing."""
-
-
-@dataclass(frozen=True)
-class LocalCloud:
-    """A local cloud that is up.
-
-    `environment` is what ${NAME} means in a profile during a rehearsal. `python` is the minor version of
-    the base image's python3, `interpreter` the lock of one for bases without it; `requirements` (the
-    worker's) and `tools_requirements` are hashed locks of the wheels that the index at `wheels` serves;
-    `neuron_requirements` of those and of the stand-ins on the index that NEURON_PYTHON_INDEX names.
-    `differences` says how it differs from AWS, `bases` by operating system what its base AMI is. `keys` are
-    its owner's: what calls are signed with.
-    """
-
-    endpoint: str
-    hub: str
-    wheels: str
-    environment: Mapping[str, str]
-    python: str
-    interpreter: Path
-    requirements: Path
-    tools_requirements: Path
-    neuron_requirements: Path
-    differences: tuple[str, ...]
-    bases: Mapping[str, str]
-    keys: AccessKey = field(repr=False)
 
 
 def up(
@@ -110,7 +84,7 @@ def up(
             running = _health(settings) or {}
         if lazy_rate is not None:
             control.over_socket(settings)("POST", f"/-/lazy-disks?rate={lazy_rate}", None)
-        return _describe(settings, running)
+        return describe(settings, running)
 
 
 def _join(settings: Settings, owner_pid: int | None) -> bool:
@@ -148,7 +122,7 @@ def current() -> LocalCloud | None:
     """The cloud that is up, or None."""
     settings = Settings.load()
     about = _health(settings)
-    return _describe(settings, about) if about else None
+    return describe(settings, about) if about else None
 
 
 def status() -> Status | None:
@@ -335,53 +309,6 @@ def _await_end(pid: int) -> None:
             time.sleep(0.05)
 
 
-def _describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
-    prepared = Prepared.load(settings.state / "prepared.json")
-    return LocalCloud(
-        endpoint=settings.endpoint,
-        hub=settings.hub,
-        wheels=settings.wheels,
-        environment=running["environment"],
-        python=prepared.base.python,
-        interpreter=prepared.interpreter,
-        requirements=prepared.requirements,
-        tools_requirements=prepared.tools_requirements,
-        neuron_requirements=prepared.neuron_requirements,
-        differences=(
-            f"Machines are systemd-nspawn containers on this host ({os.cpu_count()} CPUs, its kernel): there "
-            "is no GPU, whatever the instance type says, so that an image for one is launched with "
-            f"FLUX_BACKEND=cpu. {_memory()}",
-            f"torch is {prepared.torch}, and Python packages come as wheels from this controller.",
-            "Neuron has stand-ins throughout: a base AMI's packages of the stack have nothing in them, a "
-            "machine's /dev/neuron* are /dev/null, as many as its type has devices, and optimum-neuron's "
-            "compiler copies the model and fixes its shapes, which the CPU then draws.",
-            "The model is a tiny FLUX with random weights: the same files and code, pictures of noise.",
-            "Disks are sparse files: no EBS speeds, no lazy loading from S3 unless it was asked for by "
-            "`bake local up --lazy-disks`, and they are not grown by the machine itself. Memory (tmpfs) "
-            "stands for an instance store where weights.scratch wants one.",
-            "Roles' policies are enforced, without conditions, and by resource for queues, buckets and event "
-            "buses alone; security groups between machines, while SSH from here reaches all. Resources' "
-            "own policies and quotas are accepted and not enforced.",
-            *([_TRUSTED] if running["trust_guests"] else []),
-        ),
-        bases={
-            "ubuntu": f"The base AMI is a stand-in: {prepared.base.os} with user ubuntu, without drivers or "
-            "CUDA.",
-            "amazon-linux": prepared.amazon_linux.what,
-        },
-        keys=keys.read(settings.state),
-    )
-
-
-def _memory() -> str:
-    if cgroups.limits_memory():
-        return (
-            "A machine is given its type's memory at most, and this host's at most; it sees the host's, and "
-            "learns its own by running out of it."
-        )
-    return "Each has all of this host's memory: no control group counts it here."
-
-
 def _health(settings: Settings) -> dict[str, Any] | None:
     """What the daemon says of itself once it is ready."""
     if _daemons_pid(settings) is None:
@@ -396,14 +323,10 @@ def _health(settings: Settings) -> dict[str, Any] | None:
 def _lock(settings: Settings) -> Iterator[None]:
     """One `up` or `down` at a time."""
     host.make_private(settings.state)
-    with (settings.state / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(settings.state / "lock"):
         yield
 
 
-@contextmanager
-def _cache_lock(settings: Settings) -> Iterator[None]:
+def _cache_lock(settings: Settings) -> FileLock:
     """The cache may be shared by several clouds; only one of them builds what is missing."""
-    with (settings.cache / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return FileLock(settings.cache / "lock")

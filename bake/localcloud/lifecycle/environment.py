@@ -9,7 +9,7 @@ from bake.systems import SYSTEMS, ami_variable
 from bake.weights import flux
 
 if TYPE_CHECKING:
-    from bake.localcloud.lifecycle.cloud import LocalCloud
+    from bake.localcloud.lifecycle.local_cloud import LocalCloud
 
 # Well-formed values for what the local cloud will provide: enough to check a profile before it is up.
 EXAMPLES = {

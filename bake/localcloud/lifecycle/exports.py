@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from bake.localcloud.lifecycle.cloud import LocalCloud
+from bake.localcloud.lifecycle.local_cloud import LocalCloud
 
 # Each would be taken instead of what is set here, or changes where calls go.
 # https://docs.aws.amazon.com/sdkref/latest/guide/settings-reference.html

@@ -20,7 +20,7 @@ from bake.aws import Aws
 from bake.errors import BakeError, UsageError
 from bake.instance import KeyPair, user_data
 from bake.layout import INSTANCE_ENV
-from bake.localcloud.lifecycle.cloud import LocalCloud
+from bake.localcloud.lifecycle.local_cloud import LocalCloud
 from bake.localcloud.settings import Settings
 from bake.ssh import Login, connect
 from bake.systems import SYSTEMS

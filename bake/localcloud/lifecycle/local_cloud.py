@@ -1,0 +1,91 @@
+"""A local cloud that is up, as those who use it see it: addresses, keys, and how it differs from AWS."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bake.aws import AccessKey
+from bake.localcloud.api.access import keys
+from bake.localcloud.lifecycle.prepared import Prepared
+from bake.localcloud.machines import cgroups
+from bake.localcloud.settings import Settings
+
+_TRUSTED = "A machine's root is this host's root (--trust-guests): whoever has the one has the other."
+
+
+@dataclass(frozen=True)
+class LocalCloud:
+    """A local cloud that is up.
+
+    `environment` is what ${NAME} means in a profile during a rehearsal. `python` is the minor version of
+    the base image's python3, `interpreter` the lock of one for bases without it; `requirements` (the
+    worker's) and `tools_requirements` are hashed locks of the wheels that the index at `wheels` serves;
+    `neuron_requirements` of those and of the stand-ins on the index that NEURON_PYTHON_INDEX names.
+    `differences` says how it differs from AWS, `bases` by operating system what its base AMI is. `keys` are
+    its owner's: what calls are signed with.
+    """
+
+    endpoint: str
+    hub: str
+    wheels: str
+    environment: Mapping[str, str]
+    python: str
+    interpreter: Path
+    requirements: Path
+    tools_requirements: Path
+    neuron_requirements: Path
+    differences: tuple[str, ...]
+    bases: Mapping[str, str]
+    keys: AccessKey = field(repr=False)
+
+
+def describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
+    """Describe a cloud that is up; `running` is what its daemon says of itself."""
+    prepared = Prepared.load(settings.state / "prepared.json")
+    return LocalCloud(
+        endpoint=settings.endpoint,
+        hub=settings.hub,
+        wheels=settings.wheels,
+        environment=running["environment"],
+        python=prepared.base.python,
+        interpreter=prepared.interpreter,
+        requirements=prepared.requirements,
+        tools_requirements=prepared.tools_requirements,
+        neuron_requirements=prepared.neuron_requirements,
+        differences=(
+            f"Machines are systemd-nspawn containers on this host ({os.cpu_count()} CPUs, its kernel): there "
+            "is no GPU, whatever the instance type says, so that an image for one is launched with "
+            f"FLUX_BACKEND=cpu. {_memory()}",
+            f"torch is {prepared.torch}, and Python packages come as wheels from this controller.",
+            "Neuron has stand-ins throughout: a base AMI's packages of the stack have nothing in them, a "
+            "machine's /dev/neuron* are /dev/null, as many as its type has devices, and optimum-neuron's "
+            "compiler copies the model and fixes its shapes, which the CPU then draws.",
+            "The model is a tiny FLUX with random weights: the same files and code, pictures of noise.",
+            "Disks are sparse files: no EBS speeds, no lazy loading from S3 unless it was asked for by "
+            "`bake local up --lazy-disks`, and they are not grown by the machine itself. Memory (tmpfs) "
+            "stands for an instance store where weights.scratch wants one.",
+            "Roles' policies are enforced, without conditions, and by resource for queues, buckets and event "
+            "buses alone; security groups between machines, while SSH from here reaches all. Resources' "
+            "own policies and quotas are accepted and not enforced.",
+            *([_TRUSTED] if running["trust_guests"] else []),
+        ),
+        bases={
+            "ubuntu": f"The base AMI is a stand-in: {prepared.base.os} with user ubuntu, without drivers or "
+            "CUDA.",
+            "amazon-linux": prepared.amazon_linux.what,
+        },
+        keys=keys.read(settings.state),
+    )
+
+
+def _memory() -> str:
+    if cgroups.limits_memory():
+        return (
+            "A machine is given its type's memory at most, and this host's at most; it sees the host's, and "
+            "learns its own by running out of it."
+        )
+    return "Each has all of this host's memory: no control group counts it here."
