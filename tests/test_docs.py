@@ -299,12 +299,13 @@ def test_every_call_of_aws_has_its_right_in_the_docs() -> None:
     called = set()
     for file in (ROOT / "bake").rglob("*.py"):
         if "localcloud" not in file.parts:
-            called |= set(CALL.findall(file.read_text(encoding="utf-8")))
+            text = file.read_text(encoding="utf-8")
+            called |= set(CALL.findall(re.sub(r"get_paginator\(\"(\w+)\"\)", r"\1", text)))
     assert len(called) >= 50
     actions = {
         f"{service}:{''.join(word.capitalize() for word in call.split('_'))}"
         for service, call in called
-        if call not in ("meta", "exceptions", "get_paginator", "get_waiter")
+        if call not in ("meta", "exceptions")
     }
     rights = {RIGHTS.get(action, action) for action in actions}
     assert [right for right in sorted(rights) if right not in TEXTS["docs/aws.md"]] == []
@@ -320,7 +321,7 @@ def test_every_variable_of_the_example_is_explained() -> None:
 
 PATH = re.compile(r"(?:bake|docs|provision|requirements|tests|worker)/[\w./-]+")
 # To be empty once they are there.
-NOT_YET = {"bake/account/"}
+NOT_YET = {f"bake/account/{name}" for name in ("", "answers.py", "asking.py", "facts.py")}
 
 
 def anchors(page: str) -> set[str]:
