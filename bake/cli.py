@@ -185,7 +185,7 @@ def main() -> None:
 def _run() -> int:
     if "_BAKE_COMPLETE" in os.environ:
         main_group.main(prog_name="bake", standalone_mode=True)
-    # Not by click's `main`, which has its own ways with Ctrl-C and with a pipe whose reader has gone.
+    # Not by click's `main`, which handles Ctrl-C and broken pipes in its own way.
     try:
         with main_group.make_context("bake", sys.argv[1:]) as context:
             main_group.invoke(context)
@@ -260,7 +260,7 @@ def _say(text: str) -> None:
 
 
 def _flush() -> None:
-    """Keep Python from complaining, with an exit code of its own, that a pipe's reader has gone."""
+    """Flush the streams, so that Python does not fail at exit because of a closed pipe."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:

@@ -26,7 +26,7 @@ T = TypeVar("T")
 RUN_TAG = "bake:run"
 # Seconds until a new resource appears in the answers of AWS.
 APPEARS_WITHIN = 30.0
-# A tag says until when a run's things may be needed: three times what the bake takes, two hours at least.
+# The tag bake:expires allows three times the estimate of the bake, and two hours at least.
 LEAST = timedelta(hours=2)
 EXISTS = frozenset(
     {
@@ -45,7 +45,7 @@ EXISTS = frozenset(
 
 @dataclass(frozen=True)
 class Found:
-    """Something that exists, and the run that its tag names; empty where it has no such tag."""
+    """An existing resource, and the run that its tag names; empty if it has no such tag."""
 
     id: str
     run: str
@@ -53,7 +53,7 @@ class Found:
 
 @dataclass
 class Resource:
-    """How one thing is created, found again by name or token, and removed.
+    """How to create one resource, find it again by name or token, and remove it.
 
     `kind` and `name` say to people what it is, `run` is the id of the run that creates it.
 
@@ -71,7 +71,7 @@ class Resource:
     _id: str | None = field(default=None, init=False)
 
     def create(self, undo: Undo) -> tuple[str, Removal]:
-        """Its id, and its removal, which is registered before the call is sent."""
+        """Create it; return its id and its removal, which is registered before the call is sent."""
         removal = undo.add(f"{self.kind} {self.name}", self._remove, by_hand=lambda: self.by_hand(self._id))
         try:
             self._id = self.make()
@@ -95,11 +95,11 @@ class Resource:
         where = f": {found.id}" if found else ""
         raise BakeError(
             f"{self.kind} {self.name} exists already, and is not this run's{where}",
-            hint="it is left alone; choose another name, or remove it if nobody needs it",
+            hint="bake leaves it alone: choose another name, or remove it if nobody needs it",
         ) from error
 
     def _look(self) -> Found | None:
-        """Look for it until it shows up; None where it does not."""
+        """Look for it until it appears; None if it does not."""
         deadline = time.monotonic() + APPEARS_WITHIN
         while (found := self.find()) is None and time.monotonic() < deadline:
             time.sleep(0.5)
@@ -116,7 +116,7 @@ class Resource:
 
 
 def unless_absent(call: Callable[[], T]) -> T | None:
-    """What a call answers; None where AWS says that the thing is not there."""
+    """The answer of a call; None if AWS says that the resource does not exist."""
     try:
         return call()
     except ClientError as error:
@@ -126,7 +126,7 @@ def unless_absent(call: Callable[[], T]) -> T | None:
 
 
 def tag_of(tags: object, key: str = RUN_TAG) -> str:
-    """A tag's value, of a list of {"Key", "Value"} or a mapping; empty where there is none."""
+    """The value of a tag in a list of {"Key", "Value"} or a mapping; empty if there is none."""
     if isinstance(tags, dict):
         return str(tags.get(key, ""))
     listed = tags if isinstance(tags, list) else []
@@ -135,7 +135,7 @@ def tag_of(tags: object, key: str = RUN_TAG) -> str:
 
 @dataclass(frozen=True)
 class Labels:
-    """What the tags say of a bake; `seconds` is how long it is estimated to take."""
+    """The facts of a bake that tags hold; `seconds` is its estimated duration."""
 
     profile: str
     plan: str
@@ -157,5 +157,5 @@ def tags(labels: Labels, run: str, name: str) -> list[TagTypeDef]:
 
 
 def expires(estimate: float, now: datetime) -> str:
-    """When what is created `now` is left over, by the bake's estimate in seconds; RFC 3339 in UTC."""
+    """When a resource created `now` counts as left over, by the estimate in seconds; RFC 3339 in UTC."""
     return (now + max(3 * timedelta(seconds=estimate), LEAST)).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -10,7 +10,7 @@ from bake.errors import BakeError
 from bake.redaction import redact
 
 TIMEOUT = 300.0
-# `ext::` and its like would run a command that a URL names.
+# `ext::` would run a command from the URL.
 OPTIONS = (
     "-c",
     "protocol.ext.allow=never",
@@ -22,7 +22,7 @@ OPTIONS = (
 
 
 def fetch(url: str, commit: str, directory: Path) -> None:
-    """Put the files of `commit` into `directory`, a new folder. Nothing is asked on the terminal.
+    """Put the files of `commit` into `directory`, a new folder, without asking anything on the terminal.
 
     Raises BakeError that says whether the repository or the commit can't be had.
     """
@@ -31,7 +31,7 @@ def fetch(url: str, commit: str, directory: Path) -> None:
     try:
         _git(directory, "fetch", "--quiet", "--depth=1", "--no-tags", "--", url, commit)
     except BakeError:
-        # Some servers give away no single commit: then all branches, of which one may have it.
+        # Some servers don't serve single commits: fetch all branches, one of which may have it.
         _git(directory, "fetch", "--quiet", "--no-tags", "--", url, "+refs/heads/*:refs/remotes/origin/*")
     try:
         _git(directory, "checkout", "--quiet", "--force", "--detach", commit)
@@ -60,14 +60,14 @@ def _git(directory: Path, *arguments: str) -> str:
     except subprocess.TimeoutExpired as error:
         raise BakeError(f"git {arguments[0]} got no answer within {TIMEOUT:.0f} s") from error
     if done.returncode != 0:
-        # Settings of the user's (insteadOf, a credential helper) put user name and password into URLs.
+        # The user's settings (insteadOf, a credential helper) may put a password into URLs.
         last = "\n".join(f"    {line}" for line in redact(done.stderr).strip().splitlines()[-5:])
         raise BakeError(f"git {arguments[0]} failed:\n{last}")
     return done.stdout
 
 
 def _environment() -> dict[str, str]:
-    """The user's environment without another repository's, and with nobody to ask."""
+    """The user's environment, without variables of another repository and without prompts."""
     kept = {key: value for key, value in os.environ.items() if key not in ("GIT_DIR", "GIT_WORK_TREE")}
     ssh = os.environ.get("GIT_SSH_COMMAND", "ssh")
     return {
@@ -79,7 +79,7 @@ def _environment() -> dict[str, str]:
 
 
 def head(directory: Path) -> tuple[str | None, bool]:
-    """The commit that a checkout's folder is at, and whether its files differ from it; None without Git."""
+    """The commit of a checkout, and whether its files differ from it; None without Git."""
     try:
         commit = _git(directory, "rev-parse", "HEAD").strip()
         return commit, bool(_git(directory, "status", "--porcelain", "--", "."))

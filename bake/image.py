@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import ImageTypeDef
 
 STATE_TAG, EXPIRES_TAG = "bake:state", "bake:expires"
-# What an AMI demands of its instances' metadata: IMDSv2. AWS has no other value, and no way back.
+# ImdsSupport of an AMI. AWS has no other value, and it can't be unset.
 IMDSV2: Literal["v2.0"] = "v2.0"
-# Seconds in which a change of an AMI shows up in DescribeImages.
+# Seconds until a change of an AMI appears in DescribeImages.
 SHOWN = 60.0
 State = Literal["draft", "unproven", "good"]
 
@@ -36,7 +36,7 @@ class Image:
 
 
 def describe_image(aws: Aws, image_id: str) -> ImageTypeDef | None:
-    """DescribeImages for one; None where EC2 does not know it, and it is no fresh id any more."""
+    """DescribeImages for one AMI; None if EC2 does not know it, unless the id is new."""
     images = unless_absent(lambda: aws.ec2.describe_images(ImageIds=[image_id])["Images"])
     return images[0] if images else None
 
@@ -57,7 +57,7 @@ def image_of(facts: ImageTypeDef) -> Image:
 
 
 def require_imdsv2(aws: Aws, image: Image) -> Image:
-    """Have instances of an available AMI need IMDSv2; return it as DescribeImages shows it then."""
+    """Require IMDSv2 of an available AMI's instances; return the AMI as DescribeImages then shows it."""
     if image.imds_support == IMDSV2:
         return image
     aws.ec2.modify_image_attribute(ImageId=image.id, ImdsSupport={"Value": IMDSV2})
@@ -82,12 +82,12 @@ def images_of(aws: Aws, profile: str) -> list[ImageTypeDef]:
 
 
 def state_of(facts: ImageTypeDef) -> str:
-    """What became of an AMI; one that was baked before there was such a tag counts as good."""
+    """The state in an AMI's tags; an AMI from before there was such a tag counts as good."""
     return tag_of(facts.get("Tags"), STATE_TAG) or "good"
 
 
 def mark(aws: Aws, image: Image, state: State) -> None:
-    """Say in the tags of an AMI and its snapshot what became of it; a finished one does not expire."""
+    """Write the state into the tags of an AMI and its snapshot, and remove their expiry."""
     both = [image.id, image.snapshot]
     aws.ec2.create_tags(Resources=both, Tags=[{"Key": STATE_TAG, "Value": state}])
     aws.ec2.delete_tags(Resources=both, Tags=[{"Key": EXPIRES_TAG}])
@@ -100,7 +100,7 @@ def mark_by_hand(aws: Aws, image: Image, state: State) -> str:
 
 
 def in_use(aws: Aws, image_id: str) -> bool:
-    """Whether instances run from an AMI, or may be started again from it."""
+    """Whether an AMI has instances that run, or that may be started again."""
     filters: Any = [
         {"Name": "image-id", "Values": [image_id]},
         {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
@@ -109,7 +109,7 @@ def in_use(aws: Aws, image_id: str) -> bool:
 
 
 def remove(aws: Aws, image_id: str, *, run: str = "", name: str = "") -> None:
-    """Deregister an AMI and delete its snapshots; what is gone already is fine.
+    """Deregister an AMI and delete its snapshots, as far as they still exist.
 
     A pending AMI may not tell its snapshots yet: those with the tags of `run` and `name`, which are the
     AMI's own unless given, are its snapshots, too.
@@ -137,7 +137,7 @@ def _mapped(facts: Any) -> set[str]:
 
 
 def _tagged(aws: Aws, run: str, name: str, *, seconds: float) -> set[str]:
-    """The snapshots with these tags; where they must show up, they are looked for a while."""
+    """The snapshots with these tags; wait for them for `seconds`."""
     if not run or not name:
         return set()
     filters: Any = [{"Name": "tag:bake:run", "Values": [run]}, {"Name": "tag:Name", "Values": [name]}]

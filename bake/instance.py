@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 USER_DATA_LIMIT = 16 * 1024
 # Where a worker finds its queue, bucket and event bus; a launch writes it.
-# Seconds an instance may take to end, and its network interface to let its security group go.
+# Seconds that an instance may take to terminate and to release its security group.
 ENDS = 900
 
 
 @dataclass(frozen=True)
 class KeyPair:
-    """A key pair as OpenSSH texts: ed25519, or ECDSA for machines whose rules (FIPS) know no ed25519."""
+    """A key pair in OpenSSH's format: ed25519, or ECDSA for machines in FIPS mode, which refuse ed25519."""
 
     private: str
     public: str
@@ -46,12 +46,12 @@ class KeyPair:
 
     @classmethod
     def of_each_kind(cls) -> tuple[KeyPair, KeyPair]:
-        """One of each kind: a machine takes at least one of them."""
+        """One of each kind: a machine accepts at least one of them."""
         return cls.generate("ed25519"), cls.generate("ecdsa")
 
     @property
     def kind(self) -> str:
-        """What OpenSSH and cloud-init call its kind."""
+        """Its kind, as OpenSSH and cloud-init call it."""
         return "ed25519" if self.public.startswith("ssh-ed25519") else "ecdsa"
 
 
@@ -79,14 +79,14 @@ def user_data(host_keys: Sequence[KeyPair], files: Mapping[str, str], authorized
 
 
 def describe(aws: Aws, instance_id: str) -> InstanceTypeDef | None:
-    """DescribeInstances for one; None where EC2 does not know it, and it is no fresh id any more."""
+    """DescribeInstances for one instance; None if EC2 does not know it, unless the id is new."""
     answer = unless_absent(lambda: aws.ec2.describe_instances(InstanceIds=[instance_id]))
     reservations = answer["Reservations"] if answer else []
     return reservations[0]["Instances"][0] if reservations else None
 
 
 def terminate(aws: Aws, instance_id: str) -> None:
-    """Terminate and wait until the instance is gone, so that its disk is, too."""
+    """Terminate an instance and wait until it is gone, and its disk with it."""
     if unless_absent(lambda: aws.ec2.terminate_instances(InstanceIds=[instance_id])) is None:
         return  # an old id: gone; for a fresh one the call was sent again
 
@@ -98,7 +98,7 @@ def terminate(aws: Aws, instance_id: str) -> None:
 
 
 def cancel_spot_requests(aws: Aws, run: str, name: str) -> None:
-    """Cancel the spot requests of a run that are tagged with this name, whatever they have launched."""
+    """Cancel the spot requests of a run that have this name, whether or not they launched anything."""
     filters: Any = [
         {"Name": "tag:bake:run", "Values": [run]},
         {"Name": "tag:Name", "Values": [name]},
@@ -110,7 +110,7 @@ def cancel_spot_requests(aws: Aws, run: str, name: str) -> None:
 
 
 def terminate_by_hand(aws: Aws, run: str, instance_id: str | None, *, spot: bool) -> str:
-    """The commands that end an instance of a run, with or without its id, and its spot request before."""
+    """The commands that cancel the spot request and terminate the instance, found by id or by tag."""
 
     def listed(operation: str, query: str) -> str:
         filters = ("--filters", f"Name=tag:bake:run,Values={run}")

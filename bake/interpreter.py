@@ -12,7 +12,7 @@ from urllib.request import urlopen
 
 from bake.errors import BakeError
 
-PATIENCE = 60  # seconds that its server may be silent
+PATIENCE = 60  # seconds to wait for its server
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Archive:
         return urlsplit(self.url).netloc
 
     def fetch(self) -> bytes:
-        """Download it here; BakeError where that fails or it has another hash."""
+        """Download it; BakeError if that fails or the hash differs."""
         try:
             with urlopen(self.url, timeout=PATIENCE) as answer:  # noqa: S310 - the URL is a lock's
                 content: bytes = answer.read()
@@ -41,6 +41,6 @@ class Archive:
 
 
 def read(lock: Path) -> Archive:
-    """What is locked: a list in uv's form, of one entry."""
+    """Read the lock: a list in uv's form with one entry."""
     [(name, entry)] = json.loads(lock.read_text(encoding="utf-8")).items()
     return Archive(name, entry["url"], entry["sha256"])

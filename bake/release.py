@@ -26,7 +26,7 @@ from bake.steps.survey import Survey
 
 @dataclass(frozen=True)
 class Baked:
-    """What a bake has made by the time its AMI is available."""
+    """The results of a bake's steps once its AMI is available."""
 
     image: Image
     base: Survey
@@ -47,7 +47,7 @@ class Release:
 
 
 def release(plan: Plan, run: Run, baked: Baked, published: Image, drawing: Drawing) -> Release:
-    """Write the manifest of an image that has proved itself and is published, and hand it over."""
+    """Write the manifest of an image that passed its boot check and is published; return the release."""
     write_manifest(plan, run, replace(baked, image=published), "good", drawing)
     checks = len(baked.report.checks)
     return Release(published, run.directory, drawing, checks, tuple(run.progress.steps))
@@ -56,7 +56,7 @@ def release(plan: Plan, run: Run, baked: Baked, published: Image, drawing: Drawi
 def write_manifest(
     plan: Plan, run: Run, baked: Baked, state: Outcome, drawing: Drawing | None = None
 ) -> None:
-    """Write `manifest.json`: how the image came about, and what became of it."""
+    """Write `manifest.json`: how the image was made, and its state."""
     lock = plan.weights.lock and plan.weights.lock.as_dict()
     manifest = {
         "run": run.id,
@@ -78,7 +78,7 @@ def write_manifest(
 
 
 def boot_check_facts(drawing: Drawing) -> dict[str, Any]:
-    """The boot check as the manifest tells it."""
+    """The boot check, for the manifest."""
     return {
         "width": drawing.width,
         "height": drawing.height,
@@ -90,12 +90,12 @@ def boot_check_facts(drawing: Drawing) -> dict[str, Any]:
 
 
 def summary(release: Release, *, rehearsal: bool) -> str:
-    """The end of the output: what there is now, where it is, how long it took, what to try next."""
+    """The end of the output: times, the AMI, where its files are, and what to try next."""
     times = "\n".join(f"  {step.name:<15} {step.seconds:7.1f} s" for step in release.steps)
     total = sum(step.seconds for step in release.steps)
     image = release.image.id
     bake, drawing = _program(), release.drawing
-    # What was compiled for its sizes draws no other; by hand, too, it is asked for the one that it drew.
+    # A model compiled for some sizes draws no others, so suggest the size that it drew.
     asked = (drawing.width, drawing.height)
     size = "" if asked == SIZE else f"--width {asked[0]} --height {asked[1]} "
     next_steps = (
@@ -122,7 +122,7 @@ Try next:
 
 
 def _program() -> str:
-    """How the user called `bake`, so that what is suggested can be pasted."""
+    """How the user called `bake`, so that suggested commands can be pasted."""
     called = Path(sys.argv[0])
     name = str(called) if called.name == "bake" else "bake"
     return f"sudo {name}" if os.environ.get("SUDO_USER") else name

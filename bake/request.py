@@ -43,7 +43,7 @@ class BakeRequest(ProfileRequest):
 
 @dataclass(frozen=True)
 class Proposal:
-    """A plan, the cloud that it was made with, and what was agreed and locked of it (None: nothing yet).
+    """A plan, the cloud it was made with, and its agreement and lock (None: there is none yet).
 
     `unlocked` says why a bake can't go by the lock; None when it can.
     """
@@ -61,11 +61,11 @@ class Proposal:
 def local_cloud(
     request: BakeRequest, stack: ExitStack, say: Callable[[str], None], progress: Progress | None = None
 ) -> LocalCloud | None:
-    """The local cloud of a rehearsal, brought up if need be and up until `stack` ends; None for AWS."""
+    """The local cloud of a rehearsal, started if necessary and kept until `stack` ends; None for AWS."""
     if not request.rehearsal:
         return None
     surroundings.set_aside()
-    # A mistake in the profile or its lock file shows at once, not after the local cloud was brought up.
+    # Report a mistake in the profile or its lock file before the local cloud is started.
     examples = {**NOT_REHEARSED, **EXAMPLES}
     variables = profiles.environment(request.env_file).overlaid(examples, "an example")
     profile = profiles.load(
@@ -107,7 +107,7 @@ def propose(
         plan = planning.make(profile, aws, local, origins, lock)
     except UsageError as error:
         if baking and agreement is not None:
-            # Another region explains why its AMI and subnet are not found: say that first.
+            # Another region explains why its AMI and subnet are not found, so report it first.
             _refuse(request, Guarded(stated_facts(profile, origins), {}), agreement, error.message)
         raise
     guarded = Guarded.of(plan)
@@ -126,7 +126,7 @@ def _refuse(
     problems: str = "",
     unlocked: str | None = None,
 ) -> None:
-    """Raise NotAgreed unless everything is as agreed and locked; `problems` are what else is wrong.
+    """Raise NotAgreed unless everything is agreed and locked; `problems` are the plan's own.
 
     A rehearsal without an agreement is held to its lock alone: nothing else in it is the user's.
     """
@@ -145,7 +145,7 @@ def _refuse(
 
 
 def lock_rehearsal(request: BakeRequest, cloud: LocalCloud, say: Callable[[str], None]) -> None:
-    """Lock the local Hub's files unless they are: nobody needs to be asked about a rehearsal's."""
+    """Lock the local Hub's files unless they are locked; a rehearsal's need nobody's consent."""
     before, held = lockfile.content(request.lock), lockfile.read(request.lock)
     if held.weights is not None:
         return
@@ -156,7 +156,7 @@ def lock_rehearsal(request: BakeRequest, cloud: LocalCloud, say: Callable[[str],
 
 
 def weights_of(request: BakeRequest, cloud: LocalCloud | None) -> WeightsSection:
-    """The profile's weights; variables of the infrastructure need not be set for that, only the token's."""
+    """The profile's weights. Only the token's variable must be set for that."""
     if cloud is not None:
         return load(request, cloud)[0].weights
     variables = profiles.environment(request.env_file)

@@ -43,7 +43,7 @@ class Run:
 
 
 def check_place(parent: Path) -> None:
-    """Raise UsageError unless runs can be kept in `parent`: known before anything is planned.
+    """Raise UsageError unless runs can be kept in `parent`; called before anything is planned.
 
     A file is written, for a full disk may still take a folder. Nothing of that stays.
     """

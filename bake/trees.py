@@ -9,7 +9,7 @@ DEAD = {"__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", "build", "
 
 
 def source_files(directory: Path) -> list[Path]:
-    """The files below `directory` that matter, sorted: no byte code, no tools' caches, no build leftovers,
+    """The source files below `directory`, sorted: no byte code, no tools' caches, no build leftovers,
     no history.
     """
     return sorted(

@@ -26,7 +26,7 @@ from bake.redaction import redact
 from bake.wiring import environment_text, worker_settings
 
 FOLDER = "provision/launch"
-# Instance types, as a pattern of `case`, and the script for them; the last takes all others.
+# The script for each kind of instance type, by a pattern of the shell's `case`; the last matches all others.
 SCRIPTS = {"inf*|trn*": "neuron.sh", "*": "gpu.sh"}
 NEEDED = ("queue", "bucket", "bus")
 TEMPLATE = Path(__file__).with_name("userdata.sh.j2")
@@ -34,7 +34,7 @@ TEMPLATE = Path(__file__).with_name("userdata.sh.j2")
 
 @dataclass(frozen=True)
 class Script:
-    """A script of the repository: the instance types it is for, its name, and what it must hash to."""
+    """A script of the repository: its pattern of instance types, its name and its expected hash."""
 
     types: str
     name: str
@@ -43,7 +43,7 @@ class Script:
 
 @dataclass(frozen=True)
 class UserData:
-    """User data as EC2 gets it: `content` is a script, gzipped only where it would be too large."""
+    """User data for EC2: `content` is a script, gzipped only if it would be too large otherwise."""
 
     content: bytes
     gzipped: bool
@@ -69,7 +69,7 @@ def make(profile: Profile, more: Mapping[str, str], origins: Mapping[str, str]) 
 
 
 def fitting(text: str) -> UserData:
-    """`text` within EC2's limit, gzipped where it has to be: cloud-init unpacks it.
+    """`text` within EC2's limit, gzipped if necessary; cloud-init unpacks it.
 
     EC2 counts before base64 (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/user-data.html); what is
     within that limit has at most 21,848 letters after it.
@@ -77,7 +77,7 @@ def fitting(text: str) -> UserData:
     plain = text.encode()
     if len(plain) <= USER_DATA_LIMIT:
         return UserData(plain, gzipped=False)
-    # Without a time stamp the same text gives the same bytes, and launch templates need no new version.
+    # No time stamp: the same text gives the same bytes, so launch templates need no new version.
     packed = gzip.compress(plain, mtime=0)
     if len(packed) > USER_DATA_LIMIT:
         raise UsageError(
@@ -88,7 +88,7 @@ def fitting(text: str) -> UserData:
 
 
 def _settings(profile: Profile, more: Mapping[str, str], origins: Mapping[str, str]) -> dict[str, str]:
-    """What goes into the environment file; all problems come in one message."""
+    """The settings for the environment file; UsageError with all problems."""
     worker = profile.worker
     problems = (
         _missing(profile) + _stored(origins) + [line for item in more.items() for line in _wrong(*item)]
@@ -127,7 +127,7 @@ def _stored(origins: Mapping[str, str]) -> list[str]:
 
 
 def _wrong(name: str, value: str) -> list[str]:
-    """What speaks against one `--set NAME=VALUE`; the place of a secret is no secret, the worker reads it."""
+    """Why one `--set NAME=VALUE` is refused. The place of a secret is allowed: the worker reads it."""
     if not re.fullmatch(r"[A-Z][A-Z0-9_]*", name):
         return [f"--set {printable(name, 40)}: a setting's name has capitals, digits and underscores"]
     if SECRET_NAME.search(name) and not value.startswith(STORED):

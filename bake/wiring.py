@@ -18,7 +18,7 @@ Tags = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Wiring:
-    """The throw-away queues, bucket and bus of one boot check; queues by URL."""
+    """The queues (by URL), bucket and bus of one boot check."""
 
     jobs: str
     results: str
@@ -31,7 +31,7 @@ class Wiring:
 
 
 def worker_settings(region: str, queue: str, bucket: str, bus: str) -> dict[str, str]:
-    """The settings that no worker starts without; `queue` is a URL."""
+    """The settings that every worker needs; `queue` is a URL."""
     return {"AWS_REGION": region, "FLUX_QUEUE_URL": queue, "FLUX_BUCKET": bucket, "FLUX_EVENT_BUS": bus}
 
 
@@ -41,7 +41,7 @@ def environment_text(settings: Mapping[str, str]) -> str:
 
 
 def wire(aws: Aws, run: str, tags: Tags, undo: Undo) -> Wiring:
-    """Make two queues, a bucket, a bus and the rule that brings the worker's events to the second queue."""
+    """Create two queues, a bucket, a bus, and the rule that sends the worker's events to the second queue."""
     name = tags["Name"]
     jobs = _queue(aws, run, f"{name}-jobs", tags, undo)
     results = _queue(aws, run, f"{name}-results", tags, undo)
@@ -113,7 +113,7 @@ def _bucket(aws: Aws, run: str, name: str, tags: Tags, undo: Undo) -> None:
 
 
 def _force(aws: Aws, name: str) -> str:
-    # `aws s3 rb` takes its options after the bucket, too.
+    # `aws s3 rb` also accepts options after the bucket.
     return aws.command("s3", "rb", "--force", f"s3://{name}", region=aws.worker_region)
 
 
@@ -130,7 +130,7 @@ def _remove_bucket(aws: Aws, name: str) -> None:
 
 
 def _bus(aws: Aws, run: str, name: str, tags: Tags, undo: Undo) -> None:
-    """The bus, and the removal of the rule and target that are made on it."""
+    """Create the bus; its removal also removes its rule and target."""
 
     def make() -> str:
         return aws.events.create_event_bus(Name=name, Tags=_listed(tags))["EventBusArn"]
@@ -159,7 +159,7 @@ def _bus(aws: Aws, run: str, name: str, tags: Tags, undo: Undo) -> None:
 
 
 def _bus_gone(aws: Aws, name: str) -> bool | None:
-    """Remove a bus with the rules that it has: whether there is one depends on how far the bake came."""
+    """Remove a bus and its rules, if it has any yet; None if a rule is not listed yet."""
     listed = unless_absent(lambda: aws.events.list_rules(EventBusName=name))
     for rule in listed.get("Rules", []) if listed else []:
         aws.events.remove_targets(Rule=rule["Name"], EventBusName=name, Ids=[TARGET])
@@ -174,11 +174,11 @@ def _bus_gone(aws: Aws, name: str) -> bool | None:
 
 
 TARGET = "results"
-GONE = 180  # seconds for a rule to show up and let its bus go
+GONE = 180  # seconds until a new rule is listed, and its bus can be deleted
 
 
 def _rule(aws: Aws, name: str, queue: str, tags: Tags) -> None:
-    """The rule and its target; both are removed with the bus, and putting them twice changes nothing."""
+    """Create the rule and its target. Both are removed with the bus; putting them twice changes nothing."""
     pattern = json.dumps({"source": ["flux.worker"]})
     rule = aws.events.put_rule(Name=name, EventBusName=name, EventPattern=pattern, Tags=_listed(tags))
     attributes = aws.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
@@ -190,7 +190,7 @@ def _rule(aws: Aws, name: str, queue: str, tags: Tags) -> None:
 
 
 def _policy(queue_arn: str, rule_arn: str) -> str:
-    """EventBridge may write to a queue only if the queue's own policy lets this rule."""
+    """The queue's policy: EventBridge may write to a queue only if its policy allows the rule."""
     statement = {
         "Effect": "Allow",
         "Principal": {"Service": "events.amazonaws.com"},

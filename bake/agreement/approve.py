@@ -17,14 +17,14 @@ Ask = Callable[[str], bool]
 
 @dataclass(frozen=True)
 class Approval:
-    """What `bake approve` was asked: `facts` maps a name to the value that was expected, or to None."""
+    """The options of `bake approve`: `facts` maps a name to the value that is expected, or to None."""
 
     facts: Mapping[str, str | None]
     because: str
 
     @classmethod
     def of(cls, facts: Iterable[str], because: str) -> Approval:
-        """Check the words of the command line; UsageError with everything that is wrong with them."""
+        """Check the options; UsageError with everything that is wrong with them."""
         problems = []
         wanted: dict[str, str | None] = {}
         for text in facts:
@@ -82,7 +82,7 @@ def _question(chosen: Sequence[Difference]) -> str:
 
 
 def _refuse_other_values(approval: Approval, guarded: Guarded) -> None:
-    """A value that was named must be what the plan has now: it may have moved since it was read."""
+    """Raise NotAgreed if a named value is not the plan's: it may have changed since the user read it."""
     wrong = []
     for name, value, origin in guarded.rows():
         expected = approval.facts.get(name)
@@ -97,7 +97,7 @@ def _refuse_other_values(approval: Approval, guarded: Guarded) -> None:
 def agree(
     agreement: Agreement | None, file: Path, chosen: Sequence[Difference], because: str, who: str
 ) -> Agreement:
-    """The agreement with the chosen differences in it, and a line more in its history."""
+    """The agreement with the chosen differences, and one more entry in its history."""
     agreed = dict(agreement.agreed) if agreement else {}
     agreed.update({one.name: one.now for one in chosen})
     entry = Entry(
@@ -110,5 +110,5 @@ def agree(
 
 
 def _change(one: Difference) -> dict[str, object]:
-    """What a fact was and became."""
+    """The old and the new value of a fact."""
     return {**({} if one.new else {"from": one.agreed}), "to": one.now}

@@ -35,18 +35,18 @@ GUARDED: dict[str, type | tuple[type, ...]] = {
     "sharing": list,
     "base.remove": list,
 }
-# Facts that came after the first agreements, each with the value that says "not used": a lock file of before
-# does not know such a fact, and as long as nobody uses it there is nothing to agree to.
+# Facts that were added later, each with the value that means "not used": an older lock file does not have the
+# fact, and needs no new agreement as long as nobody uses it.
 OFF: dict[str, FactValue] = {"worker_instance_types": None, "base.remove": []}
-# What goes into the image besides: pinned with the agreement, and refused when it moves, too. The weights
-# are pinned by their own lock (bake/weights/lock.py).
+# Other inputs of the image, which the agreement pins as well. The weights have a lock of their own
+# (bake/weights/lock.py).
 PINNED: dict[str, type | tuple[type, ...]] = {"worker.lock": str}
 NAMES = (*GUARDED, *PINNED)
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One guarded fact of a plan: its value as AWS and the profile have it now, and where that came from."""
+    """One guarded fact of a plan: its present value, and where it comes from."""
 
     name: str
     value: FactValue
@@ -55,7 +55,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of an agreement's history; `changed` maps a fact to what it was and what it became."""
+    """One entry of an agreement's history; `changed` maps a fact to its old and its new value."""
 
     when: str
     who: str
@@ -65,7 +65,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Agreement:
-    """What a lock file says. An `agreed` without an entry for a fact means that nobody agreed to it yet."""
+    """The agreement in a lock file. A fact that is missing from `agreed` has not been agreed to yet."""
 
     file: Path
     agreed: Mapping[str, FactValue] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Difference:
-    """A fact that is not as agreed; with `new` nobody agreed to any value of it."""
+    """A fact that differs from the agreement; `new` if no value of it has been agreed to."""
 
     name: str
     agreed: FactValue
@@ -83,7 +83,7 @@ class Difference:
     new: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """For machines."""
+        """The difference for JSON."""
         agreed = None if self.new else self.agreed
         return {
             "fact": self.name,
@@ -124,12 +124,12 @@ def _over(*hashes: str) -> str:
 
 
 def _near(file: Path) -> str:
-    """A path as short as it can be from here."""
+    """A path, relative to the working directory if it is below it."""
     return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
 
 
 def compare(guarded: Guarded, agreement: Agreement | None) -> list[Difference]:
-    """What is not as agreed; without an agreement, everything."""
+    """The facts that differ from the agreement; without one, all of them."""
     agreed = agreement.agreed if agreement else {}
     found = []
     for name, now, origin in guarded.rows():
@@ -149,7 +149,7 @@ def _same(name: str, agreed: FactValue, now: FactValue) -> bool:
 
 
 def shown(value: FactValue, name: str = "") -> str:
-    """A value as a person reads it."""
+    """A value for people."""
     if value is None:
         return "the builder's" if name == "worker_instance_types" else "not set"
     if name == "sharing" and value == []:
@@ -163,7 +163,7 @@ def shown(value: FactValue, name: str = "") -> str:
     return str(value)
 
 
-# What EC2 gives a gp3 volume whose IOPS and throughput nobody set. An AMI may show these or leave them out.
+# EC2's defaults for a gp3 volume. An AMI may show them or leave them out.
 # https://docs.aws.amazon.com/ebs/latest/userguide/general-purpose.html
 GP3 = {"root_volume.iops": 3000, "root_volume.throughput": 125}
 _EBS = {
@@ -200,7 +200,7 @@ def check_image(
 
 
 def _disk_rows(agreed: Mapping[str, FactValue], ebs: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Fact, agreed, now of what differs; what is not set and has no known default is left out."""
+    """Fact, agreed and present value of what differs; leave out what is not set and has no known default."""
     defaults = GP3 if agreed["root_volume.type"] == "gp3" else {}
     rows = []
     for name, key in _EBS.items():

@@ -22,7 +22,7 @@ from bake.weights.flux import WeightFile
 from bake.weights.lock import Lock
 
 REHEARSALS = Path(".bake/rehearsal")
-# A history of years fits.
+# Room for a history of years.
 MAX_BYTES, MAX_VALUES = 4_000_000, 100_000
 HASHES = {"sha256": 64, "git_oid": 40}  # hexadecimal digits
 WEIGHTS: dict[str, type] = {"weights.repo": str, "weights.revision": str, "weights.files": dict}
@@ -41,7 +41,7 @@ INCOMPLETE = """\
 
 @dataclass(frozen=True)
 class LockFile:
-    """What a lock file holds. Either part may come first; None where it says nothing of it."""
+    """The content of a lock file; None for a part that has not been recorded yet."""
 
     file: Path
     agreement: Agreement | None = None
@@ -49,12 +49,12 @@ class LockFile:
 
 
 def path_of(profile: str, directory: Path, *, rehearsal: bool) -> Path:
-    """Where a profile's agreement is; that of rehearsals lies apart, since nothing in it is the user's."""
+    """The path of a profile's lock file; rehearsals have their own, since nothing in it is the user's."""
     return (REHEARSALS if rehearsal else directory) / f"{profile}.lock.yaml"
 
 
 def read(file: Path) -> LockFile:
-    """What is agreed and locked in `file`: nothing when there is no such file.
+    """Read what is agreed and locked in `file`; nothing if there is no such file.
 
     Raises UsageError with every problem of a broken file, each with its line and column.
     """
@@ -160,7 +160,7 @@ def _files(
 
 
 def _inside(path: Any) -> bool:
-    """A relative path that goes down only: it becomes one in the cache."""
+    """Whether this is a relative path without `..`: it becomes a path in the cache."""
     return isinstance(path, str) and all(part not in ("", ".", "..") for part in path.split("/"))
 
 
@@ -216,7 +216,7 @@ def _weights(weights: Lock) -> dict[str, Any]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Lists of plain values on one line, no anchors: short lines, readable differences in git."""
+    """Write plain lists on one line and no anchors, for readable differences in git."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -237,7 +237,7 @@ _Dumper.add_representer(dict, _mapping)
 
 
 def write(held: LockFile, before: bytes | None, what: str) -> None:
-    """Replace the lock file, whole or not at all.
+    """Replace the lock file atomically.
 
     `before` is what it held when `held` was made of it (None: it was not there); BakeError when somebody
     else wrote it meanwhile, since what they wrote would be lost.
@@ -245,7 +245,7 @@ def write(held: LockFile, before: bytes | None, what: str) -> None:
     file = held.file.resolve() if held.file.is_symlink() else held.file
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(file.parent):
+        with _exclusively(file.parent):
             if content(file) != before:
                 raise BakeError(f"{file} changed meanwhile; nothing was written", hint="try again")
             _replace(file, text(held, what).encode())
@@ -261,7 +261,7 @@ def content(file: Path) -> bytes | None:
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def _exclusively(directory: Path) -> Iterator[None]:
     """One writer at a time. The directory is the lock: filelock would leave a file beside the profiles."""
     number = os.open(directory, os.O_RDONLY)
     try:

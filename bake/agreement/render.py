@@ -32,7 +32,7 @@ class ProfileRequest:
 
 
 def title(request: ProfileRequest) -> str:
-    """What a lock file is about, for the comment at its top."""
+    """What the comment at the top of a lock file says it is about."""
     if request.rehearsal:
         return f"rehearsals of profile {request.profile}: facts of the local cloud, nobody's infrastructure"
     return f"profile {request.profile}; it belongs into git, beside the profile"
@@ -47,18 +47,18 @@ def without_agreement(request: ProfileRequest) -> str:
 
 
 def command(request: ProfileRequest) -> str:
-    """The command that agrees, with the options that this one was called with."""
+    """The `bake approve` command, with the options that this one was called with."""
     return f'{_called(request, "approve")} --because "{REASON}"'
 
 
 def complete_command(request: ProfileRequest, differences: Sequence[Difference], because: str = "") -> str:
-    """The command that agrees to these differences without a terminal: each named, and with its value now."""
+    """The `bake approve` command that needs no terminal: it names each of these facts with its value."""
     start = f"{_called(request, 'approve')} --because {shlex.quote(because)}" if because else command(request)
     return " \\\n    ".join([start, *(f"--fact {named(one)}" for one in differences)])
 
 
 def lock_command(request: ProfileRequest, *options: str) -> str:
-    """The command that locks the weights, likewise."""
+    """The `bake lock` command, with the options that this one was called with."""
     return _called(request, "lock", *options)
 
 
@@ -74,7 +74,7 @@ def _called(request: ProfileRequest, command: str, *options: str) -> str:
 
 
 def how_to_agree(request: ProfileRequest, differences: Sequence[Difference]) -> str:
-    """The command for a terminal, which asks, and the one for a script, which names each fact."""
+    """The command for a terminal, where it asks, and the one that names each fact instead."""
     return (
         f"if that is what you want:\n  {command(request)}\n"
         f"without a terminal:\n  {complete_command(request, differences)}"
@@ -101,7 +101,7 @@ def how_to_lock(request: ProfileRequest) -> str:
 def refusal(
     request: ProfileRequest, guarded: Guarded, differences: Sequence[Difference], *, new: bool
 ) -> str:
-    """What is not as agreed; with `new`, nothing is yet."""
+    """What differs from the agreement; with `new` there is none yet."""
     if new:
         head = f"profile {request.profile} has no agreement yet; `bake approve` records it in {request.lock}"
         return f"{head}\n\n{_facts(guarded)}"
@@ -129,7 +129,7 @@ def differences_table(differences: Sequence[Difference]) -> str:
 
 
 def state_table(guarded: Guarded, differences: Sequence[Difference]) -> str:
-    """Every fact, each with whether it is agreed."""
+    """Every fact, and whether it is agreed."""
     different = {one.name: one for one in differences}
     rows = []
     for name, value, origin in guarded.rows():

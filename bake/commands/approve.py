@@ -76,7 +76,7 @@ def plan(obj: dict[str, Any], profile: str | None, rehearse: bool, as_json: bool
     metavar="NAME[=VALUE]",
     multiple=True,
     help="Agree to this fact only; may be given several times. Without a terminal, every changed fact must "
-    "be named. With =VALUE it must still have that value.",
+    "be named. With =VALUE it must still have that value; = alone stands for a fact that is not set.",
 )
 @click.option("--because", required=True, metavar="TEXT", help="Why; kept in the history.")
 @click.pass_obj

@@ -11,7 +11,7 @@ from bake.agreement import lockfile
 from bake.agreement import render as agreement_render
 from bake.agreement.approve import Approval, Ask, agree, choose
 from bake.agreement.facts import compare
-from bake.aws import Aws
+from bake.aws import Aws, call_errors
 from bake.errors import BakeError
 from bake.progress import Tally
 from bake.request import BakeRequest, local_cloud, propose
@@ -20,7 +20,7 @@ Say = Callable[[str], None]
 
 
 def record(request: BakeRequest, approval: Approval, say: Say, ask: Ask | None) -> None:
-    """Show what is not as agreed, let the user agree (without a terminal `ask` is None), write it down."""
+    """Show what differs from the agreement, ask (`ask` is None without a terminal), and record it."""
     before = lockfile.content(request.lock)
     with ExitStack() as stack:
         proposal = propose(request, local_cloud(request, stack, say), Tally())
@@ -49,7 +49,7 @@ def author(directory: Path, aws: Aws) -> str:
         return " ".join(part for part in (name, f"<{email}>" if email else "") if part)
     try:
         return str(aws.sts.get_caller_identity()["Arn"])
-    except Exception as error:
+    except call_errors() as error:
         raise BakeError(
             f"nobody to record as the one who agreed: git has no user.name, and AWS answers: {error}",
             hint='git config --global user.name "Your Name"',

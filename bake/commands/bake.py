@@ -24,7 +24,7 @@ from bake.undo import naming
 
 
 class Bug(BakeError):
-    """A mistake of this program; its traceback is in the run directory."""
+    """A bug in bake; its traceback is in the run directory."""
 
     exit_code = EXIT_BUG
 
@@ -35,7 +35,7 @@ def bake_profile(name: str, *, directory: Path, env_file: Path, runs: Path, as_j
 
 
 def rehearse_profile(name: str, *, directory: Path, env_file: Path, runs: Path, as_json: bool) -> None:
-    """Bake on the local cloud, which is brought up for it unless it is up already."""
+    """Bake on the local cloud, and start it unless it runs already."""
     _bake(BakeRequest(name, directory, env_file, rehearsal=True, trust_guests=trusted()), runs, as_json)
 
 
@@ -75,7 +75,7 @@ def running(proposal: Proposal, runs: Path, progress: Progress) -> Iterator[Run]
 
 @contextmanager
 def _explaining(run: Run) -> Iterator[None]:
-    """Keep a bug's traceback in the run directory; name what is kept where an interrupt ends the run."""
+    """Keep a bug's traceback in the run directory; add what is kept on purpose to the error."""
     try:
         yield
     except (BakeError, Interrupted) as error:

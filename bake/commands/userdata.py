@@ -65,7 +65,7 @@ def userdata(
 
 def _pairs(more: tuple[str, ...]) -> dict[str, str]:
     pairs = [item.partition("=") for item in more]
-    # What has no name may be a value, and with it a secret: it is told by its place.
+    # Without a name this may be a value, and secret: report its position only.
     if bad := [str(number) for number, (_, equals, _) in enumerate(pairs, 1) if not equals]:
         raise UsageError(f"--set number {', '.join(bad)} of {len(pairs)}: write NAME=VALUE")
     return {name: value for name, _, value in pairs}

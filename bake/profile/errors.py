@@ -16,7 +16,7 @@ from bake.profile.yaml_source import Path_, dotted, printable
 
 
 def validated(name: str, filled: Filled) -> Profile | None:
-    """The profile; or None, with a problem in the document for each thing that is wrong."""
+    """The profile; or None, after adding each error to the document's problems."""
     values = {key: value for key, value in filled.value.items() if key not in ("name", "extends")}
     if "name" in filled.document.value:
         _unknown_key(filled, ("name",))
@@ -34,7 +34,7 @@ def validated(name: str, filled: Filled) -> Profile | None:
 
 
 def _numbers_from_variables(values: dict[str, Any], filled: Filled) -> None:
-    """Variables are text: where the field is a number and a variable's text is one, it is that number."""
+    """Turn the text of a variable into a number where the field is one."""
     for section, model in sections().items():
         content = values.get(section)
         raw = filled.document.value.get(section)
@@ -125,7 +125,7 @@ def _shown(filled: Filled, path: Path_, value: Any) -> str:
         return "a list"
     if isinstance(value, bool):
         return str(value).lower()
-    # Somebody may have put a password into a URL.
+    # A URL may hold a password.
     hidden = path in filled.private or path[:2] in (TOKEN, ("worker", "source"))
     hidden = hidden or ("://" in str(value) and "@" in str(value))
     return "what is given" if hidden else printable(str(value) if value != "" else "''", 60)
@@ -150,7 +150,7 @@ def _number_hint(path: Path_, value: Any) -> str | None:
 
 
 def _metadata(path: Path_) -> list[Any]:
-    """What the schema says of a field beside its type."""
+    """The metadata of a field in the schema."""
     model = sections().get(str(path[0]))
     info = model.model_fields.get(str(path[-1])) if model else None
     return info.metadata if info else []
@@ -168,7 +168,7 @@ def _known_keys(path: Path_) -> list[str]:
 
 
 class _Undecided:
-    """Stands for a field that is wrong by itself: whoever compares it learns nothing."""
+    """Stands for a field that is wrong by itself: comparing it raises ValueError."""
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -177,7 +177,7 @@ class _Undecided:
 
 
 def _conflicts(values: Mapping[str, Any], bad: set[Path_]) -> Iterator[tuple[str, str]]:
-    """What is wrong between fields, also in sections where one field is wrong by itself."""
+    """Conflicts between fields, also in sections where one field is wrong by itself."""
     for section, model in sections().items():
         content = values.get(section)
         if not isinstance(content, dict) or (section,) in bad:
@@ -193,7 +193,7 @@ def _conflicts(values: Mapping[str, Any], bad: set[Path_]) -> Iterator[tuple[str
 
 
 def _likely_cause(filled: Filled, section: str, text: str) -> str | None:
-    """What a conflict in `section` may come from that its lines do not show."""
+    """A cause of a conflict in `section` that its own lines do not show."""
     document = filled.document
     own = document.keys.get((section,))
     for key in re.findall(r"\w+", text):
@@ -207,7 +207,7 @@ def _likely_cause(filled: Filled, section: str, text: str) -> str | None:
 
 
 def origins(profile: Profile, filled: Filled) -> dict[str, str]:
-    """Where each value of `profile` came from, by dotted path; what nobody said is "default"."""
+    """Where each value of `profile` came from, by dotted path; "default" if nowhere."""
     found = {"name": str(filled.document.file)}
     for section, model in sections().items():
         for key in model.model_fields:

@@ -7,7 +7,7 @@ from typing import Any
 
 from bake.profile.schema import Profile, sections
 
-# What may stand wherever a value may: the value is only known once the variables are.
+# Allowed in place of any value: the value is known only when the variables are.
 REFERENCE = {
     "type": "string",
     "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^{}$]*)?\}|^secretsmanager:[^#\s]+#[^#\s]+$",
@@ -26,7 +26,7 @@ def as_text() -> str:
 
 
 def build() -> dict[str, Any]:
-    """The schema: what the models say, and what profiles may say besides (`extends`, `${NAME}`).
+    """The schema: the models, and what profiles may hold besides (`extends`, `${NAME}`).
 
     A profile that extends another may leave out what that one says.
     """
@@ -53,7 +53,7 @@ def build() -> dict[str, Any]:
 
 
 def _field(schema: dict[str, Any]) -> dict[str, Any]:
-    """One field: its own values or a reference; where a value must not stand in a file, a reference alone."""
+    """One field: its own values or a reference; only a reference if the value must not be in a file."""
     variable, literals = schema.pop("variable", None), schema.pop("literals", [])
     bound = variable is not None and not schema.pop("literal", False)
     outer: dict[str, Any] = {key: schema[key] for key in ("default", "description") if key in schema}

@@ -12,7 +12,7 @@ from bake.profile.variables import STORED
 from bake.profile.yaml_source import Document, Path_
 from bake.systems import ami_variable
 
-# What gives a value away wherever it stands, and the variable that it usually goes into.
+# Values that are recognised wherever they stand, and the variable that usually holds them.
 LITERALS = (
     ("a Hugging Face token", r"hf_[A-Za-z0-9]{10,}", "HF_TOKEN"),
     ("an AWS access key", r"\b(AKIA|ASIA)[A-Z0-9]{16}\b", None),
@@ -51,7 +51,7 @@ def _add(document: Document, path: Path_, what: str | None, usual: str | None) -
 
 
 def _invalid_name(value: Any) -> str | None:
-    """Why the instance profile's own text is no name: the variable would be refused for it, too."""
+    """Why the instance profile's text is not a valid name, in a variable or in the file."""
     try:
         values.instance_profile(str(value["builder"]["instance_profile"]))
     except ValueError as error:
@@ -75,7 +75,7 @@ def _literal(value: Any) -> tuple[str, str | None] | None:
 
 
 def _extra(path: Path_) -> dict[str, Any]:
-    """What the schema says of a field, or of the list that an entry stands in."""
+    """The schema's extra facts of a field, or of the list that an entry is in."""
     model = sections().get(str(path[0])) if path else None
     info = model.model_fields.get(str(path[1])) if model and len(path) > 1 else None
     extra = info.json_schema_extra if info else None

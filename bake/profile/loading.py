@@ -25,7 +25,7 @@ NO_PROFILES = (
 
 
 def names(directory: Path) -> list[str]:
-    """The profiles in `directory`, by name; `_x.yaml` is there to be extended only."""
+    """The names of the profiles in `directory`; `_x.yaml` is only for others to extend."""
     return sorted(
         file.stem
         for file in directory.glob("*.yaml")
@@ -56,7 +56,7 @@ def load_with_origins(
 
 
 def read(name: str, directory: Path) -> tuple[Document, list[Path]]:
-    """The profile as its files say it, parents merged in, nothing filled in; and the files, its own first."""
+    """The profile with its parents merged in and nothing filled in; and its files, its own first."""
     require_folder(directory)
     known = names(directory)
     if name not in known:
@@ -75,7 +75,7 @@ def read(name: str, directory: Path) -> tuple[Document, list[Path]]:
 
 
 def require_folder(directory: Path) -> None:
-    """Raise UsageError where there is no folder of profiles, naming the place that was looked at."""
+    """Raise UsageError, with the path, if there is no folder of profiles."""
     if directory.is_dir():
         return
     wrong = "is not a folder" if directory.exists() else "does not exist"
@@ -86,7 +86,7 @@ def require_folder(directory: Path) -> None:
 
 
 def _unknown_profile(name: str, directory: Path, known: list[str]) -> UsageError:
-    """What is said of a profile that is not there, with the nearest one that is."""
+    """The error for a profile that does not exist, with the nearest one that does."""
     place = directory.absolute()
     if not known:
         return UsageError(
@@ -101,7 +101,7 @@ def _unknown_profile(name: str, directory: Path, known: list[str]) -> UsageError
 
 
 def nearest(name: str, known: list[str]) -> str | None:
-    """The known name that was most likely meant: also in other letters, or written as a file."""
+    """The known name that was most likely meant, also in capitals or with `.yaml`."""
     plain = name[:128].rpartition("/")[2].removesuffix(".yaml").removesuffix(".yml").removesuffix(".lock")
     by_lower = {one.lower(): one for one in reversed(known)}
     close = difflib.get_close_matches(plain.lower(), list(by_lower), 1)
@@ -109,7 +109,7 @@ def nearest(name: str, known: list[str]) -> str | None:
 
 
 def outline(name: str, directory: Path) -> dict[str, Any]:
-    """What the files of a profile say, parents merged in, with every `${NAME}` as it is.
+    """The content of a profile's files, parents merged in, with every `${NAME}` as it is.
 
     Raises UsageError for what can be seen to be wrong without variables.
     """
@@ -126,7 +126,7 @@ def _read_one(file: Path) -> Document:
 
 
 def _parent(document: Document, files: list[Path]) -> Path | None:
-    """The file that `document` extends; what is wrong with that is added to its problems."""
+    """The file that `document` extends; adds what is wrong with it to the problems."""
     if "extends" not in document.value or ("extends",) in document.unread:
         return None
     name = document.value["extends"]
@@ -155,7 +155,7 @@ def _refuse_parent(document: Document, text: str, hint: str | None = None) -> Pa
 
 
 def _messages(document: Document, files: list[Path]) -> str:
-    """Every problem once, in the order of the files and of their lines."""
+    """Every problem once, by file and line."""
     found = sorted(
         dict.fromkeys(document.problems),
         key=lambda problem: (files.index(problem.mark.file), problem.mark.line, problem.mark.column),

@@ -6,10 +6,10 @@ import re
 
 CACHE = r"^~?(/[A-Za-z0-9._+@-]+)+$"
 MIRROR = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/(?!\.\.?(/|$))[A-Za-z0-9._-]+)*"
-# What a base AMI has too much of, by name and never by path: what there is is known when the machine answers.
+# Things on a base AMI, by name and never by path: the machine knows where they are.
 REMOVABLE = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$"
 
-# Where nothing lasts: instance stores are lost with their instance and no snapshot holds them (R-EBS).
+# Directories whose content is lost: no snapshot holds an instance store (R-EBS).
 FLEETING = {
     "/opt/dlami/nvme": "is the instance store of a Deep Learning AMI",
     "/mnt": "is where an instance store is mounted",
@@ -22,8 +22,8 @@ FLEETING = {
     "/sys": "lies in memory",
 }
 
-# What is in a safe store because it differs between accounts (R-CONFIG) is not secret by that; taken out of
-# all text, an AMI id or a region would be missing from plan and manifest.
+# Values that a secret store may hold because they differ between accounts (R-CONFIG), and that are public:
+# redacted, an AMI id or a region would be missing from plan and manifest.
 PUBLIC = re.compile(
     r"(ami|subnet|sg|vpc)-[0-9a-f]{8,17}"  # ids of EC2
     r"|arn:aws[\w-]*:\S+|alias/\S+"

@@ -14,7 +14,7 @@ from bake.retries import error_code
 
 
 def reader(variables: Mapping[str, str]) -> Callable[[str, str], str]:
-    """What reads NAME, KEY; it says why it can't with a BakeError, never with a part of a secret."""
+    """A function that reads NAME, KEY; its BakeError never holds a part of a secret."""
     clients: dict[str, Aws] = {}
 
     def read(name: str, key: str) -> str:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 
 def variable(name: str, *literals: str, optional: bool = False) -> dict[str, Any]:
-    """Of a field whose values differ from account to account or are secret: the variable that people use.
+    """Mark a field whose values are secret or differ between accounts, with the variable that people use.
 
     Such a value never stands in a profile (R-CONFIG), but for the words in `literals`; `optional` fields may
     hold anything that names no account.
@@ -25,7 +25,7 @@ class Section(BaseModel):
     )
 
     def conflicts(self) -> Iterator[str]:
-        """What is wrong between the fields, each being right by itself."""
+        """Conflicts between fields that are each valid by themselves."""
         yield from ()
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ import re
 
 from bake.profile.patterns import REMOVABLE
 
-# Wider than a provider's whole network, and nobody's own.
+# The widest networks allowed, by IP version; nobody's own network is wider.
 WIDEST = {4: 8, 6: 32}
 # https://docs.aws.amazon.com/IAM/latest/APIReference/API_InstanceProfile.html
 IAM_NAME = re.compile(r"[A-Za-z0-9_+=,.@-]{1,128}")
@@ -15,7 +15,7 @@ _ARN = re.compile(r"arn:[a-z0-9-]+:([a-z0-9-]*):[^:]*:[^:]*:([a-z-]+)[/:](?:.*/)
 
 
 def ssh_network(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    """The network that port 22 is opened to; ValueError says what is wrong, and what to write."""
+    """The network that may reach port 22; ValueError says what is wrong, and what to write."""
     network = _network(value)
     widest = WIDEST[network.version]
     if network.prefixlen == 0:
@@ -29,7 +29,7 @@ def ssh_network(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 
 
 def removable(value: str) -> None:
-    """ValueError unless this may be the name of something on a base AMI: a path is none."""
+    """Raise ValueError unless this may name something on a base AMI; a path does not."""
     if not re.fullmatch(REMOVABLE, value):
         where = "where it lies, the machine tells"
         raise ValueError(f"must be names such as cuda-12.6, conda or docker-images, not {value}: {where}")
@@ -55,7 +55,7 @@ def _network(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 
 
 def instance_profile(value: str) -> str:
-    """The instance profile's name; ValueError for ARNs, paths and what IAM takes for no name."""
+    """The instance profile's name; ValueError for ARNs, paths and names that IAM refuses."""
     arn = _ARN.fullmatch(value)
     if arn and arn[1] == "iam" and arn[2] == "role":
         raise ValueError(

@@ -20,7 +20,7 @@ REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}$]*))?\}")
 STORED = "secretsmanager:"
 SECRET = re.compile(rf"{STORED}([^#\s]+)#([^#\s]+)")
 TOKEN: Path_ = ("weights", "token")
-# Known by their names, whatever a profile makes of them; boto3 and others read them by themselves.
+# Always secret, whether or not a profile uses them; boto3 and others read them on their own.
 SECRET_VARIABLES = (
     "HF_TOKEN",
     "HUGGING_FACE_HUB_TOKEN",
@@ -30,7 +30,7 @@ SECRET_VARIABLES = (
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|_KEY", re.IGNORECASE)
 DROPPED = object()
 
-# What the field calls a variable now -> what it was called (R-CACHE).
+# New name of a variable -> old name (R-CACHE).
 OLD_NAMES = {"HF_HUB_CACHE": "HUGGINGFACE_HUB_CACHE"}
 
 Secrets = Callable[[str, str], str]
@@ -38,7 +38,7 @@ Secrets = Callable[[str, str], str]
 
 
 class Variables(Mapping[str, str]):
-    """What `${NAME}` means, and for each name where that was said."""
+    """The values of `${NAME}`, and where each was set."""
 
     def __init__(self, values: Mapping[str, str], source: str = "environment") -> None:
         self._values = dict(values)
@@ -131,7 +131,7 @@ class Filled:
         return self.text(value, path) if isinstance(value, str) else value
 
     def text(self, raw: str, path: Path_) -> Any:
-        """Fill in one string; DROPPED where an empty default says that there is no value."""
+        """Fill in one string; DROPPED if an empty default means that there is no value."""
         names = [match[1] for match in REFERENCE.finditer(raw)]
         if "$" in REFERENCE.sub("", raw):
             self._unresolved(path, "`$` without a variable's name", "write ${NAME} or ${NAME:-default}")
@@ -158,7 +158,10 @@ class Filled:
         return value
 
     def _check(self, value: str, path: Path_, place: str | None, names: list[str]) -> None:
-        """Refuse a value with letters that no request takes; `place` is a secret's, `names` are variables."""
+        """Refuse a value with characters that no request can hold.
+
+        `place` is where a secret is stored, `names` are the variables that the value is made of.
+        """
         if path == TOKEN or (path in self.private and not PUBLIC.fullmatch(value)):
             redaction.register(value)
         judge = tokens.fault if path == TOKEN else tokens.line_fault
@@ -176,7 +179,7 @@ class Filled:
                 self._faulty(path, name, tokens.line_fault(self.variables[name]))
 
     def _faulty(self, path: Path_, name: str, fault: str | None) -> None:
-        """Report a variable's fault; one that several values are made of is told once."""
+        """Report a variable's fault, once for all values that use it."""
         if fault is None:
             return
         self.unresolved.add(path)
@@ -197,7 +200,7 @@ class Filled:
         return source
 
     def _secret(self, text: str, path: Path_) -> str:
-        """Read `secretsmanager:NAME#KEY`; the same one is read once."""
+        """Read `secretsmanager:NAME#KEY`, each one once."""
         self.private.add(path)
         match = SECRET.fullmatch(text)
         if match is None:
@@ -237,7 +240,7 @@ class Filled:
 
 
 def fill(document: Document, variables: Mapping[str, str], secrets: Secrets | None) -> Filled:
-    """Fill in every reference of `document`; what can't be is added to its problems."""
+    """Fill in every reference of `document`; adds those that can't be filled in to its problems."""
     filled = Filled(document, variables, secrets, unresolved=set(document.unread))
     filled.value = {
         key: value

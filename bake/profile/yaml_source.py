@@ -62,7 +62,7 @@ class Document:
     partial: bool = False
 
     def mark(self, path: Path_) -> Mark:
-        """Where the value of `path` stands; for something missing, where its nearest parent's key stands."""
+        """The place of the value of `path`; if it is missing, of its nearest parent's key."""
         if mark := self.marks.get(path):
             return mark
         for length in range(len(path) - 1, 0, -1):
@@ -71,12 +71,12 @@ class Document:
         return Mark(self.file, 1, 1)
 
     def problem(self, path: Path_, text: str, hint: str | None = None, *, at_key: bool = False) -> None:
-        """Note what is wrong with the value (or the key) of `path`."""
+        """Add a problem with the value (or the key) of `path`."""
         mark = self.keys.get(path) if at_key else None
         self.problems.append(Problem(mark or self.mark(path), f"{dotted(path)}: {text}", hint))
 
     def over(self, parent: Document) -> Document:
-        """This document's values over those of `parent`: mappings are merged, all else is replaced."""
+        """This document over its `parent`: mappings are merged, everything else is replaced."""
         return Document(
             self.file,
             _merged(self.value, parent.value),
@@ -102,14 +102,14 @@ def dotted(path: Path_) -> str:
 
 
 def printable(text: str, width: int) -> str:
-    """`text` on one line, cut to `width`, and without tokens: what a file says may be anything."""
+    """`text` on one line, cut to `width`, without tokens: a file may hold anything."""
     line = "".join(letter if letter.isprintable() else "�" for letter in redact_registered(text))
     line = redact(re.sub(r"hf_[A-Za-z0-9]{10,}", "hf_…", line))
     return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes, and stops at what no profile needs: depth, and anchors that hold themselves."""
+    """Composes nodes; refuses deep nesting and anchors that contain themselves."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -143,7 +143,7 @@ def read(
         place = error.problem_mark or error.context_mark
         mark = Mark(file, place.line + 1, place.column + 1) if place else Mark(file, 1, 1)
         text = ": ".join(part for part in (error.context, error.problem) if part).replace(": but", ", but")
-        # `*` or `&` may begin a password that nobody put in quotes.
+        # `*` or `&` may begin a password without quotes.
         text = re.sub(rf"(alias|anchor) '[^']{{{SHORTEST},}}'", r"\1", text)
         _refuse(mark, text, _syntax_hint(text, error.context_mark, mark))
     finally:
@@ -269,7 +269,7 @@ class _Reader:
         return self.unread(path, f"the tag {node.tag.replace(TAG, '!!')} is not read here")
 
     def misread(self, text: str, path: Path_, as_what: str, hint: str) -> None:
-        # A token that looks like a number would be shown, and so would the number.
+        # Never show a token, nor the number that YAML makes of it.
         if path[:2] == ("weights", "token"):
             self.unread(path, "YAML reads what is given as something else than text", hint)
         else:

@@ -6,26 +6,23 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from bake.resources import MODEL_FACTS
 
 GIB = 1 << 30
 MIB = 1 << 20
 
 
-def model_file() -> Path:
-    """The worker's model.json: the only place where the model's sizes and memory peaks are written."""
-    return Path(__file__).parents[2] / "worker" / "flux_worker" / "model.json"
-
-
-# Described in the worker's model_facts.py.
-_FACTS: Mapping[str, Any] = MappingProxyType(json.loads(model_file().read_bytes()))
+# The worker's model.json is the only place where the model's sizes and memory peaks are written; its
+# model_facts.py describes it.
+_FACTS: Mapping[str, Any] = MappingProxyType(json.loads(MODEL_FACTS.read_bytes()))
 
 REPO: str = _FACTS["repo"]
 REVISION: str = _FACTS["revision"]
 
-# What diffusers loads, and nothing else: the single-file checkpoints beside it would double the download.
+# What diffusers loads. The single-file checkpoints beside it would double the download.
 COMPONENTS = (
     "transformer",
     "text_encoder_2",
@@ -68,8 +65,8 @@ class WeightFile:
         """The hash that names its content: also the name of its blob in the Hugging Face cache."""
         return self.sha256 or self.git_oid
 
-    def moved(self, other: WeightFile) -> bool:
-        """Whether `other` is another content; a hash that only one of them knows says nothing."""
+    def differs_from(self, other: WeightFile) -> bool:
+        """Whether `other` has another content; a hash that only one of them has does not count."""
         pairs = ((self.sha256, other.sha256), (self.git_oid, other.git_oid))
         return self.bytes != other.bytes or any(None not in pair and len({*pair}) > 1 for pair in pairs)
 

@@ -63,7 +63,7 @@ def check_leave(weights: Weights, endpoint: str | None) -> None:
 
 
 def loaded(weights: Weights, endpoint: str | None, found: Revision) -> Mapping[str, WeightFile]:
-    """The files of a revision that diffusers loads, by its own model_index.json; needs the Hub's leave."""
+    """The files of a revision that diffusers loads, by its model_index.json; the repository is gated."""
     from huggingface_hub import hf_hub_download
 
     with tempfile.TemporaryDirectory(prefix="bake-lock-") as directory:
@@ -87,7 +87,7 @@ def _api(weights: Weights, endpoint: str | None) -> HfApi:
 
 
 def refusal(error: Exception, repo: str = flux.REPO) -> Refusal | None:
-    """What the Hub refused and why; None for an error that is not the Hub's."""
+    """What the Hub refused, and why; None for other errors."""
     from huggingface_hub.errors import HfHubHTTPError
 
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
@@ -95,7 +95,7 @@ def refusal(error: Exception, repo: str = flux.REPO) -> Refusal | None:
     if (unsent := _unsent(error)) is not None:
         return unsent
     if not isinstance(error, HfHubHTTPError):
-        # Its HTTP library has changed its name before.
+        # By module, since the name of its HTTP library has changed before.
         of_the_hub = type(error).__module__.startswith(("httpx", "httpcore", "huggingface_hub"))
         return Refusal("", f"the Hub can't be reached: {type(error).__name__}") if of_the_hub else None
     response = error.response
@@ -111,7 +111,7 @@ def refusal(error: Exception, repo: str = flux.REPO) -> Refusal | None:
 
 
 def _unsent(error: Exception) -> Refusal | None:
-    """What a request was that could not be made: no fault of the network's; None for any other error.
+    """Why a request could not even be sent: its address or its token; None for any other error.
 
     The error's own text is never shown: it may hold the header, and with it the token.
     """
@@ -126,7 +126,7 @@ def _unsent(error: Exception) -> Refusal | None:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it came from: the Hub's library puts its own errors around those of HTTP."""
+    """An error and its causes: the Hub's library wraps errors of HTTP in its own."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         seen.append(error)

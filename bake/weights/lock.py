@@ -24,7 +24,7 @@ DIGITS = 12  # of a hash: enough to tell two apart by eye
 
 @dataclass(frozen=True)
 class Lock:
-    """The files that diffusers loads of one commit. Without all hashes it is not `complete`, and no lock."""
+    """The files of one commit that diffusers loads. It is `complete`, and of use, only with all hashes."""
 
     repo: str
     revision: str
@@ -39,7 +39,7 @@ class Lock:
         return sum(file.bytes for file in self.files.values())
 
     def as_dict(self) -> dict[str, Any]:
-        """As the builder gets it, and the plan's id is made from it."""
+        """The lock for the builder and for the plan's id."""
         return {
             "repo": self.repo,
             "revision": self.revision,
@@ -51,21 +51,21 @@ class Lock:
 
 
 @dataclass(frozen=True)
-class Moved:
-    """A file that is not as locked; None where one side does not have it."""
+class ChangedFile:
+    """A file that differs from the lock; None on the side that does not have it."""
 
     path: str
     locked: WeightFile | None
     now: WeightFile | None
 
     def as_dict(self) -> dict[str, Any]:
-        """For machines."""
+        """The difference for JSON."""
         sides = {"locked": self.locked, "now": self.now}
         return {"file": self.path, **{name: side and side.as_dict() for name, side in sides.items()}}
 
 
 def resolve(weights: Weights, endpoint: str | None, name: str | None = None) -> Lock:
-    """Ask the Hub what is to be locked: the profile's revision, or what `name` is now.
+    """Ask the Hub for the files to lock: of the profile's revision, or of what `name` is now.
 
     BakeError says what the Hub refused; UsageError when the profile is at fault.
     """
@@ -84,11 +84,11 @@ def resolve(weights: Weights, endpoint: str | None, name: str | None = None) -> 
         raise kind(f"{where}{refused.text}; nothing was locked", hint=refused.hint) from error
 
 
-def differences(locked: Lock, now: Lock) -> list[Moved]:
-    """The files that are not as locked. A hash that the lock did not have yet is no difference."""
+def differences(locked: Lock, now: Lock) -> list[ChangedFile]:
+    """The files that differ from the lock. A hash that the lock did not have yet is no difference."""
     paths = [*locked.files, *(path for path in now.files if path not in locked.files)]
-    found = (Moved(path, locked.files.get(path), now.files.get(path)) for path in paths)
-    return [one for one in found if one.locked is None or one.now is None or one.locked.moved(one.now)]
+    found = (ChangedFile(path, locked.files.get(path), now.files.get(path)) for path in paths)
+    return [one for one in found if one.locked is None or one.now is None or one.locked.differs_from(one.now)]
 
 
 def completes(locked: Lock, now: Lock) -> bool:
@@ -99,12 +99,12 @@ def completes(locked: Lock, now: Lock) -> bool:
 
 
 def differences_table(locked: Lock, now: Lock) -> str:
-    """Revision and files that are not as locked, for people."""
+    """Revision and files that differ from the lock, for people."""
     rows = [("revision", locked.revision[:DIGITS], now.revision[:DIGITS])]
     rows = rows if locked.revision != now.revision else []
-    moved = differences(locked, now)
-    rows += [(one.path, _side(one.locked), _side(one.now)) for one in moved[:MOST_FILES]]
-    more = len(moved) - MOST_FILES
+    changed = differences(locked, now)
+    rows += [(one.path, _side(one.locked), _side(one.now)) for one in changed[:MOST_FILES]]
+    more = len(changed) - MOST_FILES
     lines = [table(("file", "locked", "now"), rows)]
     return "\n".join([*lines, *([f"  and {more} more"] if more > 0 else [])])
 
@@ -116,7 +116,7 @@ def _side(file: WeightFile | None) -> str:
 
 
 def problem(locked: Lock | None, weights: Weights) -> str | None:
-    """Why a bake can't go by this lock, to be continued with the command; None when it can."""
+    """Why a bake can't use this lock; None if it can."""
     if locked is None:
         return "the weights are not locked yet"
     if (locked.repo, locked.revision) != (weights.repo, weights.revision):

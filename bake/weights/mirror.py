@@ -16,12 +16,12 @@ from bake.aws import Aws, ClientError
 from bake.retries import error_code
 from bake.weights.flux import WeightFile
 
-# A PUT takes 5 GB at most and the largest file has 10: everything goes up in parts.
+# A PUT takes at most 5 GB and the largest file has 10, so upload in parts.
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 PART_BYTES = 256 << 20
-LASTING = 12 * 3600  # seconds a URL is good for, or less where the credentials themselves end earlier
+LASTING = 12 * 3600  # seconds that a URL is valid, or less if the credentials expire earlier
 FORGOTTEN = timedelta(days=2)
-NO_UPLOAD = "NoSuchUpload"  # it was completed or given up already: an answer was lost
+NO_UPLOAD = "NoSuchUpload"  # completed or aborted already: an answer was lost
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Place:
 
     @classmethod
     def of(cls, uri: str) -> Place:
-        """Take apart what the schema let through."""
+        """Split a URI that the schema has checked."""
         bucket, _, prefix = uri.removeprefix("s3://").partition("/")
         return cls(bucket, prefix)
 
@@ -46,7 +46,7 @@ class Place:
 
 @dataclass
 class Mirror:
-    """One bake's use of a mirror. `uploads` are those that are open: sha256 -> upload id.
+    """One bake's use of a mirror. `uploads` are the open ones: sha256 -> upload id.
 
     `read_only` is what AWS answered to the first upload, where it may not be written to.
     """
@@ -59,13 +59,13 @@ class Mirror:
 
     @classmethod
     def open(cls, uri: str, aws: Aws) -> Mirror:
-        """Find the bucket; raises what AWS answers where that is no bucket of this account."""
+        """Find the bucket; raises AWS's error if it is not a bucket of this account."""
         place = Place.of(uri)
         region = aws.s3.head_bucket(Bucket=place.bucket).get("BucketRegion") or aws.region
         return cls(place, aws, region)
 
     def document(self, files: Iterable[WeightFile]) -> dict[str, Any]:
-        """What the builder needs: URLs to get what is there, and to put what is not."""
+        """For the builder: URLs to get the files that the mirror has, and to put those that it lacks."""
         signer = self.aws.presigner(self.region)
         hashed = {file.sha256: file for file in files if file.sha256}
         there = {sha256 for sha256, file in hashed.items() if self._has(signer, sha256, file.bytes)}
@@ -79,12 +79,12 @@ class Mirror:
         }
 
     def lend(self, sha256: str) -> str | None:
-        """A URL to get one object by, whatever its size; None where it is not there."""
+        """A URL to get one object of any size; None if there is none."""
         client = self.aws.presigner(self.region)
         return self._get(client, sha256) if self._has(client, sha256) else None
 
     def add(self, sha256: str, content: bytes) -> None:
-        """Put an object that the controller has."""
+        """Store an object from the controller."""
         client = self.aws.presigner(self.region)
         client.put_object(Bucket=self.place.bucket, Key=self.place.key(sha256), Body=content)
 
@@ -125,7 +125,7 @@ class Mirror:
         return {"part_bytes": PART_BYTES, "parts": parts}
 
     def complete(self, sha256: str, etags: Sequence[str]) -> None:
-        """Make the parts that the builder sent one object."""
+        """Complete an upload from the parts that the builder sent."""
         parts: Any = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
         client, key = self.aws.presigner(self.region), self.place.key(sha256)
         try:
@@ -142,7 +142,7 @@ class Mirror:
         del self.uploads[sha256]
 
     def abort(self) -> None:
-        """Give up what was not completed: S3 would keep its parts, unseen and paid for."""
+        """Abort the open uploads: S3 would keep their parts, invisible and at a price."""
         client = self.aws.presigner(self.region)
         for sha256, upload in list(self.uploads.items()):
             key = self.place.key(sha256)
@@ -154,7 +154,7 @@ class Mirror:
             del self.uploads[sha256]
 
     def _abort_forgotten(self, client: Any, keys: set[str]) -> None:
-        """The same for a bake that was killed, as far as this one may: nobody else will."""
+        """Abort the uploads that a killed bake left, as far as permissions allow."""
         with suppress(ClientError):
             found = client.list_multipart_uploads(Bucket=self.place.bucket, Prefix=self.place.key(""))
             for upload in forgotten(found.get("Uploads", []), keys, datetime.now(UTC)):
@@ -164,5 +164,5 @@ class Mirror:
 
 
 def forgotten(uploads: Iterable[Mapping[str, Any]], keys: set[str], now: datetime) -> list[Mapping[str, Any]]:
-    """The uploads of a bake's own keys that no bake is still at."""
+    """The uploads of these keys that are too old to belong to a running bake."""
     return [one for one in uploads if one["Key"] in keys and now - one["Initiated"] > FORGOTTEN]

@@ -1,19 +1,16 @@
-"""`bake approve`: asks on a terminal, wants every fact named without one, and records who approved."""
+"""`bake approve`: asks on a terminal, and wants every fact named without one."""
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bake.agreement import approve
 from bake.agreement.approve import Approval
 from bake.agreement.facts import Agreement, Difference, Fact, Guarded, compare
-from bake.commands import approving
-from bake.errors import BakeError, NotAgreed, UsageError
+from bake.errors import NotAgreed, UsageError
 from bake.request import BakeRequest
 
 AGREED = Agreement(Path("x.lock.yaml"), {"region": "eu-north-1", "os": "ubuntu", "root_volume.size_gib": 80})
@@ -115,31 +112,3 @@ def test_the_history_says_what_a_fact_was_and_became() -> None:
         "vpc": {"to": "vpc-1"},
         "root_volume.iops": {"from": None, "to": 6000},
     }
-
-
-class _Caller:
-    """Stands where AWS would: who the caller is."""
-
-    def __init__(self, answer: str | Exception) -> None:
-        self.sts = self
-        self.answer = answer
-
-    def get_caller_identity(self) -> dict[str, str]:
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return {"Arn": self.answer}
-
-
-def test_the_author_is_gits_else_the_callers_arn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    caller: Any = _Caller("arn:aws:iam::123456789012:user/ada")
-    assert approving.author(tmp_path, caller) == "arn:aws:iam::123456789012:user/ada"
-    subprocess.run(["git", "config", "--global", "user.name", "Ada Löve"], check=True)
-    assert approving.author(tmp_path, caller) == "Ada Löve"
-    subprocess.run(["git", "config", "--global", "user.email", "ada@example.org"], check=True)
-    assert approving.author(tmp_path, caller) == "Ada Löve <ada@example.org>"
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(BakeError, match="nobody to record") as caught:
-        approving.author(tmp_path, _Caller(RuntimeError("no credentials")))  # type: ignore[arg-type]
-    assert "git config" in str(caught.value.hint)
