@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Why: what is on an image is on every machine that boots it, so keys, identity, traces and caches go last.
+"""Why: everything on an image is on each machine that boots it, so keys, identity, traces and caches must go.
 
     seal.py delete [--list FILE] [--keep PATH]...   remove what the list names, then discard freed blocks
     seal.py check  [--list FILE] [--keep PATH]...   print what is left of it, one path a line; exit 1 if any
@@ -41,9 +41,9 @@ from typing import Any
 
 CHUNK = 1 << 20
 DISK_FILESYSTEMS = {"ext4", "xfs", "btrfs"}
-# What cloud-init was told about this instance: root's file, and the one that older versions have alone.
+# cloud-init's data about this instance: root's file, and the only one of older versions.
 INSTANCE_DATA = [Path(f"/run/cloud-init/instance-data{kind}.json") for kind in ("-sensitive", "")]
-# How the metadata calls what is this instance's alone.
+# Keys of the metadata that identify this instance.
 OWN = {
     "hostname",
     "local-hostname",
@@ -68,7 +68,7 @@ def main() -> int:
     if arguments.verb == "check":
         return check(seal)
     if arguments.verb == "both":
-        # Where the connection broke the first one may still run.
+        # If the connection broke, the first run may not have ended.
         with arguments.list.open("rb") as turn:
             fcntl.flock(turn, fcntl.LOCK_EX)
             return both(seal, kept)
@@ -79,12 +79,12 @@ def main() -> int:
 
 
 def both(seal: dict[str, Any], kept: list[Path]) -> int:
-    """Delete, remove once more what was written meanwhile, check; print it all as one JSON object."""
+    """Delete, delete again what was written meanwhile, check; print the result as one JSON object."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         failures = delete(seal, kept)
         late = [f"{path}: written to again, and removed again: {held_by(path)}" for path, _ in left_of(seal)]
-        # A process that can't be stopped may have had one line to write. One that goes on is found below.
+        # A process that can't be stopped may have written one more line. One that goes on is found below.
         failures += remove(seal["entries"], kept) if late else []
     left = [f"{path}  ({why}): {held_by(path)}" for path, why in left_of(seal)]
     print(json.dumps({"log": said.getvalue(), "notes": late, "failures": failures, "left": left}))
@@ -92,12 +92,12 @@ def both(seal: dict[str, Any], kept: list[Path]) -> int:
 
 
 def delete(seal: dict[str, Any], kept: list[Path]) -> list[str]:
-    """Silence what writes, remove what is listed, discard the freed blocks; return what went wrong."""
+    """Stop writers, remove what is listed, discard the freed blocks; return failures."""
     return silence(seal["stop"]) + silence_audit() + remove(seal["entries"], kept)
 
 
 def remove(entries: list[dict[str, Any]], kept: list[Path]) -> list[str]:
-    """Remove what is listed, discard the freed blocks; return what went wrong."""
+    """Remove what is listed and discard the freed blocks; return failures."""
     failures = []
     mounts: set[Path] = set()
     for entry in entries:
@@ -110,7 +110,7 @@ def remove(entries: list[dict[str, Any]], kept: list[Path]) -> list[str]:
             try:
                 gone += destroy(path, entry)
             except FileNotFoundError:
-                continue  # its owner was quicker
+                continue  # its owner removed it
             except OSError as error:
                 failures.append(f"{path}: {error.strerror or error}")
         if gone:
@@ -130,15 +130,15 @@ def check(seal: dict[str, Any]) -> int:
 
 
 def left_of(seal: dict[str, Any]) -> list[tuple[Path, str]]:
-    """What the list names that is still there, each with its reason."""
+    """Return what the list names and is still there, each with its reason."""
     return [(path, entry["why"]) for entry in seal["entries"] for path in leftovers(entry)]
 
 
 def held_by(path: Path) -> str:
-    """Who has the file open: who wrote to it, most likely."""
+    """Name the processes that have the file open, most likely its writers."""
     holders = set()
     for link in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):  # it has ended, or closed the file
+        with contextlib.suppress(OSError):  # the process ended, or closed the file
             if link.readlink() == path:
                 command = link.parents[1].joinpath("comm").read_text().strip()
                 holders.add(f"process {link.parts[2]} ({command})")
@@ -146,7 +146,7 @@ def held_by(path: Path) -> str:
 
 
 def silence(units: list[str]) -> list[str]:
-    """Stop what would write to the disk again, the journal's part on the disk included."""
+    """Stop what would write to the disk again, the persistent journal included."""
     command = ["systemctl", "list-units", "--state=active", "--plain", "--no-legend", "--no-pager", *units]
     listed = subprocess.run(command, capture_output=True, text=True).stdout
     # Without a pattern systemctl lists all units there are.
@@ -188,7 +188,7 @@ def active(unit: str) -> bool:
 
 
 def leftovers(entry: dict[str, Any]) -> Iterator[Path]:
-    """Every path of the entry that is still to go; the same for deleting and for checking."""
+    """Yield the paths of an entry that must go, for deleting and for checking."""
     for path in (path for pattern in patterns(entry["path"]) for path in matches(pattern)):
         if entry["action"] == "remove":
             yield from [path] if not entry.get("own") or names_us(path) else []
@@ -201,14 +201,14 @@ def leftovers(entry: dict[str, Any]) -> Iterator[Path]:
 
 
 def patterns(pattern: str) -> list[str]:
-    """The pattern for the home of each user, where it begins with `~`."""
+    """Expand a leading `~` for the home of each user."""
     if not pattern.startswith("~"):
         return [pattern]
     return sorted({user.pw_dir.rstrip("/") + pattern[1:] for user in pwd.getpwall()})
 
 
 def matches(pattern: str) -> list[Path]:
-    """What the pattern matches. `/**` never follows links: they lead out of the folder."""
+    """Return what the pattern matches. `/**` never follows links, which lead out of the folder."""
     top, deep, tail = pattern.partition("/**")
     if not deep:
         return [Path(path) for path in sorted(glob.glob(pattern))]  # noqa: PTH207  # Path.glob skips dead links
@@ -273,9 +273,9 @@ def destroy(path: Path, entry: dict[str, Any]) -> int:
 
 
 def overwrite(path: Path) -> None:
-    """Put zeros where the content was, on the disk, before the blocks are freed."""
+    """Overwrite the content with zeros, on disk, before its blocks are freed."""
     if not is_file(path) or path.stat().st_nlink > 1:
-        return  # the other name of a hard link is not ours to destroy
+        return  # a hard link's other name must keep its content
     with path.open("r+b") as file:
         left = path.stat().st_size
         while left > 0:
@@ -293,7 +293,7 @@ def mount_of(path: Path) -> Path:
 
 
 def discard(mount: Path) -> None:
-    """Give freed blocks back, so that the snapshot holds neither them nor their content."""
+    """Discard freed blocks, so that the snapshot does not contain them."""
     kind = subprocess.run(["findmnt", "-n", "-o", "FSTYPE", str(mount)], capture_output=True, text=True)
     if kind.stdout.strip() not in DISK_FILESYSTEMS:
         return
@@ -302,7 +302,7 @@ def discard(mount: Path) -> None:
         print(done.stdout.strip())
         return
     # Overwriting all free space instead would cost minutes, and a snapshot of the volume's full size. Files
-    # with secrets were overwritten one by one, so what stays in freed blocks is caches and downloads.
+    # with secrets were overwritten one by one, so only caches and downloads stay in freed blocks.
     print(
         f"{mount}: freed blocks could not be discarded ({done.stderr.strip()}); the files that hold secrets"
     )

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Why: only the machine knows what its base AMI holds, and 34 GB are fetched only if they fit beside it.
+"""Why: only the machine knows what its base AMI holds, and 34 GB are downloaded only if they fit beside it.
 
 Reads one JSON object on stdin and prints one, changing nothing. Runs as root under any Python from 3.6 on,
 sent over the session before anything is on the machine.
@@ -12,8 +12,8 @@ sent over the session before anything is on the machine.
        others: the largest directories besides, where it does not fit: path, bytes
        seconds, files, complete
 
-Sizes are of blocks on the disk, of one file system; a hard link counts once; no link is followed. What is
-not measured when the deadline comes is told as incomplete.
+Sizes are of blocks on the disk and of one file system; a hard link counts once; links are not followed.
+What is not measured by the deadline is marked as incomplete.
 """
 
 import glob
@@ -31,7 +31,7 @@ TOOLKITS = ("/usr/local/cuda", "/usr/local/cuda-*", "/opt/cuda", "/opt/cuda-*", 
 IMAGES = ("/var/lib/docker", "/var/lib/containerd")
 CACHES = ("/var/cache/apt/archives", "/var/cache/dnf", "/var/cache/yum")
 USER_CACHES = (".cache/pip", ".cache/uv", ".cache/conda", ".conda/pkgs")
-# What may be packages' own, and in use.
+# Kinds that packages may own, and that may be in use.
 OWNED = ("toolkit", "environment")
 CONDA = ("conda", "anaconda3", "miniconda3", "miniforge3", "mambaforge")
 OURS = {"flux-worker", "bake", "aws", "amazon", "nvidia"}  # the worker's, the bake's, AWS's, the driver's
@@ -40,14 +40,14 @@ TOOLKIT = re.compile(r"^cuda(-[0-9]+\.[0-9]+)?$")
 
 
 def is_environment(path):
-    """A folder of Python's, made by conda or venv, or what is left of one."""
+    """Whether it is a Python environment of conda or venv, or the remains of one."""
     marks = glob.glob(path + "/lib/python3*/site-packages")
     marks += [path + "/conda-meta", path + "/pyvenv.cfg"]
     return is_folder(path) and (os.path.basename(path) in CONDA or any(map(os.path.exists, marks)))
 
 
 def named(homes, mounts):
-    """What base.remove may name: name -> (kind, paths). What is mounted is never asked: it may not answer."""
+    """List what base.remove may name: name -> (kind, paths). Mounts are never read: they may hang."""
     found = {}
 
     def add(name, kind, path):
@@ -75,7 +75,7 @@ def named(homes, mounts):
 
 
 def users_of(tops):
-    """What of the running machine and of its services needs something below `tops`, or None."""
+    """Return what process or service needs something below `tops`, or None."""
     tops = list(tops) + [os.path.realpath(top) for top in tops]
     if any(below(path, tops) for path in (sys.prefix, sys.executable, os.path.realpath(sys.executable))):
         return "python3 of this machine lies in it"
@@ -97,7 +97,7 @@ def users_of(tops):
 
 
 def blocked(kind, paths):
-    """Why something must stay, as far as packages do not tell; None where nothing is against it."""
+    """Return why something must stay, packages aside; None if it may go."""
     device = os.lstat("/").st_dev
     for path in paths:
         if os.lstat(path).st_dev != device:
@@ -112,7 +112,7 @@ def blocked(kind, paths):
 
 
 def needed_by(name, paths, found):
-    """Other environments that are built on this one."""
+    """List other environments that are based on this one."""
     built = []
     for other, (_, places) in found.items():
         settings = "".join(text_of(path + "/pyvenv.cfg") for path in places)
@@ -123,14 +123,14 @@ def needed_by(name, paths, found):
 
 
 def mentions(paths, homes):
-    """Files of shells and logins that speak of it: they complain once it is gone."""
+    """List shell and login files that mention it, and would complain once it is gone."""
     files = glob.glob("/etc/profile.d/*") + ["/etc/environment", "/etc/bash.bashrc", "/etc/bashrc"]
     files += [home + "/" + name for home in homes for name in (".bashrc", ".profile", ".bash_profile")]
     return [file for file in files if any(path in text_of(file) for path in paths)]
 
 
 def things(found, homes, walk):
-    """What can be named, the largest first, with what is against removing it."""
+    """Describe what can be named, largest first, with any objection to removing it."""
     tops = [path for kind, paths in found.values() for path in paths if kind in OWNED]
     files = packages.files_below(tops)
     told = []
@@ -180,7 +180,7 @@ def measure(given):
 def main():
     print(json.dumps(measure(json.load(sys.stdin))))
     sys.stdout.flush()
-    # A thread that still waits for a disk must not hold the answer back.
+    # A thread that still waits for a disk must not delay the answer.
     os._exit(0)
 
 

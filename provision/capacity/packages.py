@@ -1,17 +1,17 @@
-"""Which packages have files in a directory, and what goes with them. Python 3.6, standard library."""
+"""Find packages with files in a directory, and what is removed with them. Python 3.6, standard library."""
 
 import glob
 import os
 import re
 import subprocess
 
-# Besides its own folder, what a package may have that goes with a toolkit: nothing that runs.
+# Where a toolkit's package may have files besides its own folder: nothing that runs.
 BESIDE = re.compile(
     r"^/(usr/share/(doc|lintian|man|info|applications|pixmaps|metainfo|icons|licenses)(/|$)|etc/alternatives(/|$)"
     r"|etc/ld\.so\.conf\.d(/|$)|usr(/local)?/lib(64)?(/x86_64-linux-gnu|/aarch64-linux-gnu)?/pkgconfig(/|$)"
     r"|usr/lib/\.build-id(/|$))"
 )
-# The driver's packages, and what no bake goes without, whatever files they have.
+# The driver's packages, and others that a bake needs, whatever files they have.
 PROTECTED = re.compile(
     r"^(nvidia-(?!gds)|libnvidia-|cuda-drivers|kmod-|linux-|kernel|xserver-|xorg-|aws-neuronx|python3?($|-|\.)"
     r"|libpython|openssh|systemd|sudo|cloud-init|dkms|glibc|libc6)"
@@ -35,7 +35,7 @@ def below(path, tops):
 
 
 def said(*command, seconds=40):
-    """Exit code and both streams of a command; None where it is missing or takes too long."""
+    """Return exit code and streams of a command; None if it is missing or takes too long."""
     path = "/usr/sbin:/usr/bin:/sbin:/bin"  # sudo may keep a user's, without the first and the third
     environment = dict(os.environ, PATH=path, LC_ALL="C", DEBIAN_FRONTEND="noninteractive")
     try:
@@ -57,7 +57,7 @@ def any_inside(paths, tops):
 
 
 def files_below(tops):
-    """Package -> its files, of those packages that have some below one of `tops`."""
+    """Return package -> its files, for packages with a file below one of `tops`."""
     found = {}
     for file in glob.glob("/var/lib/dpkg/info/*.list"):
         with open(file, "rb") as stream:
@@ -75,7 +75,7 @@ def files_below(tops):
 
 
 def plain(package):
-    """A package's name as apt says it: without this machine's own architecture."""
+    """Return a package's name as apt prints it, without this machine's architecture."""
     name, _, architecture = package.partition(":")
     own = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine)
     return name if architecture == own else package
@@ -89,13 +89,13 @@ def files_of(package):
 
 
 def removed_with(packages):
-    """All that the package manager would remove with `packages`; None and its words where it can't."""
+    """Return all that the package manager would remove with `packages`; None and its message if it can't."""
     simulated = said("apt-get", "-s", "-o", "Debug::NoLocking=1", "remove", *packages)
     if simulated is not None:
         names = re.findall(r"^(?:Remv|Purg) (\S+)", simulated[1], re.MULTILINE)
         return (None, last_line(simulated[2])) if simulated[0] else (names, "")
     going = list(packages)
-    while True:  # rpm names those that need what goes; they go, too
+    while True:  # rpm names the packages that need these; they go, too
         tested = said("rpm", "-e", "--test", *going)
         if tested is None or not tested[0]:
             return going, ""
@@ -110,7 +110,7 @@ def last_line(text):
 
 
 def owners(tops, files):
-    """The packages that go with `tops`, and why they can't, or None."""
+    """Return the packages that go with `tops`, and why they can't, or None."""
     mine = sorted(name for name, paths in files.items() if any_inside(paths, tops))
     if not mine:
         return [], None
@@ -119,7 +119,7 @@ def owners(tops, files):
         return mine, "the package manager does not remove it: " + why
     for package in going:
         paths = files.get(package) or files_of(package)
-        # Folders are listed by every package that has something in them; a link may lead into ours.
+        # Each package lists its parent folders; a link may lead into `tops`.
         other = [path for path in paths if path.startswith("/") and not os.path.isdir(path)]
         other = [path for path in other if not (below(path, tops) or BESIDE.match(path))]
         if PROTECTED.match(package) or other:

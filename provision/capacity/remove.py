@@ -1,4 +1,4 @@
-"""Why: the base AMI's surplus is removed before the download, cleanly, so that packages still verify.
+"""Why: unneeded parts of the base AMI are removed before the download, so that packages still verify.
 
 Reads one JSON object on stdin and prints one. Runs as root under any Python from 3.6 on. What packages
 own goes with them by the package manager, once it was seen that nothing else would go; the rest is deleted.
@@ -31,11 +31,11 @@ SERVICES = ("docker.socket", "docker.service", "containerd.service")
 
 
 class Refused(Exception):
-    """Something must not be removed, or could not be."""
+    """Something must not be removed, or removing it failed."""
 
 
 def run(*command):
-    """Run a command; what it says, or Refused with its last line."""
+    """Run a command and return its output; raises Refused with its last line."""
     done = packages.said(*command, seconds=600)
     if done is None or done[0]:
         raise Refused(
@@ -57,7 +57,7 @@ def check(thing):
 
 
 def remove_packages(names):
-    """Remove exactly these packages, those that are still there; nothing that they brought goes with them."""
+    """Remove exactly these packages, if installed, and none of their dependencies."""
     if packages.said("apt-get", "--version"):
         there = [name for name in names if installed("dpkg-query", "-W", "-f=${db:Status-Status}", name)]
         if there:
@@ -85,7 +85,7 @@ def _apt(there, allowed):
     unneeded = _unneeded(options)
     waiting = ("-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0")
     run("apt-get", "-y", "-q", *waiting, "purge", *there)
-    # What only these packages asked for, the driver often among it, must not go at the next autoremove.
+    # Their dependencies, often the driver, must not go at the next autoremove.
     kept = sorted(_unneeded(options) - unneeded)
     if kept:
         run("apt-mark", "manual", *kept)
@@ -97,14 +97,14 @@ def _unneeded(options):
 
 
 def _unneeded_by_dnf():
-    """What dnf would remove by itself; nothing where there is no dnf, as yum removes nothing unasked."""
+    """Return what dnf would autoremove; nothing without dnf, since yum removes nothing unasked."""
     query = ("repoquery", "--unneeded", "--qf", "%{name}")
     found = packages.said("dnf", "--cacheonly", "--quiet", "--disablerepo=*", *query)
     return set(found[1].split()) if found and not found[0] else set()
 
 
 def delete(thing):
-    """Delete what packages left; a file system that is mounted below is never entered."""
+    """Delete what packages left; never enter a file system that is mounted below."""
     for path in thing["paths"]:
         targets = [path]
         if thing["kind"] in EMPTIED:
@@ -128,7 +128,7 @@ def dangling(paths):
 
 
 def forget_libraries(paths):
-    """Take the folders out of the linker's configuration, but for what a package still owns."""
+    """Remove the folders from the linker's configuration, except from files of packages."""
     for file in glob.glob("/etc/ld.so.conf.d/*.conf"):
         lines = packages.text_of(file).splitlines(True)
         left = [line for line in lines if not packages.below(line.strip(), paths)]
@@ -149,7 +149,7 @@ def owned(file):
 
 
 def stop_services():
-    """Stop what keeps container images; return those that were running."""
+    """Stop the services of container images; return those that were running."""
     running = []
     for name in SERVICES:
         found = packages.said("systemctl", "is-active", name)
@@ -160,7 +160,7 @@ def stop_services():
 
 
 def remove(thing):
-    """Remove one thing, and tell the bytes won."""
+    """Remove one thing, and report the bytes freed."""
     before = free()
     running = stop_services() if thing["kind"] == "container images" else []
     try:

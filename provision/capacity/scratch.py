@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Why: the bfloat16 files that int8 is made of need not lie on the root volume where there is another disk.
+"""Why: the bfloat16 source of the int8 checkpoint needs no room on the root volume if there is another disk.
 
 Reads one JSON object on stdin and prints one. Runs as root under any Python from 3.6 on, and may be repeated.
 
@@ -29,7 +29,7 @@ SYS = "/sys"
 
 
 class Refused(Exception):
-    """There is no instance store that could be taken."""
+    """No usable instance store."""
 
 
 def run(*command):
@@ -46,7 +46,7 @@ def model(disk):
 
 
 def stores():
-    """The names of the machine's instance stores, the largest first."""
+    """Return the names of the machine's instance stores, largest first."""
     names = [os.path.basename(path) for path in glob.glob(SYS + "/block/*")]
     return sorted((name for name in names if model(name) == MODEL), key=lambda name: (-size(name), name))
 
@@ -56,7 +56,7 @@ def size(disk):
 
 
 def disks_below(device):
-    """The whole disks that a device of the kernel's lies on, through partitions, LVM and RAID."""
+    """Return the whole disks below a device, through partitions, LVM and RAID."""
     folder = os.path.realpath(device)
     slaves = sorted(glob.glob(folder + "/slaves/*"))
     if slaves:
@@ -66,7 +66,7 @@ def disks_below(device):
 
 
 def mounted():
-    """Mount point -> disks below it, of what is mounted from a device."""
+    """Return mount point -> disks, for everything mounted from a device."""
     found = {}
     with open("/proc/self/mountinfo", "rb") as stream:
         lines = [os.fsdecode(line).split() for line in stream]
@@ -78,7 +78,7 @@ def mounted():
 
 
 def ready(needed, at):
-    """A mounted instance store with room, of the base AMI's own: its mount point, or None."""
+    """Return the mount point of an instance store that the base AMI mounted, with room; or None."""
     best = None
     for place, (disks, root, kind) in mounted().items():
         if place == at or root != "/" or kind not in KINDS or not all(model(disk) == MODEL for disk in disks):
@@ -90,7 +90,7 @@ def ready(needed, at):
 
 
 def objection(disk, needed):
-    """Why an instance store is not to be formatted; None where it is unused and large enough, or ours."""
+    """Return why an instance store must not be formatted; None if it is unused and large enough, or ours."""
     if any(disk in disks for disks, _, _ in mounted().values()):
         return "is mounted already, without room"
     if size(disk) < needed:
@@ -99,7 +99,7 @@ def objection(disk, needed):
         return "has partitions"
     if glob.glob("{}/block/{}/holders/*".format(SYS, disk)):
         return "belongs to a mapping"
-    # Read from the disk itself, and not from a cache: 2 says that there is nothing.
+    # Read from the disk itself, not from a cache; exit code 2 means that it is empty.
     probe = packages.said("blkid", "-p", "-o", "export", "/dev/" + disk)
     if probe is None:
         return "could not be looked at: no blkid"
@@ -109,13 +109,13 @@ def objection(disk, needed):
 
 
 def ours(disk):
-    """Whether an earlier start has formatted it: what is there of the download is used again."""
+    """Whether an earlier start formatted it; then its part of the download is reused."""
     probe = packages.said("blkid", "-p", "-o", "value", "-s", "LABEL", "/dev/" + disk)
     return probe is not None and probe[1].strip() == LABEL
 
 
 def take(needed):
-    """An unused one, formatted; its device."""
+    """Format an unused one and return its device."""
     found = stores()
     if not found:
         raise Refused("the builder has no disk whose model is {!r}".format(MODEL))
@@ -159,7 +159,7 @@ def describe(at):
 
 
 def unmount(given):
-    """Take it away again, with the folder on a file system that was there before."""
+    """Unmount it, or remove the folder on a file system that was there before."""
     at = given["at"]
     places = [place for place in mounted() if place != at and os.path.isdir(place + "/" + FOLDER)]
     told = describe(at) if os.path.ismount(at) else {}

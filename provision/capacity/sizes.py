@@ -1,4 +1,4 @@
-"""How large directories and file systems are. Python 3.6, nothing but the standard library."""
+"""Measure directories and file systems. Python 3.6, standard library."""
 
 import os
 import threading
@@ -14,7 +14,7 @@ DEPTH = 3
 
 
 class Walk:
-    """Adds up directories, several at once, until all are done or the deadline comes."""
+    """Adds up directories, several at once, until all are done or the deadline is reached."""
 
     def __init__(self, deadline):
         self.deadline = deadline
@@ -30,14 +30,14 @@ class Walk:
         self.device = os.lstat("/").st_dev
 
     def add(self, path, label, deep=0):
-        """Have a directory counted for `label`; with `deep`, for its parts down to that depth."""
+        """Add a directory to count for `label`; with `deep`, count its parts down to that depth."""
         self.bytes.setdefault(label, 0)
         with self.lock:
             self.waiting.append((path, label, deep))
             self.left[label] = self.left.get(label, 0) + 1
 
     def run(self, skip=()):
-        """Count until nothing is left; `skip` are paths that are others' to count."""
+        """Count everything that was added, except below the paths in `skip`."""
         self.skip = set(skip)
         threads = []
         while time.monotonic() < self.deadline:
@@ -80,7 +80,7 @@ class Walk:
         except OSError:  # gone, or not to be read
             entries = []
         for entry in entries:
-            # What is mounted is never asked: a network's file system may not answer.
+            # Never read a mount: a network file system may not answer.
             if entry.path in self.mounts or entry.path in self.skip:
                 continue
             try:
@@ -114,7 +114,7 @@ class Walk:
 
 
 def mount_points():
-    """Where file systems are mounted, without asking any of them."""
+    """List mount points, without reading any of them."""
     with open("/proc/self/mountinfo", "rb") as stream:
         fields = [line.split() for line in stream.read().splitlines()]
     found = {}
@@ -126,7 +126,7 @@ def mount_points():
 
 
 def mount_of(path, mounts):
-    """The mount point above a path that need not exist, links resolved."""
+    """Return the mount point above a path, which need not exist; links are resolved."""
     path = os.path.realpath(path)
     while path not in mounts and path != "/":
         path = os.path.dirname(path)
@@ -146,7 +146,7 @@ def filesystem(place, mounts):
 
 
 def largest(walk, tops, start="/"):
-    """The largest directories down to a depth, beside those that have names."""
+    """List the largest directories down to a depth, except for the named ones."""
     walk.add(start, start, DEPTH)
     walk.run(skip=tops)
     large = {path: size for path, size in walk.bytes.items() if path.startswith("/") and size >= OTHERS_FROM}
