@@ -16,7 +16,13 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.py[cod]", "build", "*.egg-info", ".*_cache")
 CARRIED = ("provision", "profiles")
-FILES = (".env.example", "worker/pyproject.toml", "requirements/bake.txt", "requirements/controller.txt")
+FILES = (
+    ".env.example",
+    "requirements/bake.txt",
+    "requirements/controller.txt",
+    "worker/flux_worker/model.json",
+    "worker/pyproject.toml",
+)
 holds_agreement = runpy.run_path(str(ROOT / "bake" / "resources.py"))["holds_agreement"]
 EPOCH = (
     "315532800"  # 1980, the first moment that a zip archive can name: the same bytes, whenever it is built
@@ -39,7 +45,7 @@ class BuildWithData(build_py):
         for folder in CARRIED:
             shutil.copytree(ROOT / folder, data / folder, ignore=LEFT_OUT)
         for file in FILES:
-            (data / file).parent.mkdir(exist_ok=True)
+            (data / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / file, data / file)
         for file in (data / "profiles").iterdir():
             if holds_agreement(file):

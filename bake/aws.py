@@ -1,6 +1,6 @@
-"""The only maker of boto3 clients, and the only place that waits for AWS.
+"""Make boto3 clients and wait for AWS; nothing else does either.
 
-Steps see a cloud only through `Aws` and never learn whether it is local.
+Steps see a cloud only through `Aws`, and never know whether it is local.
 """
 
 from __future__ import annotations
@@ -34,37 +34,37 @@ __all__ = ["DUMMY", "AccessKey", "Aws", "ClientError", "call_errors", "error_cod
 
 T = TypeVar("T")
 
-# AMI and snapshot waits run past 30 minutes in practice, where boto3's own waiters give up after 10.
+# AMIs and snapshots take more than 30 minutes in practice; boto3's own waiters give up after 10.
 HOURS = 3600.0
 
-# The price list is served from three regions and tells the prices of all.
+# Three regions serve the price list, each for all regions.
 # https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-price-list-query-api.html
 PRICING_REGION = "us-east-1"
 BRIEFLY: dict[str, Any] = {"patience": 3, "outlast": 0}
-# Seconds in which a passing failure is outlasted: while planning somebody sits and waits; later hours of
+# Seconds for which transient failures are retried. While planning somebody is waiting; during a bake hours of
 # work are at stake, and AWS has had outages of minutes.
 PLANNING, BAKING = 15.0, 900.0
-# Who took the connection is there, and gets time to answer: with 3 s a slow one would count as none.
+# Seconds for an answer once connected; 3 s would be too few for a slow service.
 ANSWER = 20.0
 
 
 @dataclass(frozen=True)
 class AccessKey:
-    """A pair that calls are signed with."""
+    """A key pair that signs calls."""
 
     id: str
     secret: str = field(repr=False)
 
 
-# Where nobody looks at signatures.
+# For a server that checks no signatures.
 DUMMY = AccessKey("rehearsal", "rehearsal")
 
 
 class Aws:
     """Clients for one bake: EC2 in the builder's region; queue, bucket and bus in the worker's (R-REGIONS).
 
-    With `endpoint` (a rehearsal), calls are signed with `endpoint_key`, which AWS does not know, and any
-    request to another address is refused before it leaves, so that a rehearsal can never reach AWS.
+    With `endpoint` (a rehearsal), calls are signed with `endpoint_key`, which AWS does not know, and requests
+    to any other address are refused before they are sent, so that a rehearsal can never reach AWS.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Aws:
 
     @cached_property
     def partition(self) -> str:
-        """AWS's own name for the part of it that the region is in: aws, aws-cn, aws-us-gov, aws-eusc, …"""
+        """The region's AWS partition: aws, aws-cn, aws-us-gov, aws-eusc, …"""
         from botocore.exceptions import UnknownRegionError
 
         try:
@@ -119,11 +119,11 @@ class Aws:
             return "aws"
 
     def elsewhere(self, region: str) -> Aws:
-        """The same account with EC2 in another region: to look, never to make anything."""
+        """The same account with EC2 in another region; only for reading."""
         return self._alike(region, region)
 
     def patiently(self, say: Callable[[str], None] = lambda text: None, seconds: float = BAKING) -> Aws:
-        """The same account for a bake: failures that pass are outlasted for minutes, and said."""
+        """The same account for a bake: transient failures are retried for minutes, and reported by `say`."""
         bake = self._alike(self.region, self.worker_region)
         bake._policy = RetryPolicy(seconds, bake.fresh, say)
         return bake
@@ -140,7 +140,7 @@ class Aws:
         return alike
 
     def command(self, service: str, operation: str, *arguments: str, region: str | None = None) -> str:
-        """The line of AWS CLI that a person calls; it goes where this bake went."""
+        """Return an AWS CLI command for a person, with this bake's region and endpoint."""
         where = ["--region", region or self.region]
         where += ["--endpoint-url", self.endpoint] if self.endpoint else []
         return shlex.join(["aws", service, operation, *where, *arguments])
@@ -165,10 +165,10 @@ class Aws:
             connect_timeout=patience,
             read_timeout=max(patience, ANSWER),
             s3=style,  # type: ignore[arg-type]
-            # A proxy of the user's leads to AWS, never to a cloud on this machine.
+            # The user's proxy leads to AWS, never to a cloud on this machine.
             proxies={} if self.endpoint else None,
         )
-        with self._making:  # removals run side by side, and sessions are not made for that
+        with self._making:  # removals run in parallel, and sessions are not thread-safe
             client = self._session.client(
                 service, region_name=region, endpoint_url=self.endpoint, config=config
             )
@@ -189,7 +189,7 @@ class Aws:
         return self._client("s3", self.worker_region)  # type: ignore[no-any-return]
 
     def presigner(self, region: str) -> S3Client:
-        """Signs URLs for a bucket in `region`: its own endpoint, since the global one redirects PUTs."""
+        """A client that signs URLs for a bucket in `region`, whose own endpoint does not redirect PUTs."""
         style = {"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"}
         client: S3Client = self._client("s3", region, style=style, signature="s3v4")
         return client
@@ -210,7 +210,7 @@ class Aws:
     def secretsmanager(self) -> Any:
         return self._client("secretsmanager", self.worker_region)
 
-    # The plan asks these for what is good to know: it can do without an answer, and does not wait for one.
+    # The plan can do without answers of these, and does not wait for them.
 
     @cached_property
     def iam(self) -> Any:
@@ -233,9 +233,9 @@ class Aws:
     ) -> T:
         """Call `look` until it returns something other than None; at most `timeout` seconds.
 
-        What passes (throttling, 5xx, a lost connection) is outlasted until then. The pause grows from 0.2 s
-        to 5 s: short things end promptly, long ones cost few calls, and the end of an hour's wait is
-        noticed within 5 s.
+        Transient failures (throttling, 5xx, a lost connection) are retried until then. The pause grows from
+        0.2 s to 5 s, so that short waits end promptly and long ones cost few calls. tenacity would need a
+        predicate each for answers and errors, and hide the deadline that the retries within `look` need.
         """
         deadline = time.monotonic() + timeout
         pause = 0.2
@@ -258,7 +258,7 @@ class Aws:
 
 
 def _without_settings(new: Callable[..., boto3.Session], key: AccessKey) -> boto3.Session:
-    """A session with these credentials that reads no AWS_… variable and no file of ~/.aws."""
+    """Make a session with these credentials that reads no AWS_… variable and no file in ~/.aws."""
     from botocore.session import Session
 
     known = Session.SESSION_VARIABLES.items()

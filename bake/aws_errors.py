@@ -1,6 +1,6 @@
-"""What an error of AWS's, or of the way there, means to a person: its message, and what to do about it.
+"""Explain errors of AWS and of the network to a person: a message and a hint.
 
-The names are botocore's exceptions and the APIs' error codes, so that nothing of it need be imported.
+Exceptions of botocore are known by their names, so that it need not be imported.
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
 """
 
@@ -17,7 +17,7 @@ WHO = "aws sts get-caller-identity shows which account and role this is"
 PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
 CERTIFICATES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
 
-# Exceptions of botocore's, by what they are about; one stands for all that are derived from it.
+# botocore's exceptions by topic; each includes those derived from it.
 PROXY = ("ProxyConnectionError", "InvalidProxiesConfigError")
 TLS = ("SSLError",)
 NETWORK = (
@@ -40,7 +40,7 @@ NO_CREDENTIALS = (
     "NoAuthTokenError",
 )
 
-# The APIs' codes; a code that ends in Exception is the same without it.
+# Error codes of the APIs; a suffix Exception is ignored.
 ENDED = ("ExpiredToken", "RequestExpired", "TokenRefreshRequired")
 UNKNOWN_KEY = (
     "AuthFailure",
@@ -56,7 +56,7 @@ TOO_MANY = ("RequestLimitExceeded", "Throttling", "ThrottlingException", "TooMan
 
 
 def explain(error: BaseException) -> tuple[str, str] | None:
-    """Message and hint for an error that boto3 raised; None for any other. No password is shown."""
+    """Return message and hint for an error of boto3, without passwords; None for any other error."""
     if not type(error).__module__.startswith(("botocore", "boto3")):
         return None
     code = error_code(error)
@@ -65,13 +65,13 @@ def explain(error: BaseException) -> tuple[str, str] | None:
 
 
 def is_mistake(error: BaseException) -> bool:
-    """Whether it is about the user's own settings, so that nothing was started with them."""
+    """Whether it is about the user's own settings, so that nothing was started."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     return bool(kinds & {*PROFILE, *FILE, "NoCredentialsError", "PartialCredentialsError"})
 
 
 def redacted(text: str) -> str:
-    """`text` with user names and passwords in URLs left out, and what parsers say of a proxy's password."""
+    """Return `text` without user names and passwords of URLs, and without parts of a proxy's password."""
     for name in PROXIES:
         private = re.match(r"(?:\w+://)?[^:@]*:(.*)@", os.environ.get(name, ""))
         for part in re.split(r"[/@?#:]", private[1]) if private else ():
@@ -111,7 +111,7 @@ def _of_code(code: str) -> str:
 
 
 def _set(environment: Mapping[str, str], names: tuple[str, ...]) -> str:
-    """`NAME=value` of the variables that are set, the same value once."""
+    """Return `NAME=value` of the variables that are set; each value once."""
     found = {environment[name]: name for name in reversed(names) if environment.get(name)}
     shown = {name: re.sub(r"^(\w+://)?.*@", r"\1***@", value) for value, name in reversed(found.items())}
     return " and ".join(f"{name}={value}" for name, value in shown.items())

@@ -1,4 +1,4 @@
-"""The errors a person sees: what happened, where, and what to do next."""
+"""Errors for people: what happened, where, and what to do next."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ EXIT_INTERRUPTED = 130
 
 
 class BakeError(Exception):
-    """Something went wrong that the user can understand and act on.
+    """An error that the user can understand and act on.
 
-    `hint` says what to do next; `exit_code` is what the command ends with.
+    `hint` says what to do next; `exit_code` is the command's.
     """
 
     exit_code = EXIT_FAILED
@@ -28,29 +28,29 @@ class BakeError(Exception):
 
 
 class UsageError(BakeError):
-    """The input is wrong: nothing was started."""
+    """The input is wrong; nothing was started."""
 
     exit_code = EXIT_USAGE
 
 
 class DoesNotFit(UsageError):
-    """The root volume can't take it, as the builder tells; nothing was downloaded or resized (R-DISK)."""
+    """The bake does not fit the root volume; nothing was downloaded or resized (R-DISK)."""
 
 
 class NotAgreed(BakeError):
-    """Something is not what the user agreed to (R-AGREE) or locked; shows the difference and how to agree."""
+    """Something differs from the agreement (R-AGREE) or the lock; shows how, and how to agree to it."""
 
     exit_code = EXIT_NOT_AGREED
 
 
 class NotVerified(BakeError):
-    """The builder or the image was looked at, and it is not what the plan says."""
+    """The builder or the image is not what the plan says."""
 
     exit_code = EXIT_NOT_VERIFIED
 
 
 class TimedOut(BakeError):
-    """What was waited for did not come in its time."""
+    """A wait reached its time limit."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -58,18 +58,18 @@ class Interrupted(KeyboardInterrupt):
 
 
 class ConnectionLost(BakeError):
-    """The SSH connection broke; what runs as a unit on the machine goes on without it."""
+    """The SSH connection broke; units on the machine keep running."""
 
 
 class RemoteCommandError(BakeError):
-    """A command on the builder failed; the message shows it whole with the end of both streams."""
+    """A command on the builder failed; the message has the command and the end of both streams."""
 
 
 class LeftBehind(BakeError):
     """Something that was created could not be removed.
 
-    Its message names each thing with the command that removes it. What ended the bake, if anything did, is
-    its `__cause__`.
+    Its message names each thing with the command that removes it. `__cause__` is the error that ended the
+    bake, if any.
     """
 
     exit_code = EXIT_LEFT_BEHIND

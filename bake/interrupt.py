@@ -1,7 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a bake cleanly at any moment.
+"""Let Ctrl-C, SIGTERM and SIGHUP end a bake cleanly at any moment.
 
-The first signal raises `Interrupted` in the main thread, so that every `with` undoes its work; later
-ones are only acknowledged, since interrupting the clean-up is what leaks instances.
+The first signal raises `Interrupted` in the main thread, so that every `with` block undoes its work. Later
+signals are only acknowledged, since an interrupted clean-up leaks instances.
 """
 
 from __future__ import annotations
@@ -19,10 +19,7 @@ _state = {"deferred": 0, "pending": 0, "raised": 0, "ending": 0}
 
 
 def install() -> None:
-    """Take over SIGINT, SIGTERM and SIGHUP for this process (main thread only).
-
-    Under nohup SIGHUP is ignored, and stays so.
-    """
+    """Handle SIGINT, SIGTERM and SIGHUP in this process (main thread only); nohup's ignored SIGHUP stays."""
     _state.update(deferred=0, pending=0, raised=0, ending=0)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
@@ -30,9 +27,9 @@ def install() -> None:
 
 
 def request() -> None:
-    """End this process as SIGTERM does; from any thread. Nothing happens unless `install` was called."""
+    """End this process as SIGTERM does, from any thread; does nothing unless `install` was called."""
     if signal.getsignal(signal.SIGTERM) == _handle:
-        # To the main thread, or a call that it is blocked in would not notice.
+        # Sent to the main thread, so that it interrupts a blocking call.
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
@@ -47,7 +44,7 @@ def _handle(number: int, _frame: FrameType | None) -> None:
 
 
 def _acknowledge() -> None:
-    # Not by print: the handler may have interrupted one, and the terminal may be gone.
+    # Not print(): the handler may have interrupted one, and the terminal may be gone.
     with suppress(OSError):
         os.write(2, b"still removing what was created; please wait\n")
 
@@ -59,7 +56,7 @@ def _raise(number: int) -> None:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Hold a signal back until the block ends: a removal in hand is finished."""
+    """Defer a signal until the block ends, so that removals finish."""
     _state["deferred"] += 1
     try:
         yield
@@ -70,11 +67,11 @@ def deferred() -> Iterator[None]:
 
 
 def ending() -> None:
-    """Something else has ended the bake: a signal from here on adds nothing, and is only acknowledged."""
+    """Only acknowledge signals from now on, because something else has ended the bake."""
     _state["ending"] = 1
 
 
 def check() -> None:
-    """Raise again what a library may have swallowed (pytest turns an interrupt into an exit code)."""
+    """Raise an interrupt again that a library swallowed (pytest turns it into an exit code)."""
     if _state["raised"]:
         raise Interrupted(signal.Signals(_state["raised"]).name)

@@ -1,7 +1,7 @@
-"""What a person sees of a bake, and what a machine reads of it.
+"""Report a bake's progress to people and programs.
 
-Every event goes to `events.jsonl` in the run directory and to one screen: rich on a terminal, plain
-lines elsewhere, JSON lines with `--json`.
+Every event goes to `events.jsonl` in the run directory and to one screen: rich on a terminal, plain lines
+elsewhere, JSON lines with `--json`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bake.redaction import redact_all
 
 @dataclass
 class Tally:
-    """What a bake asked of others: API calls, SSH commands, and seconds the main thread waited for them."""
+    """Counts API calls, SSH commands, and the seconds that the main thread waited for them."""
 
     api_calls: int = 0
     ssh_commands: int = 0
@@ -30,7 +30,7 @@ class Tally:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Count the block as waiting; only the main thread's waiting delays the bake."""
+        """Count the block as waiting, in the main thread only: other threads don't delay the bake."""
         started = time.monotonic()
         try:
             yield
@@ -41,7 +41,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class StepTime:
-    """One finished step: wall seconds, of these `waited` for the remote side, and what it asked for."""
+    """One finished step: wall seconds, of which `waited` were for remote systems, and its calls."""
 
     name: str
     seconds: float
@@ -51,7 +51,7 @@ class StepTime:
 
 
 class Screen(Protocol):
-    """Shows events as they come; `close` leaves the terminal as it was."""
+    """Shows events as they arrive; `close` restores the terminal."""
 
     def show(self, event: dict[str, Any]) -> None: ...
 
@@ -59,7 +59,7 @@ class Screen(Protocol):
 
 
 class Nothing:
-    """The screen that is left when the other one failed."""
+    """Shows nothing; replaces a screen that failed."""
 
     def show(self, event: dict[str, Any]) -> None:
         """Show nothing."""
@@ -69,10 +69,10 @@ class Nothing:
 
 
 class Progress:
-    """Where steps say what they do. Safe to use from several threads.
+    """Takes the progress reports of steps. Safe to use from several threads.
 
-    It never raises: a screen or a file that fails is dropped, once. Where a pipe's reader has gone, nobody
-    waits for the bake any more, and it is asked to end.
+    It never raises: a screen or a file that fails is dropped. If the reader of a pipe has gone, nobody waits
+    for the bake, so it is asked to end.
     """
 
     def __init__(self, screen: Screen, tally: Tally | None = None) -> None:
@@ -85,7 +85,7 @@ class Progress:
         self._started = time.monotonic()
 
     def record_to(self, path: Path) -> None:
-        """Keep every event from here on in `path`, one JSON object a line."""
+        """Write every event from now on to `path`, one JSON object a line."""
         self._file = path.open("a", encoding="utf-8")
 
     def emit(self, kind: str, **facts: Any) -> None:
@@ -117,14 +117,14 @@ class Progress:
         """Show it; whether the screen's reader has just gone."""
         try:
             self._screen.show(event)
-        except Exception as error:  # whatever a terminal does: the bake goes on, and so do its removals
+        except Exception as error:  # whatever a terminal does, the bake and its removals go on
             self._screen = Nothing()
             return isinstance(error, BrokenPipeError)
         return False
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """One step of the recipe; its time and cost are kept in `steps`, its outcome is shown."""
+        """Run the block as a step of the bake: show its outcome, and record its time and calls in `steps`."""
         before = (time.monotonic(), self.tally.waited, self.tally.api_calls, self.tally.ssh_commands)
         self.emit("step_started", step=name)
         outcome = "failed"
@@ -151,22 +151,22 @@ class Progress:
             )
 
     def note(self, text: str) -> None:
-        """Something worth a line on every screen; the report keeps it."""
+        """Show a line on every screen and keep it for the report."""
         self.notes.append(text)
         self.emit("note", text=text)
 
     def status(self, text: str) -> None:
-        """What is going on right now; replaced by the next one on a terminal."""
+        """Show what is going on now; on a terminal the next status replaces it."""
         self.emit("status", text=text)
 
     def transfer(
         self, what: str, done: int, total: int, rate: float | None = None, left: float | None = None
     ) -> None:
-        """Bytes of a transfer so far; bytes a second and seconds left where the other side tells them."""
+        """Show the bytes transferred so far, and the rate and seconds left if known."""
         self.emit("transfer", what=what, done=done, total=total, rate=rate, seconds_left=left)
 
     def close(self) -> None:
-        """Leave the terminal as it was, and the file whole."""
+        """Restore the terminal and close the file."""
         with self._lock:
             with suppress(Exception):
                 self._screen.close()
@@ -177,7 +177,7 @@ class Progress:
 
 
 class PlainScreen:
-    """Lines for logs and pipes: no colour, no cursor, transfers at every tenth."""
+    """Prints lines for logs and pipes: no colour, no cursor, transfers at every tenth."""
 
     def __init__(self, stream: IO[str] | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -202,7 +202,7 @@ class PlainScreen:
 
 
 class JsonScreen:
-    """One JSON object a line on stdout."""
+    """Prints one JSON object a line on stdout."""
 
     def show(self, event: dict[str, Any]) -> None:
         print(json.dumps(event), flush=True)
@@ -232,7 +232,7 @@ def _line(event: dict[str, Any]) -> str:
 
 
 def readable(size: float) -> str:
-    """Bytes as a person reads them, in decimal units like EBS and the Hub use."""
+    """Format bytes in decimal units, as EBS and the Hub do."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000 or unit == "GB":
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
@@ -241,7 +241,7 @@ def readable(size: float) -> str:
 
 
 def choose_screen(*, as_json: bool) -> Screen:
-    """The screen that fits: JSON if asked for, rich on a terminal, plain lines elsewhere."""
+    """Return the fitting screen: JSON if asked for, rich on a terminal, plain lines elsewhere."""
     if as_json:
         return JsonScreen()
     if sys.stderr is None:  # closed by who started this

@@ -1,7 +1,7 @@
-"""Secrets that this process knows, and their removal from text that leaves it.
+"""Remove secrets from all text that leaves this process.
 
-Whoever learns a secret registers it; whoever shows or writes text (screen, events, logs, reports, errors)
-passes it through `redact` or `redact_all`. Shapes that are always secret need no registration.
+Code that learns a secret registers it. Code that shows or writes text (screen, events, logs, reports, errors)
+passes it through `redact` or `redact_all`. Text with the shape of a secret needs no registration.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SHORTEST = 8
 SHORTEST_LINE = 20
 
 _QUOTED = r"""(?:b?\\*"[^"\n]*"?|b?\\*'[^'\n]*'?|[^\n"']+)"""
-# A marker that the text must hold (in small letters), the shape, and what stands in its place.
+# A marker that the text must contain (in lower case), the shape, and its replacement.
 _SHAPES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("hf_", re.compile(r"hf_[A-Za-z0-9]{20,}"), MARK),
     (
@@ -76,7 +76,7 @@ _SHAPES: tuple[tuple[str, re.Pattern[str], str], ...] = (
 
 
 class Registry:
-    """The secrets that are known, as one pattern of every form they take; for several threads at once."""
+    """The known secrets, as one pattern of all their forms. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -85,7 +85,7 @@ class Registry:
         self._pattern: re.Pattern[str] | None = None
 
     def register(self, secret: str) -> None:
-        """Have this taken out of all text from now on; too short a value is left alone."""
+        """Redact this secret from now on, unless it is too short."""
         if secret in self._secrets or len(secret.strip()) < SHORTEST:
             return
         with self._lock:
@@ -96,7 +96,7 @@ class Registry:
             self._pattern = re.compile("|".join(map(re.escape, longest_first)))
 
     def redact(self, text: str) -> str:
-        """`text` without any secret that is registered."""
+        """Return `text` without registered secrets."""
         pattern = self._pattern
         return text if pattern is None else pattern.sub(MARK, text)
 
@@ -105,12 +105,12 @@ _known = Registry()
 
 
 def register(secret: str) -> None:
-    """Have `secret` taken out of all text that leaves this process."""
+    """Redact `secret` from all text that leaves this process."""
     _known.register(secret)
 
 
 def redact(text: str) -> str:
-    """`text` without secrets, be they registered or known by their shape; `[redacted]` stands for each."""
+    """Return `text` with `[redacted]` for each secret, registered or known by its shape."""
     text = _known.redact(text)
     small = text.lower()
     for marker, shape, instead in _SHAPES:
@@ -120,12 +120,12 @@ def redact(text: str) -> str:
 
 
 def redact_registered(text: str) -> str:
-    """`text` without the secrets that are registered, whatever else looks like one."""
+    """Return `text` without registered secrets, whatever else looks like one."""
     return _known.redact(text)
 
 
 def redact_all(value: Any) -> Any:
-    """A JSON-like value with every text in it redacted, keys of mappings too; other values as they are."""
+    """Return a JSON-like value with all strings in it redacted, keys of mappings too."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):
@@ -138,9 +138,9 @@ def redact_all(value: Any) -> Any:
 
 
 def register_credentials(request_signer: Any = None, **_: Any) -> None:
-    """Register the AWS credentials that a request is about to be signed with: a handler of `before-sign`.
+    """Register the AWS credentials that will sign a request; a handler of `before-sign`.
 
-    Nobody is asked for credentials who would not be asked anyway.
+    So no credentials are fetched that would not be fetched anyway.
     """
     credentials = getattr(request_signer, "_credentials", None)
     if credentials is not None:
@@ -150,7 +150,7 @@ def register_credentials(request_signer: Any = None, **_: Any) -> None:
 
 
 def forms(secret: str) -> Iterator[str]:
-    """The forms that a secret takes: as it is, by its lines, and as other texts quote it."""
+    """Yield the forms of a secret: itself, its lines, and each as other formats quote it."""
     lines = [line.strip() for line in secret.splitlines()]
     pieces = [line for line in lines if len(line) >= SHORTEST_LINE and not line.startswith("-----")]
     for piece in dict.fromkeys((secret, secret.strip(), *(pieces if len(lines) > 1 else ()))):
@@ -167,7 +167,7 @@ def _quoted(text: str) -> Iterator[str]:
     yield from (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])
     for shown in (repr(text)[1:-1], ascii(text)[1:-1], repr(content)[2:-1]):
         yield shown
-        # Which quotes are escaped depends on what stands around the secret.
+        # Which quotes are escaped depends on the text around the secret.
         plain = shown.replace("\\'", "'").replace('\\"', '"')
         yield from (plain, plain.replace("'", "\\'"), plain.replace('"', '\\"'))
     for quoted in [encode(content, safe) for encode in (quote, quote_plus) for safe in ("/", "")]:
@@ -184,7 +184,7 @@ def _quoted(text: str) -> Iterator[str]:
 
 
 def _bytes(text: str) -> bytes:
-    """The bytes of a text, also of one from an environment that is not UTF-8."""
+    """Encode a text, also one from an environment that is not UTF-8."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

@@ -22,8 +22,9 @@ SCHEMA = EXAMPLES / "schema.json"
 ENV_EXAMPLE = _HOME / ".env.example"
 # Of bake alone, and with the local cloud and the tests.
 LOCK = _HOME / "requirements" / "bake.txt"
-# The worker's project in a checkout; in a wheel its pyproject.toml, which says what it needs, and its wheel.
+# The worker's project in a checkout; of it a wheel holds what is read here, and the worker's wheel.
 WORKER = _HOME / "worker"
+MODEL_FACTS = WORKER / "flux_worker" / "model.json"  # what is known of FLUX.1-dev; in both
 
 
 def worker_wheel() -> Path | None:

@@ -1,8 +1,11 @@
-"""When a call to AWS is sent again: decided here for every call of every client.
+"""Decide when a call to AWS is sent again, for every call of every client.
 
-botocore's own retries are off. They send a request without capacity eight times, since EC2 answers that
-with HTTP 500; they give up on throttling after a minute, with hours of work at stake; and they take
-"not found" for an answer about an id that AWS itself gave out a second ago.
+botocore's own retries are off. They repeat a request without capacity eight times, since EC2 answers it with
+HTTP 500; they give up on throttling after a minute, with hours of work at stake; and they believe "not found"
+about an id that AWS itself returned a second ago.
+
+This is no retry loop, so tenacity has no place in it: botocore owns the loop, and asks a handler of its event
+`needs-retry` how long to wait. Only there a retry has the call's parameters, signature and parsed answer.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html: seconds in which "not found",
-# for an id that AWS gave out, means "not yet".
+# for an id that AWS returned, means "not yet".
 FRESH = 180.0
 LONGEST_PAUSE = 5.0
 
@@ -46,13 +49,13 @@ PASSING = THROTTLED | {
     "ServiceUnavailable",
     "Unavailable",
 }
-# No capacity, or none left in the quota: waiting helps, sending it again at once does not.
+# No capacity, or none left in the quota: waiting helps, an immediate retry does not.
 CAPACITY = frozenset({"InsufficientInstanceCapacity", "InsufficientHostCapacity", "InsufficientCapacity"})
 QUOTA = frozenset({"VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded"})
-# botocore's exceptions where no answer came; what can't be parsed is a page of something in between.
+# botocore's exceptions for a missing answer; one that can't be parsed is a proxy's page.
 NO_ANSWER = {"ConnectionError", "HTTPClientError", "ResponseParserError"}
 ABSENT = re.compile(r"NotFound|NonExistentQueue|QueueDoesNotExist|NoSuchBucket")
-# What AWS has done already is not seen everywhere at once: operation -> codes that mean "not yet".
+# A change is not visible everywhere at once: operation -> codes that mean "not yet".
 SETTLING = {
     "CreateImage": {"IncorrectState", "IncorrectInstanceState", "InvalidState"},
     "ModifyImageAttribute": {"InvalidAMIID.Unavailable"},
@@ -64,7 +67,7 @@ SETTLING = {
     "DeleteSnapshot": {"InvalidSnapshot.InUse"},
     "CreateQueue": {"QueueDeletedRecently", "AWS.SimpleQueueService.QueueDeletedRecently"},
 }
-# What a call creates: operation -> keys of its answer, and of its parameters, that name it.
+# Creating operation -> keys of its answer and its parameters that name the new thing.
 CREATED = {
     "RunInstances": {"InstanceId", "SpotInstanceRequestId"},
     "CreateImage": {"ImageId"},
@@ -81,7 +84,7 @@ _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 @contextmanager
 def until(deadline: float) -> Iterator[None]:
-    """Send no call of this block again after `deadline` (of the monotonic clock)."""
+    """Retry no call of this block after `deadline` (monotonic clock)."""
     token = _deadline.set(min(deadline, _deadline.get() or deadline))
     try:
         yield
@@ -96,7 +99,7 @@ def error_code(error: BaseException) -> str:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether the same call may well succeed a little later: throttling, 5xx, the network."""
+    """Whether the same call may succeed later: after throttling, a 5xx or a network error."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         return _passing(error_code(error), response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
@@ -104,7 +107,7 @@ def is_passing(error: BaseException) -> bool:
 
 
 def is_refused(error: BaseException) -> bool:
-    """Whether AWS answered that it did nothing; where a try was not answered, nobody knows."""
+    """Whether AWS certainly did nothing. If a try got no answer, nobody knows."""
     response = getattr(error, "response", None)
     if not isinstance(response, dict):
         return False
@@ -126,19 +129,19 @@ def _of_the_network(error: BaseException) -> bool:
 
 @dataclass
 class Fresh:
-    """The ids and names that AWS gave out in the last minutes. Safe to use from several threads."""
+    """Ids and names that were created in the last minutes. Safe to use from several threads."""
 
     seconds: float = FRESH
     _since: dict[str, float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, *names: str) -> None:
-        """They were created a moment ago."""
+        """Remember names that were just created."""
         with self._lock:
             self._since.update(dict.fromkeys(names, time.monotonic()))
 
     def drop(self, *names: str) -> None:
-        """They are gone, and "not found" means so."""
+        """Forget names that were deleted: from now on "not found" is true."""
         with self._lock:
             for name in names:
                 self._since.pop(name, None)
@@ -152,9 +155,9 @@ class Fresh:
 
 @dataclass
 class RetryPolicy:
-    """Decides for the clients that it is attached to.
+    """Decides about retries for the clients that it is attached to.
 
-    A passing failure is outlasted for `patience` seconds, at most until the deadline of a wait around it.
+    A transient failure is retried for `patience` seconds, at most until the deadline of the wait around it.
     """
 
     patience: float
@@ -162,7 +165,7 @@ class RetryPolicy:
     say: Callable[[str], None] = lambda text: None
 
     def attach(self, client: Any) -> None:
-        """Have a client ask this policy."""
+        """Make a client ask this policy."""
         events = client.meta.events
         events.register("before-parameter-build", self._remember)
         events.register("needs-retry", self._needs_retry)
@@ -181,7 +184,7 @@ class RetryPolicy:
         request_dict: Mapping[str, Any],
         **_: Any,
     ) -> float | None:
-        """Seconds to wait before the call is sent again; None to take the answer as it is."""
+        """Return the seconds to wait before a retry; None to accept the answer."""
         context: dict[str, Any] = request_dict["context"]
         now = time.monotonic()
         limit = min(context.setdefault(_SINCE, now) + self.patience, _deadline.get() or float("inf"))
@@ -189,7 +192,7 @@ class RetryPolicy:
         code = str(parsed.get("Error", {}).get("Code", ""))
         status = parsed.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if not self._again(code, status, caught_exception, operation.name, context, now) or now >= limit:
-            if response is not None and context.get(_UNSURE):  # an earlier try may have done it
+            if response is not None and context.get(_UNSURE):  # an earlier try may have succeeded
                 parsed.setdefault("ResponseMetadata", {})[_UNSURE] = True
             return None
         context[_UNSURE] = context.get(_UNSURE) or (code not in THROTTLED and (not code or status >= 500))
@@ -220,7 +223,7 @@ class RetryPolicy:
     def _learn(
         self, parsed: Mapping[str, Any], model: Any, context: Mapping[str, Any], http_response: Any, **_: Any
     ) -> None:
-        """Take note of what was created or removed."""
+        """Note what was created or deleted."""
         if http_response.status_code >= 300:
             return
         parameters = context.get(_PARAMETERS)
@@ -231,7 +234,7 @@ class RetryPolicy:
 
 
 def _texts(value: Any, keys: set[str] | None = None) -> Iterator[str]:
-    """All texts in nested parameters; with `keys`, only those that stand under one of them."""
+    """Yield all strings in nested parameters; with `keys`, only those below one of them."""
     if isinstance(value, str):
         if keys is None:
             yield value

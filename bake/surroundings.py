@@ -1,7 +1,7 @@
-"""What the user's environment says to other tools is set aside in a rehearsal, which needs none of it.
+"""Hide the user's environment from a rehearsal, which needs none of it.
 
-Proxies, profiles and endpoints of AWS, settings of the Hub's library, Python's options: each of them makes a
-rehearsal fail, or look elsewhere. On AWS they are the user's to set, and stay.
+AWS proxies, profiles and endpoints, settings of huggingface_hub, Python's options: each can make a rehearsal
+fail or reach somewhere else. A bake on AWS keeps them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PREFIXES = (
     "TRANSFORMERS_",
 )
 CERTIFICATES = ("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSLKEYLOGFILE", "SSL_CERT_DIR", "SSL_CERT_FILE")
-# Of programs that a rehearsal runs.
+# Read by programs that a rehearsal runs.
 PROGRAMS = (
     "BASH_ENV",
     "CDPATH",
@@ -40,30 +40,30 @@ PROGRAMS = (
     "PYTHONUTF8",
     "PYTHONWARNINGS",
 )
-# Exported, these are about this machine's cache; for the image's they stand in .env.local.
+# If exported, these mean this machine's cache; the image's is set in .env.local.
 CACHES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
-# Without these, botocore reads ~/.aws, which may be broken.
+# Otherwise botocore reads ~/.aws, which may be broken.
 INSTEAD = {
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
     "PYTHONUTF8": "1",
 }
-# What Python ignores where nobody says otherwise, `__main__` aside.
+# Warnings that Python ignores by default, except in `__main__`.
 QUIET = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
 _aside: dict[str, str] = {}
 
 
 def cleaned(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment for what belongs to a rehearsal: nothing in it leads elsewhere."""
+    """Return an environment for a rehearsal's processes, without anything that leads elsewhere."""
     return {name: value for name, value in environment.items() if not _foreign(name, value)} | INSTEAD
 
 
 def set_aside() -> None:
-    """Take out of this process's environment what a rehearsal must not see; once is enough.
+    """Remove from this process's environment what a rehearsal must not see; idempotent.
 
-    To be called before boto3 and huggingface_hub are imported: they read some of it then.
+    Call it before boto3 and huggingface_hub are imported, which read some of it then.
     """
     found = {name: value for name, value in os.environ.items() if _foreign(name, value)}
     _aside.update({name: value for name, value in found.items() if INSTEAD.get(name) != value})
@@ -77,13 +77,13 @@ def set_aside() -> None:
 
 
 def exported() -> dict[str, str]:
-    """What the user exported, for `${NAME}` in profiles, whether it was set aside or not."""
+    """Return what the user exported, set aside or not, for `${NAME}` in profiles."""
     return {**{name: value for name, value in _aside.items() if name not in CACHES}, **os.environ}
 
 
 @contextmanager
 def users_network() -> Iterator[None]:
-    """The user's proxies and certificates, while something is fetched from outside for a rehearsal."""
+    """Restore the user's proxies and certificates while something is fetched from outside."""
     mine = {name: value for name, value in _aside.items() if _of_network(name) and name not in os.environ}
     os.environ.update(mine)
     try:
@@ -100,5 +100,5 @@ def _foreign(name: str, value: str) -> bool:
 
 
 def _of_network(name: str) -> bool:
-    """As urllib has it: whatever ends in _proxy, in any case."""
+    """Whether it is about the network; as in urllib, any name that ends in _proxy, in any case."""
     return name.lower().endswith("_proxy") or name in CERTIFICATES

@@ -1,4 +1,4 @@
-"""The rich screen: a line for each finished step, a live one for what is going on."""
+"""Show progress on a terminal: a line for each finished step, a live one for the current step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rich.progress import (
 
 
 class RichScreen:
-    """Shows events on a terminal; steps above, transfers as bars, the present one with a spinner."""
+    """Shows finished steps as lines, transfers as bars, and the current step with a spinner."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)

@@ -1,6 +1,6 @@
-"""What is wrong with a value that has to stand in an HTTP header or a URL, said by the kind of character.
+"""Explain what is wrong with a value for an HTTP header or a URL, by the kind of character.
 
-No message holds the value or a letter of it: a token with a mistake in it is a token.
+No message contains any part of the value: a token with a typo is still a secret.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ AWS_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKE
 
 
 def fault(token: str) -> str | None:
-    """Why `token` can't be a token, to be continued after its name ("has a blank inside"); None if it can."""
+    """Return why `token` can't be one, as a phrase after its name ("has a blank inside"); None if it can."""
     if not token.strip(BLANKS + BYTE_ORDER_MARK):
         return "has nothing but blanks"
     body, found = _trimmed(token)
@@ -45,7 +45,7 @@ def fault(token: str) -> str | None:
 
 
 def line_fault(value: str) -> str | None:
-    """Why `value`, of which blanks and any language's letters may be part, is no value of one line."""
+    """Return why `value` can't be a one-line value; blanks and letters of any language are fine."""
     if not value.strip(BLANKS + BYTE_ORDER_MARK):
         return "has nothing but blanks"
     body, found = _trimmed(value)
@@ -54,14 +54,14 @@ def line_fault(value: str) -> str | None:
 
 
 def hint(name: str, source: str) -> str:
-    """How to set right what has a fault: the variable `name`, which `source` says."""
+    """Return how to fix the variable `name`, which comes from `source`."""
     if source == "environment":
         return f'export {name}="$(cat FILE)" keeps no line break at the end'
     return f"write {name}=VALUE in {source}, without anything around the value"
 
 
 def check_aws(environment: Mapping[str, str] | None = None) -> None:
-    """Raise UsageError for credentials in the environment that no request to AWS could be made with."""
+    """Raise UsageError for AWS credentials in the environment that no request could use."""
     given = os.environ if environment is None else environment
     faults = {name: fault(given[name]) for name in AWS_VARIABLES if given.get(name)}
     found = [f"{name} (environment) {what}" for name, what in faults.items() if what]
@@ -70,7 +70,7 @@ def check_aws(environment: Mapping[str, str] | None = None) -> None:
 
 
 def _trimmed(text: str) -> tuple[str, list[str]]:
-    """`text` without what is around it, and what that was."""
+    """Strip `text`, and return what was stripped."""
     found = []
     if text.startswith(BYTE_ORDER_MARK):
         found.append("a byte order mark at its start (U+FEFF)")
@@ -82,7 +82,7 @@ def _trimmed(text: str) -> tuple[str, list[str]]:
 
 
 def _kinds(letters: Iterable[str], where: str) -> list[str]:
-    """Each kind of letter that no header takes, once."""
+    """Name each kind of character that no header allows, once."""
     found: dict[str, str] = {}
     for letter in letters:
         if kind := _kind(letter):
@@ -91,7 +91,7 @@ def _kinds(letters: Iterable[str], where: str) -> list[str]:
 
 
 def _kind(letter: str) -> tuple[str, str] | None:
-    """The kind of one letter, and its code point where that gives away nothing of a secret."""
+    """Return the kind of a character, and its code point if that reveals nothing of a secret."""
     category = unicodedata.category(letter)
     code = f" (U+{ord(letter):04X})"
     if letter in "\r\n":

@@ -1,8 +1,8 @@
-"""What was created, and how it is removed again, whatever happened.
+"""Remove what was created, whatever happens.
 
-All removals are sent at once, and each waits for its own end: a CI system kills seconds after its first
-signal, and an instance takes minutes to end. A removal that fails never hides the cause, and names what is
-left behind together with the command that removes it by hand.
+All removals start at once, and each waits for its own end: a CI system kills a job seconds after its first
+signal, and an instance takes minutes to terminate. A failed removal never hides the original error; it names
+what is left behind, and the command that removes it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bake.errors import LeftBehind
 
 @dataclass(eq=False)
 class Removal:
-    """One thing to remove. `by_hand` is the shell command that a person can use if `remove` fails."""
+    """One thing to remove. `by_hand` returns the shell command for a person if `remove` fails."""
 
     what: str
     remove: Callable[[], object]
@@ -27,7 +27,7 @@ class Removal:
     leak: str = ""
 
     def run(self) -> None:
-        """Remove it, or say in `leak` why it could not be."""
+        """Remove it; on failure, say why in `leak`."""
         try:
             self.remove()
         except BaseException as error:  # the others must still be removed
@@ -36,9 +36,9 @@ class Removal:
 
 
 class Undo:
-    """A list of removals, all run when the `with` block ends, unless they were forgotten.
+    """Removals that run when the `with` block ends, except for those that were forgotten.
 
-    What can't be removed is added to `leaks`; without such a list, LeftBehind is raised for it.
+    What can't be removed is added to `leaks`; without that list, LeftBehind is raised.
     """
 
     def __init__(
@@ -54,27 +54,27 @@ class Undo:
         return self
 
     def add(self, what: str, remove: Callable[[], object], *, by_hand: str | Callable[[], str]) -> Removal:
-        """Register `remove`, before what it removes is created."""
+        """Register a removal, before the thing is created."""
         command = (lambda: by_hand) if isinstance(by_hand, str) else by_hand
         removal = Removal(what, remove, command)
         self._removals.append(removal)
         return removal
 
     def forget(self, removal: Removal) -> None:
-        """It is wanted, or was never created: don't remove it."""
+        """Drop a removal, because the thing is wanted or was never created."""
         with suppress(ValueError):
             self._removals.remove(removal)
 
     def begin(self) -> None:
-        """Send all removals, and wait for none: `now`, or the end of the block, waits."""
+        """Start all removals without waiting; `now` and the end of the block wait."""
         removals, self._removals = self._removals[::-1], []
         for removal in removals:
-            with suppress(Exception):  # a screen that fails keeps nothing from being removed
+            with suppress(Exception):  # a broken screen must not stop a removal
                 self._say(f"removing {removal.what}")
         self._begun += [(removal, _start(removal)) for removal in removals]
 
     def now(self) -> None:
-        """Remove everything at once, instead of at the end of the block; a signal waits for it."""
+        """Remove everything now, instead of at the end of the block; signals are deferred."""
         with interrupt.deferred():
             self.begin()
             begun, self._begun = self._begun, []
@@ -90,7 +90,7 @@ class Undo:
             interrupt.ending()
         try:
             self.now()
-        finally:  # also where a signal has waited for the removals
+        finally:  # also if a deferred signal is raised
             if self._leaks and self._raises:
                 raise LeftBehind(self._leaks) from error
 
@@ -99,7 +99,7 @@ def _start(removal: Removal) -> threading.Thread | None:
     thread = threading.Thread(target=removal.run, name=f"remove {removal.what}", daemon=True)
     try:
         thread.start()
-    except RuntimeError:  # the system gives no more threads
+    except RuntimeError:  # no more threads available
         removal.run()
         return None
     return thread
@@ -107,7 +107,7 @@ def _start(removal: Removal) -> threading.Thread | None:
 
 @contextmanager
 def naming(leaks: list[str]) -> Iterator[None]:
-    """End the block with LeftBehind if something was left behind, whatever else ended it."""
+    """Raise LeftBehind at the end of the block if something was left behind, however it ended."""
     try:
         yield
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""Long work on the builder as transient systemd units: a dropped SSH connection costs nothing."""
+"""Run long work on the builder in transient systemd units, which survive a lost SSH connection."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from bake.run import Run
 from bake.ssh import CommandResult, Session
 from bake.ssh.channel import PATH
 
-SILENCE = 60  # seconds in which systemd may be deaf: a machine that goes down or comes up
+SILENCE = 60  # seconds for which systemd may not answer: the machine shuts down or boots
 
-# A unit that is stopping has no exit status yet; on a machine that goes down it will not get one either.
-# One that is dead has not begun: its start is still queued, and one that has ended stays (RemainAfterExit=).
+# A stopping unit has no exit status yet, and gets none if the machine shuts down. A dead one has not begun:
+# its start is still queued, since a unit that has ended stays (RemainAfterExit=).
 _BUSY = ("dead", "running", "start", "start-pre", "activating", "auto-restart", "stop*", "final*")
 
-# Waits on the machine itself, so that its end is seen at once with few round trips.
+# Waits on the machine itself, which notices the end at once and with few round trips.
 _FOLLOW = """
 for _ in $(seq 1 {ticks}); do
   state=$(systemctl show --property=SubState --value {unit})
@@ -29,10 +29,10 @@ systemctl show --property=LoadState,SubState,ExecMainStatus,Result {unit}
 """
 
 
-# The input is whole before anything is started, and that is started once: where a connection broke, this is
-# run again. A variable is memory, and `printf` the shell's own, so it is in no argument list either.
-# With a pipe as stdin the unit counts as started only once both ends are open, so nobody waits for that; the
-# time limit is for a unit that could not start and so never opens its end.
+# The unit starts only when its input is complete, and only once: this script runs again if the connection
+# broke. The input is in a variable, which is memory, and printf is a builtin, so it is in no argument list.
+# With a pipe as stdin the unit counts as started only when both ends are open, so nothing waits for that. The
+# time limit is for a unit that could not start and never opens its end.
 _START = """
 export LC_ALL=C
 logs=$1 name=$2 size=$3
@@ -58,12 +58,12 @@ _START = _START.replace("@NOT_FED@", str(NOT_FED))
 
 
 class Forgotten(BakeError):
-    """The machine does not know a unit any more: it was restarted, and transient units do not last."""
+    """The machine no longer knows a unit: it was restarted, which drops transient units."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A transient unit that was started; its output is kept on the machine in `layout.UNIT_LOGS`."""
+    """A transient unit that was started; its output is in `layout.UNIT_LOGS` on the machine."""
 
     session: Session
     name: str
@@ -71,9 +71,9 @@ class Unit:
     started: float
 
     def wait(self, on_tick: Callable[[], None] = lambda: None, *, seconds: float = 2.0) -> CommandResult:
-        """Wait for the end; `on_tick` is called about every `seconds`, and what it raises ends the wait.
+        """Wait until the unit ends; `on_tick` is called about every `seconds`, and its error ends the wait.
 
-        Forgotten when the machine was restarted meanwhile.
+        Raises Forgotten if the machine was restarted meanwhile.
         """
         silent = 0
         while True:
@@ -104,7 +104,7 @@ class Unit:
     def _result(self, facts: Mapping[str, str]) -> CommandResult:
         code = int(facts.get("ExecMainStatus") or 1)
         if code == 0 and facts.get("Result") != "success":
-            code = 1  # killed by a signal, a timeout or the OOM killer: `Result` says which
+            code = 1  # killed by a signal, a timeout or the OOM killer; Result says which
         tail = "" if code == 0 else f"\nsystemd: result {facts.get('Result')}"
         return CommandResult(
             self.argv,
@@ -115,18 +115,18 @@ class Unit:
         )
 
     def output(self, stream: str, *, after: int = 0) -> str:
-        """What the unit wrote so far to `out` or `err`, without its first `after` bytes."""
+        """Return what the unit has written to `out` or `err`, without its first `after` bytes."""
         file = f"{UNIT_LOGS}/{self.name}.{stream}"
         return self.session.run("tail", f"--bytes=+{after + 1}", file, sudo=True, check=False).stdout
 
     def deaf(self) -> RemoteCommandError:
-        """The error of a unit that ended, or hung, without taking its input: with what it said itself."""
+        """Make the error for a unit that did not read its input, with the unit's own output."""
         journal = ("journalctl", "--no-pager", "--output=cat", "--lines=20", f"--unit={self.name}")
-        told = self.session.run(*journal, sudo=True, check=False).stdout
+        said = self.session.run(*journal, sudo=True, check=False).stdout
         facts = dict(line.split("=", 1) for line in self._follow(0.1).stdout.splitlines() if "=" in line)
         result = self._result(facts)
-        code = result.exit_code or 1  # it hung, and may be running still
-        result = replace(result, exit_code=code, stderr=f"{result.stderr}\n{told}")
+        code = result.exit_code or 1  # it may hang and still be running
+        result = replace(result, exit_code=code, stderr=f"{result.stderr}\n{said}")
         try:
             result.check()
         except RemoteCommandError as error:
@@ -134,13 +134,13 @@ class Unit:
         raise AssertionError("unreachable: its exit code is not 0")
 
     def save_logs(self, run: Run, result: CommandResult) -> None:
-        """Keep both streams in the run directory; an empty file says that the unit was silent."""
+        """Keep both streams in the run directory, even if they are empty."""
         for suffix, text in (("out", result.stdout), ("err", result.stderr)):
             run.keep(f"logs/{self.name}.{suffix}.log", text)
 
 
 def settle(session: Session) -> None:
-    """Wait until the machine is up: one on its way down still answers, and starts nothing any more."""
+    """Wait until the machine is up: one that shuts down still answers, but starts no units."""
     state = ""
     for _ in range(SILENCE):
         state = session.run("systemctl", "is-system-running", check=False).stdout.strip()
@@ -161,8 +161,8 @@ def start(
 ) -> Unit:
     """Start `argv` as the unit `name` and return at once.
 
-    `stdin` travels through a named pipe in `/run` (memory, never a disk) and is the way for secrets. A unit
-    that could not take it is shown with what it said itself.
+    `stdin` goes through a named pipe in `/run`, which is memory, so it may hold secrets. If the unit does not
+    read it, the error has the unit's own output.
     """
     properties = {
         "Type": "exec",
@@ -171,7 +171,7 @@ def start(
         "WorkingDirectory": directory,
         "StandardOutput": f"file:{UNIT_LOGS}/{name}.out",
         "StandardError": f"file:{UNIT_LOGS}/{name}.err",
-        # The base's own defaults may be others (system.conf, locale.conf).
+        # The base AMI may have other defaults (system.conf, locale.conf).
         "UMask": "0022",
         "Environment": f"PATH={PATH} LC_ALL=C.UTF-8 TMPDIR=/tmp",
     }
@@ -180,7 +180,7 @@ def start(
     if stdin is not None:
         properties["StandardInput"] = f"file:{UNIT_LOGS}/{name}.stdin"
     settings = [f"--property={key}={value}" for key, value in properties.items()]
-    # systemd replaces $NAME in a unit's command line; what is meant for the command is doubled.
+    # systemd expands $NAME in a unit's command line; $$ is a literal $.
     command = [argument.replace("$", "$$") for argument in argv]
     run = ("systemd-run", "--quiet", "--no-block", f"--unit={name}", *settings, "--", *command)
     started = time.monotonic()
@@ -191,6 +191,6 @@ def start(
     unit = Unit(session, name, argv, started)
     if done.exit_code == NOT_FED:
         raise unit.deaf()
-    # Nothing is echoed: what a command prints is shown when it fails, the start-up script is not.
+    # If it fails, show this command instead of the start script.
     replace(done, argv=("systemd-run", f"--unit={name}", *argv)).check()
     return unit

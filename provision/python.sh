@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Why: most base AMIs have a Python that serves, and then nothing is fetched. Without an argument this looks,
-# and prints "fetch" where the pinned one is needed; with `fetch` it fetches it, from the addresses on stdin.
-# Runs before all other scripts, which find the same by provision/lib/python.sh.
+# Why: most base AMIs have a suitable Python, and then nothing is downloaded. Without an argument this prints
+# "fetch" if the pinned one is needed; with `fetch` it downloads it from the URLs on stdin. Runs before all other
+# scripts, which find the same Python by provision/lib/python.sh.
 set -euo pipefail
 # shellcheck source=provision/lib/environment.sh
 source /opt/bake/lib/environment.sh

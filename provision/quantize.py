@@ -1,11 +1,11 @@
-"""Make the int8 checkpoint on the builder, and hold one image that it draws against bfloat16's.
+"""Make the int8 checkpoint on the builder, and compare one image of it with bfloat16's.
 
 Runs under the worker's Python and does the worker's own work: quantize.py SOURCE TARGET PICTURES DEVICE,
-where SOURCE is the snapshot in the Hugging Face cache, TARGET the folder that is made, PICTURES that of both
-images, and DEVICE, cuda or cpu, what draws them. Says what it does on stdout, one JSON object a line:
+where SOURCE is the snapshot in the Hugging Face cache, TARGET the new folder, PICTURES the folder for both
+images, and DEVICE cuda or cpu. Prints one JSON object a line on stdout:
 
   {"event": "progress", "done", "total"}                   bytes of the source
-  {"event": "quantized", "bytes", "seconds", "peak_ram"}   peak_ram: bytes that belong to no file
+  {"event": "quantized", "bytes", "seconds", "peak_ram"}   peak_ram: bytes without mapped files
   {"event": "drawing", "precision", "device", "step", "steps"}
   {"event": "compared", "psnr", "seconds"}                 dB; null where no pixel differs
   {"event": "refused", "reason"}                           and exit code 1
@@ -45,7 +45,7 @@ def tell(event: str, **facts: Any) -> None:
 
 
 def make_checkpoint(source: Path, target: Path) -> None:
-    """Make the checkpoint; progress is told twice a second."""
+    """Make the checkpoint; report progress twice a second."""
     from flux_worker.inference.quantize import quantize
 
     started = time.monotonic()
@@ -65,7 +65,7 @@ def make_checkpoint(source: Path, target: Path) -> None:
 
 @contextmanager
 def peak_ram() -> Iterator[list[int]]:
-    """What this process holds beside mapped files, in bytes, looked at twenty times a second."""
+    """Measure this process's peak RAM without mapped files, in bytes, twenty times a second."""
     seen, end = [anonymous_ram()], threading.Event()
 
     def look() -> None:
@@ -82,7 +82,7 @@ def peak_ram() -> Iterator[list[int]]:
 
 
 def require(device: str) -> None:
-    """Raise ConfigurationError where the GPU that draws can't be used: the CPU would draw for hours."""
+    """Raise ConfigurationError if the GPU can't be used; the CPU would take hours."""
     from flux_worker.inference import devices
 
     if device == "cuda" and not devices.has_gpu():

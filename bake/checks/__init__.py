@@ -1,8 +1,8 @@
-"""Testinfra checks of a baked machine: what reviewers read before an image is trusted.
+"""Testinfra checks of a baked machine: what reviewers read before they trust an image.
 
-`run` holds one machine against `Expectations` over the session the bake already has. A check is a test
-function in a `test_*.py` here; the first line of its docstring is its title, and the ids of requirements
-in the docstring (`R-SYSTEMD`) go into the JUnit report as properties.
+`run` compares one machine with `Expectations`, over the session that the bake already has. A check is a test
+function in a `test_*.py` here. The first line of its docstring is its title; ids of requirements in the
+docstring (`R-SYSTEMD`) become properties in the JUnit report.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def run(
 ) -> Report:
     """Run the checks; write JUnit XML to `junit_xml` and pytest's own words to `log`.
 
-    `select` is a pytest `-k` expression that narrows the run. Nothing is printed. Raises BakeError when the
-    connection breaks or the checks cannot be run at all; a check that fails is in the report.
+    `select` is a pytest `-k` expression that narrows the run. Nothing is printed. Raises BakeError if the
+    connection breaks or the checks can't run at all; a failed check is in the report.
     """
     from bake.checks.runner import run_checks  # pytest and testinfra take 0.3 s to import
 

@@ -1,4 +1,4 @@
-"""testinfra on the SSH session the bake already holds: no second connection, no second host key."""
+"""Run testinfra over the bake's own SSH session, without a second connection or host key."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from testinfra.backend.base import BaseBackend, CommandResult
 
 from bake.ssh import Session
 
-# testinfra logs every command with all of its output; what a check finds on the machine stays out of logs.
+# testinfra logs each command with its output, and what a check finds must not be logged.
 logging.getLogger("testinfra").setLevel(logging.WARNING)
 
 TAIL_LINES = 5
 
 
 class Output(CommandResult):  # type: ignore[misc]  # testinfra is read as Any
-    """A command's result that says in a failed check what a person wants to know."""
+    """A command's result, shown in a failed check by its exit code and last lines."""
 
     def __repr__(self) -> str:
         said = (self.stderr or self.stdout).strip().splitlines()[-TAIL_LINES:]
@@ -26,7 +26,7 @@ class Output(CommandResult):  # type: ignore[misc]  # testinfra is read as Any
 
 
 class SessionBackend(BaseBackend):  # type: ignore[misc]  # testinfra is read as Any
-    """Runs testinfra's commands as root over a `Session`; `stdin` is the way for secrets."""
+    """Runs testinfra's commands as root over a `Session`; secrets go in by `stdin`."""
 
     NAME = "bake"
 
@@ -35,23 +35,23 @@ class SessionBackend(BaseBackend):  # type: ignore[misc]  # testinfra is read as
         self._session = session
 
     def get_encoding(self) -> str:
-        """Say UTF-8 without asking the machine: `Session` decodes so."""
+        """Return UTF-8, as `Session` decodes, without asking the machine."""
         return "utf-8"
 
     def get_sudo_command(self, command: str, sudo_user: str | None) -> str:
-        """`sudo -n`: a password prompt is a failure at once, not a wait for ever."""
+        """Use `sudo -n`, which fails instead of asking for a password."""
         as_user = ("-u", sudo_user) if sudo_user else ()
         return shlex.join(("sudo", "-n", *as_user, "/bin/sh", "-c", command))
 
     def run(self, command: str, *args: str, stdin: bytes | None = None, **_: Any) -> Output:
-        """Run one command; `%s` in it stand for `args`, quoted."""
+        """Run one command; each `%s` is replaced by one of `args`, quoted."""
         line = self.get_command(command, *args)
         done = self._session.run_shell(line, stdin=stdin)
         return Output(self, done.exit_code, line.encode(), done.stdout, done.stderr)
 
 
 def host(session: Session) -> testinfra.host.Host:
-    """Make the testinfra `host` that the checks talk to."""
+    """Make the testinfra `host` of the checks."""
     backend = SessionBackend(session)
     machine = testinfra.host.Host(backend)
     backend.set_host(machine)

@@ -1,7 +1,7 @@
-"""What the base AMI brought, so that a check fails for what the bake caused and not for what it met.
+"""Findings of the base AMI itself, so that a check fails only for what the bake caused.
 
-A finding is known by its name (a path, a unit, a port) and its identity: mode, owner and hash of a file,
-what a package manager says of it. A file of the base's that the bake changed is the bake's.
+A finding has a name (a path, a unit, a port) and an identity: mode, owner and hash of a file, or the package
+manager's message. A file of the base AMI that the bake changed counts as the bake's.
 """
 
 from __future__ import annotations
@@ -24,19 +24,18 @@ CALLED = {
     "unsound_packages": "package manager says",
     "setuid": "program with another's rights",
 }
-"""Kinds of findings that the checks judge, as people call them."""
+"""Kinds of findings that the checks judge -> names for people."""
 RECORDED = {**CALLED, "users": "user", "authorized_keys": "authorised keys"}
-"""All that is recorded."""
+"""All kinds that are recorded."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a fresh machine of the base AMI had: kind -> name -> identity.
+    """Findings on a fresh machine of the base AMI: kind -> name -> identity.
 
-    `began` is when the record began, by the machine's clock. `unknown` are the kinds that were not recorded,
-    or not to the end; of these a file is the base's where its ctime is before
-    `began`.
-    `salt` keeps the hashes of passwords comparable within a run, and is kept nowhere.
+    `began` is the start of the record, by the machine's clock. `unknown` lists kinds that were not recorded
+    completely; a file of such a kind is the base AMI's if its ctime is before `began`. `salt` makes hashes of
+    passwords comparable within a run, and is never stored.
     """
 
     began: float = 0.0
@@ -47,7 +46,7 @@ class Baseline:
     def caused(
         self, kind: str, found: Mapping[str, str], changed: Mapping[str, float] | None = None
     ) -> dict[str, str]:
-        """What of these findings the base did not bring; `changed` has the ctimes of those that are files."""
+        """Return the findings that the base AMI did not have; `changed` has the ctimes of files."""
         return {name: one for name, one in found.items() if not self._brought(kind, name, one, changed or {})}
 
     def _brought(self, kind: str, name: str, identity: str, changed: Mapping[str, float]) -> bool:
@@ -56,7 +55,7 @@ class Baseline:
         return self.found.get(kind, {}).get(name) == identity
 
     def as_dict(self) -> dict[str, Any]:
-        """For the run directory: no content of a key, and nothing of a password."""
+        """Return it for the run directory, without keys and hashes of passwords."""
         found = {kind: dict(names) for kind, names in self.found.items()}
         opened = found.get("with_password", {})
         found["with_password"] = {name: one if one == "empty" else "set" for name, one in opened.items()}

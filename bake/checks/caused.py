@@ -1,4 +1,4 @@
-"""Parts what a check found into what the bake caused and what its base AMI brought."""
+"""Separate findings that the bake caused from those of its base AMI."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from bake.checks.baseline import CALLED
 from bake.checks.expectations import Expectations
 
 BASE = "base"
-"""The property of a check, in the JUnit report too, with what the base AMI brought."""
+"""The property of a check, in JUnit too, with the base AMI's own findings."""
 
 
 class Caused:
-    """Tells what the bake caused of what a check found; the rest is reported as the base's own."""
+    """Selects the findings that the bake caused; reports the others as the base AMI's."""
 
     def __init__(self, expect: Expectations, item: pytest.Item) -> None:
         self._expect, self._item = expect, item
@@ -22,7 +22,7 @@ class Caused:
     def __call__(
         self, kind: str, found: Mapping[str, str], changed: Mapping[str, float] | None = None
     ) -> list[str]:
-        """The names of the findings that the base AMI did not bring."""
+        """Return the names of the findings that the base AMI did not have."""
         caused = self._expect.baseline.caused(kind, found, changed)
         brought = [name for name in found if name not in caused]
         self._item.user_properties += [(BASE, f"{CALLED[kind]} {name}") for name in brought]

@@ -1,4 +1,4 @@
-"""Fixtures of the checks: the machine, what is expected of it, and what the probes found on it."""
+"""Fixtures of the checks: the machine, the expectations, and the facts of each probe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bake.checks.runner import SUBJECT
 
 @pytest.fixture
 def caused(expect: Expectations, request: pytest.FixtureRequest) -> Caused:
-    """What the bake caused, and not its base AMI."""
+    """Selects what the bake caused, and not its base AMI."""
     return Caused(expect, request.node)
 
 
@@ -27,7 +27,7 @@ def host(pytestconfig: pytest.Config) -> Host:
 
 @pytest.fixture(scope="session")
 def expect(pytestconfig: pytest.Config) -> Expectations:
-    """What the machine is held against."""
+    """What is expected of the machine."""
     return pytestconfig.stash[SUBJECT][1]
 
 
@@ -39,7 +39,7 @@ def system(host: Host, expect: Expectations) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def packages(host: Host, expect: Expectations) -> dict[str, Any]:
-    """What the package manager finds wrong: one round trip."""
+    """Problems that the package manager reports: one round trip."""
     return probe.run(host, "packages", {"packages": expect.packages, "system_python": expect.system_python})
 
 
@@ -64,13 +64,13 @@ def checkpoint(host: Host, expect: Expectations) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def secrets(host: Host, expect: Expectations) -> dict[str, Any]:
-    """Where secrets were found: files, processes, the journal. The token travels by stdin."""
+    """Places of secrets: files, processes, the journal. The token goes in by stdin."""
     return probe.run(host, "secrets", {"token": expect.token, "cache": expect.cache_dir, "seconds": None})
 
 
 @pytest.fixture(scope="session")
 def model(host: Host, expect: Expectations) -> dict[str, Any]:
-    """The model, loaded once as the worker would load it: its user, its environment, no network."""
+    """Facts about the model, loaded as the worker would: its user and environment, without a network."""
     python = ["env", "FLUX_BACKEND=cpu", f"{expect.venv}/bin/python"]  # the GPU is hidden, if there is one
     return probe.run(host, "model", {}, prefix=[*probe.as_worker(expect), *python])
 

@@ -1,4 +1,4 @@
-"""What the checks hold a machine against; made by the controller from the plan and from what AWS says."""
+"""What the checks expect of a machine; made by the controller from the plan and from AWS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bake.checks.baseline import Baseline
 
 @dataclass(frozen=True)
 class Expectations:
-    """One machine as it was agreed on. Sizes of volumes are GiB, sizes of files bytes."""
+    """The agreed state of one machine. Sizes of volumes are GiB, sizes of files bytes."""
 
     os_ids: frozenset[str]
     """What `ID=` in /etc/os-release may say: `ubuntu`; `debian` where a stand-in base is used."""
@@ -27,8 +27,7 @@ class Expectations:
     revision: str
     """The commit, 40 hex digits."""
     files: Mapping[str, int]
-    """Path inside the snapshot -> bytes: exactly what the cache must hold; nothing where int8 was made of it
-    and the source removed."""
+    """Path inside the snapshot -> bytes: exactly what the cache must hold; empty if int8 replaced it."""
     digests: Mapping[str, str]
     """Path inside the snapshot -> the locked hash (sha256, or git blob id), which names the file's blob."""
     root_volume_gib: int
@@ -41,18 +40,18 @@ class Expectations:
     region: str
     """Where the machine runs."""
     token: str | None = field(default=None, repr=False)
-    """The Hugging Face token used for the download: searched for, and never shown."""
+    """The Hugging Face token of the download, which is searched for and never shown."""
     accelerator: str = "cuda"
     backend: str = "cuda"
-    """What the image's worker draws on: cuda, neuron or cpu."""
+    """The worker's backend: cuda, neuron or cpu."""
     device: bool = False
-    """Whether the machine has the accelerator; without it, what needs one is not looked at."""
+    """Whether the machine has the accelerator; without it, checks that need one are left out."""
     cuda: int | None = None
-    """The CUDA that the locked torch was built for; None for a build without."""
+    """The CUDA version of the locked torch; None for a build without CUDA."""
     driver_minimum: str | None = None
-    """The oldest NVIDIA driver that will do; None where none is needed, or none can be there."""
+    """The oldest NVIDIA driver that works; None if none is needed or possible."""
     neuron: Mapping[str, str] = field(default_factory=dict)
-    """Packages of the Neuron stack and their versions, those that the profile pins."""
+    """Packages of the Neuron stack that the profile pins -> versions."""
     precision: str = "bf16"
     """`bf16`, or `int8`: then the worker reads the checkpoint in `model_dir`."""
     worker_env: str = layout.WORKER_ENV
@@ -60,17 +59,17 @@ class Expectations:
     model_dir: str = layout.INT8_MODEL
     neuron_venv: str = layout.NEURON_VENV
     neuron_sizes: tuple[str, ...] = ()
-    """The sizes of images that are compiled for Neuron; none where the worker draws on something else."""
+    """Image sizes compiled for Neuron; empty for other backends."""
     removed: tuple[str, ...] = ()
-    """What the profile removes from the base AMI, by name."""
+    """Names of what the profile removes from the base AMI."""
     baseline: Baseline = field(default_factory=Baseline)
-    """What the base AMI brought, which no check fails for unless it would stop the worker."""
+    """The base AMI's own findings, which fail no check unless they would stop the worker."""
     unit: str = layout.SERVICE
     working_directory: str = layout.STATE
 
     @property
     def serving_venv(self) -> str:
-        """The virtual environment that the unit starts the worker from."""
+        """The virtual environment that the unit runs."""
         return self.neuron_venv if self.neuron_sizes else self.venv
 
     @property

@@ -1,4 +1,4 @@
-"""Runs a program on the machine for the checks: one answers many, so that checking costs few round trips."""
+"""Run a probe for the checks: one answers many of them, which saves round trips."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _TAIL_LINES = 15
 def run(host: Host, name: str, given: Mapping[str, Any], prefix: Sequence[str] = ()) -> dict[str, Any]:
     """Run the probe `name` with `given` as its JSON input, as root by the system's Python.
 
-    `prefix`, where it is given, is the command that runs it: its last word is the Python. The check fails
-    when the probe does, with the end of what it said.
+    `prefix` is the command that runs it, ending with the Python. If the probe fails, the check fails with the
+    end of its output.
     """
     __tracebackhide__ = True
     *before, python = prefix or [SYSTEM_PYTHON]
@@ -35,9 +35,9 @@ def run(host: Host, name: str, given: Mapping[str, Any], prefix: Sequence[str] =
 
 
 def as_worker(expect: Expectations) -> list[str]:
-    """The start of a command that runs a program as the worker's unit would, but without any network."""
+    """Return the start of a command that runs a program as the worker's unit would, but without a network."""
     properties = (f"User={expect.user}", f"EnvironmentFile={expect.worker_env}", "PrivateNetwork=yes")
-    # Without a GPU in sight the weights are only mapped: what is checked is the same, in seconds.
+    # Without a visible GPU the weights are only mapped, which takes seconds and checks the same.
     hidden = "--setenv=CUDA_VISIBLE_DEVICES="
     settings = [f"--property={name}" for name in properties]
     return [

@@ -1,4 +1,4 @@
-"""What the checks found, for people and for the manifest."""
+"""Results of the checks, for people and for the manifest."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Outcome = Literal["passed", "failed", "skipped", "error"]
 
 @dataclass(frozen=True)
 class Check:
-    """One check. `seconds` is wall time; `message` is empty unless there is something to say.
+    """One check. `seconds` is wall time; `message` is empty if it passed.
 
-    `base` names what it found and did not fail for, since the base AMI brought it.
+    `base` names findings that it did not fail for, because the base AMI has them.
     """
 
     id: str
@@ -33,12 +33,12 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether every check passed; one that was skipped did not pass."""
+        """Whether every check passed; a skipped one did not."""
         return bool(self.checks) and not self.red
 
     @property
     def base(self) -> tuple[str, ...]:
-        """What the base AMI brought that the checks would have failed for."""
+        """The base AMI's own findings, of all checks."""
         return tuple(one for check in self.checks for one in check.base)
 
     @property

@@ -1,4 +1,4 @@
-"""Runs pytest inside this process, silently, on the checks in this package."""
+"""Run pytest on the checks of this package, silently and in this process."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def run_checks(
         recorder, here = Recorder(session, expect, stream), Path(__file__).parent
         arguments = [
             str(here),
-            # The user's own pytest settings and plugins are about their project, not about these checks;
-            # so are a conftest.py above the place where bake is installed, and PYTHONWARNINGS=error.
+            # Ignore the user's own pytest settings and plugins, a conftest.py above the place where bake is
+            # installed, and PYTHONWARNINGS=error.
             f"--config-file={os.devnull}",
             f"--rootdir={here}",
             f"--confcutdir={here}",
@@ -43,17 +43,17 @@ def run_checks(
             "-W",
             "default",
             "--color=no",
-            # Progress is drawn by another thread of this process: its output must not be captured.
+            # Another thread of this process shows progress, and its output must not be captured.
             "--capture=no",
             "--tb=short",
-            # Show whole lists: a reviewer wants every path, not the first difference.
+            # Show whole lists: a reviewer wants all paths, not the first difference.
             "--override-ini=verbosity_assertions=2",
             "-ra",
             f"--junit-xml={junit_xml}",
             *(["-k", select] if select else []),
         ]
         code = pytest.main(arguments, plugins=[recorder])
-    for file in (log, junit_xml):  # what pytest says besides its reports
+    for file in (log, junit_xml):  # pytest's output besides its reports
         if file.exists() and redact(text := file.read_text(encoding="utf-8")) != text:
             file.write_text(redact(text), encoding="utf-8")
     if recorder.stopped_by is not None:
@@ -65,7 +65,7 @@ def run_checks(
 
 @contextmanager
 def _no_outside_options() -> Iterator[None]:
-    """Without PYTEST_ADDOPTS, PYTEST_PLUGINS and their like; they are back afterwards."""
+    """Hide PYTEST_ADDOPTS, PYTEST_PLUGINS and the like during the block."""
     options = {name: value for name, value in os.environ.items() if name.startswith("PYTEST_")}
     for name in options:
         del os.environ[name]
@@ -83,7 +83,7 @@ def _is_about(item: pytest.Item, expect: Expectations) -> bool:
 
 
 class Recorder:
-    """The pytest plugin that hands the machine in and takes the results out."""
+    """A pytest plugin that hands in the machine and collects the results."""
 
     def __init__(self, session: Session, expect: Expectations, stream: IO[str]) -> None:
         self._subject = (session, expect)
@@ -103,7 +103,7 @@ class Recorder:
             config.pluginmanager.register(type(reporter)(config, self._stream), "terminalreporter")
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Leave out what is about another accelerator, or needs one that the plan's builder does not have."""
+        """Leave out checks for another accelerator, or that need one the builder does not have."""
         items[:] = [item for item in items if _is_about(item, self._subject[1])]
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
@@ -115,7 +115,7 @@ class Recorder:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Record the result; an interrupt or a broken connection is no check's failure and ends the run."""
+        """Record the result; an interrupt or a broken connection is not a failed check, and ends the run."""
         report = yield
         _redact(report)
         error = call.excinfo.value if call.excinfo else None
@@ -127,16 +127,16 @@ class Recorder:
         return report
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Keep what interrupted the run, to raise it where the bake waits for the checks."""
+        """Keep what interrupted the run; `run_checks` raises it."""
         self.stopped_by = self.stopped_by or excinfo.value
 
     def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Keep an interrupt that arrived between two checks: pytest itself would swallow it."""
+        """Keep an interrupt that arrived between two checks, which pytest would swallow."""
         self.stopped_by = self.stopped_by or excinfo.value
 
 
 def _redact(report: pytest.TestReport) -> None:
-    """Take secrets out of a failure, before JUnit XML, log and events are made of it."""
+    """Redact a failure before it goes into JUnit XML, log and events."""
     told = str(report.longrepr or "")
     if redact(told) != told:
         if isinstance(report.longrepr, tuple):  # of a skip: file, line, reason
@@ -147,7 +147,7 @@ def _redact(report: pytest.TestReport) -> None:
 
 
 def _ends_the_run(error: BaseException) -> bool:
-    # `pytest.skip` and `pytest.fail` are no `Exception`s either.
+    # `pytest.skip` and `pytest.fail` are not `Exception`s either.
     verdict = isinstance(error, pytest.skip.Exception | pytest.fail.Exception)
     return isinstance(error, BakeError) or not (verdict or isinstance(error, Exception))
 

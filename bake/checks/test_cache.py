@@ -1,4 +1,4 @@
-"""The Hugging Face cache: exactly the pinned model, whole, and the worker's."""
+"""The Hugging Face cache holds exactly the pinned model, complete, and belongs to the worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The int8 checkpoint: there if the profile says int8, whole, proven, and out of the worker's reach."""
+"""The int8 checkpoint exists if the profile says so, is complete and proven, and belongs to root."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bake.checks.expectations import Expectations
 
 RecordProperty = Callable[[str, object], None]
 ROOT = 0
-LOWEST_PSNR = 20.0  # two images that have nothing in common come to about 10 dB
+LOWEST_PSNR = 20.0  # two unrelated images have about 10 dB
 
 
 def test_int8_is_there_if_wanted(checkpoint: dict[str, Any], expect: Expectations) -> None:

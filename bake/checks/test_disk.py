@@ -1,4 +1,4 @@
-"""The root volume: the agreed one, with room, and the weights on it."""
+"""The root volume is the agreed one, has room, and holds the weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The accelerator's driver and what must not change below it."""
+"""The accelerator's driver, and the kernel that it is built for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model as the worker meets it: loaded from the cache, without a network or a token."""
+"""The model loads as the worker loads it: from the cache, without a network or a token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker as a service: its unit, its environment, its command."""
+"""The worker's service: its unit, environment and command."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from bake import layout
 from bake.checks.caused import Caused
 from bake.checks.expectations import Expectations
 
-# Weights come off a volume that is filled from S3 while it is read: systemd's own 90 s would kill the start.
+# A fresh volume is filled from S3 while the weights are read; systemd's default of 90 s would kill the start.
 SHORTEST_START_S = 600
-# A spot instance is gone two minutes after its notice.
+# A spot instance ends two minutes after its notice.
 LONGEST_STOP_S = 110
 # An upload with its retries may take 90 s without a sign of life.
 SHORTEST_WATCHDOG_S = 100
 LONGEST_WATCHDOG_S = 600
 EX_CONFIG = "78"
-# What systemd calls "OK" ends at 5.0; a service without any protection has 9.6.
+# systemd calls up to 5.0 "OK"; a service without any protection has 9.6.
 LARGEST_EXPOSURE = 3.0
 SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600}
 
@@ -79,7 +79,7 @@ def test_worker_may_read_what_it_needs(host: Host, expect: Expectations) -> None
     wrong = "! -type l ! -readable -o -type d ! -executable -o -type f -perm /111 ! -executable"
     find = f"cd / && LC_ALL=C runuser -u {expect.user} -- find {shlex.join(places)} {wrong}"
     done = host.run(find)
-    # What is not there is another check's to miss.
+    # Missing files are another check's business.
     refused = [line for line in done.stderr.splitlines() if not line.endswith("No such file or directory")]
     assert [*done.stdout.splitlines(), *refused] == []
 
@@ -138,7 +138,7 @@ def test_worker_environment(worker_env: dict[str, str], expect: Expectations) ->
 
 def test_backend(host: Host, unit: dict[str, str], expect: Expectations) -> None:
     """The service draws on what the plan says, and on nothing that it finds: FLUX_BACKEND names it (R-HW)."""
-    # systemd itself puts the unit's environment together: files after variables, the last of them wins.
+    # Let systemd merge the unit's environment: files after variables, the last one wins.
     given = [f"{name}={unit[name]}" for name in ("Environment", "UnsetEnvironment") if unit.get(name)]
     for line in unit.get("EnvironmentFiles", "").splitlines():
         path, _, ignore = line.rpartition(" (ignore_errors=")

@@ -1,4 +1,4 @@
-"""The operating system, its user and the doors that are open."""
+"""The operating system, its user and its open ports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SSH = 22
 DHCP_CLIENT = {68, 546}
 # SigV4 refuses requests that are five minutes off; a machine with working NTP is off by far less.
 LARGEST_CLOCK_ERROR_S = 60
-# What the bake makes, beside the cache: folders with all that is below, and the unit with its additions.
+# What the bake creates besides the cache: folders with their content, and the unit with its drop-ins.
 MADE = [layout.WORKER, str(Path(layout.WORKER_ENV).parent), layout.LIBRARY, str(Path(layout.NOTICE).parent)]
 MADE += [layout.STATE, f"{layout.UNITS}/{Path(layout.SERVICE).stem}.*"]
 
@@ -74,7 +74,7 @@ def _is_expected(protocol: str, port: int) -> bool:
 def test_nothing_is_writable_for_others(host: Host, expect: Expectations) -> None:
     """Of all that the bake made, nothing can be changed by a group or by everybody (R-SYSTEMD)."""
     places = " ".join([*MADE, shlex.quote(expect.cache_dir)])
-    # What is not there is another check's to miss, but some of it must be. Links have no mode of their own.
+    # Missing ones are another check's business, but some must exist. Links have no mode of their own.
     assert host.run(f"find {places} -maxdepth 0").stdout
     found = host.run(f"find {places} ! -type l -perm /022 -printf '%m %p\\n'")
     assert found.stdout.splitlines() == []
@@ -86,7 +86,7 @@ def test_packages_are_consistent(
     """Every package is installed completely and has what it needs (R-OS)."""
     found = packages["unsound_packages"]
     if expect.packages == "apt":
-        # What dpkg could not finish when the bake began: provision/lib/packages.sh.
+        # Packages that dpkg could not finish, by provision/lib/packages.sh.
         brought = host.run(f"cat {layout.UNFINISHED_PACKAGES}").stdout.split()
         names = {line: re.match(r" (\S+)", line) for line in found}
         if brought:
@@ -107,7 +107,7 @@ def test_no_failed_units(system: dict[str, Any], expect: Expectations, caused: C
     daemons = "nvidia-fabricmanager." if expect.device else "nvidia-"
     excused = (daemons,) if expect.accelerator == "cuda" else ()
     found = {unit: said for unit, said in system["failed_units"].items() if not unit.startswith(excused)}
-    # Whoever's they are: without these there is no worker.
+    # Whatever the baseline says: without these there is no worker.
     ours = [unit for unit in found if unit.startswith(("flux-worker", "bake-"))]
     assert caused("failed_units", {unit: found[unit] for unit in found if unit not in ours}) + ours == []
 
@@ -126,7 +126,7 @@ def test_no_swap(system: dict[str, Any], caused: Caused) -> None:
 
 def test_clock(host: Host) -> None:
     """The clock is right: AWS refuses requests that are signed at another time."""
-    asked = time.time()  # it is read after this and before the answer is here, however long that takes
+    asked = time.time()  # the remote clock is read between this and the answer
     there = float(host.check_output("date +%s.%N"))
     assert asked - LARGEST_CLOCK_ERROR_S < there < time.time() + LARGEST_CLOCK_ERROR_S
 

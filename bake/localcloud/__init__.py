@@ -76,4 +76,10 @@ _ROOMS = {
 def __getattr__(name: str) -> Any:
     if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    try:
+        return getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    except ModuleNotFoundError:
+        from bake.localcloud.packages.needed import require_packages
+
+        require_packages()  # names all that are missing, and the extra that has them
+        raise

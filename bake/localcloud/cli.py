@@ -14,6 +14,7 @@ from bake import surroundings
 from bake.errors import UsageError
 from bake.localcloud.fault_commands import fault
 from bake.localcloud.options import trust_guests, trusted
+from bake.localcloud.packages.needed import require_packages
 
 if TYPE_CHECKING:
     from bake.localcloud.lifecycle.local_cloud import LocalCloud
@@ -31,6 +32,8 @@ def local() -> None:
       sudo bake local down
     """
     surroundings.set_aside()
+    if not {"-h", "--help"} & set(sys.argv):
+        require_packages()
 
 
 local.add_command(fault)

@@ -1,8 +1,8 @@
 """One SSH connection to a machine, with its host keys pinned.
 
-Remote commands are argument lists, quoted here and nowhere else. Secrets go in by `stdin`. Nothing of the
-machine's is taken for granted that can be set: each command has umask 022, a clean environment and `/bin/sh`,
-and what a login shell prints of its own is no part of its output.
+Remote commands are argument lists, quoted only here. Secrets go in by `stdin`. Commands inherit nothing from
+the machine that can be set: each has umask 022, a clean environment and `/bin/sh`. What a login shell prints
+itself is not part of a command's output.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ __all__ = ["CommandResult", "Login", "NoShell", "Session", "connect"]
 
 TAIL_LINES = 25
 REBOOT_SECONDS = 300  # a machine that restarts checks its disks first
-RECONNECTS = 5  # of one command
-DYING_SECONDS = 10  # for a connection to say that it is gone
-KILLED = -1  # paramiko's exit status of a command that a signal ended
+RECONNECTS = 5  # for one command
+DYING_SECONDS = 10  # until a broken connection is reported as such
+KILLED = -1  # paramiko's exit status for a command that a signal ended
 
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a remote command did. `seconds` is wall time as the controller saw it."""
+    """Result of a remote command; `seconds` is wall time on the controller."""
 
     argv: tuple[str, ...]
     exit_code: int
@@ -57,7 +57,7 @@ class CommandResult:
 
 
 class NoShell(BakeError):
-    """The machine lets the user in, and its login shell does not run what it is given."""
+    """The user can log in, but the login shell does not run the command it is given."""
 
 
 class Session:
@@ -83,7 +83,7 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """End the connection; nothing is run after that."""
+        """Close the connection; no command runs after that."""
         self._closed = True
         self._client.close()
 
@@ -93,9 +93,9 @@ class Session:
         """Run one command and wait for it.
 
         `sudo` runs it as root without a password prompt. With `check`, a non-zero exit raises
-        RemoteCommandError. `stdin` is the way for secrets: it reaches no log and no argument list. Where the
-        connection is lost, the command is run again over a new one: it must come to the same when it has run
-        already, or is still running.
+        RemoteCommandError. Secrets go in by `stdin`, which reaches no log and no argument list. If the
+        connection is lost, the command runs again over a new one, so it must be idempotent, even while the
+        first one is still running.
         """
         full = ("sudo", "-n", *argv) if sudo else argv
         line = f"exec {shlex.join((*AS_ROOT, *argv) if sudo else argv)}"
@@ -105,7 +105,7 @@ class Session:
     def run_shell(
         self, command: str, *, stdin: bytes | None = None, argv: tuple[str, ...] | None = None
     ) -> CommandResult:
-        """Run a line of `/bin/sh`, again where the connection is lost; `argv` is how it is shown.
+        """Run a line of `/bin/sh`, again if the connection is lost; `argv` is how it is shown.
 
         For testinfra, which quotes by itself.
         """
@@ -136,19 +136,19 @@ class Session:
         if transport is None:
             raise EOFError("the connection is closed")
         ended = self._channels.run(transport, command, stdin)
-        # Without a status the command was killed by a signal, or the connection is gone.
+        # No exit status: a signal killed the command, or the connection is gone.
         if ended.exit_code == KILLED and _is_lost(transport):
             raise EOFError("the connection closed before the command's exit code came")
         return ended
 
     def reconnect(self) -> None:
-        """Open the connection anew, with the same pinned host keys, if the machine still runs."""
+        """Reconnect with the same pinned host keys, if the machine still runs."""
         with self._reconnect_lock:
             if self._closed:
                 raise BakeError(f"the session with {self.login.address} is over")
             transport = self._client.get_transport()
             if transport is not None and transport.is_active():
-                return  # another thread was quicker
+                return  # another thread has reconnected
             self._watch()
             self._client.close()
             opening = Opening(self.login, REBOOT_SECONDS, watch=self._watch, known=True)
@@ -156,13 +156,13 @@ class Session:
 
 
 def _is_lost(transport: paramiko.Transport) -> bool:
-    """Whether the connection is gone; a dying one closes its channels a moment before it says so."""
+    """Whether the connection is gone; a breaking one closes its channels a moment earlier."""
     transport.join(DYING_SECONDS)
     return not transport.is_active()
 
 
 def _no_shell(login: Login, ended: Ended) -> NoShell:
-    """Name what came instead; it may be anything, so only its last lines."""
+    """Make the error, with the last lines of what came instead."""
     how = "did not end" if ended.exit_code == KILLED else f"ended with {ended.exit_code}"
     said = (ended.stderr.strip() or ended.stdout.strip()).splitlines()[-5:]
     return NoShell(
@@ -181,12 +181,12 @@ def connect(
     other_users: tuple[str, ...] = (),
     watch: Watch = nobody_watches,
 ) -> Session:
-    """Connect as soon as the machine answers, at most `timeout` seconds long.
+    """Connect as soon as the machine answers, within `timeout` seconds.
 
-    The host key must be one of those in `login`; any other ends the attempt at once, since a wrong key is
-    somebody else's machine and waiting will not mend it. A machine that keeps refusing the user may let one
-    of `other_users` in: the session's own `login` says who it was. `watch` raises BakeError once the machine
-    does not run any more; it is asked now and then while there is no connection.
+    The host key must be one of those in `login`. Any other key fails at once: it is another machine's, and
+    waiting does not help. If the machine keeps refusing the user, `other_users` are tried; the session's
+    `login` has the user that worked. `watch` is called now and then while there is no connection, and raises
+    BakeError once the machine no longer runs.
     """
     tally = tally or Tally()
     with tally.waiting():

@@ -1,4 +1,4 @@
-"""One command over a connection: its channel, its streams, and the end of the login shell's own words."""
+"""Run one command over a connection: its channel, its streams, and where its own output begins."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from dataclasses import dataclass, field
 
 import paramiko
 
-# What a command has, whatever a login shell, PAM or sudo made of it: no variables but these. The system's own
-# programs come first, since a python3 or git of somebody's below /usr/local may be of any version.
+# The only variables of a command, whatever a login shell, PAM or sudo set. The system's own programs come
+# first, since a python3 or git below /usr/local may be of any version.
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 CLEAN = (
     "umask 022; exec /usr/bin/env -i "
     f'PATH={PATH} LC_ALL=C.UTF-8 HOME="$HOME" USER="$USER" LOGNAME="$USER" SHELL=/bin/sh "$@"'
 )
 AS_ROOT = ("sudo", "-n", "--", "/bin/sh", "-c", CLEAN, "sh")
-REFUSED = 60.0  # seconds in which sshd may refuse a channel although none is open
-BEGINS = 40.0  # seconds until the first command of a connection begins: some shells start themselves for ever
+REFUSED = 60.0  # seconds for which sshd may refuse a channel although none is open
+BEGINS = 40.0  # seconds until the first command of a connection must begin: some shells loop forever
 
 
 class Slots:
-    """How many channels a machine lets be open at once (MaxSessions): learned when it refuses one.
+    """Limits open channels to the machine's MaxSessions, which is learned from its first refusal.
 
-    Whoever waits gets a slot in the order of asking, or one that polls would keep the others out for ever.
+    Slots are given in the order of asking, so that a thread that polls can't starve the others.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Slots:
         return self._limit is None or self._open < self._limit
 
     def refused(self) -> bool:
-        """Learn from a refusal; whether somebody else's channel was the reason."""
+        """Learn the limit from a refusal; return whether other channels were the reason."""
         with self._condition:
             others = self._open - 1
             self._limit = max(others, 1)
@@ -72,11 +72,11 @@ Streams = tuple[bytes, bytes]
 
 @dataclass
 class Channels:
-    """Runs command lines over one connection, several at once as far as the machine allows that."""
+    """Runs command lines over one connection, as many at once as the machine allows."""
 
     slots: Slots = field(default_factory=Slots)
     proved: bool = False
-    """Whether a command has begun: then the login shell is one that runs what it is given."""
+    """Whether a command has begun, which proves that the login shell runs commands."""
 
     def run(self, transport: paramiko.Transport, command: str, stdin: bytes | None) -> Ended:
         """Run a command line of `/bin/sh` to its end."""
@@ -97,10 +97,10 @@ class Channels:
                         ended = _ended(channel.recv_exit_status(), *streams, mark)
                         self.proved = self.proved or ended.began
                         return ended
-            time.sleep(0.1)  # sshd counts a channel for a moment after it was closed
+            time.sleep(0.1)  # sshd still counts a channel for a moment after it is closed
 
     def _exchange(self, channel: paramiko.Channel, stdin: bytes | None, mark: bytes) -> Streams:
-        """Send and receive; the first command is given up where it does not begin in time."""
+        """Send and receive; abandon the first command if it does not begin in time."""
         if self.proved:
             return _exchange(channel, stdin)
         late = threading.Timer(BEGINS, channel.close)
@@ -113,7 +113,7 @@ class Channels:
 
 @dataclass(frozen=True)
 class Ended:
-    """The end of a command; `began` is whether it ran at all. Streams are as the command wrote them."""
+    """Result of a command; `began` says whether it ran at all. The streams are the command's own output."""
 
     exit_code: int
     stdout: str
@@ -122,9 +122,9 @@ class Ended:
 
 
 def _line(command: str, mark: str) -> str:
-    """What the login shell, whichever it is, gets: plain words in single quotes.
+    """Build the line for the login shell, whichever it is: plain words in single quotes.
 
-    The mark is printed in two parts, so that a shell that shows its commands (`set -x`) does not print it.
+    The mark is printed in two parts, so that a shell that echoes its commands (`set -x`) does not print it.
     """
     half = len(mark) // 2
     say = f"printf '%s%s\\n' {mark[:half]} {mark[half:]}"
@@ -133,7 +133,7 @@ def _line(command: str, mark: str) -> str:
 
 
 def _ended(code: int, stdout: bytes, stderr: bytes, mark: str) -> Ended:
-    """Take off what the login shell printed before the command began."""
+    """Drop what the login shell printed before the command began."""
     line = f"{mark}\n".encode()
     before, began, said = stdout.partition(line)
     if not began:
@@ -150,7 +150,7 @@ def _exchange(
     mark: bytes = b"",
     on_mark: Callable[[], None] = lambda: None,
 ) -> Streams:
-    """Send stdin and drain both streams at once, so that neither side can block the other."""
+    """Send stdin and read both streams concurrently, so that neither side blocks the other."""
     stderr = bytearray()
 
     def drain_stderr() -> None:
@@ -163,7 +163,7 @@ def _exchange(
                 channel.sendall(stdin)
             channel.shutdown_write()
         except OSError:
-            pass  # the command ended without reading its input: its exit code tells the story
+            pass  # the command ended without reading its input; its exit code decides
 
     threads = [threading.Thread(target=work, daemon=True) for work in (drain_stderr, feed)]
     for thread in threads:

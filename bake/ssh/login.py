@@ -1,4 +1,4 @@
-"""How to reach a machine, and the keys that are pinned for it."""
+"""How to log in to a machine, and the host keys pinned for it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _KINDS: tuple[type[paramiko.PKey], ...] = (paramiko.Ed25519Key, paramiko.ECDSAKe
 
 @dataclass(frozen=True)
 class Login:
-    """How to reach a machine. Keys are OpenSSH texts, one or several, each as a text of its own lines.
+    """How to log in to a machine. Keys are in OpenSSH's format, one or several concatenated.
 
-    `private_key` is what logs in, `host_key` what the machine must have: a line such as `ssh-ed25519 AAAA…`
-    for each kind of key that was made for it.
+    `private_key` logs in. The machine must show one of `host_key`: a line such as `ssh-ed25519 AAAA…` for
+    each kind of key that was made for it.
     """
 
     address: str
@@ -31,20 +31,20 @@ class Login:
 
     @property
     def private_keys(self) -> list[paramiko.PKey]:
-        """The keys that log in, in the order they are offered."""
+        """The private keys, in the order in which they are offered."""
         end = "-----END OPENSSH PRIVATE KEY-----\n"
         texts = [f"{part}{end}" for part in self.private_key.split(end) if part.strip()]
         return [_private(text) for text in texts]
 
     @property
     def host_keys(self) -> list[paramiko.PKey]:
-        """The keys of which the machine must show one; raises BakeError where a line is none."""
+        """The pinned host keys; raises BakeError for a line that is not a key."""
         keys = [_public(line) for line in self.host_key.splitlines() or [""]]
         return list(keys)
 
 
 def named(key: paramiko.PKey) -> str:
-    """A key's type and fingerprint, as `ssh-keygen -l` and `ssh -v` show it."""
+    """Return a key's type and fingerprint, as `ssh-keygen -l` and `ssh -v` show them."""
     return f"{key.get_name()} {key.fingerprint}"
 
 

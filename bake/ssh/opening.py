@@ -1,4 +1,4 @@
-"""Open a connection: wait for a machine that boots, and end at once where waiting will not mend it."""
+"""Open a connection: wait for a machine that boots, but fail at once when waiting can't help."""
 
 from __future__ import annotations
 
@@ -13,32 +13,31 @@ import paramiko
 from bake.errors import BakeError
 from bake.ssh.login import Login, named
 
-PATIENT_REFUSALS = (
-    20  # of the key, tried every third of a second; sshd is slow to refuse: about half a minute
-)
-# Seconds in which each handshake breaks: while a machine boots some do, and where sshd has no key all.
+# Refusals of the key that are tolerated. sshd is slow to refuse, so this takes about half a minute.
+PATIENT_REFUSALS = 20
+# Seconds of broken handshakes that are tolerated: some break while a machine boots, all if sshd has no key.
 PATIENT_BREAKS = 40.0
-LOOK_SECONDS = 5  # between two looks whether the machine still runs
-# Seconds of silence, and between the two probes then: a machine that answers none is taken for lost.
+LOOK_SECONDS = 5  # between two checks whether the machine still runs
+# Seconds of silence before a probe, and between two probes; a machine that answers neither is lost.
 SILENT = 4
 
-# What it logs of a broken connection is a traceback; the error that is raised says it in words.
+# paramiko logs a traceback for a broken connection; the error that is raised says it in words.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 Watch = Callable[[], None]
-"""Raises BakeError where the machine does not run any more."""
+"""Raises BakeError if the machine no longer runs."""
 
 
 def nobody_watches() -> None:
-    """A machine of which nobody can tell whether it runs."""
+    """Watch nothing: nobody can tell whether this machine runs."""
 
 
 @dataclass
 class Opening:
-    """One attempt to get a connection, `timeout` seconds long; what was met on the way is counted.
+    """Attempts to connect for `timeout` seconds, and counts the failures on the way.
 
-    A machine that keeps refusing the user may let one of `other_users` in. `known` is a machine that had let
-    this login in before: it is not asked for others, and not for long.
+    If the machine keeps refusing the user, `other_users` are tried. A `known` machine has accepted this login
+    before: no other users are tried, and fewer refusals are tolerated.
     """
 
     login: Login
@@ -52,7 +51,7 @@ class Opening:
     _breaking: float | None = None
 
     def open(self) -> tuple[paramiko.SSHClient, str]:
-        """Return the connection and the user that it is of."""
+        """Return the connection and the user that logged in."""
         keys, hosts = self.login.private_keys, self.login.host_keys
         while True:
             user, key = self._next(keys)
@@ -69,15 +68,15 @@ class Opening:
                 time.sleep(0.3)
 
     def _next(self, keys: list[paramiko.PKey]) -> tuple[str, paramiko.PKey]:
-        """Which user and key are next: a machine that refuses one kind of key may take another."""
-        # A machine may answer before it has the key, so other users are asked only after a while.
+        """Return the next user and key: a machine that refuses one kind of key may accept another."""
+        # A machine may answer before it has the key, so other users are tried only later.
         patient = self.refused < PATIENT_REFUSALS
         users = (self.login.user,) if patient else (self.login.user, *self.other_users)
         turn = self.refused
         return users[turn // len(keys) % len(users)], keys[turn % len(keys)]
 
     def _met(self, error: Exception) -> None:
-        """Count what went wrong; raise where waiting is over, or useless."""
+        """Count a failure; raise if the time is over or waiting can't help."""
         self.refused += isinstance(error, paramiko.AuthenticationException)
         now = time.monotonic()
         self._breaking = (self._breaking or now) if _is_break(error) else None
@@ -97,7 +96,7 @@ class Opening:
 
 
 def _never(error: Exception) -> str:
-    """What the machine wants instead of the key, or beside it; empty where it only refused this one."""
+    """Return what the machine wants instead of or beside a key; empty if it only refused this key."""
     if isinstance(error, paramiko.BadAuthenticationType):
         return f"it wants {' and '.join(error.allowed_types) or 'something that it does not name'}"
     if "No authentication methods available" in str(error):  # paramiko's words for a first factor of two
@@ -106,7 +105,7 @@ def _never(error: Exception) -> str:
 
 
 def _is_break(error: Exception) -> bool:
-    """Whether the machine took the connection and ended it before the keys were exchanged."""
+    """Whether the machine accepted the connection and closed it before the key exchange."""
     if isinstance(error, paramiko.AuthenticationException | TimeoutError | ConnectionRefusedError):
         return False
     return isinstance(error, ConnectionResetError | EOFError | paramiko.SSHException)
@@ -142,14 +141,14 @@ def _connect(login: Login, key: paramiko.PKey, hosts: list[paramiko.PKey]) -> pa
 
 
 def _notice_silence(sock: socket.socket) -> None:
-    """Have the kernel end a connection whose other side is gone without a word (tcp(7))."""
+    """Let the kernel end a connection whose other side has silently gone (tcp(7))."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     options = {"TCP_KEEPIDLE": SILENT, "TCP_KEEPINTVL": SILENT, "TCP_KEEPCNT": 2}
-    # Of data that nobody acknowledges: milliseconds. Else the kernel tries for a quarter of an hour.
+    # Milliseconds for unacknowledged data; by default the kernel tries for a quarter of an hour.
     options["TCP_USER_TIMEOUT"] = 3 * SILENT * 1000
     for name, value in options.items():
-        if hasattr(socket, name):  # not every system has all of them
+        if hasattr(socket, name):  # not on every system
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 

@@ -33,6 +33,8 @@ from bake.wiring import environment_text
 PYTHON_SCRIPT = "python.sh"
 PYTHON_NEEDED = "fetch"  # printed by the script if it needs the pinned Python, and the argument to fetch it
 TOOLS_SCRIPT = "scripts/00-tools.sh"
+# By bake's own setuptools, as it is pinned; not by pip, which environments of uv lack.
+BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
 NEURON_SCRIPT = "compile-neuron.sh"  # not in scripts/, since it needs the weights
 
 
@@ -150,9 +152,9 @@ def build_wheel(project: Path, directory: Path) -> Path:
             target = source / file.relative_to(project)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, target)
-        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
         done = subprocess.run(
-            [*command, "--wheel-dir", str(directory), str(source)],
+            [sys.executable, "-P", "-c", BUILD, str(directory.resolve())],
+            cwd=source,
             capture_output=True,
             encoding="utf-8",
             errors="replace",

@@ -6,21 +6,18 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from bake.resources import MODEL_FACTS
 
 GIB = 1 << 30
 MIB = 1 << 20
 
 
-def model_file() -> Path:
-    """The worker's model.json: the only place where the model's sizes and memory peaks are written."""
-    return Path(__file__).parents[2] / "worker" / "flux_worker" / "model.json"
-
-
-# Described in the worker's model_facts.py.
-_FACTS: Mapping[str, Any] = MappingProxyType(json.loads(model_file().read_bytes()))
+# The worker's model.json is the only place where the model's sizes and memory peaks are written; its
+# model_facts.py describes it.
+_FACTS: Mapping[str, Any] = MappingProxyType(json.loads(MODEL_FACTS.read_bytes()))
 
 REPO: str = _FACTS["repo"]
 REVISION: str = _FACTS["revision"]

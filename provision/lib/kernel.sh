@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Why: a driver's module is built for one kernel. Its headers must be there when it is, and a later upgrade of
-# the kernel would leave an image whose accelerator is gone. Needs packages.sh.
+# Why: a driver's module is built for one kernel and needs its headers. A later upgrade of the kernel would leave
+# an image without its accelerator. Needs packages.sh.
 #
 #   kernel_is_ours      whether this machine has a kernel of its own; a container has its host's
 #   kernel_release      print the release that an instance of the image boots; it need not be the running one
@@ -16,7 +16,7 @@ kernel_is_ours() {
 
 kernel_release() {
   local file files
-  # What grub boots: its default where that is kept, else the newest.
+  # The kernel that grub boots: its default if there is one, else the newest.
   file=$(grubby --default-kernel 2>/dev/null) || file=
   if [ -z "$file" ] && files=$(compgen -G '/boot/vmlinuz-*'); then
     file=$(sort --version-sort <<<"$files" | tail -n 1)

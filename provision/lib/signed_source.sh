@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Why: drivers come from repositories of their makers, whose keys are not on the machine, and often fail
-# (R-NEURON). This installs from such a repository, and from nothing else that bears its name:
+# Why: drivers come from their vendors' repositories, whose keys are not on the machine and often fail (R-NEURON).
+# This installs from such a repository alone:
 #
 #   signed_source_install NAME URL KEY-URL FINGERPRINT NOGPGCHECK "SUITE PART…" PACKAGE[=VERSION]…
 #
-# The key is fetched, and only the one with the pinned fingerprint is believed, while it has not expired.
-# Where the signature can't be verified, NOGPGCHECK=yes takes this one repository as it is, as `--nogpgcheck`
-# would all of them, and says so; `no` fails. Lines that begin with "note: " reach the person who bakes and
-# the report. The repository is gone afterwards: nothing on the image trusts it. Needs packages.sh.
+# The key is downloaded, and trusted only if it has the pinned fingerprint and has not expired. If the signature
+# can't be verified, NOGPGCHECK=yes installs from this repository anyway (`--nogpgcheck` would trust all of them)
+# and says so; `no` fails. Lines that begin with "note: " reach the person who bakes and the report. The repository
+# is removed afterwards: nothing on the image trusts it. Needs packages.sh.
 set -euo pipefail
 
 signed_source_install() {
@@ -46,10 +46,10 @@ signed_source_install() {
   _signed_end "$name" "$url" "$work"
 }
 
-# Prints why the key can't be believed, or nothing; then it is in WORK/key.asc, alone.
+# Prints why the key can't be trusted; or nothing, and then WORK/key.asc holds it alone.
 _signed_key() { # URL FINGERPRINT WORK
   local url=$1 fingerprint=$2 work=$3 line expired
-  # Public keys need no agent, and none is left running.
+  # Public keys need no agent, so none is started.
   local gpg=(gpg --homedir "$work/gnupg" --batch --quiet --no-autostart)
   [ -n "$fingerprint" ] || { echo "the profile pins no fingerprint" && return; }
   if ! curl --silent --show-error --fail --location --retry 3 --max-time 60 --output "$work/fetched" "$url" 2>"$work/curl"; then
@@ -72,12 +72,12 @@ _signed_key() { # URL FINGERPRINT WORK
       echo "the key $fingerprint expired on $expired"
       ;;
     r) echo "the key $fingerprint was revoked" ;;
-    # Others that lie beside it in the file are left out.
+    # Export this key alone; the file may hold others.
     *) "${gpg[@]}" --armor --export "$fingerprint" >"$work/key.asc" ;;
   esac
 }
 
-# In a shell of its own, since a failure there ends the shell; shows what it said.
+# Runs in its own shell, which a failure ends; shows its output.
 _signed_attempt() { # LOG PACKAGE…
   local log=$1 code=0
   shift
@@ -86,7 +86,7 @@ _signed_attempt() { # LOG PACKAGE…
   return "$code"
 }
 
-# The base AMI may name the same repository with another key, or none: apt refuses both at once.
+# The base AMI may list the same repository with another key or none, and apt refuses such a pair.
 _signed_set_aside() { # URL
   local file
   for file in /etc/apt/sources.list.d/* /etc/yum.repos.d/*; do

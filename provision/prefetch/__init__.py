@@ -1,4 +1,4 @@
-"""Downloads the model's files into the Hugging Face cache; runs on the builder, beside provisioning.
+"""Download the model's files into the Hugging Face cache; runs on the builder, while it is provisioned.
 
     python -m prefetch /opt/bake/weights.json < SECRETS
 

@@ -1,4 +1,4 @@
-"""The command: read what is wanted, download it, say how it went."""
+"""The command: read the wanted files, download them, report the result."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from prefetch.patience import Patience
 from prefetch.redaction import print_error, redact, watch_threads
 from prefetch.wanted import Secrets, Wanted
 
-# huggingface_hub and hf_xet read these when they are imported. Xet's own buffers would take gigabytes: the
-# builder's memory belongs to what is installed beside the download.
+# huggingface_hub and hf_xet read these when they are imported. By default Xet's
+# buffers take gigabytes, which provisioning needs meanwhile.
 SETTINGS = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
@@ -32,7 +32,7 @@ SETTINGS = {
 
 
 def main() -> int:
-    """0 when all is there, 1 when it was refused, 2 when nobody could know what is wanted."""
+    """Return 0 if all files are there, 1 if the download was refused, 2 for unreadable input."""
     parser = argparse.ArgumentParser(prog="prefetch", description="Download the model into the cache.")
     parser.add_argument("wanted", type=Path, help="weights.json")
     parser.add_argument("--stall", type=float, default=Patience.stall, help="seconds without a byte")
@@ -54,7 +54,7 @@ def main() -> int:
             download(wanted, secrets, patience)
         except Refused as refused:
             return _refuse(refused)
-        except OSError as error:  # what the network does never comes as one
+        except OSError as error:  # never an error of the network
             return _refuse(of_the_disk(error, wanted.cache))
     return 0
 
@@ -72,7 +72,7 @@ if __name__ == "__main__":
     except Exception as error:
         print_error(error)
         code = 1
-    # A thread that still waits for a byte must not hold the process back; what is written can be continued.
+    # Threads that wait for the network must not delay the exit; written files can be resumed.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

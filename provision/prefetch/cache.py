@@ -1,4 +1,4 @@
-"""The Hugging Face cache on the disk: huggingface_hub's own layout, where a snapshot appears only when whole.
+"""The Hugging Face cache on disk, in huggingface_hub's layout; a snapshot appears only when it is complete.
 
 models--OWNER--NAME/blobs/ETAG                   a file's content, hashed
 models--OWNER--NAME/blobs/ETAG.incomplete        what there is of it so far
@@ -27,7 +27,7 @@ _INCOMPLETE = ".incomplete"
 
 @dataclass(frozen=True)
 class Leftover:
-    """Something of an earlier try. `removed` is false for what belongs to others."""
+    """A leftover of an earlier try. `removed` is false if it is not this download's."""
 
     path: str
     bytes: int
@@ -45,15 +45,15 @@ class Cache:
         self._contents = {file.etag: file for file in wanted.contents}
 
     def blob(self, file: File) -> Path:
-        """Where a file's content lies once it is hashed."""
+        """Path of a file's content once it is hashed."""
         return self.blobs / file.etag
 
     def partial(self, file: File) -> Path:
-        """Where a file's content grows."""
+        """Path of a file's content while it is downloaded."""
         return self.blobs / f"{file.etag}{_INCOMPLETE}"
 
     def there(self, file: File) -> int:
-        """Bytes of the file that lie here already; nothing is known of their worth."""
+        """Bytes of the file that are here already, not yet verified."""
         for path in (self.blob(file), self.partial(file)):
             if self._usable(path):
                 return path.stat().st_size
@@ -67,6 +67,7 @@ class Cache:
         self.blobs.mkdir(parents=True, exist_ok=True)
         folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
+            # On the folder itself: filelock would leave a lock file on the image.
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(folder)
@@ -93,7 +94,7 @@ class Cache:
         return found
 
     def _withdraw(self) -> None:
-        """Take the snapshot away, and what is left of one on its way."""
+        """Remove the snapshot, also a half-made one."""
         shutil.rmtree(self.folder / _STAGED, ignore_errors=True)
         if self.snapshot.is_symlink():
             self.snapshot.unlink()
@@ -101,13 +102,13 @@ class Cache:
             self._take_away(self.snapshot)
 
     def _take_away(self, folder: Path) -> None:
-        """Remove a folder, for who looks at once: half of a snapshot passes for a whole one."""
+        """Remove a folder atomically for readers: half a snapshot passes for a complete one."""
         away = self.folder / _STAGED
         folder.rename(away)
         shutil.rmtree(away)
 
     def _unneeded(self) -> Iterator[Path]:
-        """References and snapshots before the blobs that they lead to."""
+        """Sort references and snapshots before the blobs that they point to."""
         for path in sorted((self.folder / "refs").rglob("*")):
             if path.is_file() and path.read_bytes() != self._wanted.revision.encode():
                 yield path
@@ -126,7 +127,7 @@ class Cache:
                 yield path
 
     def _usable(self, path: Path) -> bool:
-        """Whether it is a wanted content, whole under its name or else not too long."""
+        """Whether it is wanted content: complete under its own name, or partial and not too long."""
         file = self._contents.get(path.name.removesuffix(_INCOMPLETE))
         if file is None or path.is_symlink() or not path.is_file():
             return False
@@ -142,12 +143,12 @@ class Cache:
         return leftover
 
     def publish(self) -> Path:
-        """Make the snapshot and the reference to it; all blobs are hashed and on the disk by now."""
+        """Create the snapshot and its reference; all blobs are hashed and on disk by now."""
         staged = self.folder / _STAGED
         for name, file in self._wanted.files.items():
             link = staged / name
             link.parent.mkdir(parents=True, exist_ok=True)
-            # The snapshot lies one folder deeper than where its links are made.
+            # The snapshot will be one folder deeper than here.
             up = "../" * (len(Path(name).parts) + 1)
             link.symlink_to(f"{up}blobs/{file.etag}")
         self.snapshot.parent.mkdir(exist_ok=True)
@@ -161,7 +162,7 @@ class Cache:
 
 
 def _sync(folder: Path) -> None:
-    """Have the folder's entries on the disk."""
+    """Sync the folder's entries to disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -170,6 +171,6 @@ def _sync(folder: Path) -> None:
 
 
 def _bytes(path: Path) -> int:
-    """Bytes on the disk of a file, or of all in a folder; sparse files count what they hold."""
+    """Return the bytes on disk of a file or folder; sparse files count their blocks."""
     files = [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]
     return sum(file.lstat().st_blocks * 512 for file in files if not file.is_dir())

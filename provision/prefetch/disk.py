@@ -1,4 +1,4 @@
-"""Which disk a directory lies on, and whether an image will hold it: only EBS goes into a snapshot."""
+"""Find the disk of a directory, and check that it is EBS: only EBS goes into a snapshot."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HINT = "the cache must lie on the root EBS volume: set weights.cache to a direc
 
 @dataclass(frozen=True)
 class Disk:
-    """A whole disk under a file system. Model and serial are as the kernel tells them, or None."""
+    """A whole disk below a file system. Model and serial are the kernel's, or None."""
 
     name: str
     model: str | None
@@ -29,7 +29,7 @@ class Disk:
 
 @dataclass(frozen=True)
 class Place:
-    """A directory with the file system and the disks below it: none for memory, overlay and network."""
+    """A directory with its file system and disks; memory, overlay and network file systems have none."""
 
     path: Path
     source: str
@@ -39,7 +39,7 @@ class Place:
 
     @property
     def free(self) -> int:
-        """Bytes that a plain user may still write."""
+        """Bytes that an ordinary user may still write."""
         return shutil.disk_usage(_existing(self.path)).free
 
 
@@ -50,7 +50,7 @@ def trace(path: Path, sys: Path = SYS) -> Place:
     number = there.stat().st_dev
     device = sys / "dev" / "block" / f"{os.major(number)}:{os.minor(number)}"
     if not device.exists() and mount["source"].startswith("/dev/"):
-        # btrfs has a number of its own; its source names the disk, with the subvolume in brackets.
+        # btrfs has its own device number; its source names the disk, with the subvolume in brackets.
         device = sys / "class" / "block" / mount["source"].split("[")[0].rpartition("/")[2]
     disks = _disks(device.resolve(), sys) if device.exists() else ()
     return Place(path, mount["source"], mount["fstype"], mount["target"], tuple(dict.fromkeys(disks)))
@@ -67,7 +67,9 @@ def _mount(path: Path) -> dict[str, str]:
         text=True,
         check=True,
     )
-    return dict(json.loads(done.stdout)["filesystems"][-1])  # of several at one place the last one counts
+    return dict(
+        json.loads(done.stdout)["filesystems"][-1]
+    )  # of several mounts at one path the last one counts
 
 
 def _disks(device: Path, sys: Path) -> Iterator[Disk]:
@@ -117,7 +119,7 @@ def _described(place: Place) -> str:
 
 
 def _objection(disk: Disk, volume: str | None, stand_in: str | None, sys: Path) -> str | None:
-    """What speaks against a disk, or None."""
+    """Return the objection to a disk, or None."""
     if stand_in is not None:
         local = disk.name.startswith(stand_in)
         return (
@@ -130,7 +132,7 @@ def _objection(disk: Disk, volume: str | None, stand_in: str | None, sys: Path) 
         return (
             None if disk.serial == serial else f"(EBS volume {disk.serial}), not on the root volume {volume}"
         )
-    # Xen's disks tell no model; the one with the root file system is EBS, or no image could be made of it.
+    # Xen's disks have no model. The one with the root file system is EBS, or it could not be imaged.
     if disk.model is None and disk.name.startswith("xvd"):
         root = trace(Path("/"), sys)
         return None if disk in root.disks else "(a Xen disk beside the root volume)"

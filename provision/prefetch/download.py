@@ -1,4 +1,4 @@
-"""The whole download, in its order."""
+"""The whole download, in order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RATE_OVER = 15.0
 
 
 def download(wanted: Wanted, secrets: Secrets, patience: Patience) -> None:
-    """Have every wanted file in the cache, and say so; raises Refused."""
+    """Download every wanted file into the cache and report it; raises Refused."""
     started = time.monotonic()
     place = trace(wanted.cache)
     if wanted.scratch:
@@ -61,7 +61,7 @@ def _tell_leftovers(cache: Cache) -> None:
 
 def _tell_disk(place: Place, wanted: Wanted, transfers: list[Transfer]) -> None:
     missing = sum(transfer.lacking for transfer in transfers)
-    # A download that goes on has asked before, and what is installed beside it has taken its part since.
+    # A resumed download has checked this before, and provisioning has used its share since.
     reserve = 0 if any(transfer.found for transfer in transfers) else wanted.reserve
     disk = place.disks[0] if place.disks else Disk(place.source, None, None)
     say(
@@ -80,7 +80,7 @@ def _tell_disk(place: Place, wanted: Wanted, transfers: list[Transfer]) -> None:
 
 
 def _run(transfers: list[Transfer], mirror: Mirror, cache: Cache) -> None:
-    """Run all transfers, several at once, and the mirror's uploads behind them."""
+    """Run all transfers, several at once, followed by the mirror's uploads."""
     pool, later = ThreadPoolExecutor(AT_ONCE), ThreadPoolExecutor(_UPLOADS)
     uploads: list[Future[None]] = []
 
@@ -91,7 +91,7 @@ def _run(transfers: list[Transfer], mirror: Mirror, cache: Cache) -> None:
 
     progress = Progress(transfers)
     running = {pool.submit(run, transfer) for transfer in transfers}
-    # Nothing here waits for threads that still run: a refusal must be heard at once.
+    # Don't wait for threads that still run: a refusal must be reported at once.
     while running:
         done, running = wait(running, timeout=1.0, return_when=FIRST_EXCEPTION)
         for future in done:
@@ -103,7 +103,7 @@ def _run(transfers: list[Transfer], mirror: Mirror, cache: Cache) -> None:
 
 
 class Progress:
-    """What there is, how fast it comes, and how long it will take."""
+    """Reports bytes done, rate and time left."""
 
     def __init__(self, transfers: list[Transfer]) -> None:
         self._transfers = transfers
@@ -111,7 +111,7 @@ class Progress:
         self._seen = deque([(time.monotonic(), self._fetched())])
 
     def tell(self) -> None:
-        """Say it."""
+        """Report it."""
         now, fetched = time.monotonic(), self._fetched()
         self._seen.append((now, fetched))
         while now - self._seen[0][0] > _RATE_OVER:

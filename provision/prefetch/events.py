@@ -1,4 +1,4 @@
-"""What the controller hears: one JSON object a line on stdout."""
+"""Events for the controller: one JSON object a line on stdout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _one_at_a_time = threading.Lock()
 
 
 def say(event: str, **facts: object) -> None:
-    """Write one event whole, whichever thread says it."""
+    """Write one event atomically, from any thread."""
     line = json.dumps({"event": event, **redact_all(facts)})
     with _one_at_a_time:
         sys.stdout.write(f"{line}\n")

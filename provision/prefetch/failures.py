@@ -1,4 +1,4 @@
-"""How a download fails: for now, for this source, or for good."""
+"""Failures of a download: transient, of one source, or final."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Refused(Exception):
-    """The download can't be had. `kind` is for machines; `reason` and `hint` are for people."""
+    """The download is impossible. `kind` is for programs; `reason` and `hint` are for people."""
 
     def __init__(self, kind: str, reason: str, hint: str, status: int | None = None) -> None:
         super().__init__(reason)
@@ -20,7 +20,7 @@ class Refused(Exception):
 
 
 class Transient(Exception):
-    """Worth another try, after `wait` seconds where the server named a time."""
+    """A retry may help, after `wait` seconds if the server named a time."""
 
     def __init__(self, why: str, wait: float | None = None) -> None:
         super().__init__(why)
@@ -28,11 +28,11 @@ class Transient(Exception):
 
 
 class Wrong(Exception):
-    """The source has something else than what is wanted: asking it again the same way is no use."""
+    """The source has different content; asking it again does not help."""
 
 
 class Unsendable(Exception):
-    """No request could be made of what is given: nothing was sent, and another try is the same.
+    """The input makes no valid request: nothing was sent, and a retry does not help.
 
     Only the kind of error is kept: its text may hold the header or the address, and both are secret.
     """
@@ -42,7 +42,7 @@ class Unsendable(Exception):
 
 
 def of_the_disk(error: OSError, place: Path, more: str = "") -> Refused:
-    """What the disk under `place` did, and what to do about it."""
+    """Explain an error of the disk below `place`, with a hint."""
     if error.errno in _FULL:
         return Refused(
             "space",

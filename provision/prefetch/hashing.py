@@ -1,4 +1,4 @@
-"""Hashing in the shadow of the download: each file is read back while it still grows."""
+"""Hash each file while it is downloaded, by reading it back from disk."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from prefetch.wanted import File
 
 _BLOCK = 4 << 20
-# So the disk works from the first bytes on, little is left to write after the last one, what is installed
-# beside the download never waits for gigabytes of it, and a power failure takes little.
+# Sync often: little is left to write at the end, provisioning never waits for gigabytes of dirty pages, and a
+# power failure loses little.
 _SYNC_EVERY = 64 << 20
 
 
 class Hashing:
-    """Hashes a file as it lies on the disk, up to where it was written, in a thread of its own.
+    """Hashes a growing file from disk, in its own thread.
 
     hashlib lets other threads run while it works, so several files take all cores.
     """
@@ -32,7 +32,7 @@ class Hashing:
         self._thread.start()
 
     def reached(self, written: int) -> None:
-        """Tell how many bytes of the file are there by now."""
+        """Report how many bytes of the file are written."""
         self._written = written
 
     def give_up(self) -> None:
@@ -40,7 +40,7 @@ class Hashing:
         self._given_up = True
 
     def result(self) -> str:
-        """Wait until all is hashed and on the disk; returns the etag that this content has."""
+        """Wait until all is hashed and on disk; return the content's etag."""
         self._thread.join()
         if self._error:
             raise self._error
@@ -50,7 +50,7 @@ class Hashing:
         try:
             self._digest = self._hash()
         except BaseException as error:
-            self._error = error  # raised where the result is asked for
+            self._error = error  # raised when the result is asked for
 
     def _hash(self) -> str:
         hasher = self._file.hasher()
@@ -60,7 +60,7 @@ class Hashing:
         try:
             while position < self._file.bytes and not self._given_up:
                 ready = min(self._written, self._file.bytes) - position
-                # Small steps would cost more than they gain; the last one is as small as it is.
+                # Avoid small steps, except for the last one.
                 if ready < len(buffer) and self._written < self._file.bytes:
                     time.sleep(0.01)
                     continue
@@ -73,7 +73,7 @@ class Hashing:
                     os.fdatasync(descriptor)
                     synced = position
             if not self._given_up:
-                os.fsync(descriptor)  # a blob's name must not outlive its content when the power fails
+                os.fsync(descriptor)  # after a power failure a blob's name must not exist without its content
         finally:
             os.close(descriptor)
         return str(hasher.hexdigest())

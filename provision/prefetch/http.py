@@ -12,15 +12,15 @@ from huggingface_hub.utils import parse_ratelimit_headers
 from prefetch.failures import Transient, Unsendable, Wrong
 from prefetch.wanted import File
 
-# Too early, too many, and what servers and proxies say while they are unwell.
+# Too early, too many requests, and temporary failures of servers and proxies.
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 LONGEST_WAIT = 900.0
-# What the request itself is to blame for; the first three are errors of the network's kind to the library.
+# Invalid requests; the library counts the first three as network errors.
 UNSENDABLE = (httpx2.LocalProtocolError, httpx2.UnsupportedProtocol, httpx2.InvalidURL, UnicodeEncodeError)
 
 
 def client(stall: float) -> httpx2.Client:
-    """A client that gives up on a connection which brings nothing for `stall` seconds."""
+    """Make a client that drops a connection after `stall` seconds without a byte."""
     return httpx2.Client(follow_redirects=True, timeout=httpx2.Timeout(stall, connect=min(stall, 10.0)))
 
 
@@ -54,14 +54,14 @@ def read(
 
 
 def transient(error: Exception) -> Transient:
-    """What the network did, in words."""
+    """Describe an error of the network."""
     if isinstance(error, httpx2.TimeoutException):
         return Transient(f"nothing came for too long ({type(error).__name__})")
     return Transient(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
 
 
 def raise_transient(response: httpx2.Response) -> None:
-    """Raise Transient, with the time the server names, where its answer is worth another try."""
+    """Raise Transient, with the server's wait time, if its answer deserves a retry."""
     if response.status_code in TRANSIENT:
         raise Transient(f"HTTP {response.status_code}", retry_after(response.headers))
 
@@ -81,12 +81,12 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _body(response: httpx2.Response) -> Iterator[bytes]:
-    # A proxy may pack a text file whatever was asked for.
+    # A proxy may compress a text file, whatever was asked for.
     return response.iter_bytes() if "Content-Encoding" in response.headers else response.iter_raw()
 
 
 def _surplus(response: httpx2.Response, file: File, offset: int) -> int:
-    """Bytes before `offset` that come nevertheless: all of them where a range is not served."""
+    """Return the bytes before `offset` that the server sends anyway; all of them if it ignores ranges."""
     if response.status_code == 206:
         start, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
         if total != str(file.bytes):

@@ -1,4 +1,4 @@
-"""The Hub: what it says of the files, whether it gives them, and their bytes, by Xet or by HTTP."""
+"""The Hub: its facts about the files, access to them, and their bytes, by Xet or by HTTP."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class Hub:
         self._turns = threading.Semaphore(_XET_AT_ONCE)
 
     def compare_once(self) -> None:
-        """Compare unless that was done."""
+        """Compare, once."""
         with self._lock:
             if self._xet_hashes is None:
                 self.compare()
 
     def compare(self) -> None:
-        """Ask for leave, and hold what the Hub says of each file against what is wanted.
+        """Check the access, and compare the Hub's facts about each file with the wanted ones.
 
         Raises Refused without leave, or when a file is not there any more or has become another one.
         """
@@ -81,7 +81,7 @@ class Hub:
         )
 
     def _patiently(self, call: Callable[[], Result]) -> Result:
-        """The answer to a small question; raises Refused when there is none."""
+        """Return the answer to a small request; raises Refused without one."""
         tries = Tries(self._patience, METADATA)
         while True:
             try:
@@ -103,7 +103,7 @@ class Hub:
             tries.again(again)
 
     def _unsendable(self, what: str, error: Unsendable) -> Refused:
-        """Why there was no request: no fault of the network's, so that nothing is tried again."""
+        """Explain an invalid request, which no retry helps."""
         return Refused(
             "request-malformed",
             f"{what}: {error}",
@@ -111,7 +111,7 @@ class Hub:
         )
 
     def refusal(self, response: httpx2.Response) -> Refused:
-        """Why the Hub does not give this, and what to do about it."""
+        """Explain the Hub's refusal, with a hint."""
         status = response.status_code
         said = response.headers.get("X-Error-Message") or f"HTTP {status}"
         kind, hint = _kind_and_hint(status, said, self._wanted.repo, bool(self._token))
@@ -130,10 +130,10 @@ class Hub:
     def _accept(self, file: File, response: httpx2.Response) -> None:
         if response.status_code >= 400:
             if response.url.host != httpx2.URL(constants.ENDPOINT).host:
-                # A storage host's refusal is of the address that the Hub gave, which ends after a while.
+                # The storage host refuses an expired URL of the Hub.
                 raise Transient(f"HTTP {response.status_code} from {response.url.host}")
             raise self.refusal(response)
-        # The Hub names the content before it sends elsewhere for the bytes; a storage host's etag is its own.
+        # The Hub names the content before it redirects; the storage host's etag is its own.
         for answer in (*response.history, response):
             etag = answer.headers.get(constants.HUGGINGFACE_HEADER_X_LINKED_ETAG)
             if etag is None and constants.HUGGINGFACE_HEADER_X_REPO_COMMIT in answer.headers:
@@ -146,7 +146,7 @@ class Hub:
         return not constants.HF_HUB_DISABLE_XET and file.path in (self._xet_hashes or {})
 
     def bar_xet(self, file: File, why: str) -> None:
-        """Ask Xet for this file no more, or for none if it has not served a byte of any."""
+        """Stop using Xet for this file, or for all files if it never served a byte."""
         with self._lock:
             hashes = self._xet_hashes or {}
             if not hashes.pop(file.path, None):
@@ -167,7 +167,7 @@ class Hub:
 
     def _xet_stream(self, file: File, offset: int) -> Any:
         xet_hash = (self._xet_hashes or {}).get(file.path)
-        if xet_hash is None:  # barred by another file while this one waited
+        if xet_hash is None:  # stopped for all files meanwhile
             raise Wrong("Xet is not asked any more")
         try:
             info = hf_xet.XetFileInfo(xet_hash, file.bytes)
@@ -191,7 +191,7 @@ class Hub:
 
 
 class XetStream:
-    """A stream of Xet's, which any thread may cancel: it has no time limit of its own."""
+    """A stream of Xet's without a time limit, which any thread may cancel."""
 
     def __init__(self, stream: Any, serves: Callable[[], None], closed: Callable[[], None]) -> None:
         self._stream = stream
@@ -207,11 +207,11 @@ class XetStream:
             raise _xet_failure(error) from error
 
     def cancel(self) -> None:
-        """Have the stream end early."""
+        """End the stream early."""
         self._stream.cancel()
 
     def close(self) -> None:
-        """Let the next one have its turn."""
+        """Release the stream for the next file."""
         self._stream.cancel()
         self._closed()
 

@@ -1,4 +1,4 @@
-"""A mirror that holds blobs by their hash, behind signed addresses: the builder needs no rights of its own.
+"""A mirror that holds blobs by their hash, behind signed URLs, so that the builder needs no rights.
 
 It is a convenience. Whatever is wrong with it is said, and the Hub serves instead.
 """
@@ -23,7 +23,7 @@ _TRIES = 3
 
 
 class Mirror:
-    """The mirror's addresses: `get` of what it has, `put` of what it lacks."""
+    """The mirror's URLs: `get` for blobs it has, `put` for blobs it lacks."""
 
     def __init__(self, given: Mapping[str, Any] | None, stall: float) -> None:
         given = given or {}
@@ -37,11 +37,11 @@ class Mirror:
         self._lock = threading.Lock()
 
     def has(self, file: File) -> bool:
-        """Whether the file can be had here."""
+        """Whether the mirror has the file."""
         return file.etag in self._get
 
     def lacks(self, file: File) -> bool:
-        """Whether the file shall be brought here."""
+        """Whether the file should be uploaded."""
         return file.etag in self._put
 
     def read(self, file: File, offset: int) -> Generator[bytes, None, None]:
@@ -57,7 +57,7 @@ class Mirror:
             raise Wrong(str(error)) from None
 
     def bar(self, file: File, why: str) -> None:
-        """Ask it for this file no more, or for none if it has not served a byte to anybody."""
+        """Stop using the mirror for this file, or for all files if it never served a byte."""
         with self._lock:
             if not self._get.pop(file.etag, None):
                 return
@@ -66,7 +66,7 @@ class Mirror:
         say("mirror", file=file.path, why=f"{self._name}: {why}; the Hub serves instead")
 
     def keep(self, file: File, blob: Path) -> None:
-        """Bring a verified blob to the mirror, in parts; a failure is said and stays without consequence."""
+        """Upload a verified blob in parts; a failure is reported and has no consequence."""
         given = self._put[file.etag]
         try:
             with blob.open("rb") as reader:
@@ -83,12 +83,12 @@ class Mirror:
         say("uploaded", file=file.path, sha256=file.etag, bytes=file.bytes, etags=etags)
 
     def _send(self, url: str, reader: BinaryIO, start: int, part: int, size: int) -> str:
-        """Send one part, again after a passing failure; returns the part's ETag."""
+        """Upload one part, with retries; return its ETag."""
         count = min(part, size - start)
         for left in reversed(range(_TRIES)):
             reader.seek(start)
             try:
-                # A length of one's own: signed addresses take no chunked body.
+                # Signed URLs accept no chunked body, so state the length.
                 answer = self._client.put(
                     url, content=_blocks(reader, count), headers={"Content-Length": str(count)}
                 )

@@ -1,4 +1,4 @@
-"""How long to wait, and when to give up."""
+"""Count failed tries, wait between them, and give up. The builder's tools have no tenacity, and need none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefetch.failures import Refused, Transient
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds without a byte before a connection counts as stalled; tries in a row that may bring nothing."""
+    """Seconds without a byte until a connection counts as stalled, and fruitless tries in a row."""
 
     stall: float = 30.0
     tries: int = 8
@@ -21,7 +21,7 @@ class Patience:
 
 
 class Tries:
-    """The tries at one thing in a row that came to nothing."""
+    """Counts fruitless tries in a row."""
 
     def __init__(self, patience: Patience, what: str) -> None:
         self._patience = patience
@@ -29,11 +29,11 @@ class Tries:
         self.failed = 0
 
     def progressed(self) -> None:
-        """Start counting anew."""
+        """Reset the count."""
         self.failed = 0
 
     def again(self, error: Transient) -> None:
-        """Say why, and wait before the next try; raises Refused when there have been enough."""
+        """Report why, and wait before the next try; raises Refused after too many."""
         self.failed += 1
         if self.failed >= self._patience.tries:
             raise Refused(

@@ -1,4 +1,4 @@
-"""Secrets that came by stdin, and their removal from what is printed. `bake` has its own: it isn't here."""
+"""Redact secrets that came by stdin from all output. `bake.redaction` is not on the builder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _forms: set[str] = set()
 
 
 def conceal(secret: str) -> None:
-    """Have this taken out of all that is printed, in every form that a text of errors gives it."""
+    """Redact this from all output, in every form that an error message may give it."""
     for piece in {secret, secret.strip()}:
         if len(piece.strip()) >= _SHORTEST:
             content = piece.encode("utf-8", "surrogatepass")
@@ -58,7 +58,7 @@ def print_error(error: BaseException) -> None:
 
 
 def watch_threads() -> None:
-    """Have what a thread dies of printed the same way."""
+    """Print errors that end a thread the same way."""
     threading.excepthook = _thread_died
 
 

@@ -1,4 +1,4 @@
-"""One file's way onto the disk: from whichever source serves it, until its hash is the wanted one."""
+"""Transfer one file to disk, from whichever source serves it, until its hash is right."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from prefetch.mirror import Mirror
 from prefetch.patience import Patience, Tries
 from prefetch.wanted import File
 
-# Below this many bytes a second a connection counts as stalled, though it brings something.
+# A connection below this many bytes a second counts as stalled.
 _CRAWL = 1024
 _OTHER_SOURCES_TRIES = 2
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where files come from."""
+    """The sources of files."""
 
     mirror: Mirror
     hub: Hub
@@ -33,7 +33,7 @@ class Sources:
 
 @dataclass(frozen=True)
 class Source:
-    """One way to a file's bytes. `last` when there is no other behind it."""
+    """One source of a file's bytes; `last` if no other follows."""
 
     name: str
     read: Callable[[File, int], Generator[bytes, None, None] | XetStream]
@@ -41,7 +41,7 @@ class Source:
 
 
 class Transfer:
-    """One content on its way. Its counters are read by others while it runs."""
+    """The transfer of one content. Other threads read its counters while it runs."""
 
     def __init__(self, file: File, cache: Cache, sources: Sources, patience: Patience) -> None:
         self.file = file
@@ -58,28 +58,28 @@ class Transfer:
 
     @property
     def lacking(self) -> int:
-        """Bytes that are still to come."""
+        """Bytes still missing."""
         return self.file.bytes - self.written
 
     def interrupt(self) -> None:
-        """End a connection that has brought nothing for too long and has no time limit of its own."""
+        """End a stalled connection that has no time limit of its own."""
         stream = self._stream
-        # Xet brings much at once, and so not often.
+        # Xet delivers large pieces, seldom.
         if stream is not None and time.monotonic() - self.last_byte > 4 * self._patience.stall:
             stream.cancel()
 
     def run(self) -> None:
-        """Return when the blob lies in the cache, hashed and on the disk; raises Refused."""
+        """Return once the blob is in the cache, hashed and on disk; raises Refused."""
         while (etag := self._attempt()) != self.file.etag:
             self._discard(etag)
         self._cache.partial(self.file).replace(self._cache.blob(self.file))
         self.hashed = time.monotonic()
 
     def _attempt(self) -> str:
-        """Complete the file and return its etag, which is the wanted one or is not."""
+        """Complete the file and return its etag, wanted or not."""
         path = self._cache.partial(self.file)
         if self._cache.blob(self.file).exists():
-            # Not trusted before it is hashed anew: while that goes on, it is not there.
+            # Hidden while it is hashed again, since it is not trusted.
             self._cache.blob(self.file).replace(path)
         self._givers = {"the disk"} if self.written else set()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -124,7 +124,7 @@ class Transfer:
         return Source("the Hub", hub.read, last=True)
 
     def _take(self, chunks: Iterable[bytes], source: Source, descriptor: int, hashing: Hashing) -> None:
-        """Write what comes; raises Transient when it comes too slowly to be alive."""
+        """Write the received bytes; raises Transient if they come too slowly."""
         self.last_byte = since = time.monotonic()
         before = self.written
         self._stream = chunks if isinstance(chunks, XetStream) else None
@@ -154,7 +154,7 @@ class Transfer:
             ) from error
 
     def _bar(self, source: str, why: str) -> None:
-        """Use this source no more for this file."""
+        """Stop using this source for this file."""
         if source == "the mirror":
             self._sources.mirror.bar(self.file, why)
         else:
@@ -168,7 +168,7 @@ class Transfer:
         self._count_wrong(f"the Hub {why}")
 
     def _discard(self, etag: str) -> None:
-        """Remove what is not what was wanted, name it, and have it fetched anew, without who is to blame."""
+        """Remove wrong content, report it, and fetch it again without the source that served it."""
         self._cache.partial(self.file).unlink()
         self.written = self.found = 0
         blamed = " and ".join(sorted(self._givers)) or "the disk"
@@ -179,13 +179,13 @@ class Transfer:
             self._count_wrong(f"the content that comes has the hash {etag}")
 
     def _count_wrong(self, what: str) -> None:
-        """Once may be an accident on the way; twice is not."""
+        """Refuse after the second wrong content; the first may be an accident."""
         self._wrong_from_hub += 1
         if self._wrong_from_hub > 1:
             self._refuse(what)
 
     def _refuse(self, what: str) -> NoReturn:
-        self._sources.hub.compare()  # says so itself if the file has become another one
+        self._sources.hub.compare()  # raises if the file has changed on the Hub
         raise Refused(
             "damaged",
             f"{self.file.path}: {what}, twice; locked are {self.file.bytes} bytes and {self.file.etag}",

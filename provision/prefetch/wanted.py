@@ -1,4 +1,4 @@
-"""What is wanted: `weights.json` and the document on stdin, typed."""
+"""The input, typed: `weights.json` and the document on stdin."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class File:
 
     @property
     def etag(self) -> str:
-        """What the Hub and its cache know this content by."""
+        """The etag of this content at the Hub and in its cache."""
         return self.sha256 or self.git_oid or ""
 
     def hasher(self) -> Any:
-        """A hash that starts as this file's does; its hex digest is the etag."""
+        """A hash, initialized for this file, whose hex digest is the etag."""
         if self.sha256:
             return hashlib.sha256()
         # git hashes a header and the content: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
@@ -77,7 +77,7 @@ class Wanted:
 
     @property
     def contents(self) -> list[File]:
-        """Each content once, the largest first: the longest transfer must not start last."""
+        """Each content once, largest first, so that the longest transfer does not start last."""
         once = {file.etag: file for file in self.files.values()}
         return sorted(once.values(), key=lambda file: -file.bytes)
 

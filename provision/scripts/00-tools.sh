@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Why: the bake itself needs uv (to build the worker's environment) and huggingface_hub (to prefetch the
-# weights) on the machine, pinned and hashed, without touching the system's Python. They live in a virtual
-# environment under /opt/bake and are gone once the image is sealed.
-# Runs alone and first: the prefetch starts as soon as it is done.
+# Why: the bake needs uv (for the worker's environment) and huggingface_hub (for the weights) on the machine,
+# pinned and hashed, without touching the system's Python. They get a virtual environment in /opt/bake, which the
+# seal removes. Runs first and alone, because the prefetch starts as soon as it is done.
 set -euo pipefail
 # shellcheck source=provision/lib/environment.sh
 source /opt/bake/lib/environment.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Why: the few packages of the operating system that the worker, its checks and the seal rely on. A Deep
-# Learning AMI has all of them, and then nothing is fetched at all.
+# Why: the worker, its checks and the seal need a few packages of the operating system. A Deep Learning AMI has
+# all of them, and then nothing is downloaded.
 set -euo pipefail
 # shellcheck source=provision/lib/environment.sh
 source /opt/bake/lib/environment.sh

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Why: the worker's torch needs a driver that is new enough for its CUDA, or it draws on the CPU. A Deep
-# Learning AMI has one, which is left alone; another is installed only where the profile pins its version.
-# Without a GPU on the builder everything is looked at that needs none; with one, it must answer, too.
+# Why: the worker's torch needs a driver that is new enough for its CUDA. A Deep Learning AMI has a driver, which
+# is left alone; another one is installed only if the profile pins its version. If the builder has a GPU, it must
+# answer; otherwise only the files are checked.
 # From settings.env: BAKE_ACCELERATOR, BAKE_DEVICE (yes: the plan's builder has a GPU), BAKE_DRIVER_MINIMUM
 # (empty: no CUDA in the lock), BAKE_CUDA, NVIDIA_DRIVER, NVIDIA_REPOSITORY, NVIDIA_FINGERPRINT (the three of
 # them empty: the base AMI's own).
@@ -18,8 +18,8 @@ source /opt/bake/lib/signed_source.sh
 # shellcheck source=provision/lib/kernel.sh
 source /opt/bake/lib/kernel.sh
 
-# The module of the kernel that the image boots tells, loaded or not, GPU or not: DKMS built it, or it did not.
-# A container has no kernel, and goes by the package.
+# The driver's version, by the module for the kernel that the image boots, which DKMS built or not. A container
+# has no kernel of its own, so there the package counts.
 driver() {
   if kernel_is_ours; then
     modinfo --set-version="$(kernel_release)" --field=version nvidia 2>/dev/null
@@ -28,7 +28,7 @@ driver() {
   fi
 }
 
-# What else there is of a driver that has no module for that kernel.
+# Says what else is installed of a driver without a module for that kernel.
 without_module() {
   local package
   if kernel_is_ours && package=$(packages_version nvidia-open); then
@@ -39,7 +39,7 @@ without_module() {
 
 from_nvidia() { # SUITE PACKAGE…
   local key=${NVIDIA_FINGERPRINT: -8}
-  # The file is named after the key's last digits: in small letters beside Debian's packages only.
+  # The file is named after the key's last digits, in lower case in Debian's repositories.
   [ "$packages_manager" != apt ] || key=${key,,}
   signed_source_install bake-nvidia "$NVIDIA_REPOSITORY" "$NVIDIA_REPOSITORY/$key.pub" "$NVIDIA_FINGERPRINT" no "$@"
 }
@@ -48,14 +48,14 @@ install_driver() {
   kernel_headers
   command -v gpg >/dev/null || packages_install gnupg
   if [ "$packages_manager" = apt ]; then
-    # The driver's packages all follow the version that the pinning package names:
+    # The pinning package sets the version of all the driver's packages:
     # https://docs.nvidia.com/datacenter/tesla/driver-installation-guide/version-locking.html
     from_nvidia / "nvidia-driver-pinning-$NVIDIA_DRIVER"
   fi
   from_nvidia / "nvidia-open=$NVIDIA_DRIVER"
 }
 
-# The old driver's module may still be in the kernel, and the new one's libraries do not speak with it.
+# The old driver's module may still be loaded, and does not work with the new libraries.
 load_driver() {
   local module
   systemctl stop nvidia-persistenced.service nvidia-fabricmanager.service 2>/dev/null || true
@@ -95,7 +95,7 @@ if [ -n "$BAKE_DRIVER_MINIMUM" ]; then
   fi
 fi
 
-# Without it the driver is loaded anew by each process, and each start of the worker waits for that.
+# Without the daemon each process loads the driver again, and each start of the worker waits for that.
 persist() {
   local unit
   unit=$(systemctl show --property=Id --value nvidia-persistenced.service) # the real name, behind an alias

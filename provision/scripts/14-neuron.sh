@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Why: torch-neuronx can't do without aws-neuronx-runtime-lib, nor the devices without their driver
-# (R-NEURON). What the base AMI has of the stack is left alone; a package is installed only where the profile
-# pins a version that is not there. Its repository's key is verified by its fingerprint first.
+# Why: torch-neuronx needs aws-neuronx-runtime-lib, and the devices need their driver (R-NEURON). Packages of the
+# base AMI are left alone; one is installed only if the profile pins a version that is missing. The repository's
+# key is verified by its fingerprint first.
 # From settings.env: BAKE_ACCELERATOR, NEURON_PACKAGES (NAME=VERSION, those that are pinned),
 # NEURON_REPOSITORY, NEURON_FINGERPRINT, NEURON_NOGPGCHECK (yes or no).
 set -euo pipefail

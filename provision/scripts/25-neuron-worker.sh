@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Why: on Neuron the worker draws by optimum-neuron, whose pins are others than the worker's own: it gets a
-# second environment, of a lock of its own, and the service runs from that. Experimental: not run on hardware yet.
-# worker.env says what is drawn on, and where what is compiled lies: systemd reads it after any Environment=.
-# From settings.env: NEURON_PYTHON_INDEX (empty: no such environment), BAKE_PYTHON. Which sizes are drawn
-# follows from what compile-neuron.sh compiles, once the weights are there.
+# Why: on Neuron the worker uses optimum-neuron, whose pins differ from the worker's own. So it gets a second
+# environment with its own lock, and the service runs from that. Experimental: not run on hardware yet.
+# worker.env names the backend and the folder of compiled models; systemd reads it after any Environment=.
+# From settings.env: NEURON_PYTHON_INDEX (empty: no such environment), BAKE_PYTHON, NEURON_VENV, NEURON_MODELS.
+# The sizes are those that compile-neuron.sh compiles, once the weights are there.
 set -euo pipefail
 # shellcheck source=provision/lib/environment.sh
 source /opt/bake/lib/environment.sh
@@ -18,14 +18,14 @@ export UV_CACHE_DIR=/opt/bake/cache/uv
 export UV_PYTHON_DOWNLOADS=never
 
 "$uv" venv --quiet --clear --python "$(python_for_worker)" "$venv"
-# Some packages are on both indexes; whichever they come from, their hashes are those of the lock.
+# Some packages are on both indexes; either way the lock has their hashes.
 "$uv" pip sync --quiet --python "$venv/bin/python" --require-hashes --compile-bytecode \
   --index "$NEURON_PYTHON_INDEX" --index-strategy unsafe-best-match \
   /opt/bake/requirements/worker-neuron.txt
 "$uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-index --compile-bytecode \
   --reinstall /opt/bake/wheels/flux_worker-*.whl
 
-# uv leaves its lock files in everybody's reach; nobody on the image locks anything by them.
+# uv leaves a lock file that anybody can write; nothing on the image needs it.
 rm -f "$venv/.lock"
 
 install --directory --mode=0755 /etc/systemd/system/flux-worker.service.d

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bake import worker_source
+from bake import resources, worker_source
 from bake.errors import BakeError, UsageError
 from bake.planning.plan import Plan
 from bake.planning.render import as_dict, as_text
@@ -18,7 +18,7 @@ from bake.resources import WORKER
 from bake.run import Run
 from bake.steps.launch import tags
 from bake.steps.provision import build_wheel
-from bake.trees import hash_tree
+from bake.trees import hash_file, hash_tree
 from bake.worker_source import WorkerSource
 
 from .sources import Repository, repository
@@ -87,6 +87,20 @@ def test_a_checkout_is_known_by_its_commit_or_by_its_hash(code: Repository) -> N
     assert worker_source.git.head(code.directory / "worker") == (commit, True)
     assert WorkerSource(None, commit, "ab" * 32, changed=True).version == f"{commit} with changes"
     assert WorkerSource(None, None, "ab" * 32).version == "sha256:abababababababab"
+
+
+def test_an_installed_bake_takes_the_wheel_that_it_carries(
+    plan_cloud: PlanCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carried = tmp_path / "flux_worker-0.1.0-py3-none-any.whl"
+    carried.write_bytes(b"a wheel")
+    monkeypatch.setattr(resources, "worker_wheel", lambda: carried)
+    plan = plan_cloud.plan()
+    assert plan.inputs["worker"] == hash_file(carried)
+    assert as_dict(plan)["worker"]["wheel"] == carried.name
+    assert re.search(rf"code +{re.escape(carried.name)} at sha256:{hash_file(carried)[:16]}", as_text(plan))
+    with worker_source.unpacked(WorkerSource(None, None, "", wheel=carried.name)) as project:
+        assert build_wheel(project, tmp_path / "wheels") == carried
 
 
 def test_code_that_needs_what_the_lock_does_not_hold_is_refused(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from bake import layout
+from bake.steps.provision import render
 
 ROOTFS = Path(__file__).parents[2] / "provision" / "rootfs"
 SCRIPT = ROOTFS / "usr/lib/flux-worker/wait-for-settings.sh"
@@ -46,8 +50,11 @@ def test_an_empty_setting_is_a_missing_one() -> None:
 
 def test_the_worker_starts_when_the_file_comes_and_not_while_it_lies_there() -> None:
     """PathExists= would start a worker that failed again and again."""
-    text = (ROOTFS / "etc/systemd/system/flux-worker.path").read_text()
+    units = ROOTFS / "etc/systemd/system"
+    text = render((units / "flux-worker.path.j2").read_text(), layout.SETTINGS)
     assert "PathChanged=/etc/flux-worker/instance.env" in text
     assert "PathExists" not in text
-    unit = (ROOTFS / "etc/systemd/system/flux-worker.service.j2").read_text()
-    assert "ExecCondition=+/usr/lib/flux-worker/wait-for-settings.sh" in unit
+    (condition,) = re.findall(
+        "^ExecCondition=.*", (units / "flux-worker.service.j2").read_text(), re.MULTILINE
+    )
+    assert render(condition, layout.SETTINGS) == "ExecCondition=+/usr/lib/flux-worker/wait-for-settings.sh"

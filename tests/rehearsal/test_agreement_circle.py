@@ -162,8 +162,8 @@ def another_group(checkout: Checkout) -> None:
     ("change", "name"),
     [
         pytest.param(larger, "root_volume.size_gib", id="80 to 120 GiB"),
-        pytest.param(another_ami, "base_ami", id="another AMI"),
-        pytest.param(another_group, "security_group", id="another security group"),
+        pytest.param(another_ami, "base_ami", id="another AMI", marks=pytest.mark.long),
+        pytest.param(another_group, "security_group", id="another security group", marks=pytest.mark.long),
     ],
 )
 def test_the_circle(agreed: Checkout, change: Any, name: str) -> None:

@@ -57,11 +57,23 @@ FAMILIES = {
     "the locale": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     "the shell": {"TMPDIR": "/nowhere", "COLUMNS": "1", "CDPATH": "/", "BASH_ENV": "/nowhere"},
 }
+EVERYTHING = {name: value for family in FAMILIES.values() for name, value in family.items()}
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda name: name.replace(" ", "-"))
-def test_a_rehearsal_plans_in_any_environment(cloud: LocalCloud, tmp_path: Path, family: str) -> None:
-    done = run(tmp_path, "plan", "--profile", "g6e-ubuntu", "--rehearse", "--json", **FAMILIES[family])
+@pytest.mark.parametrize(
+    "environment",
+    [
+        pytest.param(EVERYTHING, id="everything"),
+        *(
+            pytest.param(family, id=name.replace(" ", "-"), marks=pytest.mark.long)
+            for name, family in FAMILIES.items()
+        ),
+    ],
+)
+def test_a_rehearsal_plans_in_any_environment(
+    cloud: LocalCloud, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    done = run(tmp_path, "plan", "--profile", "g6e-ubuntu", "--rehearse", "--json", **environment)
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
     assert not [text for text in plan["unchecked"] if "Hub" in text or "token" in text]
@@ -69,22 +81,20 @@ def test_a_rehearsal_plans_in_any_environment(cloud: LocalCloud, tmp_path: Path,
 
 
 def test_what_a_rehearsal_locks_is_the_local_hubs(cloud: LocalCloud, tmp_path: Path) -> None:
-    everything = {name: value for family in FAMILIES.values() for name, value in family.items()}
-    done = run(tmp_path, "lock", "--profile", "g6e-ubuntu", "--rehearse", **everything)
+    done = run(tmp_path, "lock", "--profile", "g6e-ubuntu", "--rehearse", **EVERYTHING)
     assert done.returncode == 0, done.stderr
     assert "locked in .bake/rehearsal/g6e-ubuntu.lock.yaml: 21 files" in done.stderr
 
 
 def test_the_local_cloud_comes_up_in_any_environment(own: object, tmp_path: Path) -> None:
     """Its own process, moto with it, and the clients of `bake local`."""
-    everything = {name: value for family in FAMILIES.values() for name, value in family.items()}
-    up = run(tmp_path, "local", "up", **everything)
+    up = run(tmp_path, "local", "up", **EVERYTHING)
     assert up.returncode == 0, up.stderr
     assert "the local cloud is up" in up.stdout
-    refused = run(tmp_path, "local", "boot", "ami-0", **everything)
+    refused = run(tmp_path, "local", "boot", "ami-0", **EVERYTHING)
     assert refused.returncode == 2
     assert "ami-0 can't be booted" in refused.stderr
-    down = run(tmp_path, "local", "down", **everything)
+    down = run(tmp_path, "local", "down", **EVERYTHING)
     assert (down.returncode, down.stdout) == (0, "the local cloud is down\n")
 
 

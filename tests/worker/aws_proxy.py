@@ -1,4 +1,4 @@
-"""An HTTP proxy in front of moto; what it answers itself is for subclasses to decide."""
+"""An HTTP proxy in front of moto; subclasses answer some calls themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tiny FLUX in a real Hub cache, AWS as a real server process, and one worker that serves all cases."""
+"""Fixtures: a tiny FLUX in a Hub cache, moto as a server process, and a worker process per module."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def int8(lay_out: Callable[[], tuple[Path, Path]], tmp_path_factory: pytest.Temp
     """The folder of an int8 checkpoint of the tiny FLUX, in several shards."""
     from flux_worker.inference.quantize import quantize
 
-    folder = tmp_path_factory.mktemp("quantised") / "int8"
+    folder = tmp_path_factory.mktemp("quantized") / "int8"
     quantize(lay_out()[1], folder, shard_bytes=20_000)
     return folder
 

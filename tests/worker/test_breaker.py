@@ -1,4 +1,4 @@
-"""A worker that can draw no more leaves the queue to others, and a job that nobody can draw harms nobody."""
+"""A worker that cannot generate leaves the queue to others, and a job that always fails harms nobody."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real workers whose GPUs break, beside a healthy one: it draws every job, and none ends as a dead letter."""
+"""Workers with broken GPUs beside a healthy one: it finishes every job, and none is dead-lettered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: quick help, clear errors with their exit codes, and one image drawn by hand."""
+"""The command line: fast help, clear errors with their exit codes, and one generated image."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_serve_names_every_missing_variable() -> None:
         ),
         pytest.param(["--prompt", " ", "--out", "a.png"], "prompt: .*blank", id="blank-prompt"),
         pytest.param(["--prompt", "a", "--out", "a.gif"], "must end in .png, .jpg", id="gif"),
-        pytest.param(["--prompt", "a", "--out", "/no/such/a.png"], "a folder that exists", id="no-folder"),
+        pytest.param(["--prompt", "a", "--out", "/no/such/a.png"], "an existing folder", id="no-folder"),
         pytest.param(
             ["--prompt", "a", "--seed", "x", "--out", "a.png"], "'x' is not a valid integer", id="seed"
         ),
@@ -155,4 +155,4 @@ def test_the_wheel_holds_the_package_and_no_more(tmp_path: Path) -> None:
     code = {str(file.relative_to(package.parent)) for file in package.rglob("*.py")}
     with zipfile.ZipFile(tmp_path / "flux_worker-0.1.0-py3-none-any.whl") as wheel:
         held = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert held == code | {"flux_worker/py.typed"}
+    assert held == code | {"flux_worker/py.typed", "flux_worker/model.json"}

@@ -1,4 +1,4 @@
-"""Images become files in the format that the job asks for."""
+"""Images are encoded in the format that the job asks for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A FIFO queue: sent to, served and ended as any other; no job waits for another one."""
+"""FIFO queues work like others; no job waits for another one."""
 
 from __future__ import annotations
 

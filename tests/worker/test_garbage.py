@@ -1,4 +1,4 @@
-"""200 messages that nobody can make sense of: each is told of and deleted, and the worker lives on."""
+"""200 invalid messages: each is announced and deleted, and the worker keeps running."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What AWS refuses for good keeps nobody else's job from being drawn, and is never thrown away."""
+"""A permanent refusal by AWS affects only its own job, whose images are kept."""
 
 from __future__ import annotations
 

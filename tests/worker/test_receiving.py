@@ -1,4 +1,4 @@
-"""What keeps jobs from being received is told: in the status, in the metrics, in the log."""
+"""The status, the metrics and the log say why a worker does not receive."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_without_its_bus_a_worker_takes_no_job(
     found = status(port)
     assert found["ready"] is False
     [why] = found["blocked"]
-    assert why.startswith("Cannot receive, since nobody would hear of what is drawn: the event bus ")
+    assert why.startswith("Cannot receive without the event bus: the event bus ")
     assert f"{aws.bus} does not exist, says EventBridge" in why
     assert found["doing"] == why
     assert proxy.calls["sqs:ReceiveMessage"] == 0

@@ -1,4 +1,4 @@
-"""Real workers that are stopped and killed: what they had in hand is finished by the next one, and once."""
+"""Workers that are stopped or killed: the next one finishes their jobs, once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings come from the environment, and all that is wrong is said at once (R-CONFIG)."""
+"""Settings come from the environment, and all problems are reported at once (R-CONFIG)."""
 
 from __future__ import annotations
 

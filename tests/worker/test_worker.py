@@ -1,4 +1,4 @@
-"""What becomes of a job when the worker has to end, when drawing fails, or when somebody else has it."""
+"""What happens to a job when the worker must stop, the job fails, or another worker has it."""
 
 from __future__ import annotations
 

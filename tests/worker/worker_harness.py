@@ -1,4 +1,4 @@
-"""A worker in this process, with moto for AWS and a painter for the model; every call is written down."""
+"""A worker in this process, with moto for AWS and a fake model; every call to AWS is recorded."""
 
 from __future__ import annotations
 

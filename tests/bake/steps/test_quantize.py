@@ -29,9 +29,8 @@ LARGE, SMALL = "vae/diffusion_pytorch_model.safetensors", "model_index.json"
 def plan(plan_cloud: PlanCloud) -> Plan:
     files = {LARGE: WeightFile(10, sha256="a" * 64), SMALL: WeightFile(5, git_oid="b" * 40)}
     plan = plan_cloud.plan("g5-ubuntu")
-    return dataclasses.replace(
-        plan, lock=Lock(plan.profile.weights.repo, plan.profile.weights.revision, files)
-    )
+    lock = Lock(plan.profile.weights.repo, plan.profile.weights.revision, files)
+    return dataclasses.replace(plan, weights=dataclasses.replace(plan.weights, lock=lock))
 
 
 class NoMachine(Session):

@@ -1,4 +1,4 @@
-"""`flux-worker check --aws` tells what a role lacks, by calls that harm nothing (R-CONFIG)."""
+"""`flux-worker check --aws` finds what a role lacks, by harmless calls (R-CONFIG)."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_an_absent_dead_letter_queue_is_named(check: Callable[..., Result], aws:
     shown = check(FLUX_QUEUE_URL=jobs["QueueUrl"])
     assert shown.exit_code == 0
     assert "after 1 receives" in shown.stdout
-    assert "is never drawn" in shown.stdout
+    assert "never runs again" in shown.stdout
     sqs.delete_queue(QueueUrl=dead)
     gone = check("--json", FLUX_QUEUE_URL=jobs["QueueUrl"])
     assert (
@@ -256,7 +256,7 @@ def test_a_bucket_in_another_region_is_said(check: Callable[..., Result], aws: A
     north.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-north-1"})
     done = check(FLUX_BUCKET=name)
     assert done.exit_code == 0
-    assert f"note     the bucket {name}: is in eu-north-1, and AWS_REGION is eu-west-1" in done.stdout
+    assert f"note     the bucket {name}: is in eu-north-1, but AWS_REGION is eu-west-1" in done.stdout
 
 
 def test_no_credentials_are_a_matter_of_the_environment(check: Callable[..., Result]) -> None:

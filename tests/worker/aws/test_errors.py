@@ -1,4 +1,4 @@
-"""What AWS answered is told in one line, and counted once a call, after botocore's own retries."""
+"""AWS's errors are described in one line, and counted once per call, after botocore's own retries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of AWS's errors last: told by their codes, whatever the HTTP status is."""
+"""The error's code decides whether it is permanent, whatever the HTTP status."""
 
 from __future__ import annotations
 

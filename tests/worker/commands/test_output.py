@@ -1,4 +1,4 @@
-"""Where images go: what cannot be written is refused before anything is drawn, and no drawn image is lost."""
+"""Outputs that are not writable are refused before generating; no generated image is lost."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ def names(folder: Path) -> list[str]:
     ("out", "reason"),
     [
         pytest.param("x" * 252 + ".png", "File name too long", id="name-of-256"),
-        pytest.param("/proc/cat.png", "cannot be written", id="file-system-without-files"),
-        pytest.param("taken", r"--images 2: \S+taken takes one image", id="pipe-for-two"),
-        pytest.param("file/cat.png", "a folder that exists", id="file-as-folder"),
+        pytest.param("/proc/cat.png", "is not writable", id="file-system-without-files"),
+        pytest.param("taken", r"--images 2: \S+taken can hold one image", id="pipe-for-two"),
+        pytest.param("file/cat.png", "an existing folder", id="file-as-folder"),
         pytest.param("loop.png", "symbolic links", id="link-to-itself"),
         pytest.param("nowhere.png", "No such file or directory", id="link-into-no-folder"),
-        pytest.param("both.png", "both-2.png cannot be written: Is a directory", id="second-is-a-folder"),
-        pytest.param("-", "--images 2: standard output takes one image", id="two-on-stdout"),
+        pytest.param("both.png", "both-2.png is not writable: Is a directory", id="second-is-a-folder"),
+        pytest.param("-", "--images 2: standard output can hold one image", id="two-on-stdout"),
     ],
 )
 @pytest.mark.usefixtures("no_model")
@@ -121,7 +121,7 @@ def test_what_may_not_be_written_is_refused_before_the_model_loads(draw: Draw, f
         with nobody():
             for out in ("cat.png", "locked.png"):
                 code, _, err = draw("--out", out)
-                assert (code, f"{out} cannot be written: Permission denied" in " ".join(err.split())) == (
+                assert (code, f"{out} is not writable: Permission denied" in " ".join(err.split())) == (
                     2,
                     True,
                 )
@@ -140,7 +140,7 @@ def test_a_full_disk_is_found_out_before_the_model_loads(draw: Draw, folder: Pat
         code, _, err = draw("--out", str(folder / "cat.png"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert (code, "cat.png cannot be written: File too large" in " ".join(err.split())) == (2, True)
+    assert (code, "cat.png is not writable: File too large" in " ".join(err.split())) == (2, True)
     assert names(folder) == []
 
 
@@ -205,7 +205,7 @@ def test_image_and_facts_never_share_standard_output(arguments: list[str], capsy
     with pytest.raises(SystemExit) as ended:
         main([*arguments, "--out", "-"])
     assert ended.value.code == 2
-    assert "both want standard output" in capsys.readouterr().err
+    assert "both write to standard output" in capsys.readouterr().err
 
 
 def test_a_terminal_is_no_place_for_an_image(environment: dict[str, str], folder: Path) -> None:
@@ -224,7 +224,7 @@ def test_a_terminal_is_no_place_for_an_image(environment: dict[str, str], folder
         os.close(ours)
         os.close(theirs)
     assert done.returncode == 2
-    assert "standard output cannot be written: it is a terminal" in " ".join(done.stderr.split())
+    assert "standard output is not writable: it is a terminal" in " ".join(done.stderr.split())
 
 
 def test_a_pipe_is_written_to_and_stays(draw: Draw, folder: Path) -> None:
@@ -250,7 +250,7 @@ def test_what_a_device_does_not_take_is_kept_elsewhere(
     code, out, err = draw("--out", "/dev/full", *json_)
     (kept,) = (folder / "tmp").iterdir()
     assert code == 1
-    assert f"cannot write /dev/full: No space left on device; the image is kept as {kept}" in err
+    assert f"cannot write /dev/full: No space left on device; the image is saved as {kept}" in err
     assert Image.open(kept).size == (256, 256)
     assert (json.loads(out)["files"] == [str(kept)]) if json_ else f"Wrote {kept}" in out
 
@@ -270,7 +270,7 @@ def test_one_that_cannot_get_its_name_is_kept_and_the_others_are_written(
     assert code == 1
     (kept,) = [name for name in names(folder) if name.startswith("flux-")]
     assert names(folder) == sorted(["cat-1.png", "cat-2.png", "cat-3.png", kept])
-    assert f"cannot write cat-2.png: Is a directory; the image is kept as {folder / kept}" in err
+    assert f"cannot write cat-2.png: Is a directory; the image is saved as {folder / kept}" in err
     assert re.findall(r"Wrote (\S+) .*, seed (\d+)\)", out) == [
         ("cat-1.png", "7"),
         (str(folder / kept), "8"),
@@ -293,7 +293,7 @@ def test_whoever_reads_and_leaves_does_not_lose_the_image(environment: dict[str,
     os.close(theirs)
     (kept,) = folder.glob("flux-*")
     assert done.returncode == 1
-    assert f"cannot write standard output: Broken pipe; the image is kept as {kept}" in done.stderr
+    assert f"cannot write standard output: Broken pipe; the image is saved as {kept}" in done.stderr
     assert Image.open(kept).size == (256, 256)
 
 

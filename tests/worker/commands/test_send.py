@@ -1,4 +1,4 @@
-"""`flux-worker send`: a job goes onto the queue, and its pictures come back."""
+"""`flux-worker send` sends a job to the queue and downloads its images."""
 
 from __future__ import annotations
 
@@ -180,12 +180,14 @@ def test_a_job_that_was_given_up_ends_the_waiting(
         pytest.param(["a cat", "--metadata", "{"], "--metadata: is not JSON", id="broken-metadata"),
         pytest.param(["a cat", "--metadata", "[1]"], "must be a JSON object", id="list-as-metadata"),
         pytest.param(["a cat", "--out", "a.gif"], "must end in .png, .jpg", id="gif"),
-        pytest.param(["a cat", "--out", "no/a.png"], "a folder that exists", id="no-folder"),
-        pytest.param(["a cat", "--out", "a.png", "--format", "jpg"], "no name for a jpg", id="two-formats"),
+        pytest.param(["a cat", "--out", "no/a.png"], "an existing folder", id="no-folder"),
+        pytest.param(
+            ["a cat", "--out", "a.png", "--format", "jpg"], "does not fit --format jpg", id="two-formats"
+        ),
         pytest.param(["a cat", "--id", "a/b"], "id: ", id="bad-id"),
-        pytest.param(["a cat", "--out", "a.png", "--no-wait"], "--out waits", id="not-waiting-for-a-file"),
+        pytest.param(["a cat", "--out", "a.png", "--no-wait"], "--out needs", id="not-waiting-for-a-file"),
         pytest.param(["a cat", "--out", "x" * 252 + ".png"], "File\\s+name\\s+too\\s+long", id="long-name"),
-        pytest.param(["a cat", "--images", "2", "--out", "-"], "takes one image", id="two-on-stdout"),
+        pytest.param(["a cat", "--images", "2", "--out", "-"], "can hold one image", id="two-on-stdout"),
         pytest.param(["a cat", "--out", "/proc/a.png"], "cannot\\s+be\\s+written", id="no-place-for-files"),
         pytest.param([], "Missing argument 'PROMPT'", id="no-prompt"),
     ],
@@ -256,7 +258,7 @@ def test_an_outage_does_not_end_the_waiting(harness: WorkerHarness, monkeypatch:
     [
         pytest.param({"FLUX_BUCKET": "", "AWS_REGION": ""}, 78, "FLUX_BUCKET is not set", id="unset"),
         pytest.param({"FLUX_BUCKET": "no-such-bucket-4711"}, 1, "cannot read s3://no-such", id="bucket"),
-        pytest.param({"FLUX_QUEUE_URL": "{}/123456789012/gone"}, 1, "could not be put on", id="queue"),
+        pytest.param({"FLUX_QUEUE_URL": "{}/123456789012/gone"}, 1, "could not be sent to", id="queue"),
         pytest.param({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, 1, "cannot read s3://", id="no-network"),
     ],
 )

@@ -1,4 +1,4 @@
-"""An instance's view of EC2, told by a stand-in."""
+"""EC2 as an instance sees it, from a fake server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a proxy between the worker and AWS answers is no answer of AWS's."""
+"""An answer from a proxy between the worker and AWS counts as no answer."""
 
 from __future__ import annotations
 
@@ -49,4 +49,4 @@ def test_a_proxys_page_is_said_and_the_hook_tried_again(
         monkeypatch.setenv(name, value)
     instance: Any = _Instance()
     assert not Group(instance, "eu-north-1").complete("Pending")
-    assert "lifecycle hooks of Pending are tried again" in caplog.text
+    assert "lifecycle hooks of Pending are retried" in caplog.text

@@ -1,4 +1,4 @@
-"""The questions to EC2's metadata service."""
+"""The client of EC2's instance metadata service."""
 
 from __future__ import annotations
 

@@ -302,7 +302,7 @@ def deaf() -> Iterator[int]:
     ("port", "message"),
     [
         pytest.param("nobody", "no worker answers", id="nobody"),
-        pytest.param("other", "is no flux-worker", id="another"),
+        pytest.param("other", "another program than flux-worker", id="another"),
     ],
 )
 def test_where_no_worker_answers_that_is_said(

@@ -1,4 +1,4 @@
-"""Starts that come to nothing wait longer each time, over the life of each process."""
+"""Failed starts wait longer each time, across processes."""
 
 from __future__ import annotations
 

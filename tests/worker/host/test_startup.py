@@ -1,4 +1,4 @@
-"""A start that is slow gets more time, one that hangs does not: told by real reads and real datagrams."""
+"""A slow start gets more time and one that hangs does not, with real reads and datagrams."""
 
 from __future__ import annotations
 

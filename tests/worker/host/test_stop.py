@@ -1,4 +1,4 @@
-"""Being asked to stop, by a signal and by another thread: idle at once, busy in time."""
+"""A request to stop, by a signal or another thread, ends an idle worker at once and a busy one in time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What compiled blocks make of a job, and what is said of them."""
+"""Run compiled blocks, and read their warnings."""
 
 from __future__ import annotations
 

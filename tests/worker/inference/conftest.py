@@ -1,4 +1,4 @@
-"""Blocks that are quick to compile, and a compiler that remembers nothing of other cases."""
+"""Blocks that compile quickly, and a compiler without state from other tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The backends: which one draws, and `neuron` with the local cloud's stand-in for optimum-neuron."""
+"""Backends: their selection, and `neuron` with the local cloud's fake optimum-neuron."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from flux_worker.inference.checkpoint import Checkpoint
 from flux_worker.inference.model import load
 from flux_worker.inference.select_backend import select_backend
 from flux_worker.jobspec.job import Job
+from flux_worker.model_facts import FACTS
 from flux_worker.settings import ModelSettings
 from tests.worker.conftest import COMMAND, serve_environment
 
@@ -115,7 +116,7 @@ def test_each_compiled_size_is_drawn_and_every_other_refused(run: Run, cache: Pa
         ) as refused:
             model.check(job.model_copy(update=other))
         assert refused.value.job_id == "a"
-    with pytest.raises(InvalidJob, match="at most 64 are read"):
+    with pytest.raises(InvalidJob, match="at most 64 are allowed"):
         model.check(job.model_copy(update={"prompt": "a cat " * 100}))
     model.pipeline.vae.decoder.conv_out.bias.data.fill_(float("nan"))
     with pytest.raises(BadImage, match="the pixels that the VAE decoded are not finite"):
@@ -132,13 +133,13 @@ def test_a_refused_size_is_a_usage_error_by_hand(run: Run, tmp_path: Path) -> No
 def test_what_was_compiled_otherwise_is_not_used(run: Run, tmp_path: Path) -> None:
     assert "nothing is compiled in FLUX_NEURON_DIR" in run("check").output
     assert run("compile", *sized(256, 320)).exit_code == 0
-    assert "is there already" in run("compile", *sized(256, 320)).output
+    assert "exists" in run("compile", *sized(256, 320)).output
     file = tmp_path / "compiled" / "256x320-64" / "compiled.json"
     facts = json.loads(file.read_text())
     for change, said in (
-        ({"revision": "0" * 40}, f"compiled of commit {'0' * 40}, but FLUX_MODEL_REVISION is {REVISION}"),
-        ({"versions": facts["versions"] | {"neuronx-cc": "2.20"}}, "neuronx-cc 2.20, and 2.21.33363.0 is"),
-        ({"height": 256}, "draws 256x320, and was to draw 256x256"),
+        ({"revision": "0" * 40}, f"compiled from commit {'0' * 40}, but FLUX_MODEL_REVISION is {REVISION}"),
+        ({"versions": facts["versions"] | {"neuronx-cc": "2.20"}}, "neuronx-cc 2.20, but 2.21.33363.0 is"),
+        ({"height": 256}, "is compiled for 256x320, expected 256x256"),
         ({"width": "wide"}, "is not readable"),
     ):
         file.write_text(json.dumps(facts | change))
@@ -217,7 +218,7 @@ class Whole(Checkpoint):
     """Stands for FLUX.1-dev's files, by their sizes."""
 
     def weights(self) -> dict[str, int]:
-        return dict(capacity._DEV_BYTES["bf16"])
+        return FACTS.weights("bf16")
 
 
 @pytest.mark.parametrize(
@@ -248,12 +249,12 @@ def test_the_backend_follows_from_the_settings_or_the_machine(
     assert select_backend(settings(cache)).name == "neuron"  # no GPU here, but six devices
     with monkeypatch.context() as without:
         without.setattr(backend_neuron, "installed", lambda: False)
-        with pytest.raises(ConfigurationError, match="6 Neuron devices, but no optimum-neuron in this env"):
+        with pytest.raises(ConfigurationError, match="6 Neuron devices, but optimum-neuron is not installed"):
             select_backend(settings(cache))
     assert select_backend(settings(cache, FLUX_BACKEND="cpu")).name == "cpu"
     for device in neuron.glob("neuron?"):
         device.unlink()
-    with pytest.raises(ConfigurationError, match=r"no GPU that torch can see: .* FLUX_BACKEND=cpu draws on"):
+    with pytest.raises(ConfigurationError, match=r"no GPU that torch can see: .* FLUX_BACKEND=cpu uses the"):
         select_backend(settings(cache))
     with pytest.raises(ConfigurationError, match="FLUX_BACKEND=tpu: Input should be 'auto', 'cuda'"):
         ModelSettings.from_environment({"FLUX_MODEL_REVISION": REVISION, "FLUX_BACKEND": "tpu"})
@@ -261,7 +262,7 @@ def test_the_backend_follows_from_the_settings_or_the_machine(
 
 def test_cuda_without_a_gpu_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capacity, "this_machine", lambda: capacity.Machine(None, 16 * GIB, 15 * GIB, 4))
-    with pytest.raises(ConfigurationError, match=r"torch finds no GPU: .* FLUX_BACKEND=cpu draws on the CPU"):
+    with pytest.raises(ConfigurationError, match=r"torch finds no GPU: .* FLUX_BACKEND=cpu uses the CPU"):
         load(settings(cache, FLUX_BACKEND="cuda"))
 
 
@@ -272,7 +273,7 @@ def test_serve_never_takes_the_cpu_by_itself(cache: Path, tmp_path: Path) -> Non
     done = subprocess.run([COMMAND, "serve"], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 78, done.stderr
     assert "FLUX_BACKEND=auto finds no GPU that torch can see: " in done.stderr
-    assert "FLUX_BACKEND=cpu draws on the CPU" in done.stderr
+    assert "FLUX_BACKEND=cpu uses the CPU" in done.stderr
 
 
 GPU = {"vendor": "0x10de\n", "class": "0x030200\n"}
@@ -292,7 +293,7 @@ OLD = (
             DRIVER,
             None,
             "torch 2 says: The NVIDIA driver on your system is too old (found version 12020);"
-            " NVIDIA's driver 535.183.01 is loaded, nvidia-smi shows what it finds",
+            " NVIDIA driver 535.183.01 is loaded, nvidia-smi shows its GPUs",
             id="driver-too-old",
         ),
         pytest.param(
@@ -300,8 +301,8 @@ OLD = (
             [GPU, GPU, {"vendor": "0x1d0f\n", "class": "0x020000\n"}, {}],
             None,
             None,
-            "torch 2 says: Found no NVIDIA driver on your system; 2 of NVIDIA's GPUs on the PCI bus, but"
-            " NVIDIA's driver is not loaded",
+            "torch 2 says: Found no NVIDIA driver on your system; 2 NVIDIA GPUs on the PCI bus, but"
+            " the NVIDIA driver is not loaded",
             id="driver-not-loaded",
         ),
         pytest.param(
@@ -309,8 +310,8 @@ OLD = (
             [GPU],
             DRIVER,
             None,
-            "torch 2 says: Torch not compiled with CUDA enabled; NVIDIA's driver 535.183.01 is loaded,"
-            " nvidia-smi shows what it finds",
+            "torch 2 says: Torch not compiled with CUDA enabled; NVIDIA driver 535.183.01 is loaded,"
+            " nvidia-smi shows its GPUs",
             id="torch-for-the-cpu",
         ),
         pytest.param(
@@ -318,8 +319,8 @@ OLD = (
             [GPU],
             DRIVER,
             "",
-            "torch 2 says: No CUDA GPUs are available; CUDA_VISIBLE_DEVICES= hides every GPU that it does not"
-            " name; NVIDIA's driver 535.183.01 is loaded, nvidia-smi shows what it finds",
+            "torch 2 says: No CUDA GPUs are available; CUDA_VISIBLE_DEVICES= hides all other GPUs;"
+            " NVIDIA driver 535.183.01 is loaded, nvidia-smi shows its GPUs",
             id="hidden",
         ),
         pytest.param(
@@ -327,8 +328,8 @@ OLD = (
             [],
             None,
             None,
-            "torch 2 says: No CUDA GPUs are available; none of NVIDIA's GPUs on the PCI bus, and its driver"
-            " is not loaded",
+            "torch 2 says: No CUDA GPUs are available; no NVIDIA GPU on the PCI bus, and the NVIDIA"
+            " driver is not loaded",
             id="none",
         ),
     ],

@@ -1,4 +1,4 @@
-"""Whether the model fits: the sums for the hardware it is made for, and the refusal before memory is used."""
+"""Whether the model fits: the arithmetic for known hardware, and the refusal before memory is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiled blocks: made by hand, kept by GPU and versions, used for the sizes they were made for."""
+"""Compiled blocks are cached by GPU and versions, and used for the sizes they were compiled for."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_what_was_compiled_by_hand_is_used_and_other_sizes_are_drawn_eagerly(
     kept = tmp_path / cache_name("bf16", "cpu")
     if not has_compiler:
         assert not kept.exists()
-        assert "cannot be compiled, everything is drawn eagerly" in warnings(caplog)[0]
+        assert "cannot be compiled, running eagerly" in warnings(caplog)[0]
         return
     assert json.loads((kept / "shapes.json").read_text()) == [[256, 256, 512]]
     before = sorted(kept.rglob("*"))
@@ -49,8 +49,7 @@ def test_what_was_compiled_by_hand_is_used_and_other_sizes_are_drawn_eagerly(
     assert [run(used, transformer, OTHER)[1] for _ in range(2)] == [0, 0]
     assert sorted(kept.rglob("*")) == before
     assert warnings(caplog) == [
-        "nothing is compiled for 320x256 with 512 tokens, as for other sizes than 256x256 with 512 tokens: "
-        "drawn eagerly"
+        "320x256 with 512 tokens is not compiled, only 256x256 with 512 tokens: running eagerly"
     ]
 
 
@@ -60,7 +59,7 @@ def test_without_a_cache_serving_is_eager_and_says_how_to_make_one(
     assert compiled_blocks(transformer, tmp_path, "bf16", "cpu", fill=False) is None
     assert compiled_blocks(transformer, None, "bf16", "cpu", fill=False) is None
     assert str(tmp_path / cache_name("bf16", "cpu")) in warnings(caplog)[0]
-    assert "`flux-worker draw` on this machine makes it" in warnings(caplog)[0]
+    assert "`flux-worker draw` on this machine compiles it" in warnings(caplog)[0]
     assert "FLUX_COMPILE_CACHE, which is not set" in warnings(caplog)[1]
     assert not any(block._compiled_call_impl for block in transformer.blocks)
 
@@ -76,7 +75,7 @@ def test_a_failing_compiler_is_survived_and_said_once(
     with torch._inductor.config.patch({"cpp.cxx": ("/nonexistent/g++",)}):
         assert [run(blocks, transformer, job)[1] >= 0 for job in (SMALL, SMALL, OTHER)] == [True] * 3
     assert len(warnings(caplog)) == 1
-    assert "cannot be compiled, everything is drawn eagerly" in warnings(caplog)[0]
+    assert "cannot be compiled, running eagerly" in warnings(caplog)[0]
     assert not list(tmp_path.rglob("shapes.json"))
 
 
@@ -107,7 +106,7 @@ def test_a_kernel_that_fails_at_its_first_launch_is_survived(
 
     assert [blocks.run(SMALL, generate) for _ in range(2)] == ["drawn", "drawn"]
     assert len(warnings(caplog)) == 1
-    assert "cannot be compiled, everything is drawn eagerly" in warnings(caplog)[0]
+    assert "cannot be compiled, running eagerly" in warnings(caplog)[0]
     assert not list(tmp_path.rglob("shapes.json"))
 
 

@@ -1,4 +1,4 @@
-"""Trouble with the cache of compiled blocks, its copy or the disk never ends anything: it is said, once."""
+"""A broken cache, copy or disk never stops a worker; it is logged once."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def nest(kept: Path) -> None:
     [
         pytest.param(damage, "is damaged and not used: remove it", id="damaged"),
         pytest.param(lose, "is damaged and not used: remove it", id="half-lost"),
-        pytest.param(fill_with_a_pipe, "no place to compile in, .* is a named pipe", id="not-copied"),
+        pytest.param(fill_with_a_pipe, "no folder to compile in, .* is a named pipe", id="not-copied"),
         pytest.param(nest, "cannot be read", id="nested"),
     ],
 )
@@ -141,7 +141,7 @@ def test_without_a_temporary_folder_drawing_is_eager(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / place))
     drawn_eagerly(transformer, kept.parent)
     [said] = warnings(caplog)
-    assert "no place to compile in, everything is drawn eagerly" in said
+    assert "no folder to compile in, running eagerly" in said
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_a_full_disk_for_temporary_files_is_survived(
 ) -> None:
     drawn_eagerly(transformer, kept.parent)
     [said] = warnings(caplog)
-    assert "no place to compile in, everything is drawn eagerly: [Errno 28] No space left" in said
+    assert "no folder to compile in, running eagerly: [Errno 28] No space left" in said
     assert list(small_disk.iterdir()) == []  # half a copy would keep the disk full
 
 
@@ -174,4 +174,4 @@ def test_a_disk_that_fills_while_blocks_are_compiled_is_survived(
     (small_disk / "other").write_bytes(bytes(60 << 10))
     assert [run(blocks, transformer, job)[1] for job in (SMALL, SMALL, OTHER)][1:] == [0, 0]
     [said] = warnings(caplog)
-    assert "cannot be compiled, everything is drawn eagerly" in said
+    assert "cannot be compiled, running eagerly" in said

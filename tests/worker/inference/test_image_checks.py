@@ -1,4 +1,4 @@
-"""What the model draws is looked at before anybody gets it, and drawn again where memory ran out."""
+"""Generated images are checked before delivery, and a job is restarted when memory runs out."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_number_that_is_none_never_becomes_a_picture(
 
 
 def test_one_colour_all_over_is_no_picture_and_little_variation_is(own: FluxModel) -> None:
-    all_over = "1 of 1: the pixels that the VAE decoded are the same all over"
+    all_over = "1 of 1: the pixels that the VAE decoded are constant"
     place = "vae.decoder.conv_out.weight"
     with spoilt(own.pipeline, place, 0, one=False), pytest.raises(BadImage, match=all_over):
         own.generate(JOB)
@@ -145,7 +145,7 @@ def test_one_number_among_many_is_found(dtype: torch.dtype, size: int) -> None:
 
 def test_latents_that_do_not_vary_are_none() -> None:
     latents = torch.arange(64).bfloat16().expand(1, 320, 64)  # each channel a value of its own
-    with pytest.raises(BadImage, match=r"^the latents are the same all over$"):
+    with pytest.raises(BadImage, match=r"^the latents are constant$"):
         assert_image(latents, (-2,), "the latents")
     varied = latents.clone()
     varied[0, 5, 3] += 0.5
@@ -289,7 +289,7 @@ def test_what_the_first_try_held_is_free_before_the_cache_is_emptied(
         gpu.generate(JOB)
     assert ping == [[None, None]]
     [said] = [record.getMessage() for record in caplog.records if "memory" in record.message]
-    assert said == f"memory ran out, the job is begun again: {CUDAS.splitlines()[0]}"
+    assert said == f"memory ran out, restarting the job: {CUDAS.splitlines()[0]}"
 
 
 def test_steps_of_a_job_begun_again_count_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:

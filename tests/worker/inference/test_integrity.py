@@ -1,4 +1,4 @@
-"""The model's files are what they were: in part at each start, wholly by `flux-worker check --verify`."""
+"""The model's files are verified: partly at each start, fully by `flux-worker check --verify`."""
 
 from __future__ import annotations
 
@@ -107,16 +107,18 @@ def swap(file: Path) -> None:
             "tokenizer/vocab.json", flip, r"has changed: its hash is \w{40}, not \w{40}", id="small"
         ),
         pytest.param("tokenizer_2/tokenizer.json", cut, "has changed", id="small-cut"),
-        pytest.param(SHARD.format(1), cut, r"is damaged: it has \d+ bytes, and by its header \d+", id="cut"),
+        pytest.param(SHARD.format(1), cut, r"is damaged: it has \d+ bytes, its header says \d+", id="cut"),
         pytest.param(SHARD.format(2), lengthen, "is damaged: it has", id="longer"),
         pytest.param(SHARD.format(1), lambda file: flip(file, 7), "header is not readable", id="header"),
         pytest.param(SHARD.format(3), lambda file: flip(file, 9), "header is not readable", id="header-json"),
         pytest.param(SHARD.format(1), lambda file: os.truncate(file, 0), "not readable", id="empty"),
-        pytest.param(SHARD.format(1), swap, "is not what its index says: it lacks", id="other-shard"),
+        pytest.param(SHARD.format(1), swap, "does not match its index: it lacks", id="other-shard"),
         pytest.param(
-            SHARD.format(1), replace, "is no link to a blob with its hash for a name", id="replaced"
+            SHARD.format(1), replace, "is not a link to a blob that is named by its hash", id="replaced"
         ),
-        pytest.param("scheduler/scheduler_config.json", replace, "is no link to a blob", id="small-replaced"),
+        pytest.param(
+            "scheduler/scheduler_config.json", replace, "is not a link to a blob", id="small-replaced"
+        ),
         pytest.param(SHARD.format(2), lose_blob, r"is missing: its blob \w{64} is gone", id="blob-gone"),
         pytest.param(SHARD.format(2), Path.unlink, "is missing", id="shard-gone"),
         pytest.param("vae/config.json", Path.unlink, "is missing", id="config-gone"),
@@ -138,7 +140,7 @@ def test_each_start_sees_what_headers_and_small_files_tell(
         start(snapshot)
     named = name if "weights-gone" not in os.environ["PYTEST_CURRENT_TEST"] else "vae/*.safetensors"
     assert f"{snapshot / named} " in str(refused.value)
-    assert "remove these files with their blobs, and fetch the model again" in str(refused.value)
+    assert "remove these files with their blobs, and download the model again" in str(refused.value)
     done = check(monkeypatch, HF_HUB_CACHE=snapshot.parents[2])
     assert done.exit_code == 78
     assert re.search(rf"^            {re.escape(named)} .*{message}", done.stdout, re.M), done.output
@@ -147,12 +149,12 @@ def test_each_start_sees_what_headers_and_small_files_tell(
 def test_a_start_reads_no_weights_and_verifying_does(snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = check(monkeypatch, HF_HUB_CACHE=snapshot.parents[2])
     assert done.exit_code == 0, done.output
-    assert re.search(r"^files       all 21 are as they were: 0\.00 GB hashed in \d", done.stdout, re.M)
+    assert re.search(r"^files       all 21 are intact: 0\.00 GB hashed in \d", done.stdout, re.M)
     flip(snapshot / SHARD.format(1))
     start(snapshot)
     done = check(monkeypatch, HF_HUB_CACHE=snapshot.parents[2])
     assert done.exit_code == 78
-    assert "files       1 of 21 are not as they were:\n" in done.stdout
+    assert "files       1 of 21 have changed:\n" in done.stdout
     assert f"            {SHARD.format(1)} has changed: its hash is " in done.stdout
 
 
@@ -220,8 +222,7 @@ def test_a_cache_without_links_is_loaded_and_not_vouched_for(
     done = check(monkeypatch, HF_HUB_CACHE=copied)
     assert done.exit_code == 78
     assert (
-        done.stdout.count("is no link to a blob with its hash for a name: nothing tells what it must be")
-        == FILES
+        done.stdout.count("is not a link to a blob that is named by its hash: its hash is unknown") == FILES
     )
 
 
@@ -236,7 +237,7 @@ def test_a_cache_without_links_is_loaded_and_not_vouched_for(
         pytest.param(
             "vae/config.json",
             lambda file: shutil.copy(file, file.with_name("other.json")),
-            "other.json is not of this checkpoint",
+            "other.json does not belong to this checkpoint",
             True,
             id="stranger",
         ),
@@ -274,4 +275,4 @@ def test_verifying_a_model_that_is_not_there_says_where_it_looked(
 ) -> None:
     done = check(monkeypatch, HF_HUB_CACHE=tmp_path)
     assert done.exit_code == 78
-    assert f"is not (wholly) in HF_HUB_CACHE={tmp_path}" in done.output
+    assert f"is missing or incomplete in HF_HUB_CACHE={tmp_path}" in done.output

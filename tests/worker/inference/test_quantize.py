@@ -1,4 +1,4 @@
-"""int8 checkpoints: what they hold, where they came from, and that one is there whole or not at all."""
+"""int8 checkpoints: their content and provenance, written atomically."""
 
 from __future__ import annotations
 
@@ -236,8 +236,8 @@ def test_a_folder_that_does_not_tell_its_commit_is_refused(repository: Path, tmp
 @pytest.mark.parametrize(
     ("there", "message"),
     [
-        pytest.param("int8", "is there already", id="target"),
-        pytest.param("int8.partial", "flux-worker did not make it", id="draft"),
+        pytest.param("int8", "exists", id="target"),
+        pytest.param("int8.partial", "not from flux-worker", id="draft"),
     ],
 )
 def test_what_is_there_is_never_overwritten(
@@ -251,12 +251,14 @@ def test_what_is_there_is_never_overwritten(
 
 
 def test_a_model_dir_of_another_commit_is_refused(int8: Path) -> None:
-    with pytest.raises(ConfigurationError, match=rf"made of commit {REVISION}, .* is {'0' * 40}"):
+    with pytest.raises(ConfigurationError, match=rf"made from commit {REVISION}, .* is {'0' * 40}"):
         load(int8, "0" * 40)
 
 
 def test_a_model_dir_without_provenance_is_refused(repository: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"no int8 checkpoint: .*`flux-worker quantize` makes one"):
+    with pytest.raises(
+        ConfigurationError, match=r"not an int8 checkpoint: .*`flux-worker quantize` makes one"
+    ):
         load(repository)
 
 

@@ -1,4 +1,4 @@
-"""`provision/quantize.py`, which a bake runs under the worker's Python: what it makes, says and leaves."""
+"""`provision/quantize.py`, which a bake runs under the worker's Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who draws a job is settled in S3: one worker at a time, and a dead one's claim ends."""
+"""Claims in S3: one worker holds a job at a time, and a dead worker's claim ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes to AWS, in which order, and what is left when the worker dies or AWS fails in between."""
+"""The order of calls to AWS, and what is left if the worker dies or AWS fails at each of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is drawn survives the process, and nothing on the disk can stop the worker."""
+"""Results survive the process, and no state of the disk stops the worker."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_oldest_comes_first_and_the_newest_of_a_job_stays(outbox: Outbox, tm
 
 
 def test_two_workers_do_not_share_a_folder(outbox: Outbox, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="give each its own FLUX_STATE_DIR"):
+    with pytest.raises(ConfigurationError, match="give each worker its own FLUX_STATE_DIR"):
         Outbox(tmp_path / "state" / "outbox")
     outbox.close()
     Outbox(tmp_path / "state" / "outbox")

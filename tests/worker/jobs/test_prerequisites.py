@@ -1,4 +1,4 @@
-"""Each hour a worker looks whether its event bus is there, and how often messages are received."""
+"""The worker checks the event bus and the redrive policy every hour."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def prerequisites(aws: Aws, proxy: RefusingProxy, monkeypatch: pytest.MonkeyPatc
 
 
 def after_an_hour(prerequisites: Prerequisites) -> float:
-    prerequisites._next = prerequisites._next_of_queue = float("-inf")
+    prerequisites._next_bus_check = prerequisites._next_queue_check = float("-inf")
     return prerequisites.check()
 
 

@@ -1,4 +1,4 @@
-"""Records, failures and events: what is written, and what AWS's answers are taken for."""
+"""Records, failures and events, and the meaning of AWS's answers."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_an_event_never_carries_the_prompt_and_stays_small(results: Results) -> 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff", b'{"job": {"id": "cat"}}'])
 def test_what_is_no_record_is_told(results: Results, content: bytes) -> None:
     results.s3.put_object(Bucket=results.bucket, Key="images/cat.json", Body=content)
-    with pytest.raises(CorruptRecord, match=r"images/cat\.json is no record .* move it away"):
+    with pytest.raises(CorruptRecord, match=r"images/cat\.json is not a record .* move it away"):
         results.record("cat")
 
 

@@ -1,4 +1,4 @@
-"""What AWS does not take is tried again, with growing pauses, for as long as there is time."""
+"""Calls to AWS are retried with growing pauses while there is time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a job comes in is opened; what else is often put on a queue is refused with what to do about it."""
+"""Envelopes are opened; known mistakes are refused with advice."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_what_is_wrong_with_the_job_inside_is_said_with_its_id(wrap: Callable[[s
         pytest.param(
             event({"state": "x"}, "aws.ec2"), "the EventBridge event holds no job", id="event-of-others"
         ),
-        pytest.param(sns(sns(sns(sns(TEXT)))), "more than 3 envelopes", id="four-deep"),
+        pytest.param(sns(sns(sns(sns(TEXT)))), "more than 3 nested envelopes", id="four-deep"),
     ],
 )
 def test_what_is_no_job_is_refused_with_what_to_do(body: Any, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""What a job may ask for; everything else is refused with a reason, never adjusted."""
+"""The fields of a job; invalid ones are refused with a reason, never adjusted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any message is a job that keeps every rule, or is refused with a reason that fits an event."""
+"""Any message is either a valid job or refused with a reason that fits into an event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON Schema and the parser take the same jobs; what a schema cannot say is listed, here and in it."""
+"""The JSON Schema and the parser accept the same jobs; the exceptions are listed here and in the schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the services hold and what the workers logged, held against what was asked."""
+"""Compare what AWS holds and what the workers logged with what was sent."""
 
 from __future__ import annotations
 

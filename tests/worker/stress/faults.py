@@ -1,8 +1,8 @@
-"""A proxy in front of moto that fails one call in so many, each service in its own words.
+"""A proxy in front of moto that fails a share of the calls, with each service's own errors.
 
-Requests are answered with 500, 503, throttling or, to a conditional write, a conflict; or the connection is
-reset, before the request reached the service or after: then it took effect, and only the answer is lost.
-Below one prefix nobody may write, and for a spell a whole service may refuse everything.
+It answers with 500, 503, throttling or, for conditional writes, a conflict; or it resets the connection
+before or after the request reached the service. Writes under one prefix are always refused,
+and a whole service may refuse everything for some seconds.
 """
 
 from __future__ import annotations

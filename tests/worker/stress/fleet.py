@@ -1,6 +1,6 @@
-"""Real `flux-worker serve` processes, each in a place of its own, that are killed and started again.
+"""Real `flux-worker serve` processes, each in its own folder, that are killed and restarted.
 
-Some may have a GPU that breaks: a worker that ends for that is started again, as systemd does it.
+Some may have a GPU that breaks: a worker that exits because of it is restarted, as systemd does.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""What is put on the queue: jobs, the same ones again, the same ids with other parameters, and garbage.
+"""Messages for a stress run: jobs, duplicates, the same ids with other parameters, and invalid messages.
 
-And jobs that look good: no worker can draw the poison, and where forbidden ones belong, nobody may write.
+Also valid jobs that must fail: no worker can generate the poisoned ones, and the forbidden ones have a prefix
+that nobody may write to.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The run itself: workers, faults, outages, kills and a GPU that breaks, until nothing is left to do; then
-the evidence."""
+"""A stress run: workers, faults, outages, kills and a GPU that breaks, until all jobs are done; then the
+evidence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The evidence is worth something: each thing that must not happen is planted once and found."""
+"""Each check of the evidence finds the fault that it looks for."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_two_jobs_of_one_id(found: dict[str, evidence.Stored], seed: int, reason
 LOST = "stopped working on the job: another worker took the job over"
 FAULT = "the job failed, received 1 times: it comes back in 10 s"
 ASIDE = "set aside, the message comes back in 30 s: AccessDenied"
-PROVEN = "the warm-up is good: jobs are received again in 0 s"
+PROVEN = "the warm-up succeeded: receiving again in 0 s"
 
 
 def life(*said: tuple[float, str], killed: float | None = None) -> Life:

@@ -1,7 +1,7 @@
 """Jobs for two workers, kill -9, every fifth call to AWS failing, and a third worker whose GPU breaks.
 
-Some jobs no worker can draw, and some belong where nobody may write. No other is lost or dead, and none is
-drawn twice.
+Some jobs always fail and some have a forbidden prefix. No other job is lost or dead-lettered, and none runs
+twice.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What a worker may do in AWS: what it needs, what it has, and what must be added to its role."""
+"""`flux-worker check --aws`: the permissions that the worker needs, has, and lacks."""

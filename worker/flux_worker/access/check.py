@@ -1,4 +1,4 @@
-"""The whole of `flux-worker check --aws`."""
+"""Run all checks of `flux-worker check --aws`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .write_checks import write as write_probe
 
 
 def check(settings: AwsSettings, environment: Mapping[str, str], *, write: bool) -> Report:
-    """Read, try with `write`, and ask IAM about the rest."""
+    """Make read-only calls, write a probe if `write`, and simulate the rest with IAM."""
     redaction.add_environment_secrets()
     clients = Clients.from_settings(settings)
     given = [environment.get(str(field.alias), "").strip() for field in AwsSettings.model_fields.values()]

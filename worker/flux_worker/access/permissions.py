@@ -1,4 +1,4 @@
-"""The rights that a worker needs, and on what: "What the role may do" of worker/README.md."""
+"""The permissions that a worker needs, as worker/README.md lists them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 from ..settings import AwsSettings
 
 _MANAGED_KEY = "alias/aws/"
-"""AWS's own keys need no right of their own."""
+"""AWS managed keys need no permission of their own."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who the caller is, by its ARN; without one, as much as the region tells."""
+    """The caller's ARN, account and partition; without an ARN, what the settings tell."""
 
     arn: str | None
     account: str
@@ -23,14 +23,14 @@ class Identity:
 
     @classmethod
     def unknown(cls, settings: AwsSettings) -> Identity:
-        """Where STS does not answer: the queue's account is the likeliest."""
+        """The identity if STS does not answer: the queue's account is the most likely."""
         account = re.match(r"/(\d{12})/", urlsplit(settings.queue_url).path)
         return cls(None, account[1] if account else "*", _partition(settings.region))
 
 
 @dataclass(frozen=True)
 class Permission:
-    """One right: `resource` is what a policy names, `sample` one such thing, to ask IAM about."""
+    """An action on a resource as policies name it; `sample` is one such resource, for a simulation."""
 
     action: str
     resource: str
@@ -40,16 +40,16 @@ class Permission:
 
     @property
     def asked_on(self) -> str:
-        """The ARN that a simulation asks about."""
+        """The ARN to simulate with."""
         return self.sample or self.resource
 
 
 def permissions(settings: AwsSettings, identity: Identity) -> Iterator[Permission]:
-    """All but what follows from keys and secrets."""
+    """All permissions except those on keys and secrets."""
     queue = queue_arn(settings, identity)
     for action in ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility"):
         yield Permission(f"sqs:{action}", queue)
-    dead = "whether there is a dead-letter queue is not known"
+    dead = "the worker does not know whether there is a dead-letter queue"
     yield Permission("sqs:GetQueueAttributes", queue, optional=True, consequence=dead)
     bucket = f"arn:{identity.partition}:s3:::{settings.bucket}"
     yield Permission("s3:ListBucket", bucket)
@@ -58,15 +58,15 @@ def permissions(settings: AwsSettings, identity: Identity) -> Iterator[Permissio
         yield Permission(f"s3:{action}", f"{objects}*", sample=f"{objects}cat-1.png")
     bus = bus_arn(settings, identity)
     yield Permission("events:PutEvents", bus)
-    absent = "a bus that is not there is not noticed"
+    absent = "the worker does not notice a missing bus"
     yield Permission("events:DescribeEventBus", bus, optional=True, consequence=absent)
-    hooks = "lifecycle hooks of an Auto Scaling group wait for their time-out"
+    hooks = "lifecycle hooks of an Auto Scaling group wait for their timeout"
     for action in ("DescribeAutoScalingInstances", "DescribeLifecycleHooks", "CompleteLifecycleAction"):
         yield Permission(f"autoscaling:{action}", "*", optional=True, consequence=hooks)
 
 
 def key_permission(action: str, key: str, settings: AwsSettings, identity: Identity) -> Permission | None:
-    """The right to use a KMS key; None for AWS's own keys, and where only an alias is known."""
+    """The permission on a KMS key; None if only an alias is known."""
     if key.startswith("arn:") and ":key/" in key:
         return Permission(action, key)
     if "alias/" in key:
@@ -75,19 +75,19 @@ def key_permission(action: str, key: str, settings: AwsSettings, identity: Ident
 
 
 def is_own_key(key: str | None) -> bool:
-    """Whether this is a key of the account's, and none of AWS's."""
+    """Whether this is a customer managed key."""
     return bool(key) and _MANAGED_KEY not in str(key)
 
 
 def queue_arn(settings: AwsSettings, identity: Identity) -> str:
-    """By the URL's path: account and name; another account's where that says so."""
+    """The queue's ARN, from the account and name in the URL's path."""
     *_, account, name = ["", *urlsplit(settings.queue_url).path.strip("/").split("/")]
     account = account if re.fullmatch(r"\d{12}", account) else identity.account
     return f"arn:{identity.partition}:sqs:{settings.region}:{account}:{name}"
 
 
 def bus_arn(settings: AwsSettings, identity: Identity) -> str:
-    """As it is given, or made of its name."""
+    """The bus's ARN, as given or from its name."""
     if settings.event_bus.startswith("arn:"):
         return settings.event_bus
     return (
@@ -101,5 +101,5 @@ def _partition(region: str) -> str:
 
     try:
         return str(get_session().get_partition_for_region(region))
-    except BotoCoreError:  # a region that this botocore does not know yet
+    except BotoCoreError:  # this botocore does not know the region
         return "aws"

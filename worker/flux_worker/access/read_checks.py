@@ -1,4 +1,4 @@
-"""What calls that only read tell about a worker's rights and places."""
+"""Check a worker's permissions and resources by read-only calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .write_checks import probe_key
 
 
 def read(settings: AwsSettings, clients: Clients, references: Iterable[str]) -> Report:
-    """Ask who this is, and look at queue, bucket and bus. `references`: settings that are kept as secrets."""
+    """Identify the caller, and check queue, bucket and bus. `references`: settings read from secrets."""
     report = Report(settings.region, Identity.unknown(settings))
     _identify(clients, report)
     report.expect(permissions(settings, report.identity))
@@ -42,8 +42,8 @@ def _identify(clients: Clients, report: Report) -> None:
     except BotoCoreError as error:
         if isinstance(error, NO_CREDENTIALS):
             report.fail(error)
-        else:  # a worker does not need STS, and its network may have no way there
-            report.say("who this is", "untold", describe(error))
+        else:  # a worker does not need STS, which may not be reachable
+            report.say("identity", "untold", describe(error))
     except ClientError as error:
         report.fail(error)
 
@@ -57,7 +57,7 @@ def _queue(settings: AwsSettings, clients: Clients, report: Report) -> None:
         return
     attributes = {str(name): value for name, value in answer.get("Attributes", {}).items()}
     fifo = ", FIFO" if attributes.get("FifoQueue") == "true" else ""
-    report.say(f"the queue {settings.queue_url}", "holds", f"it is there{fifo}")
+    report.say(f"the queue {settings.queue_url}", "holds", f"it exists{fifo}")
     if is_own_key(key := attributes.get("KmsMasterKeyId")):
         _key(["kms:Decrypt"], str(key), f"the queue is encrypted with {key}", settings, report)
     _dead_letters(settings, clients, report, json.loads(attributes.get("RedrivePolicy", "{}")))
@@ -70,13 +70,13 @@ def _key(actions: list[str], key: str, why: str, settings: AwsSettings, report: 
             report.expect([permission])
             report.settle(action, "untold", why)
         else:
-            report.say(action, "untold", f"{why}, an alias: its key is not known")
+            report.say(action, "untold", f"{why}, an alias: its key is unknown")
 
 
 def _dead_letters(settings: AwsSettings, clients: Clients, report: Report, redrive: dict[str, Any]) -> None:
     arn = redrive.get("deadLetterTargetArn")
     if not arn:
-        text = "there is none: a job that fails each time comes back until it expires"
+        text = "there is none: a job that always fails comes back until it expires"
         report.say("dead-letter queue", "note", text)
         return
     account, name = str(arn).split(":")[4:6]
@@ -89,7 +89,7 @@ def _dead_letters(settings: AwsSettings, clients: Clients, report: Report, redri
         why = f"{arn} does not exist" if absent else f"whether {arn} exists: {describe(error)}"
         report.say("dead-letter queue", "missing" if absent else "untold", why)
     if receives == 1:
-        text = "maxReceiveCount is 1: a job whose worker is taken away is never drawn"
+        text = "maxReceiveCount is 1: a job whose worker is interrupted never runs again"
         report.say("dead-letter queue", "note", text)
 
 
@@ -106,7 +106,7 @@ def _bucket(settings: AwsSettings, clients: Clients, report: Report) -> None:
     with contextlib.suppress(*AWS_ERRORS):
         region = s3.head_bucket(Bucket=bucket).get("BucketRegion") or settings.region
         if region != settings.region:
-            text = f"is in {region}, and AWS_REGION is {settings.region}: each call takes longer, and costs"
+            text = f"is in {region}, but AWS_REGION is {settings.region}: calls are slower and cost more"
             report.say(f"the bucket {bucket}", "note", text)
     with contextlib.suppress(*AWS_ERRORS):
         rules = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
@@ -124,10 +124,10 @@ def _absent_object(settings: AwsSettings, clients: Clients, report: Report) -> N
         clients.claiming.get_object(Bucket=settings.bucket, Key=probe_key(settings.prefix))
     except AWS_ERRORS as error:
         if error_code(error) in ABSENT:
-            report.settle("s3:GetObject", "holds", "S3 tells that an object is absent")
+            report.settle("s3:GetObject", "holds", "S3 says that an object is missing")
         elif error_code(error) in DENIED:
-            # The bucket could be listed, but perhaps with this prefix alone.
-            hidden = "or s3:ListBucket has a condition on s3:prefix, and S3 hides what is absent"
+            # Listing the bucket worked, but perhaps only with this prefix.
+            hidden = "or s3:ListBucket has a condition on s3:prefix, so S3 does not say what is missing"
             why = f"{describe(error)}; {hidden}"
             report.settle("s3:GetObject", "missing", why, grant="explicit deny" not in why)
         else:
@@ -137,4 +137,4 @@ def _absent_object(settings: AwsSettings, clients: Clients, report: Report) -> N
 def _bus(settings: AwsSettings, clients: Clients, report: Report) -> None:
     bus = settings.event_bus
     if report.ask(["events:DescribeEventBus"], lambda: clients.events.describe_event_bus(Name=bus)):
-        report.say(f"the event bus {bus}", "holds", "it is there")
+        report.say(f"the event bus {bus}", "holds", "it exists")

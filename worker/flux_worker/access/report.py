@@ -1,4 +1,4 @@
-"""What was found out about each right and place, for people and for programs."""
+"""Collect findings about permissions and resources, and show them as text or JSON."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ _ORDER = ("missing", "optional", "untold", "note", "holds")
 
 @dataclass
 class Finding:
-    """A right, or a place, and how it stands; `grant` is whether a statement that allows it would help."""
+    """A permission or resource and its state; `grant`: a statement that allows it would help."""
 
     what: str
     on: str
     state: State = "untold"
-    why: str = "no call that only reads can tell"
+    why: str = "no read-only call can tell"
     optional: bool = False
     grant: bool = True
 
 
 @dataclass
 class Report:
-    """What one `flux-worker check --aws` found."""
+    """The findings of one `flux-worker check --aws`."""
 
     region: str
     identity: Identity
     findings: list[Finding] = field(default_factory=list)
     unreachable: list[str] = field(default_factory=list)
-    """Calls that failed in a way that may pass."""
+    """Calls that failed with a transient error."""
     permissions: dict[str, Permission] = field(default_factory=dict)
 
     def expect(self, permissions: Iterable[Permission]) -> None:
-        """These rights are to be told about."""
+        """Add these permissions, with unknown state."""
         for permission in permissions:
             if permission.action not in self.permissions:
                 self.permissions[permission.action] = permission
@@ -59,7 +59,7 @@ class Report:
                 )
 
     def open(self) -> list[Permission]:
-        """The rights that nothing is known of yet."""
+        """The permissions whose state is unknown."""
         return [
             self.permissions[one.what]
             for one in self.findings
@@ -67,11 +67,11 @@ class Report:
         ]
 
     def state(self, action: str) -> State:
-        """How a right stands."""
+        """The state of a permission."""
         return next((one.state for one in self.findings if one.what == action), "untold")
 
     def settle(self, action: str, state: State, why: str, *, grant: bool = True, on: str = "*") -> None:
-        """Say how a right stands; what is known already stays, and one nobody asked for is put down."""
+        """Set the state of a permission unless it is known; adds a permission that was not expected."""
         found = next((one for one in self.findings if one.what == action), None)
         if found is None:
             found = Finding(action, on)
@@ -81,11 +81,11 @@ class Report:
             found.state, found.why, found.grant = state, why, grant
 
     def say(self, what: str, state: State, why: str, on: str = "") -> None:
-        """Say how a place stands, or something else that is no right."""
+        """Add a finding about a resource, or anything else that is not a permission."""
         self.findings.append(Finding(what, on, state, why, grant=False))
 
     def ask(self, actions: Iterable[str], call: Callable[[], T], how: str = "asked") -> T | None:
-        """What a call answers, and put down that these rights hold; None where it fails, and put down why."""
+        """Make a call that proves these permissions; returns None if it fails, with a finding why."""
         try:
             answer = call()
         except AWS_ERRORS as error:
@@ -96,7 +96,7 @@ class Report:
         return answer
 
     def fail(self, error: Exception) -> None:
-        """Put down what a failed call says."""
+        """Add the finding of a failed call."""
         text = describe(error)
         if action := denied_action(error):
             grant = "explicit deny" not in text
@@ -113,11 +113,11 @@ class Report:
             self.say(what, "missing", why)
 
     def missing(self, *, optional: bool = False) -> list[Finding]:
-        """What has to be mended; what may be, with `optional`."""
+        """The missing permissions and resources; with `optional`, only the optional ones."""
         return [one for one in self.findings if one.state == "missing" and one.optional == optional]
 
     def statements(self, *, optional: bool = False) -> list[dict[str, Any]]:
-        """What to add to the role's policy."""
+        """The statements to add to the role's policy."""
         by_resource: dict[str, list[str]] = {}
         for one in self.missing(optional=optional):
             if one.grant:
@@ -129,14 +129,14 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """78 where something has to be mended, 1 where AWS can't be reached."""
+        """78 if something required is missing, 1 if AWS is not reachable."""
         if self.missing():
             return EXIT_CONFIG
         return EXIT_FAILED if self.unreachable else 0
 
     @property
     def facts(self) -> dict[str, Any]:
-        """For programs."""
+        """The report as JSON."""
         return {
             "identity": self.identity.arn,
             "region": self.region,
@@ -148,8 +148,8 @@ class Report:
         }
 
     def lines(self) -> Iterator[str]:
-        """For people."""
-        yield f"{self.identity.arn or 'who this is could not be told'}, region {self.region}"
+        """The report as text."""
+        yield f"{self.identity.arn or 'unknown identity'}, region {self.region}"
         groups: dict[tuple[str, str], list[Finding]] = {}
         for one in self.findings:
             state = "optional" if one.state == "missing" and one.optional else str(one.state)

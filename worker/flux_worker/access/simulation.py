@@ -1,4 +1,4 @@
-"""What IAM says about the role's policies, where the role may ask (iam:SimulatePrincipalPolicy)."""
+"""Simulate the remaining permissions with IAM, if the role may (iam:SimulatePrincipalPolicy)."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _SECURE = {"ContextKeyName": "aws:SecureTransport", "ContextKeyValues": ["true"]
 
 
 def simulate(clients: Clients, report: Report) -> None:
-    """Ask about every right that no call has told of; a right that a call used is not asked about."""
+    """Simulate every permission whose state no call has shown."""
     try:
         source = policy_source(clients, report.identity.arn)
         if source is None:
-            _mark_unknown(report, "whose policies count here is not known")
+            _mark_unknown(report, "no user or role to simulate with")
             return
-        # IAM answers once for each action, whatever the number of resources: so one resource a call.
+        # IAM answers once per action, whatever the number of resources, so use one resource per call.
         for resource, permissions in groupby(report.open(), key=lambda permission: permission.asked_on):
             _ask(clients, report, source, resource, list(permissions))
     except AWS_ERRORS as error:
-        _mark_unknown(report, f"no call tells, and IAM does not, either: {describe(error)}")
+        _mark_unknown(report, f"neither a call nor IAM can tell: {describe(error)}")
 
 
 def policy_source(clients: Clients, arn: str | None) -> str | None:
-    """The user or role whose policies count: a session's is its role, whose path only IAM knows."""
+    """The ARN of the user or role; for a session, of its role, whose path only IAM knows."""
     kind, _, name = (arn or "").split(":")[-1].partition("/")
     if arn is None or not name:
-        return None  # the account's root, who may do everything
+        return None  # the account's root user, who may do everything
     if kind != "assumed-role":
         return arn if kind in {"user", "role"} else None
     role = name.partition("/")[0]
@@ -61,7 +61,7 @@ def _settle(report: Report, result: dict[str, Any]) -> None:
         report.settle(action, "holds", "by IAM's simulation of the role's policies")
     elif result.get("MissingContextValues"):
         conditions = ", ".join(result["MissingContextValues"])
-        report.settle(action, "untold", f"it depends on {conditions}, which a simulation does not know")
+        report.settle(action, "untold", f"it depends on {conditions}, unknown to the simulation")
     elif not result.get("OrganizationsDecisionDetail", {}).get("AllowedByOrganizations", True):
         report.settle(action, "missing", "a policy of the organization (SCP) forbids it", grant=False)
     elif not result.get("PermissionsBoundaryDecisionDetail", {}).get("AllowedByPermissionsBoundary", True):
@@ -69,7 +69,7 @@ def _settle(report: Report, result: dict[str, Any]) -> None:
     elif result["EvalDecision"] == "explicitDeny":
         report.settle(action, "missing", "a Deny in the role's policies forbids it", grant=False)
     else:
-        why = "no policy of the role allows it, by IAM's simulation; a policy of the place itself still may"
+        why = "no policy of the role allows it, by IAM's simulation; the resource's own policy may"
         report.settle(action, "missing", why)
 
 

@@ -1,6 +1,6 @@
-"""`check --aws --write`: one named object, written, rewritten, read and removed, and one named event.
+"""`check --aws --write`: write, rewrite, read and remove a probe object, and send a probe event.
 
-The queue gets no message and loses none: SQS is shown a receipt that it never gave.
+It neither sends nor deletes messages: it calls SQS with a made-up receipt.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ EVENT = "FluxProbe"
 
 
 def probe_key(prefix: str) -> str:
-    """A name that no job's object has: `=` can't stand in an id."""
+    """A key that no job's object has, since an id cannot contain `=`."""
     return f"{prefix}=probe-{secrets.token_hex(8)}"
 
 
 def write(settings: AwsSettings, clients: Clients, report: Report) -> None:
-    """Try what a worker does, without a job."""
+    """Make the worker's writing calls, without a job."""
     _object(settings, clients, report)
     _event(settings, clients, report)
     _receipt(settings, clients, report)
@@ -51,14 +51,14 @@ def _object(settings: AwsSettings, clients: Clients, report: Report) -> None:
     etag = again["ETag"] if again else etag
     try:
         s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=JSON, IfNoneMatch="*")
-        report.say("conditional writes", "missing", f"s3://{bucket} overwrote what IfNoneMatch forbids")
+        report.say("conditional writes", "missing", f"s3://{bucket} overwrote an object despite IfNoneMatch")
     except AWS_ERRORS as error:
         if error_code(error) not in EXISTS_OR_CHANGED:
             report.fail(error)
     report.ask(["s3:GetObject"], lambda: s3.get_object(Bucket=bucket, Key=key)["Body"].read(), "read it")
     removed = report.ask(["s3:DeleteObject"], lambda: s3.delete_object(Bucket=bucket, Key=key), "removed it")
     if removed is None:
-        report.say("probe", "note", f"s3://{bucket}/{key} stays there, since it could not be removed")
+        report.say("probe", "note", f"s3://{bucket}/{key} could not be removed and is left")
 
 
 def _event(settings: AwsSettings, clients: Clients, report: Report) -> None:
@@ -76,7 +76,7 @@ def _event(settings: AwsSettings, clients: Clients, report: Report) -> None:
         return
     refused = answer["Entries"][0]
     code = refused.get("ErrorCode", "")
-    why = f"EventBridge did not take a {EVENT} ({code}): {refused.get('ErrorMessage')}"
+    why = f"EventBridge did not accept a {EVENT} ({code}): {refused.get('ErrorMessage')}"
     if code in DENIED or "NotAuthorized" in code:
         report.settle("events:PutEvents", "missing", why)
     elif code in {"ThrottlingException", "InternalFailure", "InternalException"}:
@@ -86,7 +86,7 @@ def _event(settings: AwsSettings, clients: Clients, report: Report) -> None:
 
 
 def _receipt(settings: AwsSettings, clients: Clients, report: Report) -> None:
-    """SQS asks for the right first, and then says that it does not know the receipt."""
+    """SQS checks the permission before the receipt, so it complains about the receipt only if allowed."""
     url, receipt = settings.queue_url, "made-up-by-flux-worker-check"
     calls: dict[str, Callable[[], Any]] = {
         "sqs:ChangeMessageVisibility": lambda: clients.sqs.change_message_visibility(
@@ -97,9 +97,9 @@ def _receipt(settings: AwsSettings, clients: Clients, report: Report) -> None:
     for action, call in calls.items():
         try:
             call()
-            report.settle(action, "holds", "SQS took it")
+            report.settle(action, "holds", "SQS accepted it")
         except AWS_ERRORS as error:
             if error_code(error) in {"ReceiptHandleIsInvalid", "InvalidParameterValue"}:
-                report.settle(action, "holds", "SQS refuses a made-up receipt, and not the call")
+                report.settle(action, "holds", "SQS refuses a made-up receipt, not the call")
             else:
                 report.fail(error)

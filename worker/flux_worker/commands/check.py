@@ -1,4 +1,4 @@
-"""The command `check`: of this machine and the model, or of the places in AWS."""
+"""The command `check`: this machine and the model, or the AWS resources."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ _PERMILLE = 1000
 
 
 @click.command()
-@click.option("--verify", is_flag=True, help="Read every file of the model, and compare it with its hash.")
-@click.option("--aws", is_flag=True, help="Check queue, bucket, event bus and the rights on them instead.")
-@click.option("--write", is_flag=True, help="With --aws: write one probe object and send one FluxProbe.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--verify", is_flag=True, help="Read every file of the model and compare its hash.")
+@click.option(
+    "--aws", is_flag=True, help="Check queue, bucket, event bus and the permissions on them instead."
+)
+@click.option("--write", is_flag=True, help="With --aws: write a probe object and send a FluxProbe event.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def check(verify: bool, aws: bool, write: bool, as_json: bool) -> None:
-    """Show what this machine has, which precision of the model fits, and why.
+    """Show this machine's memory, and which precisions of the model fit it.
 
-    On Neuron: what is compiled, and whether it fits.
+    On Neuron: the compiled sizes, and whether they fit.
 
-    Nothing is loaded. Exit code 78 where the configured precision does not fit, where there is nothing to
-    draw on, or where a file is not what was downloaded or made.
+    It does not load the model. Exit code 78 if the configured precision does not fit, if there is no device,
+    or if a file is not as it was downloaded or made.
 
-    With --aws: what the credentials may do with the places of the settings, told by calls that only read
-    and by IAM where it may be asked. --write also writes, reads and removes one object (FLUX_S3_PREFIX and
-    =probe-…) and sends one event (FluxProbe); no job is touched. Exit code 78 where something is missing,
-    with the statements to add to the role's policy; 1 where AWS can't be reached.
+    With --aws: check the resources of the settings and the permissions on them, by read-only calls and by
+    IAM's simulation if that is allowed. --write also writes, reads and removes one object (FLUX_S3_PREFIX
+    and =probe-…) and sends one event (FluxProbe); it touches no job. Exit code 78 if something is missing,
+    with the statements to add to the role's policy; 1 if AWS is not reachable.
 
     \b
     Example:
@@ -45,9 +47,9 @@ def check(verify: bool, aws: bool, write: bool, as_json: bool) -> None:
       flux-worker check --aws --write
     """
     if write and not aws:
-        raise click.UsageError("--write is for --aws")
+        raise click.UsageError("--write needs --aws")
     if verify and aws:
-        raise click.UsageError("--verify looks at the model and --aws at AWS: one at a time")
+        raise click.UsageError("--verify checks the model and --aws checks AWS: choose one")
     if aws:
         _check_aws(write, as_json)
         return
@@ -64,7 +66,7 @@ def check(verify: bool, aws: bool, write: bool, as_json: bool) -> None:
 
 
 def _machine(settings: ModelSettings) -> Report:
-    """Whether the model fits, and what would draw it; the CPU's sums where nothing would."""
+    """Whether the model fits, and the selected backend; the CPU's arithmetic if there is none."""
     from ..inference import select_backend
     from ..inference.backend import Report
     from ..inference.checkpoint import find
@@ -84,21 +86,19 @@ def _machine(settings: ModelSettings) -> Report:
 
 
 def _files(settings: ModelSettings) -> Report:
-    """Whether every file of the model is what its hash says."""
+    """Whether every file of the model has its hash."""
     from ..inference.backend import Report
     from ..inference.checkpoint import REMEDIES, verify
 
     with options.bar("Verifying", _PERMILLE) as show:
         found = verify(settings, lambda done, whole: show(_PERMILLE * done // whole))
     if found.faults:
-        lines = [f"files       {len(found.faults)} of {found.files} are not as they were:"]
+        lines = [f"files       {len(found.faults)} of {found.files} have changed:"]
         lines += [f"            {name} {fault}" for name, fault in found.faults.items()]
         lines += [f"            {REMEDIES['int8' if settings.model_dir else 'bf16']}"]
     else:
         took = f"{found.seconds:.1f} s, {found.bytes / 1e6 / max(found.seconds, 0.001):,.0f} MB/s"
-        lines = [
-            f"files       all {found.files} are as they were: {found.bytes / 1e9:.2f} GB hashed in {took}"
-        ]
+        lines = [f"files       all {found.files} are intact: {found.bytes / 1e9:.2f} GB hashed in {took}"]
     return Report(not found.faults, lines, {"files": asdict(found)})
 
 

@@ -1,4 +1,4 @@
-"""The command `draw`."""
+"""The command `draw`: generate images into files, without a queue."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--prompt", required=True, help="What to draw.")
+@click.option("--prompt", required=True, help="The prompt.")
 @options.job_options
 @click.option(
     "--out",
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     required=True,
     help=options.OUT,
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object: files, job, model and seconds.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: files, job, model and seconds.")
 def draw(prompt: str, out: Path, as_json: bool, **fields: Any) -> None:
-    """Draw images into files, without a queue.
+    """Generate images into files, without a queue.
 
-    With FLUX_COMPILE=regional it also compiles for this size of image and keeps what came of it in
+    With FLUX_COMPILE=regional it also compiles for this image size and stores the result in
     FLUX_COMPILE_CACHE, where `serve` finds it.
 
     \b
@@ -56,7 +56,7 @@ def draw(prompt: str, out: Path, as_json: bool, **fields: Any) -> None:
 
 
 def _write(generated: GeneratedImages, outputs: list[Output]) -> tuple[list[str], list[str]]:
-    """Where the images are now, and what went wrong; an empty name stands for one that is lost."""
+    """The images' file names, empty for a lost one, and what went wrong."""
     from ..encode import encode
 
     files, problems = [], []
@@ -66,7 +66,7 @@ def _write(generated: GeneratedImages, outputs: list[Output]) -> tuple[list[str]
             files.append(output_.name)
         except OSError as error:
             kept = output_.save_elsewhere(encoded.data, f".{generated.job.format}")
-            where = f"the image is kept as {kept}" if kept else "and there is no room for it elsewhere"
+            where = f"the image is saved as {kept}" if kept else "and there is no space for it elsewhere"
             problems.append(f"cannot write {output_.name}: {error.strerror}; {where}")
             files.append(str(kept or ""))
     return files, problems
@@ -78,11 +78,11 @@ def _lines(generated: GeneratedImages, files: list[str]) -> Iterator[str]:
     for number, file in enumerate(files):
         if file:
             yield f"Wrote {file} ({job.width}x{job.height}, {job.steps} steps, seed {job.seed + number})"
-    yield f"{generated.seconds:.1f} s, {generated.step_seconds:.2f} s a step"
+    yield f"{generated.seconds:.1f} s, {generated.step_seconds:.2f} s per step"
 
 
 def _facts(generated: GeneratedImages, files: list[str]) -> dict[str, Any]:
-    """The same for programs."""
+    """The result as JSON."""
     return {
         "files": [file for file in files if file],
         "job": generated.job.parameters(),

@@ -1,4 +1,4 @@
-"""The commands that make something of the model's files: `compile` and `quantize`."""
+"""The commands `compile` and `quantize`, which convert the model's files."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _PERMILLE = 1000
 @click.option("--height", type=int, help="Pixels: 256 to 1440, a multiple of 16.  [default: 1024]")
 @click.option("--max-sequence-length", type=int, help="Tokens, 1 to 512.  [default: 512]")
 def compile_model(**fields: Any) -> None:
-    """Compile the model for Neuron and one size of image. Experimental: not run on hardware yet.
+    """Compile the model for Neuron and one image size. Experimental: not run on hardware yet.
 
-    It goes into FLUX_NEURON_DIR, where `serve` and `draw` with FLUX_BACKEND=neuron find it; they draw the
-    sizes that lie there and no others. It takes an hour or more, much memory and no Neuron device.
+    It writes to FLUX_NEURON_DIR, where `serve` and `draw` with FLUX_BACKEND=neuron find it; they support
+    only the sizes compiled there. It takes an hour or more and much memory, but no Neuron device.
 
     \b
     Example:
@@ -31,7 +31,7 @@ def compile_model(**fields: Any) -> None:
     job = options.job(fields | {"id": "compile", "prompt": "nothing is drawn"})
     settings = options.model_settings()
     if settings.neuron_dir is None:
-        raise ConfigurationError("FLUX_NEURON_DIR is not set: where what is compiled shall go")
+        raise ConfigurationError("FLUX_NEURON_DIR is not set: the folder for the compiled model")
     if settings.model_dir:
         raise ConfigurationError("int8 checkpoints are for CUDA and the CPU: unset FLUX_MODEL_DIR")
     options.log_errors_only()
@@ -46,13 +46,15 @@ def compile_model(**fields: Any) -> None:
 
 @click.command()
 @click.argument("folders", metavar="[SRC] DST", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="What quantization.json holds, as one JSON object.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the content of quantization.json as one JSON object."
+)
 def quantize(folders: tuple[Path, ...], as_json: bool) -> None:
     """Make an int8 checkpoint of the model in the folder DST.
 
-    SRC is a snapshot in a Hub cache; without it, the one that FLUX_MODEL_REVISION and HF_HUB_CACHE name. It
-    needs no GPU, little memory, and about half of the model's size on the disk. FLUX_MODEL_DIR=DST makes the
-    worker read it.
+    SRC is a snapshot in a Hub cache, by default the one that FLUX_MODEL_REVISION and HF_HUB_CACHE name. It
+    needs no GPU, little memory, and about half of the model's size on disk. Set FLUX_MODEL_DIR=DST to use
+    it.
 
     \b
     Example:
@@ -60,14 +62,14 @@ def quantize(folders: tuple[Path, ...], as_json: bool) -> None:
       flux-worker quantize "$HF_HUB_CACHE"/models--black-forest-labs--FLUX.1-dev/snapshots/3de6* int8
     """
     if len(folders) > 2:
-        raise click.UsageError(f"takes SRC and DST, and not {len(folders)} folders")
+        raise click.UsageError(f"takes SRC and DST, not {len(folders)} folders")
     target = folders[-1]
     source = folders[0] if len(folders) == 2 else _snapshot()
     options.log_errors_only()
     from ..inference.quantize import quantize as make
 
     started = time.monotonic()
-    with options.bar("Quantising", _PERMILLE) as show:
+    with options.bar("Quantizing", _PERMILLE) as show:
         provenance = make(source, target, lambda done, all_bytes: show(_PERMILLE * done // all_bytes))
     if as_json:
         click.echo(provenance.model_dump_json())
@@ -83,5 +85,7 @@ def _snapshot() -> Path:
 
     settings = options.model_settings()
     if settings.model_dir:
-        raise ConfigurationError(f"FLUX_MODEL_DIR={settings.model_dir} is what would be made: unset it")
+        raise ConfigurationError(
+            f"FLUX_MODEL_DIR={settings.model_dir} is already an int8 checkpoint: unset it"
+        )
     return snapshot(settings)

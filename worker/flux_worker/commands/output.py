@@ -1,6 +1,6 @@
-"""Where images go: files that appear whole or not at all, standard output, pipes and devices.
+"""Write images to files (atomically), standard output, pipes and devices.
 
-Whether they can be written is found out before anything is drawn, and their room on the disk is taken then.
+Outputs are opened, and disk space is reserved, before any image is generated.
 """
 
 from __future__ import annotations
@@ -22,48 +22,48 @@ import click
 
 _STDOUT_NAMES = {"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_NO_RESERVING = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}  # file systems that can't, pipes
+_NO_RESERVING = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}  # unsupported by the file system, or a pipe
 
 
 class Output(Protocol):
-    """Where one image goes."""
+    """The destination of one image."""
 
     name: str
 
     def begin(self) -> None:
-        """Open it. Raises OSError where it can't be written. `close` is registered before."""
+        """Open it. Raises OSError if it is not writable. The caller registers `close` before."""
 
     def write(self, content: bytes) -> None:
-        """Write the image. Raises OSError; a file that was there before is there then as it was."""
+        """Write the image. Raises OSError, which leaves an existing file unchanged."""
 
     def save_elsewhere(self, content: bytes, suffix: str) -> Path | None:
-        """Keep an image that `write` did not take somewhere else; None where there is no room at all."""
+        """Save an image elsewhere after `write` failed; None if there is no space anywhere."""
 
     def close(self) -> None:
-        """Leave nothing unfinished behind."""
+        """Close it and remove temporary files."""
 
 
 def is_stdout(out: Path) -> bool:
-    """Whether this stands for standard output."""
+    """Whether this name means standard output."""
     return str(out) in _STDOUT_NAMES
 
 
 def takes_one(out: Path) -> bool:
-    """Whether this is standard output, a pipe or a device: written to as it is, and once."""
+    """Whether this is standard output, a pipe or a device, which can hold one image only."""
     return is_stdout(out) or _is_special(out)
 
 
 def shown(out: Path) -> str:
-    """How a message calls it."""
+    """The output's name in messages."""
     return "standard output" if is_stdout(out) else str(out)
 
 
 @contextlib.contextmanager
 def opened(files: list[Path], room: int) -> Iterator[list[Output]]:
-    """One output a file, each with `room` bytes to write to, where it is a file.
+    """An output for each file, with `room` bytes reserved on disk.
 
-    Raises click.BadParameter and click.ClickException where one of them cannot be written. Whatever ends the
-    block, temporary files are gone after it.
+    Raises click.BadParameter and click.ClickException if one is not writable. Temporary files are removed,
+    whatever ends the block.
     """
     with contextlib.ExitStack() as end:
         end.enter_context(_cleaned_up_when_ended())
@@ -71,7 +71,7 @@ def opened(files: list[Path], room: int) -> Iterator[list[Output]]:
         for file in files:
             try:
                 output = _output(file, room)
-                # First: a signal may come in the very instant in which a file is made.
+                # Before begin(), since a signal may arrive just when the file is created.
                 end.callback(output.close)
                 output.begin()
             except OSError as error:
@@ -97,14 +97,14 @@ def _is_special(file: Path) -> bool:
 
 
 def _not_writable(file: Path, error: OSError) -> click.ClickException:
-    message = f"{shown(file)} cannot be written: {error.strerror}"
+    message = f"{shown(file)} is not writable: {error.strerror}"
     if error.errno in _FULL:
         return click.ClickException(message)
     return click.BadParameter(message, param_hint="--out")
 
 
 class _Stdout:
-    """Standard output; whatever else is printed meanwhile, by libraries too, goes to standard error."""
+    """Standard output; anything else that is printed meanwhile, also by libraries, goes to stderr."""
 
     name = "standard output"
 
@@ -135,7 +135,7 @@ class _Stdout:
 
 
 class _Special:
-    """A pipe or a device. A named pipe is opened when there is something to write, for that may block."""
+    """A pipe or a device. A named pipe is opened only to write, since opening it may block."""
 
     def __init__(self, file: Path) -> None:
         self.name = str(file)
@@ -160,7 +160,7 @@ class _Special:
 
 
 class _Replaced:
-    """A file, replaced by one that was written beside it; of a link, the file that it names."""
+    """A file, replaced by a temporary one that was written beside it; for a link, its target."""
 
     def __init__(self, file: Path, room: int) -> None:
         self.name = str(file)
@@ -169,7 +169,7 @@ class _Replaced:
         self._room = room
         self._descriptor = -1
         self._complete = False
-        # A short name: the final one may be as long as a name can be.
+        # A short name, since the final one may have the maximum length.
         self._temporary: Path | None = self._target.with_name(f".flux-{secrets.token_hex(4)}.part")
 
     def begin(self) -> None:
@@ -190,7 +190,7 @@ class _Replaced:
 
     def save_elsewhere(self, content: bytes, suffix: str) -> Path | None:
         if not self._complete or self._temporary is None:
-            os.ftruncate(self._descriptor, 0)  # it may take the room that is needed
+            os.ftruncate(self._descriptor, 0)  # frees space
             return _save_elsewhere(content, suffix, self._target.parent)
         kept, self._temporary = self._temporary, None
         with contextlib.suppress(OSError):
@@ -208,7 +208,7 @@ class _Replaced:
 def _save_elsewhere(content: bytes, suffix: str, first: Path | None = None) -> Path | None:
     folders = [lambda: first, lambda: Path(tempfile.gettempdir()), Path.cwd, Path.home]
     for folder in folders:
-        with contextlib.suppress(OSError, RuntimeError):  # none of these need be there
+        with contextlib.suppress(OSError, RuntimeError):  # any of them may be missing
             descriptor, name = tempfile.mkstemp(prefix="flux-", suffix=suffix, dir=folder())
             try:
                 _write_all(descriptor, content)
@@ -221,8 +221,8 @@ def _save_elsewhere(content: bytes, suffix: str, first: Path | None = None) -> P
 
 
 def _mode_of(file: Path) -> int | None:
-    """The permissions of the file, which stay; None where there is none. Raises OSError where it may not be
-    written, or cannot have this name."""
+    """The permissions of an existing file, to be kept; None if there is none. Raises OSError if it is not
+    writable or the name is invalid."""
     try:
         found = file.stat().st_mode
     except FileNotFoundError:
@@ -254,7 +254,7 @@ def _write_all(descriptor: int, content: bytes) -> None:
 
 @contextlib.contextmanager
 def _cleaned_up_when_ended() -> Iterator[None]:
-    """SIGTERM and the end of the terminal end the process as Ctrl-C does: not before it has cleaned up."""
+    """Let SIGTERM and SIGHUP end the process as Ctrl-C does, after cleaning up."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

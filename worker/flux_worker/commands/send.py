@@ -1,4 +1,4 @@
-"""The command that talks to a queue of workers: `send`."""
+"""The command `send`: send a job to the queue, wait, download its images."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("prompt")
-@click.option("--id", "job_id", help="Names the job; the same id is drawn once.  [default: a new one]")
+@click.option("--id", "job_id", help="The job's id; a job with the same id runs once.  [default: a new one]")
 @options.job_options
-@click.option("--s3-prefix", help="Put before the images' names in the bucket; ends in /.")
-@click.option("--metadata", help="A JSON object; comes back in the record and the event.")
+@click.option("--s3-prefix", help="A prefix for the images' keys; must end in /.")
+@click.option("--metadata", help="A JSON object, copied into the record and the event.")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     help=f"{options.OUT}  [default: the id, here]",
 )
 @click.option("--timeout", type=click.FloatRange(min=0), default=600, show_default=True, help="Seconds.")
-@click.option("--no-wait", is_flag=True, help="Print the job's id and leave.")
+@click.option("--no-wait", is_flag=True, help="Print the job's id and exit.")
 @click.option("--json", "as_json", is_flag=True, help="Print the job's record as JSON.")
 def send(
     prompt: str,
@@ -48,9 +48,9 @@ def send(
     as_json: bool,
     **fields: Any,
 ) -> None:
-    """Put a job on the queue, wait for its images and download them.
+    """Send a job to the queue, wait for its images and download them.
 
-    Asks the queue and the bucket of AWS_REGION, FLUX_QUEUE_URL, FLUX_BUCKET and FLUX_S3_PREFIX.
+    Uses AWS_REGION, FLUX_QUEUE_URL, FLUX_BUCKET and FLUX_S3_PREFIX.
 
     \b
     Example:
@@ -61,7 +61,7 @@ def send(
     fields |= {"id": job_id or uuid.uuid4().hex, "prompt": prompt, "metadata": _json_object(metadata)}
     job = options.job(fields, out=out)
     if no_wait and out:
-        raise click.UsageError("--out waits for the images: leave out --no-wait")
+        raise click.UsageError("--out needs the images: leave out --no-wait")
     if no_wait:
         sender = _sender()
         if sender.existing_record(job) is None:
@@ -82,7 +82,7 @@ def send(
 
 
 def _sender() -> Sender:
-    """Asks the places that the environment names. Raises ConfigurationError."""
+    """A sender for the environment's settings. Raises ConfigurationError."""
     from ..sender import connect
     from ..settings import QueueSettings
 
@@ -102,7 +102,7 @@ def _json_object(text: str | None) -> dict[str, Any] | None:
 
 
 def _wait(sender: Sender, job: Job, timeout: float, as_json: bool) -> Record:
-    """Send and wait; on a terminal one line on stderr tells how far it is."""
+    """Send and wait; on a terminal, show the state on stderr."""
     old_failure = sender.failure(job)
     sender.send(job)
     try:
@@ -118,7 +118,7 @@ def _wait(sender: Sender, job: Job, timeout: float, as_json: bool) -> Record:
 
 @contextmanager
 def _one_line() -> Iterator[OnLook]:
-    """What is shown replaces what was shown before, and nothing of it stays; only on a terminal."""
+    """Show a status line that replaces itself and disappears at the end; only on a terminal."""
     started = time.monotonic()
 
     def show(text: str) -> None:
@@ -133,7 +133,7 @@ def _one_line() -> Iterator[OnLook]:
 
 
 def _download(sender: Sender, record: Record, outputs: list[Output]) -> tuple[list[str], list[str]]:
-    """Where the images are now, and what went wrong; an empty name stands for one that is in S3 alone."""
+    """The images' file names, empty for one that is only in S3, and what went wrong."""
     files, problems = [], []
     for place, key in zip(outputs, record.keys, strict=True):
         try:
@@ -150,12 +150,12 @@ def _download(sender: Sender, record: Record, outputs: list[Output]) -> tuple[li
 
 
 def _lines(record: Record, files: list[str]) -> Iterator[str]:
-    assert record.job.seed is not None  # a record's job has what it was drawn with
+    assert record.job.seed is not None  # always set in records
     for number, (file, key) in enumerate(zip(files, record.keys, strict=True)):
         if file:
             yield f"Wrote {file} (s3://{record.bucket}/{key}, seed {record.job.seed + number})"
 
 
 def _facts(record: Record, files: list[str]) -> str:
-    """The same for programs."""
+    """The result as JSON."""
     return json.dumps(record.model_dump(mode="json") | {"files": [file for file in files if file]})

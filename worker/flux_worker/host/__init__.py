@@ -1,1 +1,1 @@
-"""What surrounds the worker: systemd, EC2's interruptions, logs, metrics and status."""
+"""systemd, EC2 interruptions, logs, metrics and status."""

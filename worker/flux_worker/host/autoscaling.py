@@ -1,4 +1,4 @@
-"""The Auto Scaling group this instance may belong to: its lifecycle hooks wait for the worker."""
+"""Complete the lifecycle hooks of the instance's Auto Scaling group."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _TRANSITIONS = {
 }
 
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
-_CONNECT_SECONDS, _READ_SECONDS = 2, 3  # the end leaves ten seconds for lifecycle hooks
+_CONNECT_SECONDS, _READ_SECONDS = 2, 3  # ten seconds are left for lifecycle hooks at the end
 
 
 class Group:
-    """Completes lifecycle hooks. What cannot be done is said once; a hook's own time-out ends it then."""
+    """Completes lifecycle hooks. A failure is logged once; the hook then ends by its own timeout."""
 
     def __init__(self, imds: Imds, region: str | None) -> None:
         self._imds = imds
@@ -36,14 +36,14 @@ class Group:
         self._said: set[str] = set()
 
     def complete(self, change: Change) -> bool:
-        """Let the instance go on where it waits in this change; False where it is worth another try."""
+        """Complete the hooks if the instance waits in this transition; False if a retry may help."""
         try:
             if self._imds.get("autoscaling/target-lifecycle-state") is None:
                 return True  # in no group
             return self._complete(change, self._imds.get("instance-id") or "")
         except (BotoCoreError, ClientError, ResponseParserError, MetadataUnavailable) as error:
             denied = isinstance(error, ClientError) and error.response["Error"]["Code"] in _DENIED
-            fate = "wait for their time-out" if denied else "are tried again"
+            fate = "wait for their timeout" if denied else "are retried"
             if fate not in self._said:
                 log.warning("lifecycle hooks of %s %s: %s", change, fate, error)
             self._said.add(fate)
@@ -55,7 +55,7 @@ class Group:
         state = found[0]["LifecycleState"].removeprefix("Warmed:") if found else ""
         if state == f"{change}:Wait":
             self._answer(found[0]["AutoScalingGroupName"], _TRANSITIONS[change], instance)
-        # A group may tell of its new instance late, and what is in the change is about to wait.
+        # The group may list a new instance late, and one in transition is about to wait.
         return state not in ("", change)
 
     def _answer(self, group: str, transition: str, instance: str) -> None:
@@ -69,7 +69,7 @@ class Group:
                     LifecycleActionResult="CONTINUE",
                 )
                 log.info("lifecycle hook %s of %s completed", name, group)
-            except ClientError as error:  # as when somebody else completed it before
+            except ClientError as error:  # for example, somebody else completed it
                 log.warning("lifecycle hook %s of %s was not completed: %s", name, group, error)
 
     @cached_property
@@ -77,7 +77,7 @@ class Group:
         import boto3
         from botocore.config import Config
 
-        # The group is where the instance is, which need not be where the queue is (R-REGIONS).
+        # The group is in the instance's region, which may differ from the queue's (R-REGIONS).
         region = self._region or self._imds.get("placement/region")
         config = Config(
             connect_timeout=_CONNECT_SECONDS,

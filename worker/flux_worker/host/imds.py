@@ -1,4 +1,4 @@
-"""What EC2 tells an instance about itself: the metadata service, version 2 (a token for each question)."""
+"""A client for EC2's instance metadata service, version 2 (with session tokens)."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _IPV6 = "http://[fd00:ec2::254]"
 
 
 class MetadataUnavailable(Exception):
-    """The metadata service does not answer, or not as it should."""
+    """The metadata service does not answer, or answers with an error."""
 
 
 class Imds:
-    """Questions to the metadata service, over no proxy. May be used by several threads."""
+    """Reads instance metadata, without a proxy. Thread-safe."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ, *, patience: float = 2.0) -> None:
         ipv6 = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "").lower() == "ipv6"
         usual = _IPV6 if ipv6 else _IPV4
         self.endpoint = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", usual).rstrip("/")
-        # What the environment forbids will not be allowed later, unlike a service that is not there yet.
+        # Permanent, unlike a service that is not there yet.
         self.disabled = environment.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true"
         self.disabled |= urlsplit(self.endpoint).scheme not in ("http", "https")
         self._patience = patience
@@ -37,12 +37,12 @@ class Imds:
         self._renew_at = 0.0
 
     def get(self, path: str) -> str | None:
-        """What `/latest/meta-data/<path>` holds; None where there is nothing. Raises NoMetadata."""
+        """The content of `/latest/meta-data/<path>`; None if it is missing. Raises MetadataUnavailable."""
         for renewed in (False, True):
             headers = {"X-aws-ec2-metadata-token": self._fresh_token(renew=renewed)}
             status, text = self._ask("GET", f"/latest/meta-data/{path}", headers)
             if status != 401:
-                break  # else the token is of no use any more, as after a move of the instance
+                break  # otherwise the token is invalid, as after the instance was moved
         if status == 404:
             return None
         if status != 200:

@@ -1,4 +1,4 @@
-"""Being interrupted by EC2: spot notices, rebalance recommendations, Auto Scaling (R-SPOT)."""
+"""Watch for EC2 interruptions: spot notices, rebalance recommendations, Auto Scaling (R-SPOT)."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from .stop import StopRequest
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY_SECONDS = 5.0  # what AWS recommends for the notice, which comes two minutes before the end
-MARGIN_SECONDS = 10.0  # between the drain's end and the instance's: the notice's clock and ours may differ
-SELDOM_SECONDS = 60.0  # between looks for a metadata service that the first tries did not find
+LOOK_EVERY_SECONDS = 5.0  # as AWS recommends; the notice comes two minutes before the interruption
+MARGIN_SECONDS = 10.0  # between the drain's end and the instance's: EC2's clock and ours may differ
+SELDOM_SECONDS = 60.0  # between checks for a metadata service that the first tries did not find
 _FIRST_TRIES = 6  # the network may come up after the worker
-_LAST_SECONDS = 10.0  # for lifecycle hooks, out of what MARGIN_SECONDS and TimeoutStopSec leave
+_LAST_SECONDS = 10.0  # for lifecycle hooks, within what MARGIN_SECONDS and TimeoutStopSec leave
 _SPOT = "spot/instance-action"
 _REBALANCE = "events/recommendations/rebalance"
 _TARGET = "autoscaling/target-lifecycle-state"
 
 
 class InterruptionWatcher:
-    """Looks every few seconds, from a thread of its own, whether EC2 wants the instance back."""
+    """Polls the instance metadata for interruptions, from its own thread."""
 
     def __init__(
         self, stop: StopRequest, monitor: Monitor, imds: Imds, *, region: str | None, drain_seconds: float
@@ -45,15 +45,15 @@ class InterruptionWatcher:
         self._checks: list[Callable[[], bool]] = [self._spot, self._rebalance, self._scale_in]
 
     def start(self) -> None:
-        """Begin to look; the thread ends with the process, or where looking is forbidden."""
+        """Start polling; the thread ends with the process, or if the metadata service is disabled."""
         threading.Thread(target=self._run, name="interruption", daemon=True).start()
 
     def on_ready(self) -> None:
-        """The worker is ready: a launching hook of the Auto Scaling group need not wait any longer."""
+        """The worker is ready: complete launching hooks of the Auto Scaling group."""
         self._ready.set()
 
     def on_drained(self) -> None:
-        """All is handed over or back: a terminating hook need not wait any longer. Takes 10 s at most."""
+        """All jobs are delivered or returned: complete terminating hooks. Takes at most 10 s."""
         if self._stop.requested and self._on_instance:
             last = threading.Thread(target=self._complete_termination, name="lifecycle", daemon=True)
             last.start()
@@ -65,7 +65,7 @@ class InterruptionWatcher:
             while self._imds.get(_TARGET) == "Terminated" and not self._group.complete("Terminating"):
                 time.sleep(1)
         except MetadataUnavailable as error:
-            log.warning("cannot say whether a lifecycle hook waits: %s", error)
+            log.warning("cannot tell whether a lifecycle hook waits: %s", error)
 
     def _run(self) -> None:
         self._on_instance = self._wait_for_metadata()
@@ -75,15 +75,15 @@ class InterruptionWatcher:
                 self._check()
                 if launching and self._ready.is_set():
                     launching = not self._group.complete("Pending")
-            except Exception:  # whatever it is, the next notice must be seen
-                log.exception("looking for interruptions failed, looking on")
+            except Exception:  # an unknown error must not hide the next notice
+                log.exception("checking for interruptions failed, trying again")
             if self._stop.wait(LOOK_EVERY_SECONDS):
-                time.sleep(LOOK_EVERY_SECONDS)  # an earlier end may still be announced
+                time.sleep(LOOK_EVERY_SECONDS)  # EC2 may still announce an earlier end
 
     def _wait_for_metadata(self) -> bool:
         """Wait for the metadata service: on EC2 it answers within seconds, unless the network is late.
 
-        False where it is turned off, or when the process is to end before it answers.
+        False if it is disabled, or the process is asked to stop before it answers.
         """
         for tries in itertools.count(1):
             try:
@@ -100,14 +100,14 @@ class InterruptionWatcher:
         return False
 
     def _check(self) -> None:
-        """Ask what was not answered yet; what was found once is not asked again."""
+        """Run the checks that have found nothing yet."""
         try:
             for check in list(self._checks):
                 if check():
                     self._checks.remove(check)
         except MetadataUnavailable as error:
             if not self._silent:
-                log.warning("the metadata service fell silent, asking on: %s", error)
+                log.warning("the metadata service stopped answering, trying again: %s", error)
             self._silent = True
         else:
             if self._silent:
@@ -129,7 +129,7 @@ class InterruptionWatcher:
     def _rebalance(self) -> bool:
         if self._imds.get(_REBALANCE) is None:
             return False
-        log.warning("rebalance recommendation: no more jobs are received, until EC2 takes the instance back")
+        log.warning("rebalance recommendation: receiving no more jobs, waiting for the interruption")
         self._monitor.interruption("rebalance")
         self._stop.pause("rebalance recommendation")
         return True
@@ -137,14 +137,14 @@ class InterruptionWatcher:
     def _scale_in(self) -> bool:
         if self._imds.get(_TARGET) != "Terminated":
             return False
-        log.warning("the Auto Scaling group ends this instance")
+        log.warning("the Auto Scaling group terminates this instance")
         self._monitor.interruption("autoscaling")
         self._stop.request("Auto Scaling", self._drain_seconds)
         return True
 
 
 def parse_notice(text: str) -> tuple[str, datetime | None]:
-    """The action (stop, terminate or hibernate) and its time; no time where the notice cannot be read."""
+    """The action (stop, terminate or hibernate) and its time; no time if the notice is not readable."""
     try:
         notice = json.loads(text)
         at = datetime.fromisoformat(notice["time"])
@@ -154,7 +154,7 @@ def parse_notice(text: str) -> tuple[str, datetime | None]:
 
 
 def watch(stop: StopRequest, settings: ServeSettings, monitor: Monitor) -> InterruptionWatcher:
-    """Watch from now on, until the process ends."""
+    """Start to watch; the watcher runs until the process ends."""
     watching = InterruptionWatcher(
         stop, monitor, Imds(), region=settings.instance_region, drain_seconds=settings.drain_seconds
     )

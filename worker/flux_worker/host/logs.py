@@ -1,4 +1,4 @@
-"""Logs as JSON lines on stderr, each with the id of the job in hand, and none with a secret."""
+"""Log JSON lines to stderr, with the current job's id and without secrets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, loggin
 
 @contextlib.contextmanager
 def job_context(job_id: str | None) -> Iterator[None]:
-    """Every line logged inside carries this job's id."""
+    """Add this job's id to every line logged inside."""
     token = _job_id.set(job_id)
     try:
         yield
@@ -32,7 +32,7 @@ def job_context(job_id: str | None) -> Iterator[None]:
 
 
 class JsonLines(logging.Formatter):
-    """One record, one line: time, level, logger, message, job, and what `extra={"facts": {...}}` adds.
+    """Formats a record as one line: time, level, logger, message, job, and `extra={"facts": {...}}`.
 
     With `priorities`, each line begins with journald's `<N>`, so that `journalctl -p warning` works.
     """
@@ -70,22 +70,22 @@ def to_journal(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def to_stderr() -> None:
-    """Send all logs, Python's warnings and what is raised where nobody catches, to stderr as JSON lines."""
+    """Send all logs, Python's warnings and uncaught exceptions to stderr as JSON lines."""
     redaction.add_environment_secrets()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines(priorities=to_journal()))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
-    # botocore tells at INFO where it found its credentials, at every client.
+    # At INFO botocore logs for every client where it found its credentials.
     logging.getLogger("botocore").setLevel(logging.WARNING)
-    # Python would print a traceback as it is: over many lines, with whatever the error's message holds.
+    # Python would print tracebacks as they are: over many lines, with secrets in them.
     sys.excepthook = _log_crash
     threading.excepthook = _log_thread_crash
     sys.unraisablehook = _log_unraisable
 
 
 def report_fatal(message: str) -> None:
-    """Say why the process ends: as it is to a person, as one JSON line to the journal."""
+    """Report why the process ends: as plain text to a person, as a JSON line to the journal."""
     if to_journal():
         logging.getLogger("flux_worker").critical(message)
     else:
@@ -93,7 +93,7 @@ def report_fatal(message: str) -> None:
 
 
 def _log_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    logging.getLogger("flux_worker").critical("the worker died: %r", error, exc_info=(kind, error, trace))
+    logging.getLogger("flux_worker").critical("the worker crashed: %r", error, exc_info=(kind, error, trace))
 
 
 def _log_thread_crash(died: threading.ExceptHookArgs) -> None:
@@ -101,11 +101,11 @@ def _log_thread_crash(died: threading.ExceptHookArgs) -> None:
         return
     name = died.thread.name if died.thread else "unknown"
     trace = (died.exc_type, died.exc_value, died.exc_traceback)
-    logging.getLogger("flux_worker").critical("thread %s died: %r", name, died.exc_value, exc_info=trace)
+    logging.getLogger("flux_worker").critical("thread %s crashed: %r", name, died.exc_value, exc_info=trace)
 
 
 def _log_unraisable(dropped: sys.UnraisableHookArgs) -> None:
-    """What a destructor raises ends nothing. Stopped may be raised there, too, and is no error."""
+    """Log an exception in a destructor, which Python drops. It may be Stopped, which is not an error."""
     error = dropped.exc_value
     trace = error if isinstance(error, Exception) else None
-    logging.getLogger("flux_worker").warning("dropped by Python: %r", error, exc_info=trace)
+    logging.getLogger("flux_worker").warning("ignored exception in a destructor: %r", error, exc_info=trace)

@@ -1,4 +1,4 @@
-"""What the worker is doing, for systemd, for Prometheus and for `flux-worker status`; on loopback alone."""
+"""Report what the worker does to systemd, Prometheus and `flux-worker status`; on loopback only."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SIZES = {"VmHWM": "ram_peak", "VmRSS": "ram", "RssAnon": "ram_anonymous"}
 
 
 class Monitor:
-    """Counts what happens and says what is going on. Every method may be called from any thread."""
+    """The worker's state and counters. Thread-safe."""
 
     def __init__(self, notifier: Notifier, port: int = 0) -> None:
         self._notifier = notifier
@@ -54,13 +54,18 @@ class Monitor:
 
     def _measures(self) -> None:
         to = self.registry
-        self._jobs = Counter("flux_jobs", "Jobs by what became of them", ["outcome"], registry=to)
-        self._interruptions = Counter("flux_interruptions", "What EC2 announced", ["kind"], registry=to)
+        self._jobs = Counter("flux_jobs", "Jobs by outcome", ["outcome"], registry=to)
+        self._interruptions = Counter(
+            "flux_interruptions", "Interruptions that EC2 announced", ["kind"], registry=to
+        )
         self._aws_failures = Counter(
             "flux_aws_failures", "Calls to AWS that failed, by service", ["service"], registry=to
         )
         self._trips = Counter(
-            "flux_breaker_trips", "How often receiving was stopped, by what failed", ["kind"], registry=to
+            "flux_breaker_trips",
+            "How often a breaker stopped receiving, by kind of failure",
+            ["kind"],
+            registry=to,
         )
         labelled: tuple[tuple[Counter, Any], ...] = (
             (self._jobs, Outcome),
@@ -83,37 +88,37 @@ class Monitor:
 
     @property
     def watchdog_seconds(self) -> float:
-        """systemd wants a sign of life at least this often; 0 means that it wants none."""
+        """systemd's watchdog must be pinged at least this often; 0: it need not be."""
         return self._notifier.watchdog_seconds
 
     def limit_wait(self, seconds: float) -> float:
-        """At most so many of these seconds may pass without a sign of life, so that systemd waits on."""
+        """The part of `seconds` that the worker may wait before it must ping systemd's watchdog."""
         watchdog = self.watchdog_seconds
         return min(seconds, max(1.0, watchdog / 3)) if watchdog else seconds
 
     def doing(
         self, text: str, job: str | None = None, step: int | None = None, steps: int | None = None
     ) -> None:
-        """What goes on now, in words, with the job and its step if there is one; counts as a sign of life."""
+        """Set the current activity, in words, with the job and its step if there is one; pings systemd."""
         with self._lock:
             self._status |= {"doing": text, "since": _now(), "job": job, "step": step, "steps": steps}
         self._notifier.status(text)
 
     def ping(self) -> None:
-        """A sign of life for the watchdog, where nothing new is to be said."""
+        """Ping systemd's watchdog."""
         self._notifier.ping()
 
     def extend_start(self, seconds: float) -> None:
-        """The worker gets on: systemd is to wait for READY so many seconds more, from now."""
+        """The start makes progress: let systemd wait for READY for so many seconds from now."""
         self._notifier.extend_start(seconds)
 
     def ready(self) -> None:
-        """The model is loaded and has drawn once: jobs may come."""
+        """The model is loaded and warmed up: the worker receives jobs."""
         self._serve(True)
         self._notifier.ready()
 
     def stopping(self) -> None:
-        """No more jobs are taken, and the process ends."""
+        """The worker receives no more jobs, and the process ends."""
         self._serve(False)
         self._notifier.stopping()
 
@@ -123,9 +128,9 @@ class Monitor:
             self._tell_ready()
 
     def blocked(self, by: str, why: str | None) -> None:
-        """What keeps jobs from being received, such as "receiving"; None: `by` keeps them no more.
+        """Set why `by`, such as "receiving", blocks the worker; None: it does not any more.
 
-        systemd is told nothing: READY stays with the model, so that trouble at AWS never loads 34 GB again.
+        systemd's READY stays, since a restart would load 34 GB again and fix nothing at AWS.
         """
         with self._lock:
             if why is None:
@@ -140,40 +145,40 @@ class Monitor:
         self._ready.set(ready)
 
     def job(self, outcome: Outcome) -> None:
-        """One job more of this outcome."""
+        """Count a job with this outcome."""
         self._jobs.labels(outcome).inc()
 
     def interruption(self, kind: Interruption) -> None:
-        """EC2 announced something."""
+        """Count an interruption that EC2 announced."""
         self._interruptions.labels(kind).inc()
 
     def aws_failure(self, service: Service) -> None:
-        """A call to AWS failed, whether or not it is tried again."""
+        """Count a failed call to AWS, whether or not it is retried."""
         self._aws_failures.labels(service).inc()
 
     def breaker_tripped(self, kind: Trip) -> None:
-        """Receiving was stopped, since what was tried failed several times in a row."""
+        """Count a trip of a circuit breaker."""
         self._trips.labels(kind).inc()
 
     def step(self, seconds: float) -> None:
-        """One step was drawn."""
+        """Record the duration of a step."""
         self._steps.observe(seconds)
 
     def image(self, seconds: float) -> None:
-        """One image was drawn."""
+        """Record the duration of an image."""
         self._images.observe(seconds)
 
     def lag(self, seconds: float) -> None:
-        """A job was received this long after it was sent."""
+        """Record the seconds between sending and receiving a job."""
         self._lag.observe(max(0.0, seconds))
 
     @property
     def address(self) -> str | None:
-        """Where metrics and status are served; None where they are not."""
+        """The URL of metrics and status; None if they are not served."""
         return f"http://{HOST}:{self._server.server_port}" if self._server else None
 
     def status(self) -> dict[str, Any]:
-        """What `/status` shows: the state now, and the counts since the start."""
+        """The content of `/status`: the current state, and counts since the start."""
         with self._lock:
             known = {name: value for name, value in self._status.items() if value is not None}
         jobs = {
@@ -184,14 +189,14 @@ class Monitor:
         return known | {"jobs": jobs, "mean_seconds": means, "memory": memory()}
 
     def _mean(self, name: str) -> float | None:
-        """Since the start; None where nothing was measured yet."""
+        """The mean since the start; None before the first measurement."""
         total, count = (
             self.registry.get_sample_value(f"flux_{name}_seconds_{part}") or 0.0 for part in ("sum", "count")
         )
         return round(total / count, 4) if count else None
 
     def close(self) -> None:
-        """Serve metrics and status no more."""
+        """Stop serving metrics and status."""
         if self._server:
             self._server.shutdown()
             self._server.server_close()
@@ -202,9 +207,9 @@ def _now() -> str:
 
 
 def memory() -> dict[str, int]:
-    """Bytes of RAM and VRAM, now and at their peak; VRAM only where torch is loaded and uses a GPU.
+    """Bytes of RAM and VRAM, now and at their peak; VRAM only if torch is loaded and uses a GPU.
 
-    `ram` and `ram_peak` hold mapped weights, which the kernel may drop at any time; `ram_anonymous` does not.
+    `ram` and `ram_peak` contain mapped weights, which the kernel may drop; `ram_anonymous` does not.
     """
     lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
     found = {_SIZES[key]: int(words[0]) * 1024 for name, *words in lines if (key := name[:-1]) in _SIZES}
@@ -216,7 +221,7 @@ def memory() -> dict[str, int]:
 
 
 class _Memory(Collector):
-    """Memory, looked up at each scrape."""
+    """Memory, read at each scrape."""
 
     def collect(self) -> Iterable[Metric]:
         for name, size in memory().items():
@@ -224,30 +229,30 @@ class _Memory(Collector):
 
 
 class _Quiet(WSGIRequestHandler):
-    """A scrape every few seconds is nothing to log."""
+    """Does not log requests: there is a scrape every few seconds."""
 
     def log_message(self, *_: object) -> None:
         pass
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
-    """One thread a request, none of which keeps the process alive."""
+    """Serves each request in a daemon thread."""
 
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
-        """Log what goes wrong with one request; socketserver would print it."""
+        """Log a failed request; socketserver would print it."""
         log.warning("a request for metrics or status was not answered", exc_info=True)
 
     def server_bind(self) -> None:
-        # WSGIServer would look the host's name up, which may take long where there is no name service.
+        # WSGIServer would resolve the host's name, which may take long without a name service.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = HOST, self.server_address[1]
         self.setup_environ()
 
 
 def _serve(monitor: Monitor, port: int) -> _Server | None:
-    """Answer on loopback from a thread of its own; a port that is taken costs the metrics, not the worker."""
+    """Serve on loopback from its own thread; without metrics if the port is in use."""
     metrics: WSGIApplication = make_wsgi_app(monitor.registry)
 
     def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
@@ -263,7 +268,7 @@ def _serve(monitor: Monitor, port: int) -> _Server | None:
     try:
         server = make_server(HOST, port, answer, _Server, _Quiet)
     except OSError as error:
-        log.warning("no metrics on port %d: %s; set FLUX_METRICS_PORT to another, or to 0", port, error)
+        log.warning("no metrics on port %d: %s; set FLUX_METRICS_PORT to another port or 0", port, error)
         return None
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return server

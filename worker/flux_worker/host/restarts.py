@@ -1,7 +1,7 @@
-"""Wait longer before each further start, where one after the other comes to nothing.
+"""Delay a start after several that failed, longer each time.
 
-systemd starts a worker that failed after RestartSec=, always the same few seconds; its RestartSteps= is newer
-than the systems that a worker runs on. So the worker counts in its state folder, and waits itself.
+systemd restarts a failed worker after RestartSec=, always the same few seconds; RestartSteps= is newer than
+the systems that a worker runs on. So the worker counts failed starts in its state folder and waits itself.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from ..backoff import Backoff
 log = logging.getLogger(__name__)
 
 _PAUSES = Backoff(10.0)
-_FORGOTTEN_SECONDS = 4 * _PAUSES.longest  # what happened so long ago says nothing about today
+_FORGOTTEN_SECONDS = 4 * _PAUSES.longest  # older failures say nothing about today
 _MOST = 1_000
 
 
 class RestartCounter:
-    """Counts the starts since a worker of this folder last drew a job, or was asked to end."""
+    """Counts the starts since a worker with this folder last finished a job or was asked to stop."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "starts-in-vain"
         self._before = self._read()
 
     def pause(self) -> float:
-        """Seconds to wait before this start. None where the last one went well, or was the first to fail:
-        a machine that is taken away, or the OOM killer, may end any worker once.
+        """Seconds to wait before this start: 0 after a success or a first failure, since an interruption or
+        the OOM killer may end any worker once.
         """
         if self._before < 2:
             return 0.0
@@ -36,19 +36,19 @@ class RestartCounter:
 
     @property
     def failed_starts(self) -> int:
-        """How many starts in a row came to nothing."""
+        """How many starts in a row failed."""
         return self._before
 
     def begin(self) -> None:
-        """Count this start, now, since a worker that is killed could not do it afterwards."""
+        """Count this start now, since a killed worker could not do so later."""
         self._write(min(self._before + 1, _MOST))
 
     def uncount(self) -> None:
-        """It ended for its settings or its model's files, which somebody mends: that is no reason to wait."""
+        """Do not count this start: it failed because of settings or files, which somebody will fix."""
         self._write(self._before)
 
     def forget(self) -> None:
-        """All is well."""
+        """Reset the count."""
         try:
             self._file.unlink(missing_ok=True)
         except OSError as error:
@@ -67,5 +67,5 @@ class RestartCounter:
     def _write(self, count: int) -> None:
         try:
             self._file.write_text(f"{count}\n")
-        except OSError as error:  # a disk that is full must not keep the worker from starting
+        except OSError as error:  # a full disk must not prevent the start
             log.warning("cannot write %s: %s", self._file, error)

@@ -1,9 +1,9 @@
-"""Ask systemd for more time while the worker starts and gets on, and say how far it is.
+"""Extend systemd's start timeout while the start makes progress, and report how far it is.
 
-On a fresh volume each block is fetched from S3 when it is first read: 34 GB may take half an hour, and
-TimeoutStartSec= is for a worker that hangs. So the limit moves on (EXTEND_TIMEOUT_USEC, sd_notify(3)) as long
-as bytes come in from the disk or steps are drawn. A processor that is busy counts for a while only: who waits
-in vain for a GPU may be spinning.
+A fresh volume fetches each block from S3 on first read: 34 GB may take half an hour, while TimeoutStartSec=
+is meant for a worker that hangs. So the timeout is extended (EXTEND_TIMEOUT_USEC, sd_notify(3)) while bytes
+are read from the disk or steps are finished. CPU load counts for a limited time only: a process that waits in
+vain for a GPU may be spinning.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from types import TracebackType
 
 from .monitor import Monitor
 
-# Seconds without any progress that systemd waits, once the unit's own limit is over.
+# Seconds without progress that systemd waits once the unit's own timeout is over.
 STALL_SECONDS = 120.0
-# Seconds that processors alone may be busy: kernels are compiled in one to two minutes.
+# Seconds for which CPU load alone counts as progress: kernels compile in one to two minutes.
 COMPUTING_SECONDS = 900.0
-# Seconds between two looks.
+# Seconds between two checks.
 _INTERVAL = 5.0
-# Less says nothing: a thread that asks for spot notices reads a page now and then.
+# Fewer bytes are not progress: the thread that polls for spot notices reads a page now and then.
 _LEAST_BYTES = 1 << 20
-# Of one processor. Threads that poll take a hundredth of it.
+# As a share of one CPU. Polling threads take a hundredth of it.
 _BUSY = 0.1
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What the process has used by now: bytes read from disks, CPU seconds; `at` is a monotonic time."""
+    """Bytes read from disks and CPU seconds until the monotonic time `at`."""
 
     read: int
     cpu: float
@@ -39,7 +39,7 @@ class Usage:
 
     @classmethod
     def now(cls) -> Usage:
-        """By the kernel's books: bytes that page faults fetched count, what was cached does not (proc(5))."""
+        """As the kernel counts: with bytes that page faults fetched, without cached ones (proc(5))."""
         return cls(_bytes_read(), _cpu_seconds(), time.monotonic())
 
 
@@ -51,7 +51,7 @@ def _bytes_read() -> int:
 
 
 def _cpu_seconds() -> float:
-    """Of the whole unit, for compilers run in processes of their own; else of this process."""
+    """CPU seconds of the whole unit, since compilers run as processes; without a unit, of this process."""
     with suppress(OSError, ValueError, KeyError, StopIteration):
         lines = Path("/proc/self/cgroup").read_text().splitlines()
         group = next(line[len("0::") :] for line in lines if line.startswith("0::/"))
@@ -62,7 +62,7 @@ def _cpu_seconds() -> float:
 
 
 class Progress:
-    """Tells a worker that is slow from one that hangs."""
+    """Distinguishes a slow start from one that hangs."""
 
     def __init__(self, first: Usage, computing_seconds: float = COMPUTING_SECONDS) -> None:
         self._computing_seconds = computing_seconds
@@ -71,11 +71,11 @@ class Progress:
         self._steps = threading.Event()
 
     def step(self) -> None:
-        """A step was drawn."""
+        """A step is finished."""
         self._steps.set()
 
     def made_progress(self, now: Usage) -> bool:
-        """Whether the worker got on since the last time that this was asked."""
+        """Whether the start made progress since the last call."""
         busy = now.cpu - self._last.cpu > _BUSY * (now.at - self._last.at)
         self._last = now
         if now.read - self._counted.read >= _LEAST_BYTES or self._steps.is_set():
@@ -87,7 +87,7 @@ class Progress:
 
 
 class StartupMonitor:
-    """Watches over the start, from a thread of its own, for as long as its block runs."""
+    """Monitors the start from its own thread while its block runs."""
 
     def __init__(
         self, monitor: Monitor, *, stall_seconds: float = STALL_SECONDS, interval: float = _INTERVAL
@@ -102,13 +102,13 @@ class StartupMonitor:
         self._thread = threading.Thread(target=self._watch, name="start-up", daemon=True)
 
     def doing(self, text: str, size: int = 0) -> None:
-        """What goes on from now on, and how many bytes are to be read for it, where that is known."""
+        """Begin a phase of the start, in which `size` bytes will be read if that is known."""
         self._what, self._size = text, size
         self._first = Usage.now()
         self._monitor.doing(text)
 
     def step(self) -> None:
-        """A step was drawn."""
+        """A step is finished."""
         self._progress.step()
         self._monitor.ping()
 

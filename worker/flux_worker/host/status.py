@@ -1,4 +1,4 @@
-"""What a running worker says of itself, asked on loopback."""
+"""Read a running worker's status on loopback."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GIB = 1 << 30
 
 
 def ask(port: int) -> dict[str, Any]:
-    """The worker's `/status`. Raises WorkerError where no worker answers on this port."""
+    """The worker's `/status`. Raises WorkerError if no worker answers on this port."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"http://127.0.0.1:{port}/status", timeout=_PATIENCE_SECONDS) as answer:
@@ -26,15 +26,15 @@ def ask(port: int) -> dict[str, Any]:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise WorkerError(
             f"no worker answers on 127.0.0.1:{port} ({reason}). "
-            "Does it run (systemctl status flux-worker), and with this FLUX_METRICS_PORT?"
+            "Is it running (systemctl status flux-worker), with this FLUX_METRICS_PORT?"
         ) from error
     if not isinstance(found, dict) or "doing" not in found:
-        raise WorkerError(f"what answers on 127.0.0.1:{port} is no flux-worker")
+        raise WorkerError(f"another program than flux-worker answers on 127.0.0.1:{port}")
     return found
 
 
 def lines(status: dict[str, Any]) -> Iterator[str]:
-    """The same for people."""
+    """The status as text."""
     up = _span((datetime.now(UTC) - datetime.fromisoformat(status["started"])).total_seconds())
     state = "ready" if status["ready"] else "not ready"
     yield f"flux-worker {status['version']}, process {status['pid']}, {state}, up {up}"

@@ -1,4 +1,4 @@
-"""Being asked to stop, by a signal or by what EC2 says, and how long is left until then."""
+"""Requests to stop, from signals and EC2, and the time that is left."""
 
 from __future__ import annotations
 
@@ -12,55 +12,55 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-_WAKE = signal.SIGUSR1  # sent by other threads of this process to get the main thread out of a system call
+_WAKE = signal.SIGUSR1  # other threads send it to interrupt a system call of the main thread
 
 
 class Stopped(BaseException):
-    """Asked to stop, or to receive no more, while idle; a BaseException so that no library swallows it."""
+    """Asked to stop, or to receive no more; a BaseException so that no library swallows it."""
 
 
 class StopRequest:
-    """What asks this process to end (`ask`) or to receive no more jobs (`pause`), from any thread.
+    """Requests, from any thread, to stop this process (`request`) or to receive no more jobs (`pause`).
 
-    The main thread hears of an `ask` by the exception `Stopped`, raised once, wherever it is: while the model
-    loads, say. Inside `finish_first` nothing is raised: there, `asked`, `paused` and `remaining` tell; but a
-    span inside that is `interruptible`, such as a long poll, is left for an `ask` and for a `pause`. Made in
-    the main thread, where Python handles signals.
+    A request raises `Stopped` once in the main thread, wherever it is, such as loading the model. Inside
+    `deferred` nothing is raised; check `requested`, `paused` and `remaining` there. Inside `interruptible`,
+    used for long polls within `deferred`, requests and pauses raise it. Create it in the main thread, where
+    Python handles signals.
     """
 
     def __init__(self, drain_seconds: float = math.inf) -> None:
         self._drain_seconds = drain_seconds
-        self._requests: list[tuple[float, str]] = []  # (when it must be over, why); only ever appended to
+        self._requests: list[tuple[float, str]] = []  # (deadline, reason); only appended to
         self._pauses: list[str] = []
         self._raised: set[str] = set()
         self._raises_for: tuple[str, ...] = ("ask",)
-        # A byte in the pipe ends every wait. No threading.Event: the handler of a signal runs in the main
-        # thread, and would wait for ever for a lock that the interrupted code holds.
+        # A byte in the pipe ends every wait. Not a threading.Event: a signal handler runs in the main thread
+        # and could deadlock on the event's lock, held by the code it interrupts.
         self._heard, self._said = os.pipe()
         os.set_blocking(self._said, False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it, to outlive its terminal
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup sets it to be ignored
             signal.signal(signal.SIGHUP, self._on_signal)
         signal.signal(_WAKE, lambda _number, _frame: self._raise_if_requested())
 
     @property
     def requested(self) -> bool:
-        """Whether the process is to end."""
+        """Whether the process must stop."""
         return bool(self._requests)
 
     @property
     def paused(self) -> str | None:
-        """Why nothing more is to be received, although the process stays; None while jobs are welcome."""
+        """Why the worker must receive no more jobs although it keeps running; None if it may."""
         return self._pauses[0] if self._pauses else None
 
     @property
     def why(self) -> str | None:
-        """The first reason to end; None while nobody asked."""
+        """The first reason to stop; None without a request."""
         return self._requests[0][1] if self._requests else None
 
     def remaining(self) -> float:
-        """Seconds until all must be over, never below 0; infinite while nobody asked."""
+        """Seconds until the earliest deadline, never below 0; infinite without a request."""
         if not self._requests:
             return math.inf
         return max(0.0, min(deadline for deadline, _ in self._requests) - time.monotonic())
@@ -70,35 +70,35 @@ class StopRequest:
         return self.remaining() >= seconds_needed
 
     def request(self, why: str, seconds: float) -> None:
-        """The process is to end within `seconds`; of several requests the earliest end counts."""
+        """Request to stop within `seconds`; of several requests the earliest deadline counts."""
         self._record(why, seconds)
         self._wake_main_thread()
 
     def pause(self, why: str) -> None:
-        """Nothing more is to be received; the process stays."""
+        """Request to receive no more jobs; the process keeps running."""
         self._pauses.append(why)
         self._wake_main_thread()
 
     def wait(self, seconds: float) -> bool:
-        """Sleep, but only until the process is asked to end; gives back whether it is."""
+        """Sleep, at most until a request to stop; returns whether there is one."""
         heard = select.poll()
         heard.register(self._heard, select.POLLIN)
         return bool(heard.poll(max(0.0, seconds) * 1000))
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """Nothing is raised inside the block, nor afterwards for what came meanwhile. Blocks may nest."""
+        """Raise nothing inside the block, nor later for requests made meanwhile. Blocks may nest."""
         before, self._raises_for = self._raises_for, ()
         try:
             yield
         finally:
             if self._requests:
-                self._raised.add("ask")  # whoever leaves the block looks at `asked`
+                self._raised.add("ask")  # the code after the block checks `requested`
             self._raises_for = before
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
-        """A span inside `finish_first` that `Stopped` leaves; at once, where the request came before it."""
+        """Raise `Stopped` for requests inside the block, within `deferred`; at once for earlier ones."""
         before, self._raises_for = self._raises_for, ("ask", "pause")
         try:
             self._raise_if_requested()
@@ -112,7 +112,7 @@ class StopRequest:
 
     def _record(self, why: str, seconds: float) -> None:
         self._requests.append((time.monotonic() + seconds, why))
-        with contextlib.suppress(BlockingIOError):  # the pipe is full: it was written to often enough
+        with contextlib.suppress(BlockingIOError):  # a full pipe ends waits just as well
             os.write(self._said, b"!")
 
     def _wake_main_thread(self) -> None:
@@ -121,7 +121,7 @@ class StopRequest:
             signal.pthread_kill(ident, _WAKE)
 
     def _raise_if_requested(self) -> None:
-        """Raise Stopped where the main thread is to be told; once for requests to end, once for pauses."""
+        """Raise Stopped if it may be raised now: once for requests to stop, once for pauses."""
         came = {"ask": self._requests, "pause": self._pauses}
         news = {kind for kind in self._raises_for if came[kind]} - self._raised
         if news:

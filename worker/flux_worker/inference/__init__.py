@@ -1,1 +1,1 @@
-"""The model: its files, whether it fits, the backends that draw, int8 and compiled forms."""
+"""The model: its files, its memory, the backends, int8 and compiled forms."""

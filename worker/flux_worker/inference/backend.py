@@ -1,4 +1,4 @@
-"""What differs between the kinds of hardware: the interface to them."""
+"""The interface of a backend: what differs between CUDA, the CPU and Neuron."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Report:
-    """Whether the model fits here: for people, and for programs (sizes in bytes)."""
+    """Whether the model fits this machine, as text and as facts (sizes in bytes)."""
 
     fits: bool
     lines: list[str]
@@ -28,48 +28,48 @@ class Report:
 
 
 class Loaded(Protocol):
-    """A model on its device. `pipeline` is diffusers' FluxPipeline, or behaves as one."""
+    """A model on its device. `pipeline` is diffusers' FluxPipeline, or behaves like it."""
 
     pipeline: Any
 
     def check(self, job: Job) -> None:
-        """Raise InvalidJob where this size of image cannot be drawn here."""
+        """Raise InvalidJob if this backend does not support the job's image size."""
 
     def run(self, job: Job, generate: Callable[[Any], _Result]) -> _Result:
-        """Call `drawing` with the pipeline for the job."""
+        """Call `generate` with the pipeline for the job."""
 
     def warm_up(self) -> list[Shape]:
-        """What to draw once before the first job."""
+        """The shapes to generate once before the first job."""
 
 
 class Backend(Protocol):
-    """One kind of hardware, before anything is loaded."""
+    """A kind of hardware, before the model is loaded."""
 
     @property
     def name(self) -> BackendName:
-        """What a picture names as its device."""
+        """The device's name in records."""
 
     @property
     def libraries(self) -> tuple[str, ...]:
-        """The packages whose versions a picture names as its origin."""
+        """The packages whose versions go into records."""
 
     def check_packages(self) -> None:
-        """Raise ConfigurationError where packages are missing or would do the model no justice."""
+        """Raise ConfigurationError if packages are missing or break the model."""
 
     def require(self, checkpoint: Checkpoint) -> None:
-        """Raise ConfigurationError, with the sums and what helps, where the model does not fit."""
+        """Raise ConfigurationError, with the arithmetic and advice, if the model does not fit."""
 
     def report(self, checkpoint: Checkpoint) -> Report:
-        """What `flux-worker check` shows."""
+        """The report of `flux-worker check`."""
 
     def load(self, checkpoint: Checkpoint, settings: ModelSettings, *, compile_missing: bool) -> Loaded:
-        """Load from local files. Raises ConfigurationError where they are not what they must be."""
+        """Load from local files. Raises ConfigurationError if they are not as expected."""
 
     def finish_step(self) -> None:
-        """Wait until the step just told is done on the device, too."""
+        """Wait until the device has finished the step."""
 
     def free_memory(self) -> None:
-        """Give back what the device's allocator holds and nothing uses."""
+        """Release memory that the device's allocator caches."""
 
     def is_fatal(self, error: Exception) -> bool:
-        """Whether the device is of no more use to this process after such an error."""
+        """Whether this process can no longer use the device after such an error."""

@@ -1,6 +1,6 @@
-"""The backend `neuron`: optimum-neuron's FLUX pipeline on NeuronCores, compiled before for fixed sizes.
+"""The backend `neuron`: optimum-neuron's FLUX pipeline on NeuronCores, compiled for fixed image sizes.
 
-Experimental: written by optimum-neuron's documentation and source, not run on Neuron hardware yet.
+Experimental: written from optimum-neuron's documentation and source, not run on Neuron hardware yet.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ _Result = TypeVar("_Result")
 
 
 def devices() -> int:
-    """How many Neuron devices the driver shows."""
+    """The number of Neuron devices that the driver shows."""
     return sum(1 for file in _DEV.glob("neuron*") if re.fullmatch(r"neuron\d+", file.name))
 
 
 def installed() -> bool:
-    """Whether optimum-neuron is there, which one environment has and the other has not."""
+    """Whether optimum-neuron is installed, which only Neuron's environment has."""
     return bool(importlib.util.find_spec("optimum"))
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether all that is compiled fits; bytes. The weights are there once for each size."""
+    """Whether all compiled sizes fit, each with its own copy of the weights; in bytes."""
 
     devices: int
     cores_needed: int
@@ -55,7 +55,7 @@ class Verdict:
 
     @property
     def fits(self) -> bool:
-        """Nothing is too small."""
+        """Whether everything is large enough."""
         return (
             self.cores_needed <= self.devices * CORES_PER_DEVICE
             and self.memory_needed <= self.memory
@@ -63,7 +63,7 @@ class Verdict:
         )
 
     def arithmetic(self) -> list[str]:
-        """The arithmetic, a line each."""
+        """The arithmetic, line by line."""
         return [
             f"{self.cores_needed} NeuronCores of {self.devices * CORES_PER_DEVICE}"
             f" ({self.devices} devices of {CORES_PER_DEVICE})",
@@ -73,31 +73,31 @@ class Verdict:
 
 
 class NeuronModel:
-    """One pipeline for each size that was compiled."""
+    """One pipeline for each compiled size."""
 
     def __init__(self, pipelines: dict[Shape, Any]) -> None:
         self._pipelines = pipelines
-        self.pipeline = next(iter(pipelines.values()))  # all read prompts alike
+        self.pipeline = next(iter(pipelines.values()))  # all have the same tokenizers
 
     def check(self, job: Job) -> None:
-        """Raise InvalidJob for a size that was not compiled; the pipeline would draw another in silence."""
+        """Raise InvalidJob for a size that is not compiled; the pipeline would silently use another."""
         if Shape.of(job) not in self._pipelines:
             held = ", ".join(map(str, sorted(self._pipelines)))
             reason = f"width, height: {Shape.of(job)} is not compiled for Neuron here, only {held}"
             raise InvalidJob(reason, job_id=job.id)
 
     def run(self, job: Job, generate: Callable[[Any], _Result]) -> _Result:
-        """Call `drawing` with the pipeline of the job's size."""
+        """Call `generate` with the pipeline of the job's size."""
         self.check(job)
         return generate(self._pipelines[Shape.of(job)])
 
     def warm_up(self) -> list[Shape]:
-        """Each size once: its parts are put onto the cores by that."""
+        """Every size once, which loads its parts onto the cores."""
         return sorted(self._pipelines)
 
 
 class NeuronBackend:
-    """The NeuronCores of this machine, and what was compiled for them in `folder`."""
+    """The NeuronCores of this machine, and the models compiled for them in `folder`."""
 
     name: Literal["neuron"] = "neuron"
     libraries = neuron_artifacts.LIBRARIES
@@ -112,16 +112,16 @@ class NeuronBackend:
             raise ConfigurationError("accelerate is missing: pip install accelerate")
 
     def require(self, checkpoint: Checkpoint) -> None:
-        """Raise ConfigurationError, with the sums, where nothing is compiled or it does not fit."""
+        """Raise ConfigurationError, with the arithmetic, if nothing is compiled or it does not fit."""
         verdict = self._verdict(checkpoint)
         if not verdict.fits:
             raise ConfigurationError(
                 f"FLUX.1-dev does not fit these Neuron devices: {'; '.join(verdict.arithmetic())}\n"
-                "inf2.24xlarge and inf2.48xlarge hold it; each compiled size takes the weights once more"
+                "inf2.24xlarge and inf2.48xlarge hold it; each compiled size has its own weights"
             )
 
     def report(self, checkpoint: Checkpoint) -> Report:
-        """What is compiled, and whether it fits."""
+        """The compiled sizes, and whether they fit."""
         verdict = self._verdict(checkpoint)
         shapes = sorted(facts.shape for facts in self._compiled(checkpoint).values())
         lines = [
@@ -137,18 +137,18 @@ class NeuronBackend:
         return Report(verdict.fits, lines, {"model": model, "neuron": facts})
 
     def load(self, checkpoint: Checkpoint, settings: ModelSettings, *, compile_missing: bool) -> NeuronModel:
-        """Load every size; `compile_missing` is torch's compiler's, and `flux-worker compile` is Neuron's."""
+        """Load every compiled size; `compile_missing` is for torch only, Neuron has `flux-worker compile`."""
         compiled = self._compiled(checkpoint)
         return NeuronModel({facts.shape: _load(folder, facts) for folder, facts in compiled.items()})
 
     def finish_step(self) -> None:
-        """Nothing to wait for: a step's result is back in the host's memory when it ends."""
+        """Nothing to wait for: a step ends with its result in the host's memory."""
 
     def free_memory(self) -> None:
-        """Nothing to give back: what a device holds was laid out when the model was compiled."""
+        """Nothing to release: the compiler laid out the device's memory."""
 
     def is_fatal(self, error: Exception) -> bool:
-        """Whether the Neuron runtime failed: its cores stay with this process until it ends."""
+        """Whether the Neuron runtime failed, which keeps its cores until this process ends."""
         return isinstance(error, RuntimeError) and bool(re.search(r"\bnrt|neuron", str(error), re.I))
 
     def _compiled(self, checkpoint: Checkpoint) -> dict[Path, Facts]:
@@ -182,6 +182,6 @@ def _load(folder: Path, facts: Facts) -> Any:
     pixels = pipeline.vae_scale_factor
     size = (fixed["static_width"] * pixels, fixed["static_height"] * pixels)
     if size != (facts.width, facts.height):
-        raise ConfigurationError(f"{folder} draws {size[0]}x{size[1]}, and was to draw {facts.shape}")
+        raise ConfigurationError(f"{folder} is compiled for {size[0]}x{size[1]}, expected {facts.shape}")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

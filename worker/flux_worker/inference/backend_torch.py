@@ -1,4 +1,4 @@
-"""The backends `cuda` and `cpu`: diffusers' own pipeline, with weights mapped from the model's files."""
+"""The backends `cuda` and `cpu`: diffusers' pipeline, with weights mapped from the model's files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Result = TypeVar("_Result")
 
 
 class TorchModel:
-    """A pipeline on a GPU or the CPU; `blocks`: its transformer's, compiled."""
+    """A pipeline on a GPU or the CPU; `blocks`: its compiled transformer blocks, if any."""
 
     def __init__(self, pipeline: Any, device: str, blocks: CompiledBlocks | None = None) -> None:
         self.pipeline = pipeline
@@ -30,16 +30,16 @@ class TorchModel:
         self._blocks = blocks
 
     def check(self, job: Job) -> None:
-        """Every size that a job may have is drawn."""
+        """All sizes that a job may have are supported."""
 
     def run(self, job: Job, generate: Callable[[Any], _Result]) -> _Result:
-        """Call `drawing` with the pipeline, by compiled blocks where there are any for the job."""
+        """Call `generate` with the pipeline, with compiled blocks if there are any for the job."""
         if self._blocks:
             return self._blocks.run(job, lambda: generate(self.pipeline))
         return generate(self.pipeline)
 
     def warm_up(self) -> list[Shape]:
-        """A small one on the CPU, which would take minutes over another."""
+        """A small shape on the CPU, where a large one takes minutes."""
         side = 1024 if self._device == "cuda" else 256
         return [Shape(side, side, MAX_PROMPT_TOKENS)]
 
@@ -53,21 +53,21 @@ class TorchBackend:
         self.name = name
 
     def check_packages(self) -> None:
-        """Raise ConfigurationError for xformers, which breaks FLUX, and where accelerate is missing."""
+        """Raise ConfigurationError if xformers, which breaks FLUX, is installed, or accelerate is not."""
         if importlib.util.find_spec("xformers"):
             raise ConfigurationError("xformers is installed, and it breaks FLUX: pip uninstall xformers")
         if not importlib.util.find_spec("accelerate"):
-            # diffusers would turn low_cpu_mem_usage off with a mere warning.
+            # diffusers would disable low_cpu_mem_usage with only a warning.
             raise ConfigurationError(
                 "accelerate is missing, loading would need far more memory: pip install accelerate"
             )
 
     def require(self, checkpoint: Checkpoint) -> None:
-        """Raise ConfigurationError where there is no such device, or the model does not fit."""
+        """Raise ConfigurationError if there is no such device, or the model does not fit."""
         capacity.require(self._machine(), checkpoint)
 
     def report(self, checkpoint: Checkpoint) -> Report:
-        """Both precisions, with the sums."""
+        """Both precisions, with the arithmetic."""
         machine = self._machine()
         both = capacity.assess_both(machine, checkpoint)
         return Report(
@@ -92,19 +92,19 @@ class TorchBackend:
         return TorchModel(pipeline, self.name, blocks)
 
     def finish_step(self) -> None:
-        """Kernels run behind the CPU: without this, a step told would be a step queued, a hung GPU would
-        look alive, and a drawing given up would run on.
+        """Wait for the GPU, which runs kernels asynchronously: otherwise a finished step would only be a
+        queued one, a hung GPU would look alive, and an abandoned job would run on.
         """
         if self.name == "cuda":
             torch.cuda.synchronize()
 
     def free_memory(self) -> None:
-        """Empty the allocator's cache: what lies there in pieces may be had as a whole again."""
+        """Empty the allocator's cache, which may be fragmented."""
         if self.name == "cuda":
             torch.cuda.empty_cache()
 
     def is_fatal(self, error: Exception) -> bool:
-        """Whether the GPU's context is lost, as after an illegal access; lack of memory is survived."""
+        """Whether the CUDA context is lost, as after an illegal access, but not after lack of memory."""
         return isinstance(error, torch.AcceleratorError) and not isinstance(error, torch.OutOfMemoryError)
 
     def _machine(self) -> capacity.Machine:
@@ -139,7 +139,7 @@ def _from_files(folder: Path) -> Any:
 
 
 def _decode_in_tiles(vae: Any, side: int | None) -> None:
-    """Decode at most `side` pixels square at a time, overlapping by a quarter; None: images whole."""
+    """Decode in tiles of `side` pixels that overlap by a quarter; None: decode whole images."""
     if side is None:
         return
     vae.enable_slicing()

@@ -1,4 +1,4 @@
-"""Whether the model fits: what this machine has against what it needs, asked before it is needed (R-OOM)."""
+"""Compare the memory of this machine with what the model needs, before it is loaded (R-OOM)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .images import Precision
 from .memory import available_ram
 
 LARGEST_AREA = (1440 * 1440) / (1024 * 1024)
-"""The largest image against the one that was measured; activations grow with the area."""
+"""The largest image's area relative to the measured one; activations grow with the area."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """The first CUDA device; bytes. `free`: less CUDA's own context, within what the process is allowed."""
+    """The first CUDA device; in bytes. `free` excludes CUDA's context and respects the process's limit."""
 
     name: str
     capability: str
@@ -29,7 +29,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Machine:
-    """What this process can have, in bytes; RAM as it is available now, within its cgroups' limits."""
+    """The memory that this process can use, in bytes; RAM as available now within its cgroups' limits."""
 
     gpu: Gpu | None
     ram_total: int
@@ -38,17 +38,17 @@ class Machine:
 
     @property
     def device(self) -> str:
-        """Where the model goes."""
+        """The device on which the model is loaded."""
         return "cuda" if self.gpu else "cpu"
 
     def without_gpu(self) -> Machine:
-        """The same, where the CPU is to draw."""
+        """This machine without its GPU, for the CPU backend."""
         return replace(self, gpu=None)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a precision fits, with the sums; bytes. `short_of` names what is too small."""
+    """Whether a precision fits, with the arithmetic in bytes. `short_of` names what is too small."""
 
     precision: Precision
     weights: int
@@ -57,16 +57,16 @@ class Verdict:
     ram_needed: int
     short_of: tuple[str, ...]
     tile: int | None
-    """Side of the VAE's tiles in pixels where VRAM is tight; None: images are decoded whole."""
+    """The side of the VAE's tiles in pixels if VRAM is tight; None: images are decoded whole."""
 
     @property
     def fits(self) -> bool:
-        """Nothing is too small."""
+        """Whether everything is large enough."""
         return not self.short_of
 
 
 def this_machine() -> Machine:
-    """Ask the driver and the kernel."""
+    """This machine, as the driver and the kernel describe it."""
     return Machine(
         gpu=_gpu(),
         ram_total=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
@@ -87,7 +87,7 @@ def _gpu() -> Gpu | None:
 
 
 def assess(machine: Machine, weights: dict[str, int], precision: Precision) -> Verdict:
-    """Compare. `weights` are the components' bytes in that precision."""
+    """Compare a machine with the model; `weights` are the components' bytes in this precision."""
     size = sum(weights.values())
     working = working_bytes(size, precision)
     ram_needed = loading_bytes(size) + (0 if machine.gpu else working)
@@ -107,29 +107,29 @@ def loading_bytes(size: int) -> int:
 
 
 def working_bytes(size: int, precision: Precision) -> int:
-    """Activations, VAE and the allocator's slack at 1024 x 1024: the measured peak less the weights it held.
+    """Activations, VAE and allocator slack at 1024 x 1024, for weights of this size.
 
-    Models smaller than FLUX.1-dev, as tests have them, take their share of it.
+    Models smaller than FLUX.1-dev, as in tests, need proportionally less.
     """
     known = sum(FACTS.weights(precision).values())
     return round(FACTS.working_bytes(precision) * min(1.0, size / known))
 
 
 def in_precision(bf16: dict[str, int], precision: Precision) -> dict[str, int]:
-    """The components' bytes in a precision, from those in bfloat16, by what FLUX.1-dev's shrink to."""
+    """The components' bytes in a precision, from those in bfloat16, by FLUX.1-dev's ratios."""
     before, after = FACTS.weights("bf16"), FACTS.weights(precision)
     return {name: size * after.get(name, 1) // before.get(name, 1) for name, size in bf16.items()}
 
 
 def _tile(left: int, working: int) -> int | None:
-    """None where even the largest image is decoded whole; small ones where 1024 x 1024 leaves little over."""
+    """None if even the largest image can be decoded whole; small tiles if 1024 x 1024 leaves little."""
     if left >= working * LARGEST_AREA:
         return None
     return 1024 if left >= working + GIB else 512
 
 
 def assess_both(machine: Machine, checkpoint: Checkpoint) -> dict[Precision, Verdict]:
-    """Both precisions; that of the checkpoint by its files, the other by what follows from them."""
+    """Both precisions: the checkpoint's from its files, the other derived from them."""
     held = checkpoint.weights()
     if checkpoint.precision == "bf16":
         sizes: dict[Precision, dict[str, int]] = {"bf16": held, "int8": in_precision(held, "int8")}
@@ -139,7 +139,7 @@ def assess_both(machine: Machine, checkpoint: Checkpoint) -> dict[Precision, Ver
 
 
 def _source_sizes(checkpoint: Checkpoint) -> dict[str, int]:
-    """Components' bytes of the bfloat16 model that an int8 checkpoint was made of."""
+    """Components' bytes of the bfloat16 model from which an int8 checkpoint was made."""
     sizes: dict[str, int] = {}
     for name, file in Provenance.read(checkpoint.folder).inputs.items():
         if name.endswith(".safetensors"):
@@ -149,12 +149,12 @@ def _source_sizes(checkpoint: Checkpoint) -> dict[str, int]:
 
 
 def tile_side(machine: Machine, checkpoint: Checkpoint) -> int | None:
-    """Side of the VAE's tiles in pixels for this checkpoint here; None: whole images."""
+    """The side of the VAE's tiles in pixels for this checkpoint; None: whole images."""
     return assess(machine, checkpoint.weights(), checkpoint.precision).tile
 
 
 def require(machine: Machine, checkpoint: Checkpoint) -> None:
-    """Raise ConfigurationError, with the sums and what helps, where the checkpoint does not fit."""
+    """Raise ConfigurationError, with the arithmetic and advice, if the checkpoint does not fit."""
     both = assess_both(machine, checkpoint)
     verdict = both[checkpoint.precision]
     if not verdict.fits:
@@ -165,7 +165,7 @@ def require(machine: Machine, checkpoint: Checkpoint) -> None:
 
 
 def arithmetic(machine: Machine, verdict: Verdict) -> str:
-    """The arithmetic of a verdict, in one line."""
+    """A verdict's arithmetic in one line."""
     parts = []
     if machine.gpu:
         parts.append(
@@ -182,7 +182,7 @@ def arithmetic(machine: Machine, verdict: Verdict) -> str:
 
 
 def advice(both: dict[Precision, Verdict], checkpoint: Checkpoint) -> str:
-    """What to do where the configured precision does not fit."""
+    """What to do if the configured precision does not fit."""
     if checkpoint.precision == "bf16" and both["int8"].fits:
         return (
             f"int8 fits: flux-worker quantize {checkpoint.folder} DIR, then set FLUX_MODEL_DIR=DIR"
@@ -191,7 +191,7 @@ def advice(both: dict[Precision, Verdict], checkpoint: Checkpoint) -> str:
     if checkpoint.precision == "int8" and both["bf16"].fits:
         return "bf16 fits: unset FLUX_MODEL_DIR"
     return (
-        "No precision fits. End what else uses the memory, or take a machine with more:"
+        "No precision fits. Free memory, or use a machine with more:"
         f" bf16 needs {_gib(both['bf16'].vram_needed or both['bf16'].ram_needed)} GiB,"
         f" int8 {_gib(both['int8'].vram_needed or both['int8'].ram_needed)} GiB"
     )
@@ -202,7 +202,7 @@ def _gib(size: int) -> str:
 
 
 def lines(machine: Machine, checkpoint: Checkpoint, both: dict[Precision, Verdict]) -> list[str]:
-    """What `flux-worker check` prints."""
+    """The output of `flux-worker check`."""
     ram = f"{_gib(machine.ram_available)} of {_gib(machine.ram_total)} GiB RAM available"
     gpu = machine.gpu
     has = (
@@ -226,14 +226,14 @@ def lines(machine: Machine, checkpoint: Checkpoint, both: dict[Precision, Verdic
                 f"            VRAM is tight: the VAE decodes slices, in tiles of {verdict.tile} pixels"
             )
     if not gpu:
-        text.append("            on the CPU weights are read from disk again where the RAM cannot keep them")
+        text.append("            on the CPU, weights that do not fit into RAM are read from disk again")
     if not both[checkpoint.precision].fits:
         text.append(advice(both, checkpoint))
     return text
 
 
 def as_json(machine: Machine, checkpoint: Checkpoint, both: dict[Precision, Verdict]) -> dict[str, Any]:
-    """The same for programs; sizes in bytes."""
+    """The same as JSON; sizes in bytes."""
     model = {"folder": str(checkpoint.folder), "revision": checkpoint.revision}
     model |= {"precision": checkpoint.precision}
     return {

@@ -1,4 +1,4 @@
-"""Where the model's files are, and what they hold: a snapshot in the Hub's cache, or an int8 checkpoint."""
+"""Find and verify the model's files: a snapshot in the Hub's cache, or an int8 checkpoint."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from .images import Precision
 from .integrity import Expected, OnRead, Verification
 
 QUANTIZED_COMPONENTS = ("transformer", "text_encoder_2")
-"""The components that int8 checkpoints hold in int8; the others are small and stay in bfloat16."""
+"""The components that int8 checkpoints quantize; the others are small and stay in bfloat16."""
 
 PROVENANCE = "quantization.json"
 
 REMEDIES: dict[Precision, str] = {
-    "bf16": "remove these files with their blobs, and fetch the model again",
+    "bf16": "remove these files with their blobs, and download the model again",
     "int8": "make it again with `flux-worker quantize`",
 }
-"""What helps where files are not as they were."""
+"""Advice about missing or changed files."""
 
 _REPO_FOLDER = f"models--{MODEL.replace('/', '--')}"
-_MOST_NAMED = 5  # where all are wrong, one cause is behind it
+_MOST_NAMED = 5  # if all are wrong, they have one cause
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -45,7 +45,7 @@ class File(BaseModel):
 
 
 class Provenance(BaseModel):
-    """What an int8 checkpoint was made of, by what and when. Paths are relative to the model's folder."""
+    """From what, how and when an int8 checkpoint was made. Paths are relative to the model's folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -67,7 +67,7 @@ class Provenance(BaseModel):
             return cls.model_validate_json((folder / PROVENANCE).read_bytes())
         except OSError as error:
             raise ConfigurationError(
-                f"{folder} is no int8 checkpoint: {PROVENANCE}: {error.strerror}. "
+                f"{folder} is not an int8 checkpoint: {PROVENANCE}: {error.strerror}. "
                 f"`flux-worker quantize` makes one"
             ) from error
         except ValidationError as error:
@@ -76,14 +76,14 @@ class Provenance(BaseModel):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole FLUX.1-dev on disk: its folder, the commit it comes from, and its precision."""
+    """A complete FLUX.1-dev on disk: its folder, its commit and its precision."""
 
     folder: Path
     revision: str
     precision: Precision
 
     def weights(self) -> dict[str, int]:
-        """Bytes of each component's weights as they lie on disk, which is what they take in memory."""
+        """Bytes of each component's weights on disk, and so in memory."""
         sizes: dict[str, int] = {}
         for file in self.folder.glob("*/*.safetensors"):
             sizes[file.parent.name] = sizes.get(file.parent.name, 0) + file.stat().st_size
@@ -91,7 +91,7 @@ class Checkpoint:
 
 
 def find(settings: ModelSettings) -> Checkpoint:
-    """The model that the settings name; never downloads. Raises ConfigurationError."""
+    """Find the model that the settings name; never downloads. Raises ConfigurationError."""
     _go_offline()
     if settings.model_dir:
         return _int8(settings.model_dir, settings.revision)
@@ -110,7 +110,7 @@ def _int8(folder: Path, revision: str) -> Checkpoint:
     provenance = Provenance.read(folder)
     if provenance.revision != revision:
         raise ConfigurationError(
-            f"FLUX_MODEL_DIR={folder} was made of commit {provenance.revision}, "
+            f"FLUX_MODEL_DIR={folder} was made from commit {provenance.revision}, "
             f"but FLUX_MODEL_REVISION is {revision}"
         )
     _assert_intact(folder, _expected_int8(folder, provenance), "int8")
@@ -120,12 +120,14 @@ def _int8(folder: Path, revision: str) -> Checkpoint:
 
 
 def _expected_int8(folder: Path, provenance: Provenance) -> dict[str, Expected]:
-    strangers = dict.fromkeys(integrity.loaded_files(folder), Expected(wrong="is not of this checkpoint"))
+    strangers = dict.fromkeys(
+        integrity.loaded_files(folder), Expected(wrong="does not belong to this checkpoint")
+    )
     return strangers | {name: Expected(file.sha256, file.bytes) for name, file in provenance.outputs.items()}
 
 
 def _assert_intact(folder: Path, known: Mapping[str, Expected], precision: Precision) -> None:
-    """Raise ConfigurationError, naming the files, where any is seen not to be as it was."""
+    """Raise ConfigurationError, naming the files, if any is seen to have changed."""
     faults = [f"{folder / name} {fault}" for name, fault in integrity.faults(folder, known).items()]
     if faults:
         more = [f"{len(faults) - _MOST_NAMED} more"] if len(faults) > _MOST_NAMED else []
@@ -134,9 +136,9 @@ def _assert_intact(folder: Path, known: Mapping[str, Expected], precision: Preci
 
 
 def verify(settings: ModelSettings, on_read: OnRead) -> Verification:
-    """Read every file of the model that the settings name, and tell which are not as they were.
+    """Read every file of the model that the settings name, and find those that changed.
 
-    Raises ConfigurationError where the model is not there at all.
+    Raises ConfigurationError if the model is missing altogether.
     """
     _go_offline()
     if folder := settings.model_dir:
@@ -170,13 +172,13 @@ def snapshot(settings: ModelSettings) -> Path:
             else "the default cache (HF_HUB_CACHE is not set)"
         )
         raise ConfigurationError(
-            f"{settings.repo} at {settings.revision} is not (wholly) in {where}: {error}"
+            f"{settings.repo} at {settings.revision} is missing or incomplete in {where}: {error}"
         ) from error
     return Path(folder)
 
 
 def commit_of(folder: Path) -> str:
-    """The commit of a snapshot of FLUX.1-dev in a Hub cache, told by its path. Raises ConfigurationError."""
+    """The commit of a FLUX.1-dev snapshot in a Hub cache, from its path. Raises ConfigurationError."""
     folder = folder.absolute()
     repo = _REPO_FOLDER
     if (
@@ -186,7 +188,7 @@ def commit_of(folder: Path) -> str:
     ):
         raise ConfigurationError(
             f"{folder} is not a snapshot of {MODEL} in a Hub cache (…/{repo}/snapshots/<commit>), "
-            "so nobody could say which model it is"
+            "so its commit is unknown"
         )
     return folder.name
 
@@ -197,15 +199,15 @@ def assert_dev(folder: Path) -> None:
         pipeline = json.loads((folder / "model_index.json").read_text())["_class_name"]
         guided = json.loads((folder / "transformer" / "config.json").read_text())["guidance_embeds"]
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigurationError(f"{folder} holds no readable FLUX.1-dev: {error!r}") from error
+        raise ConfigurationError(f"{folder} contains no readable FLUX.1-dev: {error!r}") from error
     if pipeline != "FluxPipeline" or not guided:
-        raise ConfigurationError(f"{folder} holds another model than {MODEL}")
+        raise ConfigurationError(f"{folder} contains another model than {MODEL}")
 
 
 def assert_vocabularies(folder: Path) -> None:
-    """Raise ConfigurationError without vocabularies: transformers makes empty tokenizers in silence."""
+    """Raise ConfigurationError without vocabularies: transformers silently makes empty tokenizers."""
     for name in ("tokenizer", "tokenizer_2"):
         if not any(
             (folder / name / file).is_file() for file in ("tokenizer.json", "vocab.json", "spiece.model")
         ):
-            raise ConfigurationError(f"{folder / name} holds no vocabulary: the model's files are incomplete")
+            raise ConfigurationError(f"{folder / name} has no vocabulary: the model's files are incomplete")

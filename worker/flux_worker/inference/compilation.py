@@ -1,8 +1,8 @@
-"""The transformer's blocks compiled (regional compilation), for the sizes that a cache holds.
+"""Compile the transformer's blocks (regional compilation), with a cache by image size.
 
-Compiled code is used where it was made before: by the same GPU, torch, Triton and libraries, for the same
-size of image. Everything else is drawn eagerly, which is slower. `flux-worker draw` fills the cache, `serve`
-only reads it: no job waits for a compiler, and one that crashes takes no worker with it.
+Cached code is used for the same image size on the same GPU with the same torch, Triton and libraries; other
+jobs run eagerly, which is slower. `flux-worker draw` fills the cache and `serve` only reads it, so that no
+job waits for a compiler, and a compiler that crashes does not take down a worker.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 _SHAPES = "shapes.json"
-_FILES = "files.json"  # the SHA-256 of all that was kept: what is damaged is run as well
-_MOST_SHAPES = 64  # each is compiled apart; torch gives up after 8 where nobody tells it otherwise
+_FILES = "files.json"  # the SHA-256 of all files, since damaged code would be run
+_MOST_SHAPES = 64  # each is compiled separately; torch's default limit is 8
 
 
 @dataclass(frozen=True, order=True)
 class Shape:
-    """What compiled code is specialised for: pixels, and tokens of the prompt."""
+    """What compiled code is specialized for: the size in pixels, and the tokens of the prompt."""
 
     width: int
     height: int
@@ -47,7 +47,7 @@ class Shape:
 
     @classmethod
     def of(cls, job: Job) -> Shape:
-        """The shape that a job draws."""
+        """The shape of a job."""
         return cls(job.width, job.height, job.max_sequence_length)
 
     def __str__(self) -> str:
@@ -55,8 +55,8 @@ class Shape:
 
 
 def _executable() -> str | None:
-    """A folder that libraries can be loaded from: the user's cache where temporary files are noexec; else
-    None, for the usual one.
+    """A folder from which libraries can be loaded: the user's cache if the temporary folder is noexec, else
+    None for the default.
     """
     if not os.statvfs(tempfile.gettempdir()).f_flag & os.ST_NOEXEC:
         return None
@@ -65,8 +65,8 @@ def _executable() -> str | None:
 
 
 def _working_copy(kept: Path | None) -> tempfile.TemporaryDirectory[str]:
-    """A folder to compile in, with what is kept: torch writes beside what it reads, and an image's cache may
-    be read-only. Raises OSError, or RuntimeError without a home; nothing is left where the disk is full.
+    """A temporary copy of the cache to compile in: torch writes beside what it reads, and the cache may be
+    read-only. Raises OSError, or RuntimeError without a home; leaves nothing behind on a full disk.
     """
     work = tempfile.TemporaryDirectory(
         prefix="flux-worker-compiled-", dir=_executable(), ignore_cleanup_errors=True
@@ -81,15 +81,15 @@ def _working_copy(kept: Path | None) -> tempfile.TemporaryDirectory[str]:
 
 
 class CompiledBlocks:
-    """The blocks of one transformer. `fill`: compile what the cache lacks, and keep it."""
+    """The compiled blocks of one transformer. `fill`: compile what the cache lacks, and store it."""
 
     def __init__(self, transformer: Any, *, kept: Path | None, shapes: set[Shape], fill: bool) -> None:
         self._transformer = transformer
         self._kept = kept
         self._shapes = shapes
         self._fill = fill
-        self._drawn: set[Shape] = set()
-        self._said = False
+        self._used: set[Shape] = set()
+        self._warned = False
         self._active = True
         self._work = _working_copy(kept if shapes else None)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = self._work.name
@@ -100,45 +100,45 @@ class CompiledBlocks:
         transformer.compile_repeated_blocks(fullgraph=True, dynamic=False)
 
     def run(self, job: Job, generate: Callable[[], _Result]) -> _Result:
-        """Call `drawing` with compiled blocks where they fit the job, else eagerly."""
+        """Call `generate` with compiled blocks if they fit the job, else eagerly."""
         shape = Shape.of(job)
         if not self._compiled(shape):
             self._warn_not_compiled(shape)
             with torch.compiler.set_stance("force_eager"):
                 return generate()
         try:
-            drawn = generate()
+            result = generate()
         except Exception as error:
             if not _is_compiler_error(error):
                 raise
             self._deactivate(_first_line(error))
         else:
-            self._drawn.add(shape)
+            self._used.add(shape)
             self._keep(shape)
-            return drawn
-        # Out here the error is gone, and with it the frames whose tensors it kept.
+            return result
+        # Outside the except block the error is gone, and with it the frames that kept tensors alive.
         return self.run(job, generate)
 
     def _compiled(self, shape: Shape) -> bool:
-        """Whether compiled blocks are to draw it; what is read when a shape is first drawn may be gone."""
+        """Whether to use compiled blocks; checks that the files of a shape not used yet still exist."""
         if not self._active or not (self._fill or shape in self._shapes):
             return False
-        if not self._fill and shape not in self._drawn and not Path(self._work.name, _SHAPES).is_file():
+        if not self._fill and shape not in self._used and not Path(self._work.name, _SHAPES).is_file():
             self._deactivate(f"{self._work.name} was removed")
         return self._active
 
     def _warn_not_compiled(self, shape: Shape) -> None:
-        if self._active and not self._said:
-            self._said = True
+        if self._active and not self._warned:
+            self._warned = True
             held = ", ".join(map(str, sorted(self._shapes)))
-            log.warning("nothing is compiled for %s, as for other sizes than %s: drawn eagerly", shape, held)
+            log.warning("%s is not compiled, only %s: running eagerly", shape, held)
 
     def _deactivate(self, why: str) -> None:
         self._active = False
-        log.warning("the blocks cannot be compiled, everything is drawn eagerly: %s", why)
+        log.warning("the blocks cannot be compiled, running eagerly: %s", why)
 
     def _keep(self, shape: Shape) -> None:
-        """Add what was compiled to the cache: all of it, then its name, so that nobody reads half of it."""
+        """Add the compiled code to the cache, atomically."""
         if not self._fill or not self._kept or shape in self._shapes:
             return
         self._shapes.add(shape)
@@ -153,15 +153,15 @@ class CompiledBlocks:
                     self._kept.rename(Path(draft) / "old")
                 copy.rename(self._kept)
         except OSError as error:
-            log.warning("compiled blocks cannot be kept in %s: %s", self._kept, error.strerror or error)
+            log.warning("compiled blocks cannot be stored in %s: %s", self._kept, error.strerror or error)
 
 
 def compiled_blocks(
     transformer: Any, cache: Path | None, precision: Precision, device: str, *, fill: bool
 ) -> CompiledBlocks | None:
-    """The blocks compiled, or None, said once, where drawing is to be eager."""
+    """The compiled blocks; None, with a warning, if jobs must run eagerly."""
     if device == "cpu" and precision == "int8":
-        log.warning("torch's compiler crashes on int8 weights on the CPU: drawing eagerly")
+        log.warning("torch's compiler crashes on int8 weights on the CPU: running eagerly")
         return None
     kept = cache / cache_name(precision, device) if cache else None
     shapes = _shapes_in(kept) if kept else set()
@@ -169,20 +169,20 @@ def compiled_blocks(
         return None
     if not shapes and not fill:
         log.warning(
-            "nothing compiled for this GPU and these versions in %s: drawing eagerly. With FLUX_COMPILE and"
-            " FLUX_COMPILE_CACHE set, `flux-worker draw` on this machine makes it",
+            "nothing is compiled for this GPU and these versions in %s: running eagerly. With FLUX_COMPILE"
+            " and FLUX_COMPILE_CACHE set, `flux-worker draw` on this machine compiles it",
             kept or "FLUX_COMPILE_CACHE, which is not set",
         )
         return None
     try:
         return CompiledBlocks(transformer, kept=kept, shapes=shapes or set(), fill=fill)
     except (OSError, RuntimeError) as error:
-        log.warning("there is no place to compile in, everything is drawn eagerly: %s", _first_line(error))
+        log.warning("there is no folder to compile in, running eagerly: %s", _first_line(error))
         return None
 
 
 def cache_name(precision: Precision, device: str) -> str:
-    """The folder of what was compiled by exactly this hardware and these versions."""
+    """The cache folder's name for this hardware and these versions."""
     names = ("torch", "triton", "diffusers", "torchao")
     parts = [_hardware(device), *(f"{name}-{_version(name)}" for name in names), precision]
     return re.sub(r"[^A-Za-z0-9.+_-]+", "-", "_".join(parts))
@@ -203,16 +203,16 @@ def _version(name: str) -> str:
 
 
 def _shapes_in(kept: Path) -> set[Shape] | None:
-    """The shapes of a cache that can be trusted: what lies in it is run. None, said, for one that can't."""
+    """The shapes in a cache; None, with a warning, if it cannot be trusted, since its code is run."""
     try:
         for folder in (kept.parent, kept):
             if reason := _unsafe_permissions(folder):
-                log.warning("%s is not used: %s, and what lies in it is run", folder, reason)
+                log.warning("%s is not used, since its code would be run and %s", folder, reason)
                 return None
         shapes = {Shape(*sizes) for sizes in json.loads((kept / _SHAPES).read_text())}
-        # Of caches that were kept by earlier versions, nothing tells.
+        # Caches of earlier versions have no hashes.
         if (kept / _FILES).exists() and json.loads((kept / _FILES).read_text()) != _hashes(kept):
-            log.warning("%s is damaged and not used: remove it, and `flux-worker draw` makes it anew", kept)
+            log.warning("%s is damaged and not used: remove it, and `flux-worker draw` makes it again", kept)
             return None
         return shapes
     except FileNotFoundError:
@@ -223,7 +223,7 @@ def _shapes_in(kept: Path) -> set[Shape] | None:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    """The SHA-256 of each file by its path, those that describe the folder left out."""
+    """The SHA-256 of each file by its path, without the files that describe the folder."""
     files = (file for file in folder.rglob("*") if file.is_file() and file.name not in (_FILES, _SHAPES))
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
@@ -236,10 +236,10 @@ def _unsafe_permissions(folder: Path) -> str | None:
 
 
 def _is_compiler_error(error: Exception) -> bool:
-    """Whether the compiler failed or what it made, rather than the drawing.
+    """Whether the compiler or its code failed, rather than the job.
 
-    Kernels are loaded, compiled and tried at their first launch, too: what goes wrong there comes as it is. A
-    device that broke or has no memory left is of no more use to eager blocks.
+    Kernels are also loaded, compiled and tuned at their first launch, where any error may occur. A broken
+    device or lack of memory would affect eager blocks as well.
     """
     import torch._dynamo.exc
 
@@ -253,12 +253,12 @@ def _is_compiler_error(error: Exception) -> bool:
 
 
 def _is_compiler_module(module: str) -> bool:
-    """By the module's name, since the CPU has no Triton."""
+    """By the module's name, since Triton is not installed for the CPU."""
     return module.startswith(("torch._dynamo.", "torch._inductor.", "triton."))
 
 
 def _first_line(error: Exception) -> str:
-    """What happened; of files that could not be copied, the first."""
+    """The error's first line; of several files that could not be copied, the first."""
     if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
         return str(error.args[0][0][-1])
     return (str(error).strip() or repr(error)).splitlines()[0]

@@ -1,4 +1,4 @@
-"""Whether there is a GPU that torch can draw on, and what is known where there is none."""
+"""Detect a GPU that torch can use, and explain why there is none."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import torch
 
 from . import backend_neuron
 
-CPU_HINT = "FLUX_BACKEND=cpu draws on the CPU, where a step takes minutes"
+CPU_HINT = "FLUX_BACKEND=cpu uses the CPU, where a step takes minutes"
 
 _DRIVER = Path("/proc/driver/nvidia/version")
 _PCI = Path("/sys/bus/pci/devices")
-_NVIDIA, _DISPLAYS = "0x10de", "0x03"  # a vendor, and the class of GPUs on the PCI bus
+_NVIDIA, _DISPLAYS = "0x10de", "0x03"  # vendor and device class on the PCI bus
 
 
 def has_gpu() -> bool:
-    """Whether torch could draw on a GPU."""
+    """Whether torch can use a GPU."""
     return torch.cuda.is_available()
 
 
 def describe_gpu() -> str:
-    """Why nothing but the CPU can draw, as far as torch and the kernel tell."""
+    """Why torch can use no GPU, as far as torch and the kernel tell."""
     return "; ".join([*_of_torch(), *_of_kernel(), *_of_neuron()])
 
 
@@ -35,7 +35,7 @@ def _of_torch() -> Iterator[str]:
         yield f"torch {torch.__version__} says: {_first_sentence(error)}"
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if hidden is not None:
-        yield f"CUDA_VISIBLE_DEVICES={hidden} hides every GPU that it does not name"
+        yield f"CUDA_VISIBLE_DEVICES={hidden} hides all other GPUs"
 
 
 def _first_sentence(error: Exception) -> str:
@@ -46,11 +46,11 @@ def _of_kernel() -> Iterator[str]:
     gpus = sum(_is_gpu(device) for device in _PCI.glob("*"))
     driver = _driver()
     if driver:
-        yield f"NVIDIA's driver {driver} is loaded, nvidia-smi shows what it finds"
+        yield f"NVIDIA driver {driver} is loaded, nvidia-smi shows its GPUs"
     elif gpus:
-        yield f"{gpus} of NVIDIA's GPUs on the PCI bus, but NVIDIA's driver is not loaded"
+        yield f"{gpus} NVIDIA GPUs on the PCI bus, but the NVIDIA driver is not loaded"
     else:
-        yield "none of NVIDIA's GPUs on the PCI bus, and its driver is not loaded"
+        yield "no NVIDIA GPU on the PCI bus, and the NVIDIA driver is not loaded"
 
 
 def _is_gpu(device: Path) -> bool:
@@ -66,15 +66,15 @@ def _driver() -> str | None:
         found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", _DRIVER.read_text())
     except OSError:
         return None
-    return found[0] if found else "of a version unknown"
+    return found[0] if found else "of unknown version"
 
 
 def _of_neuron() -> Iterator[str]:
     devices = backend_neuron.devices()
     if devices and not backend_neuron.installed():
         yield (
-            f"{devices} Neuron devices, but no optimum-neuron in this environment: it takes that of"
+            f"{devices} Neuron devices, but optimum-neuron is not installed: use the environment of"
             " provision/locks/worker-neuron.in"
         )
     elif devices:
-        yield f"{devices} Neuron devices, which FLUX_BACKEND=neuron draws on"
+        yield f"{devices} Neuron devices, which FLUX_BACKEND=neuron uses"

@@ -1,4 +1,4 @@
-"""Whether what the model drew is a picture, judged before rounding makes black of what is no number."""
+"""Check that the model's output is an image, before rounding turns NaN into black."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import torch
 from ..errors import BadImage
 
 REMEDY = (
-    "`flux-worker check --verify` tells whether the model's files are as they were; if they are, the device"
-    " is at fault: `nvidia-smi -q -d ECC` counts the errors of a GPU's memory"
+    "`flux-worker check --verify` tells whether the model's files are intact; if they are, the device is at"
+    " fault: `nvidia-smi -q -d ECC` counts a GPU's memory errors"
 )
-"""What to do about bad pictures."""
+"""Advice about invalid images."""
 
 
 def assert_image(values: torch.Tensor, over: tuple[int, ...], what: str) -> None:
-    """Raise BadPicture where a value is not finite, or no channel varies over the dimensions `over`.
+    """Raise BadImage if a value is not finite, or no channel varies over the dimensions `over`.
 
-    How little it varies does not matter: a white wall is a picture, too. It waits for the device, and takes
-    no memory: the least and the greatest value of a channel are not finite where one of its values is not.
+    Any variation is enough: a white wall is an image, too. It waits for the device but needs no memory: the
+    minimum and maximum of a channel are not finite if one of its values is not.
     """
     least, greatest = values.amin(over), values.amax(over)
     if not bool((least.isfinite() & greatest.isfinite()).all()):
         raise BadImage(f"{what} are not finite numbers")
     if not bool((least != greatest).any()):
-        raise BadImage(f"{what} are the same all over")
+        raise BadImage(f"{what} are constant")
 
 
 @contextmanager
 def checking_decoded(pipeline: Any, look: Callable[[torch.Tensor], None]) -> Iterator[None]:
-    """Have `look` called with what the pipeline's VAE decodes, before it is clamped and rounded."""
+    """Call `look` with what the pipeline's VAE decodes, before it is clamped and rounded."""
     processor = pipeline.image_processor
     finish = processor.postprocess
 

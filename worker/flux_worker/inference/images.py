@@ -1,4 +1,4 @@
-"""What the model hands over: finished images with the job and the model that made them."""
+"""The result of a job: images, with the job and the model that made them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ Precision = Literal["bf16", "int8"]
 
 @dataclass(frozen=True)
 class Origin:
-    """The model that drew: the Hub's repository and commit, the weights' precision, device and packages."""
+    """The model that was used: repository and commit on the Hub, precision, device and packages."""
 
     repo: str
     revision: str
     precision: Precision
     device: str
     versions: dict[str, str] = field(default_factory=dict)
-    """By package: flux_worker, torch, diffusers, transformers, and what else the backend draws with."""
+    """By package: flux_worker, torch, diffusers, transformers, and others that the backend uses."""
 
 
 @dataclass(frozen=True)
 class GeneratedImages:
-    """Finished images (image i was drawn with the job's seed + i) and what they took.
+    """The images of a job; image i has the job's seed + i.
 
-    `job` carries its seed; `seconds` is the time for all images, `step_seconds` the mean of a step.
+    `job` has its seed set; `seconds` is the time for all images, `step_seconds` the mean of a step.
     """
 
     job: Job

@@ -1,7 +1,7 @@
-"""Whether the model's files still are what was downloaded or made, by the hashes that are kept beside them.
+"""Check the model's files against the hashes that were stored when they were downloaded or made.
 
-Each start compares the hashes of small files and the sizes of the weights, of which only headers are read;
-`flux-worker check --verify` compares the hashes of all.
+Each start compares the hashes of small files, and the sizes of weights by their headers; `flux-worker check
+--verify` compares the hashes of all.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# What diffusers loads. Named, because the Hub's cache also knows the duplicates that nobody downloads, and
-# counts a snapshot without them as incomplete unless it is told what is wanted.
+# What diffusers loads. Without this list huggingface_hub takes a snapshot as incomplete that lacks the
+# duplicates, which are not downloaded.
 LOADED_FILES = ["model_index.json", "*/*.json", "*/*.safetensors", "*/*.txt", "*/*.model"]
 
 OnRead = Callable[[int, int], None]
-"""Called with the bytes read so far, and with those of all files."""
+"""Called with the bytes read so far, and the total."""
 
-_COMPONENTS = {  # of FLUX.1-dev, with the configuration that each has
+_COMPONENTS = {  # of FLUX.1-dev, with their configuration files
     "scheduler": "scheduler_config.json",
     "text_encoder": "config.json",
     "text_encoder_2": "config.json",
@@ -44,20 +44,20 @@ _LONGEST_HEADER = 100_000_000  # safetensors' own limit
 
 @dataclass(frozen=True)
 class Expected:
-    """What a file must be. `digest`: a SHA-256, or a git blob's 40 digits; None: nothing tells."""
+    """The expected content of a file. `digest`: a SHA-256, or a git blob's 40 digits; None: unknown."""
 
     digest: str | None = None
     size: int | None = None
     wrong: str | None = None
-    """Why it can't be what it must be, whatever it holds."""
+    """Why the file is wrong whatever its content."""
 
 
-_UNKNOWN = Expected(wrong="is no link to a blob with its hash for a name: nothing tells what it must be")
+_UNKNOWN = Expected(wrong="is not a link to a blob that is named by its hash: its hash is unknown")
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What came of hashing every file: `faults` by the names of those that are not as they were."""
+    """The result of hashing every file: `faults` by name of the files that changed."""
 
     files: int
     bytes: int
@@ -66,7 +66,7 @@ class Verification:
 
 
 def loaded_files(folder: Path) -> set[str]:
-    """The names of all files in the folder that would be loaded, and of those that can't be left out."""
+    """The names of all files in the folder that are loaded, and of required ones that are missing."""
     files = {file for pattern in LOADED_FILES for file in folder.glob(pattern)}
     needed = {folder / name / config for name, config in _COMPONENTS.items()} | {folder / "model_index.json"}
     for name, config in _COMPONENTS.items():
@@ -81,9 +81,9 @@ def loaded_files(folder: Path) -> set[str]:
 
 
 def expected_in_cache(folder: Path) -> dict[str, Expected]:
-    """The files of a snapshot: each is a link to a blob, which has its hash for a name.
+    """The expected files of a snapshot: each is a link to a blob that is named by its hash.
 
-    A cache that was copied without its links tells nothing; a file that is no link among links is refused.
+    A cache that was copied without links has no hashes; a file among links that is not a link is refused.
     """
     known = {name: _by_link(folder / name) for name in loaded_files(folder)}
     if any(one.digest for one in known.values()):
@@ -92,7 +92,7 @@ def expected_in_cache(folder: Path) -> dict[str, Expected]:
 
 
 def expected_in_listing(folder: Path) -> dict[str, Expected]:
-    """The same by all that can be known: also by the Hub's own listing, where huggingface_hub kept it."""
+    """The expected files from all sources: also from the Hub's listing, if huggingface_hub stored it."""
     listing = _listing(folder)
     links = {name: _by_link(folder / name) for name in loaded_files(folder) | listing.keys()}
     if not listing:
@@ -119,13 +119,13 @@ def _is_copy(file: Path) -> bool:
 
 
 def faults(folder: Path, known: Mapping[str, Expected]) -> dict[str, str]:
-    """What a start can tell at once of files that are not as they were, by their names."""
+    """The faults, by file, that a start can detect quickly."""
     found = {name: _fault(folder / name, expected) for name, expected in sorted(known.items())}
     return {name: fault for name, fault in found.items() if fault}
 
 
 def verify(folder: Path, known: Mapping[str, Expected], on_read: OnRead) -> Verification:
-    """Read and hash every file, several at a time."""
+    """Read and hash every file, several in parallel."""
     started = time.monotonic()
     sizes = {name: _size(folder / name) for name in known}
     tally = _Tally(sum(sizes.values()), on_read)
@@ -135,10 +135,10 @@ def verify(folder: Path, known: Mapping[str, Expected], on_read: OnRead) -> Veri
         return found.get(name) or _changed(folder / name, known[name].digest, tally.add)
 
     with ThreadPoolExecutor(min(_MOST_THREADS, len(os.sched_getaffinity(0)))) as threads:
-        names = sorted(known, key=lambda name: -sizes[name])  # the largest last would be hashed alone
+        names = sorted(known, key=lambda name: -sizes[name])  # largest first, so that none is hashed alone
         try:
             told = dict(zip(names, threads.map(hashed, names), strict=True))
-        except BaseException:  # nobody waits for what is left of 34 GB
+        except BaseException:  # do not hash the rest of 34 GB
             tally.over = True
             raise
     seconds = time.monotonic() - started
@@ -157,7 +157,7 @@ class _Tally:
         self._lock = threading.Lock()
 
     def add(self, size: int) -> None:
-        """So many more. Raises InterruptedError where nobody wants to know any more."""
+        """Count bytes. Raises InterruptedError if the verification was stopped."""
         if self.over:
             raise InterruptedError
         with self._lock:
@@ -166,7 +166,7 @@ class _Tally:
 
 
 def _by_link(file: Path) -> Expected:
-    """What the name of the blob says that a snapshot's link leads to."""
+    """The hash in the name of the blob to which a snapshot's link points."""
     if not file.is_symlink():
         return Expected()
     blob = Path(os.path.normpath(file.parent / file.readlink()))
@@ -175,7 +175,7 @@ def _by_link(file: Path) -> Expected:
 
 
 def _listing(folder: Path) -> dict[str, Expected]:
-    """What huggingface_hub wrote down of a commit's files when it downloaded them; {} where it did not."""
+    """The listing of a commit's files that huggingface_hub stored at the download; {} if it did not."""
     try:
         files = json.loads((folder.parents[1] / "trees" / f"{folder.name}.json").read_text())["files"]
         return {
@@ -193,7 +193,7 @@ def _would_be_loaded(name: str) -> bool:
 
 
 def _weight_map(index: Path) -> dict[str, set[str]]:
-    """The weights that an index promises, by file; {} for every other file."""
+    """The weights listed in an index, by file; {} for any other file."""
     if not index.name.endswith(_INDEX):
         return {}
     promised: dict[str, set[str]] = {}
@@ -229,20 +229,20 @@ def _fault(file: Path, expected: Expected) -> str | None:
 
 
 def _wrong_header(file: Path, size: int) -> str | None:
-    """What a safetensors file's header has against its size and its name."""
+    """The fault of a safetensors file whose header disagrees with its size or its index."""
     try:
         weights, whole = _header(file, size)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         return "is damaged: its header is not readable"
     if size != whole:
-        return f"is damaged: it has {size} bytes, and by its header {whole}"
+        return f"is damaged: it has {size} bytes, its header says {whole}"
     indexes = file.parent.glob(f"*{_INDEX}")
     promised = {weight for index in indexes for weight in _weight_map(index).get(file.name, ())}
-    return f"is not what its index says: it lacks {min(promised - weights)}" if promised - weights else None
+    return f"does not match its index: it lacks {min(promised - weights)}" if promised - weights else None
 
 
 def _header(file: Path, size: int) -> tuple[set[str], int]:
-    """The weights of a safetensors file, and its size: the header's length in eight bytes, it, and they."""
+    """The weights of a safetensors file, and its size: eight bytes for the header's length, header, data."""
     with file.open("rb") as content:
         length = int.from_bytes(content.read(8), "little")
         if length > min(size, _LONGEST_HEADER):
@@ -254,7 +254,7 @@ def _header(file: Path, size: int) -> tuple[set[str], int]:
 
 
 def _changed(file: Path, digest: str | None, on_read: Callable[[int], None] = lambda _: None) -> str | None:
-    """What is wrong where the content has another hash; nothing where none is known."""
+    """The fault if the content has another hash; None if no hash is known."""
     if digest is None:
         return None
     try:
@@ -265,7 +265,7 @@ def _changed(file: Path, digest: str | None, on_read: Callable[[int], None] = la
 
 
 def _hash(file: Path, like: str, on_read: Callable[[int], None]) -> str:
-    """Of the kind that `like` is. Reads as much at once as keeps other threads running meanwhile."""
+    """A hash of the same kind as `like`. Reads blocks large enough to let other threads run meanwhile."""
     with file.open("rb", buffering=0) as content:
         if len(like) == 40:
             header = b"blob %d\0" % os.fstat(content.fileno()).st_size

@@ -1,36 +1,36 @@
-"""What libraries say while they are imported or load, and what is of no use to who reads the log."""
+"""Silence irrelevant warnings and progress bars of torch, torchao, diffusers and transformers."""
 
 from __future__ import annotations
 
 import logging
 
-# torchao tells of kernels that this build of torch does not take, and of names that torch will retire;
-# diffusers of formats that torchao gave up; transformers of image processors. None of it concerns FLUX.1-dev.
+# torchao warns about kernels that this build of torch lacks and about deprecated names, diffusers about
+# formats that torchao dropped, transformers about image processors. None of it concerns FLUX.1-dev.
 _AT_IMPORT = (
     "torchao",
     "torch.utils._pytree",
     "diffusers.quantizers.torchao.torchao_quantizer",
     "transformers.utils.import_utils",
 )
-# At each prompt of more than 77 tokens it warns that CLIP, which FLUX asks for a summary only, reads no
-# further; the warning quotes the prompt, and prompts do not belong into logs.
+# For each prompt of more than 77 tokens it warns that CLIP, from which FLUX needs only a summary, truncates
+# it; the warning quotes the prompt, which must not be logged.
 _WHILE_DRAWING = ("diffusers.pipelines.flux.pipeline_flux",)
 
 
 def reduce_logging() -> None:
-    """Let these loggers tell of errors alone. To be called before torchao or diffusers is imported."""
+    """Let these loggers log errors only. Call it before torchao or diffusers is imported."""
     import torch
 
     for name in (*_AT_IMPORT, *_WHILE_DRAWING):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # torch writes to stderr by handlers of its own: to whoever reads the journal that is no JSON.
+    # torch has its own handlers for stderr, which do not write JSON.
     for name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] == torch.__name__]:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
 
 
 def disable_progress_bars() -> None:
-    """Keep diffusers' and transformers' bars off stderr; what they log goes where everything else goes."""
+    """Disable diffusers' and transformers' progress bars, and pass their logs to the root logger."""
     import diffusers
     import transformers
 

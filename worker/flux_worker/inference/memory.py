@@ -1,4 +1,4 @@
-"""Host memory as the kernel counts it: what is available, and what this process holds; what tells of none."""
+"""Host memory as the kernel counts it, and errors that mean that memory ran out."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
 _UNLIMITED = 1 << 60  # cgroup v1 writes a number near 2^63 where there is no limit
-# CUDA, cuBLAS and cuDNN, and the C library, where torch has no error of its own kind for it.
+# Messages of CUDA, cuBLAS, cuDNN and the C library that torch raises as plain RuntimeErrors.
 _RAN_OUT = re.compile(r"out of memory|ALLOC_FAILED|can(no|')t allocate memory|not enough memory", re.I)
 
 
 def ran_out(error: Exception) -> bool:
-    """Whether the device or the host had no memory left."""
+    """Whether the device or the host ran out of memory."""
     import torch
 
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
@@ -22,7 +22,7 @@ def ran_out(error: Exception) -> bool:
 
 
 def available_ram(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
-    """Bytes to be had without swapping or being killed: the machine's, or less where a cgroup says so."""
+    """Bytes available without swapping or being killed: the machine's, or less if a cgroup limits it."""
     machine = _kibibytes(proc / "meminfo", "MemAvailable")
     return min(
         [machine, *(left for folder in _memory_cgroups(proc, cgroups) if (left := _left(folder)) is not None)]
@@ -30,7 +30,7 @@ def available_ram(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
 
 
 def anonymous_ram(proc: Path = _PROC) -> int:
-    """Bytes of this process that belong to no file: what the OOM killer counts and cannot reclaim."""
+    """Bytes of this process that are not mapped from a file, so that the kernel cannot reclaim them."""
     return _kibibytes(proc / "self" / "status", "RssAnon")
 
 
@@ -41,7 +41,7 @@ def _kibibytes(file: Path, name: str) -> int:
 
 
 def _memory_cgroups(proc: Path, cgroups: Path) -> list[Path]:
-    """This process's cgroup for memory and those above it; v2's, or v1's where the controller is there."""
+    """This process's memory cgroup and its parents; v2, or v1 if the memory controller is there."""
     folders = []
     for line in (proc / "self" / "cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
@@ -54,7 +54,7 @@ def _memory_cgroups(proc: Path, cgroups: Path) -> list[Path]:
 
 
 def _left(folder: Path) -> int | None:
-    """What a cgroup still allows, page cache not counted since it is given up first; None without a limit."""
+    """What a cgroup still allows, not counting the page cache, which is reclaimed first; None: no limit."""
     for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
         try:
             allowed = (folder / limit).read_text().strip()
@@ -71,5 +71,5 @@ def _left(folder: Path) -> int | None:
 def _page_cache(stat: str) -> int:
     found = dict(line.split() for line in stat.splitlines())
     names = ("inactive_file", "active_file")
-    # v1 counts the groups below under names of their own, as its limit does.
+    # v1 has separate names for counts that include child groups, as its limit does.
     return sum(int(found.get(f"total_{name}", found.get(name, 0))) for name in names)

@@ -1,4 +1,4 @@
-"""FLUX.1-dev, loaded once from local files, on whichever backend this machine has."""
+"""FLUX.1-dev, loaded once from local files onto the selected backend."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OnStep = Callable[[int], None]
-"""Called after each step with the number of steps done, over all images of the job. A job that is begun again
-counts from 1 again.
+"""Called after each step with the number of steps done over all images of the job. A restarted job counts
+from 1 again.
 """
 
 
 class FluxModel:
-    """A loaded model, ready to draw one image at a time."""
+    """A loaded model that generates one image at a time."""
 
     def __init__(self, loaded: Loaded, backend: Backend, origin: Origin) -> None:
         self.origin = origin
@@ -44,7 +44,7 @@ class FluxModel:
 
     @property
     def pipeline(self) -> Any:
-        """diffusers' pipeline, or one that behaves as such."""
+        """diffusers' pipeline, or one that behaves like it."""
         return self._loaded.pipeline
 
     @property
@@ -53,20 +53,20 @@ class FluxModel:
         return self._backend.name
 
     def check(self, job: Job) -> None:
-        """Raise InvalidJob for a size that is not drawn here, and where the prompt is longer than the job
-        reads; diffusers would cut it off.
+        """Raise InvalidJob for an unsupported size, and for a prompt that is longer than the job allows;
+        diffusers would truncate it.
         """
         self._loaded.check(job)
         tokens = len(self.pipeline.tokenizer_2(job.prompt, verbose=False).input_ids)
         if tokens > job.max_sequence_length:
-            reason = f"prompt: {tokens} tokens long, and at most {job.max_sequence_length} are read"
+            reason = f"prompt: has {tokens} tokens, at most {job.max_sequence_length} are allowed"
             raise InvalidJob(reason, job_id=job.id)
 
     def generate(self, job: Job, on_step: OnStep = lambda _: None) -> GeneratedImages:
-        """Draw the job's images, one after another: memory stays that of one; image i has seed + i.
+        """Generate the job's images one after another, in the memory of one; image i has seed + i.
 
-        Where memory runs out, all that is not in use is freed and the job begun again, once. What `on_step`
-        raises ends the drawing and passes through. Raises BadPicture for images that are none.
+        If memory runs out, free what is unused and restart the job, once. Exceptions of `on_step` end the job
+        and pass through. Raises BadImage for invalid images.
         """
         job = job.seeded()
         try:
@@ -74,8 +74,8 @@ class FluxModel:
         except (MemoryError, RuntimeError) as error:  # CUDA's and PyTorch's are RuntimeErrors
             if not ran_out(error):
                 raise
-            log.warning("memory ran out, the job is begun again: %s", _first_line(error))
-        # Out here the error is gone, and with it the frames whose tensors it kept.
+            log.warning("memory ran out, restarting the job: %s", _first_line(error))
+        # Outside the except block the error is gone, and with it the frames that kept tensors alive.
         gc.collect()
         self._backend.free_memory()
         return self._attempt(job, on_step)
@@ -91,13 +91,13 @@ class FluxModel:
         return GeneratedImages(job=job, images=images, origin=self.origin, seconds=seconds, step_seconds=step)
 
     def is_fatal(self, error: Exception) -> bool:
-        """Whether the device is of no more use to this process after such an error."""
+        """Whether this process can no longer use the device after such an error."""
         return self._backend.is_fatal(error)
 
     def warm_up(self, on_step: OnStep = lambda _: None) -> None:
-        """Draw once, so that the first job does not pay for kernels and memory being set up.
+        """Generate once, so that the first job need not wait for kernels and memory to be set up.
 
-        Shows, too, whether the model draws at all, at any time. Raises BadPicture where it does not.
+        It also tests the model, at any time. Raises BadImage if the images are invalid.
         """
         for shape in self._loaded.warm_up():
             job = Job(
@@ -151,7 +151,7 @@ def _first_line(error: Exception) -> str:
 
 @dataclass
 class _StepClock:
-    """Tells of steps, and times them: from one step's end to the next, or an image's first from its begin."""
+    """Reports steps and measures the time from each step's end to the next."""
 
     on_step: OnStep
     finish_step: Callable[[], None]
@@ -161,11 +161,11 @@ class _StepClock:
     _seconds: list[float] = field(default_factory=list)
 
     def image_begins(self) -> None:
-        """The first step of an image also carries the reading of the prompt: it only counts alone."""
+        """Do not measure an image's first step, which includes encoding the prompt."""
         self._last = 0.0
 
     def step_ended(self) -> None:
-        """A step ends, of whichever image."""
+        """A step of any image is finished."""
         self.finish_step()
         now = time.monotonic()
         if self._last:
@@ -175,7 +175,7 @@ class _StepClock:
         self.on_step(self.done)
 
     def step_seconds(self, whole: float) -> float:
-        """The mean of a step; images of one step have no interval between steps: they share the whole."""
+        """The mean duration of a step; for images of one step, which have no interval, the total's share."""
         return sum(self._seconds) / len(self._seconds) if self._seconds else whole / self.done
 
 
@@ -185,18 +185,17 @@ def load(
     compile_missing: bool = False,
     on_found: Callable[[int], None] = lambda _: None,
 ) -> FluxModel:
-    """Load the model onto the device of the settings' backend.
+    """Load the model with the backend that the settings name.
 
-    Raises ConfigurationError where the model is not there or not whole, does not fit, or where the installed
-    packages would not do it justice. `compile_missing`: with FLUX_COMPILE=regional, compile what its cache
-    lacks, and keep it there. `on_found` hears how many bytes of weights will be read, where
-    the checkpoint tells.
+    Raises ConfigurationError if the model is missing, incomplete or too large, or if installed packages would
+    break it. `compile_missing`: with FLUX_COMPILE=regional, compile what the cache lacks, and store it there.
+    `on_found` is called with the bytes of weights that will be read, if the checkpoint tells.
     """
     backend = select_backend(settings)
     backend.check_packages()
     checkpoint = find(settings)
     backend.require(checkpoint)
-    if backend.name != "neuron":  # there each compiled size has weights of its own
+    if backend.name != "neuron":  # each size compiled for Neuron has its own weights
         on_found(sum(checkpoint.weights().values()))
     loaded = backend.load(checkpoint, settings, compile_missing=compile_missing)
     return FluxModel(loaded, backend, _origin(checkpoint, backend))

@@ -1,7 +1,7 @@
-"""What was compiled for Neuron: one folder for each size of image, made while baking, only read afterwards.
+"""Models compiled for Neuron: one folder per image size, made while baking and only read afterwards.
 
-optimum-neuron compiles every part of the model for fixed shapes (`python -m optimum.exporters.neuron`) and
-writes a folder that NeuronFluxPipeline loads. Beside it lies what it was made of, and by which versions.
+optimum-neuron compiles all parts of the model for fixed shapes (`python -m optimum.exporters.neuron`) into a
+folder that NeuronFluxPipeline loads; `compiled.json` in it has the commit, shape and versions.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from .compilation import Shape
 
 LIBRARIES = ("torch", "diffusers", "transformers", "optimum-neuron", "torch-neuronx", "neuronx-cc")
 CORES = 8
-"""NeuronCores that the model is spread over: what optimum-neuron recommends for FLUX, on inf2.24xlarge."""
+"""The number of NeuronCores for the model: what optimum-neuron recommends for FLUX, on inf2.24xlarge."""
 FAMILY = "inf2"
 
 _FACTS = "compiled.json"
 
 
 class Facts(BaseModel):
-    """What a folder was compiled of, for and by."""
+    """From what, for what and with what a folder was compiled."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,33 +44,33 @@ class Facts(BaseModel):
 
     @property
     def shape(self) -> Shape:
-        """What it draws."""
+        """The shape of its images."""
         return Shape(self.width, self.height, self.tokens)
 
 
 def versions() -> dict[str, str]:
-    """The packages that compile and load. Raises ConfigurationError where one is not installed."""
+    """The versions of the packages that compile and load. Raises ConfigurationError if one is missing."""
     try:
         return {name: importlib.metadata.version(name) for name in LIBRARIES}
     except importlib.metadata.PackageNotFoundError as error:
         raise ConfigurationError(
             f"{error.name} is not installed: FLUX_BACKEND=neuron needs the environment that "
-            "provision/locks/worker-neuron.in describes; FLUX_BACKEND=cpu draws without it, slowly"
+            "provision/locks/worker-neuron.in describes; FLUX_BACKEND=cpu works without it, slowly"
         ) from error
 
 
 def find(folder: Path | None, revision: str) -> dict[Path, Facts]:
-    """All that is compiled of this revision by these versions. Raises ConfigurationError for none."""
+    """All models compiled from this revision with these versions. Raises ConfigurationError if none."""
     if folder is None:
-        raise ConfigurationError("FLUX_NEURON_DIR is not set: where `flux-worker compile` put the model")
+        raise ConfigurationError("FLUX_NEURON_DIR is not set: set it to the folder of `flux-worker compile`")
     found = {file.parent: _read(file) for file in sorted(folder.glob(f"*/{_FACTS}"))}
     for place, facts in found.items():
         if facts.revision != revision:
             raise ConfigurationError(
-                f"{place} was compiled of commit {facts.revision}, but FLUX_MODEL_REVISION is {revision}"
+                f"{place} was compiled from commit {facts.revision}, but FLUX_MODEL_REVISION is {revision}"
             )
         if dict(facts.versions) != versions():
-            raise ConfigurationError(f"{place} was compiled by other versions: {_differences(facts)}")
+            raise ConfigurationError(f"{place} was compiled with other versions: {_differences(facts)}")
     if not found:
         raise ConfigurationError(f"nothing is compiled in FLUX_NEURON_DIR={folder}: {_how()}")
     return found
@@ -90,21 +90,21 @@ def _how() -> str:
 def _differences(facts: Facts) -> str:
     here = versions()
     return ", ".join(
-        f"{name} {facts.versions.get(name, 'none')}, and {here[name]} is installed"
+        f"{name} {facts.versions.get(name, 'none')}, but {here[name]} is installed"
         for name in LIBRARIES
         if facts.versions.get(name) != here[name]
     )
 
 
 def make(checkpoint: Checkpoint, folder: Path, shape: Shape) -> Path:
-    """Compile into a folder of its own below `folder`: all of it, or nothing.
+    """Compile a shape into its own folder below `folder`, atomically.
 
-    Raises ConfigurationError where the packages are missing, WorkerError where the compiler fails.
+    Raises ConfigurationError if packages are missing, WorkerError if the compiler fails.
     """
     installed = versions()
     target = folder / f"{shape.width}x{shape.height}-{shape.tokens}"
     if target.exists():
-        raise ConfigurationError(f"{target} is there already: remove it to compile it anew")
+        raise ConfigurationError(f"{target} exists: remove it to compile it again")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as draft:
         made = Path(draft) / "model"
@@ -123,9 +123,9 @@ def make(checkpoint: Checkpoint, folder: Path, shape: Shape) -> Path:
 
 
 def _export(model: Path, out: Path, shape: Shape, work: Path) -> None:
-    """Run optimum-neuron's exporter: no Neuron device is needed, and none used."""
+    """Run optimum-neuron's exporter, which needs no Neuron device."""
     fixed = {
-        "task": "text-to-image",  # it cannot be told from a local folder
+        "task": "text-to-image",  # the exporter cannot detect it from a local folder
         "instance_type": FAMILY,
         "tensor_parallel_size": CORES,
         "torch_dtype": "bfloat16",
@@ -138,11 +138,11 @@ def _export(model: Path, out: Path, shape: Shape, work: Path) -> None:
         "compiler_workdir": work,
     }
     options = [part for name, value in fixed.items() for part in (f"--{name}", str(value))]
-    # Its cache of compiled parts lies on the Hub, and in the home; validation is done by drawing.
+    # Its cache of compiled parts is on the Hub and in the home; the warm-up validates the result.
     options += ["--disable_neuron_cache", "--disable-validation"]
     command = [sys.executable, "-m", "optimum.exporters.neuron", "--model", str(model), *options, str(out)]
     done = subprocess.run(command, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False)
     if done.returncode or not (out / "model_index.json").is_file():
         raise WorkerError(
-            f"optimum-neuron could not compile {shape} (exit code {done.returncode}); it said why above"
+            f"optimum-neuron could not compile {shape} (exit code {done.returncode}); see its output above"
         )

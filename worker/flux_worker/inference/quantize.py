@@ -1,8 +1,8 @@
-"""An int8 checkpoint of FLUX.1-dev, made once on any CPU host and only read afterwards.
+"""Make an int8 checkpoint of FLUX.1-dev, once, on any CPU host.
 
-torchao's Int8WeightOnlyConfig, a scale for each row, for the linear layers of the transformer's blocks and of
-T5; everything else stays in bfloat16. Weights are mapped, quantised one by one and written a shard at a time:
-what is in memory at once is a shard and the largest weight, not the model.
+It uses torchao's Int8WeightOnlyConfig, with a scale per row, for the linear layers of the transformer's
+blocks and of T5; all other weights stay in bfloat16. Weights are mapped, quantized one by one and written
+shard by shard, so that only a shard and the largest weight are in memory at once.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     import torch
 
 OnProgress = Callable[[int, int], None]
-"""Called with the bytes of the source that are done, and with all of them."""
+"""Called with the bytes of the source that are done, and the total."""
 
 SHARD_BYTES = 1_000_000_000
 METHOD = "torchao Int8WeightOnlyConfig(version=2), PerRow"
 _MARK = ".flux-worker-quantize"
-_SPARE_BYTES = 64 << 20  # configurations, vocabularies and the file system's own
+_SPARE_BYTES = 64 << 20  # configurations, vocabularies and the file system's overhead
 
 
 def quantize(
@@ -53,20 +53,17 @@ def quantize(
     *,
     shard_bytes: int = SHARD_BYTES,
 ) -> Provenance:
-    """Write an int8 checkpoint of the snapshot `source` into the new folder `target`; whole or not at all.
+    """Write an int8 checkpoint of the snapshot `source` into the new folder `target`, atomically.
 
-    `source` is FLUX.1-dev in a Hub cache (`…/snapshots/<commit>`). What an earlier run left unfinished is
-    done anew. Raises ConfigurationError for another source or an existing target, WorkerError for a full
-    disk.
+    `source` is FLUX.1-dev in a Hub cache (`…/snapshots/<commit>`). An unfinished earlier run is redone.
+    Raises ConfigurationError for another source or an existing target, WorkerError for a full disk.
     """
     library_logging.reduce_logging()
     revision = commit_of(source)
     assert_dev(source)
     assert_vocabularies(source)
     if target.exists():
-        raise ConfigurationError(
-            f"{target} is there already: an int8 checkpoint is made once, in a new folder"
-        )
+        raise ConfigurationError(f"{target} exists: the int8 checkpoint needs a new folder")
     if not target.absolute().parent.is_dir():
         raise ConfigurationError(f"{target.absolute().parent} is not a folder")
     shards = {name: plan(source / name, shard_bytes) for name in QUANTIZED_COMPONENTS}
@@ -85,7 +82,7 @@ def quantize(
 
 
 def psnr(first: Any, second: Any) -> float:
-    """Peak signal-to-noise ratio of two 8-bit PIL images of one size, in dB; infinite for the same image."""
+    """Peak signal-to-noise ratio of two 8-bit PIL images of equal size, in dB; infinite if they are equal."""
     import numpy as np
 
     if first.size != second.size:
@@ -96,7 +93,7 @@ def psnr(first: Any, second: Any) -> float:
 
 
 def _copied(source: Path) -> list[Path]:
-    """Files that stay as they are; the licence, too, where it was downloaded: it goes with the weights."""
+    """Files that are copied unchanged; with the licence, if it was downloaded."""
     names = {file for pattern in [*LOADED_FILES, "LICENSE*"] for file in source.glob(pattern)}
     replaced = ("*.safetensors", "*.safetensors.index.json", "config.json")
     return sorted(
@@ -118,7 +115,7 @@ def _assert_room(target: Path, shards: dict[str, list[Shard]], copied: list[Path
 
 
 class _Tally:
-    """Bytes of the source done so far."""
+    """Counts the bytes of the source that are done."""
 
     def __init__(self, copied: list[Path], shards: dict[str, list[Shard]], on_progress: OnProgress) -> None:
         self.all = sum(file.stat().st_size for file in copied)
@@ -129,17 +126,17 @@ class _Tally:
         self._tell = on_progress
 
     def add(self, size: int) -> None:
-        """`size` more bytes are done."""
+        """Count `size` more bytes."""
         self.done += size
         self._tell(self.done, self.all)
 
 
 @contextmanager
 def _temporary_folder(target: Path) -> Iterator[Path]:
-    """A folder beside the target that takes its name when all is written."""
+    """A folder beside the target that is renamed to it when all is written."""
     temporary = target.absolute().with_name(f"{target.name}.partial")
     if temporary.exists() and not (temporary / _MARK).exists():
-        raise ConfigurationError(f"{temporary} is in the way, and flux-worker did not make it: move it away")
+        raise ConfigurationError(f"{temporary} is in the way and not from flux-worker: move it away")
     temporary.mkdir(exist_ok=True)
     with (temporary / _MARK).open("a") as mark:
         try:
@@ -204,7 +201,7 @@ def _write_component(source: Path, target: Path, shards: list[Shard], tally: _Ta
 
 
 def _metadata(shards: list[Shard]) -> dict[str, str]:
-    """torchao's description of every tensor; readers want the whole of it in each shard."""
+    """torchao's description of every tensor; readers need all of it in each shard."""
     import torch
 
     metadata: dict[str, str] = {"format": "pt"}
@@ -224,13 +221,13 @@ def _quantized(tensor: torch.Tensor) -> torch.Tensor:
     rows, columns = tensor.shape
     layer = torch.nn.Linear(columns, rows, bias=False, device="meta", dtype=torch.bfloat16)
     layer.weight = torch.nn.Parameter(tensor, requires_grad=False)
-    # The option would set how this process compiles: nothing is compiled here.
+    # Without the option torchao would change how this process compiles.
     quantize_(layer, Int8WeightOnlyConfig(version=2, set_inductor_config=False))
     return layer.weight
 
 
 def _flat(weight: Weight, tensor: torch.Tensor) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Plain tensors by the names torchao gives them, and its description of what they make up."""
+    """Plain tensors, by torchao's names, and its description of how they make up the weight."""
     from torchao.prototype.safetensors.safetensors_support import flatten_tensor_state_dict
 
     tensors, metadata = flatten_tensor_state_dict({weight.name: tensor})
@@ -238,7 +235,7 @@ def _flat(weight: Weight, tensor: torch.Tensor) -> tuple[dict[str, torch.Tensor]
 
 
 def _config() -> dict[str, Any]:
-    """What diffusers and transformers read from config.json, in the same words."""
+    """The quantization config that diffusers and transformers read from config.json."""
     from torchao.core.config import config_to_dict
     from torchao.quantization import Int8WeightOnlyConfig
 
@@ -254,7 +251,7 @@ def _save(tensors: dict[str, torch.Tensor], file: Path, metadata: dict[str, str]
         save_file(tensors, file, metadata=metadata)
     except SafetensorError as error:
         raise OSError(str(error)) from error
-    file.chmod(0o644)  # safetensors makes it its maker's alone, and the worker is somebody else
+    file.chmod(0o644)  # safetensors makes it readable for its owner only, and the worker is another user
     _sync(file)
 
 

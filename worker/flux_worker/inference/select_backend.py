@@ -1,4 +1,4 @@
-"""Which kind of hardware draws here."""
+"""Select the backend: CUDA, the CPU or Neuron."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ log = logging.getLogger(__name__)
 
 
 def select_backend(settings: ModelSettings) -> Backend:
-    """The backend that the settings name; auto: a GPU, else Neuron with its packages.
+    """The backend that the settings name; auto: a GPU, else Neuron if its packages are installed.
 
-    Raises ConfigurationError where there is neither: the CPU draws only where it is named.
+    Raises ConfigurationError if there is neither; the CPU is used only if it is named.
     """
     name = settings.backend if settings.backend != "auto" else detect()
     if name is None:
@@ -28,12 +28,12 @@ def select_backend(settings: ModelSettings) -> Backend:
 
 
 def detect() -> Literal["cuda", "neuron"] | None:
-    """What `auto` stands for on this machine; None: there is nothing to draw on but the CPU."""
+    """The device that `auto` selects on this machine; None if there is only the CPU."""
     if devices.has_gpu():
         return "cuda"
     return "neuron" if backend_neuron.devices() and backend_neuron.installed() else None
 
 
 def explain_no_device() -> str:
-    """What `auto` met where `present` is None."""
+    """Why `auto` selects nothing."""
     return f"FLUX_BACKEND=auto finds no GPU that torch can see: {devices.describe_gpu()}"

@@ -1,4 +1,4 @@
-"""What an int8 checkpoint's files will hold, told from the source's headers alone: nothing is read for it."""
+"""Plan the files of an int8 checkpoint from the source's headers, without reading weights."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ..errors import ConfigurationError
 if TYPE_CHECKING:
     import torch
 
-# The linear layers of the blocks. What is left out is small and sensitive: embedders, the last norm and
-# projection, T5's embedding and relative positions.
+# The linear layers of the blocks. The others are small and sensitive: embedders, last norm and projection,
+# T5's embedding and relative positions.
 _LINEAR = re.compile(
     r"(single_)?transformer_blocks\.\d+\..+\.weight"
     r"|encoder\.block\.\d+\.layer\.\d+\.(SelfAttention\.[qkvo]|DenseReluDense\.(wi|wi_0|wi_1|wo))\.weight"
 )
-_ROW_BYTES = 5  # a float32 scale and an int8 zero point a row
+_ROW_BYTES = 5  # a float32 scale and an int8 zero point per row
 
 
 @dataclass(frozen=True)
 class Weight:
-    """One tensor of the source, bfloat16, and whether it becomes int8."""
+    """A bfloat16 tensor of the source, and whether it is quantized."""
 
     name: str
     file: Path
@@ -63,12 +63,12 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """As diffusers and transformers number them."""
+        """The file's name, numbered as in diffusers and transformers."""
         return f"{self.stem}-{self.number:05}-of-{self.of:05}.safetensors"
 
     @property
     def bytes(self) -> int:
-        """Its size, less the header."""
+        """Its size without the header."""
         return sum(weight.bytes for weight in self.weights)
 
 
@@ -91,7 +91,7 @@ def _weights(component: Path) -> Iterator[Weight]:
 
     for file in _files(component):
         try:
-            # For torch the file would be mapped as if to be written, which a small machine refuses.
+            # For torch the file would be mapped writable, which a small machine refuses.
             with safe_open(file, framework="np") as content:
                 for name in sorted(content.keys()):
                     part = content.get_slice(name)
@@ -107,7 +107,7 @@ def _weight(name: str, file: Path, shape: tuple[int, ...], dtype: str) -> Weight
 
 
 def _files(component: Path) -> list[Path]:
-    """The component's files, all there. Raises ConfigurationError."""
+    """The component's files. Raises ConfigurationError if any is missing."""
     indexes = list(component.glob("*.safetensors.index.json"))
     try:
         listed = {name for index in indexes for name in json.loads(index.read_text())["weight_map"].values()}

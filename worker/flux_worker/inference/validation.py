@@ -1,4 +1,4 @@
-"""What must hold of a loaded pipeline before anything is drawn (R-DTYPE, R-XFORMERS, R-OFFLOAD)."""
+"""Validate a loaded pipeline before it is used (R-DTYPE, R-XFORMERS, R-OFFLOAD)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _ATTENTION = {"FluxAttnProcessor", "AttnProcessor2_0"}
 
 
 def assert_valid(pipeline: Any, precision: Precision) -> None:
-    """Raise ConfigurationError unless weights are all there, in their precision, at home; attention SDPA."""
+    """Raise ConfigurationError unless all weights are there, in their precision and not offloaded, and
+    attention is SDPA."""
     for name, part in _networks(pipeline):
         _assert_weights(name, part)
         _assert_not_offloaded(name, part)
@@ -25,7 +26,7 @@ def assert_valid(pipeline: Any, precision: Precision) -> None:
 
 
 def assert_on_device(pipeline: Any, device: str) -> None:
-    """Raise ConfigurationError unless every weight lies on the device that draws."""
+    """Raise ConfigurationError unless every weight is on this device."""
     for name, part in _networks(pipeline):
         for key, weight in part.named_parameters():
             if weight.device.type != device:
@@ -39,7 +40,7 @@ def _networks(pipeline: Any) -> Iterator[tuple[str, torch.nn.Module]]:
 
 
 def _assert_weights(name: str, part: torch.nn.Module) -> None:
-    """None is left on the meta device; all compute in bfloat16, which int8 weights name as theirs, too."""
+    """No weight is on the meta device, and all have dtype bfloat16, which int8 weights report, too."""
     for key, weight in part.named_parameters():
         if weight.is_meta:
             raise ConfigurationError(f"{name} lacks the weight {key}: the model's files are incomplete")
@@ -48,24 +49,26 @@ def _assert_weights(name: str, part: torch.nn.Module) -> None:
 
 
 def _assert_not_offloaded(name: str, part: torch.nn.Module) -> None:
-    """Offloading, of whole models or layer by layer, works by hooks of accelerate's or diffusers'."""
+    """Offloading works by hooks of accelerate or diffusers."""
     for key, module in part.named_modules():
         if hasattr(module, "_hf_hook") or hasattr(module, "_diffusers_hook"):
-            raise ConfigurationError(f"{name}.{key} would be moved between devices: offloading is not wanted")
+            raise ConfigurationError(
+                f"{name}.{key} would be moved between devices: offloading is not allowed"
+            )
 
 
 def _assert_attention(name: str, part: Any) -> None:
     kinds = {type(processor).__name__ for processor in getattr(part, "attn_processors", {}).values()}
     if other := kinds - _ATTENTION:
-        raise ConfigurationError(f"{name} has attention by {', '.join(sorted(other))}, not by torch's own")
+        raise ConfigurationError(f"{name} uses {', '.join(sorted(other))} for attention, not torch's SDPA")
 
 
 def _assert_precision(name: str, part: torch.nn.Module, precision: Precision) -> None:
     quantized = any(_is_int8(weight) for weight in part.parameters())
     if quantized != (precision == "int8" and name in QUANTIZED_COMPONENTS):
-        raise ConfigurationError(f"{name} is {'' if quantized else 'not '}in int8, and was to be {precision}")
+        raise ConfigurationError(f"{name} is {'' if quantized else 'not '}in int8, expected {precision}")
 
 
 def _is_int8(weight: torch.Tensor) -> bool:
-    """Whether it is torchao's quantised tensor; told by name, since bfloat16 needs no torchao."""
+    """Whether it is torchao's quantized tensor; by its name, since bfloat16 needs no torchao."""
     return type(weight).__name__ == "Int8Tensor"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What is no answer of AWS's, such as a proxy's page, is no error of botocore's own kinds.
+# botocore raises ResponseParserError for answers that are not AWS's, such as a proxy's page.
 AWS_ERRORS = (BotoCoreError, ClientError, ResponseParserError)
 _MAX_VISIBILITY_SECONDS = 43_200
 _NOT_OURS = {

@@ -154,7 +154,7 @@ def _text_mistake(body: str) -> str | None:
     if body.startswith("\ufeff"):
         return "the message begins with a byte order mark: write the job as UTF-8 without one"
     if re.match(r"fileb?://", body):
-        return f"this is a file's name ({_shown(body)}), not its content: send what is in the file"
+        return f"this is a file's name ({_shown(body)}), not its content: send the file's content"
     if re.match(r"(id|prompt|Action|MessageBody)=|%7B", body, re.IGNORECASE):
         return "this is form-encoded, not a job: send the job as JSON"
     return _base64(body) if _BASE64.fullmatch(body) else None
