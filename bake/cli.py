@@ -40,7 +40,7 @@ class LazyGroup(click.Group):
         "lock": ("bake.commands.lock", "lock", "Pin the weights' files by size and hash."),
         "local": ("bake.localcloud", "local", "Try images by hand on the local cloud."),
         "new-profile": ("bake.commands.profiles", "new_profile", "Start a profile from another one."),
-        "plan": ("bake.commands.approve", "plan", "Show what a bake would do and whether it is agreed."),
+        "plan": ("bake.commands.plan", "plan", "Show what a bake would do and whether it is agreed."),
         "profiles": ("bake.commands.profiles", "profiles", "List the profiles."),
         "userdata": ("bake.commands.userdata", "userdata", "Print the user data of a worker."),
     }

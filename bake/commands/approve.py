@@ -1,75 +1,17 @@
-"""The options of `bake plan` and `bake approve`. Import what is heavy inside the commands."""
+"""The options of `bake approve`. Import what is heavy inside the command."""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import click
 
-from bake.errors import UsageError
-from bake.localcloud import trust_guests, trusted
-from bake.redaction import redact, redact_all
-
-
-def _options(command: Callable[..., None]) -> Callable[..., None]:
-    """What both commands take."""
-    for option in (
-        click.option(
-            "--rehearse", is_flag=True, help="Ask the local cloud instead of AWS. Needs root, no account."
-        ),
-        trust_guests,
-        click.option("--profile", metavar="NAME", help="The profile: profiles/NAME.yaml."),
-    ):
-        command = option(command)
-    return command
-
-
-def _profile(obj: dict[str, Any], name: str | None) -> str:
-    """`bake plan --profile X`, or `bake --profile X plan`."""
-    found = name or obj.get("profile")
-    if not found:
-        raise UsageError("--profile NAME is missing", hint="bake profiles lists them")
-    return str(found)
+from bake.commands.options import ask, profile_and_rehearse, request_of, say
 
 
 @click.command()
-@_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.pass_obj
-def plan(obj: dict[str, Any], profile: str | None, rehearse: bool, as_json: bool) -> None:
-    """Show what a bake would do and whether all of it is agreed; changes nothing.
-
-    Exit code 0 also when something is not agreed: that is part of the plan.
-
-    \b
-    Example:
-      bake plan --profile g6e-ubuntu
-      bake plan --profile g6e-ubuntu --rehearse --json
-    """
-    from contextlib import ExitStack
-
-    from bake.commands import proposal as proposal_of
-    from bake.planning import render as plan_render
-    from bake.progress import Tally
-    from bake.request import BakeRequest, local_cloud, propose
-
-    request = BakeRequest(
-        _profile(obj, profile), obj["directory"], obj["env_file"], rehearse or obj["rehearse"], trusted()
-    )
-    with ExitStack() as stack:
-        proposal = propose(request, local_cloud(request, stack, _say), Tally())
-    if as_json or obj["as_json"]:
-        found = {**plan_render.as_dict(proposal.plan), **proposal_of.as_dict(proposal)}
-        click.echo(json.dumps(redact_all(found), indent=2))
-    else:
-        click.echo(redact(f"{plan_render.as_text(proposal.plan)}\n\n{proposal_of.plan_text(proposal)}"))
-
-
-@click.command()
-@_options
+@profile_and_rehearse
 @click.option(
     "--fact",
     "facts",
@@ -95,17 +37,6 @@ def approve(
     """
     from bake.agreement.approve import Approval
     from bake.commands.approving import record
-    from bake.request import BakeRequest
 
-    request = BakeRequest(
-        _profile(obj, profile), obj["directory"], obj["env_file"], rehearse or obj["rehearse"], trusted()
-    )
-    record(request, Approval.of(facts, because), _say, _ask if sys.stdin.isatty() else None)
-
-
-def _say(text: str) -> None:
-    click.echo(redact(text), err=True)
-
-
-def _ask(question: str) -> bool:
-    return click.confirm(redact(question), default=False, err=True)
+    request = request_of(obj, profile, rehearse=rehearse)
+    record(request, Approval.of(facts, because), say, ask if sys.stdin.isatty() else None)

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from bake.localcloud import trust_guests, trusted
-from bake.redaction import redact, redact_all
+from bake.commands.options import ask, request_of, say
+from bake.localcloud import trust_guests
+from bake.redaction import redact_all
 
 
 @click.command()
@@ -50,24 +51,8 @@ def lock(
       bake lock --profile g6e-ubuntu --update
     """
     from bake.commands.locking import LockOptions, run
-    from bake.errors import UsageError
-    from bake.request import BakeRequest
 
-    name = profile or obj.get("profile")
-    if not name:
-        raise UsageError("--profile NAME is missing", hint="bake profiles lists them")
-    request = BakeRequest(
-        str(name), obj["directory"], obj["env_file"], rehearse or obj["rehearse"], trusted()
-    )
-    ask = _ask if sys.stdin.isatty() else None
-    outcome = run(request, LockOptions(update, commit, revision), _say, ask)
+    request = request_of(obj, profile, rehearse=rehearse)
+    outcome = run(request, LockOptions(update, commit, revision), say, ask if sys.stdin.isatty() else None)
     if as_json or obj["as_json"]:
         click.echo(json.dumps(redact_all(outcome), indent=2))
-
-
-def _say(text: str) -> None:
-    click.echo(redact(text), err=True)
-
-
-def _ask(question: str) -> bool:
-    return click.confirm(redact(question), default=False, err=True)
