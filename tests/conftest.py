@@ -23,10 +23,9 @@ from bake.localcloud.lifecycle.cloud import LocalCloud
 from bake.localcloud.network import bridge as network
 from bake.localcloud.network.control import over_socket
 from bake.localcloud.settings import Settings
-from bake.planning import plan as planning
 from bake.planning.plan import Plan
 from bake.progress import PlainScreen, Progress
-from bake.request import sources
+from bake.request import ask_and_plan, sources
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps.connect import log_in
@@ -197,7 +196,7 @@ def new_machine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> 
             tally=progress.tally,
         )
         lock = locks.resolve(found.weights, cloud.hub)
-        plan = planning.make(found, aws, sources(cloud, found.base.os), lock=lock)
+        plan = ask_and_plan(found, aws, sources(cloud, found.base.os), lock=lock)
         run = runs_of.new(tmp_path_factory.mktemp("runs"), progress)
         with Undo() as undo:
             instance = launch(plan, aws, run, undo, role="builder", image=plan.launch.base.id)
