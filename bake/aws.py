@@ -60,6 +60,22 @@ class AccessKey:
 DUMMY = AccessKey("rehearsal", "rehearsal")
 
 
+class _MadeOnce(cached_property[T]):
+    """A cached property of `Aws` that is made once, whichever of several threads asks first."""
+
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+        if instance is None:
+            return self
+        with instance._making:
+            return super().__get__(instance, owner)
+
+
+if TYPE_CHECKING:
+    made_once = cached_property  # mypy knows the type of what is made
+else:
+    made_once = _MadeOnce
+
+
 class Aws:
     """Clients for one bake: EC2 in the builder's region; queue, bucket and bus in the worker's (R-REGIONS).
 
@@ -83,9 +99,9 @@ class Aws:
         self.tally = tally or Tally()
         self.fresh = Fresh()
         self._policy = RetryPolicy(PLANNING, self.fresh)
-        self._making = threading.Lock()
+        self._making = threading.RLock()
 
-    @cached_property
+    @made_once
     def _session(self) -> boto3.Session:
         import boto3
 
@@ -102,13 +118,14 @@ class Aws:
         return session
 
     def _count(self, **_: Any) -> None:
-        self.tally.api_calls += 1
+        with self._making:  # questions are asked side by side
+            self.tally.api_calls += 1
 
     def _refuse_elsewhere(self, request: Any, **_: Any) -> None:
         if not str(request.url).startswith(f"{self.endpoint}/"):
             raise BakeError(f"a rehearsal tried to reach {request.url}; it may only talk to {self.endpoint}")
 
-    @cached_property
+    @made_once
     def partition(self) -> str:
         """The region's AWS partition: aws, aws-cn, aws-us-gov, aws-eusc, …"""
         from botocore.exceptions import UnknownRegionError
@@ -137,6 +154,7 @@ class Aws:
             tally=self.tally,
         )
         alike.__dict__["_session"] = self._session  # the session costs more than its clients
+        alike._making = self._making  # it makes one client at a time
         return alike
 
     def command(self, service: str, operation: str, *arguments: str, region: str | None = None) -> str:
@@ -176,15 +194,15 @@ class Aws:
         policy.attach(client)
         return client
 
-    @cached_property
+    @made_once
     def ec2(self) -> EC2Client:
         return self._client("ec2", self.region)  # type: ignore[no-any-return]
 
-    @cached_property
+    @made_once
     def sqs(self) -> SQSClient:
         return self._client("sqs", self.worker_region)  # type: ignore[no-any-return]
 
-    @cached_property
+    @made_once
     def s3(self) -> S3Client:
         return self._client("s3", self.worker_region)  # type: ignore[no-any-return]
 
@@ -194,37 +212,37 @@ class Aws:
         client: S3Client = self._client("s3", region, style=style, signature="s3v4")
         return client
 
-    @cached_property
+    @made_once
     def events(self) -> EventBridgeClient:
         return self._client("events", self.worker_region)  # type: ignore[no-any-return]
 
-    @cached_property
+    @made_once
     def ssm(self) -> Any:
         return self._client("ssm", self.region)
 
-    @cached_property
+    @made_once
     def sts(self) -> STSClient:
         return self._client("sts", self.region)  # type: ignore[no-any-return]
 
-    @cached_property
+    @made_once
     def secretsmanager(self) -> Any:
         return self._client("secretsmanager", self.worker_region)
 
     # The plan can do without answers of these, and does not wait for them.
 
-    @cached_property
+    @made_once
     def iam(self) -> Any:
         return self._client("iam", self.region, **BRIEFLY)
 
-    @cached_property
+    @made_once
     def kms(self) -> Any:
         return self._client("kms", self.region, **BRIEFLY)
 
-    @cached_property
+    @made_once
     def quotas(self) -> Any:
         return self._client("service-quotas", self.region, **BRIEFLY)
 
-    @cached_property
+    @made_once
     def pricing(self) -> Any:
         return self._client("pricing", PRICING_REGION, **BRIEFLY)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bake import localcloud, surroundings
 from bake import profile as profiles
+from bake.account.asking import Hub, ask
 from bake.agreement import lockfile
 from bake.agreement import render as agreement_render
 from bake.agreement.facts import Agreement, Difference, Guarded, compare
@@ -104,19 +105,31 @@ def propose(
     )
     try:
         local = localcloud.sources(cloud, profile.base.os) if cloud else Sources()
-        plan = planning.make(profile, aws, local, origins, lock)
+        plan = ask_and_plan(profile, aws, local, origins, lock)
     except UsageError as error:
         if baking and agreement is not None:
             # Another region explains why its AMI and subnet are not found, so report it first.
             _refuse(request, Guarded(stated_facts(profile, origins), {}), agreement, error.message)
         raise
-    guarded = Guarded.of(plan)
+    guarded = plan.guarded
     if baking and plan.unbakeable:
         raise UsageError(plan.unbakeable, hint=f"bake plan --profile {request.profile} shows the whole plan")
     if baking:
         _refuse(request, guarded, agreement, unlocked=unlocked)
     differences = compare(guarded, agreement)
     return Proposal(request, plan, aws, guarded, agreement, differences, held.weights, unlocked)
+
+
+def ask_and_plan(
+    profile: Profile,
+    aws: Aws,
+    sources: Sources,
+    origins: Mapping[str, str] | None = None,
+    lock: Lock | None = None,
+) -> Plan:
+    """Ask the account, then plan. The Hub is asked where the weights are locked, or their sizes not known."""
+    hub = Hub(sources.hub) if lock is not None or sources.sizes is None else None
+    return planning.make(profile, ask(profile, aws, sources.requirements, hub), sources, origins, lock)
 
 
 def _refuse(

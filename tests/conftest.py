@@ -19,9 +19,9 @@ from bake import run as runs_of
 from bake.aws import Aws
 from bake.localcloud import LocalCloud, RemoteFaults, Settings, over_socket, sources
 from bake.localcloud.network import bridge as network
-from bake.planning import plan as planning
 from bake.planning.plan import Plan
 from bake.progress import PlainScreen, Progress
+from bake.request import ask_and_plan
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps.connect import log_in
@@ -192,7 +192,7 @@ def new_machine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> 
             tally=progress.tally,
         )
         lock = locks.resolve(found.weights, cloud.hub)
-        plan = planning.make(found, aws, sources(cloud, found.base.os), lock=lock)
+        plan = ask_and_plan(found, aws, sources(cloud, found.base.os), lock=lock)
         run = runs_of.new(tmp_path_factory.mktemp("runs"), progress)
         with Undo() as undo:
             instance = launch_builder(plan, aws, run, undo)

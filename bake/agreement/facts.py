@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bake.columns import table
 from bake.errors import NotAgreed
-
-if TYPE_CHECKING:
-    from bake.planning.plan import Plan
 
 FactValue = str | int | list[str] | None
 
@@ -101,31 +97,12 @@ class Guarded:
     facts: tuple[Fact, ...]
     pins: Mapping[str, tuple[FactValue, str]]
 
-    @classmethod
-    def of(cls, plan: Plan) -> Guarded:
-        """Read them off a plan. A worker that draws on Neuron has two locks, and one hash over both."""
-        locks = {"requirements": plan.sources.requirements, "neuron": plan.sources.neuron}
-        used = {name: file for name, file in locks.items() if name in plan.inputs}
-        lock = _over(*(plan.inputs[name] for name in used))
-        return cls(plan.facts, {"worker.lock": (lock, " and ".join(map(_near, used.values())))})
-
     def rows(self) -> list[tuple[str, FactValue, str]]:
         """Name, value, origin of all of them, facts first."""
         return [
             *((fact.name, fact.value, fact.origin) for fact in self.facts),
             *((name, value, origin) for name, (value, origin) in self.pins.items()),
         ]
-
-
-def _over(*hashes: str) -> str:
-    """One hash for several; one alone is itself."""
-    whole = hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
-    return f"sha256:{whole}"
-
-
-def _near(file: Path) -> str:
-    """A path, relative to the working directory if it is below it."""
-    return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
 
 
 def compare(guarded: Guarded, agreement: Agreement | None) -> list[Difference]:

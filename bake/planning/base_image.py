@@ -1,13 +1,12 @@
-"""The base AMI: found as the profile says, in the region where AMIs are looked up, and held against it."""
+"""Check the base AMI against the profile."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 
-from bake.aws import Aws, unanswered
+from bake.account.facts import AccountFacts
+from bake.account.images import AMI_ID, Ami
 from bake.planning.findings import Findings
 from bake.profile import Profile
 from bake.systems import SYSTEMS
@@ -32,18 +31,26 @@ class BaseImage:
     content_bytes: int | None = None
 
 
-def find(profile: Profile, aws: Aws, findings: Findings) -> BaseImage | None:
+def find(profile: Profile, facts: AccountFacts, findings: Findings) -> BaseImage | None:
     """The base AMI, with everything that speaks against it among the findings."""
-    base = profile.base
-    if base.ami is not None:
-        image = _by_id(base.ami, "base.ami", aws, findings)
-    elif base.ssm is not None:
-        image = _by_parameter(base.ssm, aws, findings)
-    else:
-        image = _by_name(str(base.name), str(base.owner), aws, findings)
-    if image is None:
+    ami = facts.base.ami
+    if ami is None:
+        _say_what_is_missing(profile, facts, findings)
         return None
-    found = _read(image, _setting(profile), aws, findings)
+    _check(_setting(profile), ami, facts.asked, findings)
+    root = ami.root
+    found = BaseImage(
+        id=ami.id,
+        name=ami.name,
+        architecture=ami.architecture,
+        root_device=ami.root_device,
+        root_gib=(root and root.gib) or 0,
+        description=ami.description,
+        owner=ami.owner,
+        created=ami.created,
+        snapshot=root.snapshot if root else "",
+        content_bytes=ami.content_bytes,
+    )
     _check_system(profile, found, findings)
     return found
 
@@ -54,97 +61,37 @@ def _setting(profile: Profile) -> str:
     return "base.ami" if base.ami is not None else "base.ssm" if base.ssm is not None else "base.name"
 
 
-def _by_id(ami: str, path: str, aws: Aws, findings: Findings) -> Any:
-    images = _describe(ami, aws, findings)
-    if images:
-        return images[0]
-    if aws.worker_region != aws.region and _describe(ami, aws.elsewhere(aws.worker_region), findings):
+def _say_what_is_missing(profile: Profile, facts: AccountFacts, findings: Findings) -> None:
+    base, path, region = profile.base, _setting(profile), facts.region
+    id_ = base.ami or facts.base.parameter
+    if path == "base.name":
+        findings.problem(path, f"{base.owner} has no AMI named {base.name!r} in {region}")
+    elif id_ is None:
+        findings.problem(path, f"there is no SSM parameter {base.ssm} in {region}")
+    elif path == "base.ssm" and not AMI_ID.fullmatch(id_):
+        findings.problem(path, f"the SSM parameter {base.ssm} holds no AMI id")
+    elif facts.base.elsewhere:
         findings.problem(
             path,
-            f"{ami} exists in {aws.worker_region} (AWS_REGION) only; AMIs are looked up in "
-            f"{aws.region} (SPOT_AWS_REGION)",
+            f"{id_} exists in {facts.worker_region} (AWS_REGION) only; AMIs are looked up in "
+            f"{region} (SPOT_AWS_REGION)",
             "an AMI id belongs to one region: name the AMI of that region, or copy this one there yourself",
         )
-        return None
-    findings.problem(path, f"{ami} does not exist in {aws.region}, or is not shared with this account")
-    return None
+    else:
+        findings.problem(path, f"{id_} does not exist in {region}, or is not shared with this account")
 
 
-def _describe(ami: str, aws: Aws, findings: Findings) -> list[Any]:
-    found = findings.look_up(lambda: aws.ec2.describe_images(ImageIds=[ami])["Images"], "InvalidAMI")
-    return list(found or [])
-
-
-def _by_parameter(name: str, aws: Aws, findings: Findings) -> Any:
-    answer = findings.look_up(lambda: aws.ssm.get_parameter(Name=name), "ParameterNotFound")
-    if answer is None:
-        findings.problem("base.ssm", f"there is no SSM parameter {name} in {aws.region}")
-        return None
-    ami = str(answer["Parameter"]["Value"])
-    if not re.fullmatch(r"ami-[0-9a-f]{8,17}", ami):
-        findings.problem("base.ssm", f"the SSM parameter {name} holds no AMI id")
-        return None
-    return _by_id(ami, "base.ssm", aws, findings)
-
-
-def _by_name(name: str, owner: str, aws: Aws, findings: Findings) -> Any:
-    images = aws.ec2.describe_images(
-        Owners=[owner],
-        Filters=[{"Name": "name", "Values": [name]}, {"Name": "state", "Values": ["available"]}],
-    )["Images"]
-    if not images:
-        findings.problem("base.name", f"{owner} has no AMI named {name!r} in {aws.region}")
-        return None
-    return max(images, key=lambda image: (image.get("CreationDate", ""), image["ImageId"]))
-
-
-def _read(image: Any, path: str, aws: Aws, findings: Findings) -> BaseImage:
-    ami, root = image["ImageId"], image.get("RootDeviceName", "")
-    volumes = {
-        mapping["DeviceName"]: mapping["Ebs"]
-        for mapping in image.get("BlockDeviceMappings", [])
-        if "Ebs" in mapping
-    }
-    if image.get("State") != "available":
-        findings.problem(path, f"{ami} is {image.get('State')}, not available")
-    if image.get("RootDeviceType", "ebs") != "ebs" or root not in volumes:
-        findings.problem(path, f"{ami} has no EBS root volume; only EBS can be snapshotted (R-EBS)")
-    more = [f"{name} ({ebs.get('VolumeSize', '?')} GiB)" for name, ebs in volumes.items() if name != root]
+def _check(path: str, ami: Ami, now: datetime, findings: Findings) -> None:
+    if ami.state != "available":
+        findings.problem(path, f"{ami.id} is {ami.state}, not available")
+    if ami.root_device_type != "ebs" or ami.root is None:
+        findings.problem(path, f"{ami.id} has no EBS root volume; only EBS can be snapshotted (R-EBS)")
+    others = (volume for volume in ami.volumes if volume != ami.root)
+    more = [f"{one.device} ({'?' if one.gib is None else one.gib} GiB)" for one in others]
     if more:
-        findings.problem(path, f"{ami} brings volumes that nobody agreed to: {', '.join(more)}")
-    if _deprecated(image.get("DeprecationTime")):
-        findings.warn(f"{ami} is deprecated since {image['DeprecationTime']}")
-    ebs = volumes.get(root, {})
-    snapshot = ebs.get("SnapshotId", "")
-    return BaseImage(
-        id=ami,
-        name=image.get("Name", ""),
-        architecture=image.get("Architecture", ""),
-        root_device=root,
-        root_gib=ebs.get("VolumeSize", 0),
-        description=image.get("Description", ""),
-        owner=image.get("ImageOwnerAlias") or image.get("OwnerId", ""),
-        created=image.get("CreationDate", ""),
-        snapshot=snapshot,
-        content_bytes=_content(snapshot, aws),
-    )
-
-
-def _deprecated(time: str | None) -> bool:
-    return time is not None and datetime.fromisoformat(time) < datetime.now(UTC)
-
-
-def _content(snapshot: str, aws: Aws) -> int | None:
-    """Bytes written on the root volume; EC2 tells them of snapshots that are ours to describe."""
-    if not snapshot:
-        return None
-    try:
-        found = aws.ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"]
-    except Exception as error:
-        if unanswered(error) is None:
-            raise
-        return None
-    return found[0].get("FullSnapshotSizeInBytes") if found else None
+        findings.problem(path, f"{ami.id} brings volumes that nobody agreed to: {', '.join(more)}")
+    if ami.deprecated is not None and datetime.fromisoformat(ami.deprecated) < now:
+        findings.warn(f"{ami.id} is deprecated since {ami.deprecated}")
 
 
 def system_of(image: BaseImage) -> str | None:

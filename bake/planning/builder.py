@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bake.account.instance_types import InstanceType
 from bake.planning import estimates, hardware
 from bake.planning import memory as memory_of
 from bake.planning.drivers import draws_on_neuron
 from bake.planning.findings import Findings
-from bake.planning.hardware import InstanceType, Types
+from bake.planning.hardware import Types
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
 from bake.weights import flux
@@ -35,7 +36,7 @@ def check(
     """Each builder's memory; nothing where the image is for the builder's types, which hold the model."""
     if not profile.worker.types:
         return ()
-    found = tuple(work_out(profile, kind, weights) for kind in types.builder)
+    found = tuple(estimate(profile, kind, weights) for kind in types.builder)
     for memory in found:
         if not memory.fits:
             findings.problem(
@@ -50,7 +51,7 @@ def check(
     return found
 
 
-def work_out(profile: Profile, kind: InstanceType, weights: WeightFiles) -> BuilderMemory:
+def estimate(profile: Profile, kind: InstanceType, weights: WeightFiles) -> BuilderMemory:
     """The checks load the model on the CPU, as int8 is drawn there; the compiler for Neuron needs more."""
     precision = profile.weights.precision
     resident = flux.resident_bytes(weights.files, precision) // MIB
@@ -71,7 +72,7 @@ def _check_drawing(profile: Profile, kind: InstanceType, weights: WeightFiles, f
     """A GPU of the builder draws in int8, too: it may be smaller than those that the image is for."""
     if profile.weights.precision != "int8" or kind.device is None or not hardware.suits(profile, kind):
         return
-    memory = memory_of.work_out(profile, kind, weights, "int8")
+    memory = memory_of.estimate(profile, kind, weights, "int8")
     if not memory.fits:
         findings.problem(
             hardware.setting(profile, kind.name),

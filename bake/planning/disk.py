@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bake.aws import Aws
+from bake.account.facts import AccountFacts
+from bake.account.instance_types import InstanceType
 from bake.planning.base_image import BaseImage
 from bake.planning.drivers import draws_on_neuron
 from bake.planning.findings import Findings
-from bake.planning.hardware import InstanceType, builder_setting
+from bake.planning.hardware import builder_setting
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
 from bake.weights import flux
@@ -84,7 +85,7 @@ class Disk:
 WEIGHTS, FILE_SYSTEM, SPARE = "weights", "file system", "kept free"
 
 
-def work_out(profile: Profile, base: BaseImage, weights: WeightFiles) -> Disk:
+def estimate(profile: Profile, base: BaseImage, weights: WeightFiles) -> Disk:
     """The arithmetic of the root volume."""
     volume = profile.root_volume.size_gib
     accelerator = profile.base.accelerator
@@ -188,21 +189,14 @@ def _say_what_connect_tells(profile: Profile, base: BaseImage, findings: Finding
         )
 
 
-def check_key(profile: Profile, aws: Aws, findings: Findings) -> None:
+def check_key(profile: Profile, facts: AccountFacts, findings: Findings) -> None:
     """The key that the volume is encrypted with must be there, and in use."""
-    key = profile.root_volume.kms_key
+    if profile.root_volume.kms_key is None:
+        return
+    key = findings.required("root_volume.kms_key", f"such KMS key in {facts.region}", facts.keys.volume)
     if key is None:
         return
-    answer = findings.require(
-        "root_volume.kms_key",
-        f"such KMS key in {aws.region}",
-        lambda: aws.kms.describe_key(KeyId=key),
-        "NotFoundException",
-        "InvalidArnException",
-    )
-    if answer is None:
-        return
-    if answer["KeyMetadata"].get("Enabled", True):
+    if key.enabled:
         findings.confirm("the KMS key is there and enabled")
     else:
         findings.problem("root_volume.kms_key", "the KMS key is disabled")

@@ -68,7 +68,7 @@ class Drivers:
         return f"{self.driver or 'of the base AMI'}{needs}"
 
 
-def work_out(profile: Profile, requirements: Path, types: Types, devices: Collection[str]) -> Drivers:
+def decide(profile: Profile, requirements: Path, types: Types, devices: Collection[str]) -> Drivers:
     """What follows from the profile, the worker's lock and the types; `devices` are the accelerators that
     instances have where their type does.
     """

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bake.account.instance_types import InstanceType
 from bake.planning.disk import Disk
 from bake.planning.findings import Findings
-from bake.planning.hardware import InstanceType, Types, bakes_without
+from bake.planning.hardware import Types, bakes_without
 from bake.planning.prices import Prices
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
@@ -99,7 +100,7 @@ class Estimates:
         return None if price is None else price * self.snapshot_gb
 
 
-def work_out(profile: Profile, types: Types, weights: WeightFiles, disk: Disk, prices: Prices) -> Estimates:
+def estimate(profile: Profile, types: Types, weights: WeightFiles, disk: Disk, prices: Prices) -> Estimates:
     """The weights move three times: from the Hub, through the checks, and into the booted image's memory.
 
     int8 is made of them and hashed with them, and both are drawn with.

@@ -1,14 +1,13 @@
-"""What a plan finds: what is well, problems that stop it, warnings that don't, open questions."""
+"""Collect what a plan finds: problems, warnings, what was checked and what could not be."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from bake.aws import unanswered
+from bake.account.answers import Unanswered
 from bake.errors import UsageError
-from bake.retries import error_code
 
 T = TypeVar("T")
 
@@ -43,42 +42,19 @@ class Findings:
         """Where a setting came from, as far as it is known."""
         return self.origins.get(path, "the profile")
 
-    def look_up(self, call: Callable[[], T], *absent: str) -> T | None:
-        """Ask AWS for something that may not exist: None when the error code starts with one of `absent`."""
-        try:
-            return call()
-        except Exception as error:
-            if error_code(error).startswith(absent):
-                return None
-            raise
-
-    def require(self, path: str, what: str, call: Callable[[], T], *absent: str) -> T | None:
-        """Ask AWS for something that must exist: its absence is a problem, no answer is noted.
-
-        `absent` are error codes, or their beginnings, that say that `what` is not there.
-        """
-        try:
-            return call()
-        except Exception as error:
-            if error_code(error).startswith(absent):
-                self.problem(path, f"there is no {what}")
-            else:
-                self._unanswered(what, error)
+    def required(self, path: str, what: str, answer: T | Unanswered | None) -> T | None:
+        """The answer about something that must exist: its absence is a problem, no answer is noted."""
+        if answer is None:
+            self.problem(path, f"there is no {what}")
             return None
+        return self.answered(what, answer)
 
-    def ask(self, what: str, call: Callable[[], T]) -> T | None:
-        """Ask AWS what is good to know: without an answer, `what` is noted as not checked."""
-        try:
-            return call()
-        except Exception as error:
-            self._unanswered(what, error)
+    def answered(self, what: str, answer: T | Unanswered) -> T | None:
+        """The answer about what is good to know: without one, `what` is noted as not checked."""
+        if isinstance(answer, Unanswered):
+            self.not_checked(what, answer.why)
             return None
-
-    def _unanswered(self, what: str, error: Exception) -> None:
-        why = unanswered(error)
-        if why is None:
-            raise error
-        self.not_checked(what, f"AWS answers {why}")
+        return answer
 
     def stop_if_any(self) -> None:
         """Raise UsageError with every problem, if there is one."""

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bake.account.instance_types import InstanceType
 from bake.planning import disk as disk_of
 from bake.planning.disk import FILE_SYSTEM, FILE_SYSTEM_SHARE, Disk, Part
-from bake.planning.hardware import InstanceType
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
 from bake.weights import flux

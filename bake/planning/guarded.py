@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 
-from bake.agreement.facts import GUARDED, Fact, FactValue
+from bake.account.network import TEMPORARY
+from bake.agreement.facts import GUARDED, Fact, FactValue, Guarded
 from bake.planning.base_image import BaseImage
 from bake.planning.hardware import builder_setting
-from bake.planning.network import TEMPORARY, Network
+from bake.planning.network import Network
+from bake.planning.sources import Sources
 from bake.profile import Profile
 
 
@@ -60,3 +64,22 @@ def _base_origin(profile: Profile, origins: Mapping[str, str]) -> str:
     if base.ssm is not None:
         return f"{origins.get('base.ssm', 'the profile')}: SSM parameter {base.ssm}"
     return f"{origins.get('base.name', 'the profile')}: newest {base.name} of {base.owner}"
+
+
+def guarded(facts: tuple[Fact, ...], sources: Sources, inputs: Mapping[str, str]) -> Guarded:
+    """What the user has to agree to. A worker that draws on Neuron has two locks, and one hash over both."""
+    locks = {"requirements": sources.requirements, "neuron": sources.neuron}
+    used = {name: file for name, file in locks.items() if name in inputs}
+    lock = _over(*(inputs[name] for name in used))
+    return Guarded(facts, {"worker.lock": (lock, " and ".join(map(_near, used.values())))})
+
+
+def _over(*hashes: str) -> str:
+    """One hash for several; one alone is itself."""
+    whole = hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+    return f"sha256:{whole}"
+
+
+def _near(file: Path) -> str:
+    """A path as short as it can be from here."""
+    return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)

@@ -1,48 +1,15 @@
-"""Instance types as EC2 describes them; hardware is asked for, never looked up in a table here (R-HW)."""
+"""Check the instance types against the profile, the base AMI and the subnet's zone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from bake.aws import Aws
+from bake.account.facts import AccountFacts, TypeFacts
+from bake.account.instance_types import InstanceType, family_of
 from bake.planning.base_image import BaseImage
 from bake.planning.findings import Findings
 from bake.profile import Profile
-
-
-@dataclass(frozen=True)
-class Device:
-    """The accelerators of an instance type: `count` of them, each with `memory_mib`."""
-
-    kind: Literal["cuda", "neuron", "other"]
-    name: str
-    count: int
-    memory_mib: int
-
-    @property
-    def total_mib(self) -> int:
-        return self.count * self.memory_mib
-
-    def __str__(self) -> str:
-        return f"{f'{self.count} x ' if self.count > 1 else ''}{self.name} with {self.memory_mib:,} MiB"
-
-
-@dataclass(frozen=True)
-class InstanceType:
-    """What DescribeInstanceTypes says. EBS and network are in MB/s (10^6 bytes); 0 where it says nothing."""
-
-    name: str
-    architectures: tuple[str, ...]
-    vcpus: int
-    memory_mib: int
-    device: Device | None
-    markets: tuple[str, ...]
-    instance_store_gb: int
-    ebs_baseline: float
-    ebs_maximum: float
-    network_baseline: float
 
 
 @dataclass(frozen=True)
@@ -58,33 +25,26 @@ class Types:
         return tuple(dict.fromkeys((*self.builder, *self.worker)))
 
 
-def find(profile: Profile, aws: Aws, findings: Findings) -> Types:
+def find(profile: Profile, facts: AccountFacts, findings: Findings) -> Types:
     """The profile's instance types; one that is not in the region is a problem."""
-    names = tuple(dict.fromkeys((*profile.builder.types, *profile.worker_types)))
-    found = {kind.name: kind for kind in _describe(names, aws)}
-    for name in names:
-        if name not in found:
-            findings.problem(setting(profile, name), f"{name} is not offered in {aws.region}")
+    known = facts.types.types
+    for name in dict.fromkeys((*profile.builder.types, *profile.worker_types)):
+        if name not in known:
+            findings.problem(setting(profile, name), f"{name} is not offered in {facts.region}")
     return Types(
-        tuple(found[name] for name in profile.builder.types if name in found),
-        tuple(found[name] for name in profile.worker_types if name in found),
+        tuple(known[name] for name in profile.builder.types if name in known),
+        tuple(known[name] for name in profile.worker_types if name in known),
     )
 
 
-def family(name: str, aws: Aws) -> list[InstanceType]:
+def family(name: str, facts: TypeFacts) -> list[InstanceType]:
     """All types of the same family, the smallest memory first: `inf2.*` for inf2.xlarge."""
-    pattern = f"{name.split('.')[0]}.*"
-    answer = aws.ec2.describe_instance_types(Filters=[{"Name": "instance-type", "Values": [pattern]}])
-    return sorted((_read(facts) for facts in answer["InstanceTypes"]), key=lambda kind: kind.memory_mib)
+    same = (kind for kind in facts.types.values() if family_of(kind.name) == family_of(name))
+    return sorted(same, key=lambda kind: kind.memory_mib)
 
 
 def check(
-    profile: Profile,
-    base: BaseImage,
-    types: Types,
-    zone: str | None,
-    aws: Aws,
-    findings: Findings,
+    profile: Profile, base: BaseImage, types: Types, zone: str | None, facts: TypeFacts, findings: Findings
 ) -> None:
     """Hold the types against architecture, accelerator, market, and what is offered in the subnet's zone."""
     for kind in types.all:
@@ -97,7 +57,7 @@ def check(
             findings.problem("builder.market", f"{kind.name} can't be had as {profile.builder.market}")
     _check_devices(profile, types, findings)
     if zone is not None and types.all:
-        _check_zone(profile, types.all, zone, aws, findings)
+        _check_zone(profile, types.all, zone, facts, findings)
 
 
 def setting(profile: Profile, name: str) -> str:
@@ -118,48 +78,6 @@ def worker_setting(profile: Profile) -> str:
 def _setting(profile: Profile, section: Literal["builder", "worker"]) -> str:
     one = getattr(profile, section).instance_type is not None
     return f"{section}.instance_type" if one else f"{section}.instance_types"
-
-
-def _describe(names: tuple[str, ...], aws: Aws) -> list[InstanceType]:
-    # By filter, not by id: an unknown name is left out of the answer instead of being an error for all.
-    answer = aws.ec2.describe_instance_types(Filters=[{"Name": "instance-type", "Values": list(names)}])
-    return [_read(facts) for facts in answer["InstanceTypes"]]
-
-
-def _read(facts: Any) -> InstanceType:
-    ebs = facts.get("EbsInfo", {}).get("EbsOptimizedInfo", {})
-    cards = facts.get("NetworkInfo", {}).get("NetworkCards") or [{}]
-    return InstanceType(
-        name=facts["InstanceType"],
-        architectures=tuple(facts.get("ProcessorInfo", {}).get("SupportedArchitectures", [])),
-        vcpus=facts.get("VCpuInfo", {}).get("DefaultVCpus", 0),
-        memory_mib=facts.get("MemoryInfo", {}).get("SizeInMiB", 0),
-        device=device_of(facts),
-        markets=tuple(facts.get("SupportedUsageClasses", [])),
-        instance_store_gb=facts.get("InstanceStorageInfo", {}).get("TotalSizeInGB", 0),
-        ebs_baseline=ebs.get("BaselineThroughputInMBps", 0.0),
-        ebs_maximum=ebs.get("MaximumThroughputInMBps", 0.0),
-        network_baseline=cards[0].get("BaselineBandwidthInGbps", 0.0) * 1000 / 8,
-    )
-
-
-def device_of(facts: Mapping[str, Any]) -> Device | None:
-    """GPUs, else Neuron devices; inf1 and some more are told as inference accelerators only."""
-    if gpus := facts.get("GpuInfo", {}).get("Gpus"):
-        kind: Literal["cuda", "other"] = "cuda" if gpus[0].get("Manufacturer") == "NVIDIA" else "other"
-        return _devices(kind, gpus)
-    if devices := facts.get("NeuronInfo", {}).get("NeuronDevices"):
-        return _devices("neuron", devices)
-    if devices := facts.get("InferenceAcceleratorInfo", {}).get("Accelerators"):
-        return _devices("neuron" if devices[0].get("Manufacturer") == "AWS" else "other", devices)
-    return None
-
-
-def _devices(kind: Literal["cuda", "neuron", "other"], devices: list[Any]) -> Device:
-    first = devices[0]
-    return Device(
-        kind, first.get("Name", ""), first.get("Count", 1), first.get("MemoryInfo", {}).get("SizeInMiB", 0)
-    )
 
 
 def suits(profile: Profile, kind: InstanceType) -> bool:
@@ -206,26 +124,19 @@ def _refuse(profile: Profile, kind: InstanceType, findings: Findings) -> None:
 
 
 def _check_zone(
-    profile: Profile, types: tuple[InstanceType, ...], zone: str, aws: Aws, findings: Findings
+    profile: Profile, types: tuple[InstanceType, ...], zone: str, facts: TypeFacts, findings: Findings
 ) -> None:
     names = [kind.name for kind in types]
-    answer = findings.ask(
-        f"whether {', '.join(names)} is offered in {zone}",
-        lambda: aws.ec2.describe_instance_type_offerings(
-            LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": names}]
-        ),
-    )
-    if answer is None:
+    zones = findings.answered(f"whether {', '.join(names)} is offered in {zone}", facts.zones)
+    if zones is None:
         return
-    zones: dict[str, list[str]] = {name: [] for name in names}
-    for offering in answer["InstanceTypeOfferings"]:
-        zones[offering["InstanceType"]].append(offering["Location"])
-    for name, offered in zones.items():
+    for name in names:
+        offered = zones.get(name, ())
         if zone in offered:
             findings.confirm(f"{name} is offered in {zone}, the subnet's zone")
         else:
             findings.problem(
                 setting(profile, name),
                 f"{name} is not offered in {zone}, the zone of {profile.builder.subnet}",
-                f"it is offered in {', '.join(sorted(offered)) or 'no zone of this region'}",
+                f"it is offered in {', '.join(offered) or 'no zone of this region'}",
             )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from bake.aws import Aws
+from bake.account.facts import TypeFacts
+from bake.account.instance_types import Device, InstanceType
 from bake.planning import hardware
 from bake.planning.drivers import draws_on_neuron
 from bake.planning.findings import Findings
-from bake.planning.hardware import Device, InstanceType
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
 from bake.weights import flux
@@ -58,7 +58,7 @@ class Memory:
         return self.verdict != "does not fit"
 
 
-def work_out(profile: Profile, kind: InstanceType, weights: WeightFiles, precision: str) -> Memory:
+def estimate(profile: Profile, kind: InstanceType, weights: WeightFiles, precision: str) -> Memory:
     """The arithmetic for one instance type."""
     resident = flux.resident_bytes(weights.files, precision) // MIB
     working = flux.working_bytes(precision) // MIB
@@ -92,7 +92,11 @@ def _all_of(device: Device) -> str:
 
 
 def check(
-    profile: Profile, types: tuple[InstanceType, ...], weights: WeightFiles, aws: Aws, findings: Findings
+    profile: Profile,
+    types: tuple[InstanceType, ...],
+    weights: WeightFiles,
+    facts: TypeFacts,
+    findings: Findings,
 ) -> tuple[Memory, ...]:
     """Each type's arithmetic; what does not fit is a problem that says what would."""
     precision = profile.weights.precision
@@ -103,15 +107,20 @@ def check(
     for kind in types:
         if not hardware.suits(profile, kind):
             continue
-        memory = work_out(profile, kind, weights, precision)
+        memory = estimate(profile, kind, weights, precision)
         found.append(memory)
         if not memory.fits:
-            _refuse(profile, kind, memory, weights, aws, findings)
+            _refuse(profile, kind, memory, weights, facts, findings)
     return tuple(found)
 
 
 def _refuse(
-    profile: Profile, kind: InstanceType, memory: Memory, weights: WeightFiles, aws: Aws, findings: Findings
+    profile: Profile,
+    kind: InstanceType,
+    memory: Memory,
+    weights: WeightFiles,
+    facts: TypeFacts,
+    findings: Findings,
 ) -> None:
     cuda = profile.base.accelerator == "cuda"
     path = "weights.precision" if cuda else hardware.worker_setting(profile)
@@ -119,35 +128,37 @@ def _refuse(
         path,
         f"FLUX.1-dev in {memory.precision} does not fit {kind.name}",
         *arithmetic(memory),
-        *_ways_out(profile, kind, memory, weights, aws),
+        *_ways_out(profile, kind, memory, weights, facts),
     )
 
 
 def _ways_out(
-    profile: Profile, kind: InstanceType, memory: Memory, weights: WeightFiles, aws: Aws
+    profile: Profile, kind: InstanceType, memory: Memory, weights: WeightFiles, facts: TypeFacts
 ) -> list[str]:
     """What would fit: another precision, or types of the same family. Choosing is the user's."""
-    lines = []
+    lines, keys = [], []
     if memory.precision == "bf16" and profile.base.accelerator == "cuda":
-        smaller = work_out(profile, kind, weights, "int8")
+        smaller = estimate(profile, kind, weights, "int8")
         if smaller.fits:
-            lines.append(
-                f"with weights.precision: int8 it needs {smaller.needed:,} MiB, which "
-                f"{'is tight but fits' if smaller.verdict == 'tight' else 'fits'}, with VAE tiling"
-            )
+            tight = "is tight but fits" if smaller.verdict == "tight" else "fits"
+            need = f"with weights.precision: int8 it needs {smaller.needed:,} MiB"
+            lines.append(f"{need}, which {tight}, with VAE tiling")
+            keys.append("weights.precision")
     fitting = [
         other
-        for other in hardware.family(kind.name, aws)
-        if hardware.suits(profile, other) and work_out(profile, other, weights, memory.precision).fits
+        for other in hardware.family(kind.name, facts)
+        if hardware.suits(profile, other) and estimate(profile, other, weights, memory.precision).fits
     ]
     if fitting:
         lines.append(f"types of its family with enough memory for {memory.precision}:")
         lines += [f"    {other.name:<15} {other.device}; {other.memory_mib:,} MiB RAM" for other in fitting]
+        keys.append(hardware.worker_setting(profile))
     if memory.copies > 1:
         lines.append("each of neuron.sizes holds the weights once more: fewer of them need less")
+        keys.append("neuron.sizes")
     if not lines:
         return [f"an accelerator with {memory.needed:,} MiB is needed"]
-    return [*lines, "which it shall be is yours to say, in the profile"]
+    return [*lines, f"choose in the profile: {' or '.join(keys)}"]
 
 
 def arithmetic(memory: Memory) -> list[str]:

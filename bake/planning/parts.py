@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bake import interpreter
+from bake.account.images import name_of
+from bake.account.instance_types import InstanceType
 from bake.interpreter import Archive
 from bake.layout import INT8_MODEL, SCRATCH
 from bake.planning import drivers as drivers_of
@@ -15,8 +17,6 @@ from bake.planning.builder import BuilderMemory
 from bake.planning.disk import Disk
 from bake.planning.drivers import Drivers
 from bake.planning.egress import Egress
-from bake.planning.hardware import InstanceType
-from bake.planning.image import name_of
 from bake.planning.memory import Memory
 from bake.planning.network import Network
 from bake.planning.sources import Sources

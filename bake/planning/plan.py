@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from bake import interpreter, worker_source
-from bake.agreement.facts import Fact
-from bake.aws import Aws
+from bake import interpreter
+from bake.account.facts import AccountFacts
+from bake.agreement.facts import Fact, Guarded
 from bake.planning import (
     base_image,
     builder,
@@ -17,7 +17,6 @@ from bake.planning import (
     guarded,
     hardware,
     image,
-    mirror,
     network,
     prices,
     quotas,
@@ -76,42 +75,49 @@ class Plan:
         """What follows from the image's operating system."""
         return SYSTEMS[self.profile.base.os]
 
+    @property
+    def guarded(self) -> Guarded:
+        """What the user must have agreed to before a bake."""
+        return guarded.guarded(self.facts, self.sources, self.inputs)
+
 
 def make(
     profile: Profile,
-    aws: Aws,
+    facts: AccountFacts,
     sources: Sources,
     origins: Mapping[str, str] | None = None,
     lock: Lock | None = None,
 ) -> Plan:
-    """Ask AWS for what the profile names and decide the bake; changes nothing.
+    """Decide the bake by what was answered. `origins` says where each setting came from.
 
     Raises UsageError with everything that does not fit, in one message.
     """
     findings = Findings(origins or {})
-    base = base_image.find(profile, aws, findings)
-    types = hardware.find(profile, aws, findings)
-    where = network.find(profile, aws, findings)
-    wiring.check(profile, aws, findings)
-    image.check_name(profile, aws, findings)
-    disk_of.check_key(profile, aws, findings)
-    image.check_sharing(profile, aws, findings)
-    files = weights_of.find(profile, sources.hub, sources.sizes, lock, findings)
-    mirror.check(profile, aws, findings)
-    memories, builder_memory = _check_types(profile, types, files, aws, findings)
-    drivers = drivers_of.work_out(profile, sources.requirements, types, sources.devices)
+    base = base_image.find(profile, facts, findings)
+    types = hardware.find(profile, facts, findings)
+    where = network.find(profile, facts, findings)
+    wiring.check(profile, facts, findings)
+    image.check_name(profile, facts.taken, findings)
+    disk_of.check_key(profile, facts, findings)
+    image.check_sharing(profile, facts.keys, findings)
+    files = weights_of.find(profile, sources.sizes, lock, facts.hub, findings)
+    wiring.check_mirror(profile, facts, findings)
+    memories, builder_memory = _check_types(profile, types, files, facts, findings)
+    drivers = drivers_of.decide(profile, sources.requirements, types, sources.devices)
     image.check_user_data(profile, {**sources.worker, **drivers.launched_with}, findings)
-    code = worker_source.find(profile, sources.requirements, findings)
+    for wrong in facts.code.objections:
+        findings.problem(wrong.path, wrong.text, *wrong.details)
+    code = facts.code.source
     drivers_of.check(profile, drivers, sources.neuron, findings)
     if base is not None:
-        hardware.check(profile, base, types, where.zone, aws, findings)
-        disk_of.check(profile, base, disk_of.work_out(profile, base, files), findings)
+        hardware.check(profile, base, types, where.zone, facts.types, findings)
+        disk_of.check(profile, base, disk_of.estimate(profile, base, files), findings)
     disk_of.check_scratch(profile, types.builder, files, findings)
     findings.stop_if_any()
     assert base is not None and code is not None  # or it would be among the findings
-    disk = disk_of.work_out(profile, base, files)
+    disk = disk_of.estimate(profile, base, files)
     inputs = _inputs(sources, code, drivers)
-    found = prices.find(profile, types, where.zone, aws, findings)
+    found = prices.find(profile, types, facts.types.prices, findings)
     weights = WeightsPlan.of(profile, files, lock)
     return Plan(
         profile=profile,
@@ -125,7 +131,7 @@ def make(
         provision=ProvisionPlan.of(profile, sources, weights, code, drivers),
         verify=VerifyPlan(drivers, memories, builder_memory),
         image=ImagePlan.of(profile, disk),
-        estimates=estimates.work_out(profile, types, files, disk, found),
+        estimates=estimates.estimate(profile, types, files, disk, found),
         facts=guarded.facts(profile, base, where, findings.origins),
         origins=findings.origins,
         warnings=tuple(findings.warnings),
@@ -136,12 +142,12 @@ def make(
 
 
 def _check_types(
-    profile: Profile, types: Types, files: WeightFiles, aws: Aws, findings: Findings
+    profile: Profile, types: Types, files: WeightFiles, facts: AccountFacts, findings: Findings
 ) -> tuple[tuple[Memory, ...], tuple[BuilderMemory, ...]]:
     """Whether the model fits the workers' types and the bake the builder's; quotas, and what EBS gives."""
-    memories = memory_of.check(profile, types.worker, files, aws, findings)
+    memories = memory_of.check(profile, types.worker, files, facts.types, findings)
     builder_memory = builder.check(profile, types, files, findings)
-    quotas.check(profile, types.all, aws, findings)
+    quotas.check(profile, types.all, facts, findings)
     estimates.check(profile, types.all, findings)
     return memories, builder_memory
 

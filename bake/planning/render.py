@@ -6,10 +6,11 @@ import textwrap
 from dataclasses import asdict
 from typing import Any
 
+from bake.account.instance_types import InstanceType
 from bake.planning import disk as disk_of
 from bake.planning import memory as memory_of
 from bake.planning.builder import BuilderMemory
-from bake.planning.hardware import InstanceType, builder_setting, worker_setting
+from bake.planning.hardware import builder_setting, worker_setting
 from bake.planning.memory import Memory
 from bake.planning.plan import Plan
 from bake.weights.flux import GIB

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from bake.planning.findings import Findings
 from bake.profile import Profile
-from bake.weights import flux, hub
+from bake.weights import flux
 from bake.weights import lock as locks
 from bake.weights.flux import WeightFile
-from bake.weights.hub import Revision
+from bake.weights.hub import Refusal, Revision
 from bake.weights.lock import Lock
 
 
@@ -29,17 +29,17 @@ class WeightFiles:
 
 def find(
     profile: Profile,
-    endpoint: str | None,
     sizes: Mapping[str, int] | None,
     lock: Lock | None,
+    answer: Revision | Refusal | None,
     findings: Findings,
 ) -> WeightFiles:
     """The files that the plan reckons with, once the Hub's leave and its metadata were held against the lock.
 
     `sizes` are reckoned with instead where the Hub is a stand-in, which is asked only about its lock.
-    Without lock and answer, the sizes that are known serve, and that is noted.
+    Without lock and `answer`, the sizes that are known serve, and that is noted.
     """
-    found = _ask(profile, endpoint, findings) if lock is not None or sizes is None else None
+    found = _judge(answer, findings)
     if lock is not None and found is not None:
         _compare(lock, found, findings)
     if sizes is not None:
@@ -58,22 +58,17 @@ def _known(sizes: Mapping[str, int], source: str, *, certain: bool = True) -> We
     return WeightFiles({path: WeightFile(size) for path, size in sizes.items()}, source, certain)
 
 
-def _ask(profile: Profile, endpoint: str | None, findings: Findings) -> Revision | None:
-    """What the Hub has, and whether this token may download it; a refusal is a problem, silence is noted."""
-    try:
-        found = hub.revision(profile.weights, endpoint)
-        hub.check_leave(profile.weights, endpoint)
-    except Exception as error:
-        refused = hub.refusal(error)
-        if refused is None:
-            raise
-        if refused.setting:
-            findings.problem(refused.setting, refused.text, *([refused.hint] if refused.hint else []))
+def _judge(answer: Revision | Refusal | None, findings: Findings) -> Revision | None:
+    """What the Hub has; a refusal is a problem, silence is noted."""
+    if isinstance(answer, Refusal):
+        if answer.setting:
+            findings.problem(answer.setting, answer.text, *([answer.hint] if answer.hint else []))
         else:
-            findings.not_checked("the weights' sizes and the Hub's leave to download them", refused.text)
+            findings.not_checked("the weights' sizes and the Hub's leave to download them", answer.text)
         return None
-    findings.confirm("the Hub gives the weights of this revision to this token")
-    return found
+    if answer is not None:
+        findings.confirm("the Hub gives the weights of this revision to this token")
+    return answer
 
 
 def _compare(lock: Lock, found: Revision, findings: Findings) -> None:

@@ -22,10 +22,11 @@ from bake import creation, profile
 from bake.aws import Aws
 from bake.localcloud.api.faults.faults import AwsFaults
 from bake.localcloud.api.faults.middleware import Faulty
-from bake.planning.plan import Plan, make
+from bake.planning.plan import Plan
 from bake.planning.sources import Sources
 from bake.profile import Profile
 from bake.progress import PlainScreen, Progress
+from bake.request import ask_and_plan
 from bake.run import Run
 from bake.steps import create_image
 from bake.weights import flux
@@ -92,7 +93,7 @@ class PlanCloud:
         return found.model_copy(update=sections)
 
     def plan(self, name: str = "g6e-ubuntu", sources: Sources = REAL, **changes: dict[str, Any]) -> Plan:
-        return make(self.profile(name, **changes), self.aws(), sources)
+        return ask_and_plan(self.profile(name, **changes), self.aws(), sources)
 
     def network(self, zone: str) -> dict[str, str]:
         """A subnet of a zone and the default group of its VPC."""

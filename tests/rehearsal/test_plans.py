@@ -11,7 +11,7 @@ from bake import profile
 from bake.aws import Aws
 from bake.errors import UsageError
 from bake.localcloud import LocalCloud, sources
-from bake.planning import plan as planning
+from bake.request import ask_and_plan
 
 pytestmark = pytest.mark.root
 PROFILES = Path(__file__).parents[2] / "profiles"
@@ -28,9 +28,9 @@ def test_each_profile_gets_its_verdict(cloud: LocalCloud, name: str, monkeypatch
     )
     if found.base.accelerator == "neuron":
         with pytest.raises(UsageError, match=r"does not fit inf2\.xlarge"):
-            planning.make(found, aws, sources(cloud, found.base.os), origins)
+            ask_and_plan(found, aws, sources(cloud, found.base.os), origins)
     else:
-        plan = planning.make(found, aws, sources(cloud, found.base.os), origins)
+        plan = ask_and_plan(found, aws, sources(cloud, found.base.os), origins)
         assert plan.verify.memory[0].verdict == ("fits" if name.startswith("g6e") else "tight")
         assert plan.image.disk.verdict == "fits"
         # The local cloud tells what is written on a base that is built; Amazon Linux's may not be yet.

@@ -11,7 +11,6 @@ import click
 import pytest
 from botocore.exceptions import ClientError, NoCredentialsError, ProfileNotFound
 
-from bake.agreement.facts import Guarded
 from bake.cli import report
 from bake.commands.bake import running
 from bake.errors import (
@@ -59,7 +58,7 @@ ENDINGS = [
 @pytest.fixture
 def proposal(plan_cloud: PlanCloud, one_plan: Plan, tmp_path: Path) -> Proposal:
     request = BakeRequest("g6e-ubuntu", tmp_path, tmp_path / ".env")
-    return Proposal(request, one_plan, plan_cloud.aws(), Guarded.of(one_plan), None, [], None, None)
+    return Proposal(request, one_plan, plan_cloud.aws(), one_plan.guarded, None, [], None, None)
 
 
 @pytest.fixture

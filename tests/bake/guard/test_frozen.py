@@ -15,9 +15,9 @@ from bake import profile
 from bake.agreement import facts, lockfile
 from bake.agreement.facts import Agreement, Fact, FactValue, Guarded, compare
 from bake.errors import UsageError
-from bake.planning import plan as planning
 from bake.planning.plan import Plan
 from bake.planning.sources import Sources
+from bake.request import ask_and_plan
 from bake.weights import flux
 
 from ..account import VARIABLES
@@ -40,7 +40,7 @@ def test_a_frozen_profile_loads(name: str) -> None:
 
 def planned(cloud: PlanCloud, name: str) -> Plan:
     found, origins = profile.load_with_origins(name, frozen.PROFILES, cloud.variables)
-    return planning.make(found, cloud.aws(), Sources(sizes=flux.SIZES), origins)
+    return ask_and_plan(found, cloud.aws(), Sources(sizes=flux.SIZES), origins)
 
 
 def agreement(cloud: PlanCloud, guarded: Guarded, name: str, folder: Path) -> Agreement:
@@ -59,7 +59,7 @@ def agreement(cloud: PlanCloud, guarded: Guarded, name: str, folder: Path) -> Ag
 def test_a_frozen_profile_is_as_agreed_in_its_frozen_lock(
     plan_cloud: PlanCloud, tmp_path: Path, name: str
 ) -> None:
-    guarded = Guarded.of(planned(plan_cloud, name))
+    guarded = planned(plan_cloud, name).guarded
     assert compare(guarded, agreement(plan_cloud, guarded, name, tmp_path)) == []
 
 
@@ -99,7 +99,7 @@ def with_fact(guarded: Guarded, value: FactValue) -> Guarded:
 def test_a_new_fact_whose_feature_is_off_counts_as_agreed(
     plan_cloud: PlanCloud, tmp_path: Path, off: FactValue
 ) -> None:
-    guarded = Guarded.of(planned(plan_cloud, "g6e-ubuntu"))
+    guarded = planned(plan_cloud, "g6e-ubuntu").guarded
     held = agreement(plan_cloud, guarded, "g6e-ubuntu", tmp_path)
     assert compare(with_fact(guarded, off), held) == []
     (one,) = compare(with_fact(guarded, "used"), held)
@@ -107,13 +107,13 @@ def test_a_new_fact_whose_feature_is_off_counts_as_agreed(
 
 
 def test_a_first_agreement_names_it_too(plan_cloud: PlanCloud, off: FactValue) -> None:
-    guarded = with_fact(Guarded.of(planned(plan_cloud, "g6e-ubuntu")), off)
+    guarded = with_fact(planned(plan_cloud, "g6e-ubuntu").guarded, off)
     assert "yet_to_come" in [one.name for one in compare(guarded, None)]
 
 
 def test_what_was_agreed_is_not_off_by_itself(plan_cloud: PlanCloud, tmp_path: Path, off: FactValue) -> None:
     """Who agreed to a feature is asked when it goes."""
-    guarded = Guarded.of(planned(plan_cloud, "g6e-ubuntu"))
+    guarded = planned(plan_cloud, "g6e-ubuntu").guarded
     held = agreement(plan_cloud, guarded, "g6e-ubuntu", tmp_path)
     used = Agreement(held.file, {**held.agreed, "yet_to_come": "used"}, held.history)
     (one,) = compare(with_fact(guarded, off), used)
@@ -123,7 +123,7 @@ def test_what_was_agreed_is_not_off_by_itself(plan_cloud: PlanCloud, tmp_path: P
 def test_a_lock_file_from_before_worker_instance_types_is_as_agreed(
     plan_cloud: PlanCloud, tmp_path: Path
 ) -> None:
-    guarded = Guarded.of(planned(plan_cloud, "g6e-ubuntu"))
+    guarded = planned(plan_cloud, "g6e-ubuntu").guarded
     held = agreement(plan_cloud, guarded, "g6e-ubuntu", tmp_path)
     older = {name: value for name, value in held.agreed.items() if name != "worker_instance_types"}
     assert compare(guarded, Agreement(held.file, older, held.history)) == []

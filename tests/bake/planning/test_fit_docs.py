@@ -44,7 +44,7 @@ def amazons(profile: Profile) -> tuple[BaseImage, Content]:
 def row(profile: Profile, types: hardware.Types) -> str:
     """A line of the table."""
     base, found = amazons(profile)
-    planned, findings = disk_of.work_out(profile, base, WEIGHTS), Findings()
+    planned, findings = disk_of.estimate(profile, base, WEIGHTS), Findings()
     disk_of.check(profile, base, planned, findings)
     leaves = (planned.free + planned.parts[0].bytes) / GIB
     cells = [f"`{profile.name}`", profile.weights.precision, f"{leaves:.1f}"]
@@ -78,7 +78,7 @@ def test_the_table_is_the_codes(plan_cloud: PlanCloud, name: str) -> None:
 def test_the_sum_in_the_text_is_the_codes(plan_cloud: PlanCloud) -> None:
     profile = plan_cloud.profile()
     base, found = amazons(profile)
-    planned = disk_of.work_out(profile, base, WEIGHTS)
+    planned = disk_of.estimate(profile, base, WEIGHTS)
     text = (ROOT / "docs/fit.md").read_text(encoding="utf-8")
     for told in disk_of.arithmetic(fit.measured(planned, found)):
         assert told in text

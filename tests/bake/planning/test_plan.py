@@ -14,11 +14,11 @@ from bake import profile
 from bake.agreement.facts import GUARDED
 from bake.aws import Aws
 from bake.errors import BakeError, UsageError
-from bake.planning import plan as planning
 from bake.planning.guarded import stated_facts
 from bake.planning.plan import Plan
 from bake.planning.render import as_dict, as_text
 from bake.planning.sources import Sources
+from bake.request import ask_and_plan
 from bake.weights import flux
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ NAMES = profile.names(PROFILES)
 def plan(plan_account: PlanCloud) -> Plan:
     found, origins = profile.load_with_origins("g6e-ubuntu", PROFILES, plan_account.variables)
     sources = Sources(sizes=flux.SIZES, differences=("a stand-in base",))
-    return planning.make(found, plan_account.aws(), sources, origins)
+    return ask_and_plan(found, plan_account.aws(), sources, origins)
 
 
 def test_hardware_is_what_the_api_says(plan: Plan) -> None:
@@ -108,7 +108,7 @@ def test_the_id_is_the_same_for_the_same_inputs_and_another_for_others(plan_clou
 
 def test_another_token_is_the_same_plan(plan_cloud: PlanCloud) -> None:
     other = profile.load("g6e-ubuntu", PROFILES, {**plan_cloud.variables, "HF_TOKEN": "hf_other"})
-    assert planning.make(other, plan_cloud.aws(), Sources(sizes=flux.SIZES)).id == plan_cloud.plan().id
+    assert ask_and_plan(other, plan_cloud.aws(), Sources(sizes=flux.SIZES)).id == plan_cloud.plan().id
 
 
 def test_everything_that_does_not_fit_comes_in_one_message(plan_cloud: PlanCloud) -> None:
@@ -138,7 +138,7 @@ def test_a_problem_names_the_place_that_it_came_from(plan_cloud: PlanCloud) -> N
     variables = {**plan_cloud.variables, "BASE_AMI_ID": "ami-00000000000000000"}
     found, origins = profile.load_with_origins("g6e-ubuntu", PROFILES, variables)
     with pytest.raises(UsageError, match=r"^BASE_AMI_ID \(environment\): base\.ami: ami-0+ does not exist"):
-        planning.make(found, plan_cloud.aws(), Sources(sizes=flux.SIZES), origins)
+        ask_and_plan(found, plan_cloud.aws(), Sources(sizes=flux.SIZES), origins)
 
 
 VERDICTS = {
@@ -192,7 +192,7 @@ def test_planning_changes_nothing(plan_cloud: PlanCloud) -> None:
 
 def test_one_question_is_one_call(plan_cloud: PlanCloud) -> None:
     aws = plan_cloud.aws()
-    planning.make(plan_cloud.profile(), aws, Sources(sizes=flux.SIZES))
+    ask_and_plan(plan_cloud.profile(), aws, Sources(sizes=flux.SIZES))
     # AMI, its snapshot, type, zones, subnet, group, instance profile, quota, prices.
     assert aws.tally.api_calls == 9
 

@@ -12,10 +12,10 @@ import pytest
 from bake import profile
 from bake.errors import UsageError
 from bake.planning import estimates
-from bake.planning import plan as planning
 from bake.planning.plan import Plan
 from bake.planning.render import as_dict, as_text
 from bake.planning.sources import Sources
+from bake.request import ask_and_plan
 from bake.weights import flux
 
 from ..conftest import PROFILES
@@ -86,7 +86,7 @@ def test_a_builder_with_the_accelerator_is_checked_with_it(plan_cloud: PlanCloud
 def test_where_no_machine_has_a_gpu_none_is_asked_for(plan_cloud: PlanCloud) -> None:
     """A local cloud's instance has its type's name, and no GPU."""
     local = Sources(sizes=flux.SIZES, devices=frozenset({"neuron"}))
-    plan = planning.make(plan_cloud.profile(), plan_cloud.aws(), local)
+    plan = ask_and_plan(plan_cloud.profile(), plan_cloud.aws(), local)
     assert (plan.provision.settings["BAKE_DEVICE"], plan.provision.drivers.drawn_on) == ("no", "cpu")
 
 
@@ -111,7 +111,7 @@ def test_the_image_says_what_it_draws_on_and_a_launch_without_that_says_cpu(
     }
     changes = large if name == "inf2-ubuntu" else {}
     local = replace(SDK, devices=frozenset(devices), worker={"AWS_ENDPOINT_URL": "http://10.0.0.1"})
-    plan = planning.make(plan_cloud.profile(name, **changes), plan_cloud.aws(), local)
+    plan = ask_and_plan(plan_cloud.profile(name, **changes), plan_cloud.aws(), local)
     told = {} if backend == drawn_on else {"FLUX_BACKEND": "cpu"}
     assert (plan.provision.settings["WORKER_BACKEND"], plan.provision.drivers.drawn_on) == (backend, drawn_on)
     assert plan.launch.settings == {"AWS_ENDPOINT_URL": "http://10.0.0.1", **told}
@@ -155,7 +155,7 @@ def test_the_place_of_the_workers_types_is_named(plan_cloud: PlanCloud, tmp_path
     text = "builder:\n  instance_type: m7i.xlarge\nworker:\n  instance_types: [g6e.xlarge]\n"
     (tmp_path / "cheap.yaml").write_text(f"extends: g6e-ubuntu\n{text}")
     found, origins = profile.load_with_origins("cheap", tmp_path, plan_cloud.variables)
-    plan = planning.make(found, plan_cloud.aws(), Sources(sizes=flux.SIZES), origins)
+    plan = ask_and_plan(found, plan_cloud.aws(), Sources(sizes=flux.SIZES), origins)
     (fact,) = (fact for fact in plan.facts if fact.name == "worker_instance_types")
     assert fact.origin.endswith("cheap.yaml:5")
 
@@ -272,7 +272,7 @@ def test_neuron_is_compiled_on_a_type_without_devices(plan_cloud: PlanCloud) -> 
         "neuron": variables,
         "root_volume": {"size_gib": 200},
     }
-    plan = planning.make(plan_cloud.profile("inf2-ubuntu", **changes), plan_cloud.aws(), SDK)
+    plan = ask_and_plan(plan_cloud.profile("inf2-ubuntu", **changes), plan_cloud.aws(), SDK)
     assert [memory.where for memory in plan.verify.memory] == ["4 x Inferentia2"]
     assert (plan.provision.drivers.on_builder, plan.provision.drivers.drawn_on) == (False, "neuron")
     assert any("the builder (r7i.2xlarge) has no Neuron device" in warning for warning in plan.warnings)
@@ -281,11 +281,11 @@ def test_neuron_is_compiled_on_a_type_without_devices(plan_cloud: PlanCloud) -> 
     assert "the compiler for Neuron reads its transformer of 23.8 GB" in memory.why
     changes["builder"] = CHEAP
     with pytest.raises(UsageError, match=r"m7i\.xlarge has 16,384 MiB of RAM; a bake takes 25,772 MiB"):
-        planning.make(plan_cloud.profile("inf2-ubuntu", **changes), plan_cloud.aws(), SDK)
+        ask_and_plan(plan_cloud.profile("inf2-ubuntu", **changes), plan_cloud.aws(), SDK)
 
 
 def test_one_question_is_still_one_call(plan_cloud: PlanCloud) -> None:
     aws = plan_cloud.aws()
-    planning.make(plan_cloud.profile(builder=CHEAP, worker=FOR_G6E), aws, Sources(sizes=flux.SIZES))
+    ask_and_plan(plan_cloud.profile(builder=CHEAP, worker=FOR_G6E), aws, Sources(sizes=flux.SIZES))
     # AMI, its snapshot, types, zones, subnet, group, instance profile, two quotas, prices.
     assert aws.tally.api_calls == 10

@@ -30,7 +30,7 @@ def base(root_gib: int = 8, content: int | None = None) -> BaseImage:
 
 def check(profile: Profile, image: BaseImage) -> tuple[Disk, Findings]:
     findings = Findings()
-    disk = disk_of.work_out(profile, image, WEIGHTS)
+    disk = disk_of.estimate(profile, image, WEIGHTS)
     disk_of.check(profile, image, disk, findings)
     return disk, findings
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bake.agreement.facts import Guarded
 from bake.errors import UsageError
 from bake.planning import drivers
 from bake.planning.plan import Plan
@@ -110,6 +109,6 @@ def test_the_backend_for_neuron_needs_the_sdks_lock(plan_cloud: PlanCloud, tmp_p
     lock.write_text("torch-neuronx==2.8.0.2.10.16998\n")
     moved = planned(300)
     assert moved.id != plan.id, "the plan's id is of all that goes into the image"
-    before, now = Guarded.of(plan).pins["worker.lock"], Guarded.of(moved).pins["worker.lock"]
+    before, now = plan.guarded.pins["worker.lock"], moved.guarded.pins["worker.lock"]
     assert before[0] != now[0], "what was agreed was the other lock"
     assert now[1].endswith(f"worker.txt and {lock}")

@@ -37,7 +37,7 @@ def test_hosts_and_reasons_are_printed(plan_cloud: PlanCloud) -> None:
 
 
 def test_a_mirror_is_reached_first(plan_cloud: PlanCloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bake.planning.mirror.check", lambda *_: None)
+    monkeypatch.setattr("bake.planning.wiring.check_mirror", lambda *_: None)
     plan = plan_cloud.plan(weights={"mirror": "s3://some-bucket/prefix"})
     assert plan.provision.egress[0].hosts == ("some-bucket.s3.*.amazonaws.com",)
     assert any(one.why == "the weights that the mirror does not have" for one in plan.provision.egress)

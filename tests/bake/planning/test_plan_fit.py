@@ -48,7 +48,7 @@ def content(used_gib: float, *things: Thing) -> Content:
 
 
 def summed(profile: Profile, found: Content, *removed: Thing) -> Disk:
-    return fit.measured(disk_of.work_out(profile, AMAZONS, WEIGHTS), found, removed)
+    return fit.measured(disk_of.estimate(profile, AMAZONS, WEIGHTS), found, removed)
 
 
 def choices(plan: Plan, found: Content, *removed: Thing) -> list[str]:
@@ -188,7 +188,7 @@ def test_the_plan_says_what_is_not_known_until_connect(plan_cloud: PlanCloud) ->
     assert any(line.startswith("whether the base AMI has cuda-12.6 (base.remove)") for line in plan.unchecked)
     findings = Findings()
     profile = plan_cloud.profile()
-    disk_of.check(profile, AMAZONS, disk_of.work_out(profile, AMAZONS, WEIGHTS), findings)
+    disk_of.check(profile, AMAZONS, disk_of.estimate(profile, AMAZONS, WEIGHTS), findings)
     assert findings.unchecked == [
         "what the base AMI holds of its 75 GiB (measured on the builder before a byte is fetched; "
         "where it does not fit the bake stops there)"
@@ -201,7 +201,7 @@ def test_what_is_to_be_removed_may_make_a_full_base_fit(plan_cloud: PlanCloud) -
     for image, problems in ((60, 0), (38, 0)):
         base = dataclasses.replace(AMAZONS, content_bytes=image * GIB)
         findings = Findings()
-        disk_of.check(profile, base, disk_of.work_out(profile, base, WEIGHTS), findings)
+        disk_of.check(profile, base, disk_of.estimate(profile, base, WEIGHTS), findings)
         assert len(findings.problems) == problems
         assert any("less what base.remove gives" in line for line in findings.warnings)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bake.account.instance_types import device_of
 from bake.errors import UsageError
-from bake.planning import hardware
 from bake.planning import memory as memory_of
 from bake.planning.render import as_text
 from bake.planning.sources import Sources
@@ -65,7 +65,7 @@ def test_bf16_does_not_fit_24_gb_and_the_setting_that_does_is_named(
     assert lines[6].strip() == (
         "with weights.precision: int8 it needs 22,015 MiB, which is tight but fits, with VAE tiling"
     )
-    assert lines[-1].strip() == "which it shall be is yours to say, in the profile"
+    assert lines[-1].strip() == "choose in the profile: weights.precision"
 
 
 def test_int8_is_tight_on_24_gb_and_says_what_it_needs(plan_cloud: PlanCloud) -> None:
@@ -86,7 +86,7 @@ def test_inf2_xlarge_is_refused_with_the_arithmetic(plan_cloud: PlanCloud) -> No
         "    types of its family with enough memory for bf16:",
         "        inf2.24xlarge   6 x Inferentia2 with 32,768 MiB; 393,216 MiB RAM",
         "        inf2.48xlarge   12 x Inferentia2 with 32,768 MiB; 786,432 MiB RAM",
-        "    which it shall be is yours to say, in the profile",
+        "    choose in the profile: builder.instance_type",
     ]
 
 
@@ -178,7 +178,7 @@ def test_an_accelerator_of_another_kind(plan_cloud: PlanCloud, kind: str, text: 
 
 def test_a_gpu_of_another_maker_is_no_cuda_device() -> None:
     gpu = {"Name": "Radeon Pro V520", "Manufacturer": "AMD", "Count": 1, "MemoryInfo": {"SizeInMiB": 8192}}
-    device = hardware.device_of({"InstanceType": "g4ad.xlarge", "GpuInfo": {"Gpus": [gpu]}})
+    device = device_of({"InstanceType": "g4ad.xlarge", "GpuInfo": {"Gpus": [gpu]}})
     assert device is not None
     assert device.kind == "other"
 

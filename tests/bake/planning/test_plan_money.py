@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bake.account.prices import ask_prices
+from bake.account.quotas import quota_class
 from bake.aws import Aws
 from bake.errors import UsageError
 from bake.planning import estimates
-from bake.planning import plan as planning
 from bake.planning.findings import Findings
 from bake.planning.hardware import Types
 from bake.planning.prices import Prices, find
-from bake.planning.quotas import quota_class
 from bake.planning.render import as_dict, as_text
 from bake.planning.sources import Sources
 from bake.profile.schema import RootVolume
+from bake.request import ask_and_plan
 from bake.weights import flux
 
 if TYPE_CHECKING:
@@ -104,10 +105,10 @@ def test_what_runs_counts(plan_cloud: PlanCloud) -> None:
     ]
     try:
         with pytest.raises(UsageError, match="Running On-Demand G and VT instances: 4, running now: 4"):
-            planning.make(plan_cloud.profile(), aws, Sources(sizes=flux.SIZES))
+            ask_and_plan(plan_cloud.profile(), aws, Sources(sizes=flux.SIZES))
     finally:
         aws.ec2.terminate_instances(InstanceIds=others)
-    plan = planning.make(plan_cloud.profile(), aws, Sources(sizes=flux.SIZES))
+    plan = ask_and_plan(plan_cloud.profile(), aws, Sources(sizes=flux.SIZES))
     assert "g6e.xlarge fits the quota: 4 vCPUs of 4, 0 in use" in plan.checked
 
 
@@ -263,7 +264,7 @@ def test_the_price_list_is_asked_in_its_own_partition(
     plan_cloud.front.answers["GetProducts"] = prices(**{"g6e.xlarge": 2.0})
     plan, findings = plan_cloud.plan(), Findings()
     types = Types(plan.launch.types, plan.launch.worker_types)
-    found = find(plan.profile, types, None, aws, findings)
+    found = find(plan.profile, types, ask_prices(plan.profile, lambda: None, aws), findings)
     if partition == "aws":
         assert (found.builder_hour, findings.unchecked) == (2.0, [])
     else:

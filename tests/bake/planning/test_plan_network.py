@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bake.account.images import name_of
 from bake.aws import Aws
 from bake.errors import UsageError
 from bake.planning import image
-from bake.planning import plan as planning
 from bake.planning.findings import Findings
 from bake.planning.plan import Plan
 from bake.planning.render import as_text
 from bake.planning.sources import Sources
+from bake.request import ask_and_plan
 from bake.weights import flux
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def test_who_may_not_ask_is_told_what_was_not_checked(plan_cloud: PlanCloud) -> 
 
     aws = plan_cloud.aws()
     aws.iam.meta.events.register("before-call.iam.GetInstanceProfile", deny)
-    plan = planning.make(plan_cloud.profile(), aws, Sources(sizes=flux.SIZES))
+    plan = ask_and_plan(plan_cloud.profile(), aws, Sources(sizes=flux.SIZES))
     assert "instance profile flux in this account (AWS answers AccessDenied)" in plan.unchecked
     assert "? instance profile flux in this account" in as_text(plan)
 
@@ -121,7 +122,7 @@ def test_a_service_that_is_not_reached_is_no_crash(plan_cloud: PlanCloud) -> Non
 
     aws = plan_cloud.aws()
     aws.iam.meta.events.register("before-call.iam.GetInstanceProfile", unreachable)
-    plan = planning.make(plan_cloud.profile(), aws, Sources(sizes=flux.SIZES))
+    plan = ask_and_plan(plan_cloud.profile(), aws, Sources(sizes=flux.SIZES))
     assert "instance profile flux in this account (AWS answers EndpointConnectionError)" in plan.unchecked
 
 
@@ -230,7 +231,7 @@ def test_a_name_that_is_taken(plan_cloud: PlanCloud, ec2: Any) -> None:
 def test_a_name_that_ec2_would_refuse(plan_cloud: PlanCloud, profile: str, name: str, expected: str) -> None:
     found = plan_cloud.profile(image={"name": name}).model_copy(update={"name": profile})
     findings = Findings()
-    image.check_name(found, plan_cloud.aws(), findings)
+    image.check_name(found, None, findings)
     (problem,) = findings.problems
     assert problem.startswith("image.name: ")
     assert expected in problem
@@ -239,13 +240,13 @@ def test_a_name_that_ec2_would_refuse(plan_cloud: PlanCloud, profile: str, name:
 @pytest.mark.parametrize("name", ["{profile}-{run}", "a (b) [c] d.e/f-g'h@i_j", "abc", "x" * 128])
 def test_a_name_that_ec2_takes(plan_cloud: PlanCloud, name: str) -> None:
     findings = Findings()
-    image.check_name(plan_cloud.profile(image={"name": name}), plan_cloud.aws(), findings)
+    image.check_name(plan_cloud.profile(image={"name": name}), None, findings)
     assert not findings.problems
 
 
 def test_a_profiles_name_is_never_filled_in_itself(plan_cloud: PlanCloud) -> None:
     found = plan_cloud.profile(image={"name": "{profile}-{run}"}).model_copy(update={"name": "{run}"})
-    assert image.name_of(found.name, found.image.name, "7") == "{run}-7"
+    assert name_of(found.name, found.image.name, "7") == "{run}-7"
 
 
 def test_the_user_data_is_measured(plan_cloud: PlanCloud) -> None:

@@ -15,12 +15,12 @@ from werkzeug.wrappers import Response
 from bake.errors import UsageError
 from bake.localcloud import Hub
 from bake.localcloud.hub.server import REVISION
-from bake.planning import plan as planning
 from bake.planning import weights as weights_of
 from bake.planning.findings import Findings
 from bake.planning.plan import Plan
 from bake.planning.sources import Sources
 from bake.profile.schema import Weights
+from bake.request import ask_and_plan
 from bake.weights import flux
 from bake.weights import hub as of_the_hub
 from bake.weights.flux import WeightFile
@@ -71,7 +71,7 @@ def serve(app: Any) -> Iterator[str]:
 
 def plan(plan_cloud: PlanCloud, hub: str, lock: Lock | None = None, **weights: Any) -> Plan:
     profile = plan_cloud.profile(weights=weights)
-    return planning.make(profile, plan_cloud.aws(), Sources(hub=hub), lock=lock)
+    return ask_and_plan(profile, plan_cloud.aws(), Sources(hub=hub), lock=lock)
 
 
 @pytest.fixture(scope="module")
@@ -199,25 +199,25 @@ def test_a_hub_that_is_not_reached_leaves_the_known_sizes(plan_cloud: PlanCloud)
 def test_known_sizes_are_of_a_known_revision(plan_cloud: PlanCloud) -> None:
     findings = Findings()
     other = plan_cloud.profile(weights={"revision": "0" * 40})
-    found = weights_of.find(other, "http://127.0.0.1:9", None, None, findings)
+    found = weights_of.find(other, None, None, None, findings)
     assert found.source == "known sizes of 3de623fc3c33"
 
 
 def test_where_the_hub_is_a_stand_in_it_is_not_asked(plan_cloud: PlanCloud) -> None:
     profile = plan_cloud.profile()
     sources = Sources(hub="http://127.0.0.1:9", sizes=flux.SIZES)
-    found = planning.make(profile, plan_cloud.aws(), sources)
+    found = ask_and_plan(profile, plan_cloud.aws(), sources)
     assert found.weights.files.source == "the real files' known sizes"
     assert {path: file.bytes for path, file in found.weights.files.files.items()} == flux.SIZES
 
 
 def test_a_stand_in_is_held_against_its_own_lock(plan_cloud: PlanCloud, hub: str, lock: Lock) -> None:
     sources = Sources(hub=hub, sizes=flux.SIZES)
-    found = planning.make(plan_cloud.profile(), plan_cloud.aws(), sources, lock=lock)
+    found = ask_and_plan(plan_cloud.profile(), plan_cloud.aws(), sources, lock=lock)
     assert (found.weights.files.source, found.weights.lock) == ("the real files' known sizes", lock)
     other = with_file(lock, "vae/diffusion_pytorch_model.safetensors", WeightFile(1))
     with pytest.raises(UsageError, match="not the locked ones"):
-        planning.make(plan_cloud.profile(), plan_cloud.aws(), sources, lock=other)
+        ask_and_plan(plan_cloud.profile(), plan_cloud.aws(), sources, lock=other)
 
 
 def test_the_revisions_are_one() -> None:

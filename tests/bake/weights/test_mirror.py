@@ -14,14 +14,17 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from bake import profile
+from bake.account.facts import WiringFacts
+from bake.account.wiring import ask_mirror
 from bake.aws import Aws
 from bake.planning.findings import Findings
-from bake.planning.mirror import check
+from bake.planning.wiring import check_mirror
 from bake.weights import mirror as mirrors
 from bake.weights.flux import WeightFile
 from bake.weights.mirror import Mirror, Place
 
 from ..account import VARIABLES
+from ..facts import facts
 
 pytestmark = pytest.mark.integration
 if TYPE_CHECKING:
@@ -156,7 +159,9 @@ def test_the_plan_looks_for_the_bucket(
     aws: Aws, plan_profile: Any, uri: str | None, problem: bool, confirmed: bool, warned: bool
 ) -> None:
     findings = Findings({})
-    check(plan_profile(uri), aws, findings)
+    profile = plan_profile(uri)
+    account = facts(region=aws.region, wiring=WiringFacts(mirror=ask_mirror(profile, aws)))
+    check_mirror(profile, account, findings)
     found = (bool(findings.problems), bool(findings.checked), bool(findings.warnings))
     assert found == (problem, confirmed, warned)
 

@@ -1,0 +1,65 @@
+"""Ask questions side by side, and keep the answers apart from their absence."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TypeVar
+
+from bake.aws import unanswered
+from bake.retries import error_code
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """A question that got no answer. `why` continues "not checked: …": "AWS answers AccessDenied"."""
+
+    why: str
+
+
+def start(question: Callable[[], T]) -> Future[T]:
+    """Ask in a thread of its own.
+
+    The threads are daemons, unlike those of a ThreadPoolExecutor: Ctrl-C ends the program at once, and not
+    when the slowest service has answered.
+    """
+    answer: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(question())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=work, name="question", daemon=True).start()
+    return answer
+
+
+def look_up(call: Callable[[], T], *absent: str) -> T | None:
+    """Ask for something that may not exist: None where the error code starts with one of `absent`."""
+    try:
+        return call()
+    except Exception as error:
+        if error_code(error).startswith(absent):
+            return None
+        raise
+
+
+def ask(call: Callable[[], T]) -> T | Unanswered:
+    """Ask what is good to know. Errors that do not come from AWS or the way to it are raised."""
+    try:
+        return call()
+    except Exception as error:
+        why = unanswered(error)
+        if why is None:
+            raise
+        return Unanswered(f"AWS answers {why}")
+
+
+def require(call: Callable[[], T], *absent: str) -> T | Unanswered | None:
+    """Ask for something that must exist: None where the error code starts with one of `absent`."""
+    return ask(lambda: look_up(call, *absent))

@@ -1,0 +1,72 @@
+"""Ask everything that a plan needs to know, side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bake.account.answers import start
+from bake.account.facts import AccountFacts, NetworkFacts, TypeFacts, WiringFacts
+from bake.account.hub import ask_hub
+from bake.account.images import ask_base, ask_name
+from bake.account.instance_types import ask_types, ask_zones
+from bake.account.keys import ask_keys
+from bake.account.network import Subnet, ask_group, ask_instance_profile, ask_subnet
+from bake.account.prices import ask_prices
+from bake.account.quotas import ask_quotas
+from bake.account.wiring import ask_bucket, ask_bus, ask_mirror, ask_queue
+from bake.account.worker_code import ask_code
+from bake.aws import Aws
+from bake.profile import Profile
+
+
+@dataclass(frozen=True)
+class Hub:
+    """The Hub to ask; without `endpoint` the real one."""
+
+    endpoint: str | None = None
+
+
+def ask(profile: Profile, aws: Aws, requirements: Path, hub: Hub | None) -> AccountFacts:
+    """Ask AWS, Git and the Hub (unless it is None). Takes as long as the longest chain of questions.
+
+    Each question is a thread; within one, what depends on an answer is asked after it. The first error that
+    is no answer, in the order below, is raised.
+    """
+    base = start(lambda: ask_base(profile, aws))
+    types = start(lambda: ask_types(profile, aws))
+    subnet = start(lambda: ask_subnet(profile, aws))
+    group = start(lambda: ask_group(profile, aws))
+    instance_profile = start(lambda: ask_instance_profile(profile, aws))
+    queue = start(lambda: ask_queue(profile, aws))
+    bucket = start(lambda: ask_bucket(profile, aws))
+    bus = start(lambda: ask_bus(profile, aws))
+    taken = start(lambda: ask_name(profile, aws))
+    keys = start(lambda: ask_keys(profile, aws))
+    files = start(lambda: ask_hub(profile, hub.endpoint) if hub else None)
+    mirror = start(lambda: ask_mirror(profile, aws))
+    quotas = start(lambda: ask_quotas(profile, aws))
+    code = start(lambda: ask_code(profile, requirements))
+    zones = start(lambda: ask_zones(profile, aws))
+    prices = start(lambda: ask_prices(profile, lambda: _zone(subnet.result()), aws))
+    in_order = (base, types, subnet, group, instance_profile, queue, bucket, bus, taken, keys, files, mirror)
+    for question in (*in_order, quotas, code, zones, prices):
+        question.result()
+    return AccountFacts(
+        region=aws.region,
+        worker_region=aws.worker_region,
+        asked=datetime.now(UTC),
+        base=base.result(),
+        types=TypeFacts(types.result(), zones.result(), quotas.result(), prices.result()),
+        network=NetworkFacts(subnet.result(), group.result(), instance_profile.result()),
+        wiring=WiringFacts(queue.result(), bucket.result(), bus.result(), mirror.result()),
+        taken=taken.result(),
+        keys=keys.result(),
+        hub=files.result(),
+        code=code.result(),
+    )
+
+
+def _zone(subnet: Subnet | None) -> str | None:
+    return subnet.zone if subnet else None

@@ -1,0 +1,68 @@
+"""What an account, the Hub and Git answered, all of it before anything is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from bake.account.answers import Unanswered
+from bake.account.images import BaseFacts
+from bake.account.instance_types import InstanceType
+from bake.account.keys import KeyFacts
+from bake.account.network import Group, InstanceProfile, Subnet
+from bake.account.prices import PriceFacts
+from bake.account.quotas import Quota
+from bake.account.wiring import Bucket, Bus, Queue
+from bake.account.worker_code import WorkerCode
+from bake.weights.hub import Refusal, Revision
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """Where the builder is launched. None is what does not exist, or is not named."""
+
+    subnet: Subnet | None = None
+    group: Group | None = None
+    instance_profile: InstanceProfile | Unanswered | None = None
+
+
+@dataclass(frozen=True)
+class WiringFacts:
+    """The worker's queue, bucket and bus, and the mirror. None is what does not exist, or is not named."""
+
+    queue: Queue | Unanswered | None = None
+    bucket: Bucket | Unanswered | None = None
+    bus: Bus | Unanswered | None = None
+    mirror: Bucket | Unanswered | None = None
+
+
+@dataclass(frozen=True)
+class TypeFacts:
+    """Instance types by name, the zones that offer the profile's, quotas by class, prices."""
+
+    types: Mapping[str, InstanceType] = field(default_factory=dict)
+    zones: Mapping[str, tuple[str, ...]] | Unanswered = field(default_factory=dict)
+    quotas: Mapping[str, Quota | Unanswered] = field(default_factory=dict)
+    prices: PriceFacts = field(default_factory=PriceFacts)
+
+
+@dataclass(frozen=True)
+class AccountFacts:
+    """Everything that a plan needs to know beside the profile, as it was at one moment (`asked`).
+
+    `region` is the builder's, `worker_region` the worker's. `taken` is the AMI of this account that has the
+    image's name already. `hub` is None where the Hub was not asked.
+    """
+
+    region: str
+    worker_region: str
+    asked: datetime
+    base: BaseFacts
+    types: TypeFacts
+    network: NetworkFacts
+    wiring: WiringFacts
+    taken: str | Unanswered | None
+    keys: KeyFacts
+    hub: Revision | Refusal | None
+    code: WorkerCode

@@ -1,0 +1,76 @@
+"""Ask for the builder's subnet, security group and instance profile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bake.account.answers import Unanswered, look_up, require
+from bake.aws import Aws
+from bake.profile import Profile
+
+TEMPORARY = "temporary"  # the security group that a bake makes for itself
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """A subnet as EC2 describes it. `ipv6`: it has a block of IPv6 addresses, or will have one."""
+
+    vpc: str | None
+    zone: str | None
+    free_addresses: int | None
+    ipv6: bool = False
+
+
+@dataclass(frozen=True)
+class Group:
+    """A security group and the VPC that it belongs to."""
+
+    vpc: str | None
+
+
+@dataclass(frozen=True)
+class InstanceProfile:
+    """An instance profile, and whether it has a role."""
+
+    has_role: bool
+
+
+def ask_subnet(profile: Profile, aws: Aws) -> Subnet | None:
+    """The builder's subnet; None where it does not exist."""
+    subnet = profile.builder.subnet
+    found = look_up(lambda: aws.ec2.describe_subnets(SubnetIds=[subnet])["Subnets"], "InvalidSubnet")
+    if not found:
+        return None
+    facts = found[0]
+    states = [
+        block.get("Ipv6CidrBlockState", {}).get("State", "")
+        for block in facts.get("Ipv6CidrBlockAssociationSet", [])
+    ]
+    return Subnet(
+        vpc=facts.get("VpcId"),
+        zone=facts.get("AvailabilityZone"),
+        free_addresses=facts.get("AvailableIpAddressCount"),
+        ipv6=not all(state.startswith(("disassociat", "fail")) for state in states),
+    )
+
+
+def ask_group(profile: Profile, aws: Aws) -> Group | None:
+    """The builder's security group; None where it does not exist, or the bake makes its own."""
+    group = profile.builder.security_group
+    if group == TEMPORARY:
+        return None
+    found = look_up(
+        lambda: aws.ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"], "InvalidGroup"
+    )
+    return Group(found[0].get("VpcId")) if found else None
+
+
+def ask_instance_profile(profile: Profile, aws: Aws) -> InstanceProfile | Unanswered | None:
+    """The builder's instance profile; None where it does not exist."""
+    name = profile.builder.instance_profile
+
+    def get() -> InstanceProfile:
+        found = aws.iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
+        return InstanceProfile(has_role=bool(found.get("Roles")))
+
+    return require(get, "NoSuchEntity")

@@ -1,0 +1,107 @@
+"""Ask for prices, where an API has them; none is kept in the code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from bake.account.answers import Unanswered, ask
+from bake.aws import Aws
+from bake.profile import Profile
+
+# EC2 keeps 90 days of spot prices: an older one is not of this world.
+SPOT_MEMORY = timedelta(days=90)
+
+Price = float | None | Unanswered
+
+
+@dataclass(frozen=True)
+class PriceFacts:
+    """Dollars: an hour of each type, a GB-month of snapshot. None where the API knows no price.
+
+    A price list that did not answer is not asked again: then later types are missing in `hours`.
+    """
+
+    hours: Mapping[str, Price] = field(default_factory=dict)
+    snapshot: Price = None
+
+
+def ask_prices(profile: Profile, zone: Callable[[], str | None], aws: Aws) -> PriceFacts:
+    """Ask for the first types that bake and work, and for snapshots.
+
+    `zone` waits for the subnet's zone; it is called for spot prices alone.
+    """
+    hours: dict[str, Price] = {}
+    for name in dict.fromkeys((profile.builder.types[0], profile.worker_types[0])):
+        if profile.builder.market == "spot":
+            hours[name] = _spot(name, zone(), aws)
+        else:
+            hours[name] = _on_demand(name, aws)
+            if isinstance(hours[name], Unanswered):
+                return PriceFacts(hours)
+    return PriceFacts(hours, _snapshot(aws))
+
+
+def _spot(name: str, zone: str | None, aws: Aws) -> Price:
+    history = ask(
+        lambda: aws.ec2.describe_spot_price_history(
+            InstanceTypes=[name],  # type: ignore[list-item]
+            ProductDescriptions=["Linux/UNIX"],
+            StartTime=datetime.now(UTC),
+            **({"AvailabilityZone": zone} if zone else {}),  # type: ignore[arg-type]
+        )["SpotPriceHistory"]
+    )
+    if isinstance(history, Unanswered):
+        return history
+    recent = [item for item in history if item["Timestamp"] > datetime.now(UTC) - SPOT_MEMORY]
+    return max((float(item["SpotPrice"]) for item in recent), default=None)
+
+
+def _on_demand(name: str, aws: Aws) -> Price:
+    return _product(
+        aws,
+        instanceType=name,
+        operatingSystem="Linux",
+        tenancy="Shared",
+        preInstalledSw="NA",
+        capacitystatus="Used",
+    )
+
+
+def _snapshot(aws: Aws) -> Price:
+    return _product(aws, productFamily="Storage Snapshot", storageMedia="Amazon S3")
+
+
+def _product(aws: Aws, **attributes: str) -> Price:
+    """The dollars of the first product of EC2 in the builder's region with these attributes.
+
+    The price list belongs to the partition `aws`, and answers credentials of that partition alone.
+    """
+    if aws.partition != "aws":
+        return Unanswered(f"the price list knows none of {aws.partition}")
+    answer = ask(
+        lambda: aws.pricing.get_products(
+            ServiceCode="AmazonEC2",
+            Filters=[
+                {"Type": "TERM_MATCH", "Field": field, "Value": value}
+                for field, value in {"regionCode": aws.region, **attributes}.items()
+            ],
+            MaxResults=10,
+        )
+    )
+    if isinstance(answer, Unanswered):
+        return answer
+    prices = [_dollars(json.loads(product)) for product in answer.get("PriceList", [])]
+    return next((price for price in prices if price), None)
+
+
+def _dollars(product: Any) -> float | None:
+    """https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/reading-service-price-list-file-for-services.html"""
+    for term in product.get("terms", {}).get("OnDemand", {}).values():
+        for dimension in term.get("priceDimensions", {}).values():
+            if price := float(dimension.get("pricePerUnit", {}).get("USD", 0)):
+                return price
+    return None
