@@ -321,7 +321,6 @@ def test_every_variable_of_the_example_is_explained() -> None:
 
 PATH = re.compile(r"(?:bake|docs|provision|requirements|tests|worker)/[\w./-]+")
 # To be empty once they are there.
-NOT_YET = {f"bake/account/{name}" for name in ("", "answers.py", "asking.py", "facts.py")}
 
 
 def anchors(page: str) -> set[str]:
@@ -338,7 +337,7 @@ def test_links_lead_somewhere(page: str) -> None:
         path, _, anchor = target.partition("#")
         file = (ROOT / page).parent / path if path else ROOT / page
         name = str(file.resolve().relative_to(ROOT))
-        assert file.exists() or name in NOT_YET, f"{page}: {target}"
+        assert file.exists(), f"{page}: {target}"
         if anchor and file.suffix == ".md":
             assert anchor in anchors(name), f"{page}: {target}"
 
@@ -347,7 +346,7 @@ def test_links_lead_somewhere(page: str) -> None:
 def test_files_that_are_named_are_there(page: str) -> None:
     named = {text for text in re.findall(r"`([^`\n]+)`", prose(page)) if PATH.fullmatch(text)}
     made = {"provision/locks/worker-neuron-sdk.txt"}  # by `make lock`, from an index that is not everybody's
-    assert [path for path in sorted(named - NOT_YET - made) if not (ROOT / path).exists()] == []
+    assert [path for path in sorted(named - made) if not (ROOT / path).exists()] == []
 
 
 def test_the_readme_is_short() -> None:
