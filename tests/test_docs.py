@@ -320,7 +320,6 @@ def test_every_variable_of_the_example_is_explained() -> None:
 # Links
 
 PATH = re.compile(r"(?:bake|docs|provision|requirements|tests|worker)/[\w./-]+")
-# To be empty once they are there.
 
 
 def anchors(page: str) -> set[str]:
