@@ -159,7 +159,7 @@ def one_run(
     plan_cloud: PlanCloud, one_plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[OneRun]:
     """A run of that plan."""
-    monkeypatch.setattr(creation, "LOOKED_FOR", 3.0)
+    monkeypatch.setattr(creation, "APPEARS_WITHIN", 3.0)
     # moto makes snapshots of its own for images: of what size is no matter of these tests.
     monkeypatch.setattr(create_image, "check_image", lambda *_: None)
     run = Run(uuid.uuid4().hex[:12], tmp_path, Progress(PlainScreen(io.StringIO())))
