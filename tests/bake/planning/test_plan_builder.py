@@ -222,7 +222,7 @@ def test_the_int8_comparison_on_a_cpu_is_said_and_reckoned_with(plan_cloud: Plan
     (warning,) = cheap.warnings
     assert warning.endswith("drawn on its CPU, about 7 min beside reading the weights")
     assert "int8 draws an image on its CPU" in as_text(cheap)
-    drawing = estimates.cpu_drawing_seconds(cheap.instance_type)
+    drawing = estimates.cpu_drawing_seconds(cheap.launch.types[0])
     assert 300 < drawing < 600
     # m7i.xlarge reads faster than g5.xlarge from the same volume, so it is not just the sum.
     assert cheap.estimates.boot_check_seconds == on_gpu.estimates.boot_check_seconds
