@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bake import profile as profiles
+from bake.account.facts import TypeFacts
+from bake.account.instance_types import ask_types
 from bake.planning import disk as disk_of
 from bake.planning import fit, hardware
 from bake.planning.base_image import BaseImage
@@ -18,6 +20,8 @@ from bake.planning.weights import WeightFiles
 from bake.profile import Profile
 from bake.weights import flux
 from bake.weights.flux import GIB, WeightFile
+
+from ..facts import facts
 
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud
@@ -70,7 +74,8 @@ def line(*cells: str) -> str:
 @pytest.mark.parametrize("name", profiles.names(PROFILES))
 def test_the_table_is_the_codes(plan_cloud: PlanCloud, name: str) -> None:
     profile = plan_cloud.profile(name)
-    assert row(profile, hardware.find(profile, plan_cloud.aws(), Findings())) in (
+    account = facts(types=TypeFacts(ask_types(profile, plan_cloud.aws())))
+    assert row(profile, hardware.find(profile, account, Findings())) in (
         (ROOT / "docs/fit.md").read_text(encoding="utf-8").splitlines()
     )
 
