@@ -152,9 +152,9 @@ def test_the_profile_in_the_docs_is_a_good_one(tmp_path: Path) -> None:
     ("name", "source", "expected"),
     [
         pytest.param("g6e-ubuntu", "g6e-ubuntu", "is there already", id="there already"),
-        pytest.param("../evil", "g6e-ubuntu", "no name for a profile", id="path"),
-        pytest.param("x.lock", "g6e-ubuntu", "no name for a profile", id="lock"),
-        pytest.param("_x", "g6e-ubuntu", "no name for a profile", id="abstract"),
+        pytest.param("../evil", "g6e-ubuntu", "is not a valid profile name", id="path"),
+        pytest.param("x.lock", "g6e-ubuntu", "is not a valid profile name", id="lock"),
+        pytest.param("_x", "g6e-ubuntu", "is not a valid profile name", id="abstract"),
         pytest.param("x", "g6e-ubunto", "no profile named 'g6e-ubunto'", id="unknown source"),
     ],
 )
