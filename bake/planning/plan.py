@@ -37,7 +37,7 @@ from bake.planning.parts import ImagePlan, LaunchPlan, ProvisionPlan, VerifyPlan
 from bake.planning.sources import Sources
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
-from bake.resources import CHECKS, PROVISION
+from bake.resources import CHECKS, LAYOUT, PROVISION
 from bake.systems import SYSTEMS, System
 from bake.trees import hash_file, hash_tree
 from bake.weights.lock import Lock
@@ -166,6 +166,7 @@ def _inputs(sources: Sources, code: WorkerSource, drivers: Drivers) -> dict[str,
         "provision": hash_tree(PROVISION),
         "worker": code.tree,
         "checks": hash_tree(CHECKS),
+        "layout": hash_file(LAYOUT),
         "requirements": hash_file(sources.requirements),
         "tools": hash_file(sources.tools),
         "python": interpreter.read(sources.interpreter).sha256,
