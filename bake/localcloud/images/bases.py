@@ -9,15 +9,15 @@ from pathlib import Path
 from bake.localcloud.images import neuron
 from bake.localcloud.images.amazon_linux import AmazonLinux
 from bake.localcloud.images.base import SIZE_GIB, Base
-from bake.localcloud.images.hostile import Planted, planted
+from bake.localcloud.images.hostile import HostileBase, hostile_bases
 from bake.systems import SYSTEMS
 
 
 @dataclass(frozen=True)
-class StandIn:
+class BaseAmi:
     """A base AMI: the variable that profiles name it by, its id, name and description, its disk and size.
 
-    A hostile one has no variable; `planted` says what makes it so.
+    A hostile one has no variable; `hostile_base` says what makes it so.
     """
 
     variable: str
@@ -26,13 +26,13 @@ class StandIn:
     description: str
     disk: Path
     gib: int = SIZE_GIB
-    planted: Planted | None = None
+    hostile_base: HostileBase | None = None
 
     @property
     def system(self) -> str:
         """Its operating system, as profiles call it."""
-        if self.planted:
-            return self.planted.system
+        if self.hostile_base:
+            return self.hostile_base.system
         return "amazon-linux" if self.variable.endswith("AMAZON_LINUX") else "ubuntu"
 
     @property
@@ -42,13 +42,13 @@ class StandIn:
         return {"bake:stand-in": "true", "bake:os": self.system, "bake:accelerator": accelerator}
 
 
-def stand_ins(ubuntu: Base, amazon: AmazonLinux) -> tuple[StandIn, ...]:
+def base_amis(ubuntu: Base, amazon: AmazonLinux) -> tuple[BaseAmi, ...]:
     """All of them. Those for CUDA have no driver, those for Neuron stubs of its stack."""
     made_of = f"made of {amazon.image}" if amazon.image else "a stand-in"
     on_amazon = f"{made_of}, user {SYSTEMS['amazon-linux'].user}"
     called = "Stand-in for Deep Learning AMI Neuron"
     return (
-        StandIn("BASE_AMI_ID", ubuntu.image_id, ubuntu.name, f"{ubuntu.os}, user ubuntu", ubuntu.disk),
+        BaseAmi("BASE_AMI_ID", ubuntu.image_id, ubuntu.name, f"{ubuntu.os}, user ubuntu", ubuntu.disk),
         _other(
             "BASE_AMI_ID_NEURON",
             f"{called} (Ubuntu 22.04)",
@@ -70,18 +70,18 @@ def stand_ins(ubuntu: Base, amazon: AmazonLinux) -> tuple[StandIn, ...]:
     )
 
 
-def hostile(ubuntu: Base, amazon: AmazonLinux) -> tuple[StandIn, ...]:
+def hostile(ubuntu: Base, amazon: AmazonLinux) -> tuple[BaseAmi, ...]:
     """The hostile bases: each is made of its system's stand-in for CUDA when it is launched."""
     disks = {"ubuntu": ubuntu.disk, "amazon-linux": amazon.disk}
     return tuple(
-        StandIn(
+        BaseAmi(
             "", one.id, one.name, f"A rehearsal's: {one.hostile.why}", disks[one.system], one.hostile.gib, one
         )
-        for one in planted()
+        for one in hostile_bases()
     )
 
 
-def _other(variable: str, name: str, description: str, disk: Path) -> StandIn:
+def _other(variable: str, name: str, description: str, disk: Path) -> BaseAmi:
     """A base AMI whose id follows from its disk and name."""
     key = hashlib.sha256(f"{disk.parent.name} {name}".encode()).hexdigest()[:17]
-    return StandIn(variable, f"ami-{key}", name, description, disk)
+    return BaseAmi(variable, f"ami-{key}", name, description, disk)

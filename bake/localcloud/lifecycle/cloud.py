@@ -33,10 +33,8 @@ from bake.localcloud.lifecycle.state import Status
 from bake.localcloud.lifecycle.sweep import sweep
 from bake.localcloud.lifecycle.users import User
 from bake.localcloud.machines import isolation
-from bake.localcloud.network import bridge as network
-from bake.localcloud.network import control
-from bake.localcloud.packages import neuron_sdk
-from bake.localcloud.packages import python as stand_in_python
+from bake.localcloud.network import bridge, control
+from bake.localcloud.packages import neuron_sdk, python_release
 from bake.localcloud.packages.needed import require_packages
 from bake.localcloud.packages.wheels import wheels
 from bake.localcloud.settings import Settings
@@ -77,7 +75,7 @@ def up(
             )
         if running is None or not _join(settings, owner_pid):
             _stop(settings)  # one that is there and does not answer, or is on its way down
-            with network.claim(settings):  # another cloud's? Then say so before anything is touched.
+            with bridge.claim(settings):  # another cloud's? Then say so before anything is touched.
                 settings = _isolated(settings, trust_guests, say)
             prepared = _prepare(settings, say)
             _start(settings, prepared, owner_pid, say)
@@ -186,7 +184,7 @@ def _prepare(settings: Settings, say: Say) -> Prepared:
             image = base(settings.cache, say)
             found = wheels(settings.cache, image.python, say)
         hub = _hub(settings, say)
-        interpreter = stand_in_python.provide(image, settings, say)
+        interpreter = python_release.provide(image, settings, say)
     sdk = neuron_sdk.provide(settings.state / "neuron-sdk", found)
     return Prepared(
         base=image,
