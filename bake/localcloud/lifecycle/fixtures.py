@@ -31,7 +31,7 @@ def create(settings: Settings, prepared: Prepared) -> dict[str, str]:
     return {
         "AWS_REGION": REGION,
         "SPOT_AWS_REGION": SPOT_REGION,
-        **{base.variable: base.id for base in base_amis(prepared.base, prepared.amazon_linux)},
+        **{base.variable: base.id for base in base_amis(prepared.bases)},
         "BAKE_SUBNET_ID": subnet,
         "BAKE_SECURITY_GROUP_ID": group,
         "BAKE_INSTANCE_PROFILE": PROFILE,

@@ -26,7 +26,7 @@ from bake.localcloud.api.metadata import metadata_of
 from bake.localcloud.api.security_groups import Groups
 from bake.localcloud.hub import control as hub_control
 from bake.localcloud.hub.server import Hub
-from bake.localcloud.images.bases import base_amis, hostile
+from bake.localcloud.images.bases import base_amis, hostile_amis
 from bake.localcloud.images.store import ImageStore
 from bake.localcloud.lifecycle import fixtures
 from bake.localcloud.lifecycle.known_images import register
@@ -72,8 +72,8 @@ def start(
         "environment": fixtures.create(settings, prepared),
         "trust_guests": settings.trust_guests,
     }
-    made_of = (prepared.base, prepared.amazon_linux)
-    register(ec2_backends[ACCOUNT][SPOT_REGION], (*base_amis(*made_of), *hostile(*made_of)))
+    amis = [*base_amis(prepared.bases), *hostile_amis(prepared.bases)]
+    register(ec2_backends[ACCOUNT][SPOT_REGION], amis)
 
     def metadata(address: str) -> Metadata | None:
         instance = instances.at(address)
@@ -94,7 +94,8 @@ def start(
     index = SharedDataMiddleware(WheelIndex(prepared.wheel_files), pythons)
     serve(settings.address, WHEELS_PORT, index, "the wheel index")
     serve(settings.address, NEURON_PORT, WheelIndex(prepared.neuron_files), "the Neuron SDK's index")
-    packages = SharedDataMiddleware(NotFound(), {"/": str(prepared.amazon_linux.packages)})
+    repositories = [("/", str(base.packages)) for base in prepared.bases.values() if base.packages]
+    packages = SharedDataMiddleware(NotFound(), repositories)
     named = (GATEWAY, f"{GATEWAY}:{PACKAGES_PORT}")
     serve(settings.address, PACKAGES_PORT, packages, "Amazon Linux's packages", named)
     serve(settings.address, API_PORT, Api(instances, Groups(instances), faults, keys), "the API")
