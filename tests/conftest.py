@@ -18,7 +18,7 @@ from bake import localcloud, profile, redaction
 from bake import run as runs_of
 from bake.aws import Aws
 from bake.localcloud import LocalCloud, RemoteFaults, Settings, over_socket, sources
-from bake.localcloud.network import bridge as network
+from bake.localcloud.network import bridge
 from bake.planning.plan import Plan
 from bake.progress import PlainScreen, Progress
 from bake.request import ask_and_plan
@@ -126,7 +126,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     monkeypatch.setenv("BAKE_LOCAL_STATE", str(tmp_path / "state"))
     for block in networks(100):
         monkeypatch.setenv("BAKE_LOCAL_NETWORK", block)
-        if not network.claimed(Settings.load()):
+        if not bridge.claimed(Settings.load()):
             break
     yield Settings.load()
     localcloud.down()
@@ -140,7 +140,7 @@ def cloud_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting
     monkeypatch.setenv("BAKE_LOCAL_STATE", str(state))
     for block in networks(1):  # another test run of the same machine may have the first
         monkeypatch.setenv("BAKE_LOCAL_NETWORK", block)
-        if not network.claimed(Settings.load()):
+        if not bridge.claimed(Settings.load()):
             break
     yield Settings.load()
     monkeypatch.undo()

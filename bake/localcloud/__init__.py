@@ -4,24 +4,24 @@ The API is moto's; the instances, disks, metadata and network behind it are real
 
 What it protects, and from whom:
 
-- The host, from its machines. Images, user data and packages are code that runs as root in a machine, so a
-  machine's root is a user of the host without rights: it has users, network, mounts and processes of its
-  own, and the kernel that all share. The host reads and writes a machine's disk beneath its root only
-  (machines/beneath.py), makes no call for a machine but the trimming of its own disk (machines/calls.py),
-  and starts nothing for it. With --trust-guests, where a host can't map ids, a machine's root is the
-  host's.
+- The host, from its machines. Images, user data and packages run code as root in a machine. That root is
+  an unprivileged user of the host: a machine has its own users, network, mounts and processes, and shares
+  only the kernel. The host reads and writes a machine's disk below its root only
+  (machines/rooted_files.py), makes no system call for a machine except to trim its disk
+  (machines/calls.py), and starts no program for it. With --trust-guests, on a host that can't map ids, a
+  machine's root is the host's.
 - The cloud, from everybody but its owner. Packets of other users of the host and of its neighbours are
-  dropped (firewall.py), calls are signed with a secret that is made anew for each cloud (access/), and what
-  steers it goes over a socket that root alone can open (control.py). The state directory, with disks, keys
-  and log, is root's alone.
-- Machines, from each other: one sends from its own address only, reaches another where a security group
-  says so, and may call of AWS what its role's policies say (access/policies.py).
-- AWS, from the cloud: it knows no credentials of the user's, and a rehearsal's clients refuse every other
-  address.
+  dropped (network/firewall.py). Calls are signed with a secret that each cloud makes anew (api/access/).
+  The cloud is steered over a socket that only root can open (network/control.py). The state directory,
+  with disks, keys and log, belongs to root alone.
+- Machines, from each other. A machine sends from its own address only, reaches another where a security
+  group allows it, and calls of AWS what its role's policies allow (api/access/policies.py).
+- AWS, from the cloud. The cloud has none of the user's credentials, and a rehearsal's clients refuse every
+  other address.
 
-What it does not protect: the host from root or the owner; one program of the owner's from another; secrets
-from whoever reads the memory of the host; anything from a bug in the kernel; and the host's disk and
-processors from a machine that fills or keeps them busy (its memory alone is limited).
+What it does not protect: the host from root or the owner; one program of the owner from another; secrets
+from a process that reads the host's memory; anything from a bug in the kernel; and the host's disk and
+processors from a machine that fills them or keeps them busy (only its memory is limited).
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from bake.localcloud.options import trusted as trusted
     from bake.localcloud.settings import Settings as Settings
 
-# The facade: everything that others may use of the local cloud, and the room that it is in. Rooms are
-# imported when a name is first used, since moto takes a second.
+# The facade: each public name of the local cloud, and the module that defines it. A module is imported when
+# one of its names is first used, since moto takes a second to import.
 _ROOMS = {
     "EXAMPLES": "lifecycle.environment",
     "Hub": "hub.server",

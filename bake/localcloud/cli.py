@@ -125,10 +125,10 @@ def bases(as_json: bool) -> None:
       bake local bases
       bake local bases --json
     """
-    from bake.localcloud.images.hostile import planted
+    from bake.localcloud.images.hostile import hostile_bases
     from bake.localcloud.lifecycle.render import base_rows
 
-    found = list(planted())
+    found = list(hostile_bases())
     click.echo(json.dumps([base.facts for base in found], indent=2) if as_json else base_rows(found))
 
 
@@ -146,7 +146,7 @@ def env(as_json: bool) -> None:
       aws ec2 describe-instances
       bake local env --json
     """
-    from bake.localcloud.lifecycle.exports import shell_lines, variables
+    from bake.localcloud.lifecycle.shell_environment import shell_lines, variables
 
     found = variables(_up())
     click.echo(json.dumps(found, indent=2) if as_json else shell_lines(found))
@@ -164,11 +164,11 @@ def _up() -> LocalCloud:
     return found
 
 
-def _by_hand() -> Any:
-    from bake.localcloud.lifecycle.manual import ByHand
+def _manual_session() -> Any:
+    from bake.localcloud.lifecycle.manual import ManualSession
     from bake.localcloud.settings import Settings
 
-    return ByHand(_up(), Settings.load())
+    return ManualSession(_up(), Settings.load())
 
 
 @local.command()
@@ -180,7 +180,7 @@ def boot(ami: str) -> None:
     Example:
       bake local boot ami-0123456789abcdef0
     """
-    booted = _by_hand().boot(ami, _say)
+    booted = _manual_session().boot(ami, _say)
     click.echo(f"{booted.id} answers at {booted.address}; try: bake local ssh {booted.id}")
 
 
@@ -197,7 +197,7 @@ def ssh(instance: str, command: tuple[str, ...]) -> None:
     """
     from bake.localcloud.lifecycle.manual import ssh as open_ssh
 
-    sys.exit(open_ssh(_by_hand().booted(instance), command))
+    sys.exit(open_ssh(_manual_session().booted(instance), command))
 
 
 @local.command()
@@ -229,7 +229,7 @@ def draw(
 
     if not out.absolute().parent.is_dir():
         raise UsageError(f"{out}: there is no directory {out.absolute().parent}", hint="make it first")
-    png, event = _by_hand().draw(Job(prompt, width, height, steps, seed), timeout)
+    png, event = _manual_session().draw(Job(prompt, width, height, steps, seed), timeout)
     out.write_bytes(png)
     click.echo(f"{out}: {event['width']}x{event['height']}, seed {event['seed']}, {event['seconds']:.1f} s")
 

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bake.localcloud.network import bridge as network
+from bake.localcloud.network import bridge
 from bake.localcloud.settings import Settings
 
 CONNECT = """
@@ -34,10 +34,10 @@ def plugged_in(settings: Settings, address: str, mac: str = "02:00:00:00:00:fa")
     try:
         assert process.stdout is not None
         process.stdout.read(1)  # it is in its namespace
-        network.attach(settings, address, mac, process.pid)
+        bridge.attach(settings, address, mac, process.pid)
         yield process.pid
     finally:
-        network.detach(settings, address)
+        bridge.detach(settings, address)
         process.kill()
         process.wait()
 

@@ -321,7 +321,7 @@ def test_motos_own_calls_are_spared(moto_account: MotoAccount) -> None:
 
 def test_instances_and_this_host_can_be_told_apart() -> None:
     faults = AwsFaults()
-    client = Client(Faulty(Response("done"), faults, is_guest=lambda address: address == "1.1.1.2"))
+    client = Client(Faulty(Response("done"), faults, is_instance=lambda address: address == "1.1.1.2"))
 
     def status(address: str) -> int:
         return client.get("/some-bucket", environ_overrides={"REMOTE_ADDR": address}).status_code

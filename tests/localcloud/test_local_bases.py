@@ -13,8 +13,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.middleware.shared_data import SharedDataMiddleware
 
 from bake.errors import BakeError, UsageError
-from bake.localcloud.images import amazon_linux, rpms
-from bake.localcloud.images import imported as given_image
+from bake.localcloud.images import amazon_linux, rpms, user_image
 from bake.localcloud.network.server import serve
 from bake.localcloud.settings import Settings
 
@@ -99,11 +98,11 @@ def test_an_archive_is_unpacked_from_a_url_with_its_hash(archive: Path, tmp_path
     url = f"http://127.0.0.1:{server.server_port}/{archive.name}"
     wanted = hashlib.sha256(archive.read_bytes()).hexdigest()
     try:
-        given_image.unpack(f"{url}#sha256={wanted}", tmp_path / "right")
+        user_image.unpack(f"{url}#sha256={wanted}", tmp_path / "right")
         with pytest.raises(BakeError, match=f"has sha256 {wanted}, not 00"):
-            given_image.unpack(f"{url}#sha256=00", tmp_path / "wrong")
+            user_image.unpack(f"{url}#sha256=00", tmp_path / "wrong")
         with pytest.raises(BakeError, match="could not be downloaded: HTTP Error 404"):
-            given_image.unpack(f"{url}.gone", tmp_path / "gone")
+            user_image.unpack(f"{url}.gone", tmp_path / "gone")
     finally:
         server.shutdown()
     assert "Fedora" in (tmp_path / "right/etc/os-release").read_text()
@@ -128,7 +127,7 @@ def test_the_largest_file_system_of_a_disk_is_taken(tree: Path, tmp_path: Path, 
         with disk.open("r+b") as file:
             file.seek(446)
             file.write(b"".join(entries).ljust(64, b"\0") + b"\x55\xaa")
-    given_image.unpack(str(disk if partitions else volume), tmp_path / "root")
+    user_image.unpack(str(disk if partitions else volume), tmp_path / "root")
     assert "Fedora" in (tmp_path / "root/etc/os-release").read_text()
 
 

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from bake.errors import BakeError, UsageError
 from bake.localcloud.cli import local
 from bake.localcloud.lifecycle import cloud as localcloud
-from bake.localcloud.lifecycle import exports
+from bake.localcloud.lifecycle import shell_environment
 from bake.localcloud.lifecycle.local_cloud import LocalCloud
 
 
@@ -121,7 +121,7 @@ def test_the_environment_lets_awss_tools_in(cloud: LocalCloud) -> None:
     """Whatever was set before."""
     code, said = run("env")
     assert code == 0
-    hostile = dict.fromkeys(exports.UNSET, "elsewhere") | {"AWS_SECRET_ACCESS_KEY": "x"}
+    hostile = dict.fromkeys(shell_environment.UNSET, "elsewhere") | {"AWS_SECRET_ACCESS_KEY": "x"}
     script = f'eval "$LINES_OF_ENV"; exec {sys.executable} -c "$WHO"'
     environment = {"PATH": "/usr/bin:/bin", "LINES_OF_ENV": said, "WHO": WHO, **hostile}
     done = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True, check=False)

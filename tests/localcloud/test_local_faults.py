@@ -130,7 +130,7 @@ except urllib.error.HTTPError as error: print(error.code)
 """
     command = ["nsenter", f"--net=/proc/{machine}/ns/net", sys.executable, "-c", program]
 
-    def guest() -> str:
+    def instance() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     def host() -> int:
@@ -139,10 +139,10 @@ except urllib.error.HTTPError as error: print(error.code)
         return error.value.code
 
     faults.plant("s3", "*", "throttle", times=None, caller="guests", match="no-such-bucket")
-    assert (guest(), host()) == ("503", 404)
+    assert (instance(), host()) == ("503", 404)
     faults.clear()
     faults.plant("s3", "*", "throttle", times=None, caller="host", match="no-such-bucket")
-    assert (guest(), host()) == ("404", 503)
+    assert (instance(), host()) == ("404", 503)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from bake import ssh
 from bake.errors import BakeError, UsageError
 from bake.localcloud.cli import local
-from bake.localcloud.images.hostile import HOSTILE, SCRIPTS, Hostile, Planted, find, planted
+from bake.localcloud.images.hostile import HOSTILE, SCRIPTS, Hostile, HostileBase, find, hostile_bases
 from bake.localcloud.images.store import ImageStore
 from bake.localcloud.lifecycle import cloud as localcloud
 from bake.localcloud.lifecycle.local_cloud import LocalCloud
@@ -30,7 +30,7 @@ AMI_NAME = r"[A-Za-z0-9()\[\] ./'@_-]{3,128}"  # as CreateImage takes them
 
 
 def test_each_base_has_a_name_and_an_id_of_its_own() -> None:
-    every = list(planted())
+    every = list(hostile_bases())
     assert len({base.id for base in every}) == len({base.name for base in every}) == len(every)
     assert all(re.fullmatch(AMI_NAME, base.name) for base in every)
     assert all(re.fullmatch(r"ami-[0-9a-f]{17}", base.id) for base in every)
@@ -40,7 +40,7 @@ def test_each_script_has_a_base_and_each_base_something_hostile() -> None:
     asked = {hostile.script or hostile.name for hostile in HOSTILE}
     assert {script.stem for script in SCRIPTS.glob("*.sh")} <= asked
     plain = Hostile("", "")
-    for base in planted():
+    for base in hostile_bases():
         hostile = base.hostile
         of_image = (hostile.root_device, hostile.mappings, hostile.encrypted)
         assert base.script or of_image != (plain.root_device, plain.mappings, plain.encrypted), base.name
@@ -62,13 +62,13 @@ def test_they_are_listed_for_people_and_for_programs() -> None:
 # --- what EC2 says ----------------------------------------------------------------------------------
 
 
-def image(account: Account, base: Planted) -> dict[str, Any]:
+def image(account: Account, base: HostileBase) -> dict[str, Any]:
     named = [{"Name": "name", "Values": [base.name]}]
     [found] = account.ec2.describe_images(Owners=[base.owner], Filters=named)["Images"]
     return dict(found)
 
 
-def root_of(account: Account, base: Planted) -> dict[str, Any]:
+def root_of(account: Account, base: HostileBase) -> dict[str, Any]:
     found = image(account, base)
     mappings = {one["DeviceName"]: one for one in found["BlockDeviceMappings"]}
     return dict(mappings[found["RootDeviceName"]]["Ebs"])
@@ -76,7 +76,7 @@ def root_of(account: Account, base: Planted) -> dict[str, Any]:
 
 @pytest.mark.root
 def test_all_are_found_by_name_and_owner(account: Account) -> None:
-    for base in planted():
+    for base in hostile_bases():
         found = image(account, base)
         assert (found["ImageId"], found["State"]) == (base.id, "available")
         assert root_of(account, base)["VolumeSize"] == base.hostile.gib
@@ -220,7 +220,7 @@ def test_a_script_that_fails_ends_the_launch_and_says_why(
     cloud: LocalCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In this process: the cloud's own has the catalogue as it is."""
-    monkeypatch.setattr(Planted, "script", "echo no such tool >&2; exit 3")
+    monkeypatch.setattr(HostileBase, "script", "echo no such tool >&2; exit 3")
     settings, machine = Settings.load(), tmp_path / "i-1"
     machine.mkdir()
     disks.clone(next(settings.cache.glob("base/*/base.json")).with_name("disk.img"), machine / "disk.img")

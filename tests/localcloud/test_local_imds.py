@@ -28,7 +28,7 @@ KNOWN = {
 }
 
 
-class Guest:
+class ImdsClient:
     """A machine that asks the metadata service."""
 
     def __init__(self, service: Imds, address: str) -> None:
@@ -52,16 +52,16 @@ def service() -> Imds:
 
 
 @pytest.fixture
-def strict(service: Imds) -> Guest:
-    return Guest(service, "10.0.0.10")
+def strict(service: Imds) -> ImdsClient:
+    return ImdsClient(service, "10.0.0.10")
 
 
 @pytest.fixture
-def lax(service: Imds) -> Guest:
-    return Guest(service, "10.0.0.11")
+def lax(service: Imds) -> ImdsClient:
+    return ImdsClient(service, "10.0.0.11")
 
 
-def test_a_token_is_demanded_and_works(strict: Guest) -> None:
+def test_a_token_is_demanded_and_works(strict: ImdsClient) -> None:
     assert strict.get("/latest/meta-data/instance-id")[0] == 401
     status, token = strict.token()
     assert status == 200
@@ -70,22 +70,22 @@ def test_a_token_is_demanded_and_works(strict: Guest) -> None:
     assert strict.get("/latest/user-data", token) == (200, b"\x00\xffdata")
 
 
-def test_a_token_is_optional_where_the_instance_says_so(lax: Guest) -> None:
+def test_a_token_is_optional_where_the_instance_says_so(lax: ImdsClient) -> None:
     assert lax.get("/latest/meta-data/instance-id") == (200, b"i-1")
     assert lax.get("/latest/meta-data/instance-id", "wrong")[0] == 401
     assert lax.get("/latest/user-data")[0] == 404
 
 
-def test_a_token_belongs_to_one_instance(strict: Guest, lax: Guest) -> None:
+def test_a_token_belongs_to_one_instance(strict: ImdsClient, lax: ImdsClient) -> None:
     assert strict.get("/latest/meta-data/", lax.token()[1])[0] == 401
 
 
 @pytest.mark.parametrize("ttl", ["0", str(MAX_TTL + 1), "x", "", "-1", "²"], ids=repr)
-def test_a_wrong_time_to_live_is_refused(strict: Guest, ttl: str) -> None:
+def test_a_wrong_time_to_live_is_refused(strict: ImdsClient, ttl: str) -> None:
     assert strict.token(ttl=ttl)[0] == 400
 
 
-def test_a_proxy_gets_no_token(strict: Guest) -> None:
+def test_a_proxy_gets_no_token(strict: ImdsClient) -> None:
     assert strict.token(**{"X-Forwarded-For": "1.2.3.4"})[0] == 403
 
 
@@ -100,8 +100,8 @@ def test_a_token_ends() -> None:
 
 
 def test_strangers_and_switched_off_instances_get_nothing(service: Imds) -> None:
-    assert Guest(service, "10.0.0.99").get("/latest/meta-data/instance-id")[0] == 404
-    assert Guest(service, "10.0.0.12").get("/latest/meta-data/instance-id")[0] == 403
+    assert ImdsClient(service, "10.0.0.99").get("/latest/meta-data/instance-id")[0] == 404
+    assert ImdsClient(service, "10.0.0.12").get("/latest/meta-data/instance-id")[0] == 403
 
 
 @pytest.mark.parametrize(
@@ -113,14 +113,14 @@ def test_strangers_and_switched_off_instances_get_nothing(service: Imds) -> None
         pytest.param("/latest/", b"meta-data/\ndynamic/", id="top"),
     ],
 )
-def test_listings(lax: Guest, path: str, listing: bytes) -> None:
+def test_listings(lax: ImdsClient, path: str, listing: bytes) -> None:
     assert lax.get(path) == (200, listing)
 
 
 @pytest.mark.parametrize(
     "path", ["/latest/meta-data/no", "/1999-1-1/meta-data/", "/x", "/latest/meta-data/instance-id/x"]
 )
-def test_unknown_paths(lax: Guest, path: str) -> None:
+def test_unknown_paths(lax: ImdsClient, path: str) -> None:
     assert lax.get(path)[0] == 404
 
 

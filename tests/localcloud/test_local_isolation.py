@@ -19,7 +19,7 @@ from bake.localcloud import host
 from bake.localcloud.lifecycle import cloud as localcloud
 from bake.localcloud.lifecycle.local_cloud import LocalCloud
 from bake.localcloud.lifecycle.prepared import Prepared
-from bake.localcloud.machines import beneath, disks, isolation
+from bake.localcloud.machines import disks, isolation, rooted_files
 from bake.localcloud.machines.cgroups import Cgroups
 from bake.localcloud.machines.nspawn import Hardware, Machine
 from bake.localcloud.settings import Settings
@@ -276,7 +276,7 @@ def test_a_file_beneath_a_root_replaces_a_link(tmp_path: Path, canary: Path) -> 
     root = tmp_path / "root"
     (root / "etc").mkdir(parents=True)
     (root / "etc/resolv.conf").symlink_to(canary / "resolv.conf")
-    beneath.replace(root, "etc/resolv.conf", "mine\n")
+    rooted_files.replace(root, "etc/resolv.conf", "mine\n")
     assert (root / "etc/resolv.conf").read_text() == "mine\n"
     assert (canary / "resolv.conf").read_text() == "the host's own\n"
 
@@ -288,7 +288,7 @@ def test_a_linked_folder_is_looked_for_beneath_the_root(tmp_path: Path, target: 
     root = tmp_path / "root"
     (root / "real").mkdir(parents=True)
     (root / "etc").symlink_to(target)
-    beneath.replace(root, "etc/resolv.conf", "mine\n")
+    rooted_files.replace(root, "etc/resolv.conf", "mine\n")
     assert (root / "real/resolv.conf").read_text() == "mine\n"
 
 
@@ -297,8 +297,8 @@ def test_links_that_stay_on_the_disk_may_be(tmp_path: Path) -> None:
     (tmp_path / "run").symlink_to("var/run")
     (tmp_path / "mnt").symlink_to("/var")
     (tmp_path / "dead").symlink_to("/nowhere/at/all")
-    assert beneath.leading_out(tmp_path, ["run", "var", "missing", "dead"]) == []
-    assert beneath.leading_out(tmp_path, ["run", "mnt", "mnt/run"]) == ["mnt", "mnt/run"]
+    assert rooted_files.leading_out(tmp_path, ["run", "var", "missing", "dead"]) == []
+    assert rooted_files.leading_out(tmp_path, ["run", "mnt", "mnt/run"]) == ["mnt", "mnt/run"]
 
 
 def test_where_there_is_no_folder_nothing_is_written(tmp_path: Path, canary: Path) -> None:
@@ -307,5 +307,5 @@ def test_where_there_is_no_folder_nothing_is_written(tmp_path: Path, canary: Pat
     (root / "etc").symlink_to(canary)  # which leads to root/tmp/…/canary, and that is not there
     before = seen(canary)
     with pytest.raises(FileNotFoundError):
-        beneath.replace(root, "etc/resolv.conf", "mine\n")
+        rooted_files.replace(root, "etc/resolv.conf", "mine\n")
     assert seen(canary) == before

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from bake.errors import BakeError, ConnectionLost, RemoteCommandError
 from bake.localcloud.lifecycle.local_cloud import LocalCloud
 from bake.localcloud.machines.cgroups import Cgroups
-from bake.localcloud.network import bridge as network
+from bake.localcloud.network import bridge
 from bake.localcloud.settings import Settings
 from bake.ssh import Login, Session, connect
 from bake.steps.launch import KeyPair
@@ -274,7 +274,7 @@ def test_terminate_leaves_nothing(cloud_settings: Settings, account: Any) -> Non
     account.ec2.terminate_instances(InstanceIds=[machine.id])
     account.reach(machine.id, "terminated")
     number = machine.login.address.split(".")[-1]
-    assert f"interface {cloud_settings.bridge}-{number}" not in network.left(cloud_settings)
+    assert f"interface {cloud_settings.bridge}-{number}" not in bridge.left(cloud_settings)
     assert machine.id not in Path("/proc/self/mountinfo").read_text()
     filters = [{"Name": "attachment.instance-id", "Values": [machine.id]}]
     assert account.ec2.describe_volumes(Filters=filters)["Volumes"] == []

@@ -29,7 +29,7 @@ from typing import Any
 from bake import localcloud, surroundings
 from bake.columns import columns
 from bake.errors import EXIT_INTERRUPTED
-from bake.localcloud.images.hostile import Planted, find, planted
+from bake.localcloud.images.hostile import HostileBase, find, hostile_bases
 
 from .bakes import ROOT, start
 
@@ -43,7 +43,7 @@ PATIENCE = {False: 240.0, True: 1800.0}  # seconds for a row, and for a whole ba
 class Row:
     """How a bake of a base ended: in `step`, `seconds` after the start of `connect` if it came so far."""
 
-    base: Planted
+    base: HostileBase
     code: int = 0
     step: str = ""
     reason: str = ""
@@ -87,7 +87,7 @@ class Row:
 class Watcher:
     """Follows a bake's events, and ends it where its download begins."""
 
-    def __init__(self, base: Planted, *, full: bool) -> None:
+    def __init__(self, base: HostileBase, *, full: bool) -> None:
         self.row = Row(base)
         self._full = full
         self._connect: float | None = None
@@ -131,7 +131,7 @@ class Watcher:
             self.row.seconds = at - self._connect
 
 
-def rehearse(base: Planted, desk: Path, *, full: bool = False) -> Row:
+def rehearse(base: HostileBase, desk: Path, *, full: bool = False) -> Row:
     """Bake of a base on the local cloud that is up, in the folder `desk`."""
     profiles = desk / "profiles"
     shutil.copytree(ROOT / "profiles", profiles)
@@ -154,7 +154,7 @@ def rehearse(base: Planted, desk: Path, *, full: bool = False) -> Row:
     return watcher.row
 
 
-def profile_of(base: Planted) -> str:
+def profile_of(base: HostileBase) -> str:
     """A profile that bakes of it."""
     named = {"ami": None, "name": base.name, "owner": base.owner}
     return json.dumps({"extends": PROFILES[base.system], "base": named, **base.hostile.profile})
@@ -166,13 +166,15 @@ def table(rows: Iterable[Row]) -> str:
     return "\n".join(columns([head, *(row.cells for row in rows)]))
 
 
-def chosen(names: list[str], systems: list[str]) -> list[Planted]:
+def chosen(names: list[str], systems: list[str]) -> list[HostileBase]:
     """The bases that were asked for; UsageError for one that there is not."""
     for name in names:
-        if all(name != base.hostile.name for base in planted()):
+        if all(name != base.hostile.name for base in hostile_bases()):
             find(name)
     return [
-        base for base in planted() if base.system in systems and (not names or base.hostile.name in names)
+        base
+        for base in hostile_bases()
+        if base.system in systems and (not names or base.hostile.name in names)
     ]
 
 
@@ -191,7 +193,7 @@ def main() -> int:
     systems = asked.system or list(PROFILES)
     bases = chosen(asked.names, systems)
 
-    def one(base: Planted) -> Row:
+    def one(base: HostileBase) -> Row:
         with tempfile.TemporaryDirectory(prefix="bake-hostile-") as scratch:
             desk = Path(scratch)
             if asked.keep:

@@ -10,7 +10,7 @@ import pytest
 from bake import localcloud
 from bake.errors import EXIT_INTERRUPTED
 from bake.localcloud import LocalCloud
-from bake.localcloud.images.hostile import Planted, find, planted
+from bake.localcloud.images.hostile import HostileBase, find, hostile_bases
 
 from .hostile import Row, Watcher, rehearse, table
 
@@ -31,13 +31,13 @@ CASES = [
         id=f"{base.hostile.name}-{base.system}",
         marks=[] if base.hostile.name in SAMPLE[base.system] else [pytest.mark.long],
     )
-    for base in planted()
+    for base in hostile_bases()
 ]
 
 
 @pytest.mark.root
 @pytest.mark.parametrize("base", CASES)
-def test_it_ends_as_the_catalogue_says(cloud: LocalCloud, tmp_path: Path, base: Planted) -> None:
+def test_it_ends_as_the_catalogue_says(cloud: LocalCloud, tmp_path: Path, base: HostileBase) -> None:
     localcloud.provide(base.system, say=print)
     row = rehearse(base, tmp_path)
     assert not row.problem, row
@@ -46,7 +46,7 @@ def test_it_ends_as_the_catalogue_says(cloud: LocalCloud, tmp_path: Path, base: 
 @pytest.mark.root
 @pytest.mark.long
 @pytest.mark.parametrize("base", [pytest.param(base, id=base.name) for base in WHOLE])
-def test_a_whole_bake_of_it_works(cloud: LocalCloud, tmp_path: Path, base: Planted) -> None:
+def test_a_whole_bake_of_it_works(cloud: LocalCloud, tmp_path: Path, base: HostileBase) -> None:
     row = rehearse(base, tmp_path, full=True)
     assert not row.problem, row
 

@@ -24,9 +24,9 @@ from moto.ec2.utils import filter_dict_attribute_mapping
 from bake.localcloud.api import metadata_options
 from bake.localcloud.api import run_instances as launch
 from bake.localcloud.api.images import LocalAmi, LocalSnapshot
-from bake.localcloud.api.instances import Guest, Guests
+from bake.localcloud.api.instances import LocalInstance, LocalInstances
 from bake.localcloud.images.store import ImageStore, StoredImage, StoredSnapshot
-from bake.localcloud.machines.hostile import planter
+from bake.localcloud.machines.hostile import preparation
 from bake.localcloud.settings import SPOT_REGION
 
 # The parameters of the EC2 call that this thread is answering, as they came over the wire.
@@ -39,7 +39,7 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
     # moto finds a service's URLs by the module of its backend's class.
     __module__ = EC2Backend.__module__
 
-    guests: ClassVar[Guests]
+    local_instances: ClassVar[LocalInstances]
     store: ClassVar[ImageStore]
     subnet_default: ClassVar[str] = ""
 
@@ -79,8 +79,8 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
             instance.reservation_id = reservation.id
             volume.describe(self, instance)
             launch.public_is_private(instance)
-            prepare = planter(self.guests.settings, image.ebs_snapshot.planted)
-            self.guests.add(instance).launch(self._disk_of(image), volume.gib, prepare)
+            prepare = preparation(self.local_instances.settings, image.ebs_snapshot.hostile_base)
+            self.local_instances.add(instance).launch(self._disk_of(image), volume.gib, prepare)
         return reservation
 
     def _launched_before(self, token: str) -> Reservation | None:
@@ -116,38 +116,38 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
         return options
 
     def start_instances(self, instance_ids: list[str]) -> list[tuple[Instance, Any]]:
-        def start(guest: Guest) -> None:
-            if guest.state == "stopped":
-                guest.start()
-            elif guest.state not in {"pending", "running"}:
-                raise _wrong_state(guest, "started")
+        def start(instance: LocalInstance) -> None:
+            if instance.state == "stopped":
+                instance.start()
+            elif instance.state not in {"pending", "running"}:
+                raise _wrong_state(instance, "started")
 
         return self._each(instance_ids, start)
 
     def stop_instances(self, instance_ids: list[str]) -> list[tuple[Instance, Any]]:
-        def stop(guest: Guest) -> None:
-            if guest.state in {"shutting-down", "terminated"}:
-                raise _wrong_state(guest, "stopped")
-            guest.stop()
+        def stop(instance: LocalInstance) -> None:
+            if instance.state in {"shutting-down", "terminated"}:
+                raise _wrong_state(instance, "stopped")
+            instance.stop()
 
         return self._each(instance_ids, stop)
 
     def reboot_instances(self, instance_ids: list[str]) -> list[Instance]:
-        def reboot(guest: Guest) -> None:
-            if guest.state != "running":
-                raise _wrong_state(guest, "rebooted")
-            guest.reboot()
+        def reboot(instance: LocalInstance) -> None:
+            if instance.state != "running":
+                raise _wrong_state(instance, "rebooted")
+            instance.reboot()
 
         return [instance for instance, _ in self._each(instance_ids, reboot)]
 
     def terminate_instances(self, instance_ids: list[str]) -> list[tuple[Instance, Any]]:
-        def terminate(guest: Guest) -> None:
-            if guest.instance.disable_api_termination:
+        def terminate(instance: LocalInstance) -> None:
+            if instance.moto.disable_api_termination:
                 raise EC2ClientError(
-                    "OperationNotPermitted", f"The instance '{guest.instance.id}' may not be terminated"
+                    "OperationNotPermitted", f"The instance '{instance.moto.id}' may not be terminated"
                 )
-            if guest.state != "terminated":
-                guest.terminate()
+            if instance.state != "terminated":
+                instance.terminate()
 
         return self._each(instance_ids, terminate)
 
@@ -157,12 +157,14 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
         instance.nics[0]._group_set = list(instance.security_groups)
         return instance
 
-    def _each(self, instance_ids: list[str], act: Callable[[Guest], None]) -> list[tuple[Instance, Any]]:
-        """Act on guests and return each instance with the state it was in before."""
+    def _each(
+        self, instance_ids: list[str], act: Callable[[LocalInstance], None]
+    ) -> list[tuple[Instance, Any]]:
+        """Act on instances and return each instance with the state it was in before."""
         done = []
         for instance in self.get_multi_instances_by_id(instance_ids):
             before = {"Code": instance._state.code, "Name": instance._state.name}
-            act(self.guests[instance.id])
+            act(self.local_instances[instance.id])
             done.append((instance, before))
         return done
 
@@ -171,7 +173,7 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
     ) -> Any:
         """`initializing` until the machine answers on port 22."""
         found = super().describe_instance_status(instance_ids, include_all_instances, filters)
-        return [launch.status(self.guests[instance.id]) for instance in found]
+        return [launch.status(self.local_instances[instance.id]) for instance in found]
 
     # --- images and snapshots --------------------------------------------------------------------
 
@@ -182,12 +184,12 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
         self._check_name(name)
         if any(key.startswith("BlockDeviceMapping.") for key in CALL.get()):
             raise EC2ClientError("UnsupportedOperation", "The local cloud images the root volume as it is")
-        guest = self._guest(instance_id)
-        if guest.state not in {"running", "stopped", "stopping"}:
-            raise _wrong_state(guest, "imaged")
-        volume = self._root_volume(guest)
+        instance = self._local_instance(instance_id)
+        if instance.state not in {"running", "stopped", "stopping"}:
+            raise _wrong_state(instance, "imaged")
+        volume = self._root_volume(instance)
         snapshot = self._snapshot_of(volume, "")
-        image = LocalAmi(self, snapshot, name=name, description=description, instance=guest.instance)
+        image = LocalAmi(self, snapshot, name=name, description=description, instance=instance.moto)
         image.state = "pending"
         snapshot.description = f"Created by CreateImage({instance_id}) for {image.id}"
         snapshot.from_ami = image.id
@@ -202,7 +204,7 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
         self.amis[image.id] = image
         self.snapshots[snapshot.id] = snapshot
         reboot = CALL.get().get("NoReboot", "false").lower() != "true"
-        guest.capture(lambda: self._copy(guest, snapshot, image), reboot=reboot)
+        instance.capture(lambda: self._copy(instance, snapshot, image), reboot=reboot)
         return image
 
     def create_snapshot(
@@ -216,14 +218,14 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
             )
         snapshot = self._snapshot_of(volume, description)
         self.snapshots[snapshot.id] = snapshot
-        guest = self._guest(volume.attachment.instance.id)
-        guest.capture(lambda: self._copy(guest, snapshot, None), reboot=False)
+        instance = self._local_instance(volume.attachment.instance.id)
+        instance.capture(lambda: self._copy(instance, snapshot, None), reboot=False)
         return snapshot
 
-    def _copy(self, guest: Guest, snapshot: LocalSnapshot, image: LocalAmi | None) -> None:
+    def _copy(self, instance: LocalInstance, snapshot: LocalSnapshot, image: LocalAmi | None) -> None:
         """Make the copy and let the states follow it."""
         try:
-            snapshot.copy_from(guest.machine.disk, self.store)
+            snapshot.copy_from(instance.machine.disk, self.store)
         except Exception as error:
             snapshot.status = "error"
             if image is not None:
@@ -327,25 +329,25 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
     def _disk_of(self, image: LocalAmi) -> Any:
         return image.ebs_snapshot.disk or self.store.disk(image.ebs_snapshot.id)
 
-    def _guest(self, instance_id: str) -> Guest:
+    def _local_instance(self, instance_id: str) -> LocalInstance:
         self.get_instance(instance_id)
-        return self.guests[instance_id]
+        return self.local_instances[instance_id]
 
-    def _root_volume(self, guest: Guest) -> Volume:
-        mapping = guest.instance.block_device_mapping[guest.instance.root_device_name]
+    def _root_volume(self, instance: LocalInstance) -> Volume:
+        mapping = instance.moto.block_device_mapping[instance.moto.root_device_name]
         return self.get_volume(mapping.volume_id)
 
 
-def _wrong_state(guest: Guest, done: str) -> EC2ClientError:
+def _wrong_state(instance: LocalInstance, done: str) -> EC2ClientError:
     return EC2ClientError(
         "IncorrectInstanceState",
-        f"The instance '{guest.instance.id}' is not in a state from which it can be {done}: {guest.state}",
+        f"The instance '{instance.moto.id}' is not in a state from which it can be {done}: {instance.state}",
     )
 
 
-def install(guests: Guests, store: ImageStore) -> None:
+def install(instances: LocalInstances, store: ImageStore) -> None:
     """Make moto build its EC2 from LocalEc2; to be called before the first request."""
-    LocalEc2.guests = guests
+    LocalEc2.local_instances = instances
     LocalEc2.store = store
     filter_dict_attribute_mapping["client-token"] = "client_token"  # a filter that moto lacks
     # It knows no instance stores; launch.root_volume reads the mappings itself.

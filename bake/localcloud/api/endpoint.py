@@ -12,14 +12,14 @@ from xml.sax.saxutils import escape
 
 from werkzeug.wrappers import Response
 
-from bake.localcloud.api.access.asked import Asked
-from bake.localcloud.api.access.backends import ASKED, Backends
-from bake.localcloud.api.access.door import Door
+from bake.localcloud.api.access.backends import OPERATION_REQUEST, Backends
+from bake.localcloud.api.access.gateway import Gateway
 from bake.localcloud.api.access.keys import Keys
+from bake.localcloud.api.access.operation_request import OperationRequest
 from bake.localcloud.api.ec2 import CALL
 from bake.localcloud.api.faults.faults import AwsFaults
 from bake.localcloud.api.faults.middleware import Faulty
-from bake.localcloud.api.instances import Guests
+from bake.localcloud.api.instances import LocalInstances
 from bake.localcloud.api.security_groups import Groups
 
 log = logging.getLogger(__name__)
@@ -36,24 +36,24 @@ class Api:
     Calls must be signed with one of `keys`, and be the caller's to make. Faults strike those that are let in.
     """
 
-    def __init__(self, guests: Guests, groups: Groups, faults: AwsFaults, keys: Keys) -> None:
-        self._guests = guests
+    def __init__(self, instances: LocalInstances, groups: Groups, faults: AwsFaults, keys: Keys) -> None:
+        self._instances = instances
         self._groups = groups
-        faulty = Faulty(self._aws, faults, is_guest=lambda address: not self._of_host(address))
-        self._door = Door(faulty, keys)
+        faulty = Faulty(self._aws, faults, is_instance=lambda address: not self._of_host(address))
+        self._gateway = Gateway(faulty, keys)
         self._moto = Backends()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        return self._door(environ, start_response)
+        return self._gateway(environ, start_response)
 
     def _of_host(self, address: str | None) -> bool:
         """A process of this host that talks to the bridge's address comes from it; instances don't."""
-        return address == self._guests.settings.address
+        return address == self._instances.settings.address
 
     def _aws(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        asked: Asked = environ[ASKED]
-        call = asked.content if asked.service == "ec2" else {}
-        if call.get("Action") == "GetConsoleOutput" and call.get("InstanceId") in self._guests:
+        requested: OperationRequest = environ[OPERATION_REQUEST]
+        call = requested.content if requested.service == "ec2" else {}
+        if call.get("Action") == "GetConsoleOutput" and call.get("InstanceId") in self._instances:
             return self._console(call["InstanceId"])(environ, start_response)
         if call.get("Action") in NOT_REAL:
             what = f"Not in the local cloud: {call['Action']} would be without effect"
@@ -68,7 +68,7 @@ class Api:
         return answer
 
     def _console(self, instance_id: str) -> Response:
-        output = base64.b64encode(self._guests[instance_id].console.encode()).decode()
+        output = base64.b64encode(self._instances[instance_id].console.encode()).decode()
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
         return Response(
             f'<GetConsoleOutputResponse xmlns="{_XMLNS}"><requestId>{uuid.uuid4()}</requestId>'

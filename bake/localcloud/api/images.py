@@ -12,7 +12,7 @@ from moto.ec2.models.elastic_block_store import Snapshot, Volume
 from moto.ec2.models.instances import StateReason
 from moto.ec2.utils import random_ami_id, random_snapshot_id
 
-from bake.localcloud.images.hostile import Planted
+from bake.localcloud.images.hostile import HostileBase
 from bake.localcloud.images.hostile.catalogue import ROOT_DEVICE
 from bake.localcloud.images.store import ImageStore, StoredImage, StoredSnapshot
 from bake.localcloud.machines import disks
@@ -21,7 +21,7 @@ from bake.localcloud.machines import disks
 class LocalSnapshot(Snapshot):  # type: ignore[misc]
     """A snapshot whose disk lies in the image store, or elsewhere when `disk` says so.
 
-    On the disks that are made of it, `planted` is planted. One that is `hidden` is somebody else's.
+    On the disks that are made of it, `hostile_base` is planted. One that is `hidden` is somebody else's.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class LocalSnapshot(Snapshot):  # type: ignore[misc]
         super().__init__(backend, name, volume, description, volume.encrypted, volume.kms_key_id)
         self.percent = 100
         self.disk: Path | None = None
-        self.planted: Planted | None = None
+        self.hostile_base: HostileBase | None = None
         self.hidden = False
 
     @property

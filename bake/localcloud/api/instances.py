@@ -22,11 +22,11 @@ log = logging.getLogger(__name__)
 CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 
 
-class Guest:
+class LocalInstance:
     """One instance with its machine. A thread of its own lives the machine's life; calls only ask."""
 
-    def __init__(self, instance: Any, machine: Machine) -> None:
-        self.instance = instance
+    def __init__(self, moto: Any, machine: Machine) -> None:
+        self.moto = moto
         self.machine = machine
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
@@ -79,7 +79,7 @@ class Guest:
             self._state("shutting-down", "Client.UserInitiatedShutdown: User initiated shutdown")
             self.machine.kill()
             if self._thread is None or not self._thread.is_alive():
-                self._spawn(self._bury)
+                self._spawn(self._cleanup)
 
     def capture(self, copy: Callable[[], None], *, reboot: bool) -> None:
         """Run `copy` on the machine's disk: while it is down for it, or frozen when `reboot` is False."""
@@ -101,7 +101,7 @@ class Guest:
 
     @property
     def state(self) -> str:
-        return str(self.instance._state.name)
+        return str(self.moto._state.name)
 
     @property
     def reachable(self) -> bool:
@@ -119,12 +119,12 @@ class Guest:
             try:
                 work()
             except Exception as error:
-                log.exception("instance %s", self.instance.id)
+                log.exception("instance %s", self.moto.id)
                 if not self._terminating:
                     self._state("shutting-down", f"Server.InternalError: {error}")
-                self._bury()
+                self._cleanup()
 
-        self._thread = threading.Thread(target=guarded, name=self.instance.id, daemon=True)
+        self._thread = threading.Thread(target=guarded, name=self.moto.id, daemon=True)
         self._thread.start()
 
     def _live(self) -> None:
@@ -153,83 +153,83 @@ class Guest:
                 self._captures.pop(0)()
             if not self._stopping and not self._terminating:
                 self._state("stopping", "Client.InstanceInitiatedShutdown: Instance initiated shutdown")
-                self._terminating = self.instance.instance_initiated_shutdown_behavior == "terminate"
+                self._terminating = self.moto.instance_initiated_shutdown_behavior == "terminate"
             if not self._terminating:
                 self._thread = None
-                self.instance._state.name, self.instance._state.code = "stopped", CODES["stopped"]
+                self.moto._state.name, self.moto._state.code = "stopped", CODES["stopped"]
                 return
-        self._bury()
+        self._cleanup()
 
-    def _bury(self) -> None:
+    def _cleanup(self) -> None:
         """Remove what is left of the machine and let the API forget its volumes."""
-        reason = self.instance.state_reason
+        reason = self.moto.state_reason
         self._console = self.machine.console_text()
         self.machine.unplug()
         shutil.rmtree(self.machine.directory, ignore_errors=True)
         while self._captures:
             self._captures.pop(0)()  # the disk is gone, so these fail, and say so to who waits for them
-        for volume in self.instance.block_device_mapping.values():
+        for volume in self.moto.block_device_mapping.values():
             volume.delete_on_termination = True  # its disk is gone: the local cloud keeps no loose volumes
-        self.instance.terminate()
-        self.instance.nics[0].subnet.del_subnet_ip(self.machine.hardware.address)
-        self.instance.state_reason = reason
+        self.moto.terminate()
+        self.moto.nics[0].subnet.del_subnet_ip(self.machine.hardware.address)
+        self.moto.state_reason = reason
 
     def _capture_frozen(self, copy: Callable[[], None]) -> None:
         with disks.frozen(self.machine.root):
             copy()
 
     def _state(self, name: str, reason: str = "") -> None:
-        state = self.instance._state
+        state = self.moto._state
         state.name, state.code = name, CODES[name]
-        self.instance.state_reason.code = reason.split(":")[0]
-        self.instance.state_reason.message = reason
+        self.moto.state_reason.code = reason.split(":")[0]
+        self.moto.state_reason.message = reason
 
 
-class Guests:
+class LocalInstances:
     """All instances of one local cloud."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.lazy_rate: float | None = None
         """MB/s at which disks of instances to come fill while they are read; None: they are whole at once."""
-        self._guests: dict[str, Guest] = {}
+        self._instances: dict[str, LocalInstance] = {}
 
-    def __getitem__(self, instance_id: str) -> Guest:
-        return self._guests[instance_id]
+    def __getitem__(self, instance_id: str) -> LocalInstance:
+        return self._instances[instance_id]
 
     def __contains__(self, instance_id: object) -> bool:
-        return instance_id in self._guests
+        return instance_id in self._instances
 
-    def all(self) -> list[Guest]:
-        return list(self._guests.values())
+    def all(self) -> list[LocalInstance]:
+        return list(self._instances.values())
 
-    def add(self, instance: Any) -> Guest:
-        """Put a machine behind a new moto instance; it starts with `launch`."""
-        kind = INSTANCE_TYPES[instance.instance_type]
+    def add(self, moto: Any) -> LocalInstance:
+        """Put a machine behind a new instance of moto's; it starts with `launch`."""
+        kind = INSTANCE_TYPES[moto.instance_type]
         memory = kind["MemoryInfo"]["SizeInMiB"] << 20
         neuron = sum(device["Count"] for device in kind.get("NeuronInfo", {}).get("NeuronDevices", []))
-        hardware = Hardware(instance.private_ip, instance.nics[0].mac_address, memory, neuron)
-        guest = Guest(instance, Machine(self.settings, instance.id, hardware))
+        hardware = Hardware(moto.private_ip, moto.nics[0].mac_address, memory, neuron)
+        instance = LocalInstance(moto, Machine(self.settings, moto.id, hardware))
         if self.lazy_rate is not None:
-            guest.machine.lazy = LazyDisk(guest.machine.disk, self.lazy_rate)
-        self._guests[instance.id] = guest
-        return guest
+            instance.machine.lazy = LazyDisk(instance.machine.disk, self.lazy_rate)
+        self._instances[moto.id] = instance
+        return instance
 
-    def at(self, address: str) -> Guest | None:
+    def at(self, address: str) -> LocalInstance | None:
         """The live instance with a private address."""
-        for guest in self.all():
-            if guest.state != "terminated" and guest.machine.hardware.address == address:
-                return guest
+        for instance in self.all():
+            if instance.state != "terminated" and instance.machine.hardware.address == address:
+                return instance
         return None
 
     def terminate_all(self, timeout: float = 60) -> None:
         """Pull every plug, at once, and wait for the disks to be gone, at most `timeout` seconds."""
         deadline = time.monotonic() + timeout
-        for guest in self.all():
+        for instance in self.all():
             try:
-                if guest.state != "terminated":
-                    guest.terminate()
+                if instance.state != "terminated":
+                    instance.terminate()
             except Exception:
-                log.exception("instance %s", guest.instance.id)
-        for guest in self.all():
-            guest.join(max(0.0, deadline - time.monotonic()))
+                log.exception("instance %s", instance.moto.id)
+        for instance in self.all():
+            instance.join(max(0.0, deadline - time.monotonic()))

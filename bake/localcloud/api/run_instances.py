@@ -10,7 +10,7 @@ from typing import Any
 
 from moto.ec2.exceptions import EC2ClientError
 
-from bake.localcloud.api.instances import Guest
+from bake.localcloud.api.instances import LocalInstance
 
 USER_DATA_LIMIT = 16384
 _IOPS = {"gp3": 3000, "io1": 100, "io2": 100}
@@ -131,19 +131,19 @@ def public_is_private(instance: Any) -> None:
             nic.public_ip = nic.private_ip_address
 
 
-def status(guest: Guest) -> dict[str, Any]:
+def status(instance: LocalInstance) -> dict[str, Any]:
     """An entry of DescribeInstanceStatus."""
-    instance = guest.instance
-    if guest.state != "running":
+    moto = instance.moto
+    if instance.state != "running":
         check: dict[str, Any] = {"Status": "not-applicable"}
-    elif guest.reachable:
+    elif instance.reachable:
         check = {"Status": "ok", "Details": [{"Name": "reachability", "Status": "passed"}]}
     else:
         check = {"Status": "initializing", "Details": [{"Name": "reachability", "Status": "initializing"}]}
     return {
-        "InstanceId": instance.id,
-        "AvailabilityZone": instance.availability_zone,
-        "InstanceState": {"Code": instance.state_code, "Name": instance.state},
+        "InstanceId": moto.id,
+        "AvailabilityZone": moto.availability_zone,
+        "InstanceState": {"Code": moto.state_code, "Name": moto.state},
         "InstanceStatus": check,
         "SystemStatus": check,
     }

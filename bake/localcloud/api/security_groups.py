@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bake.localcloud.api.instances import Guests
+from bake.localcloud.api.instances import LocalInstances
 from bake.localcloud.network import firewall
 from bake.localcloud.network.firewall import Opening
 
@@ -16,9 +16,11 @@ from bake.localcloud.network.firewall import Opening
 class Groups:
     """Keeps the packet rules at what the instances' security groups say. Egress is not enforced."""
 
-    def __init__(self, guests: Guests, apply: Callable[[set[Opening]], None] | None = None) -> None:
-        self._guests = guests
-        self._apply = apply or (lambda openings: firewall.open_only(guests.settings, openings))
+    def __init__(
+        self, instances: LocalInstances, apply: Callable[[set[Opening]], None] | None = None
+    ) -> None:
+        self._instances = instances
+        self._apply = apply or (lambda openings: firewall.open_only(instances.settings, openings))
         self._lock = threading.Lock()
         self._open: set[Opening] = set()
 
@@ -31,7 +33,7 @@ class Groups:
                 self._open = wanted
 
     def _wanted(self) -> Iterator[Opening]:
-        instances = [guest.instance for guest in self._guests.all() if guest.state != "terminated"]
+        instances = [instance.moto for instance in self._instances.all() if instance.state != "terminated"]
         for instance in instances:
             for group in _groups(instance):
                 for rule in group.ingress_rules:

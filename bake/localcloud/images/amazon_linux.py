@@ -11,8 +11,7 @@ from pathlib import Path
 
 from bake.errors import UsageError
 from bake.localcloud import host
-from bake.localcloud.images import base, rpms
-from bake.localcloud.images import imported as given_image
+from bake.localcloud.images import base, rpms, user_image
 from bake.localcloud.settings import GATEWAY, PACKAGES_PORT
 from bake.systems import SYSTEMS
 
@@ -92,7 +91,7 @@ class AmazonLinux:
 def find(cache: Path, image: str) -> AmazonLinux:
     """Where the base is or will be; builds nothing."""
     files = {**EC2, **({} if image else STAND_IN)}
-    made_of = given_image.identity(image) if image else [PACKAGES, base.own_sources(), rpms.identity()]
+    made_of = user_image.identity(image) if image else [PACKAGES, base.own_sources(), rpms.identity()]
     recipe = json.dumps([made_of, files, base.MASKED, base.SIZE_GIB, APART, UNREAD, 1], sort_keys=True)
     return AmazonLinux(cache / "base" / hashlib.sha256(recipe.encode()).hexdigest()[:16], image)
 
@@ -116,7 +115,7 @@ def build(wanted: AmazonLinux, say: Callable[[str], None]) -> None:
 
 
 def _from_image(image: str, root: Path) -> None:
-    given_image.unpack(image, root)
+    user_image.unpack(image, root)
     release = base.os_release(root)
     if release.get("ID") not in SYSTEM.os_ids:
         raise UsageError(

@@ -24,8 +24,9 @@ from bake.errors import BakeError, UsageError
 from bake.localcloud import host
 from bake.localcloud.api.access import keys
 from bake.localcloud.hub.tiny_flux import VERSION
-from bake.localcloud.images import amazon_linux, neuron
-from bake.localcloud.images.base import base
+from bake.localcloud.images import neuron
+from bake.localcloud.images.base import base as build_base
+from bake.localcloud.images.bases import BASES, find_bases
 from bake.localcloud.images.store import ImageStore
 from bake.localcloud.lifecycle.local_cloud import LocalCloud, describe
 from bake.localcloud.lifecycle.prepared import Prepared
@@ -33,10 +34,8 @@ from bake.localcloud.lifecycle.state import Status
 from bake.localcloud.lifecycle.sweep import sweep
 from bake.localcloud.lifecycle.users import User
 from bake.localcloud.machines import isolation
-from bake.localcloud.network import bridge as network
-from bake.localcloud.network import control
-from bake.localcloud.packages import neuron_sdk
-from bake.localcloud.packages import python as stand_in_python
+from bake.localcloud.network import bridge, control
+from bake.localcloud.packages import neuron_sdk, python_release
 from bake.localcloud.packages.needed import require_packages
 from bake.localcloud.packages.wheels import wheels
 from bake.localcloud.settings import Settings
@@ -77,7 +76,7 @@ def up(
             )
         if running is None or not _join(settings, owner_pid):
             _stop(settings)  # one that is there and does not answer, or is on its way down
-            with network.claim(settings):  # another cloud's? Then say so before anything is touched.
+            with bridge.claim(settings):  # another cloud's? Then say so before anything is touched.
                 settings = _isolated(settings, trust_guests, say)
             prepared = _prepare(settings, say)
             _start(settings, prepared, owner_pid, say)
@@ -152,16 +151,15 @@ def provide(system: str, accelerator: str = "cuda", say: Say = _quiet) -> None:
     """Build the base AMI of an operating system and accelerator unless it is there."""
     settings = Settings.load()
     prepared = Prepared.load(settings.state / "prepared.json")
-    disk = prepared.amazon_linux.disk if system == "amazon-linux" else prepared.base.disk
-    wanted = [disk, neuron.disk(disk)] if accelerator == "neuron" else [disk]
+    base = prepared.bases[system]
+    wanted = [base.disk, neuron.disk(base.disk)] if accelerator == "neuron" else [base.disk]
     if all(one.exists() for one in wanted):
         return  # without the lock: another cloud may be building something else for minutes
     with _cache_lock(settings):
-        if system == "amazon-linux":
-            with surroundings.users_network():
-                amazon_linux.build(prepared.amazon_linux, say)
+        with surroundings.users_network():
+            BASES[system].build(base, say)
         if accelerator == "neuron":
-            neuron.build(disk, say)
+            neuron.build(base.disk, say)
 
 
 def _isolated(settings: Settings, trust_guests: bool, say: Say) -> Settings:
@@ -183,14 +181,14 @@ def _prepare(settings: Settings, say: Say) -> Prepared:
     settings.cache.mkdir(parents=True, exist_ok=True)
     with _cache_lock(settings):
         with surroundings.users_network():
-            image = base(settings.cache, say)
+            image = build_base(settings.cache, say)
             found = wheels(settings.cache, image.python, say)
         hub = _hub(settings, say)
-        interpreter = stand_in_python.provide(image, settings, say)
+        interpreter = python_release.provide(image, settings, say)
     sdk = neuron_sdk.provide(settings.state / "neuron-sdk", found)
     return Prepared(
         base=image,
-        amazon_linux=amazon_linux.find(settings.cache, settings.amazon_linux),
+        bases=find_bases(settings, image),
         hub=hub,
         interpreter=interpreter,
         wheel_files=found.files,

@@ -20,7 +20,7 @@ from bake.localcloud.lifecycle.owners import Owners
 from bake.localcloud.lifecycle.prepared import Prepared
 from bake.localcloud.machines.cgroups import Cgroups
 from bake.localcloud.machines.nspawn import uuids
-from bake.localcloud.network import bridge as network
+from bake.localcloud.network import bridge
 from bake.localcloud.settings import Settings
 
 log = logging.getLogger("localcloud")
@@ -69,14 +69,14 @@ def _run(settings: Settings, owner: int | None, done: threading.Event) -> None:
     else:
         owners.add(owner)
     prepared = Prepared.load(settings.state / "prepared.json")
-    with network.claim(settings):
+    with bridge.claim(settings):
         _live(settings, prepared, owners, done)
     log.info("the local cloud is down")
 
 
 def _live(settings: Settings, prepared: Prepared, owners: Owners, done: threading.Event) -> None:
     try:
-        network.up(settings, package_servers())
+        bridge.up(settings, package_servers())
         os.environ.update(MOTO)
         from bake.localcloud.lifecycle import servers  # and with it moto
 
@@ -93,7 +93,7 @@ def _live(settings: Settings, prepared: Prepared, owners: Owners, done: threadin
         keys.remove(settings.state)
         Cgroups(settings).remove()
         shutil.rmtree(uuids(settings), ignore_errors=True)
-        network.down(settings)
+        bridge.down(settings)
 
 
 def _write(path: Path, content: Any) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from bake.localcloud.images.bases import stand_ins
+from bake.localcloud.images.bases import base_amis
 from bake.localcloud.lifecycle.prepared import Prepared
 from bake.localcloud.settings import ACCOUNT, FIRST_INSTANCE, REGION, SPOT_REGION, Settings
 
@@ -31,7 +31,7 @@ def create(settings: Settings, prepared: Prepared) -> dict[str, str]:
     return {
         "AWS_REGION": REGION,
         "SPOT_AWS_REGION": SPOT_REGION,
-        **{stand_in.variable: stand_in.id for stand_in in stand_ins(prepared.base, prepared.amazon_linux)},
+        **{base.variable: base.id for base in base_amis(prepared.bases)},
         "BAKE_SUBNET_ID": subnet,
         "BAKE_SECURITY_GROUP_ID": group,
         "BAKE_INSTANCE_PROFILE": PROFILE,

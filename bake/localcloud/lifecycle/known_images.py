@@ -10,20 +10,20 @@ from moto.ec2.models.elastic_block_store import Volume
 
 from bake.localcloud.api.ec2 import LocalEc2
 from bake.localcloud.api.images import LocalAmi, LocalSnapshot
-from bake.localcloud.images.bases import StandIn
+from bake.localcloud.images.bases import BaseAmi
 from bake.localcloud.images.hostile.catalogue import Hostile
 from bake.localcloud.images.store import StoredImage, StoredSnapshot
 
 
-def register(ec2: LocalEc2, bases: Iterable[StandIn]) -> None:
+def register(ec2: LocalEc2, bases: Iterable[BaseAmi]) -> None:
     """Let a region's EC2 describe them."""
     for stored in ec2.store.snapshots():
         _snapshot(ec2, stored)
     for image in ec2.store.images():
         if image.snapshot_id in ec2.snapshots:
             ec2.amis[image.id] = LocalAmi.restored(ec2, ec2.snapshots[image.snapshot_id], image)
-    for stand_in in bases:
-        ec2.amis[stand_in.id] = _base(ec2, stand_in)
+    for base in bases:
+        ec2.amis[base.id] = _base(ec2, base)
 
 
 def _snapshot(ec2: LocalEc2, stored: StoredSnapshot) -> LocalSnapshot:
@@ -38,21 +38,21 @@ def _snapshot(ec2: LocalEc2, stored: StoredSnapshot) -> LocalSnapshot:
     return snapshot
 
 
-def _base(ec2: LocalEc2, stand_in: StandIn) -> LocalAmi:
-    key = stand_in.id.removeprefix("ami-")
+def _base(ec2: LocalEc2, base: BaseAmi) -> LocalAmi:
+    key = base.id.removeprefix("ami-")
     # The disk may be built later, when its profile is asked for.
-    when = stand_in.disk.stat().st_mtime if stand_in.disk.exists() else time.time()
+    when = base.disk.stat().st_mtime if base.disk.exists() else time.time()
     made = datetime.fromtimestamp(when, UTC).replace(tzinfo=None).isoformat()
-    hostile = stand_in.planted.hostile if stand_in.planted else Hostile("", "")
+    hostile = base.hostile_base.hostile if base.hostile_base else Hostile("", "")
     kms_key = ec2._create_default_encryption_key() if hostile.encrypted else None
-    what = stand_in.description
+    what = base.description
     snapshot = _snapshot(
-        ec2, StoredSnapshot(f"snap-{key}", f"vol-{key}", stand_in.gib, what, made, kms_key=kms_key)
+        ec2, StoredSnapshot(f"snap-{key}", f"vol-{key}", base.gib, what, made, kms_key=kms_key)
     )
-    snapshot.disk, snapshot.planted, snapshot.hidden = stand_in.disk, stand_in.planted, hostile.hidden
+    snapshot.disk, snapshot.hostile_base, snapshot.hidden = base.disk, base.hostile_base, hostile.hidden
     stored = StoredImage(
-        stand_in.id, stand_in.name, what, made, snapshot.id, "gp3", 3000, 125,
-        tags=stand_in.tags, root_device=hostile.root_device, more_mappings=list(hostile.mappings),
+        base.id, base.name, what, made, snapshot.id, "gp3", 3000, 125,
+        tags=base.tags, root_device=hostile.root_device, more_mappings=list(hostile.mappings),
     )  # fmt: skip
-    amazon = stand_in.planted is None or stand_in.planted.owner == "amazon"
+    amazon = base.hostile_base is None or base.hostile_base.owner == "amazon"
     return LocalAmi.restored(ec2, snapshot, stored, amazon=amazon)

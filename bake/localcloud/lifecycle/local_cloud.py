@@ -73,11 +73,7 @@ def describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
             "own policies and quotas are accepted and not enforced.",
             *([_TRUSTED] if running["trust_guests"] else []),
         ),
-        bases={
-            "ubuntu": f"The base AMI is a stand-in: {prepared.base.os} with user ubuntu, without drivers or "
-            "CUDA.",
-            "amazon-linux": prepared.amazon_linux.what,
-        },
+        bases={system: base.what for system, base in prepared.bases.items()},
         keys=keys.read(settings.state),
     )
 

@@ -59,7 +59,7 @@ class Job:
         return {"id": f"local-{uuid.uuid4().hex[:12]}", **fields}
 
 
-class ByHand:
+class ManualSession:
     """The standing queue, bucket and bus of a local cloud, and the instances booted on it by hand."""
 
     def __init__(self, cloud: LocalCloud, settings: Settings) -> None:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bake import redaction
-from bake.localcloud.images.amazon_linux import AmazonLinux
 from bake.localcloud.images.base import Base
+from bake.localcloud.images.bases import SystemBase
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Paths are absolute. `token` is what this cloud's Hub demands. `amazon_linux` may not be built yet."""
+    """What `up` has prepared. Paths are absolute.
+
+    `base` is built of the host's distribution; those of `bases`, by operating system, may not be built yet.
+    `token` is the one that this cloud's Hub demands.
+    """
 
     base: Base
-    amazon_linux: AmazonLinux
+    bases: Mapping[str, SystemBase]
     hub: Path
     interpreter: Path
     wheel_files: Path
@@ -41,13 +46,18 @@ class Prepared:
     @classmethod
     def load(cls, path: Path) -> Prepared:
         content: dict[str, Any] = json.loads(path.read_text())
-        base, amazon = content.pop("base"), content.pop("amazon_linux")
+        base, bases = content.pop("base"), content.pop("bases")
         token, torch = content.pop("token"), content.pop("torch")
         paths = {key: Path(value) for key, value in content.items()}
         return cls(
             base=Base(**{**base, "disk": Path(base["disk"])}),
-            amazon_linux=AmazonLinux(Path(amazon["place"]), amazon["image"]),
+            bases={system: _system_base(entry) for system, entry in bases.items()},
             token=token,
             torch=torch,
             **paths,
         )
+
+
+def _system_base(entry: dict[str, Any]) -> SystemBase:
+    packages = Path(entry["packages"]) if entry["packages"] else None
+    return SystemBase(**{**entry, "disk": Path(entry["disk"]), "packages": packages})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bake.columns import columns
-from bake.localcloud.images.hostile import Planted
+from bake.localcloud.images.hostile import HostileBase
 from bake.localcloud.lifecycle.state import ImageStatus, Status
 
 
@@ -41,7 +41,7 @@ def image_rows(images: Sequence[ImageStatus]) -> str:
     return "\n".join(_images(images)) if images else "No AMIs baked yet."
 
 
-def base_rows(bases: Sequence[Planted]) -> str:
+def base_rows(bases: Sequence[HostileBase]) -> str:
     """One line a hostile base."""
     return "\n".join(
         columns(

@@ -21,12 +21,12 @@ from bake.localcloud.api.access.keys import Keys
 from bake.localcloud.api.endpoint import Api
 from bake.localcloud.api.faults.faults import AwsFaults, parse_fault
 from bake.localcloud.api.imds import Imds, Metadata
-from bake.localcloud.api.instances import Guests
+from bake.localcloud.api.instances import LocalInstances
 from bake.localcloud.api.metadata import metadata_of
 from bake.localcloud.api.security_groups import Groups
 from bake.localcloud.hub import control as hub_control
 from bake.localcloud.hub.server import Hub
-from bake.localcloud.images.bases import hostile, stand_ins
+from bake.localcloud.images.bases import base_amis, hostile_amis
 from bake.localcloud.images.store import ImageStore
 from bake.localcloud.lifecycle import fixtures
 from bake.localcloud.lifecycle.known_images import register
@@ -36,7 +36,7 @@ from bake.localcloud.lifecycle.state import report
 from bake.localcloud.machines.lazy import rate_of
 from bake.localcloud.network.control import Route
 from bake.localcloud.network.server import serve, serve_control
-from bake.localcloud.packages import python as stand_in_python
+from bake.localcloud.packages import python_release
 from bake.localcloud.packages.index import WheelIndex
 from bake.localcloud.settings import (
     ACCOUNT,
@@ -60,10 +60,10 @@ def start(
     settings: Settings, prepared: Prepared, owners: Owners
 ) -> tuple[dict[str, Any], Callable[[], None]]:
     """Start everything; return what the cloud says of itself, and what takes its machines down."""
-    guests, store, faults = Guests(settings), ImageStore(settings.images), AwsFaults()
-    keys = Keys(lives=lambda instance: instance in guests and guests[instance].state != "terminated")
+    instances, store, faults = LocalInstances(settings), ImageStore(settings.images), AwsFaults()
+    keys = Keys(lives=lambda name: name in instances and instances[name].state != "terminated")
     access_keys.write(settings.state, keys.owner)
-    ec2.install(guests, store)
+    ec2.install(instances, store)
     s3.install()
     about: dict[str, Any] = {
         "id": uuid.uuid4().hex,
@@ -72,37 +72,38 @@ def start(
         "environment": fixtures.create(settings, prepared),
         "trust_guests": settings.trust_guests,
     }
-    made_of = (prepared.base, prepared.amazon_linux)
-    register(ec2_backends[ACCOUNT][SPOT_REGION], (*stand_ins(*made_of), *hostile(*made_of)))
+    amis = [*base_amis(prepared.bases), *hostile_amis(prepared.bases)]
+    register(ec2_backends[ACCOUNT][SPOT_REGION], amis)
 
     def metadata(address: str) -> Metadata | None:
-        guest = guests.at(address)
-        return metadata_of(guest.instance, keys) if guest else None
+        instance = instances.at(address)
+        return metadata_of(instance.moto, keys) if instance else None
 
     hub = Hub(prepared.hub, prepared.token)
     routes = {
         ("GET", "/-/health"): lambda request: about,
-        ("GET", "/-/status"): lambda request: report(settings, about, guests, store),
-        **_ownership(owners),
-        **_planting(faults),
-        **_lazy_disks(guests),
+        ("GET", "/-/status"): lambda request: report(settings, about, instances, store),
+        **_owner_routes(owners),
+        **_fault_routes(faults),
+        **_lazy_disk_routes(instances),
         **hub_control.routes(hub),
     }
     serve(settings.address, IMDS_PORT, Imds(metadata), "instance metadata", METADATA_NAMES)
     serve(settings.address, HUB_PORT, hub, "the Hub")
-    pythons = {f"/{stand_in_python.FOLDER}": str(stand_in_python.folder(prepared.base))}
+    pythons = {f"/{python_release.FOLDER}": str(python_release.folder(prepared.base))}
     index = SharedDataMiddleware(WheelIndex(prepared.wheel_files), pythons)
     serve(settings.address, WHEELS_PORT, index, "the wheel index")
     serve(settings.address, NEURON_PORT, WheelIndex(prepared.neuron_files), "the Neuron SDK's index")
-    packages = SharedDataMiddleware(NotFound(), {"/": str(prepared.amazon_linux.packages)})
+    repositories = [("/", str(base.packages)) for base in prepared.bases.values() if base.packages]
+    packages = SharedDataMiddleware(NotFound(), repositories)
     named = (GATEWAY, f"{GATEWAY}:{PACKAGES_PORT}")
     serve(settings.address, PACKAGES_PORT, packages, "Amazon Linux's packages", named)
-    serve(settings.address, API_PORT, Api(guests, Groups(guests), faults, keys), "the API")
+    serve(settings.address, API_PORT, Api(instances, Groups(instances), faults, keys), "the API")
     serve_control(settings.control, routes)
-    return about, guests.terminate_all
+    return about, instances.terminate_all
 
 
-def _ownership(owners: Owners) -> dict[tuple[str, str], Route]:
+def _owner_routes(owners: Owners) -> dict[tuple[str, str], Route]:
     """Who keeps the cloud up."""
 
     def add(request: Any) -> dict[str, bool]:
@@ -125,21 +126,21 @@ def _ownership(owners: Owners) -> dict[tuple[str, str], Route]:
     }
 
 
-def _lazy_disks(guests: Guests) -> dict[tuple[str, str], Route]:
+def _lazy_disk_routes(instances: LocalInstances) -> dict[tuple[str, str], Route]:
     """How fast the disks of instances to come fill while they are read."""
 
     def fill(request: Any) -> dict[str, float]:
-        guests.lazy_rate = rate_of(request.args.get("rate", ""))
-        return {"rate": guests.lazy_rate}
+        instances.lazy_rate = rate_of(request.args.get("rate", ""))
+        return {"rate": instances.lazy_rate}
 
     def there(request: Any) -> dict[str, None]:
-        guests.lazy_rate = None
+        instances.lazy_rate = None
         return {"rate": None}
 
     return {("POST", "/-/lazy-disks"): fill, ("DELETE", "/-/lazy-disks"): there}
 
 
-def _planting(faults: AwsFaults) -> dict[tuple[str, str], Route]:
+def _fault_routes(faults: AwsFaults) -> dict[tuple[str, str], Route]:
     """What goes wrong with AWS's calls; it ends with this process."""
 
     def add(request: Any) -> dict[str, Any]:

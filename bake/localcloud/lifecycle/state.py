@@ -10,7 +10,7 @@ from bake.localcloud.machines import disks
 from bake.localcloud.settings import Settings
 
 if TYPE_CHECKING:
-    from bake.localcloud.api.instances import Guests
+    from bake.localcloud.api.instances import LocalInstances
 
 
 @dataclass(frozen=True)
@@ -58,31 +58,33 @@ class Status:
         return cls(instances=instances, images=images, **content)
 
 
-def report(settings: Settings, about: dict[str, Any], guests: Guests, store: ImageStore) -> dict[str, Any]:
+def report(
+    settings: Settings, about: dict[str, Any], instances: LocalInstances, store: ImageStore
+) -> dict[str, Any]:
     """The status as JSON; terminated instances are left out."""
-    live = [guest for guest in guests.all() if guest.state != "terminated"]
+    live = [instance for instance in instances.all() if instance.state != "terminated"]
     return {
         "endpoint": settings.endpoint,
         "hub": settings.hub,
         "wheels": settings.wheels,
         "pid": about["pid"],
         "since": about["since"],
-        "instances": [_instance(guest) for guest in live],
+        "instances": [_instance(instance) for instance in live],
         "images": [vars(image) for image in images(store)],
     }
 
 
-def _instance(guest: Any) -> dict[str, Any]:
-    instance, disk = guest.instance, guest.machine.disk
-    tags = {tag["key"]: tag["value"] for tag in instance.get_tags()}
+def _instance(instance: Any) -> dict[str, Any]:
+    moto, disk = instance.moto, instance.machine.disk
+    tags = {tag["key"]: tag["value"] for tag in moto.get_tags()}
     return {
-        "id": instance.id,
-        "type": instance.instance_type,
-        "state": guest.state,
-        "address": guest.machine.hardware.address,
-        "image": instance.image_id,
+        "id": moto.id,
+        "type": moto.instance_type,
+        "state": instance.state,
+        "address": instance.machine.hardware.address,
+        "image": moto.image_id,
         "name": tags.get("Name", ""),
-        "volume_gib": sum(block.size for block in list(instance.block_device_mapping.values())),
+        "volume_gib": sum(block.size for block in list(moto.block_device_mapping.values())),
         "disk_bytes": disks.used(disk) if disk.exists() else 0,
     }
 

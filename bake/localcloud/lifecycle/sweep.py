@@ -16,7 +16,7 @@ from bake.localcloud import host
 from bake.localcloud.machines import disks, lazy
 from bake.localcloud.machines.cgroups import Cgroups
 from bake.localcloud.machines.nspawn import uuids
-from bake.localcloud.network import bridge as network
+from bake.localcloud.network import bridge
 from bake.localcloud.settings import Settings
 
 
@@ -27,10 +27,10 @@ def sweep(settings: Settings) -> list[str]:
     path the state directory.
     """
     found: list[str] = []
-    with suppress(UsageError), network.claim(settings):  # a living cloud's network is not ours to remove
+    with suppress(UsageError), bridge.claim(settings):  # a living cloud's network is not ours to remove
         _machines(settings)
-        found += network.left(settings)
-        network.down(settings)
+        found += bridge.left(settings)
+        bridge.down(settings)
         settings.control.unlink(missing_ok=True)
         shutil.rmtree(uuids(settings), ignore_errors=True)
     found += [*_processes(settings), *_mounts(settings), *_loops(settings), *_lazy_disks(settings)]
@@ -48,7 +48,7 @@ def leftovers(settings: Settings) -> list[str]:
     found += [f"control group {folder}" for folder in Cgroups(settings).left()]
     found += [f"mount {point}" for point in _own_mounts(settings)]
     found += [f"loop device {loop}" for loop in _own_loops(settings)]
-    return found + network.left(settings)
+    return found + bridge.left(settings)
 
 
 def _machine_processes(settings: Settings) -> list[int]:

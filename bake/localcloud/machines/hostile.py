@@ -10,15 +10,15 @@ from pathlib import Path
 
 from bake.errors import BakeError
 from bake.localcloud import host
-from bake.localcloud.images.hostile import Planted
-from bake.localcloud.machines import beneath, disks, isolation
+from bake.localcloud.images.hostile import HostileBase
+from bake.localcloud.machines import disks, isolation, rooted_files
 from bake.localcloud.machines.nspawn import NSPAWN_USES, Machine
 from bake.localcloud.settings import Settings
 
 LIMIT = 300.0  # seconds: a busy host is ten times slower at times
 
 
-def planter(settings: Settings, base: Planted | None) -> Callable[[Machine], None]:
+def preparation(settings: Settings, base: HostileBase | None) -> Callable[[Machine], None]:
     """What a launch does with the new disk of a machine: nothing where there is nothing to plant."""
 
     def prepare(machine: Machine) -> None:
@@ -28,7 +28,7 @@ def planter(settings: Settings, base: Planted | None) -> Callable[[Machine], Non
     return prepare
 
 
-def plant(settings: Settings, base: Planted, disk: Path, root: Path) -> None:
+def plant(settings: Settings, base: HostileBase, disk: Path, root: Path) -> None:
     """Run the base's script in the tree of `disk`, mounted at `root` meanwhile.
 
     It runs as a machine does: its root is not the host's, and it has no network.
@@ -37,7 +37,7 @@ def plant(settings: Settings, base: Planted, disk: Path, root: Path) -> None:
         return
     disks.mount(disk, root)
     try:
-        if paths := beneath.leading_out(root, NSPAWN_USES):
+        if paths := rooted_files.leading_out(root, NSPAWN_USES):
             raise BakeError(f"nothing can be planted on {disk}: links lead out of it at {', '.join(paths)}")
         arguments = (base.system, base.hostile.name)
         host.run(*_command(settings, root), *arguments, stdin=base.script, timeout=LIMIT)

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import IO
 
 from bake.errors import BakeError
-from bake.localcloud.machines import beneath, disks, isolation
+from bake.localcloud.machines import disks, isolation, rooted_files
 from bake.localcloud.machines.calls import Calls
 from bake.localcloud.machines.cgroups import Cgroups
 from bake.localcloud.machines.lazy import LazyDisk
-from bake.localcloud.network import bridge as network
+from bake.localcloud.network import bridge
 from bake.localcloud.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Machine:
     def start(self, *, timeout: float = 180) -> None:
         """Plug in disk and network, and return when the machine's init runs (not when it has booted)."""
         self._mount()
-        if paths := beneath.leading_out(self.root, NSPAWN_USES):
+        if paths := rooted_files.leading_out(self.root, NSPAWN_USES):
             raise BakeError(
                 f"the disk of {self.name} can't be booted: links lead out of it at {', '.join(paths)}"
             )
@@ -93,7 +93,7 @@ class Machine:
     def _write_resolv_conf(self) -> None:
         """Tell the machine the host's name servers, unless what it made of its disk has no place for them."""
         try:
-            beneath.replace(self.root, "etc/resolv.conf", network.resolv_conf())
+            rooted_files.replace(self.root, "etc/resolv.conf", bridge.resolv_conf())
         except OSError as error:
             log.warning("%s boots without a resolv.conf: %s", self.name, error)
 
@@ -130,7 +130,7 @@ class Machine:
         return Calls(listeners[0], self.root, self._plug)
 
     def _plug(self, init: int) -> None:
-        network.attach(self._settings, self.hardware.address, self.hardware.mac, init)
+        bridge.attach(self._settings, self.hardware.address, self.hardware.mac, init)
 
     def _command(self) -> list[str]:
         return [
@@ -193,7 +193,7 @@ class Machine:
         self.uuid.unlink(missing_ok=True)
         with suppress(OSError):  # nspawn leaves it where systemd itself does not run
             (_PROPAGATE / self.name).rmdir()
-        network.detach(self._settings, self.hardware.address)
+        bridge.detach(self._settings, self.hardware.address)
 
     def console_text(self) -> str:
         """The end of the console output, at most 64 KiB as on EC2."""

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bake.localcloud.machines import beneath
+from bake.localcloud.machines import rooted_files
 
 # By ascending priority; a file hides one of the same name in a folder before.
 _FOLDERS = ("usr/lib/udev/rules.d", "etc/udev/rules.d")
@@ -58,7 +58,7 @@ def _files(root: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for folder in _FOLDERS:
         with suppress(OSError):
-            where = beneath.look(root, folder, os.O_DIRECTORY)
+            where = rooted_files.look(root, folder, os.O_DIRECTORY)
             try:
                 names = [file.name for file in Path(f"/proc/self/fd/{where}").glob("*.rules")]
             finally:
@@ -70,7 +70,7 @@ def _files(root: Path) -> dict[str, str]:
 def _read(root: Path, path: str) -> str:
     """A file's text; none where it is a link out of reach, a device or unreadable."""
     with suppress(OSError):
-        file = beneath.look(root, path)
+        file = rooted_files.look(root, path)
         try:
             place = Path(f"/proc/self/fd/{file}")
             return place.read_text("utf-8", "replace") if place.is_file() else ""

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from moto.iam.models import iam_backends
 
 from bake.localcloud.api.access.backends import Backends
-from bake.localcloud.api.access.door import Door
+from bake.localcloud.api.access.gateway import Gateway
 from bake.localcloud.api.access.keys import Key, Keys, now
 from bake.localcloud.lifecycle import fixtures
 from bake.localcloud.network.server import serve
@@ -91,7 +91,7 @@ def served() -> Iterator[Cloud]:
     iam = iam_backends[fixtures.ACCOUNT]["aws"]
     if fixtures.PROFILE not in [role.name for role in iam.get_roles()]:
         fixtures._profile(iam)
-    server = serve("127.0.0.1", 0, Door(Backends(), cloud.keys, clock=cloud.clock), "AWS")
+    server = serve("127.0.0.1", 0, Gateway(Backends(), cloud.keys, clock=cloud.clock), "AWS")
     cloud.host = f"127.0.0.1:{server.server_port}"
     yield cloud
     server.shutdown()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bake.localcloud.api.access.door import Door
+from bake.localcloud.api.access.gateway import Gateway
 from bake.localcloud.api.access.keys import Keys, now
 from bake.localcloud.api.access.refusals import Refused
 from bake.localcloud.api.access.signature import ALGORITHM as V4
@@ -183,5 +183,5 @@ def test_no_mess_gets_in_or_breaks_the_door(
         verify(dict(environ), KEYS, now())
     told: list[str] = []
     environ["wsgi.input"] = io.BytesIO(body)
-    b"".join(Door(never, KEYS)(environ, lambda status, headers, *_: told.append(status)))
+    b"".join(Gateway(never, KEYS)(environ, lambda status, headers, *_: told.append(status)))
     assert told[0].startswith("4")

@@ -18,7 +18,7 @@ from bake.localcloud.lifecycle import fixtures
 
 from .conftest import REGION, Cloud, refusal
 
-GUEST = Principal("role", "i-1")
+WORKER = Principal("role", "i-1")
 QUEUE = f"arn:aws:sqs:{REGION}:123456789012:flux-jobs"
 
 
@@ -29,7 +29,7 @@ def statement(effect: str, action: Any, resource: Any = "*", **more: Any) -> dic
 def allowed(action: str, resource: str | None, *statements: Any) -> bool:
     documents = [json.dumps({"Statement": one}) for one in statements]
     try:
-        authorise(GUEST, [(action, resource)], lambda role: documents)
+        authorise(WORKER, [(action, resource)], lambda role: documents)
     except Refused as refused:
         assert refused.kind == "denied"
         return False
@@ -91,7 +91,7 @@ def test_where_the_resource_is_not_looked_at() -> None:
 def test_a_document_that_is_no_json() -> None:
     for document in ("{", "[]", "{}", '{"Statement": 1}', "null"):
         with pytest.raises(Refused):
-            authorise(GUEST, [("sqs:SendMessage", QUEUE)], lambda role, it=document: [it])  # type: ignore[misc]
+            authorise(WORKER, [("sqs:SendMessage", QUEUE)], lambda role, it=document: [it])  # type: ignore[misc]
 
 
 def test_many_stars_take_no_time() -> None:

@@ -12,16 +12,16 @@ from moto.iam.models import iam_backends
 from moto.moto_server.werkzeug_app import create_backend_app
 from werkzeug.wrappers import Response
 
-from bake.localcloud.api.access.addressed import addressed
-from bake.localcloud.api.access.asked import Asked
+from bake.localcloud.api.access.addressee import addressee
 from bake.localcloud.api.access.keys import Principal
+from bake.localcloud.api.access.operation_request import OperationRequest
 from bake.localcloud.api.access.refusals import Refused
 from bake.localcloud.api.access.services import SERVICES
 from bake.localcloud.api.faults import errors
 from bake.localcloud.settings import ACCOUNT
 
 # What the door found out about a request, in its environ.
-PRINCIPAL, ASKED = "bake.principal", "bake.asked"
+PRINCIPAL, OPERATION_REQUEST = "bake.principal", "bake.operation_request"
 
 
 class Backends:
@@ -36,10 +36,10 @@ class Backends:
         self._apps: dict[str, Any] = {}
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        asked: Asked = environ[ASKED]
-        if (asked.service, asked.operation) == ("sts", "GetCallerIdentity"):
+        requested: OperationRequest = environ[OPERATION_REQUEST]
+        if (requested.service, requested.operation) == ("sts", "GetCallerIdentity"):
             return _identity(environ[PRINCIPAL])(environ, start_response)
-        name, _ = SERVICES[asked.service]
+        name, _ = SERVICES[requested.service]
         with self._lock:
             if name not in self._apps:
                 self._apps[name] = create_backend_app(name)
@@ -47,7 +47,7 @@ class Backends:
             answer: Iterable[bytes] = self._apps[name](environ, start_response)
         except NotImplementedError as error:
             # moto would answer 500, which SDKs take for a passing trouble and try again.
-            call = addressed(environ)
+            call = addressee(environ)
             told = errors.answer(call, Refused("lacking", str(error)).error(call))
             answer = told(environ, start_response)
         return answer

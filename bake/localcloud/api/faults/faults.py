@@ -20,7 +20,7 @@ from bake.errors import UsageError
 from bake.localcloud.api.faults import operations
 from bake.localcloud.api.faults.calls import Call
 from bake.localcloud.api.faults.errors import AwsError, status_of, usual
-from bake.localcloud.api.faults.fresh import Fresh
+from bake.localcloud.api.faults.eventual_consistency import EventualConsistency
 
 Kind = Literal["refuse", "throttle", "error", "timeout", "lost", "expired", "capacity", "not-found"]
 
@@ -206,7 +206,7 @@ class AwsFaults(Planting):
         self._lock = threading.Lock()
         self._planted: list[_Planted] = []
         self._over = threading.Event()
-        self._fresh = Fresh()
+        self._consistency = EventualConsistency()
 
     def add(self, fault: AwsFault) -> PlantedFault:
         with self._lock:
@@ -219,7 +219,7 @@ class AwsFaults(Planting):
         with self._lock:
             ended = len(self._planted)
             self._planted.clear()
-            self._fresh.clear()
+            self._consistency.clear()
             self._over.set()
             self._over = threading.Event()
             return ended
@@ -255,7 +255,7 @@ class AwsFaults(Planting):
 
     def created(self, call: Call, answer: str) -> None:
         """Learn what a call that went well created."""
-        self._fresh.learn(call, answer)
+        self._consistency.learn(call, answer)
 
     def _missing(self, fault: AwsFault, call: Call) -> AwsError | None:
-        return self._fresh.missing(call, fault.seconds or 0) if fault.kind == "not-found" else None
+        return self._consistency.missing(call, fault.seconds or 0) if fault.kind == "not-found" else None

@@ -23,20 +23,22 @@ def _nobody(address: str) -> bool:
 class Faulty:
     """WSGI middleware: a call that a fault strikes fails, all others go on to `app` as they are.
 
-    `is_guest` tells by its address whether a caller is an instance of the cloud.
+    `is_instance` tells by its address whether a caller is an instance of the cloud.
     """
 
-    def __init__(self, app: WsgiApp, faults: AwsFaults, *, is_guest: Callable[[str], bool] = _nobody) -> None:
+    def __init__(
+        self, app: WsgiApp, faults: AwsFaults, *, is_instance: Callable[[str], bool] = _nobody
+    ) -> None:
         self._app = app
         self._faults = faults
-        self._is_guest = is_guest
+        self._is_instance = is_instance
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         # moto's own control calls are none of AWS's.
         if not self._faults.active() or environ.get("PATH_INFO", "").startswith("/moto-api"):
             return self._app(environ, start_response)
-        guest = self._is_guest(environ.get("REMOTE_ADDR", ""))
-        call = calls.read(environ, "guests" if guest else "host")
+        of_instance = self._is_instance(environ.get("REMOTE_ADDR", ""))
+        call = calls.read(environ, "guests" if of_instance else "host")
         strike = self._faults.take(call)
         if strike is None:
             return self._pass_on(call, environ, start_response)

@@ -22,13 +22,13 @@ from pathlib import Path
 from bake.errors import UsageError
 from bake.localcloud.images.hostile.catalogue import HOSTILE, NAMED, Hostile
 
-__all__ = ["HOSTILE", "Hostile", "Planted", "find", "planted"]
+__all__ = ["HOSTILE", "Hostile", "HostileBase", "find", "hostile_bases"]
 
 SCRIPTS = Path(__file__).with_name("scripts")
 
 
 @dataclass(frozen=True)
-class Planted:
+class HostileBase:
     """A hostile base on one operating system: an AMI of the local cloud."""
 
     hostile: Hostile
@@ -64,14 +64,14 @@ class Planted:
         return file.read_text(encoding="utf-8") if file.exists() else ""
 
 
-def planted() -> Iterator[Planted]:
+def hostile_bases() -> Iterator[HostileBase]:
     """All hostile bases, on each system that they are for."""
-    return (Planted(hostile, system) for hostile in HOSTILE for system in hostile.systems)
+    return (HostileBase(hostile, system) for hostile in HOSTILE for system in hostile.systems)
 
 
-def find(name: str, system: str = "ubuntu") -> Planted:
+def find(name: str, system: str = "ubuntu") -> HostileBase:
     """The base of this name, like "umask-077"; UsageError where there is none."""
-    for one in planted():
+    for one in hostile_bases():
         if (one.hostile.name, one.system) == (name, system):
             return one
     raise UsageError(

@@ -8,10 +8,10 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from bake.localcloud.api.access.addressed import addressed
-from bake.localcloud.api.access.asked import settle
-from bake.localcloud.api.access.backends import ASKED, PRINCIPAL
+from bake.localcloud.api.access.addressee import addressee
+from bake.localcloud.api.access.backends import OPERATION_REQUEST, PRINCIPAL
 from bake.localcloud.api.access.keys import Keys, now
+from bake.localcloud.api.access.operation_request import normalize
 from bake.localcloud.api.access.policies import Policies, authorise, role_documents
 from bake.localcloud.api.access.refusals import Refused
 from bake.localcloud.api.access.services import check_content, check_service
@@ -23,10 +23,11 @@ log = logging.getLogger(__name__)
 WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
-class Door:
+class Gateway:
     """WSGI middleware: calls that are signed, there, and allowed go on to `app`; all others are refused.
 
-    `app` finds the caller in environ["bake.principal"] and what is asked for in environ["bake.asked"].
+    `app` finds the caller in environ["bake.principal"] and the verified OperationRequest in
+    environ["bake.operation_request"].
     """
 
     def __init__(
@@ -51,15 +52,15 @@ class Door:
     def _admit(self, environ: dict[str, Any]) -> None:
         verified = verify(environ, self._keys, self._clock())
         check_service(verified.service)
-        asked = settle(environ, verified)
-        check_content(asked.service, asked.operation, asked.content)
-        authorise(verified.key.principal, asked.needs, self._policies)
+        requested = normalize(environ, verified)
+        check_content(requested.service, requested.operation, requested.content)
+        authorise(verified.key.principal, requested.needs, self._policies)
         environ[PRINCIPAL] = verified.key.principal
-        environ[ASKED] = asked
+        environ[OPERATION_REQUEST] = requested
 
 
 def _refuse(environ: dict[str, Any], start_response: Any, refused: Refused) -> Iterable[bytes]:
-    call = addressed(environ)
+    call = addressee(environ)
     with suppress(OSError, ValueError):
         calls.drain(environ)
     sent = environ.get("CONTENT_TYPE", "")

@@ -155,9 +155,9 @@ def test_who_somebody_is(cloud: Cloud) -> None:
     owner = cloud.client("sts").get_caller_identity()
     assert owner["Arn"] == "arn:aws:iam::123456789012:root"
     session = cloud.session()
-    guest = cloud.client("sts", session).get_caller_identity()
-    assert guest["Arn"] == f"arn:aws:sts::123456789012:assumed-role/flux-rehearsal/{INSTANCE}"
-    assert guest["Account"] == "123456789012"
+    identity = cloud.client("sts", session).get_caller_identity()
+    assert identity["Arn"] == f"arn:aws:sts::123456789012:assumed-role/flux-rehearsal/{INSTANCE}"
+    assert identity["Account"] == "123456789012"
 
 
 def test_a_terminated_instances_session_ends_with_it(cloud: Cloud) -> None:

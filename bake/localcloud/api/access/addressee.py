@@ -17,7 +17,7 @@ _FORM = 1 << 16  # bytes of an unsigned form that are read to see which service 
 _PROTOCOLS: set[str] = {"ec2", "query", "json", "rest-json", "rest-xml"}
 
 
-def addressed(environ: dict[str, Any]) -> Call:
+def addressee(environ: dict[str, Any]) -> Call:
     """As far as it can be told of a request that was refused: the service, and how that writes errors."""
     query = environ.get("QUERY_STRING", "")
     scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", "")) or _SCOPE.search(query.replace("%2F", "/"))

@@ -84,7 +84,7 @@ _NAMED = (
 )
 
 
-class Fresh:
+class EventualConsistency:
     """What was created while somebody watched, and when. Several threads use it."""
 
     def __init__(self) -> None:

@@ -36,7 +36,7 @@ _OBJECTS = {"PutObject", "CreateMultipartUpload", "CopyObject"}
 
 
 @dataclass(frozen=True)
-class Asked:
+class OperationRequest:
     """One operation. `needs` are the actions that it needs, with the ARNs that it needs them on."""
 
     service: str
@@ -45,7 +45,7 @@ class Asked:
     needs: tuple[tuple[str, str | None], ...] = ()
 
 
-def settle(environ: dict[str, Any], verified: Verified) -> Asked:
+def normalize(environ: dict[str, Any], verified: Verified) -> OperationRequest:
     """Read a verified request for a service that is there, and write it anew. Refused if it is ambiguous."""
     request = Request.of(environ)
     _clean(environ, verified)
@@ -76,7 +76,7 @@ def _place(environ: dict[str, Any], path: str, query: str) -> None:
     environ["RAW_URI"] = environ["REQUEST_URI"] = f"{path}?{query}" if query else path
 
 
-def _s3(environ: dict[str, Any], request: Request, verified: Verified) -> Asked:
+def _s3(environ: dict[str, Any], request: Request, verified: Verified) -> OperationRequest:
     if "HTTP_X_AMZ_TARGET" in environ:
         raise Refused("request", "S3's operations have no X-Amz-Target")
     found = _S3_PATH.fullmatch(request.path)
@@ -107,10 +107,10 @@ def _s3(environ: dict[str, Any], request: Request, verified: Verified) -> Asked:
     body = verified.body.bytes() if operation == "DeleteObjects" else b""
     _place(environ, request.path, urlencode(pairs))
     needs = s3_actions.needed(operation, bucket, key, query, headers, body)
-    return Asked("s3", operation, needs=tuple(needs))
+    return OperationRequest("s3", operation, needs=tuple(needs))
 
 
-def _json(environ: dict[str, Any], request: Request, verified: Verified, target: str) -> Asked:
+def _json(environ: dict[str, Any], request: Request, verified: Verified, target: str) -> OperationRequest:
     prefix, _, operation = target.partition(".")
     service = TARGETS.get(prefix, prefix.lower())
     if service != verified.service:
@@ -129,10 +129,10 @@ def _json(environ: dict[str, Any], request: Request, verified: Verified, target:
         environ["CONTENT_TYPE"] = "application/x-amz-json-1.0"
     # An Action in the query keeps moto from looking for one in the body.
     _place(environ, request.path, urlencode({"Action": operation}))
-    return Asked(service, operation, content, _needs(verified, operation, content, request.path))
+    return OperationRequest(service, operation, content, _needs(verified, operation, content, request.path))
 
 
-def _form(environ: dict[str, Any], request: Request, verified: Verified) -> Asked:
+def _form(environ: dict[str, Any], request: Request, verified: Verified) -> OperationRequest:
     service = verified.service
     pairs = [(name, value) for name, value in request.parameters if name not in _AUTH]
     try:
@@ -155,7 +155,9 @@ def _form(environ: dict[str, Any], request: Request, verified: Verified) -> Aske
     environ["CONTENT_TYPE"] = f"{FORM}; charset=utf-8"
     replace_body(environ, urlencode(pairs).encode())
     _place(environ, request.path, "")
-    return Asked(service, operation, parameters, _needs(verified, operation, parameters, request.path))
+    return OperationRequest(
+        service, operation, parameters, _needs(verified, operation, parameters, request.path)
+    )
 
 
 def _needs(
