@@ -111,17 +111,17 @@ def estimate(profile: Profile, types: Types, weights: WeightFiles, disk: Disk, p
     network = min(speed, kind.network_baseline) if kind.network_baseline else speed
     cold = flux.resident_bytes(weights.files, profile.weights.precision)
     int8 = profile.weights.precision == "int8"
-    quantising = _quantising_bytes(weights) if int8 else 0
-    download, quantise, check, start = (
+    quantizing = _quantizing_bytes(weights) if int8 else 0
+    download, quantize, check, start = (
         _seconds(size, rate)
-        for size, rate in ((weights.bytes, network), (quantising, speed), (cold, speed), (cold, workers))
+        for size, rate in ((weights.bytes, network), (quantizing, speed), (cold, speed), (cold, workers))
     )
-    quantise += cpu_drawing_seconds(kind) if int8 and bakes_without(profile, types) else 0
+    quantize += cpu_drawing_seconds(kind) if int8 and bakes_without(profile, types) else 0
     hydration = max(0.0, _seconds(cold, HYDRATION) - start)
     return Estimates(
-        builder_seconds=BOOT + max(INSTALL, download) + quantise + check + CHECKS,
+        builder_seconds=BOOT + max(INSTALL, download) + quantize + check + CHECKS,
         boot_check_seconds=BOOT + start + hydration + DRAWING,
-        moved_bytes=weights.bytes + quantising + cold,
+        moved_bytes=weights.bytes + quantizing + cold,
         volume=volume,
         instance=instance,
         cold_start_seconds=start,
@@ -147,7 +147,7 @@ def check(profile: Profile, types: tuple[InstanceType, ...], findings: Findings)
             )
 
 
-def _quantising_bytes(weights: WeightFiles) -> int:
+def _quantizing_bytes(weights: WeightFiles) -> int:
     """Read, written and hashed while int8 is made; then read by both drawings, the bfloat16 one by step."""
     source, made = weights.bytes, flux.checkpoint_bytes(weights.files)
     transformer = sum(f.bytes for path, f in weights.files.items() if flux.component(path) == "transformer")

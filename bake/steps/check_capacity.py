@@ -12,10 +12,10 @@ from typing import Any
 
 from bake import layout
 from bake.errors import BakeError, DoesNotFit, UsageError
+from bake.planning import capacity as planning
 from bake.planning import disk as disk_of
-from bake.planning import fit as planning
+from bake.planning.capacity import Content, Thing
 from bake.planning.disk import Disk
-from bake.planning.fit import Content, Thing
 from bake.planning.plan import Plan
 from bake.run import Run
 from bake.ssh import Session

@@ -97,7 +97,7 @@ class Hub:
             except httpx2.HTTPError as error:
                 again = http.transient(error)
             except (json.JSONDecodeError, UnicodeDecodeError):  # a proxy's page, say
-                again = Transient("what answers for the Hub does not speak its language")
+                again = Transient("the Hub's endpoint answers with something else than JSON")
             except ValueError as error:
                 raise self._unsendable(METADATA, Unsendable(error)) from None
             tries.again(again)

@@ -78,7 +78,7 @@ def sampled_peak() -> Iterator[list[int]]:
         peak[0] = max(peak[0], anonymous_ram())
 
 
-def quantise(folder: Path, shape: str) -> dict[str, float]:
+def quantize(folder: Path, shape: str) -> dict[str, float]:
     """Make the int8 checkpoints; figures of the larger one."""
     from flux_worker.inference.memory import anonymous_ram
     from flux_worker.inference.quantize import quantize
@@ -287,7 +287,7 @@ def main() -> None:
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     if options.row == "quantize":
-        print(json.dumps(quantise(options.folder, options.shape)))
+        print(json.dumps(quantize(options.folder, options.shape)))
     elif options.row:
         print(
             json.dumps(

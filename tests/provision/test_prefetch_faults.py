@@ -306,7 +306,7 @@ def page() -> Iterator[str]:
 
 def test_a_server_that_is_no_hub_is_reported(downloads: Downloads, page: str) -> None:
     downloads.hub = page
-    assert "does not speak its language" in refused(downloads, "unreachable")["reason"]
+    assert "answers with something else than JSON" in refused(downloads, "unreachable")["reason"]
 
 
 def test_a_mirror_whose_answer_cannot_be_unpacked_leaves_the_hub(

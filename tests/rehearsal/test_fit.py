@@ -15,7 +15,7 @@ import pytest
 
 from bake.errors import DoesNotFit, UsageError
 from bake.localcloud import LocalCloud
-from bake.planning.fit import Content
+from bake.planning.capacity import Content
 from bake.planning.plan import Plan
 from bake.resources import PROVISION
 from bake.steps import check_capacity as step

@@ -20,7 +20,7 @@ from bake.planning.sources import Sources
 from bake.request import ask_and_plan
 from bake.weights import flux
 
-from ..account import VARIABLES
+from ..variables import VARIABLES
 from . import frozen
 
 if TYPE_CHECKING:

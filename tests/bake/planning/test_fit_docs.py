@@ -10,12 +10,12 @@ import pytest
 from bake import profile as profiles
 from bake.account.facts import TypeFacts
 from bake.account.instance_types import ask_types
+from bake.planning import capacity, hardware
 from bake.planning import disk as disk_of
-from bake.planning import fit, hardware
 from bake.planning.base_image import BaseImage
+from bake.planning.capacity import Content, Thing
 from bake.planning.disk import FILE_SYSTEM_SHARE
 from bake.planning.findings import Findings
-from bake.planning.fit import Content, Thing
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
 from bake.weights import flux
@@ -56,12 +56,12 @@ def row(profile: Profile, types: hardware.Types) -> str:
         return line(
             *cells, f"no: {base.root_gib} GiB do not go onto {planned.volume_gib}", "refused by the plan"
         )
-    disk = fit.measured(planned, found)
+    disk = capacity.measured(planned, found)
     if disk.free >= 0:
         return line(*cells, f"{disk.free / GIB:.1f} to spare", "nothing to choose")
     enough = [
         offer.strip().replace("   # gives ", "` gives ").removesuffix(": enough")
-        for offer in fit.choices(profile, types.builder, WEIGHTS, disk, found)
+        for offer in capacity.choices(profile, types.builder, WEIGHTS, disk, found)
         if offer.endswith(": enough")
     ]
     return line(*cells, f"{-disk.free / GIB:.1f} missing", "; or ".join(f"`{offer}" for offer in enough))
@@ -85,5 +85,5 @@ def test_the_sum_in_the_text_is_the_codes(plan_cloud: PlanCloud) -> None:
     base, found = amazons(profile)
     planned = disk_of.estimate(profile, base, WEIGHTS)
     text = (ROOT / "docs/fit.md").read_text(encoding="utf-8")
-    for told in disk_of.arithmetic(fit.measured(planned, found)):
+    for told in disk_of.arithmetic(capacity.measured(planned, found)):
         assert told in text

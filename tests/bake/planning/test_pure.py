@@ -21,8 +21,8 @@ from bake.planning.sources import Sources
 from bake.profile import Profile
 from bake.weights import flux
 
-from ..account import VARIABLES
 from ..facts import AMI, TYPES, ZONE, facts
+from ..variables import VARIABLES
 
 PROFILES = Path(__file__).parents[3] / "profiles"
 DENIED = Unanswered("AWS answers AccessDenied")

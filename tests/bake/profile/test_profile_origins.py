@@ -10,7 +10,7 @@ from bake import profile
 from bake.errors import UsageError
 from bake.profile.variables import Variables
 
-from ..account import VARIABLES
+from ..variables import VARIABLES
 
 GOOD = (Path(__file__).parents[3] / "profiles" / "g6e-ubuntu.yaml").read_text()
 

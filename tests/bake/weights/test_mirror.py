@@ -23,8 +23,8 @@ from bake.weights import mirror as mirrors
 from bake.weights.flux import WeightFile
 from bake.weights.mirror import Mirror, Place
 
-from ..account import VARIABLES
 from ..facts import facts
+from ..variables import VARIABLES
 
 pytestmark = pytest.mark.integration
 if TYPE_CHECKING:

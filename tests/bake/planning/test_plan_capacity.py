@@ -11,12 +11,12 @@ import yaml
 
 from bake.agreement import facts
 from bake.errors import UsageError
+from bake.planning import capacity
 from bake.planning import disk as disk_of
-from bake.planning import fit
 from bake.planning.base_image import BaseImage
+from bake.planning.capacity import Content, Thing
 from bake.planning.disk import Disk
 from bake.planning.findings import Findings
-from bake.planning.fit import Content, Thing
 from bake.planning.plan import Plan
 from bake.planning.render import as_dict, as_text
 from bake.planning.weights import WeightFiles
@@ -48,14 +48,14 @@ def content(used_gib: float, *things: Thing) -> Content:
 
 
 def summed(profile: Profile, found: Content, *removed: Thing) -> Disk:
-    return fit.measured(disk_of.estimate(profile, AMAZONS, WEIGHTS), found, removed)
+    return capacity.measured(disk_of.estimate(profile, AMAZONS, WEIGHTS), found, removed)
 
 
 def choices(plan: Plan, found: Content, *removed: Thing) -> list[str]:
     profile, types = plan.profile, plan.launch.types
     disk = summed(profile, found, *removed)
     assert disk.free < 0
-    return fit.choices(profile, types, WEIGHTS, disk, found)
+    return capacity.choices(profile, types, WEIGHTS, disk, found)
 
 
 def test_what_was_measured_takes_the_place_of_what_was_guessed(plan_cloud: PlanCloud) -> None:
@@ -156,26 +156,26 @@ def test_neither_another_model_nor_what_must_stay_is_offered(plan_cloud: PlanClo
     assert "SDXL" not in text
     assert "cuda-13.0" not in text
     assert "conda" not in text
-    assert any("stays: python3 of this machine lies in it" in line for line in fit.inventory(found))
-    assert any("stays: pytorch is built on it" in line for line in fit.inventory(found))
+    assert any("stays: python3 of this machine lies in it" in line for line in capacity.inventory(found))
+    assert any("stays: pytorch is built on it" in line for line in capacity.inventory(found))
 
 
 def test_what_is_built_on_a_thing_may_go_with_it() -> None:
     found = content(48, thing("conda", 20, "environment", needed_by=("pytorch",)), *OTHERS)
-    assert fit.chosen(["conda"], found)[1] == ["conda can't be removed: pytorch is built on it"]
-    assert fit.chosen(["conda", "pytorch"], found)[1] == []
+    assert capacity.chosen(["conda"], found)[1] == ["conda can't be removed: pytorch is built on it"]
+    assert capacity.chosen(["conda", "pytorch"], found)[1] == []
 
 
 def test_a_size_that_is_not_known_to_the_end_is_a_lower_bound() -> None:
     found = content(48, thing("cuda-12.6", 0.06, complete=False))
-    assert fit.inventory(found) == ["    0.1 GiB at least  cuda-12.6        /x/cuda-12.6"]
+    assert capacity.inventory(found) == ["    0.1 GiB at least  cuda-12.6        /x/cuda-12.6"]
 
 
 def test_another_file_system_is_no_root_volume() -> None:
     found = dataclasses.replace(
         content(10), places={"/home/x": "/home", "/opt": "/opt"}, free={"/opt": 3 * GIB}
     )
-    assert fit.elsewhere(found, {"/home/x": 0, "/opt": 5 * GIB, "/var": 0}) == [
+    assert capacity.elsewhere(found, {"/home/x": 0, "/opt": 5 * GIB, "/var": 0}) == [
         "/home/x lies on the file system of /home, not on the root volume's own",
         "/opt needs 5.0 GiB; the file system of /opt has 3.0 GiB",
     ]
