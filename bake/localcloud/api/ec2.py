@@ -226,7 +226,7 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
         """Make the copy and let the states follow it."""
         try:
             snapshot.copy_from(instance.machine.disk, self.store)
-        except Exception as error:
+        except Exception as error:  # any: this is a thread's end, and callers wait until `pending` is over
             snapshot.status = "error"
             if image is not None:
                 image.fail(str(error))

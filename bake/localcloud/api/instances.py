@@ -118,7 +118,7 @@ class LocalInstance:
         def guarded() -> None:
             try:
                 work()
-            except Exception as error:
+            except Exception as error:  # any: nothing else would end an instance whose thread has died
                 log.exception("instance %s", self.moto.id)
                 if not self._terminating:
                     self._state("shutting-down", f"Server.InternalError: {error}")
@@ -229,7 +229,7 @@ class LocalInstances:
             try:
                 if instance.state != "terminated":
                     instance.terminate()
-            except Exception:
+            except Exception:  # any: the other machines must go down whatever happens to this one
                 log.exception("instance %s", instance.moto.id)
         for instance in self.all():
             instance.join(max(0.0, deadline - time.monotonic()))

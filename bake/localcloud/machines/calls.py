@@ -89,7 +89,7 @@ class Calls:
                 self._trim(call)
         except OSError as refused:
             error = refused.errno or errno.EIO
-        except Exception as failure:
+        except Exception as failure:  # any: a call without an answer would block the machine for ever
             self.failure, error = failure, errno.EIO
         answer = struct.pack(_ANSWER, call.id, value, -error, 0 if error else flags)
         fcntl.ioctl(self._listener, _SEND, answer)
