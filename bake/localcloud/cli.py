@@ -153,7 +153,7 @@ def env(as_json: bool) -> None:
 
 
 def _up() -> LocalCloud:
-    """The cloud that is up; UsageError when none is."""
+    """The cloud that is up; UsageError if none is."""
     from bake.localcloud import host
     from bake.localcloud.lifecycle import cloud
 
@@ -251,13 +251,13 @@ def down(force: bool) -> None:
 
     host.require_root()
     if not force and (users := cloud.users()):
-        _ask_for_leave([user.what for user in users])
+        _confirm_down([user.what for user in users])
     cloud.down(_say)
     click.echo("the local cloud is down")
 
 
-def _ask_for_leave(users: list[str]) -> None:
-    """UsageError unless the person agrees to take the cloud away from these."""
+def _confirm_down(users: list[str]) -> None:
+    """Ask whether to take the cloud down under these users; UsageError unless the answer is yes."""
     many = len(users) > 1
     using = f"{', '.join(users)} {'are' if many else 'is'} using the local cloud"
     if not sys.stdin.isatty():

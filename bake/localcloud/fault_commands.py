@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bake.localcloud.api.faults.faults import PlantedFault
     from bake.localcloud.api.faults.remote import RemoteFaults
 
-# What each kind does is said in the help of `add`.
+# The help of `add` explains each kind.
 KINDS = ("refuse", "throttle", "error", "timeout", "lost", "expired", "capacity", "not-found")
 
 
@@ -118,7 +118,7 @@ def clear() -> None:
 
 
 def _faults() -> RemoteFaults:
-    """Those of the cloud that is up; UsageError when none is."""
+    """The faults of the cloud that is up; UsageError if none is."""
     from bake.localcloud import host
     from bake.localcloud.api.faults.remote import RemoteFaults
     from bake.localcloud.lifecycle import cloud
@@ -137,7 +137,7 @@ def _row(planted: PlantedFault) -> tuple[str, str, str, str]:
 
 
 def _described(planted: PlantedFault) -> str:
-    """The fault in one line, without what it has by default."""
+    """The fault in one line, without default values."""
     fault = planted.fault
     told = fault.model_dump(exclude_defaults=True, exclude={"service", "action", "kind", "times"})
     return " ".join(

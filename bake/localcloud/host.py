@@ -1,4 +1,4 @@
-"""Commands of the host that the local cloud is built on, and what to install when they are missing."""
+"""Run the host's commands that the local cloud needs, and name the packages of missing ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bake.errors import BakeError, UsageError
 
-# command -> Debian and Ubuntu package that brings it
+# command -> its package on Debian and Ubuntu
 TOOLS = {
     "systemd-nspawn": "systemd-container",
     "mmdebstrap": "mmdebstrap",
@@ -23,7 +23,7 @@ TOOLS = {
     "unshare": "util-linux",
     "nsenter": "util-linux",
 }
-# Needed for some images of the user's only.
+# Needed only for some images of the user's.
 _SOMETIMES = {"qemu-img": "qemu-utils", "partx": "util-linux", "dpkg-query": "dpkg"}
 
 # A root shell over `su` often lacks the sbin directories.
@@ -51,9 +51,9 @@ def require_tools() -> None:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that nobody else can enter: disks of machines have programs that run as root.
+    """Make a folder that only its owner can enter, since machines' disks contain setuid programs.
 
-    UsageError where it is somebody else's.
+    UsageError if it belongs to another user.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     owner = folder.stat().st_uid

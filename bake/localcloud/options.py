@@ -11,7 +11,7 @@ _TRUST = "bake.trust_guests"
 
 def _note(context: click.Context, parameter: click.Parameter, given: Any) -> None:
     if given:
-        context.meta[_TRUST] = True  # which a group's context shares with its commands'
+        context.meta[_TRUST] = True  # `meta` is shared by the contexts of a group and its commands
 
 
 trust_guests = click.option(
@@ -24,6 +24,6 @@ trust_guests = click.option(
 
 
 def trusted() -> bool:
-    """Whether --trust-guests stands on the command line, before the command or behind it."""
+    """Whether --trust-guests is on the command line, before or after the command."""
     context = click.get_current_context(silent=True)
     return context is not None and bool(context.meta.get(_TRUST))

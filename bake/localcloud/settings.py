@@ -1,4 +1,4 @@
-"""Where the local cloud lives on this machine: directories, network, names derived from the network."""
+"""The settings of a local cloud: its directories, its network, and the names derived from the network."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ WHEELS_PORT = 4581
 IMDS_PORT = 4582
 PACKAGES_PORT = 4583
 NEURON_PORT = 4584
-# What instances reach at the bridge's address; their metadata they reach at its own.
+# The ports that instances reach at the bridge's address; metadata has its own address.
 SERVED = (API_PORT, HUB_PORT, WHEELS_PORT, PACKAGES_PORT, NEURON_PORT)
-RUN = Path("/run/bake")  # what all local clouds of this machine share
+RUN = Path("/run/bake")  # shared by all local clouds of this machine
 METADATA_ADDRESS = "169.254.169.254"
-# A machine's way out, which is the local cloud; nss-myhostname knows it by that name on any network.
+# The name of a machine's default gateway, the local cloud; nss-myhostname resolves it on any network.
 GATEWAY = "_gateway"
 FIRST_INSTANCE = 10
-_TRUST = "BAKE_LOCAL_TRUST_GUESTS"  # between a command and the cloud's process; people write --trust-guests
+_TRUST = "BAKE_LOCAL_TRUST_GUESTS"  # set for the cloud's process; users pass --trust-guests
 
 ACCOUNT = "123456789012"
 REGION = "eu-west-1"
@@ -50,7 +50,7 @@ class Settings:
     def load(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Read BAKE_CACHE, BAKE_LOCAL_STATE, BAKE_LOCAL_NETWORK and BAKE_AMAZON_LINUX_IMAGE.
 
-        The owner is who called sudo. UsageError for an impossible network.
+        The owner is the user who called sudo. UsageError for an unusable network.
         """
         env = os.environ if environment is None else environment
         cache = Path(env.get("BAKE_CACHE") or "~/.cache/bake").expanduser().absolute()
@@ -79,7 +79,7 @@ class Settings:
 
     @property
     def address(self) -> str:
-        """The bridge's own address, which every server binds and nothing else."""
+        """The bridge's address, the only one that the servers bind."""
         return str(self.network[1])
 
     @property
@@ -98,17 +98,17 @@ class Settings:
 
     @property
     def control(self) -> Path:
-        """The socket by which the cloud is steered; short, since the path of a socket has 107 bytes."""
+        """The control socket; a short path, since a socket's may have 107 bytes at most."""
         return RUN / f"{self.tag}.sock"
 
     @property
     def instances(self) -> Path:
-        """One directory an instance: disk, mount point, console."""
+        """The folder with a directory for each instance: disk, mount point, console."""
         return self.state / "instances"
 
     @property
     def images(self) -> Path:
-        """AMIs and snapshots; these outlive the cloud."""
+        """The folder of AMIs and snapshots, which outlive the cloud."""
         return self.state / "images"
 
     @property
@@ -125,7 +125,7 @@ class Settings:
 
     @property
     def neuron_wheels(self) -> str:
-        """The index that stands for AWS's of the Neuron SDK's Python packages."""
+        """The index in place of AWS's index of the Neuron SDK's Python packages."""
         return f"http://{self.address}:{NEURON_PORT}/simple"
 
 
@@ -142,7 +142,7 @@ def _network(text: str) -> ipaddress.IPv4Network:
 
 
 def _image(text: str) -> str:
-    """A path is made absolute: the cloud runs elsewhere."""
+    """Make a path absolute, since the cloud runs in another directory."""
     return str(Path(text).expanduser().absolute()) if text and "://" not in text else text
 
 

@@ -1,1 +1,1 @@
-"""AWS's endpoint: moto's services in front of real machines, who may call, and faults on request."""
+"""The AWS endpoint: moto's services in front of real machines, access control, and faults on request."""

@@ -1,7 +1,7 @@
-"""moto's EC2 with the machines behind it: states, sizes and snapshots are those of the real ones.
+"""moto's EC2 with real machines behind it: it reports their states, sizes and snapshots.
 
-moto makes its backends from a class that `install` replaces. What moto's response layer does not hand
-to the backend (`NoReboot`, a volume's throughput) is read from the call's own parameters, in `CALL`.
+`install` replaces the class from which moto makes its backends. Parameters that moto's response layer does
+not pass to the backend (`NoReboot`, a volume's throughput) are read from the call itself, in `CALL`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
 
     def __init__(self, region_name: str, account_id: str) -> None:
         self._launching = threading.Lock()
-        # What the API says of an image and what the store holds of it change together.
+        # An image's record in the API and the one in the store change together.
         self._recording = threading.RLock()
         self._launched: dict[str, tuple[Mapping[str, str], Reservation]] = {}
         super().__init__(region_name, account_id)
@@ -108,7 +108,7 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
         http_protocol: str | None = None,
         metadata_tags: str | None = None,
     ) -> Any:
-        """As moto's, but what the call does not name stays as it is; the service obeys at once."""
+        """As moto's, but options that the call does not name stay; the metadata service obeys at once."""
         options = self.get_instance(instance_id).metadata_options
         asked = {"HttpTokens": http_tokens, "HttpEndpoint": http_endpoint, "HttpProtocolIpv6": http_protocol}
         asked |= {"InstanceMetadataTags": metadata_tags}
@@ -152,7 +152,7 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
         return self._each(instance_ids, terminate)
 
     def modify_instance_security_groups(self, instance_id: str, new_group_id_list: list[str]) -> Instance:
-        """As moto's, which forgets the network card that they are in truth the groups of."""
+        """As moto's, which leaves out the network card that the groups belong to."""
         instance: Instance = super().modify_instance_security_groups(instance_id, new_group_id_list)
         instance.nics[0]._group_set = list(instance.security_groups)
         return instance
@@ -160,7 +160,7 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
     def _each(
         self, instance_ids: list[str], act: Callable[[LocalInstance], None]
     ) -> list[tuple[Instance, Any]]:
-        """Act on instances and return each instance with the state it was in before."""
+        """Act on instances and return each with its state before."""
         done = []
         for instance in self.get_multi_instances_by_id(instance_ids):
             before = {"Code": instance._state.code, "Name": instance._state.name}
@@ -180,7 +180,7 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
     def create_image(
         self, instance_id: str, name: str, description: str, tag_specifications: list[Any]
     ) -> Any:
-        """Copy the root disk into a new AMI: `pending` until the copy is whole."""
+        """Copy the root disk into a new AMI, which is `pending` until the copy is complete."""
         self._check_name(name)
         if any(key.startswith("BlockDeviceMapping.") for key in CALL.get()):
             raise EC2ClientError("UnsupportedOperation", "The local cloud images the root volume as it is")
@@ -210,7 +210,7 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
     def create_snapshot(
         self, volume_id: str, description: str, owner_id: str | None = None, from_ami: str | None = None
     ) -> Snapshot:
-        """Copy a volume's disk; a running machine's file system stands still meanwhile."""
+        """Copy a volume's disk; a running machine's file system is frozen meanwhile."""
         volume = self.get_volume(volume_id)
         if from_ami or not volume.attachment:
             raise EC2ClientError(
@@ -223,16 +223,16 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
         return snapshot
 
     def _copy(self, instance: LocalInstance, snapshot: LocalSnapshot, image: LocalAmi | None) -> None:
-        """Make the copy and let the states follow it."""
+        """Make the copy, then set the states of snapshot and image."""
         try:
             snapshot.copy_from(instance.machine.disk, self.store)
-        except Exception as error:
+        except Exception as error:  # any: this is a thread's end, and callers wait until `pending` is over
             snapshot.status = "error"
             if image is not None:
                 image.fail(str(error))
             return
         with self._recording:
-            if snapshot.id not in self.snapshots:  # deleted while it was copied
+            if snapshot.id not in self.snapshots:  # deleted during the copy
                 self.store.forget(snapshot.id)
                 return
             snapshot.status = "completed"
@@ -260,7 +260,7 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
                 )
 
     def modify_image_attribute(self, ami_id: str, **permissions: Any) -> None:
-        """As moto's, which knows launch permissions alone, and `ImdsSupport`, which survives on disk."""
+        """As moto's, which knows only launch permissions; `ImdsSupport` is set and kept on disk as well."""
         imds_support = metadata_options.imds_support_of(CALL.get())
         with self._recording:
             super().modify_image_attribute(ami_id=ami_id, **permissions)
@@ -307,7 +307,7 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
         return done
 
     def _save(self, identity: str) -> None:
-        """Keep what the API knows of a finished image or snapshot."""
+        """Store the record of a finished image or snapshot."""
         record: StoredImage | StoredSnapshot | None = None
         image, snapshot = self.amis.get(identity), self.snapshots.get(identity)
         if image is not None and image.state == "available" and not image.ebs_snapshot.disk:
@@ -320,7 +320,7 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
     def describe_snapshots(
         self, snapshot_ids: list[str] | None = None, filters: Any = None
     ) -> list[Snapshot]:
-        """As moto's; Amazon's own are as if they were not there."""
+        """As moto's, without Amazon's own snapshots, which AWS hides as well."""
         found: list[Snapshot] = super().describe_snapshots(snapshot_ids, filters)
         if any(snapshot.hidden and snapshot.id in (snapshot_ids or ()) for snapshot in found):
             raise InvalidSnapshotIdError
@@ -350,6 +350,6 @@ def install(instances: LocalInstances, store: ImageStore) -> None:
     LocalEc2.local_instances = instances
     LocalEc2.store = store
     filter_dict_attribute_mapping["client-token"] = "client_token"  # a filter that moto lacks
-    # It knows no instance stores; launch.root_volume reads the mappings itself.
+    # moto rejects instance stores; launch.root_volume reads the mappings itself.
     InstanceResponse._validate_block_device_mapping = staticmethod(lambda mapping: None)
     ec2_backends.backend = LocalEc2

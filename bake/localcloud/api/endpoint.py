@@ -1,4 +1,4 @@
-"""The API's front door: a thin WSGI layer around moto's server."""
+"""The API as a WSGI application: a thin layer around moto's server."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ from bake.localcloud.api.security_groups import Groups
 log = logging.getLogger(__name__)
 
 _XMLNS = "http://ec2.amazonaws.com/doc/2016-11-15/"
-# moto would say yes to these, and nothing would happen to any disk.
+# moto would accept these, and nothing would happen to any disk.
 NOT_REAL = {"ModifyVolume", "CreateVolume", "AttachVolume", "DetachVolume", "CreateSnapshots", "CopySnapshot"}
 NOT_REAL |= {"CopyImage", "RegisterImage", "RequestSpotInstances", "RequestSpotFleet", "CreateFleet"}
 
 
 class Api:
-    """WSGI application: AWS calls go to moto.
+    """WSGI application that passes AWS calls on to moto.
 
-    Calls must be signed with one of `keys`, and be the caller's to make. Faults strike those that are let in.
+    The gateway admits calls that are signed with one of `keys` and allowed to their caller. Faults strike
+    admitted calls only.
     """
 
     def __init__(self, instances: LocalInstances, groups: Groups, faults: AwsFaults, keys: Keys) -> None:
@@ -47,7 +48,7 @@ class Api:
         return self._gateway(environ, start_response)
 
     def _of_host(self, address: str | None) -> bool:
-        """A process of this host that talks to the bridge's address comes from it; instances don't."""
+        """Whether a call comes from this host, whose calls to the bridge's address come from that address."""
         return address == self._instances.settings.address
 
     def _aws(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

@@ -1,4 +1,4 @@
-"""AMIs and snapshots as moto shows them, with the sizes and progress of the real disks."""
+"""AMIs and snapshots for moto, with the sizes and progress of the real disks."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from bake.localcloud.machines import disks
 
 
 class LocalSnapshot(Snapshot):  # type: ignore[misc]
-    """A snapshot whose disk lies in the image store, or elsewhere when `disk` says so.
+    """A snapshot whose disk lies in the image store, or at `disk` if that is set.
 
-    On the disks that are made of it, `hostile_base` is planted. One that is `hidden` is somebody else's.
+    The script of `hostile_base` runs on each disk that is made of it. A `hidden` one belongs to another
+    account.
     """
 
     def __init__(
@@ -40,12 +41,12 @@ class LocalSnapshot(Snapshot):  # type: ignore[misc]
 
     @property
     def full_snapshot_size_in_bytes(self) -> int | None:
-        """What is written, as DescribeSnapshots tells it; None before the copy is there."""
+        """The bytes written, as DescribeSnapshots gives them; None before the copy is there."""
         disk = self.disk or self.ec2_backend.store.disk(self.id)
         return disk.stat().st_blocks * 512 if disk.exists() else None
 
     def copy_from(self, source: Path, store: ImageStore) -> None:
-        """Copy a disk into the store; the percentage follows."""
+        """Copy a disk into the store and update the percentage."""
 
         def follow(percent: int) -> None:
             self.percent = percent
@@ -61,7 +62,7 @@ class LocalSnapshot(Snapshot):  # type: ignore[misc]
 
 
 class LocalAmi(Ami):  # type: ignore[misc]
-    """An AMI with one root volume, as large as its snapshot; `more_mappings` are what else it maps."""
+    """An AMI with one root volume as large as its snapshot, and `more_mappings` of further devices."""
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class LocalAmi(Ami):  # type: ignore[misc]
         instance: Any = None,
         identity: str | None = None,
     ) -> None:
-        # moto's own __init__ would make a snapshot of 15 GiB; what it sets besides is little.
+        # Not moto's own __init__, which would make a snapshot of 15 GiB.
         self.ec2_backend = backend
         self.id = identity or random_ami_id()
         self.state = "available"
@@ -102,14 +103,14 @@ class LocalAmi(Ami):  # type: ignore[misc]
         self.instance_id = instance.id if instance is not None else None
         self.launch_permissions: list[dict[str, str]] = []
         self.ebs_snapshot = snapshot
-        # What the instance was launched with; its volumes are the snapshots' to name.
+        # Instance stores stay mapped as the instance was launched; volumes come from snapshots.
         launched = backend.amis.get(instance.image_id) if instance is not None else None
         more = launched.more_mappings if launched else ()
         self.more_mappings = tuple(mapping for mapping in more if "VirtualName" in mapping)
 
     @property
     def imds(self) -> str | None:
-        """What moto's DescribeImageAttribute calls `imds_support`."""
+        """The name that moto's DescribeImageAttribute has for `imds_support`."""
         return self.imds_support
 
     @property
@@ -132,7 +133,7 @@ class LocalAmi(Ami):  # type: ignore[misc]
         ]
 
     def fail(self, why: str) -> None:
-        """The copy failed: nothing can be launched from this image."""
+        """Mark the image as failed, since its copy failed: nothing can be launched from it."""
         self.state = "failed"
         self.state_reason = StateReason(f"Client.InternalError: {why}", "Client.InternalError")
 
@@ -158,7 +159,7 @@ class LocalAmi(Ami):  # type: ignore[misc]
     def restored(
         cls, backend: Any, snapshot: LocalSnapshot, stored: StoredImage, *, amazon: bool = False
     ) -> LocalAmi:
-        """An AMI as it was stored, with the ids it had."""
+        """Restore a stored AMI with its ids."""
         image = cls(backend, snapshot, name=stored.name, description=stored.description, identity=stored.id)
         image.creation_date = datetime.fromisoformat(stored.created)
         image.instance_id = stored.source_instance

@@ -1,4 +1,4 @@
-"""The instance metadata service: the source address tells who asks; tokens are per instance (IMDSv2)."""
+"""The instance metadata service (IMDSv2): it knows callers by source address; tokens are per instance."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Tree = dict[str, Any]  # str -> leaf text or Tree
 
 @dataclass(frozen=True)
 class Metadata:
-    """What one instance may know: the tree below `latest/`, user data, and whether it needs a token.
+    """The metadata of one instance: the tree below `latest/`, user data, and whether a token is required.
 
     `hop_limit` is how many hops an answer with a token gets, the machine itself being the first.
     """
@@ -84,7 +84,7 @@ class Imds:
     def _token(self, request: Request, address: str) -> Response:
         if request.method != "PUT":
             return Response("", 405, headers={"Allow": "OPTIONS, PUT"})
-        if "X-Forwarded-For" in request.headers:  # an open proxy asks for somebody else
+        if "X-Forwarded-For" in request.headers:  # an open proxy, which asks on behalf of another
             return Response("", 403)
         text = request.headers.get(TTL_HEADER, "")
         if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_TTL:
@@ -100,7 +100,7 @@ def _within(hops: int, request: Request, response: Response) -> Response:
     the hops of the next.
     """
     connection: socket.socket | None = request.environ.get("werkzeug.socket")
-    if connection is not None:  # none where nothing is sent over a network
+    if connection is not None:  # None in tests without a network
         connection.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hops)
     return response
 

@@ -1,4 +1,4 @@
-"""Instances and the machines behind them: the API's states follow what the machine really does."""
+"""Instances and the machines behind them: the API's states follow the real machines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "st
 
 
 class LocalInstance:
-    """One instance with its machine. A thread of its own lives the machine's life; calls only ask."""
+    """One instance: `moto`'s record of it and its machine.
+
+    A thread of its own runs the machine; API calls only ask it to stop, reboot or terminate.
+    """
 
     def __init__(self, moto: Any, machine: Machine) -> None:
         self.moto = moto
@@ -39,22 +42,22 @@ class LocalInstance:
     def launch(self, disk: Path, gib: int, prepare: Callable[[Machine], None]) -> None:
         """Make the root volume from an image's disk, `gib` large, `prepare` it, and boot."""
 
-        def life() -> None:
+        def run() -> None:
             self.machine.directory.mkdir(parents=True, exist_ok=True)
             disks.clone(disk, self.machine.disk)
-            # Before anything mounts it: a mount may outlast its unmounting.
+            # Before anything mounts it: the kernel may hold a mount longer than `umount` takes.
             disks.grow(self.machine.disk, gib)
             prepare(self.machine)
-            self._live()
+            self._follow()
 
         self._state("pending")
-        self._spawn(life)
+        self._spawn(run)
 
     def start(self) -> None:
         """Boot a stopped machine again."""
         self._stopping = False
         self._state("pending")
-        self._spawn(self._live)
+        self._spawn(self._follow)
 
     def stop(self) -> None:
         """Shut the machine down cleanly."""
@@ -71,7 +74,7 @@ class LocalInstance:
         self.machine.reboot()
 
     def terminate(self) -> None:
-        """Pull the plug and remove the disk."""
+        """Kill the machine and remove its disk."""
         with self._lock:
             if self._terminating:
                 return
@@ -82,7 +85,7 @@ class LocalInstance:
                 self._spawn(self._cleanup)
 
     def capture(self, copy: Callable[[], None], *, reboot: bool) -> None:
-        """Run `copy` on the machine's disk: while it is down for it, or frozen when `reboot` is False."""
+        """Run `copy` on the machine's disk: between power-off and restart, or frozen if `reboot` is False."""
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 threading.Thread(target=copy, daemon=True).start()
@@ -105,7 +108,7 @@ class LocalInstance:
 
     @property
     def reachable(self) -> bool:
-        """Whether the running machine answers on port 22; asked of the machine until it does."""
+        """Whether the running machine answers on port 22; probed until it does."""
         if self.state == "running" and not self._reachable:
             self._reachable = self.machine.answers()
         return self.state == "running" and self._reachable
@@ -118,7 +121,7 @@ class LocalInstance:
         def guarded() -> None:
             try:
                 work()
-            except Exception as error:
+            except Exception as error:  # any: nothing else would end an instance whose thread has died
                 log.exception("instance %s", self.moto.id)
                 if not self._terminating:
                     self._state("shutting-down", f"Server.InternalError: {error}")
@@ -127,14 +130,14 @@ class LocalInstance:
         self._thread = threading.Thread(target=guarded, name=self.moto.id, daemon=True)
         self._thread.start()
 
-    def _live(self) -> None:
-        """Boot, follow the machine until it is off, and do what its going off means; again if it reboots."""
+    def _follow(self) -> None:
+        """Boot and follow the machine until it is off; boot it again if it asked for a reboot."""
         again = True
         while again and not self._terminating:
             self._reachable = False
             self.machine.start()
             with self._lock:
-                if self._terminating:  # asked for while it was on its way up
+                if self._terminating:  # TerminateInstances came while it was starting
                     self.machine.kill()
                 elif self._stopping:
                     self.machine.poweroff()
@@ -144,10 +147,10 @@ class LocalInstance:
             while self._captures and not self._terminating:
                 self._captures.pop(0)()
                 again = not self._stopping
-        self._off()
+        self._handle_off()
 
-    def _off(self) -> None:
-        """The machine is off for good: by StopInstances, by TerminateInstances, or by its own `poweroff`."""
+    def _handle_off(self) -> None:
+        """Handle the final power-off: StopInstances, TerminateInstances or the machine's own `poweroff`."""
         with self._lock:
             while self._captures and not self._terminating:
                 self._captures.pop(0)()
@@ -161,15 +164,15 @@ class LocalInstance:
         self._cleanup()
 
     def _cleanup(self) -> None:
-        """Remove what is left of the machine and let the API forget its volumes."""
+        """Remove the machine's directory, network and volumes, and mark the instance as terminated."""
         reason = self.moto.state_reason
         self._console = self.machine.console_text()
         self.machine.unplug()
         shutil.rmtree(self.machine.directory, ignore_errors=True)
         while self._captures:
-            self._captures.pop(0)()  # the disk is gone, so these fail, and say so to who waits for them
+            self._captures.pop(0)()  # the disk is gone: each fails, and tells whoever waits for it
         for volume in self.moto.block_device_mapping.values():
-            volume.delete_on_termination = True  # its disk is gone: the local cloud keeps no loose volumes
+            volume.delete_on_termination = True  # the local cloud keeps no volumes without an instance
         self.moto.terminate()
         self.moto.nics[0].subnet.del_subnet_ip(self.machine.hardware.address)
         self.moto.state_reason = reason
@@ -191,7 +194,7 @@ class LocalInstances:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.lazy_rate: float | None = None
-        """MB/s at which disks of instances to come fill while they are read; None: they are whole at once."""
+        """MB/s at which disks of later instances fill while they are read; None: complete at once."""
         self._instances: dict[str, LocalInstance] = {}
 
     def __getitem__(self, instance_id: str) -> LocalInstance:
@@ -204,7 +207,7 @@ class LocalInstances:
         return list(self._instances.values())
 
     def add(self, moto: Any) -> LocalInstance:
-        """Put a machine behind a new instance of moto's; it starts with `launch`."""
+        """Add a machine for a new instance of moto's; `launch` starts it."""
         kind = INSTANCE_TYPES[moto.instance_type]
         memory = kind["MemoryInfo"]["SizeInMiB"] << 20
         neuron = sum(device["Count"] for device in kind.get("NeuronInfo", {}).get("NeuronDevices", []))
@@ -216,20 +219,20 @@ class LocalInstances:
         return instance
 
     def at(self, address: str) -> LocalInstance | None:
-        """The live instance with a private address."""
+        """Return the live instance with this private address, or None."""
         for instance in self.all():
             if instance.state != "terminated" and instance.machine.hardware.address == address:
                 return instance
         return None
 
     def terminate_all(self, timeout: float = 60) -> None:
-        """Pull every plug, at once, and wait for the disks to be gone, at most `timeout` seconds."""
+        """Terminate all instances at once, and wait until their disks are gone, at most `timeout` seconds."""
         deadline = time.monotonic() + timeout
         for instance in self.all():
             try:
                 if instance.state != "terminated":
                     instance.terminate()
-            except Exception:
+            except Exception:  # any: the other machines must go down whatever happens to this one
                 log.exception("instance %s", instance.moto.id)
         for instance in self.all():
             instance.join(max(0.0, deadline - time.monotonic()))

@@ -1,4 +1,4 @@
-"""What an instance reads about itself at 169.254.169.254, from what the API knows of it."""
+"""The metadata that an instance reads at 169.254.169.254, built from its API record."""
 
 from __future__ import annotations
 
@@ -125,5 +125,5 @@ def _identity(instance: Any) -> Tree:
         "region": instance.region_name,
         "version": "2017-09-30",
     }
-    # Nobody can sign for AWS here; cloud-init only asks for them to be there.
+    # Nobody can sign for AWS here; cloud-init only wants these to exist.
     return {"document": json.dumps(document, indent=2), "signature": "rehearsal\n", "pkcs7": "rehearsal\n"}

@@ -24,7 +24,7 @@ _OPTIONS = {
         {str(hops) for hops in range(1, MOST_HOPS + 1)},
     ),
 }
-# What an instance has where its launch does not say otherwise.
+# The defaults of an instance whose launch does not set them.
 _OF_EC2 = {"HttpTokens": "optional", "HttpPutResponseHopLimit": "1"}
 _OF_IMDSV2_IMAGE = {"HttpTokens": "required", "HttpPutResponseHopLimit": "2"}
 
@@ -36,7 +36,7 @@ def at_launch(imds_support: str | None, asked: Mapping[str, Any]) -> dict[str, A
 
 
 def changed(options: MetadataOptions, asked: Mapping[str, Any]) -> None:
-    """Change what ModifyInstanceMetadataOptions asks for; the other options stay as they are."""
+    """Apply the options that ModifyInstanceMetadataOptions names; the others stay."""
     given = {name: value for name, value in asked.items() if value is not None}
     _check(given)
     for name, value in given.items():

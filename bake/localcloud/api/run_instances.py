@@ -1,4 +1,4 @@
-"""What RunInstances asks for, checked as EC2 does and made honest in what moto shows."""
+"""The parameters of RunInstances: checked as EC2 checks them, and corrected in moto's records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _IOPS = {"gp3": 3000, "io1": 100, "io2": 100}
 
 @dataclass(frozen=True)
 class RootVolume:
-    """The root volume asked for, with the image's values where nothing was asked."""
+    """The requested root volume, with the image's values as defaults."""
 
     device: str
     gib: int
@@ -43,7 +43,7 @@ class RootVolume:
         return {"DeviceName": self.device, "Ebs": ebs}
 
     def describe(self, backend: Any, instance: Any) -> None:
-        """Make moto's volume of the instance say what was asked for."""
+        """Write the requested values into moto's volume of the instance."""
         volume = backend.get_volume(instance.block_device_mapping[self.device].volume_id)
         volume.volume_type, volume.iops, volume.throughput = self.kind, self.iops, self.throughput
         volume.snapshot_id = self.snapshot_id
@@ -80,7 +80,7 @@ def root_volume(image: Any, call: Mapping[str, str]) -> RootVolume:
 def _asked(
     root: str, brought: dict[str, Any], mappings: Sequence[dict[str, str]]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The image's root volume, and what was asked of it. Instance stores may be mapped, and mapped away.
+    """The image's root volume, and the values requested for it. Instance stores may be mapped and unmapped.
 
     They are there or not by the instance's type, as on types with NVMe, and `NoDevice` leaves out a volume.
     """
@@ -118,14 +118,14 @@ def check_user_data(user_data: Any) -> None:
 
 
 def comparable(call: Mapping[str, str]) -> dict[str, str]:
-    """A call's parameters without those that differ when a call is repeated."""
+    """A call's parameters without those that change when the call is repeated."""
     return {
         key: value for key, value in call.items() if not key.startswith(("Signature", "X-Amz", "Timestamp"))
     }
 
 
 def public_is_private(instance: Any) -> None:
-    """moto invents public addresses, which belong to somebody; here the private one is the public one."""
+    """Replace moto's invented public addresses, which belong to somebody, by the private ones."""
     for nic in instance.nics.values():
         if nic.public_ip:
             nic.public_ip = nic.private_ip_address

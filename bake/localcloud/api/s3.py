@@ -1,4 +1,4 @@
-"""S3 as the local cloud has it: moto's, and CreateBucket takes tags."""
+"""moto's S3, with tags in CreateBucket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What security groups let in, from what the API knows of them to packet rules."""
+"""Turn the security groups of the API into packet rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bake.localcloud.network.firewall import Opening
 
 
 class Groups:
-    """Keeps the packet rules at what the instances' security groups say. Egress is not enforced."""
+    """Keeps the packet rules in line with the instances' security groups. Egress is not enforced."""
 
     def __init__(
         self, instances: LocalInstances, apply: Callable[[set[Opening]], None] | None = None
@@ -25,7 +25,7 @@ class Groups:
         self._open: set[Opening] = set()
 
     def follow(self) -> None:
-        """Look again; to be called after every call that may have changed something."""
+        """Update the rules; to be called after every API call that may have changed a group."""
         with self._lock:
             wanted = set(self._wanted())
             if wanted != self._open:
@@ -42,7 +42,7 @@ class Groups:
 
 
 def _groups(instance: Any) -> list[Any]:
-    """The groups of its network card."""
+    """The groups of the instance's network card."""
     return list(instance.nics[0]._group_set or instance.security_groups)
 
 

@@ -1,4 +1,4 @@
-"""What a Hub stand-in is asked and told by tests, never by instances: what went out, and what goes wrong."""
+"""The control routes of a Hub stand-in, which instances can't reach: its request log and its faults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LISTED = TypeAdapter(list[Fault])
 
 
 def routes(hub: Hub) -> dict[tuple[str, str], Route]:
-    """The routes that steer a Hub; RemoteHub asks them."""
+    """The control routes of a Hub, which RemoteHub calls."""
 
     def add(request: Request) -> Any:
         try:
@@ -45,7 +45,7 @@ def routes(hub: Hub) -> dict[tuple[str, str], Route]:
 
 
 class RemoteHub:
-    """A Hub in another process, steered through `ask`."""
+    """A Hub in another process, controlled through `ask`."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
@@ -60,12 +60,12 @@ class RemoteHub:
         self._ask("DELETE", REQUESTS, None)
 
     def sent(self) -> dict[str, int]:
-        """Bytes of each file that went out since the last `forget`."""
+        """The bytes sent of each file since the last `forget`."""
         answer: dict[str, int] = self._ask("GET", BYTES, None)
         return answer
 
     def plant(self, path: str, kind: str, **fields: Any) -> None:
-        """Have a fault strike; its fields are those of Fault. UsageError for a wrong one."""
+        """Plant a fault with the fields of Fault. UsageError for a wrong one."""
         try:
             fault = Fault.model_validate({"path": path, "kind": kind, **fields})
         except ValidationError as error:
@@ -73,9 +73,9 @@ class RemoteHub:
         self._ask("POST", FAULTS, fault.model_dump_json().encode())
 
     def faults(self) -> list[Fault]:
-        """Those that have not struck often enough yet."""
+        """The faults that may still strike."""
         return _LISTED.validate_python(self._ask("GET", FAULTS, None))
 
     def mend(self) -> None:
-        """Let everything go well again, also where an answer is slow or stalls already."""
+        """End all faults, also those of answers that are slow or stalled at the moment."""
         self._ask("DELETE", FAULTS, None)

@@ -1,7 +1,7 @@
-"""What goes wrong on the way from the Hub, on request: cut, stalled, wrong and slow answers.
+"""Faults of downloads from the Hub on request: cut, stalled, wrong and slow answers.
 
-`hub_control.RemoteHub` plants them, and ends them all, also where an answer is slow or stalls already. They
-strike `GET …/resolve/…`.
+They strike `GET …/resolve/…`. `control.RemoteHub` plants them, and ends them all, also those of answers that
+are slow or stalled at the moment.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BLOCK = 1 << 20
 
 
 class Fault(BaseModel):
-    """One fault. `times` answers have it (None: all from now on), once `after` have passed without.
+    """One fault. It strikes `times` answers (None: all from now on), after `after` answers without it.
 
     `elsewhere` sends the client to a storage host by another name, answering with `status` if set.
     `at` is a part of the whole file, `by` bytes, `rate` bytes a second, `seconds` and `retry_after` seconds.
@@ -43,16 +43,16 @@ class Fault(BaseModel):
 
     @property
     def over(self) -> bool:
-        """Whether all faults were ended since this one was taken."""
+        """Whether all faults have been ended since this one struck."""
         return self._over.is_set()
 
     def hold(self, seconds: float) -> None:
-        """Wait, no longer than until all faults are ended."""
+        """Wait `seconds`, or until all faults are ended."""
         self._over.wait(seconds)
 
 
 class Faults:
-    """The faults that are to come. Several threads take from it."""
+    """The planted faults. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -60,25 +60,25 @@ class Faults:
         self._over = threading.Event()
 
     def add(self, fault: Fault) -> None:
-        """Have it strike from now on."""
+        """Plant a fault: it strikes from now on."""
         with self._lock:
             fault._over = self._over
             self._coming.append(fault)
 
     def clear(self) -> None:
-        """Let everything go well again, from this moment on."""
+        """End all faults at once."""
         with self._lock:
             self._coming.clear()
             self._over.set()
             self._over = threading.Event()
 
     def listed(self) -> list[Fault]:
-        """Those that have not struck often enough yet."""
+        """The faults that may still strike."""
         with self._lock:
             return [fault.model_copy() for fault in self._coming]
 
     def take(self, path: str) -> Fault | None:
-        """The fault that this answer for `path` is to have."""
+        """Take the fault that strikes this answer for `path`, if any."""
         with self._lock:
             for fault in self._coming:
                 if not fnmatch.fnmatch(path, fault.path) or fault.kind == "changed":
@@ -91,7 +91,7 @@ class Faults:
         return None
 
     def changed(self, path: str) -> bool:
-        """Whether the file is another version by now."""
+        """Whether a fault has changed the file's version."""
         with self._lock:
             for fault in self._coming:
                 if fault.kind == "changed" and fnmatch.fnmatch(path, fault.path):
@@ -109,7 +109,7 @@ class Faults:
 
 @dataclass
 class Body:
-    """Bytes `start` to `stop` of a file, with a fault or without; `sent` hears of each block that went."""
+    """Bytes `start` to `stop` of a file, with or without a fault; `sent` is called with each block's size."""
 
     file: Path
     start: int
@@ -124,17 +124,17 @@ class Body:
             reader.seek(position)
             while position < self.stop:
                 block = reader.read(min(self._block(), self._edge(position) - position))
-                # Beyond the end of the file: a length that is not true is filled up.
+                # Beyond the end of the file, to fill up a false length.
                 block = block or bytes(min(_BLOCK, self.stop - position))
                 touched = self._touched(block, position)
-                self.sent(len(block))  # before it is: who has it all may ask for the sum at once
+                self.sent(len(block))  # counted before it is sent, since a client may ask for the sum at once
                 yield touched
                 position += len(block)
                 if position == self._break() and position < self.stop:
                     self._strike()
 
     def _block(self) -> int:
-        """A tenth of a second's worth where the answer is slow."""
+        """The size of the next block: a tenth of a second's worth if the answer is slow."""
         if self.fault is None or self.fault.kind != "slow" or self.fault.over:
             return _BLOCK
         return max(1, int(self.fault.rate / 10))
@@ -145,7 +145,7 @@ class Body:
         return None
 
     def _edge(self, position: int) -> int:
-        """Where the block has to end: at the break if one lies ahead."""
+        """The end of the block: at the break, if one lies ahead."""
         place = self._break()
         return self.stop if place is None or place <= position else min(place, self.stop)
 
@@ -159,7 +159,7 @@ class Body:
         return block
 
     def _strike(self) -> None:
-        """Stall where that is the fault, then close the connection under the client."""
+        """Stall if that is the fault, then close the connection."""
         if self.fault and self.fault.kind == "stall":
             self.fault.hold(self.fault.seconds)
         self.connection.shutdown(socket.SHUT_RDWR)

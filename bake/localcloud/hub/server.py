@@ -1,4 +1,4 @@
-"""A Hub stand-in: what `huggingface_hub` asks of the Hub, for one gated repository."""
+"""A Hub stand-in: the routes that `huggingface_hub` uses, for one gated repository."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class HubFile:
 
     @property
     def etag(self) -> str:
-        """What the Hub knows this content by."""
+        """The hash by which the Hub identifies the content."""
         return self.sha256 or self.oid
 
     def entry(self) -> dict[str, Any]:
-        """As the tree listing shows it."""
+        """The file's entry in the tree listing."""
         entry: dict[str, Any] = {"type": "file", "oid": self.oid, "size": self.size, "path": self.path}
         if self.sha256:
             entry["lfs"] = {"oid": self.sha256, "sha256": self.sha256, "size": self.size, "pointerSize": 134}
@@ -86,17 +86,16 @@ def _read(name: str, path: Path) -> HubFile:
 
 @dataclass(frozen=True)
 class Xet:
-    """What Xet gives as well: path -> Xet hash, and the content store's address (`local://` and a folder)."""
+    """Xet's data: path -> Xet hash, and the content store's address (`local://` and a folder)."""
 
     hashes: Mapping[str, str]
     store: str
 
 
 class Hub:
-    """WSGI application. Files are given for `token` only: 401 without one, 403 with another.
+    """WSGI application. It serves files for `token` only: 401 without a token, 403 with another.
 
-    It is what instances reach: what steers it is not among its routes (see `hub_control`). `faults` are
-    what goes wrong with its answers.
+    Instances reach it, so its control routes are elsewhere (see hub/control.py). `faults` strike its answers.
     """
 
     def __init__(self, directory: Path, token: str, xet: Xet | None = None) -> None:
@@ -104,7 +103,7 @@ class Hub:
         self._token = token
         self._xet = xet
         self.faults = Faults()
-        # The way to the files' storage, which asks for no token: nobody finds it who was not sent there.
+        # Part of the storage URLs, which need no token, so that only redirected clients know them.
         self._storage_key = secrets.token_urlsafe(24)
         self._lock = threading.Lock()
         self._log: list[dict[str, str]] = []
@@ -112,7 +111,7 @@ class Hub:
 
     @cached_property
     def _others(self) -> tempfile.TemporaryDirectory[str]:
-        """The files of other versions; made when a fault wants one, since a Hub that is killed leaves it."""
+        """A folder for changed versions of files, made when first needed: a killed Hub leaves it behind."""
         return tempfile.TemporaryDirectory(prefix="bake-hub-")
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
@@ -141,18 +140,18 @@ class Hub:
             return list(self._log)
 
     def forget(self) -> list[dict[str, str]]:
-        """Count requests and bytes from now on; those of before."""
+        """Clear the log and the counts; return the log."""
         with self._lock:
             log, self._log, self._sent = self._log, [], {}
         return log
 
     def sent(self) -> dict[str, int]:
-        """Bytes of each file that went out since the last `forget`."""
+        """The bytes sent of each file since the last `forget`."""
         with self._lock:
             return dict(self._sent)
 
     def _counter(self, path: str) -> Callable[[int], None]:
-        """Counts a body's bytes. What goes out after `forget` belongs to an answer of before."""
+        """Return a counter for a body's bytes, which does not count after a `forget`."""
         sent = self._sent
 
         def went(count: int) -> None:
@@ -162,7 +161,7 @@ class Hub:
         return went
 
     def _file(self, path: str) -> HubFile | None:
-        """The file as it is now: another version once a fault says so."""
+        """The file in its present version, which a fault may have changed."""
         file = self._files.get(path)
         if file is None or not self.faults.changed(path):
             return file
@@ -252,7 +251,7 @@ class Hub:
         return {"xetHash": self._xet.hashes[path]} if self._xet and path in self._xet.hashes else {}
 
     def _xet_token(self, request: Request, owner: str, name: str, revision: str) -> Response:
-        """The way to Xet's content store."""
+        """The address of Xet's content store and a token for it."""
         if missing := self._missing(owner, name, revision):
             return missing
         if self._given(request) != self._token:
@@ -284,14 +283,14 @@ class Hub:
         return response
 
     def _sent_on(self, request: Request, path: str, fault: Fault | None) -> Response:
-        """To this server by its other name: clients take that for another host."""
+        """Redirect to this server under its other name, which clients take for another host."""
         port = request.environ["SERVER_PORT"]
         query = f"?status={fault.status}" if fault and fault.status else ""
         where = f"http://localhost:{port}/storage/{self._storage_key}/{path}{query}"
         return Response(status=302, headers={"Location": where})
 
     def _storage(self, request: Request, secret: str, path: str) -> Response:
-        """A storage host: the address is the permission, and a token beside it is an error, as with S3."""
+        """Answer as the storage host: the URL is the permission, and a token is an error, as with S3."""
         if not secrets.compare_digest(secret.encode(), self._storage_key.encode()) or path not in self._files:
             return _error(404, "", "there is no such object")
         if "Authorization" in request.headers:
@@ -303,7 +302,7 @@ class Hub:
         return response
 
     def _part(self, request: Request, file: HubFile, fault: Fault | None) -> Response:
-        """The bytes that were asked for: all, or those of one range."""
+        """Answer with the requested bytes: all, or one range."""
         size = file.size + (fault.by if fault and fault.kind == "length" else 0)
         start, stop, status = 0, size, 200
         if request.range and not (fault and fault.kind == "no-ranges"):

@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-VERSION = 4  # part of the cache's key: raise it when what is built changes
+VERSION = 4  # part of the cache key: raise it when the files change
 
-# Text that the tokenizers know the words of; any English will do.
+# The tokenizers know the words of this text; any English will do.
 _CORPUS = [
     "a photograph of a cat that sits on a red chair beside the window",
     "an oil painting of a lighthouse in a storm, dramatic light, high detail",
@@ -25,7 +25,7 @@ _CORPUS = [
 
 
 def build(target: Path) -> None:
-    """Write the repository's files below `target`: the same bytes each time, since a lock pins them."""
+    """Write the repository's files below `target`, reproducibly, since a lock pins them."""
     import torch
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 
@@ -41,7 +41,7 @@ def build(target: Path) -> None:
         transformer=_transformer(),
     ).to(torch.bfloat16)
     pipeline.save_pretrained(target)
-    # The real repository's big parts come in shards with an index; so do these.
+    # In shards with an index, like the big parts of the real repository.
     pipeline.transformer.save_pretrained(target / "transformer", max_shard_size="60KB")
     pipeline.text_encoder_2.save_pretrained(target / "text_encoder_2", max_shard_size="60KB")
     for single in (
@@ -71,7 +71,7 @@ def _transformer() -> Any:
 
 
 def _vae() -> Any:
-    """Four blocks as the real one has, so that a latent is an eighth of the image; few channels are quick."""
+    """Four blocks like the real one, so that a latent is an eighth of the image; few channels, for speed."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
@@ -122,7 +122,7 @@ def _words() -> list[str]:
 
 
 def _clip_tokenizer() -> Any:
-    """Every word of the corpus is a token, made letter by letter. A trainer's ids would differ by the run."""
+    """Make each word of the corpus a token by merging letters. A trainer's ids would differ between runs."""
     from tokenizers import pre_tokenizers
     from transformers import CLIPTokenizer
 
@@ -148,7 +148,7 @@ def _clip_tokenizer() -> Any:
 
 
 def _t5_tokenizer() -> Any:
-    """Words before letters: whole scores, since a trainer's last digits differ by the run."""
+    """Score words above letters, in whole numbers: a trainer's last digits would differ between runs."""
     from transformers import T5TokenizerFast
 
     words = [f"▁{word}" for word in _words()]
@@ -159,7 +159,7 @@ def _t5_tokenizer() -> Any:
 
 
 def _duplicates(target: Path) -> None:
-    """What the real repository also holds and diffusers never loads."""
+    """Write the files of the real repository that diffusers never loads."""
     noise = random.Random(0)  # noqa: S311
     (target / "flux1-dev.safetensors").write_bytes(noise.randbytes(3 << 20))
     (target / "ae.safetensors").write_bytes(noise.randbytes(1 << 20))

@@ -1,4 +1,4 @@
-"""The base AMI for Amazon Linux: the user's own image of it, else a stand-in with a real dnf and rpm."""
+"""The base AMI for Amazon Linux: the user's own image, or a stand-in with a real dnf and rpm."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SYSTEM = SYSTEMS["amazon-linux"]
 PACKAGES = [*base.PACKAGES, "dnf", "rpm", "createrepo-c", "gpg", "gpg-agent"]
 # Provisioning finds these missing and installs them with dnf, from the local cloud's repository.
 APART = ("ca-certificates",)
-# Nobody reads them on a rehearsal's machine, and each file would be packed.
+# Left out: nobody reads these on a rehearsal's machine, and each file would have to be packed.
 UNREAD = [
     f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "locale", "man", "info", "i18n/locales")
 ]
 
-# What both the stand-in and an image of the user's get.
+# Files for the stand-in and for an image of the user's alike.
 EC2 = {
     **base.FILES,
     "etc/cloud/cloud.cfg.d/90_ec2.cfg": base.CLOUD.substitute(
@@ -62,7 +62,7 @@ metadata_expire=300
 
 @dataclass(frozen=True)
 class AmazonLinux:
-    """The base, at `place` once it is built. `image` is the user's own (a path or URL), or empty."""
+    """The base, at `place` once built. `image` is the user's own image (a path or URL), or empty."""
 
     place: Path
     image: str
@@ -78,7 +78,7 @@ class AmazonLinux:
 
     @property
     def what(self) -> str:
-        """What it is, for the plan."""
+        """A sentence for the plan."""
         if self.image:
             return f"The base AMI is made of {self.image}, with user {SYSTEM.user}."
         return (
@@ -89,7 +89,7 @@ class AmazonLinux:
 
 
 def find(cache: Path, image: str) -> AmazonLinux:
-    """Where the base is or will be; builds nothing."""
+    """Return where the base is or will be; builds nothing."""
     files = {**EC2, **({} if image else STAND_IN)}
     made_of = user_image.identity(image) if image else [PACKAGES, base.own_sources(), rpms.identity()]
     recipe = json.dumps([made_of, files, base.MASKED, base.SIZE_GIB, APART, UNREAD, 1], sort_keys=True)

@@ -1,4 +1,4 @@
-"""The base AMI: a stand-in for the Deep Learning AMI, made by mmdebstrap of the host's own distribution."""
+"""The base AMI: a stand-in for the Deep Learning AMI, built by mmdebstrap from the host's distribution."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ locale: false
 grub_dpkg: { enabled: false }
 ssh_genkeytypes: [ed25519]
 """)
-# What makes the machine behave as on EC2. Keys are paths on the image.
+# Files that make the machine behave as on EC2: path on the image -> content.
 FILES = {
     "etc/cloud/cloud.cfg.d/90_ec2.cfg": CLOUD.substitute(
         distro="", user="ubuntu", gecos="Ubuntu", groups="adm, sudo"
@@ -77,11 +77,11 @@ FILES = {
     "etc/hostname": "localhost\n",
     "etc/fstab": "",
     "etc/default/locale": "LANG=C.UTF-8\n",
-    # An AMI is made from a machine without an identity.
+    # An AMI has no machine id: each machine gets its own.
     "etc/machine-id": "",
     "etc/motd": "A stand-in for a Deep Learning AMI: a rehearsal machine without a GPU.\n",
 }
-# Nothing of these has a meaning in a container, and a background apt run would hold the bake's locks.
+# Units without meaning in a container, and those that run apt in the background, which would hold its locks.
 MASKED = [
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
@@ -140,10 +140,10 @@ def _build(place: Path, sources: list[str]) -> None:
 
 @contextmanager
 def building(place: Path) -> Iterator[Path]:
-    """A directory to build in that becomes `place` when all went well."""
+    """A directory to build in, which becomes `place` if the build succeeds."""
     work = place.with_name(f"{place.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
-    mask = os.umask(0o022)  # whatever the user's: a machine has users who read what is written here
+    mask = os.umask(0o022)  # whatever the user's is: a machine's users read what is written here
     try:
         work.mkdir(parents=True)
         yield work
@@ -154,7 +154,7 @@ def building(place: Path) -> Iterator[Path]:
 
 
 def install(root: Path, sources: list[str], packages: Iterable[str], *options: str) -> None:
-    """Install packages of the host's distribution, with all they need, in a new tree."""
+    """Install packages of the host's distribution, with their dependencies, in a new tree."""
     listing = root.with_name("sources.list")
     listing.write_text("".join(f"{line}\n" for line in sources))
     # In namespaces of its own, so that an interrupted build leaves no process and no mount behind.
@@ -168,7 +168,7 @@ def install(root: Path, sources: list[str], packages: Iterable[str], *options: s
 
 
 def configure(root: Path, files: Mapping[str, str]) -> None:
-    """Write files (path -> content), and take from the machine its identity and what it has no use for."""
+    """Write files (path -> content), mask units, and remove the machine's identity."""
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +185,7 @@ def configure(root: Path, files: Mapping[str, str]) -> None:
 
 
 def write_disk(root: Path, disk: Path) -> None:
-    """Move a tree onto a new disk of SIZE_GIB."""
+    """Move a tree to a new disk of SIZE_GIB."""
     with disk.open("wb") as file:
         file.truncate(SIZE_GIB << 30)
     host.run(
@@ -207,7 +207,7 @@ def _python(root: Path) -> str:
 
 
 def os_release(root: Path) -> dict[str, str]:
-    """What a tree says of its operating system."""
+    """The fields of a tree's os-release."""
     lines = (root / "etc/os-release").read_text(encoding="utf-8", errors="replace").splitlines()
     return {key: value.strip('"') for key, _, value in (line.partition("=") for line in lines) if key}
 
@@ -233,7 +233,7 @@ def _proxy() -> list[str]:
 
 
 def package_servers(lines: Iterable[str] | None = None) -> set[tuple[str, int]]:
-    """IPv4 addresses and ports that machines get packages from, where this host knows them by itself.
+    """IPv4 addresses and ports of package sources that this host can resolve without the network.
 
     `lines` are apt's of sources and proxies, this host's own if left out.
     """

@@ -1,7 +1,7 @@
 """The base AMIs for Neuron: copies of the others with stubs of the Neuron stack installed.
 
-A Deep Learning AMI Neuron has the stack; stubs are packages of those names and nothing in them, known to
-dpkg or rpm as the real ones are. They are built and installed by the base's own tools, in a chroot.
+A Deep Learning AMI Neuron has the stack installed. Stubs are empty packages of the same names, which dpkg or
+rpm lists like the real ones. The base's own tools build and install them in a chroot.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ rm -rf "$work"
 
 
 def disk(other: Path) -> Path:
-    """Where the disk for Neuron is or will be that is made of another base's."""
+    """The path of the disk for Neuron that is made from another base's disk."""
     recipe = f"{other.parent.name} {STUBS} {_INSTALL}"
     return other.parent.with_name(f"neuron-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}") / other.name
 
 
 def build(other: Path, say: Callable[[str], None]) -> None:
-    """Build it unless it is there; the other base must be."""
+    """Build the disk for Neuron from the disk `other`, unless it exists."""
     wanted = disk(other)
     if wanted.exists():
         return

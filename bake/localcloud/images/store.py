@@ -1,4 +1,4 @@
-"""AMIs and snapshots on disk, which outlive the cloud: a sparse disk and a JSON file each."""
+"""AMIs and snapshots on disk, which outlive the cloud: a JSON record each, and a sparse disk per snapshot."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class StoredImage:
 
 
 class ImageStore:
-    """The directory of AMIs and snapshots of one local cloud."""
+    """The directory with the AMIs and snapshots of one local cloud."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -60,7 +60,7 @@ class ImageStore:
         return self.directory / f"{snapshot_id}.img"
 
     def save(self, record: StoredImage | StoredSnapshot) -> None:
-        """Write a record; whole or not at all."""
+        """Write a record atomically."""
         path = self.directory / f"{record.id}.json"
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(asdict(record), indent=2))
@@ -72,20 +72,20 @@ class ImageStore:
             (self.directory / f"{identity}.{suffix}").unlink(missing_ok=True)
 
     def images(self) -> list[StoredImage]:
-        """The AMIs whose disk is there too, oldest first."""
+        """The AMIs whose disk exists, oldest first."""
         found = [StoredImage(**json.loads(path.read_text())) for path in self.directory.glob("ami-*.json")]
         whole = [image for image in found if self.disk(image.snapshot_id).exists()]
         return sorted(whole, key=lambda image: image.created)
 
     def snapshots(self) -> list[StoredSnapshot]:
-        """The snapshots whose disk is there too, oldest first."""
+        """The snapshots whose disk exists, oldest first."""
         found = [
             StoredSnapshot(**json.loads(path.read_text())) for path in self.directory.glob("snap-*.json")
         ]
         return sorted((s for s in found if self.disk(s.id).exists()), key=lambda snapshot: snapshot.created)
 
     def prune(self, say: Callable[[str], None], kept: int = KEPT) -> None:
-        """Keep the newest AMIs; remove older ones, and whatever a crash left half-made."""
+        """Keep the newest AMIs; remove older ones and incomplete files that a crash left."""
         for image in self.images()[:-kept]:
             say(f"removing the local AMI {image.id} ({image.name}): only the newest {kept} are kept")
             self.forget(image.id)

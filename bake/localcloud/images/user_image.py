@@ -1,4 +1,4 @@
-"""An image of the user's as a tree of files: an archive of its root, or a disk (raw or qcow2)."""
+"""Unpack the user's own image into a tree of files: an archive of its root, or a disk (raw or qcow2)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bake.errors import BakeError, UsageError
 from bake.localcloud import host
 
 QCOW2 = b"QFI\xfb"
-SECTOR = 512  # what partx counts in
+SECTOR = 512  # the unit of partx
 
 
 def identity(image: str) -> list[Any]:
-    """What tells one image from another without reading it."""
+    """Values that identify an image without reading it."""
     if _is_url(image):
         return [image]
     try:
@@ -30,7 +30,7 @@ def identity(image: str) -> list[Any]:
 def unpack(image: str, root: Path) -> None:
     """Fill the new folder `root` with the files of the image.
 
-    A URL may end in `#sha256=…`; what is downloaded is held against it.
+    A URL may end in `#sha256=…`, which the download must match.
     """
     root.mkdir()
     file = Path(image)
@@ -71,7 +71,7 @@ def _download(image: str, file: Path) -> None:
 
 
 def _is_archive(file: Path) -> bool:
-    """Whether this is a tar with something in it; a disk that begins with zeros reads as an empty one."""
+    """Whether this is a non-empty tar; a disk that begins with zeros reads as an empty one."""
     try:
         with tarfile.open(file) as archive:
             return archive.next() is not None
@@ -80,7 +80,7 @@ def _is_archive(file: Path) -> bool:
 
 
 def _copy_disk(file: Path, root: Path) -> None:
-    """Copy the largest file system of a disk; the disk itself is only read."""
+    """Copy the largest file system of a disk, which is mounted read-only."""
     with file.open("rb") as head:
         if head.read(4) == QCOW2:
             raw = root.with_name("raw.img")
@@ -93,7 +93,7 @@ def _copy_disk(file: Path, root: Path) -> None:
 
 
 def _largest(disk: Path) -> str:
-    """Mount options for the largest partition; the whole disk where it has none."""
+    """Mount options for the largest partition, or for the whole disk if it has none."""
     columns = ("--raw", "--bytes", "--noheadings", "--output", "SIZE,START")
     listed = host.run("partx", *columns, disk, check=False).splitlines()
     if not listed:

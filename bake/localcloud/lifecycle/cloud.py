@@ -1,4 +1,4 @@
-"""Bring the local cloud up and down, and ask how it is. The cloud itself is a process of its own."""
+"""Bring the local cloud up and down, and query it. The cloud itself runs in another process (daemon.py)."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def up(
     lazy_rate: float | None = None,
     say: Say = _quiet,
 ) -> LocalCloud:
-    """Bring the cloud up, or find it up.
+    """Bring the cloud up unless it is up, and return it.
 
-    With `owner_pid` it goes down by itself once that process and all other owners are gone; without, it
+    With `owner_pid` it goes down by itself once that process and all other owners have ended; without, it
     stays until `down`. With `lazy_rate`, root volumes of instances launched from now on fill at so many MB/s
-    while they are read. UsageError without root, when something it needs is missing or taken, or where
-    machines would have this host's root and the caller doesn't `trust_guests`.
+    while they are read. UsageError without root, if a tool or the network is not available, or if machines
+    would have this host's root and the caller doesn't `trust_guests`.
     """
     host.require_root()
     settings = Settings.load()
@@ -75,8 +75,8 @@ def up(
                 hint="use it all the same with --trust-guests, or take it down: bake local down",
             )
         if running is None or not _join(settings, owner_pid):
-            _stop(settings)  # one that is there and does not answer, or is on its way down
-            with bridge.claim(settings):  # another cloud's? Then say so before anything is touched.
+            _stop(settings)  # a cloud that does not answer, or is going down
+            with bridge.claim(settings):  # fails if another cloud has it, before anything is changed
                 settings = _isolated(settings, trust_guests, say)
             prepared = _prepare(settings, say)
             _start(settings, prepared, owner_pid, say)
@@ -87,16 +87,16 @@ def up(
 
 
 def _join(settings: Settings, owner_pid: int | None) -> bool:
-    """Keep up the cloud that is up; False where its last user has just left it."""
+    """Register as an owner of the cloud that is up; False if it is going down."""
     path = "/-/keep" if owner_pid is None else f"/-/owners?pid={owner_pid}"
     try:
         return bool(control.over_socket(settings)("POST", path, None)["up"])
-    except control.NoAnswer:  # it was gone in this moment
+    except control.NoAnswer:  # it has just gone down
         return False
 
 
 def down(say: Say = _quiet) -> None:
-    """Take the cloud down, also one that crashed. AMIs and caches stay on disk."""
+    """Take the cloud down, even after a crash. AMIs and caches stay on disk."""
     host.require_root()
     settings = Settings.load()
     with _lock(settings):
@@ -106,7 +106,7 @@ def down(say: Say = _quiet) -> None:
 
 
 def users() -> list[User]:
-    """The processes that use the cloud that is up."""
+    """The processes that use the cloud; none if it is down."""
     settings = Settings.load()
     if _health(settings) is None:
         return []
@@ -125,7 +125,7 @@ def current() -> LocalCloud | None:
 
 
 def status() -> Status | None:
-    """What the cloud that is up holds; None when none is up."""
+    """The instances and AMIs of the cloud; None if it is down."""
     settings = Settings.load()
     if _health(settings) is None:
         return None
@@ -134,7 +134,7 @@ def status() -> Status | None:
 
 @contextmanager
 def running(say: Say = _quiet, *, trust_guests: bool = False) -> Iterator[LocalCloud]:
-    """Use the cloud that is up, or one that is brought up for this and goes when its last user does."""
+    """Use the cloud, bringing it up if it is down; then it goes down with its last user."""
     settings = Settings.load()
     cloud = up(owner_pid=os.getpid(), trust_guests=trust_guests, say=say)
     pid = (_health(settings) or {}).get("pid")
@@ -148,13 +148,13 @@ def running(say: Say = _quiet, *, trust_guests: bool = False) -> Iterator[LocalC
 
 
 def provide(system: str, accelerator: str = "cuda", say: Say = _quiet) -> None:
-    """Build the base AMI of an operating system and accelerator unless it is there."""
+    """Build the base AMI of an operating system and accelerator unless it exists."""
     settings = Settings.load()
     prepared = Prepared.load(settings.state / "prepared.json")
     base = prepared.bases[system]
     wanted = [base.disk, neuron.disk(base.disk)] if accelerator == "neuron" else [base.disk]
     if all(one.exists() for one in wanted):
-        return  # without the lock: another cloud may be building something else for minutes
+        return  # without the lock, which another cloud may hold for minutes while it builds
     with _cache_lock(settings):
         with surroundings.users_network():
             BASES[system].build(base, say)
@@ -163,7 +163,7 @@ def provide(system: str, accelerator: str = "cuda", say: Say = _quiet) -> None:
 
 
 def _isolated(settings: Settings, trust_guests: bool, say: Say) -> Settings:
-    """The settings of a cloud whose machines have users of their own, or by the caller's leave have none."""
+    """The settings of the cloud: its machines have their own users, or the caller trusts them with root."""
     problem = isolation.problem(settings)
     if problem is None:
         return settings
@@ -225,17 +225,17 @@ def _start(settings: Settings, prepared: Prepared, owner_pid: int | None, say: S
     log = settings.state / "daemon.log"
     process: subprocess.Popen[bytes] | None = None
     try:
-        with interrupt.deferred():  # between the start and the assignment it would be lost
+        with interrupt.deferred():  # an interrupt before the assignment would lose the process
             process = _daemon(settings, owner_pid, log)
         deadline = time.monotonic() + START_TIMEOUT
         while _health(settings) is None:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise _failure(settings, log)
             time.sleep(0.05)
-    except BaseException:  # an interrupt, too: nothing of a cloud that never came up stays
+    except BaseException:  # any, even an interrupt: remove what a failed start has left
         if process is not None:
             if process.poll() is None:
-                # With the commands that it runs: one would make a bridge when all else is swept away.
+                # The whole group: a command that it runs might make the bridge after the sweep.
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         sweep(settings)
@@ -256,8 +256,8 @@ def _daemon(settings: Settings, owner_pid: int | None, log: Path) -> subprocess.
             stderr=output,
             start_new_session=True,
             cwd="/",
-            umask=0o022,  # it writes files that a machine's users read
-            # Nothing of the user's: it answers machines, and needs no token, no key and no proxy.
+            umask=0o022,  # machines' users read files that it writes
+            # Nothing of the user's environment: it answers machines, and needs no token, key or proxy.
             env={
                 "PATH": os.environ.get("PATH", os.defpath),
                 "LC_ALL": "C.UTF-8",
@@ -278,7 +278,7 @@ def _failure(settings: Settings, log: Path) -> BakeError:
 
 
 def _stop(settings: Settings) -> None:
-    """End the daemon, which takes everything down by itself; kill it if it does not."""
+    """End the daemon, which takes everything down; kill it if it does not end in time."""
     pid = _daemons_pid(settings)
     if pid is not None:
         with suppress(ProcessLookupError):
@@ -289,7 +289,7 @@ def _stop(settings: Settings) -> None:
 
 
 def _daemons_pid(settings: Settings) -> int | None:
-    """The process of a daemon that was ready, None where it is gone."""
+    """The pid of the running daemon, or None."""
     with suppress(FileNotFoundError, ValueError, ProcessLookupError):
         pid = int(json.loads((settings.state / "cloud.json").read_text())["pid"])
         if b"bake.localcloud.lifecycle.daemon" in Path(f"/proc/{pid}/cmdline").read_bytes():
@@ -308,7 +308,7 @@ def _await_end(pid: int) -> None:
 
 
 def _health(settings: Settings) -> dict[str, Any] | None:
-    """What the daemon says of itself once it is ready."""
+    """The daemon's description of the cloud, once it is ready; None if it is not up."""
     if _daemons_pid(settings) is None:
         return None
     with suppress(control.NoAnswer):
@@ -319,12 +319,12 @@ def _health(settings: Settings) -> dict[str, Any] | None:
 
 @contextmanager
 def _lock(settings: Settings) -> Iterator[None]:
-    """One `up` or `down` at a time."""
+    """Allow one `up` or `down` at a time."""
     host.make_private(settings.state)
     with FileLock(settings.state / "lock"):
         yield
 
 
 def _cache_lock(settings: Settings) -> FileLock:
-    """The cache may be shared by several clouds; only one of them builds what is missing."""
+    """Several clouds may share the cache; one at a time builds what is missing."""
     return FileLock(settings.cache / "lock")

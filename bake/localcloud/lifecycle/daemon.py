@@ -1,4 +1,4 @@
-"""The process behind a local cloud: servers, machines, and the end of it all when nobody owns it any more."""
+"""The process of a local cloud: it runs servers and machines until the cloud has no owner any more."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bake.localcloud.settings import Settings
 
 log = logging.getLogger("localcloud")
 
-# moto reads these when it is imported.
+# moto reads these on import.
 MOTO = {
     "MOTO_EC2_LOAD_DEFAULT_AMIS": "false",
     "MOTO_ENABLE_AMI_VALIDATION": "1",
@@ -36,14 +36,14 @@ MOTO = {
 
 
 class Redacted(logging.Formatter):
-    """Lines of the log, and tracebacks in them, without secrets."""
+    """Formats log lines and tracebacks without secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
         return redaction.redact(super().format(record))
 
 
 def main() -> int:
-    """Run a local cloud until SIGTERM or SIGINT, or until its owners are gone."""
+    """Run a local cloud until a signal to end, or until its owners have ended."""
     settings = Settings.load()
     handler = logging.StreamHandler()
     handler.setFormatter(Redacted("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -104,6 +104,6 @@ def _write(path: Path, content: Any) -> None:
 
 if __name__ == "__main__":
     code = main()
-    # Threads that wait in moto or in a server must not hold the process back.
+    # Do not wait for threads that block in moto or in a server.
     logging.shutdown()
     os._exit(code)

@@ -1,4 +1,4 @@
-"""What a rehearsal takes from the local cloud instead of from AWS, the Hub and the package indexes."""
+"""What a rehearsal uses of the local cloud in place of AWS, the Hub and the package indexes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bake.weights import flux
 if TYPE_CHECKING:
     from bake.localcloud.lifecycle.local_cloud import LocalCloud
 
-# Well-formed values for what the local cloud will provide: enough to check a profile before it is up.
+# Well-formed values in place of the local cloud's, to check a profile before the cloud is up.
 EXAMPLES = {
     "AWS_REGION": "eu-west-1",
     "SPOT_AWS_REGION": "eu-north-1",
@@ -22,7 +22,7 @@ EXAMPLES = {
     "HF_TOKEN": "example",
     "NEURON_PYTHON_INDEX": "https://example.com/simple",
 }
-# The user's own are none of a rehearsal's business: the local cloud does not have them.
+# The user's own queue, bucket, bus and mirror do not exist on the local cloud.
 NOT_REHEARSED = dict.fromkeys(("FLUX_QUEUE_URL", "FLUX_BUCKET", "FLUX_EVENT_BUS", "FLUX_MIRROR"), "")
 
 

@@ -1,4 +1,4 @@
-"""What an account has before anybody bakes in it: network, security group, instance profile."""
+"""The account's fixtures: network, security group and instance profile that a bake expects."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from bake.localcloud.settings import ACCOUNT, FIRST_INSTANCE, REGION, SPOT_REGIO
 __all__ = ["ACCOUNT", "PROFILE", "create", "role_policy"]
 
 PROFILE = "flux-rehearsal"
-# Of eu-north-1's zones the one that offers all instance types of the profiles.
+# The zone of eu-north-1 that offers all instance types of the profiles.
 ZONE = "eu-north-1b"
 
 
 def create(settings: Settings, prepared: Prepared) -> dict[str, str]:
-    """Make it, straight in moto, and return the environment that profiles refer to."""
+    """Create the fixtures in moto, and return the environment that profiles refer to."""
     from moto.ec2.models import ec2_backends
     from moto.iam.models import iam_backends
 
@@ -45,7 +45,7 @@ def _network(ec2: Any, settings: Settings) -> tuple[str, str]:
     cidr = str(settings.network)
     with _lasting_ids(cidr):
         vpc = ec2.create_vpc(cidr_block=cidr, amazon_provided_ipv6_cidr_block=True)
-        # In the API alone: machines are reached by IPv4, whatever a security group lets in.
+        # In the API only: machines have no IPv6, whatever a security group allows.
         [block] = vpc.get_cidr_block_association_set(ipv6=True)
         subnet = ec2.create_subnet(
             vpc_id=vpc.id,
@@ -54,7 +54,7 @@ def _network(ec2: Any, settings: Settings) -> tuple[str, str]:
             availability_zone=ZONE,
         )
         group = ec2.create_security_group("flux-rehearsal", "The local cloud's machines", vpc_id=vpc.id)
-    for number in range(4, FIRST_INSTANCE):  # moto leaves out the first four, as EC2 does
+    for number in range(4, FIRST_INSTANCE):  # moto skips the first four, as EC2 does
         subnet.request_ip(str(settings.network[number]), None)
     ec2.subnet_default = subnet.id
     return subnet.id, group.id
@@ -62,7 +62,7 @@ def _network(ec2: Any, settings: Settings) -> tuple[str, str]:
 
 @contextmanager
 def _lasting_ids(cidr: str) -> Iterator[None]:
-    """Ids that follow from the network: what was agreed about a rehearsal survives `down` and `up`."""
+    """Derive ids from the network, so that a rehearsal's lock file survives `down` and `up`."""
     counts: dict[str, int] = {}
 
     def numbered(prefix: str) -> Any:
@@ -83,7 +83,7 @@ def _lasting_ids(cidr: str) -> Iterator[None]:
 
 
 def role_policy() -> dict[str, Any]:
-    """What a worker's role may do: what worker/README.md says, for the names that rehearsals use."""
+    """The policy of a worker's role: that of worker/README.md, for the names that rehearsals use."""
     names = ("bake-*", "flux*", "pictures*")
     queues = [f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}" for name in names]
     buckets = [f"arn:aws:s3:::{name}" for name in names]

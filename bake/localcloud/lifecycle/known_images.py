@@ -1,4 +1,4 @@
-"""What a cloud knows from its start: its base AMIs, and the AMIs and snapshots that are on disk."""
+"""The images that a cloud starts with: its base AMIs, and the AMIs and snapshots on disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bake.localcloud.images.store import StoredImage, StoredSnapshot
 
 
 def register(ec2: LocalEc2, bases: Iterable[BaseAmi]) -> None:
-    """Let a region's EC2 describe them."""
+    """Add the images on disk and `bases` to a region's EC2."""
     for stored in ec2.store.snapshots():
         _snapshot(ec2, stored)
     for image in ec2.store.images():
@@ -40,7 +40,7 @@ def _snapshot(ec2: LocalEc2, stored: StoredSnapshot) -> LocalSnapshot:
 
 def _base(ec2: LocalEc2, base: BaseAmi) -> LocalAmi:
     key = base.id.removeprefix("ami-")
-    # The disk may be built later, when its profile is asked for.
+    # The disk may not be built yet: `provide` builds it when a profile needs it.
     when = base.disk.stat().st_mtime if base.disk.exists() else time.time()
     made = datetime.fromtimestamp(when, UTC).replace(tzinfo=None).isoformat()
     hostile = base.hostile_base.hostile if base.hostile_base else Hostile("", "")

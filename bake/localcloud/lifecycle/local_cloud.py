@@ -1,4 +1,4 @@
-"""A local cloud that is up, as those who use it see it: addresses, keys, and how it differs from AWS."""
+"""A local cloud for its users: addresses, keys, and how it differs from AWS."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _TRUSTED = "A machine's root is this host's root (--trust-guests): whoever has t
 class LocalCloud:
     """A local cloud that is up.
 
-    `environment` is what ${NAME} means in a profile during a rehearsal. `python` is the minor version of
-    the base image's python3, `interpreter` the lock of one for bases without it; `requirements` (the
-    worker's) and `tools_requirements` are hashed locks of the wheels that the index at `wheels` serves;
-    `neuron_requirements` of those and of the stand-ins on the index that NEURON_PYTHON_INDEX names.
-    `differences` says how it differs from AWS, `bases` by operating system what its base AMI is. `keys` are
-    its owner's: what calls are signed with.
+    `environment` holds the values of ${NAME} in a profile during a rehearsal. `python` is the minor version
+    of the base image's python3, `interpreter` the lock of a Python for bases without it. `requirements` (the
+    worker's) and `tools_requirements` are hashed locks of the wheels on the index at `wheels`;
+    `neuron_requirements` adds the stand-ins on the index that NEURON_PYTHON_INDEX names. `differences` says
+    how the cloud differs from AWS, and `bases`, by operating system, what its base AMI is. `keys` are the
+    owner's, which sign calls.
     """
 
     endpoint: str
@@ -44,7 +44,7 @@ class LocalCloud:
 
 
 def describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
-    """Describe a cloud that is up; `running` is what its daemon says of itself."""
+    """Describe a cloud that is up; `running` is its daemon's own description."""
     prepared = Prepared.load(settings.state / "prepared.json")
     return LocalCloud(
         endpoint=settings.endpoint,

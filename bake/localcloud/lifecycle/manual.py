@@ -1,4 +1,4 @@
-"""Boot an image by hand, log in, and let its worker draw: what `bake local` offers beside up and down."""
+"""Boot an image by hand, log in, and send its worker a job: `bake local boot`, `ssh` and `draw`."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from bake.ssh import Login, connect
 from bake.systems import SYSTEMS
 
 JOBS, EVENTS, BUCKET, BUS = "flux-jobs", "flux-events", "flux-images", "flux"
-# A type with the accelerator that an image was made for, which its tags tell.
+# The instance type for the accelerator that an image's tags name.
 TYPES = {"cuda": "g6e.xlarge", "neuron": "inf2.24xlarge"}
-# What a worker is told since no machine has the accelerator: Neuron's has a stand-in, a GPU has none.
+# Worker settings in place of an accelerator: Neuron has a stand-in, a GPU has none.
 INSTEAD = {"cuda": {"FLUX_BACKEND": "cpu"}}
 
 
@@ -45,7 +45,7 @@ class Booted:
 
 @dataclass(frozen=True)
 class Job:
-    """What `draw` asks of the worker; sizes in pixels."""
+    """A job for the worker; sizes in pixels."""
 
     prompt: str
     width: int
@@ -54,7 +54,7 @@ class Job:
     seed: int | None
 
     def message(self) -> dict[str, Any]:
-        """The job as the worker reads it."""
+        """The job as a message for the worker."""
         fields = {key: value for key, value in asdict(self).items() if value is not None}
         return {"id": f"local-{uuid.uuid4().hex[:12]}", **fields}
 
@@ -72,7 +72,7 @@ class ManualSession:
         self._ec2: Any = self._aws.ec2
 
     def boot(self, image: str, say: Callable[[str], None]) -> Booted:
-        """Launch an AMI with its worker wired to the standing queue; returns when SSH answers."""
+        """Launch an AMI with its worker wired to the standing queue, and return when SSH answers."""
         login, host_key = KeyPair.generate(), KeyPair.generate()
         name = f"by-hand-{secrets.token_hex(4)}"
         environment = self._cloud.environment
@@ -99,7 +99,7 @@ class ManualSession:
                 hint="bake local images lists the AMIs there are",
             ) from error
         say(f"{instance['InstanceId']} is starting")
-        # The operating system tells who may log in.
+        # The login user depends on the operating system.
         user = SYSTEMS[tags.get("bake:os", "ubuntu")].user
         booted = self._keep(instance, user, login, host_key)
         connect(_login(booted)).__exit__(None, None, None)
@@ -126,7 +126,7 @@ class ManualSession:
         return booted
 
     def booted(self, instance_id: str) -> Booted:
-        """An instance that `boot` launched; UsageError for any other."""
+        """Find an instance that `boot` launched; UsageError for any other."""
         kept = self._settings.state / "keys" / instance_id / "booted.json"
         if not kept.exists():
             known = sorted(path.parent.name for path in kept.parents[1].glob("*/booted.json"))
@@ -138,8 +138,8 @@ class ManualSession:
         return Booted(**{**content, "keys": Path(content["keys"])})
 
     def _wire(self, accelerator: str = "") -> str:
-        """Make the standing queues, bucket and bus, unless they are there; return the instance.env of an
-        image for an accelerator.
+        """Create the standing queues, bucket and bus unless they exist; return the instance.env of an image
+        for an accelerator.
         """
         sqs, events, s3 = self._aws.sqs, self._aws.events, self._aws.s3
         region: Any = self._aws.worker_region
@@ -164,7 +164,7 @@ class ManualSession:
         return "".join(f"{key}={value}\n" for key, value in facts.items())
 
     def draw(self, job: Job, timeout: float = 300) -> tuple[bytes, dict[str, Any]]:
-        """Send a job and wait at most `timeout` seconds: the PNG, and the event that announced it."""
+        """Send a job, wait at most `timeout` seconds, and return the PNG and the event that announced it."""
         self._wire()
         message = job.message()
         sqs = self._aws.sqs
@@ -210,7 +210,7 @@ def _login(booted: Booted) -> Login:
 
 
 def ssh(booted: Booted, command: tuple[str, ...]) -> int:
-    """Open a shell on the instance, or run one command; returns its exit code."""
+    """Open a shell on the instance, or run one command; return the exit code."""
     if shutil.which("ssh"):
         options = {
             "IdentityFile": booted.keys / "login",
@@ -220,7 +220,7 @@ def ssh(booted: Booted, command: tuple[str, ...]) -> int:
             "LogLevel": "ERROR",
         }
         arguments = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-        # -F none: the user's own ssh configuration is about other machines.
+        # -F none: the user's own ssh configuration is for other machines.
         target = f"{booted.user}@{booted.address}"
         return subprocess.run(["ssh", "-F", "none", *arguments, target, *command], check=False).returncode
     if not command:

@@ -1,4 +1,4 @@
-"""Who keeps a local cloud up: processes, or a person who asked for it."""
+"""The owners of a local cloud, who keep it up: processes, or a person."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 class Owners:
-    """Processes that want the cloud. When there were some and all are gone, nobody does."""
+    """The processes that use the cloud. Sets `done` when the last one has ended, unless the cloud is kept."""
 
     def __init__(self, done: threading.Event) -> None:
         self._done = done
@@ -20,13 +20,13 @@ class Owners:
         self.kept = False
 
     def keep(self) -> bool:
-        """The cloud was asked for by hand: it stays until it is taken down by hand. False as for `add`."""
+        """Keep the cloud up until `down`. False if it is already going down."""
         with self._lock:
             self.kept = not self._done.is_set()
             return self.kept
 
     def add(self, pid: int) -> bool:
-        """False when the cloud is on its way down; ProcessLookupError if the process is gone already."""
+        """Add a process. False if the cloud is going down; ProcessLookupError if the process has ended."""
         handle = os.pidfd_open(pid)
         with self._lock:
             if self._done.is_set():
@@ -37,7 +37,7 @@ class Owners:
         return True
 
     def release(self, pid: int) -> bool:
-        """Forget an owner; True when the cloud goes down for it."""
+        """Remove an owner; True if it was the last, so that the cloud goes down."""
         with self._lock:
             known = pid in self._pids
             self._pids.discard(pid)
@@ -47,7 +47,7 @@ class Owners:
         return last
 
     def living(self) -> list[int]:
-        """The processes that use the cloud right now."""
+        """The processes that use the cloud now."""
         with self._lock:
             return sorted(self._pids)
 

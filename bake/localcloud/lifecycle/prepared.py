@@ -1,4 +1,4 @@
-"""What a local cloud is made of: base image, model files, wheels. Made by `up`, read by the daemon."""
+"""The parts of a local cloud: base images, model files, wheels. `up` prepares them, the daemon reads them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bake.localcloud.images.bases import SystemBase
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `up` has prepared. Paths are absolute.
+    """The parts of a local cloud. Paths are absolute.
 
-    `base` is built of the host's distribution; those of `bases`, by operating system, may not be built yet.
+    `base` is built from the host's distribution. `bases`, by operating system, may not be built yet.
     `token` is the one that this cloud's Hub demands.
     """
 

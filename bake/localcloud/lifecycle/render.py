@@ -10,7 +10,7 @@ from bake.localcloud.lifecycle.state import ImageStatus, Status
 
 
 def render(status: Status | None) -> str:
-    """A few lines: where it is, its instances, its AMIs."""
+    """Render the status: addresses, instances and AMIs."""
     if status is None:
         return "the local cloud is down"
     lines = [
@@ -37,12 +37,12 @@ def render(status: Status | None) -> str:
 
 
 def image_rows(images: Sequence[ImageStatus]) -> str:
-    """One line an AMI."""
+    """Render AMIs, one per line."""
     return "\n".join(_images(images)) if images else "No AMIs baked yet."
 
 
 def base_rows(bases: Sequence[HostileBase]) -> str:
-    """One line a hostile base."""
+    """Render hostile bases, one per line."""
     return "\n".join(
         columns(
             [

@@ -52,14 +52,14 @@ from bake.localcloud.settings import (
     Settings,
 )
 
-# Instances ask another address for it than the one that answers.
+# Instances ask for metadata at another address than the one that answers.
 METADATA_NAMES = (METADATA_ADDRESS, f"{METADATA_ADDRESS}:80")
 
 
 def start(
     settings: Settings, prepared: Prepared, owners: Owners
 ) -> tuple[dict[str, Any], Callable[[], None]]:
-    """Start everything; return what the cloud says of itself, and what takes its machines down."""
+    """Start all servers; return the cloud's description, and a function that terminates its machines."""
     instances, store, faults = LocalInstances(settings), ImageStore(settings.images), AwsFaults()
     keys = Keys(lives=lambda name: name in instances and instances[name].state != "terminated")
     access_keys.write(settings.state, keys.owner)
@@ -104,7 +104,7 @@ def start(
 
 
 def _owner_routes(owners: Owners) -> dict[tuple[str, str], Route]:
-    """Who keeps the cloud up."""
+    """Routes for the owners of the cloud."""
 
     def add(request: Any) -> dict[str, bool]:
         return {"up": owners.add(int(request.args["pid"]))}
@@ -127,21 +127,21 @@ def _owner_routes(owners: Owners) -> dict[tuple[str, str], Route]:
 
 
 def _lazy_disk_routes(instances: LocalInstances) -> dict[tuple[str, str], Route]:
-    """How fast the disks of instances to come fill while they are read."""
+    """Routes for the rate at which disks of later instances fill while they are read."""
 
     def fill(request: Any) -> dict[str, float]:
         instances.lazy_rate = rate_of(request.args.get("rate", ""))
         return {"rate": instances.lazy_rate}
 
-    def there(request: Any) -> dict[str, None]:
+    def complete(request: Any) -> dict[str, None]:
         instances.lazy_rate = None
         return {"rate": None}
 
-    return {("POST", "/-/lazy-disks"): fill, ("DELETE", "/-/lazy-disks"): there}
+    return {("POST", "/-/lazy-disks"): fill, ("DELETE", "/-/lazy-disks"): complete}
 
 
 def _fault_routes(faults: AwsFaults) -> dict[tuple[str, str], Route]:
-    """What goes wrong with AWS's calls; it ends with this process."""
+    """Routes for faults of AWS calls; the faults end with this process."""
 
     def add(request: Any) -> dict[str, Any]:
         return faults.add(parse_fault(request.get_data())).model_dump()

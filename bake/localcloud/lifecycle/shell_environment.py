@@ -1,4 +1,4 @@
-"""The environment in which AWS's own tools work on the local cloud."""
+"""The environment variables with which AWS's own tools use the local cloud."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shlex
 
 from bake.localcloud.lifecycle.local_cloud import LocalCloud
 
-# Each would be taken instead of what is set here, or changes where calls go.
+# Each would override a variable that is set here, or send calls elsewhere.
 # https://docs.aws.amazon.com/sdkref/latest/guide/settings-reference.html
 UNSET = (
     "AWS_SESSION_TOKEN",
@@ -35,7 +35,7 @@ UNSET = (
 
 
 def variables(cloud: LocalCloud) -> dict[str, str]:
-    """What is to be set; the region is that of the machines."""
+    """The variables to set; the region is that of the machines."""
     region = cloud.environment["SPOT_AWS_REGION"]
     return {
         "AWS_ACCESS_KEY_ID": cloud.keys.id,

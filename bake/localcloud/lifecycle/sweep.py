@@ -1,4 +1,4 @@
-"""Remove whatever a local cloud left on this machine, found by name and path: for after a crash."""
+"""Remove what a local cloud left on this machine after a crash, found by name and path."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from bake.localcloud.settings import Settings
 
 
 def sweep(settings: Settings) -> list[str]:
-    """Remove machines, mounts, loop devices, network and instance directories; say what was found.
+    """Remove machines, mounts, loop devices, network and instance directories; return what was found.
 
-    AMIs and caches stay. Nothing of another local cloud is touched: every name carries the network, every
-    path the state directory.
+    AMIs and caches stay. Other local clouds are not touched: every name contains the network, every path
+    the state directory.
     """
     found: list[str] = []
-    with suppress(UsageError), bridge.claim(settings):  # a living cloud's network is not ours to remove
+    with suppress(UsageError), bridge.claim(settings):  # a running cloud keeps its network
         _machines(settings)
         found += bridge.left(settings)
         bridge.down(settings)
@@ -42,7 +42,7 @@ def sweep(settings: Settings) -> list[str]:
 
 
 def leftovers(settings: Settings) -> list[str]:
-    """What of a local cloud is on this machine, without touching it. Empty when it is down."""
+    """List what a local cloud has on this machine. Empty when it is down."""
     found = [f"process {pid}" for pid in _machine_processes(settings)]
     found += [f"lazy disk's process {pid}" for pid in _lazy_processes(settings)]
     found += [f"control group {folder}" for folder in Cgroups(settings).left()]
@@ -52,13 +52,13 @@ def leftovers(settings: Settings) -> list[str]:
 
 
 def _machine_processes(settings: Settings) -> list[int]:
-    """The nspawn processes whose command line names a directory of this cloud."""
+    """The nspawn processes that name a directory of this cloud on their command line."""
     marker = f"--directory={settings.instances}/".encode()
     return [pid for pid, words in _commands() if any(word.startswith(marker) for word in words)]
 
 
 def _lazy_processes(settings: Settings) -> list[int]:
-    """Those of this cloud's disks that fill lazily."""
+    """The processes of this cloud's lazy disks."""
     below = f"{settings.instances}/".encode()
     return [
         pid
@@ -75,7 +75,7 @@ def _commands() -> Iterator[tuple[int, list[bytes]]]:
 
 
 def _machines(settings: Settings) -> None:
-    """Kill the machines' own processes, also where their nspawn is gone already."""
+    """Kill the machines' processes, even if their nspawn has ended."""
     cgroups = Cgroups(settings)
     cgroups.kill()
     cgroups.remove()
@@ -105,7 +105,7 @@ def _mounts(settings: Settings) -> list[str]:
 
 
 def _lazy_disks(settings: Settings) -> list[str]:
-    """End the processes of lazy disks; their files go last, once no machine's disk lies above them."""
+    """End the processes of lazy disks, and unmount their files once no machine's disk uses them."""
     found = _lazy_processes(settings)
     for pid in found:
         with suppress(ProcessLookupError):

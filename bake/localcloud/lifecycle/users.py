@@ -1,4 +1,4 @@
-"""Who uses a local cloud: a process, and what it says of itself on its command line."""
+"""The users of a local cloud: processes, described by their command lines."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class User:
-    """A process that keeps the cloud up; `profile` is the one that it bakes, where its command line tells."""
+    """A process that uses the cloud; `profile` is the one that it bakes, if its command line names it."""
 
     pid: int
     profile: str | None = None
 
     @classmethod
     def of(cls, pid: int) -> User:
-        """Read its command line; one that is gone meanwhile has none."""
+        """Read the process's command line, which is empty if it has ended."""
         words: list[str] = []
         with suppress(OSError):
             content = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0")
@@ -25,7 +25,7 @@ class User:
 
     @property
     def what(self) -> str:
-        """For a question: "A bake (pid 7, profile g6e-ubuntu)"."""
+        """A description like "A bake (pid 7, profile g6e-ubuntu)"."""
         return f"A bake (pid {self.pid}{f', profile {self.profile}' if self.profile else ''})"
 
 

@@ -1,9 +1,9 @@
-"""Answer the two system calls that a machine can't make by itself, or must wait in.
+"""Answer two system calls for a machine: one that it may not make, and one in which it has to wait.
 
-A machine's root is not the host's, so the kernel refuses it FITRIM, by which fstrim gives freed blocks back:
-the daemon makes that call for it, on the machine's own file system and no other. And init must not run before
-its network is there: nspawn names the machine (sethostname) right before, and waits there until it is plugged
-in. The calls come by seccomp's user notifications (seccomp_unotify(2)), so that an image has no part in this.
+A machine's root is not the host's, so the kernel refuses it FITRIM, by which fstrim returns freed blocks. The
+daemon makes that call for it, on the machine's own file system only. And init must not run before its network
+is there: nspawn sets the host name (sethostname) just before, and is held in that call until the network is
+attached. The calls arrive as seccomp user notifications (seccomp_unotify(2)): the image needs no support.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SYS_ADMIN = 1 << 21
 
 @dataclass(frozen=True)
 class Call:
-    """A system call that waits for its answer. `thread` is its caller's id on the host."""
+    """A system call that waits for its answer; `thread` is the caller's id on the host."""
 
     id: int
     thread: int
@@ -44,7 +44,7 @@ class Call:
 
 
 class Calls:
-    """A thread that answers one machine's calls until it is off.
+    """A thread that answers one machine's calls until the machine is off.
 
     `plug` is called once with init's pid, before init runs; `root` is where its disk is mounted.
     """
@@ -63,9 +63,9 @@ class Calls:
         try:
             while True:
                 [(_, events)] = poll.poll()
-                if not events & select.POLLIN:  # the last process that could call is gone
+                if not events & select.POLLIN:  # the last process of the machine is gone
                     return
-                with suppress(FileNotFoundError):  # the caller died meanwhile
+                with suppress(FileNotFoundError):  # the caller has died
                     self._answer(self._receive())
         except OSError:
             log.exception("system calls of the machine at %s", self._root)
@@ -84,24 +84,24 @@ class Calls:
         try:
             if call.number == sethostname:
                 self._named(call)
-                flags = _CONTINUE  # the kernel decides itself whether the caller may
+                flags = _CONTINUE  # the kernel itself decides whether the caller may do it
             else:
                 self._trim(call)
         except OSError as refused:
             error = refused.errno or errno.EIO
-        except Exception as failure:
+        except Exception as failure:  # any: a call without an answer would block the machine for ever
             self.failure, error = failure, errno.EIO
         answer = struct.pack(_ANSWER, call.id, value, -error, 0 if error else flags)
         fcntl.ioctl(self._listener, _SEND, answer)
 
     def _named(self, call: Call) -> None:
-        """The first to be named is init, which is still nspawn's own process."""
+        """The first call comes from nspawn's own process, which becomes init."""
         if self._init is None:
             self._init = call.thread
             self._plug(call.thread)
 
     def _trim(self, call: Call) -> None:
-        """Make FITRIM for the caller, as the kernel would for a root of its own; OSError as it would."""
+        """Make FITRIM for the caller as the kernel would for real root, with the same errors."""
         process = Path(f"/proc/{call.thread}")
         if not self._is_root(process):
             raise PermissionError(errno.EPERM, "FITRIM is root's")
@@ -121,7 +121,7 @@ class Calls:
             memory.write(asked)
 
     def _is_root(self, process: Path) -> bool:
-        """Whether the caller may administer the machine: a root of namespaces below is none."""
+        """Whether the caller is the machine's root; root of a namespace inside the machine is not."""
         status = (process / "status").read_text()
         [effective] = [line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")]
         users = (process / "ns/user").stat().st_ino == Path(f"/proc/{self._init}/ns/user").stat().st_ino
@@ -129,5 +129,5 @@ class Calls:
 
 
 def _int(argument: int) -> int:
-    """A file descriptor as the caller meant it: the lower half of the register, with its sign."""
+    """A file descriptor from a register: its lower half, signed."""
     return int(struct.unpack("i", struct.pack("I", argument & 0xFFFFFFFF))[0])

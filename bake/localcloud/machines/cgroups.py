@@ -1,4 +1,4 @@
-"""Control groups: one keeps a machine's processes together, one its memory to what its type has.
+"""Control groups: one holds a machine's processes, one limits its memory to that of its instance type.
 
 With version 2 alone both are the same group; on hosts where version 1 counts memory, the second is there.
 """
@@ -17,7 +17,7 @@ _MOUNTS = Path("/proc/self/mountinfo")
 
 
 class Cgroups:
-    """The groups of one machine, or with an empty name those of all machines of a local cloud.
+    """The groups of one machine, or with an empty name those of a local cloud.
 
     `memory` is the folder of the group that counts it; None where no controller does.
     """
@@ -26,21 +26,21 @@ class Cgroups:
         tree = Path(f"bake-{settings.tag}") / name
         counted = _memory()
         self._processes = _unified() / tree
-        # nspawn makes groups of its own there, where version 1 is mounted as well.
+        # Where version 1 is mounted as well, nspawn makes its own groups there.
         self._traces = [place / tree for kind, place, options in _mounts() if "name=systemd" in options]
         self.memory = counted / tree if counted else None
 
     def make(self, memory: int) -> list[Path]:
-        """Make them, with room for `memory` bytes and no swap; return the files through which to enter."""
+        """Make the groups, with `memory` bytes and no swap; return the files to write a process's id to."""
         self._processes.mkdir(parents=True, exist_ok=True)
-        if self.memory is None:  # nothing counts memory here: a container that was lent no controller
+        if self.memory is None:  # nothing counts memory here, as in a container without that controller
             return [self._processes / "cgroup.procs"]
         if self.memory == self._processes:
             _hand_down(self.memory.parent)
             limit, swap, most = "memory.max", "memory.swap.max", 0
         else:
             self.memory.mkdir(parents=True, exist_ok=True)
-            # The second counts memory and swap together.
+            # memsw counts memory and swap together.
             limit, swap, most = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", memory
         (self.memory / limit).write_text(str(memory))
         if (self.memory / swap).exists():  # only where the kernel counts swap
@@ -48,8 +48,8 @@ class Cgroups:
         return [folder / "cgroup.procs" for folder in dict.fromkeys((self._processes, self.memory))]
 
     def kill(self) -> None:
-        """Kill every process in them and below, and wait until they are gone."""
-        # One that waits for a slow disk dies only when that has answered.
+        """Kill all processes of the groups, and wait until they are gone."""
+        # A process that waits for a slow disk dies only when the disk has answered.
         deadline = time.monotonic() + 30
         # The machine's own thread may remove the group at any moment: it is empty then.
         with suppress(OSError):
@@ -60,18 +60,18 @@ class Cgroups:
                 time.sleep(0.02)
 
     def remove(self) -> None:
-        """Remove the groups, empty by now, with all below them."""
+        """Remove the empty groups with all groups below them."""
         for folder in self.left():
             _remove(folder)
 
     def left(self) -> list[Path]:
-        """Those that are there."""
+        """The groups that exist."""
         every = dict.fromkeys((self._processes, self.memory, *self._traces))
         return [folder for folder in every if folder is not None and folder.exists()]
 
 
 def limits_memory() -> bool:
-    """Whether this host can hold a machine to its type's memory."""
+    """Whether this host can limit a machine's memory."""
     return _memory() is not None
 
 
@@ -84,7 +84,7 @@ def _remove(folder: Path) -> None:
 
 
 def _unified() -> Path:
-    """Where version 2 is mounted: two machines in one group would take each other's services for theirs."""
+    """Where version 2 is mounted; without it, machines would share a group and mix up their services."""
     for kind, place, _ in _mounts():
         if kind == "cgroup2":
             return place
@@ -92,7 +92,7 @@ def _unified() -> Path:
 
 
 def _memory() -> Path | None:
-    """The hierarchy that counts memory, None where there is none."""
+    """The hierarchy that counts memory, or None."""
     for kind, place, options in _mounts():
         if kind == "cgroup" and "memory" in options:
             return place
@@ -102,7 +102,7 @@ def _memory() -> Path | None:
 
 
 def _hand_down(group: Path) -> bool:
-    """Let the groups right below one count their memory; False where it may not do so itself."""
+    """Let the groups right below this one count memory; False if that is not allowed here."""
     try:
         (group / "cgroup.subtree_control").write_text("+memory")
     except OSError:

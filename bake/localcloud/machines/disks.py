@@ -1,4 +1,4 @@
-"""Volumes and snapshots as sparse files: raw ext4 of the size asked for, taking only what is written."""
+"""Volumes and snapshots as sparse files: raw ext4 of the requested size, occupying only what is written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHUNK = 32 << 20
 
 
 def clone(source: Path, target: Path, progress: Callable[[int], None] = lambda percent: None) -> None:
-    """Copy a sparse file, holes stay holes. `progress` hears whole percents of the data copied.
+    """Copy a sparse file with its holes. `progress` is called with the percentage of the data copied.
 
     The target appears under its name only when it is whole.
     """
@@ -56,7 +56,7 @@ def _copy_data(reader: int, writer: int, progress: Callable[[int], None]) -> Non
     for start, end in extents(reader, size):
         offset = start
         while offset < end:
-            # The kernel copies; nothing passes through this process.
+            # The kernel copies, without reading the data into this process.
             count = os.copy_file_range(reader, writer, min(_CHUNK, end - offset), offset, offset)
             if count == 0:
                 raise BakeError("the disk shrank while it was copied")
@@ -72,7 +72,7 @@ def extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
         try:
             start = os.lseek(fd, end, os.SEEK_DATA)
         except OSError as error:
-            if error.errno == errno.ENXIO:  # only a hole is left
+            if error.errno == errno.ENXIO:  # only a hole follows
                 return
             raise
         end = os.lseek(fd, start, os.SEEK_HOLE)
@@ -80,7 +80,7 @@ def extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def used(path: Path) -> int:
-    """Bytes that a sparse file really takes."""
+    """The bytes that a sparse file occupies."""
     return path.stat().st_blocks * 512
 
 
@@ -89,7 +89,7 @@ def grow(disk: Path, gib: int) -> None:
     if disk.stat().st_size >= gib * GIB:
         return
     os.truncate(disk, gib * GIB)
-    # -f: resize2fs would have a file system checked that was mounted since its last check, and this one
+    # -f: resize2fs otherwise demands a check of a file system that was mounted since its last check; this one
     # was unmounted cleanly. Growing it offline needs no CAP_SYS_RESOURCE, which containers lack.
     host.run("resize2fs", "-f", disk)
 
@@ -97,7 +97,7 @@ def grow(disk: Path, gib: int) -> None:
 def mount(disk: Path, where: Path) -> None:
     """Mount a disk at `where` over a loop device."""
     where.mkdir(parents=True, exist_ok=True)
-    # barrier=0: a rehearsal's disk need not survive a power cut, and dpkg's many fsyncs become cheap.
+    # barrier=0: a rehearsal's disk does not have to survive a power cut, and dpkg's many fsyncs become cheap.
     host.run("mount", "-t", "ext4", "-o", "loop,barrier=0", disk, where)
 
 
@@ -105,7 +105,7 @@ def unmount(where: Path) -> None:
     """Unmount if it is mounted; the loop device goes with it."""
     deadline = time.monotonic() + 60
     if str(where) in mounted():
-        # A mount namespace made meanwhile may hold it for longer: what was written must be on the disk.
+        # A mount namespace made in the meantime may hold the mount: write everything to the disk now.
         host.run("sync", "--file-system", where, check=False)
     while str(where) in mounted():
         try:
@@ -118,7 +118,7 @@ def unmount(where: Path) -> None:
 
 
 def mounted() -> dict[str, str]:
-    """Mount point -> source, of everything mounted here."""
+    """All mounts here: mount point -> source."""
     points = {}
     for line in (
         Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
@@ -131,7 +131,7 @@ def mounted() -> dict[str, str]:
 
 @contextmanager
 def frozen(where: Path) -> Iterator[None]:
-    """Hold the mounted file system still, so that a copy of its disk is consistent.
+    """Freeze the mounted file system, so that a copy of its disk is consistent.
 
     One that can't be held still (it is on its way down) is copied as a power cut would leave it.
     """

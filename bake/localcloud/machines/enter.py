@@ -1,7 +1,7 @@
-"""Become a machine's nspawn: join its control groups, have two system calls of it told to us, and go on.
+"""Become a machine's nspawn: join its control groups, intercept two of its system calls, then execute it.
 
 Run by path with `python -I -S`, so that it starts in milliseconds: `enter.py SOCKET CGROUP… -- COMMAND…`. The
-file descriptor on which the kernel tells of the calls goes to the other end of the inherited SOCKET.
+file descriptor on which the kernel reports the calls is sent over the inherited SOCKET.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> None:
 
 
 def intercept() -> int:
-    """Have FITRIM and sethostname of this process and all its children told; return the listener."""
+    """Intercept FITRIM and sethostname in this process and all its children; return the listener."""
     architecture, seccomp, ioctl, sethostname = ARCHITECTURES[platform.machine()]
     program = b"".join(
         struct.pack("HBBI", *instruction)
@@ -65,7 +65,7 @@ def intercept() -> int:
     filter_ = ctypes.create_string_buffer(program, len(program))
     described = _Program(len(program) // 8, ctypes.cast(filter_, ctypes.c_void_p))
     libc = ctypes.CDLL(None, use_errno=True)
-    # Without no_new_privs, which root may: sudo works in a machine.
+    # Without no_new_privs, which root may omit, so that sudo works in a machine.
     listener = int(libc.syscall(seccomp, _SET_MODE_FILTER, _NEW_LISTENER, ctypes.byref(described)))
     if listener < 0:
         raise OSError(ctypes.get_errno(), "this kernel does not tell of system calls (seccomp)")

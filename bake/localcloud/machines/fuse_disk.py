@@ -1,4 +1,4 @@
-"""A FUSE file system that is one file: a disk's, whose blocks take a while when they are first read.
+"""A FUSE file system of one file: a disk whose blocks are slow when they are first read.
 
 `python -m bake.localcloud.machines.fuse_disk DISK FILE RATE` mounts it at FILE and ends when it is unmounted.
 It speaks the kernel's protocol itself (linux/fuse.h, fuse(4)): a root that is a regular file needs few of its
@@ -21,23 +21,23 @@ from pathlib import Path
 
 from bake.localcloud.machines import disks
 
-BLOCK = 512 << 10  # bytes that are fetched together; EBS snapshots' own blocks
-# However many are read at once, they come so many times as fast as one after the other: EBS has given 100 to
-# 140 MB/s against 5 to 20.
+BLOCK = 512 << 10  # bytes fetched at once, as EBS fetches blocks of a snapshot
+# Reads in parallel are at most so many times as fast as reads in sequence: EBS has given 100 to 140 MB/s
+# against 5 to 20.
 DEEP = 8
-_THREADS = 64  # reads that are under way at once; a deep queue must pay, as it does on EBS
+_THREADS = 64  # parallel reads; a deep queue must be faster, as on EBS
 _MAX_WRITE, _MAX_PAGES = 128 << 10, 256
 _REQUEST, _ANSWER = struct.Struct("IIQQIIII"), struct.Struct("IiQ")
 _GETATTR, _OPEN, _READ, _WRITE, _STATFS, _FSYNC, _FLUSH, _INIT, _FALLOCATE = 3, 14, 15, 16, 17, 20, 25, 26, 43
 _RELEASE, _ACCESS, _DESTROY = 18, 34, 38
 _UNANSWERED = {2, 36, 42}  # FORGET, INTERRUPT, BATCH_FORGET
-# Reads go side by side, also direct ones of one file, and may be of 256 pages.
+# Parallel reads, also direct ones of one file, of up to 256 pages.
 _ASYNC_READ, _BIG_WRITES, _ASYNC_DIO, _HAS_MAX_PAGES = 1 << 0, 1 << 5, 1 << 15, 1 << 22
 _FILE_MODE = 0o100600
 
 
 class Blocks:
-    """When each block is there: at once, from a moment on, or `seconds` after its first read.
+    """The time at which each block is there: at once, or `seconds` after its first read.
 
     Only what the disk held when it was made comes lazily; what was never written has nothing to fetch. Which
     blocks are filled stands in the file `memory`, a byte each, so that a reboot does not empty the volume.
@@ -47,14 +47,14 @@ class Blocks:
         self._seconds = seconds
         self._lock = threading.Lock()
         self._coming: dict[int, float] = {}
-        self._last = 0.0  # when the last of those that were asked for comes
+        self._last = 0.0  # when the last requested block arrives
         if not memory.exists():
             memory.write_bytes(_filled(disk))
         with memory.open("r+b") as file:
             self._filled = mmap.mmap(file.fileno(), 0)
 
     def fetch(self, offset: int, size: int) -> None:
-        """Wait until these bytes are there. Blocks come side by side, up to a limit."""
+        """Wait until these bytes are there. Blocks arrive in parallel, up to a limit."""
         now = time.monotonic()
         with self._lock:
             numbers = range(offset // BLOCK, (offset + max(1, size) - 1) // BLOCK + 1)
@@ -69,7 +69,7 @@ class Blocks:
 
 
 def _filled(disk: Path) -> bytes:
-    """A byte a block: 0 for what the disk holds, 1 for what it does not."""
+    """One byte per block: 0 if the disk holds data there, 1 if not."""
     size = disk.stat().st_size
     filled = bytearray(b"\1") * (size // BLOCK + 1)
     with disk.open("rb") as file:
@@ -80,7 +80,7 @@ def _filled(disk: Path) -> bytes:
 
 
 class FuseDisk:
-    """Answers the kernel's calls for one disk, on as many threads as may wait."""
+    """Answers the kernel's requests for one disk, on as many threads as may wait."""
 
     def __init__(self, device: int, disk: Path, blocks: Blocks) -> None:
         self._device = device
@@ -95,7 +95,7 @@ class FuseDisk:
             _WRITE: self._write,
             _FALLOCATE: self._fallocate,
             _STATFS: self._statfs,
-            _FSYNC: nothing,  # as barrier=0 of the other disks: none need survive a power cut
+            _FSYNC: nothing,  # like barrier=0 of the other disks: none has to survive a power cut
             **dict.fromkeys((_FLUSH, _RELEASE, _ACCESS, _DESTROY), nothing),
         }
 
@@ -115,7 +115,7 @@ class FuseDisk:
             except OSError as error:
                 if error.errno == errno.ENODEV:  # unmounted
                     return
-                if error.errno in {errno.ENOENT, errno.EINTR, errno.EAGAIN}:  # the call was taken back
+                if error.errno in {errno.ENOENT, errno.EINTR, errno.EAGAIN}:  # the request was withdrawn
                     continue
                 raise
             _, call, unique, *_ = _REQUEST.unpack_from(buffer)
@@ -123,7 +123,7 @@ class FuseDisk:
                 self._answer(unique, *self._result(call, buffer[_REQUEST.size : length]))
 
     def _result(self, call: int, body: memoryview) -> tuple[int, bytes]:
-        """An error's number or 0, and what is answered."""
+        """The error number or 0, and the answer."""
         handler = self._calls.get(call)
         if handler is None:
             return errno.ENOSYS, b""
@@ -134,7 +134,7 @@ class FuseDisk:
 
     def _answer(self, unique: int, error: int, content: bytes) -> None:
         head = _ANSWER.pack(_ANSWER.size + len(content), -error, unique)
-        with suppress(FileNotFoundError):  # nobody waits for it any more
+        with suppress(FileNotFoundError):  # the request was withdrawn
             os.writev(self._device, [head, content])
 
     def _init(self, body: memoryview) -> bytes:
@@ -155,7 +155,7 @@ class FuseDisk:
 
     def _write(self, body: memoryview) -> bytes:
         _, offset, size = struct.unpack_from("QQI", body)
-        self._blocks.fetch(offset, size)  # a part of a block is written into the whole one
+        self._blocks.fetch(offset, size)  # writing a part of a block needs the whole block
         return struct.pack("II", os.pwrite(self._disk, body[40 : 40 + size], offset), 0)
 
     def _fallocate(self, body: memoryview) -> bytes:
@@ -172,7 +172,7 @@ class FuseDisk:
 
 
 def main(disk: Path, file: Path, rate: float) -> None:
-    """Show `disk` at `file` until that is unmounted."""
+    """Mount `disk` at `file` and serve it until it is unmounted."""
     blocks = Blocks(disk, disk.with_name("filled"), BLOCK / (rate * 1e6))
     device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     options = f"fd={device},rootmode={_FILE_MODE:o},user_id=0,group_id=0"

@@ -1,6 +1,6 @@
-"""Plant what makes a base hostile, on the disk of a machine that has not booted yet.
+"""Run the script of a hostile base on the disk of a machine that has not booted yet.
 
-Instance stores are not planted: an image only maps them, and no block device can be given to these machines.
+Instance stores are only mapped: these machines can't have further block devices.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LIMIT = 300.0  # seconds: a busy host is ten times slower at times
 
 
 def preparation(settings: Settings, base: HostileBase | None) -> Callable[[Machine], None]:
-    """What a launch does with the new disk of a machine: nothing where there is nothing to plant."""
+    """Return what a launch does with a machine's new disk; nothing unless the base is hostile."""
 
     def prepare(machine: Machine) -> None:
         if base is not None:
@@ -29,9 +29,9 @@ def preparation(settings: Settings, base: HostileBase | None) -> Callable[[Machi
 
 
 def plant(settings: Settings, base: HostileBase, disk: Path, root: Path) -> None:
-    """Run the base's script in the tree of `disk`, mounted at `root` meanwhile.
+    """Run the base's script in the tree of `disk`, which is mounted at `root` meanwhile.
 
-    It runs as a machine does: its root is not the host's, and it has no network.
+    The script runs isolated like a machine: its root is not the host's, and it has no network.
     """
     if not base.script:
         return

@@ -1,4 +1,4 @@
-"""Whether this host can give machines users of their own, so that a machine's root is not the host's."""
+"""Find out whether this host can give machines their own users, so that their root is not the host's."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from bake.localcloud import host
 from bake.localcloud.machines.cgroups import Cgroups
 from bake.localcloud.settings import Settings
 
-# The disk's files keep their owners; a mount that maps ids shows them to the machine as its own.
+# An id-mapped mount: the files keep their owners on disk, and the machine sees them as its own users'.
 OPTIONS = ("--private-users=pick", "--private-users-ownership=map")
 
 
 def problem(settings: Settings) -> str | None:
-    """Why it can't, in the words of what refused; None where it can. Tried with a machine of one command.
+    """The reason why it can't, as reported by a trial machine that runs one command; None if it can.
 
-    To be asked before the cloud is up.
+    Call this before the cloud is up.
     """
     groups = Cgroups(settings, "users")
     with tempfile.TemporaryDirectory(prefix="bake-users-") as place:
@@ -40,7 +40,7 @@ def problem(settings: Settings) -> str | None:
 
 
 def _make_disk(tree: Path, disk: Path) -> None:
-    """What nspawn wants to see on a disk; the programs are the host's."""
+    """Make a disk with the least that nspawn requires; its programs are the host's."""
     for folder in ("etc", "usr", "proc", "sys", "dev", "run", "tmp", "root"):
         (tree / folder).mkdir(parents=True)
     for name in ("bin", "sbin", "lib", "lib64"):

@@ -1,8 +1,8 @@
-"""Disks that fill while they are read, as EBS volumes do that were made from a snapshot.
+"""Disks that fill while they are read, like EBS volumes made from a snapshot.
 
-EBS fetches a block from S3 when it is first read, and whoever reads waits for it ("Initialize Amazon EBS
-volumes"). Here the disk's file is shown once more by a FUSE file system of one file (fuse_disk.py, a process
-for each disk), which delays the first read of each block; a loop device with direct I/O lies above it.
+EBS fetches a block from S3 when it is first read, and the reader waits for it ("Initialize Amazon EBS
+volumes"). Here a FUSE file system of one file (fuse_disk.py, one process per disk) shows the disk's file and
+delays the first read of each block; a loop device with direct I/O lies above it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bake.localcloud import host
 from bake.localcloud.machines import disks, udev
 from bake.resources import IMPORTED_FROM
 
-# KiB that Linux reads ahead of EC2's disks, where nobody says otherwise; a loop device over FUSE has 2,560.
+# KiB, Linux's default read-ahead for EC2's disks; a loop device over FUSE would have 2,560.
 READ_AHEAD = 128
 FILE = "lazy.img"  # beside the disk
 SERVER = "bake.localcloud.machines.fuse_disk"
@@ -26,42 +26,42 @@ _SECTORS_PER_KIB = 2  # blockdev counts in 512 bytes
 
 
 class LazyDisk:
-    """A disk whose blocks come at `rate` MB/s when one is read after the other."""
+    """A disk whose blocks arrive at `rate` MB/s when they are read one after the other."""
 
     def __init__(self, disk: Path, rate: float) -> None:
         self._disk = disk
         self._rate = rate
-        self._file = disk.with_name(FILE)  # by which the disk is read and written
+        self._file = disk.with_name(FILE)  # the machine reads and writes the disk through this file
         self._log = disk.with_name("lazy.log")
         self._server: subprocess.Popen[bytes] | None = None
 
     def mount(self, where: Path) -> None:
-        """Mount it at `where`, with the read-ahead that the udev rules on it give to an EBS disk.
+        """Mount it at `where`, with the read-ahead that its own udev rules set for an EBS disk.
 
-        No udev runs in a machine here, so its rules are read and followed from outside.
+        No udev runs in a machine, so the host reads and applies its rules.
         """
         self._serve()
         where.mkdir(parents=True, exist_ok=True)
-        # Direct: else the host's memory reads ahead and keeps what it read, which EBS does for nobody.
+        # Direct I/O: otherwise the host reads ahead and caches, which EBS does not.
         loop = host.run("losetup", "--direct-io=on", "--find", "--show", self._file).strip()
         try:
             set_read_ahead(loop, READ_AHEAD)
             host.run("mount", "-t", "ext4", "-o", "barrier=0", loop, where)
             set_read_ahead(loop, udev.read_ahead(where, udev.EBS_DISK) or READ_AHEAD)
         finally:
-            host.run("losetup", "--detach", loop, check=False)  # as soon as nobody uses it any more
+            host.run("losetup", "--detach", loop, check=False)  # takes effect with the last user's unmount
 
     def unmount(self) -> None:
-        """Take down what `mount` put up; the file system on the disk must be unmounted already."""
+        """End what `mount` started; the file system on the disk must be unmounted already."""
         disks.unmount(self._file)
         if self._server is not None:
-            # A mount namespace made meanwhile may hold the file for longer, and the process with it.
+            # A mount namespace made in the meantime may hold the file, and so the process, for longer.
             self._server.kill()
             self._server.wait()
             self._server = None
 
     def _serve(self) -> None:
-        """Start the file system's process, and wait until the file is there."""
+        """Start the file system's process, and wait until the file is mounted."""
         self._file.touch(mode=0o600)
         with self._log.open("wb") as log:
             server = subprocess.Popen(
@@ -84,7 +84,7 @@ class LazyDisk:
 
 
 def rate_of(text: str) -> float:
-    """MB/s at which a disk may fill. Raises UsageError."""
+    """Parse a fill rate in MB/s. Raises UsageError."""
     try:
         rate = float(text)
     except ValueError:
@@ -95,5 +95,5 @@ def rate_of(text: str) -> float:
 
 
 def set_read_ahead(device: str, kib: int) -> None:
-    """Let the kernel read `kib` KiB ahead of this block device."""
+    """Set the read-ahead of a block device to `kib` KiB."""
     host.run("blockdev", "--setra", str(kib * _SECTORS_PER_KIB), device)

@@ -26,22 +26,22 @@ from bake.localcloud.settings import Settings
 
 log = logging.getLogger(__name__)
 
-REBOOT_CODE = 133  # what nspawn with --keep-unit ends with when the machine asked for a reboot
+REBOOT_CODE = 133  # nspawn's exit code with --keep-unit when the machine asks for a reboot
 CONSOLE_LIMIT = 64 << 10
-# What nspawn mounts, writes and reads of a disk by the host's paths, before it makes the disk its root.
+# Paths on a disk that nspawn mounts, writes or reads before the disk becomes its root.
 NSPAWN_USES = (
     *("dev", "proc", "sys", "run", "tmp", "var", "etc", "etc/machine-id", "etc/os-release"),
     *("usr", "usr/lib", "usr/lib/os-release"),
 )
 _PROPAGATE = Path("/run/systemd/nspawn/propagate")
-# systemd's init takes these as "power off" and "reboot"; see systemd(1).
+# The signals for "power off" and "reboot" to systemd as init; see systemd(1).
 _POWEROFF = signal.SIGRTMIN + 4
 _REBOOT = signal.SIGRTMIN + 5
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a machine is plugged into, and what its instance type has: memory in bytes, Neuron devices."""
+    """A machine's addresses, and what its instance type has: memory in bytes and Neuron devices."""
 
     address: str
     mac: str
@@ -50,7 +50,7 @@ class Hardware:
 
 
 class Machine:
-    """One real machine. Its directory holds `disk.img`, the mount point `root` and `console.log`."""
+    """One machine. Its directory holds `disk.img`, the mount point `root` and `console.log`."""
 
     def __init__(self, settings: Settings, name: str, hardware: Hardware) -> None:
         self.name = name
@@ -58,18 +58,18 @@ class Machine:
         self.directory = settings.instances / name
         self.disk = self.directory / "disk.img"
         self.root = self.directory / "root"
-        # In memory: a mount from a disk of the host's would give the machine a way to that disk (fstrim).
+        # On a tmpfs: a bind mount from a disk of the host would let the machine trim that disk.
         self.uuid = uuids(settings) / name
         self.console = self.directory / "console.log"
         self.lazy: LazyDisk | None = None
-        """By which the disk is mounted where it fills lazily."""
+        """Mounts the disk if it fills lazily."""
         self._settings = settings
         self._cgroups = Cgroups(settings, name)
         self._process: subprocess.Popen[bytes] | None = None
         self._leader: int | None = None
 
     def start(self, *, timeout: float = 180) -> None:
-        """Plug in disk and network, and return when the machine's init runs (not when it has booted)."""
+        """Attach disk and network, and return when the machine's init runs (not when it has booted)."""
         self._mount()
         if paths := rooted_files.leading_out(self.root, NSPAWN_USES):
             raise BakeError(
@@ -91,14 +91,14 @@ class Machine:
             self.lazy.mount(self.root)
 
     def _write_resolv_conf(self) -> None:
-        """Tell the machine the host's name servers, unless what it made of its disk has no place for them."""
+        """Give the machine the host's name servers, unless its disk has no place for the file."""
         try:
             rooted_files.replace(self.root, "etc/resolv.conf", bridge.resolv_conf())
         except OSError as error:
             log.warning("%s boots without a resolv.conf: %s", self.name, error)
 
     def _spawn(self, entries: list[Path], console: IO[bytes]) -> Calls:
-        """Start nspawn; the calls that it can't make are answered from then on."""
+        """Start nspawn, and a thread that answers the system calls that the machine can't make."""
         here, there = socket.socketpair()
         with here, there:
             enter = [
@@ -137,17 +137,17 @@ class Machine:
             "systemd-nspawn", "--quiet", "--settings=no", "--boot", "--register=no", "--keep-unit",
             f"--directory={self.root}", f"--machine={self.name}", "--console=read-only",
             *([] if self._settings.trust_guests else isolation.OPTIONS),
-            # Its network is plugged in from here and can't be changed from inside; nor does it ask for DHCP.
+            # The network is set up from the host, without DHCP, and can't be changed from inside.
             "--private-network", "--drop-capability=CAP_NET_ADMIN",
             "--resolv-conf=off", "--timezone=off", "--link-journal=no",
-            # By this, which Xen instances have, software knows EC2; cloud-init uses tokens only there.
+            # Software detects EC2 by this file of Xen instances; cloud-init uses IMDSv2 tokens only on EC2.
             f"--bind-ro={self.uuid}:/sys/hypervisor/uuid",
-            # Programs count the driver's devices; the stand-in for the Neuron SDK opens none.
+            # Programs count these devices; the stand-in for the Neuron SDK does not open them.
             *(f"--bind=/dev/null:/dev/neuron{number}" for number in range(self.hardware.neuron_devices)),
         ]  # fmt: skip
 
     def _await_leader(self, notify: socket.socket, calls: Calls, timeout: float) -> int:
-        """Wait for nspawn's word that init runs, and return init's pid."""
+        """Wait until nspawn reports that init runs, and return init's pid."""
         notify.settimeout(0.2)
         deadline = time.monotonic() + timeout
         leader = None
@@ -161,7 +161,7 @@ class Machine:
         raise BakeError(f"the machine {self.name} did not start: {why}")
 
     def wait(self) -> bool:
-        """Wait until the machine is off, unplug it, and say whether it asked to be booted again."""
+        """Wait until the machine is off, unplug it, and return whether it asked for a reboot."""
         if self._process is None:
             raise BakeError(f"the machine {self.name} was never started")
         code = self._process.wait()
@@ -169,21 +169,21 @@ class Machine:
         return code == REBOOT_CODE
 
     def poweroff(self) -> None:
-        """Press the power button: a clean shutdown. `wait` tells when it is off."""
+        """Start a clean shutdown; `wait` returns when the machine is off."""
         self._press(_POWEROFF)
 
     def reboot(self) -> None:
-        """Ask for a clean reboot."""
+        """Start a clean reboot."""
         self._press(_REBOOT)
 
     def kill(self) -> None:
-        """Pull the plug."""
+        """Kill the machine at once."""
         self._cgroups.kill()
         if self._process is not None:
             self._process.kill()
 
     def unplug(self) -> None:
-        """Release what `start` took; the disk file stays."""
+        """Release everything that `start` took; the disk file stays."""
         self._leader = None
         self._cgroups.kill()
         self._cgroups.remove()
@@ -191,7 +191,7 @@ class Machine:
         if self.lazy is not None:
             self.lazy.unmount()
         self.uuid.unlink(missing_ok=True)
-        with suppress(OSError):  # nspawn leaves it where systemd itself does not run
+        with suppress(OSError):  # nspawn leaves this folder on hosts without systemd
             (_PROPAGATE / self.name).rmdir()
         bridge.detach(self._settings, self.hardware.address)
 
@@ -209,7 +209,7 @@ class Machine:
         return False
 
     def _press(self, number: int) -> None:
-        """Signal init every second until the machine is off: while it still boots it may not hear it."""
+        """Signal init every second until the machine is off; init ignores signals early in its boot."""
         process = self._process
 
         def again() -> None:
@@ -226,5 +226,5 @@ class Machine:
 
 
 def uuids(settings: Settings) -> Path:
-    """Where the machines' hypervisor UUIDs lie while they run."""
+    """The folder of the machines' hypervisor UUIDs while they run."""
     return Path("/dev/shm") / f"bake-{settings.tag}-uuids"  # noqa: S108 - the one tmpfs that all hosts have

@@ -1,4 +1,4 @@
-"""Open files of a machine's disk from the host: a link there leads nowhere else."""
+"""Open files of a machine's disk from the host; no link on the disk leads out of it (openat2)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _IN_ROOT, _NO_MAGICLINKS = 0x10, 0x02  # linux/openat2.h
 
 
 def leading_out(root: Path, paths: Iterable[str]) -> list[str]:
-    """Those of `paths` below `root` that are another file for this host than they are where `root` is "/"."""
+    """The `paths` below `root` that lead this host to another file than they do where `root` is "/"."""
     return [path for path in paths if _identity(root, path) != _identity(root, path, hosts=True)]
 
 
 def _identity(root: Path, path: str, *, hosts: bool = False) -> tuple[int, int] | None:
-    """Device and inode of what a path leads to, None where that is nothing; it is not opened for reading."""
+    """Device and inode of the file at a path, or None; the file is not opened for reading."""
     try:
         file = os.open(root / path, os.O_PATH | os.O_CLOEXEC) if hosts else look(root, path)
     except OSError:
@@ -32,7 +32,7 @@ def _identity(root: Path, path: str, *, hosts: bool = False) -> tuple[int, int] 
 
 
 def look(root: Path, path: str, flags: int = 0) -> int:
-    """Find a file below `root`, as if that were "/"; the caller closes it. OSError without one."""
+    """Open a file below `root` as if that were "/" (O_PATH); the caller closes it. OSError without one."""
     libc = ctypes.CDLL(None, use_errno=True)
     how = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC | flags, 0, _IN_ROOT | _NO_MAGICLINKS)
     top = os.open(root, os.O_PATH | os.O_DIRECTORY)
@@ -47,12 +47,12 @@ def look(root: Path, path: str, flags: int = 0) -> int:
 
 
 def replace(root: Path, path: str, content: str) -> None:
-    """Write a file below `root` anew, in place of whatever has its name. OSError where that can't be."""
+    """Write a new file below `root`, in place of whatever has its name. OSError if that fails."""
     parent, _, name = path.rpartition("/")
     where = look(root, parent or ".", os.O_DIRECTORY)
     try:
         temporary = f".{name}.bake"
-        with suppress(FileNotFoundError):  # one that a crash left
+        with suppress(FileNotFoundError):  # left by a crash
             os.unlink(temporary, dir_fd=where)
         file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=where)
         with os.fdopen(file, "w", encoding="utf-8") as writer:

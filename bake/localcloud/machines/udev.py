@@ -1,7 +1,7 @@
-"""What the udev rules on a machine's disk say of the disk's read-ahead (udev(7)), for machines without udev.
+"""Evaluate a disk's udev rules (udev(7)) for its read-ahead, since no udev runs in machines.
 
-Understood is what such rules are made of: the keys of a match below, GOTO and LABEL. A rule with any other
-match (PROGRAM, IMPORT, TEST, …) is taken not to match.
+Supported are the match keys below, GOTO and LABEL. A rule with any other match (PROGRAM, IMPORT, TEST, …)
+counts as not matching.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bake.localcloud.machines import rooted_files
 
-# By ascending priority; a file hides one of the same name in a folder before.
+# By ascending priority; a file replaces one of the same name in an earlier folder.
 _FOLDERS = ("usr/lib/udev/rules.d", "etc/udev/rules.d")
 _TERM = re.compile(
     r'\s*([A-Z_]+)(?:\{([^}]*)\})?\s*(==|!=|=|\+=|-=|:=)\s*(?:[ie])?"((?:[^"\\]|\\.)*)"\s*(?:,|$)?'
@@ -31,7 +31,7 @@ EBS_DISK: Mapping[tuple[str, str], str] = {
     ("ENV", "DEVTYPE"): "disk",
     ("ATTRS", "model"): "Amazon Elastic Block Store",
 }
-"""What udev knows of the root disk of an instance of today's types; ATTRS are the parents', too."""
+"""udev's properties of the root disk of a current instance type; ATTRS include the parents'."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class _Term:
 
 
 def read_ahead(root: Path, device: Mapping[tuple[str, str], str]) -> int | None:
-    """KiB that the rules below `root` give to a device, by the last that matches; None without any."""
+    """The read-ahead in KiB that the last matching rule below `root` sets; None if none matches."""
     found = None
     for text in _files(root).values():
         for term in _assigned(text, device):
             if term.key == "ATTR" and term.attribute in _READ_AHEAD:
-                with suppress(ValueError):  # the kernel would refuse it, too
+                with suppress(ValueError):  # the kernel would refuse it as well
                     found = int(term.value)
     return found
 
@@ -68,7 +68,7 @@ def _files(root: Path) -> dict[str, str]:
 
 
 def _read(root: Path, path: str) -> str:
-    """A file's text; none where it is a link out of reach, a device or unreadable."""
+    """A file's text; empty if it is a link out of the disk, a device or unreadable."""
     with suppress(OSError):
         file = rooted_files.look(root, path)
         try:
@@ -80,7 +80,7 @@ def _read(root: Path, path: str) -> str:
 
 
 def _assigned(text: str, device: Mapping[tuple[str, str], str]) -> Iterator[_Term]:
-    """What the rules that match the device assign, in order."""
+    """The assignments of the rules that match the device, in order."""
     skip_to = None
     for line in _lines(text):
         terms = _terms(line)
@@ -94,13 +94,13 @@ def _assigned(text: str, device: Mapping[tuple[str, str], str]) -> Iterator[_Ter
 
 
 def _lines(text: str) -> Iterator[str]:
-    """Rules, each on one line; without comments."""
+    """The rules, one per line, without comments."""
     joined = re.sub(r"\\\n", "", text)
     return (line for line in joined.splitlines() if line.strip() and not line.lstrip().startswith("#"))
 
 
 def _terms(line: str) -> list[_Term]:
-    """A rule's terms; a term that never matches where the rule is malformed, which udev ignores."""
+    """A rule's terms; for a malformed rule, which udev ignores, one term that never matches."""
     terms, place = [], 0
     while place < len(line.rstrip()):
         match = _TERM.match(line, place)

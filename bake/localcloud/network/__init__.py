@@ -1,1 +1,1 @@
-"""The bridge and its rules, and the small HTTP servers that listen there."""
+"""The local cloud's network: the bridge, its packet rules, and the HTTP servers that listen on it."""

@@ -1,6 +1,6 @@
-"""The network: a bridge with one cable an instance, metadata by DNAT, the way out by masquerade.
+"""The network: a bridge with one veth pair per instance, metadata by DNAT, the way out by masquerade.
 
-Who may talk to whom is in firewall.py.
+firewall.py decides who may talk to whom.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from bake.localcloud.settings import RUN, Settings
 
 
 def claim(settings: Settings, *, patience: float = 60) -> TextIO:
-    """Make the network this process's own while the returned file is open.
+    """Claim the network for this process while the returned file is open.
 
-    UsageError if another local cloud has it; one with the same state directory is on its way down, and
-    is waited for, `patience` seconds long.
+    A cloud with the same state directory is on its way down: wait for it, at most `patience` seconds.
+    UsageError if any other local cloud has the network.
     """
     RUN.mkdir(parents=True, exist_ok=True)
     file = _claim_file(settings).open("a+")
     deadline = time.monotonic() + patience
     while True:
         try:
+            # Not filelock: its FileLock has no shared locks, by which `claimed` looks at the same file.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = _claim_file(settings).read_text()
@@ -53,6 +54,7 @@ def claimed(settings: Settings) -> bool:
     """Whether a living process has claimed the network."""
     try:
         with _claim_file(settings).open() as file:
+            # Shared, so that two processes that look at once do not take each other for a cloud.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
@@ -66,7 +68,7 @@ def _claim_file(settings: Settings) -> Path:
 
 
 def up(settings: Settings, package_servers: Iterable[tuple[str, int]] = ()) -> None:
-    """Make the bridge and the rules; UsageError when the network is somebody else's.
+    """Make the bridge and the rules. UsageError when the host uses the network already.
 
     `package_servers` are addresses and ports that machines may reach even where they are this host's own.
     """
@@ -87,7 +89,7 @@ def up(settings: Settings, package_servers: Iterable[tuple[str, int]] = ()) -> N
 
 
 def down(settings: Settings) -> None:
-    """Take down whatever of it is there; does nothing where nothing is."""
+    """Remove what is left of the bridge and the rules, if anything."""
     for link in _links():
         if link["ifname"].startswith(settings.bridge):
             host.run("ip", "link", "del", link["ifname"], check=False)
@@ -96,7 +98,7 @@ def down(settings: Settings) -> None:
 
 
 def attach(settings: Settings, address: str, mac: str, process: int) -> None:
-    """Plug the network namespace of `process` in as the instance with this address, its card as eth0."""
+    """Connect the network namespace of `process` as the instance with this address, by its card eth0."""
     detach(settings, address)
     cable = _cable(settings, address)
     host.run(
@@ -124,14 +126,14 @@ def detach(settings: Settings, address: str) -> None:
 
 
 def left(settings: Settings) -> list[str]:
-    """What of it is there."""
+    """The interfaces and nftables of this cloud that are still there."""
     found = [f"interface {link['ifname']}" for link in _links() if link["ifname"].startswith(settings.bridge)]
     tables = [table for table in firewall.tables() if table.endswith(f" {settings.table}")]
     return found + [f"nftables {table}" for table in tables]
 
 
 def resolv_conf() -> str:
-    """What instances use for DNS: the host's servers, never its loopback stub, which they can't reach."""
+    """resolv.conf for instances: the host's name servers, never its loopback stub, which they can't reach."""
     text = Path("/etc/resolv.conf").read_text(encoding="utf-8", errors="replace")
     servers = [line.split()[1] for line in text.splitlines() if line.startswith("nameserver ")]
     upstream = Path("/run/systemd/resolve/resolv.conf")
@@ -141,14 +143,14 @@ def resolv_conf() -> str:
 
 
 def _name_servers() -> list[str]:
-    """The IPv4 addresses in what instances use for DNS."""
+    """The IPv4 addresses of the name servers that instances use."""
     lines = (line.split() for line in resolv_conf().splitlines())
     servers = [words[1] for words in lines if words[:1] == ["nameserver"] and len(words) > 1]
     return [server for server in servers if re.fullmatch(r"[0-9.]+", server)]
 
 
 def _cable(settings: Settings, address: str) -> str:
-    """The interface at the bridge's end."""
+    """The name of an instance's interface at the bridge's end."""
     return f"{settings.bridge}-{int(ip_interface(address).ip) - int(settings.network.network_address)}"
 
 

@@ -1,6 +1,6 @@
-"""Steering a local cloud, apart from what its instances reach: routes that are asked in JSON, over HTTP.
+"""The control interface of a local cloud, out of its instances' reach: routes that answer in JSON over HTTP.
 
-A cloud serves them on a unix socket that root alone can open.
+A cloud serves them on a unix socket that only root can open.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from werkzeug.wrappers import Request, Response
 from bake.errors import BakeError, UsageError
 from bake.localcloud.settings import Settings
 
-HOST = "local-cloud"  # what the Host header says on the socket; no name server knows it
+HOST = "local-cloud"  # the Host header on the socket; no name server knows this name
 _TIMEOUT = 60.0  # a busy host's daemon answers late; a dead one refuses at once
 Route = Callable[[Request], Any]
 Routes = Mapping[tuple[str, str], Route]
-"""(method, path) -> what answers: something for JSON, or UsageError for a request that is wrong."""
+"""(method, path) -> a function whose result is sent as JSON; it raises UsageError for a wrong request."""
 Ask = Callable[[str, str, bytes | None], Any]
-"""Asks routes: method, path, content -> the answer. UsageError where the request is wrong, else BakeError."""
+"""Calls a route: method, path, content -> the answer. UsageError for a wrong request, else BakeError."""
 
 
 class NoAnswer(BakeError):
-    """Nobody is there, or gone in the middle of the answer."""
+    """The cloud is down, or went down during the answer."""
 
 
 class Control:
-    """WSGI application that serves routes: 400 with what is wrong, 404 for a route that is not there."""
+    """WSGI application that serves routes: 400 with the error, 404 for an unknown route."""
 
     def __init__(self, routes: Routes) -> None:
         self._routes = routes
@@ -51,15 +51,15 @@ class Control:
 
 
 def over_socket(settings: Settings) -> Ask:
-    """Asks the cloud that these settings name; NoAnswer where it is down."""
+    """Call the routes of the cloud with these settings; NoAnswer if it is down."""
     return lambda method, path, content: _ask(_OverSocket(settings), method, path, content)
 
 
 def over_http(url: str) -> Ask:
-    """Asks the routes that are served at `url`, `http://address:port`."""
+    """Call the routes that are served at `url`, `http://address:port`."""
 
     def ask(method: str, path: str, content: bytes | None) -> Any:
-        # No proxy stands between: the address is this machine's.
+        # Without a proxy: the address is this machine's.
         connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=_TIMEOUT)
         return _ask(connection, method, path, content)
 

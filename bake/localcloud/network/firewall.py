@@ -1,10 +1,10 @@
-"""Who may talk to whom: packet rules of one local cloud (nftables). What is not said here is refused.
+"""The packet rules of one local cloud (nftables). Traffic that no rule here allows is refused.
 
-- Instances reach the cloud's servers, name servers and package sources that run on this host, and the world
-  beyond it; no other port of this host, not its own metadata, and each other where a security group says so.
-- Root and the cloud's owner reach its servers, and instances by SSH, or as a security group says.
+- Instances reach the cloud's servers, name servers and package sources on this host, and other hosts; no
+  other port of this host, not this host's metadata, and each other where a security group allows it.
+- Root and the cloud's owner reach the servers, and instances by SSH or as a security group allows.
 - Nobody else reaches anything: no other user of this host, and no neighbour that routes through it.
-- An instance sends from its own address alone (its metadata is told by that), and nothing but IPv4.
+- An instance sends IPv4 only, and only from its own address, by which the metadata service knows it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from bake.localcloud.settings import IMDS_PORT, METADATA_ADDRESS, SERVED, Settin
 
 @dataclass(frozen=True)
 class Opening:
-    """What a security group lets in: from a network to an instance. `ports` are the first and the last.
+    """Traffic that a security group allows, from a network to an instance; `ports` are first and last.
 
-    `protocol` is tcp, udp, icmp or -1 for all; without `ports` all are meant.
+    `protocol` is tcp, udp, icmp, a number, or -1 for all; without `ports` all ports are allowed.
     """
 
     source: str
@@ -29,7 +29,7 @@ class Opening:
     ports: tuple[int, int] | None = None
 
     def rule(self) -> str:
-        """As nftables writes it."""
+        """The rule in nftables' syntax."""
         ends = f"ip saddr {self.source} ip daddr {self.address}"
         match self.protocol, self.ports:
             case "tcp" | "udp", (first, last):
@@ -41,18 +41,18 @@ class Opening:
 
 
 def up(settings: Settings, name_servers: Sequence[str], sources: Iterable[tuple[str, int]] = ()) -> None:
-    """Put the rules up; `sources` are addresses and ports of package sources that may be this host's own."""
+    """Install the rules; `sources` are addresses and ports of package sources, also those on this host."""
     host.run("nft", "-f", "-", stdin=_rules(settings, name_servers, sources))
 
 
 def down(settings: Settings) -> None:
-    """Take them down; does nothing where there are none."""
+    """Remove the rules, if any."""
     for family in ("ip", "netdev"):
         host.run("nft", "delete", "table", family, settings.table, check=False)
 
 
 def open_only(settings: Settings, openings: Iterable[Opening]) -> None:
-    """Let in what security groups say now, and nothing of what they said before."""
+    """Replace the openings of the security groups by these."""
     rules = "".join(
         f"add rule ip {settings.table} groups {one.rule()}\n" for one in sorted(set(openings), key=repr)
     )
@@ -60,7 +60,7 @@ def open_only(settings: Settings, openings: Iterable[Opening]) -> None:
 
 
 def guard(settings: Settings, cable: str, address: str, mac: str) -> None:
-    """Let through a cable what comes from its instance's own addresses, and nothing else."""
+    """Accept from an instance's interface only packets from its own addresses."""
     rules = f"""
 table netdev {settings.table} {{
   chain {cable} {{
@@ -75,12 +75,12 @@ table netdev {settings.table} {{
 
 
 def unguard(settings: Settings, cable: str) -> None:
-    """Forget a cable; does nothing where there is none."""
+    """Remove the rules of an instance's interface, if any."""
     host.run("nft", "delete", "chain", "netdev", settings.table, cable, check=False)
 
 
 def tables() -> list[str]:
-    """The names of all tables there are, with their family before."""
+    """All nftables tables, each as family and name."""
     return [line.removeprefix("table ") for line in host.run("nft", "list", "tables").splitlines()]
 
 
@@ -119,7 +119,7 @@ table ip {settings.table} {{
   }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
-    # The host may be an instance of a real cloud: nobody here may ask for its metadata.
+    # The host may itself be a cloud instance: its metadata stays out of reach.
     iifname "{bridge}" ip daddr 169.254.0.0/16 reject
     oifname "{bridge}" ct state established,related accept
     iifname "{bridge}" oifname "{bridge}" jump groups

@@ -1,4 +1,4 @@
-"""Answer only those who ask for this server by one of its own names."""
+"""Answer only requests whose Host header is one of the server's own names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 class OwnHosts:
-    """WSGI middleware: 421 for a `Host` that is none of `names`, and 400 for none.
+    """WSGI middleware: 421 for a `Host` that is not among `names`, and 400 without one.
 
     A page of the Web whose name is made to lead here (DNS rebinding) sends its own name as Host. Names are
     compared as they are sent, with their port, in small letters; an absolute request URI counts as Host.

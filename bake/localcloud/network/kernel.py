@@ -1,17 +1,17 @@
-"""The kernel's settings that local clouds need; the last of this machine to leave puts them back."""
+"""Kernel settings that local clouds need. The last cloud of this machine to go down restores them."""
 
 from __future__ import annotations
 
-import fcntl
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
+
+from filelock import FileLock
 
 from bake.localcloud.settings import RUN
 
-# Setting -> the least that it must be. A machine's services take a dozen inotify instances, and all machines'
-# count as root's, who has 128.
+# Setting -> the least value that it must have. A machine's services take a dozen inotify instances, and those
+# of all machines count as root's, who has 128.
 NEEDED = {"net/ipv4/ip_forward": 1, "fs/inotify/max_user_instances": 1024}
 _SETTINGS = Path("/proc/sys")
 _USERS = RUN / "kernel"
@@ -19,7 +19,7 @@ _BEFORE = RUN / "kernel-before.json"
 
 
 def prepare(tag: str) -> None:
-    """Raise what is too low, for the cloud with this tag and as long as it is up."""
+    """Raise the settings that are too low, for the cloud with this tag, while it is up."""
     with _lock():
         if not any(_USERS.iterdir()):
             _BEFORE.write_text(json.dumps({name: (_SETTINGS / name).read_text() for name in NEEDED}))
@@ -30,7 +30,7 @@ def prepare(tag: str) -> None:
 
 
 def restore(tag: str) -> None:
-    """Put them back as they were, unless another cloud is up; does nothing for one that never was."""
+    """Restore the settings unless another cloud is up; does nothing for a cloud that never raised them."""
     with _lock():
         if not (_USERS / tag).exists():
             return
@@ -42,9 +42,7 @@ def restore(tag: str) -> None:
                 _BEFORE.unlink()
 
 
-@contextmanager
-def _lock() -> Iterator[None]:
+def _lock() -> FileLock:
+    """One cloud of this machine at a time changes the settings and the list of clouds that need them."""
     _USERS.mkdir(parents=True, exist_ok=True)
-    with (RUN / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return FileLock(RUN / "lock")

@@ -1,4 +1,4 @@
-"""Small threaded HTTP servers: on the bridge address, and on the socket by which the cloud is steered."""
+"""Small threaded HTTP servers: on the bridge address, and on the control socket."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class _Handler(MotoRequestHandler):  # type: ignore[misc]
     protocol_version = "HTTP/1.1"  # connections stay open: SDKs make many small calls
 
     def log(self, type: str, message: str, *args: Any) -> None:
-        """Say nothing of each request; what fails is logged where it fails."""
+        """Log no requests; failures are logged where they happen."""
 
 
 def serve(
     address: str, port: int, app: Callable[..., Any], what: str, also: Iterable[str] = ()
 ) -> BaseWSGIServer:
-    """Start serving on a thread of its own; port 0 takes a free one. UsageError when the port is taken.
+    """Start serving on a thread; port 0 takes a free port. UsageError if the port is taken.
 
     Who asks for another host than `address` (with or without the port), or than those of `also`, is refused.
     """
     try:
         server = make_server(address, port, app, threaded=True, request_handler=_Handler)
-    except (OSError, SystemExit) as error:  # werkzeug ends the process when a port is taken
+    except (OSError, SystemExit) as error:  # werkzeug exits if a port is taken
         if isinstance(error, OSError) and error.errno not in {errno.EADDRINUSE, None}:
             raise
         raise UsageError(
@@ -48,7 +48,7 @@ def serve(
 
 
 def serve_control(socket: Path, routes: Routes) -> BaseWSGIServer:
-    """Serve `routes` on a unix socket that root alone can open."""
+    """Serve `routes` on a unix socket that only root can open."""
     socket.unlink(missing_ok=True)
     app = OwnHosts(Control(routes), [HOST])
     mask = os.umask(0o177)

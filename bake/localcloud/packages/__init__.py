@@ -1,1 +1,1 @@
-"""Python packages and the pinned Python as instances install them: an index on the bridge."""
+"""The package index on the bridge, from which instances install Python packages and the pinned Python."""

@@ -15,19 +15,19 @@ from werkzeug.wrappers import Request, Response
 
 
 def normalized(name: str) -> str:
-    """A project's name as PEP 503 compares it."""
+    """A project's name, normalised as in PEP 503."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @cache
 def sha256(path: Path) -> str:
-    """Hash a file; wheels never change under a name."""
+    """Hash a file; cached, since a wheel never changes under its name."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class WheelIndex:
-    """WSGI application; serves every wheel below `directory`."""
+    """WSGI application that serves all wheels below `directory`."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

@@ -1,4 +1,4 @@
-"""The Python packages that rehearsals need: whether they are installed, and where torch comes from."""
+"""The Python packages that rehearsals need: check that they are installed, and download torch for the CPU."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from bake import resources
 from bake.errors import UsageError
 
 NEEDED = ("moto", "pip", "torch", "diffusers", "transformers")
-# PyTorch's index of builds without CUDA, which are a tenth of the size; no machine here has a GPU.
+# PyTorch's index of CPU builds, a tenth of the size; no machine here has a GPU.
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 ANSWERS_WITHIN = 3.0  # seconds
 INSTALL = "install bake with its extra `local`: uv tool install --torch-backend=cpu './ami_bake-….whl[local]'"
 
 
 def require_packages() -> None:
-    """Raise UsageError where packages are missing, with the command that installs them."""
+    """Raise UsageError if packages are missing, with the command that installs them."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(
@@ -31,7 +31,7 @@ def require_packages() -> None:
 
 
 def download_cpu_torch(requirements: Iterable[str], python: str, target: Path) -> bool:
-    """Download torch alone from PyTorch's CPU index into `target`; False where that has not worked.
+    """Download torch from PyTorch's CPU index into `target`; return False if that fails.
 
     pip then prefers this file: the version "2.13.0+cpu" is newer than "2.13.0".
     """
@@ -47,9 +47,9 @@ def download_cpu_torch(requirements: Iterable[str], python: str, target: Path) -
 
 
 def answers(url: str, within: float = ANSWERS_WITHIN) -> bool:
-    """Whether the URL can be read within so many seconds, looking up its host included."""
+    """Whether the URL can be read within so many seconds, including the look-up of its host."""
     found: list[bool] = []
-    # A look-up of a host takes its own time, whatever the timeout: nobody waits for this thread.
+    # A host look-up ignores the timeout, so it runs in a thread that nobody waits for.
     asking = threading.Thread(target=_ask, args=(url, within, found.append), daemon=True)
     asking.start()
     asking.join(within)

@@ -1,4 +1,4 @@
-"""The Python packages that draw on Neuron, as stand-ins: AWS's compiler and devices are not here to be had.
+"""Stand-ins for the Python packages for Neuron, since AWS's compiler and devices are not available here.
 
 Wheels of the names and versions that `provision/locks` asks for, on an index of their own as AWS's are.
 optimum-neuron's holds `neuron_stand_in/`, the SDK's hold nothing. "Compiled" is the model itself with its
@@ -29,21 +29,21 @@ _WHEEL = "Wheel-Version: 1.0\nGenerator: bake\nRoot-Is-Purelib: true\nTag: py3-n
 
 @dataclass(frozen=True)
 class NeuronSdk:
-    """The stand-ins' wheels, a directory, and the lock of a worker's environment for Neuron, hashed."""
+    """A directory of the stand-ins' wheels, and the hashed lock of a worker's environment for Neuron."""
 
     files: Path
     requirements: Path
 
 
 def pins() -> dict[str, str]:
-    """Name -> version of what stands here for the real one: the Neuron SDK, and optimum-neuron."""
+    """Name -> version of the packages that have stand-ins: the Neuron SDK and optimum-neuron."""
     sdk = dict(_PIN.findall((LOCKS / "worker-neuron-sdk.in").read_text()))
     worker = dict(_PIN.findall((LOCKS / "worker-neuron.in").read_text()))
     return {**sdk, "optimum-neuron": worker["optimum-neuron"]}
 
 
 def provide(place: Path, worker: Wheels) -> NeuronSdk:
-    """Make them anew in `place`. Everything else of the environment is the worker's own."""
+    """Build the stand-ins in `place`. The environment's other packages are the worker's own."""
     shutil.rmtree(place, ignore_errors=True)
     files = place / "files"
     built = build(files)
@@ -53,7 +53,7 @@ def provide(place: Path, worker: Wheels) -> NeuronSdk:
 
 
 def build(files: Path) -> list[Path]:
-    """Write a wheel for each into the folder `files`: the same bytes each time."""
+    """Write a wheel for each into the folder `files`, reproducibly."""
     files.mkdir(parents=True)
     modules = {
         str(path.relative_to(STAND_IN)): path.read_bytes()
@@ -64,7 +64,7 @@ def build(files: Path) -> list[Path]:
 
 
 def _wheel(files: Path, name: str, version: str, modules: Mapping[str, bytes]) -> Path:
-    """One wheel, as https://packaging.python.org/specifications/binary-distribution-format has it."""
+    """Write one wheel; see https://packaging.python.org/specifications/binary-distribution-format."""
     stem = f"{name.replace('-', '_')}-{version}"
     info = f"{stem}.dist-info"
     content = {

@@ -1,7 +1,7 @@
 """A stand-in for the pinned Python of python-build-standalone, whose releases are not on any package index.
 
-It is laid out as that is, `python/bin/pythonX.Y` and its library, and as relocatable, but made of the base
-image's own Python: the system's libraries must be there. The wheel index serves it to machines.
+It has the same layout, `python/bin/pythonX.Y` and its library, and is as relocatable, but consists of the
+base image's own Python, so that it needs the system's libraries. The wheel index serves it to machines.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bake.localcloud.images.base import Base
 from bake.localcloud.settings import Settings
 
 FOLDER = "python"
-# In a mount namespace of its own: nothing stays mounted. The same bytes each time that they are packed.
+# In its own mount namespace, so that nothing stays mounted. The archive is reproducible.
 _PACK = r"""
 mount -o loop,ro,noload "$1" "$2"
 mkdir -p "$3/bin" "$3/lib"
@@ -34,12 +34,12 @@ tar --create --directory "$3/.." --sort=name --owner=0 --group=0 --numeric-owner
 
 
 def folder(base: Base) -> Path:
-    """Where the archives of a base are."""
+    """The folder of a base's archives."""
     return base.disk.parent / FOLDER
 
 
 def provide(base: Base, settings: Settings, say: Callable[[str], None]) -> Path:
-    """Make the archive unless it is there; return the lock of it, with this cloud's address."""
+    """Make the archive unless it exists; return a lock for it with this cloud's address."""
     archive = folder(base) / f"cpython-{base.python}-stand-in.tar.gz"
     if not archive.exists():
         _make(base, archive, say)

@@ -1,4 +1,4 @@
-"""The wheels a rehearsal brings along, as a hashed lock: machines install from them and need no network."""
+"""The wheels of a rehearsal and a hashed lock of them, so that machines can install without the network."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from bake.resources import LOCKS, WORKER
 
 TOOLS = ("uv", "huggingface_hub", "hf_xet")
 UNUSED_AFTER = 14 * 86400  # seconds until another Python's or an older lock's wheels are removed
-# The real bake's locks pin the CUDA build of torch; here the index decides which build there is.
+# The real locks pin the CUDA build of torch; here the index decides which build is installed.
 _UNPINNED = re.compile(r"^(torch|triton|nvidia[-_].*|cuda[-_].*)(==|\s|\[)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Wheels:
-    """The collected wheels: a directory, and a hashed requirements file for the worker and for the tools."""
+    """The collected wheels: a directory, and hashed requirements files for the worker and for the tools."""
 
     files: Path
     worker: Path
@@ -36,7 +36,7 @@ class Wheels:
 
     @property
     def torch(self) -> str:
-        """The version of torch that was collected, with its build, like "2.13.0+cpu"."""
+        """The collected version of torch with its build, like "2.13.0+cpu"."""
         match = re.search(r"^torch==(\S+)", self.worker.read_text(), re.MULTILINE)
         return match[1] if match else "none"
 
@@ -63,13 +63,13 @@ def wheels(cache: Path, python: str, say: Callable[[str], None]) -> Wheels:
 
 
 def worker_requirements() -> list[str]:
-    """What flux-worker depends on, extras left out."""
+    """The dependencies of flux-worker, without extras."""
     project = tomllib.loads((WORKER / "pyproject.toml").read_text(encoding="utf-8"))
     return sorted(project["project"]["dependencies"])
 
 
 def unpinned(lock: Path) -> list[str]:
-    """The `name==version` lines of a lock, less torch and what its CUDA build brings; [] without a lock."""
+    """The `name==version` lines of a lock, without torch and its CUDA packages; [] without a lock."""
     if not lock.exists():
         return []
     lines = (
@@ -90,7 +90,7 @@ def _download(work: Path, name: str, requirements: list[str], pins: list[str], p
         "--only-binary=:all:", f"--python-version={python}", f"--dest={files}", f"--constraint={constraints}",
         *brought, *requirements,
     ]  # fmt: skip
-    # pip runs with the user's own configuration: indexes, proxies and local wheels are theirs to choose.
+    # pip runs with the user's own configuration, which may set indexes, proxies and local wheels.
     done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode != 0:
         tail = "\n".join(f"    {line}" for line in done.stderr.strip().splitlines()[-15:])

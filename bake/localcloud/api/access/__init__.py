@@ -1,1 +1,1 @@
-"""Who may call the local cloud, and what: keys, signatures, allowed services, roles' policies, Host names."""
+"""Access control of the API: keys, signatures, supported services, roles' policies, Host names."""

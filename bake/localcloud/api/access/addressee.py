@@ -1,4 +1,4 @@
-"""To whom a request is addressed that nobody let in: an answer is written as that service writes it."""
+"""Find the service that a refused request is for, so that the error is written as that service writes it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from bake.localcloud.api.faults import operations
 from bake.localcloud.api.faults.calls import Call
 
 _SCOPE = re.compile(r"/(?P<service>[a-z0-9-]{1,40})/aws4_request")
-_FORM = 1 << 16  # bytes of an unsigned form that are read to see which service it is for
+_FORM = 1 << 16  # bytes of an unsigned form that are read to find its service
 _PROTOCOLS: set[str] = {"ec2", "query", "json", "rest-json", "rest-xml"}
 
 
 def addressee(environ: dict[str, Any]) -> Call:
-    """As far as it can be told of a request that was refused: the service, and how that writes errors."""
+    """Guess the service of a refused request and the protocol in which it writes errors."""
     query = environ.get("QUERY_STRING", "")
     scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", "")) or _SCOPE.search(query.replace("%2F", "/"))
     service = scope["service"] if scope else ""
@@ -31,7 +31,7 @@ def addressee(environ: dict[str, Any]) -> Call:
         return Call(service, "", "cbor", {})
     if service in {"s3", "ec2"}:
         return Call(service, "", "s3" if service == "s3" else "ec2", {})
-    # SQS is asked by forms, too.
+    # SQS also takes forms (the query protocol).
     spoken = "query" if service in VERSIONS.values() else operations.protocol_of(service)
     return Call(service, "", spoken if spoken in _PROTOCOLS else "json", {})  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Bring a call to the one moto backend of the service that its signature names."""
+"""Route a call to moto's backend of the service that its signature names."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from bake.localcloud.api.access.services import SERVICES
 from bake.localcloud.api.faults import errors
 from bake.localcloud.settings import ACCOUNT
 
-# What the door found out about a request, in its environ.
+# What the gateway adds to a request's environ.
 PRINCIPAL, OPERATION_REQUEST = "bake.principal", "bake.operation_request"
 
 
 class Backends:
-    """WSGI application for requests that the door let in.
+    """WSGI application for requests that the gateway has admitted.
 
     moto's own dispatcher guesses the service from headers, path and body, and has an API of its own that
     resets everything; here nothing else than the service of the scope is reached.
@@ -46,7 +46,7 @@ class Backends:
         try:
             answer: Iterable[bytes] = self._apps[name](environ, start_response)
         except NotImplementedError as error:
-            # moto would answer 500, which SDKs take for a passing trouble and try again.
+            # moto would answer 500, which SDKs retry.
             call = addressee(environ)
             told = errors.answer(call, Refused("lacking", str(error)).error(call))
             answer = told(environ, start_response)
@@ -54,7 +54,7 @@ class Backends:
 
 
 def _identity(principal: Principal) -> Response:
-    """Who calls, which moto does not know."""
+    """Answer GetCallerIdentity, since moto does not know the caller."""
     user = ACCOUNT
     if not principal.is_owner:
         try:

@@ -1,4 +1,4 @@
-"""The door of the local cloud's API: who is let in, and to what."""
+"""The gateway of the local cloud's API: it verifies, authorises and refuses calls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 class Gateway:
-    """WSGI middleware: calls that are signed, there, and allowed go on to `app`; all others are refused.
+    """WSGI middleware: passes calls that are signed, supported and allowed on to `app`; refuses all others.
 
     `app` finds the caller in environ["bake.principal"] and the verified OperationRequest in
     environ["bake.operation_request"].

@@ -1,4 +1,4 @@
-"""The secrets that calls are signed with: the owner's pair, and sessions of instances' roles."""
+"""The keys that sign calls: the owner's pair, and sessions of instances' roles."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from bake.localcloud.settings import ACCOUNT
 Clock = Callable[[], datetime]
 
 FILE = "credentials.json"
-# As on EC2: a session lasts six hours, and a new one is there before SDKs ask for it.
+# As on EC2: a session lasts six hours, and is renewed before SDKs ask for a new one.
 LASTING = timedelta(hours=6)
 RENEWED = timedelta(minutes=15)
-# For so long an expired session is told from one that never was.
+# How long an expired session is answered as expired rather than as unknown.
 REMEMBERED = timedelta(hours=24)
 _ALPHABET = string.ascii_uppercase + "234567"
 
@@ -54,7 +54,7 @@ class Principal:
 
 @dataclass(frozen=True)
 class Key:
-    """A pair, with a session token and an end where it is an instance's."""
+    """A key pair; an instance's also has a session token and an expiry."""
 
     id: str
     secret: str = field(repr=False)
@@ -63,12 +63,12 @@ class Key:
     expires: datetime | None = None
 
     def expired(self, at: datetime) -> bool:
-        """Whether its time is over."""
+        """Whether it has expired."""
         return self.expires is not None and at >= self.expires
 
 
 class Keys:
-    """All keys of one cloud, in memory alone; for several threads at once.
+    """All keys of one cloud, kept in memory only; thread-safe.
 
     `lives` tells whether an instance is there still. A terminated one's sessions end with it: AWS lets them
     expire, but here its address is given to others, and nobody is left who may know them.
@@ -83,7 +83,7 @@ class Keys:
         self._sessions: dict[str, Key] = {}
 
     def of_role(self, instance: str, role: str) -> Key:
-        """The instance's current session, made anew when less than 15 minutes of the last one are left."""
+        """The instance's current session, renewed when less than 15 minutes of it are left."""
         asked = Principal(role, instance)
         with self._lock:
             self._forget()
@@ -98,7 +98,7 @@ class Keys:
             return key
 
     def find(self, identity: str) -> Key | None:
-        """The key of an id, also an expired one's; None for an unknown id, and a terminated instance's."""
+        """The key with this id, even if it has expired; None for an unknown id or a terminated instance's."""
         if secrets.compare_digest(identity.encode(), self.owner.id.encode()):
             return self.owner
         with self._lock:
@@ -112,7 +112,7 @@ class Keys:
 
 
 def write(directory: Path, key: Key) -> None:
-    """Keep the owner's pair where only its user can read it: mode 0600 from the start."""
+    """Write the owner's pair to a file that has mode 0600 from the start."""
     partial = directory / f"{FILE}.partial"
     partial.unlink(missing_ok=True)
     handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -122,7 +122,7 @@ def write(directory: Path, key: Key) -> None:
 
 
 def read(directory: Path) -> AccessKey:
-    """The owner's pair of the cloud that is up; UsageError where there is none."""
+    """Read the owner's pair of the cloud that is up; UsageError if there is none."""
     try:
         content = json.loads((directory / FILE).read_text())
     except FileNotFoundError as error:
@@ -135,7 +135,7 @@ def read(directory: Path) -> AccessKey:
 
 
 def remove(directory: Path) -> None:
-    """Forget the pair of a cloud that is down."""
+    """Remove the pair's file when the cloud goes down."""
     for name in (FILE, f"{FILE}.partial"):
         (directory / name).unlink(missing_ok=True)
 

@@ -1,8 +1,8 @@
-"""What a verified request asks for, and the same request with nothing in it that could be read in two ways.
+"""Read the operation of a verified request, and rewrite the request so that it has one meaning only.
 
-moto finds out by itself which service and operation a request is for, and has its own ideas: it takes an
-`Action` out of a queue's message, a region out of the user agent and an account out of a header. What was
-authorised is what it gets: path, query, operation and scope are written anew here.
+moto works out service and operation by itself, and differently: it takes an `Action` from a queue's message,
+a region from the user agent and an account from a header. To let it execute exactly what was authorised,
+path, query, operation and scope are written anew here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _OBJECTS = {"PutObject", "CreateMultipartUpload", "CopyObject"}
 
 @dataclass(frozen=True)
 class OperationRequest:
-    """One operation. `needs` are the actions that it needs, with the ARNs that it needs them on."""
+    """One operation; `needs` are the IAM actions that it needs, with the ARNs that it needs them on."""
 
     service: str
     operation: str
@@ -46,7 +46,7 @@ class OperationRequest:
 
 
 def normalize(environ: dict[str, Any], verified: Verified) -> OperationRequest:
-    """Read a verified request for a service that is there, and write it anew. Refused if it is ambiguous."""
+    """Read a verified request for a supported service, and rewrite it. Refused if it is ambiguous."""
     request = Request.of(environ)
     _clean(environ, verified)
     if verified.service == "s3":
@@ -63,7 +63,7 @@ def normalize(environ: dict[str, Any], verified: Verified) -> OperationRequest:
 
 
 def _clean(environ: dict[str, Any], verified: Verified) -> None:
-    """Take out of the headers what moto would take for service, account or region."""
+    """Remove from the headers what moto would take for a service, an account or a region."""
     for name in [one for one in environ if one.startswith(("HTTP_X_MOTO_", "HTTP_X_AMZ_SECURITY_TOKEN"))]:
         del environ[name]
     environ["HTTP_USER_AGENT"] = environ.get("HTTP_USER_AGENT", "").replace("region/", "region#")
@@ -127,7 +127,7 @@ def _json(environ: dict[str, Any], request: Request, verified: Verified, target:
     replace_body(environ, json.dumps(content).encode())
     if environ.get("CONTENT_TYPE") not in _JSON:
         environ["CONTENT_TYPE"] = "application/x-amz-json-1.0"
-    # An Action in the query keeps moto from looking for one in the body.
+    # moto takes the Action from the query before it looks in the body.
     _place(environ, request.path, urlencode({"Action": operation}))
     return OperationRequest(service, operation, content, _needs(verified, operation, content, request.path))
 

@@ -1,9 +1,9 @@
-"""What an instance's role may do: its policies, as IAM would judge them.
+"""Evaluate the policies of an instance's role as IAM does, in a subset.
 
-Looked at are actions, wildcards in them, and resources: queues, buckets, objects and event buses. For all
-other operations the Resource is not looked at: a statement counts for all of them. Conditions are not
-evaluated either: a statement that has some allows nothing, and denies what it denies. There are no policies
-of resources, boundaries or sessions.
+The subset: actions with wildcards, and as resources queues, buckets, objects and event buses. For other
+operations Resource is ignored: a statement applies to all of them. Conditions are not evaluated: an Allow
+with conditions allows nothing, a Deny with conditions always denies. Resource policies, permissions
+boundaries and session policies are not supported.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from bake.localcloud.api.access.refusals import Refused
 from bake.localcloud.settings import ACCOUNT
 
 Needs = Iterable[tuple[str, str | None]]
-# On AWS nobody needs leave for these, and nobody can be denied them.
+# On AWS these need no permission and can't be denied.
 FREE = {"sts:GetCallerIdentity"}
 
 
 class Policies(Protocol):
-    """Tells the documents of a role's policies, inline and attached."""
+    """Returns the documents of a role's policies, inline and attached."""
 
     def __call__(self, role: str) -> list[str]: ...
 
 
 def role_documents(role: str) -> list[str]:
-    """The policies of a role in moto, as JSON; none for a role that is not there."""
+    """The policies of a role in moto, as JSON; none for an unknown role."""
     from moto.iam.exceptions import NotFoundException
     from moto.iam.models import iam_backends
 
@@ -46,9 +46,9 @@ def role_documents(role: str) -> list[str]:
 
 
 def authorise(principal: Principal, needs: Needs, policies: Policies) -> None:
-    """Refused unless a role's policies allow all that a call needs; the owner may do everything.
+    """Raise Refused unless the role's policies allow all actions that a call needs; the owner may do all.
 
-    `needs` are actions, each with the ARN that it is needed on; None where the resource is not looked at.
+    `needs` are actions, each with the ARN that it is needed on, or None where the resource is ignored.
     """
     if principal.is_owner:
         return
@@ -69,7 +69,7 @@ def authorise(principal: Principal, needs: Needs, policies: Policies) -> None:
 
 
 def _statements(document: str) -> list[Mapping[str, Any]]:
-    """The statements of a policy; one that can't be read denies everything."""
+    """The statements of a policy; an unreadable policy denies everything."""
     try:
         found = json.loads(document)["Statement"]
         found = found if isinstance(found, list) else [found]
@@ -91,7 +91,7 @@ def _concerns(statement: Mapping[str, Any], action: str, resource: str | None) -
 
 
 def _fits(statement: Mapping[str, Any], element: str, value: str, prepare: Any) -> bool:
-    """Whether an element, or its opposite (NotAction, NotResource), takes a value in."""
+    """Whether an element, or its negation (NotAction, NotResource), includes a value."""
     opposite = f"Not{element}"
     if opposite in statement:
         return not any(_pattern(prepare(one)).fullmatch(value) for one in _texts(statement[opposite]))

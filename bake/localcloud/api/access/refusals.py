@@ -1,4 +1,4 @@
-"""How AWS refuses a call, by what is wrong with it: one table for all services.
+"""The errors with which AWS refuses a call, by reason and service, in one table.
 
 The codes are those of the services' lists of common errors and of what they answer in practice:
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html,
@@ -15,19 +15,19 @@ from bake.localcloud.api.faults.errors import AwsError
 
 Kind = Literal[
     "unsigned",  # no signature at all
-    "unknown",  # a key that is not there
+    "unknown",  # an unknown key
     "token",  # a session token that is not the key's
-    "wrong",  # another signature than the request's
+    "wrong",  # a signature that does not match
     "skewed",  # signed too long ago, or in the future
-    "late",  # a presigned URL after its time
-    "expired",  # a session after its time
-    "malformed",  # no signature as AWS writes it
+    "late",  # an expired presigned URL
+    "expired",  # an expired session
+    "malformed",  # a malformed signature
     "scope",  # signed for another service
     "legacy",  # signature version 2
-    "body",  # another body than was signed
-    "request",  # a request that is none of AWS's
-    "lacking",  # what the local cloud does not have
-    "denied",  # not this caller's to do
+    "body",  # a body that does not match the signed hash
+    "request",  # a request that no AWS client sends
+    "lacking",  # not supported by the local cloud
+    "denied",  # not allowed to this caller
 ]
 
 _CHECK = (
@@ -46,8 +46,8 @@ _V4 = "The authorization mechanism you have provided is not supported. Please us
 _NOT_AUTHORIZED = "You are not authorized to perform this operation."
 _SHA256 = "The provided 'x-amz-content-sha256' header does not match what was computed."
 
-# Rows as the kinds above; `{}` is what the refusal says itself. Columns: EC2, S3, then the protocols of the
-# others: the query protocol (iam, sts), SQS, and JSON.
+# Rows: the kinds above; `{}` is the text of the refusal. Columns: EC2, S3, then the protocols of the other
+# services: the query protocol (iam, sts), SQS, and JSON.
 _TABLE: dict[Kind, tuple[AwsError, AwsError, AwsError, AwsError, AwsError]] = {
     "unsigned": (
         AwsError("AuthFailure", _VALIDATE, 401),
@@ -157,7 +157,7 @@ _TABLE: dict[Kind, tuple[AwsError, AwsError, AwsError, AwsError, AwsError]] = {
 
 
 class Refused(Exception):
-    """A call that is not made. `kind` is a row of the table, `text` what some of its messages tell."""
+    """A refused call: `kind` is a row of the table, `text` fills the `{}` of its messages."""
 
     def __init__(self, kind: Kind, text: str = "", *, error: AwsError | None = None) -> None:
         super().__init__(kind, text)
@@ -166,7 +166,7 @@ class Refused(Exception):
         self._error = error
 
     def error(self, call: Call) -> AwsError:
-        """The error as the call's service gives it."""
+        """The error that the call's service answers."""
         if self._error is not None and call.protocol == "s3":
             return self._error
         row = _TABLE[self.kind][_column(call)]

@@ -1,4 +1,4 @@
-"""A request as it came over the wire: what a signature is about, before anything was decoded."""
+"""A request as it came over the wire, which is what a signature covers."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Request:
 
     @classmethod
     def of(cls, environ: Mapping[str, Any]) -> Request:
-        """Read a WSGI request. Refused when its line or its headers are none that AWS's clients send."""
+        """Read a WSGI request. Refused if AWS's clients never send such a request line or such headers."""
         target = str(environ.get("RAW_URI") or environ.get("REQUEST_URI") or "/")
         if not _TARGET.fullmatch(target) or "#" in target:
             raise Refused("request", "the request's URI must be encoded")
-        if not target.startswith("/"):  # an absolute URI, whose host is the Host
+        if not target.startswith("/"):  # an absolute URI, whose host counts as the Host
             try:
                 parts = urlsplit(target)
             except ValueError as error:
@@ -57,7 +57,7 @@ class Request:
         return [(_decoded(name), _decoded(value)) for name, _, value in pairs]
 
     def header(self, name: str) -> str | None:
-        """A header's value, those of the same name joined by commas; None where it was not sent."""
+        """A header's value, several joined by commas; None if it was not sent."""
         key = name.upper().replace("-", "_")
         found = self.environ.get(key if key in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{key}")
         return None if found is None else str(found)
@@ -77,7 +77,7 @@ class Body:
     size: int
 
     def bytes(self) -> bytes:
-        """All of it; it can be read again."""
+        """The whole body; it can be read again."""
         self.content.seek(0)
         found = self.content.read()
         self.content.seek(0)
@@ -85,7 +85,7 @@ class Body:
 
 
 def read_body(environ: dict[str, Any], largest: int | None = LARGEST) -> Body:
-    """Read the body and put it back: large ones lie on disk meanwhile. Refused beyond `largest` bytes."""
+    """Read the body and put it back; a large one is kept on disk. Refused beyond `largest` bytes."""
     length = int(environ.get("CONTENT_LENGTH") or 0)
     if largest is not None and length > largest:
         raise Refused("request", f"the body is larger than {largest} bytes")
@@ -106,7 +106,7 @@ def read_body(environ: dict[str, Any], largest: int | None = LARGEST) -> Body:
 
 
 def replace_body(environ: dict[str, Any], content: bytes) -> None:
-    """Give the application another body."""
+    """Replace the body that the application will read."""
     environ["wsgi.input"] = io.BytesIO(content)
     environ["CONTENT_LENGTH"] = str(len(content))
 

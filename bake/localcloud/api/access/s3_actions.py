@@ -1,4 +1,4 @@
-"""Which IAM actions S3's operations need, and on what.
+"""The IAM actions that S3's operations need, and the resources they need them on.
 
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
 """
@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from bake.localcloud.api.access.refusals import Refused
 
-# Where the action is not the operation's name.
+# Operations whose action has another name.
 _ACTIONS: Mapping[str, str] = {
     "CompleteMultipartUpload": "PutObject",
     "CopyObject": "PutObject",
@@ -49,7 +49,7 @@ _ACTIONS: Mapping[str, str] = {
     "UploadPart": "PutObject",
     "UploadPartCopy": "PutObject",
 }
-# With a version's id these become another action.
+# Actions that have another name for a version of an object.
 _VERSIONED = {"GetObject", "DeleteObject", "GetObjectAcl", "GetObjectTagging"}
 _LARGEST_LIST = 4 << 20
 
@@ -57,7 +57,7 @@ _LARGEST_LIST = 4 << 20
 def needed(
     operation: str, bucket: str, key: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes
 ) -> Iterator[tuple[str, str]]:
-    """The actions that an operation needs, each with the ARN that it needs them on.
+    """The actions that an operation needs, each with its ARN.
 
     `headers` are those that start with x-amz-, in small letters.
     """
@@ -86,7 +86,7 @@ def _arn(bucket: str, key: str) -> str:
 
 
 def _listed(body: bytes) -> list[tuple[str, bool]]:
-    """The keys of a DeleteObjects, and whether a version is named. Refused for what is no such list."""
+    """The keys of a DeleteObjects request, and whether a version is named. Refused if it is malformed."""
     if len(body) > _LARGEST_LIST or b"<!" in body:
         raise Refused("request", "the list of objects to delete is no such list")
     try:

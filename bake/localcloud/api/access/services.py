@@ -1,4 +1,4 @@
-"""The services and operations that the local cloud has: what is not listed is refused.
+"""The services and operations that the local cloud supports; all others are refused.
 
 moto has some two hundred services and answers for all of them; several make the process that answers, root's
 here, connect to where the caller says, or start programs. So there are those that bakes, workers, Packer and
@@ -14,8 +14,8 @@ from typing import Any
 from bake.localcloud.api.access.refusals import Refused
 from bake.localcloud.api.faults import operations
 
-# By signing name: moto's name of the service, and patterns of the operations that are there. EC2 and S3 are
-# further limited in `bake.localcloud.api.endpoint` and below.
+# By signing name: moto's name of the service, and patterns of the supported operations.
+# `bake.localcloud.api.endpoint` limits EC2 and S3 further.
 _TAGS = ("TagResource", "UntagResource", "ListTagsForResource", "ListResourceTags")
 SERVICES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "ec2": ("ec2", ("*",)),
@@ -31,7 +31,7 @@ SERVICES: Mapping[str, tuple[str, tuple[str, ...]]] = {
             *_TAGS,
         ),
     ),
-    # Other credentials than the owner's and the instances' are none that this cloud would take.
+    # The cloud accepts no credentials but the owner's and the instances', so STS issues none.
     "sts": ("sts", ("GetCallerIdentity",)),
     "iam": ("iam", ("*Role*", "*InstanceProfile*", "*Polic*", "GetUser", "ListUsers", "ListAccountAliases")),
     "kms": ("kms", ("*",)),
@@ -54,12 +54,12 @@ SERVICES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     ),
     "servicequotas": ("servicequotas", ("Get*", "List*")),
 }
-# Within these patterns, and not there: they would have something done elsewhere, or to nothing.
+# Matched by these patterns, but not supported: they would act elsewhere, or have no effect.
 _EXCEPT: Mapping[str, tuple[str, ...]] = {
     "s3": ("PutBucketNotification*", "PutBucketReplication", "WriteGetObjectResponse"),
     "iam": ("*SAML*", "*OpenID*", "CreateServiceLinkedRole"),
 }
-# The first part of X-Amz-Target, by which a JSON service is called.
+# The first part of X-Amz-Target, which names a JSON service.
 TARGETS: Mapping[str, str] = {
     "AmazonSQS": "sqs",
     "AWSEvents": "events",
@@ -78,13 +78,13 @@ VERSIONS: Mapping[str, str] = {
 
 
 def check_service(service: str) -> None:
-    """Refused unless the local cloud has the service, which is written as in signatures."""
+    """Raise Refused unless the local cloud supports the service, given by its signing name."""
     if service not in SERVICES:
         raise Refused("lacking", f"the service {service}; it has {', '.join(sorted(SERVICES))}")
 
 
 def check_operation(service: str, operation: str) -> None:
-    """Refused unless the local cloud has this operation of a service that it has."""
+    """Raise Refused unless the local cloud supports this operation of a supported service."""
     _, patterns = SERVICES[service]
     there = operation in operations.names(service)
     there = there and any(fnmatch.fnmatchcase(operation, pattern) for pattern in patterns)
@@ -93,7 +93,7 @@ def check_operation(service: str, operation: str) -> None:
 
 
 def check_content(service: str, operation: str, content: Mapping[str, Any]) -> None:
-    """Refused where an operation would reach elsewhere: rules of event buses deliver to queues alone."""
+    """Raise Refused if an event rule would deliver to anything but a queue."""
     if (service, operation) != ("events", "PutTargets"):
         return
     targets = content.get("Targets")

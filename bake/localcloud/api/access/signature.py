@@ -28,11 +28,11 @@ from bake.localcloud.api.faults.errors import AwsError
 ALGORITHM = "AWS4-HMAC-SHA256"
 SKEW = timedelta(minutes=15)
 WEEK = 604800
-# S3's own words for a body that the signature leaves out.
+# The values by which S3 clients say that the signature leaves the body out.
 UNSIGNED = "UNSIGNED-PAYLOAD"
 TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 IN_QUERY = ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-SignedHeaders", "X-Amz-Signature")
-# S3 refuses any other header of AWS's that nobody signed.
+# S3 refuses any other unsigned x-amz- header.
 _FREE = {"x-amz-security-token", "x-amz-content-sha256"}
 _HEX = re.compile(r"[0-9a-f]{64}")
 _SCOPE = re.compile(r"([A-Za-z0-9]{1,128})/(\d{8})/([a-z0-9-]{1,40})/([a-z0-9-]{1,40})/aws4_request")
@@ -42,7 +42,7 @@ _HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 
 @dataclass(frozen=True)
 class Claim:
-    """What a request says of its signature; `expires` is a presigned URL's time to live in seconds."""
+    """The signature that a request carries; `expires` is a presigned URL's time to live in seconds."""
 
     key_id: str
     date: str
@@ -65,7 +65,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verified:
-    """A signature that holds: by which key, for which service and region."""
+    """A verified signature: its key, service and region."""
 
     key: Key
     service: str
@@ -75,13 +75,13 @@ class Verified:
 
     @property
     def authorization(self) -> str:
-        """A header that names the key and the scope as one that was sent would."""
+        """An Authorization header that names the key and the scope."""
         scope = f"{self.key.id}/{self.stamp[:8]}/{self.region}/{self.service}/aws4_request"
         return f"{ALGORITHM} Credential={scope}, SignedHeaders=host, Signature={'0' * 64}"
 
 
 def verify(environ: dict[str, Any], keys: Keys, at: datetime) -> Verified:
-    """Hold a request's signature against its key's; the body is read and put back. Refused if it fails.
+    """Verify a request's signature; the body is read and put back. Refused if it does not match.
 
     A body whose hash is signed is read after the signature was found right.
     """
@@ -110,7 +110,7 @@ def verify(environ: dict[str, Any], keys: Keys, at: datetime) -> Verified:
 
 
 def read_claim(request: Request) -> Claim:
-    """The signature that a request carries. Refused where it has none, two, or one of another version."""
+    """The signature that a request carries. Refused if it has none, two, or one of another version."""
     authorization = request.header("authorization")
     query = request.parameters
     named = {name for name, _ in query}
@@ -216,7 +216,7 @@ def _stamp(request: Request) -> str:
 
 @cache
 def regions() -> frozenset[str]:
-    """AWS's regions, as far as botocore knows them."""
+    """The AWS regions that botocore knows."""
     from botocore.session import Session
 
     session = Session()
@@ -269,7 +269,7 @@ def _check_headers(request: Request, claim: Claim) -> None:
 
 
 def _s3_payload(request: Request, claim: Claim) -> str:
-    """What stands for the body in S3's signature: its hash, or that it was left out."""
+    """The payload hash in S3's signature, or the value that leaves the body out."""
     told = request.header("x-amz-content-sha256")
     if claim.presigned and "x-amz-content-sha256" not in claim.headers:
         return UNSIGNED
@@ -286,9 +286,9 @@ def _s3_payload(request: Request, claim: Claim) -> str:
 
 
 def _signature(request: Request, claim: Claim, key: Key, payload: str) -> str:
-    """The signature that this request has if it was signed with this key."""
+    """The signature of this request when signed with this key."""
     headers = {name: request.header(name) or "" for name in claim.headers}
-    # botocore takes the hash from this header; it is signed only where `claim.headers` say so.
+    # botocore takes the hash from this header, which is signed only if `claim.headers` name it.
     sent = AWSRequest(
         method=request.method,
         url=f"http://host{request.path}?{_canonical_query(request.query)}",
@@ -302,7 +302,7 @@ def _signature(request: Request, claim: Claim, key: Key, payload: str) -> str:
 
 
 def _canonical_query(query: str) -> str:
-    """The query encoded as the signature has it, without the signature itself; botocore sorts it."""
+    """The query as the signature encodes it, without the signature itself; botocore sorts it."""
     pairs = [pair.partition("=") for pair in query.split("&") if pair]
     kept = [(_encoded(name), _encoded(value)) for name, _, value in pairs]
     return "&".join(f"{name}={value}" for name, value in kept if name != "X-Amz-Signature")

@@ -1,1 +1,1 @@
-"""What goes wrong with AWS's calls, on request: planted, and struck in front of what answers the calls."""
+"""Faults on request: AWS calls that fail before or after they reach the application that answers them."""

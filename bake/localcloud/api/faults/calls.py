@@ -1,4 +1,4 @@
-"""Read which AWS call an HTTP request is: service, operation, parameters, and how its answer is written."""
+"""Read the AWS call of an HTTP request: service, operation, parameters, and the protocol of its answer."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def read(environ: dict[str, Any], caller: Caller = "host") -> Call:
         return Call(service, named[1], "cbor", {"body": body}, caller)
     form = query if "Action" in query else dict(parse_qsl(body, keep_blank_values=True))
     if "Action" in form:
-        service = service or "sts"  # the one service of these that is asked without a signature
+        service = service or "sts"  # the only one of these services that takes unsigned calls
         return Call(service, form.pop("Action"), "ec2" if service == "ec2" else "query", form, caller)
     return _rest(environ, service or "s3", query, body, caller)
 
 
 def drain(environ: dict[str, Any]) -> None:
-    """Read what the client still sends: who is answered before the end of its body may miss the answer."""
+    """Read the rest of the body: a client that is answered before it has sent all may miss the answer."""
     length = int(environ.get("CONTENT_LENGTH") or 0)
     if not length and not environ.get("wsgi.input_terminated"):
         return
@@ -74,7 +74,7 @@ def _service(environ: Mapping[str, Any], query: Mapping[str, str]) -> str:
     authorization = environ.get("HTTP_AUTHORIZATION", "")
     if found := _SCOPE.search(authorization) or _SCOPE.search(query.get("X-Amz-Credential", "")):
         return found[1].lower()
-    # Signatures of version 2 name no service; S3 is the last that takes them.
+    # Version 2 signatures name no service; S3 is the last service that accepts them.
     return "s3" if authorization.startswith("AWS ") or "AWSAccessKeyId" in query else ""
 
 
@@ -107,7 +107,7 @@ def _rest(
 
 
 def _json(body: str) -> dict[str, str]:
-    """JSON as flat parameters; what is no JSON is one parameter, so that `match` still sees it."""
+    """JSON as flat parameters; any other text is one parameter, so that `match` still sees it."""
     try:
         return dict(_flat("", json.loads(body or "{}")))
     except ValueError:

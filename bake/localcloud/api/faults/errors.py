@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response
 from bake.localcloud.api.faults.calls import Call
 from bake.localcloud.api.faults.operations import modelled_errors
 
-# Where a code decides the HTTP status and botocore's models do not say so.
+# Codes whose HTTP status botocore's models leave out.
 _STATUS = {
     "AccessDenied": 403,
     "AuthFailure": 401,
@@ -29,7 +29,7 @@ _STATUS = {
     "Unavailable": 503,
     "UnauthorizedOperation": 403,
 }
-# The JSON services whose clients still know the codes of the query protocol.
+# JSON services whose clients still expect the codes of the query protocol.
 _QUERY_COMPATIBLE = {"sqs", "monitoring"}
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html#API_SendMessage_Errors
 _SQS = {
@@ -51,7 +51,7 @@ _DENIED = "You are not authorized to perform this operation."
 _TOKEN = "The security token included in the request is expired"  # noqa: S105
 _RATE = "Rate exceeded"
 _INTERNAL = "We encountered an internal error. Please try again."
-# By service, else by protocol, else for all.
+# Looked up by service, then by protocol, then for all.
 _USUAL: dict[str, dict[str, AwsError]] = {
     "refuse": {
         "ec2": AwsError("UnauthorizedOperation", _DENIED, 403),
@@ -80,7 +80,7 @@ _USUAL: dict[str, dict[str, AwsError]] = {
 
 
 def usual(kind: str, call: Call) -> AwsError:
-    """What AWS answers to a call that it refuses, throttles, fails, finds expired or has no capacity for."""
+    """The usual AWS error for a kind of fault: refused, throttled, failed, expired or without capacity."""
     if kind == "capacity":
         return _no_capacity(call)
     by_protocol = _USUAL[kind]
@@ -154,7 +154,7 @@ def _cbor(content: dict[str, str]) -> bytes:
 
 
 def _no_capacity(call: Call) -> AwsError:
-    """EC2 answers 500, which SDKs take for a passing trouble."""
+    """EC2 answers 500, which SDKs retry."""
     instance_type = call.parameters.get("InstanceType", "")
     zone = call.parameters.get("Placement.AvailabilityZone", "")
     where = f"the Availability Zone you requested ({zone})" if zone else "the Availability Zone you requested"

@@ -1,4 +1,4 @@
-"""Remember what was created a moment ago, so that it can be unknown for a while, as on AWS.
+"""Eventual consistency: what was created a moment ago can be reported as not found for a while, as on AWS.
 
 https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
 """
@@ -17,7 +17,7 @@ from bake.localcloud.api.faults.errors import AwsError
 
 _ID = re.compile(r"(?<![\w-])([a-z]+)-[0-9a-f]{8,17}(?![\w-])")
 _CREATING = re.compile(r"(Run|Create|Import|Register|Copy|Request|Allocate)[A-Z]")
-# EC2's codes by the kind of id. Others are never taken for fresh.
+# EC2's codes by the prefix of the id. Other ids are never reported as not found.
 _IDS = {
     "ami": ("InvalidAMIID.NotFound", "The image id '{}' does not exist"),
     "eni": ("InvalidNetworkInterfaceID.NotFound", "The networkInterface ID '{}' does not exist"),
@@ -31,9 +31,9 @@ _IDS = {
     "vol": ("InvalidVolume.NotFound", "The volume '{}' does not exist."),
     "vpc": ("InvalidVpcID.NotFound", "The vpc ID '{}' does not exist"),
 }
-# RunInstances tells of everything that an instance uses, and makes two of it.
+# RunInstances answers with ids of everything that an instance uses, and creates only these kinds.
 _MADE = {"RunInstances": {"i", "sir"}}
-# Made beside what was asked for; a later answer about that is the first to tell their ids.
+# Created along with another resource; a later answer about that resource is the first to contain their ids.
 _BESIDE = {"snap", "vol"}
 
 
@@ -61,7 +61,7 @@ _BUS = "ResourceNotFoundException", "Event bus {} does not exist."
 _RULE = "ResourceNotFoundException", "Rule {} does not exist."
 _ROLE = "NoSuchEntity", "The role with name {} cannot be found.", 404
 _PROFILE = "NoSuchEntity", "Instance Profile {} cannot be found.", 404
-# To RunInstances a profile that has not spread yet is a wrong parameter.
+# RunInstances reports a profile that it does not see yet as an invalid parameter.
 _PROFILE_NAME = (
     "InvalidParameterValue",
     "Value ({}) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name",
@@ -85,7 +85,7 @@ _NAMED = (
 
 
 class EventualConsistency:
-    """What was created while somebody watched, and when. Several threads use it."""
+    """What was created while faults were watching, and when. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -93,13 +93,13 @@ class EventualConsistency:
         self._names: dict[tuple[_Named, str], float] = {}
 
     def clear(self) -> None:
-        """Forget everything: from now on nothing is fresh."""
+        """Forget everything that was created."""
         with self._lock:
             self._ids.clear()
             self._names.clear()
 
     def learn(self, call: Call, answer: str) -> None:
-        """Remember what a call that went well created."""
+        """Remember what a successful call created."""
         now = time.monotonic()
         with self._lock:
             for identity in self._made(call, answer):
@@ -109,16 +109,16 @@ class EventualConsistency:
                     self._names.setdefault((named, call.parameters[named.parameter]), now)
 
     def missing(self, call: Call, seconds: float) -> AwsError | None:
-        """The error for what the call names and was created less than `seconds` ago; None without any."""
+        """The error for a resource that the call names and that is younger than `seconds`, or None."""
         since = time.monotonic() - seconds
         with self._lock:
-            for error, created in self._asked(call):
+            for error, created in self._named(call):
                 if created > since:
                     return error
         return None
 
     def _made(self, call: Call, answer: str) -> Iterator[str]:
-        """The ids that are first told by this answer."""
+        """The ids that this answer is the first to contain."""
         if call.service != "ec2":
             return
         asked = set(call.parameters.values())
@@ -129,10 +129,10 @@ class EventualConsistency:
             if match[1] in kinds and match[0] not in asked:
                 yield match[0]
 
-    def _asked(self, call: Call) -> Iterator[tuple[AwsError, float]]:
-        """What the call names, with the error that says it is not there and when it was created."""
+    def _named(self, call: Call) -> Iterator[tuple[AwsError, float]]:
+        """The resources that the call names: the not-found error of each, and when it was created."""
         for parameter, value in call.parameters.items():
-            # A filter that nothing fits has an empty answer.
+            # A filter that matches nothing is no error: its answer is empty.
             if call.service == "ec2" and value in self._ids and not parameter.startswith("Filter."):
                 code, message = _IDS[value.partition("-")[0]]
                 yield AwsError(code, message.format(_listed(value))), self._ids[value]
@@ -142,7 +142,7 @@ class EventualConsistency:
 
 
 def _names(call: Call, named: _Named, name: str) -> bool:
-    """Whether a call other than its creation names the resource."""
+    """Whether a call names the resource and is not the call that creates it."""
     operation = f"{call.service}:{call.action}"
     return operation != named.created and any(
         fnmatch.fnmatchcase(f"{operation} {parameter}", pattern)

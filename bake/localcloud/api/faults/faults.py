@@ -1,7 +1,7 @@
-"""What goes wrong with AWS's calls, on request: refused, throttled, failed, timed out, lost, not found.
+"""Faults of AWS calls on request: refused, throttled, failed, timed out, lost, not found.
 
-Faults are kept where the calls are answered, so they end with the process; `Faulty` lets them strike in front
-of any WSGI application that answers AWS's calls.
+Faults live in the process that answers the calls, and end with it. The middleware `Faulty` applies them in
+front of any WSGI application that answers AWS calls.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from bake.localcloud.api.faults.eventual_consistency import EventualConsistency
 
 Kind = Literal["refuse", "throttle", "error", "timeout", "lost", "expired", "capacity", "not-found"]
 
-# How long a time-out is held, and how long a fresh id stays unknown, where the fault does not say.
+# Default seconds: how long a time-out is held, and how long a new id stays unknown.
 _SECONDS = {"timeout": 60.0, "not-found": 5.0}
-# These have no answer that a code could stand in.
+# These send no answer, so they have no code either.
 _SILENT = {"timeout", "lost"}
 
 
@@ -61,7 +61,7 @@ class AwsFault(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _defaults(cls, given: Any) -> Any:
-        """What has a length in seconds strikes all calls until then, unless `times` says otherwise."""
+        """A fault with `seconds` strikes all calls until then, unless `times` is set."""
         if not isinstance(given, dict):
             return given
         kind, filled = given.get("kind"), dict(given)
@@ -78,7 +78,7 @@ class AwsFault(BaseModel):
         return self
 
     def concerns(self, call: Call) -> bool:
-        """Whether it is about this call."""
+        """Whether the fault applies to this call."""
         return (
             fnmatch.fnmatchcase(call.service, self.service)
             and fnmatch.fnmatchcase(call.action, self.action)
@@ -87,7 +87,7 @@ class AwsFault(BaseModel):
         )
 
     def error(self, call: Call, missing: AwsError | None) -> AwsError:
-        """What the call is answered with; `missing` is what says that something is not found."""
+        """The error that answers the call; `missing` is the one for a resource that is not found."""
         error = missing or usual(self.kind, call)
         status = error.status
         if self.code and self.kind in {"refuse", "not-found"}:
@@ -97,7 +97,7 @@ class AwsFault(BaseModel):
 
 
 def parse_fault(content: str | bytes | dict[str, Any]) -> AwsFault:
-    """A fault from JSON or from its fields; UsageError says everything that is wrong with it."""
+    """Read a fault from JSON or from its fields; UsageError names everything that is wrong with it."""
     try:
         if isinstance(content, dict):
             return AwsFault.model_validate(content)
@@ -116,7 +116,7 @@ def _complaint(detail: Any) -> str:
 
 
 class PlantedFault(BaseModel):
-    """A fault as it stands: how many calls it `struck`, and how many it still will (None: no end)."""
+    """The state of a fault: how many calls it `struck`, and how many are `left` (None: no end)."""
 
     number: int
     fault: AwsFault
@@ -126,14 +126,14 @@ class PlantedFault(BaseModel):
 
 @dataclass(frozen=True)
 class Strike:
-    """A fault that strikes a call: what is answered, or None where nothing is."""
+    """A fault that strikes a call, and the error that answers it; None for no answer."""
 
     fault: AwsFault
     error: AwsError | None
     over: threading.Event
 
     def hold(self) -> None:
-        """Wait as long as a time-out takes, no longer than until all faults are ended."""
+        """Wait as long as the time-out takes, or until all faults are cleared."""
         self.over.wait(self.fault.seconds or 0)
 
 
@@ -155,7 +155,7 @@ class _Planted:
         return None if fault.times is None else fault.times - self.struck
 
     def strikes(self) -> bool:
-        """Count a call that it concerns; whether it strikes it."""
+        """Count a call to which the fault applies, and say whether it strikes."""
         if self.passed < self.fault.after:
             self.passed += 1
             return False
@@ -170,19 +170,19 @@ class _Planted:
 
 
 class Planting(ABC):
-    """Faults that can be planted, here or in a local cloud's process."""
+    """The interface for planting faults, in this process or in a local cloud's."""
 
     @abstractmethod
     def add(self, fault: AwsFault) -> PlantedFault:
-        """Have it strike from now on."""
+        """Plant a fault: it strikes from now on."""
 
     @abstractmethod
     def clear(self) -> int:
-        """Let everything go well again; how many faults there were."""
+        """End all faults; return how many there were."""
 
     @abstractmethod
     def listed(self) -> list[PlantedFault]:
-        """All since they were last cleared, also those that have struck as often as they should."""
+        """All faults since the last `clear`, including those that have struck all their calls."""
 
     def plant(self, service: str, action: str, kind: Kind, **fields: Any) -> PlantedFault:
         """Plant a fault of AwsFault's fields; UsageError for a wrong one, or what AWS has no name for.
@@ -195,12 +195,12 @@ class Planting(ABC):
         return self.add(parse_fault({**named, **fields}))
 
     def struck(self, number: int | None = None) -> int:
-        """How many calls were struck: by all faults, or by the one of this number."""
+        """How many calls were struck by all faults, or by the one with this number."""
         return sum(one.struck for one in self.listed() if number in (None, one.number))
 
 
 class AwsFaults(Planting):
-    """The faults of this process. Several threads take from it."""
+    """The faults of this process. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -215,7 +215,7 @@ class AwsFaults(Planting):
             return planted.shown()
 
     def clear(self) -> int:
-        """Also let go of the calls that are held in a time-out: their connections drop now."""
+        """Also end the time-outs that are being held: their connections drop now."""
         with self._lock:
             ended = len(self._planted)
             self._planted.clear()
@@ -229,12 +229,12 @@ class AwsFaults(Planting):
             return [planted.shown() for planted in self._planted]
 
     def active(self) -> bool:
-        """Whether any may still strike."""
+        """Whether any fault may still strike."""
         with self._lock:
             return any(planted.left != 0 for planted in self._planted)
 
     def take(self, call: Call) -> Strike | None:
-        """What strikes this call: the first fault in the order of planting, the others do not see it."""
+        """The fault that strikes this call: the first that was planted; the others do not count the call."""
         with self._lock:
             for planted in self._planted:
                 if planted.left == 0 or not planted.fault.concerns(call):
@@ -249,12 +249,12 @@ class AwsFaults(Planting):
         return None
 
     def watching(self) -> bool:
-        """Whether somebody wants to know what is created."""
+        """Whether a not-found fault needs to know what is created."""
         with self._lock:
             return any(one.fault.kind == "not-found" and one.left != 0 for one in self._planted)
 
     def created(self, call: Call, answer: str) -> None:
-        """Learn what a call that went well created."""
+        """Remember what a successful call created."""
         self._consistency.learn(call, answer)
 
     def _missing(self, fault: AwsFault, call: Call) -> AwsError | None:

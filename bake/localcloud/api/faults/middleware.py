@@ -1,4 +1,4 @@
-"""Let faults strike AWS's calls on their way to a WSGI application."""
+"""WSGI middleware that applies faults to AWS calls."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def _nobody(address: str) -> bool:
 
 
 class Faulty:
-    """WSGI middleware: a call that a fault strikes fails, all others go on to `app` as they are.
+    """WSGI middleware: a call that a fault strikes fails; all others pass on to `app` unchanged.
 
-    `is_instance` tells by its address whether a caller is an instance of the cloud.
+    `is_instance` says whether an address belongs to an instance of the cloud.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Faulty:
         self._is_instance = is_instance
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        # moto's own control calls are none of AWS's.
+        # moto's own control calls are not AWS calls.
         if not self._faults.active() or environ.get("PATH_INFO", "").startswith("/moto-api"):
             return self._app(environ, start_response)
         of_instance = self._is_instance(environ.get("REMOTE_ADDR", ""))
@@ -53,8 +53,8 @@ class Faulty:
         return answer(environ, start_response)
 
     def _pass_on(self, call: Call, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        """Have the call answered, and learn what it created where somebody wants to know."""
-        # Objects of S3 are never read: they may be large, and create nothing that can be not found.
+        """Pass the call on, and remember what it created if a fault needs it."""
+        # S3 objects are never read: they may be large, and no fault is about what they create.
         if not self._faults.watching() or (call.service == "s3" and call.action != "CreateBucket"):
             return self._app(environ, start_response)
         status, headers, content = self._ask(call, environ)
@@ -62,7 +62,7 @@ class Faulty:
         return [content]
 
     def _ask(self, call: Call, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
-        """Have the call made, and its answer in memory."""
+        """Make the call and return its answer, held in memory."""
         body, status, headers = run_wsgi_app(self._app, environ, buffered=True)
         content = b"".join(body)
         if status.startswith("2") and self._faults.watching():
@@ -71,7 +71,7 @@ class Faulty:
 
 
 def _drop(environ: dict[str, Any]) -> NoReturn:
-    """Close the connection under the client: it has no answer, and can't know whether the call was made."""
+    """Close the connection: the client gets no answer and can't know whether the call was made."""
     connection: socket.socket | None = environ.get("werkzeug.socket")
     if connection is not None:
         with suppress(OSError):  # the client may be gone already

@@ -20,7 +20,7 @@ _WILD = re.compile(r"[*?\[]")
 
 @dataclass(frozen=True)
 class ModelledError:
-    """An error as a service's model names it: the exception's name, and the HTTP status if it says one."""
+    """An error in a service's model: the exception's name, and its HTTP status if the model has one."""
 
     name: str
     status: int | None
@@ -28,7 +28,7 @@ class ModelledError:
 
 @dataclass(frozen=True)
 class RestOperation:
-    """How a REST request for one operation looks.
+    """The form of a REST request for one operation.
 
     `query` has the literal parameters of its path (None: any value), `wanted_query` and `wanted_headers` what
     a request must have beside these.
@@ -55,13 +55,13 @@ class RestOperation:
 
     @property
     def rank(self) -> tuple[int, int, bool, int, str]:
-        """Highest for the operation that asks for most; of equals, the one that is not deprecated."""
+        """Highest for the operation with the most specific request; of equals, for the one not deprecated."""
         asked = len(self.query) + len(self.wanted_query) + len(self.wanted_headers)
         return asked, -len(self.labels), not self.deprecated, -len(self.name), self.name
 
 
 def check(service: str, action: str) -> str:
-    """The signing name of a service whose operations `action` matches; UsageError for what AWS has not.
+    """The signing name of a service with operations that match `action`; UsageError if AWS has none.
 
     Both are patterns of fnmatch; a pattern for services is not checked any further.
     """
@@ -89,13 +89,13 @@ def rest_operation(
 
 
 def names(service: str) -> frozenset[str]:
-    """The operations of a service; none of one that botocore does not know."""
+    """The operations of a service; none for a service that botocore does not know."""
     return _names(_FOLDERS.get(service, service))
 
 
 @cache
 def query_names(service: str, operation: str) -> frozenset[str]:
-    """The names of all that a REST operation may have in its query."""
+    """The names that a REST operation may have in its query."""
     model = _model(service)
     described = model["operations"].get(operation) if model else None
     if model is None or described is None:
@@ -143,7 +143,7 @@ def _folders() -> frozenset[str]:
 
 @cache
 def _services() -> frozenset[str]:
-    """Services by botocore's names and by signing names, as far as these are told without all models."""
+    """Services by botocore's names, and by the signing names known without loading all models."""
     endpoints = _loader().load_data("endpoints")
     return _folders() | set(endpoints["partitions"][0]["services"]) | set(_FOLDERS)
 

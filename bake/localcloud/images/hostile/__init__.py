@@ -1,15 +1,15 @@
-"""Hostile bases: AMIs as hardening guides, vendors and years of use leave them, to rehearse with.
+"""Hostile bases: AMIs to rehearse with, changed as hardening guides, vendors and years of use change them.
 
-Each is a stand-in with something planted by a script of `scripts/`, which runs in the tree of a new root
-volume when an instance is launched from the AMI (planting.py): listing costs nothing, and no disk is kept.
-They belong to the account (`owner: self`), so a profile takes one by its name:
+Each is a stand-in that a script of `scripts/` changes. The script runs in the tree of a new root volume when
+an instance is launched from the AMI (machines/hostile.py), so listing costs nothing and no disk is kept. They
+belong to the account (`owner: self`), so a profile selects one by its name:
 
     base:
       name: Hostile base umask-077 (Ubuntu)
       owner: self
 
-What can't be planted honestly in these machines is a stand-in, and its script says so: there is no kernel
-of the machine's own, no udev, no audit, and no second Python.
+These machines have no kernel of their own, no udev, no audit and no second Python. A script that needs one
+of these uses a stand-in, and says so.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ class HostileBase:
 
     @property
     def name(self) -> str:
-        """The AMI's, for `base.name`."""
+        """The AMI's name, for `base.name`."""
         return f"Hostile base {self.hostile.name} ({self.hostile.called or NAMED[self.system]})"
 
     @property
     def id(self) -> str:
-        """It follows from the name, so that it is known before a cloud is up."""
+        """The AMI's id, derived from its name so that it is known before a cloud is up."""
         return f"ami-{hashlib.sha256(self.name.encode()).hexdigest()[:17]}"
 
     @property
     def owner(self) -> str:
-        """For `base.owner`."""
+        """The AMI's owner, for `base.owner`."""
         return "amazon" if self.hostile.hidden else "self"
 
     @property
     def facts(self) -> dict[str, str]:
-        """What a program is told of it."""
+        """Its fields in `bake local bases --json`."""
         of = self.hostile
         ends = {"outcome": "stops" if of.stops else "works", "reason": of.stops}
         about = {"name": self.name, "owner": self.owner, "id": self.id, "system": self.system}
@@ -59,13 +59,13 @@ class HostileBase:
 
     @property
     def script(self) -> str:
-        """What plants it, for a shell of the tree; empty where the AMI alone is hostile."""
+        """The shell script that runs in the tree; empty if only the AMI itself is hostile."""
         file = SCRIPTS / f"{self.hostile.script or self.hostile.name}.sh"
         return file.read_text(encoding="utf-8") if file.exists() else ""
 
 
 def hostile_bases() -> Iterator[HostileBase]:
-    """All hostile bases, on each system that they are for."""
+    """All hostile bases, once per system that they are for."""
     return (HostileBase(hostile, system) for hostile in HOSTILE for system in hostile.systems)
 
 

@@ -1,4 +1,4 @@
-"""The hostile bases there are, each with why it is met and how a bake of it is to end."""
+"""The list of hostile bases: where each occurs, and how a bake of it must end."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ ROOT_DEVICE = "/dev/sda1"
 
 @dataclass(frozen=True)
 class Hostile:
-    """A base, named like the script that plants it (or `script`, which gets the name as its second argument).
+    """A base, named like its script (or like `script`, which gets the name as its second argument).
 
-    `why` is where it is met. A bake of it works, or where `stops` is not empty ends before anything is
-    downloaded, with a message that this pattern finds (case ignored). `called` is the system in the AMI's
-    name where that is no usual one. The rest is the AMI's: its root volume's size and device, more block
-    device mappings, encryption, and whether it is as Amazon's are: its snapshot `hidden` from who bakes.
-    `profile` is what a rehearsal's profile says besides: limits, so that what never ends is noticed soon.
+    `why` says where it occurs. A bake of it works; if `stops` is set, it ends before anything is downloaded,
+    with a message that this pattern matches (case ignored). `called` replaces the system in the AMI's name.
+    The AMI has the other fields: its root volume's size and device, more block device mappings, encryption,
+    and `hidden` if it is Amazon's, so that the account can't see its snapshot. `profile` is added to a
+    rehearsal's profile: shorter limits, so that the bake soon notices what never ends.
     """
 
     name: str
