@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bake.account.answers import Unanswered
 from bake.account.images import RUN, name_of
@@ -95,8 +99,15 @@ def check_user_data(profile: Profile, extra: Mapping[str, str], findings: Findin
     wiring = Wiring(queue, queue, name, name)
     files = {INSTANCE_ENV: wiring.environment(profile.worker.region, extra)}
     try:
-        size = len(user_data(KeyPair.of_each_kind(), files, [KeyPair.generate("ecdsa").public]).encode())
+        size = len(user_data(_example_keys(), files, [_example_keys()[1].public]).encode())
     except BakeError as error:
         findings.problem("worker", error.message)
         return
     findings.confirm(f"the user data has {size:,} bytes of the {USER_DATA_LIMIT:,} that EC2 takes")
+
+
+@cache
+def _example_keys() -> tuple[KeyPair, KeyPair]:
+    """Keys as large as a run's can be. They are the same for each plan, and no machine gets them."""
+    ed25519 = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    return KeyPair.of(ed25519), KeyPair.of(ec.derive_private_key(2**255 + 1, ec.SECP256R1()))

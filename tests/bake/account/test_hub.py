@@ -1,4 +1,4 @@
-"""What the weights weigh: asked of a Hub, by the real client; nothing is downloaded."""
+"""The Hub: what the weights weigh, by the real client; nothing is downloaded."""
 
 from __future__ import annotations
 
