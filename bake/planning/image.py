@@ -1,4 +1,4 @@
-"""The image to come: its name must be free, and the user data that boots it must be small enough."""
+"""Check the new AMI: its name, its sharing, and the size of the user data that boots it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def check_name(profile: Profile, taken: str | Unanswered | None, findings: Findi
 
 
 def check_sharing(profile: Profile, keys: KeyFacts, findings: Findings) -> None:
-    """Snapshots under AWS's own key for EBS can't be shared: said now, not after the bake.
+    """Warn before the bake that snapshots under AWS's own key for EBS can't be shared.
 
     https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifySnapshotAttribute.html
     """
@@ -76,7 +76,7 @@ def _is_of_aws(name: str, key: Key | Unanswered | None, findings: Findings) -> b
 
 
 def _wrong(profile: Profile, name: str) -> list[str]:
-    """What EC2 would refuse in a filled-in name, and what it is made of; nothing where all is well."""
+    """Say why EC2 would refuse a filled-in name; empty if it would not."""
     template, (least, most) = profile.image.name, NAME_LENGTH
     if left := re.findall(r"\{[^{}]*\}?|\}", re.sub(r"\{profile\}|\{run\}", " ", template)):
         return [f"{' '.join(left)} can't be filled in; there are {{profile}} and {{run}}"]

@@ -1,4 +1,4 @@
-"""The weights' files: those of the lock, held against the Hub's metadata; nothing is downloaded."""
+"""Decide about the weights' files: compare the lock with the Hub's metadata. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _known(sizes: Mapping[str, int], source: str, *, certain: bool = True) -> We
 
 
 def _judge(answer: Revision | Refusal | None, findings: Findings) -> Revision | None:
-    """What the Hub has; a refusal is a problem, silence is noted."""
+    """Return what the Hub has; report a refusal, note a missing answer."""
     if isinstance(answer, Refusal):
         if answer.setting:
             findings.problem(answer.setting, answer.text, *([answer.hint] if answer.hint else []))
@@ -72,7 +72,7 @@ def _judge(answer: Revision | Refusal | None, findings: Findings) -> Revision | 
 
 
 def _compare(lock: Lock, found: Revision, findings: Findings) -> None:
-    """The Hub must have exactly what is locked; files that nobody locked are none of the bake's business."""
+    """Check that the Hub has exactly what is locked, and ignore all other files."""
     now = Lock(
         lock.repo, found.commit, {path: found.files[path] for path in lock.files if path in found.files}
     )
