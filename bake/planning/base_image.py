@@ -107,9 +107,7 @@ def _check_system(profile: Profile, image: BaseImage, findings: Findings) -> Non
     told, said = system_of(image), profile.base.os
     named = f"{image.id} is called {image.name!r}"
     if told is None:
-        findings.not_checked(
-            f"the operating system of {image.id}", f"its name, {image.name!r}, does not tell"
-        )
+        findings.not_checked(f"the operating system of {image.id}", f"its name, {image.name!r}, does not say")
     elif told != said:
         findings.problem("base.os", f"the profile says {said}, but {named}, which is {told}")
     is_neuron = "neuron" in image.name.lower()

@@ -84,8 +84,8 @@ def _check_drawing(profile: Profile, kind: InstanceType, weights: WeightFiles, f
 def _say_what_waits(profile: Profile, types: Types, findings: Findings) -> None:
     names, workers = (" or ".join(kind.name for kind in kinds) for kinds in (types.builder, types.worker))
     text = (
-        f"the builder ({names}) has no {hardware.lacking(profile)}: there the driver is known by its files "
-        f"alone, and the image proves itself on one when it boots on {workers}"
+        f"the builder ({names}) has no {hardware.lacking(profile)}: the bake checks only the driver's "
+        f"files there, and the boot check tests the image on {workers}"
     )
     if profile.weights.precision == "int8":
         minutes = estimates.cpu_drawing_seconds(types.builder[0]) / 60

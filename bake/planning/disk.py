@@ -169,7 +169,7 @@ def check(profile: Profile, base: BaseImage, disk: Disk, findings: Findings) -> 
         room = (disk.free + disk.parts[0].bytes) / GIB
         findings.warn(
             f"root_volume.size_gib: {volume} GiB leave {room:.1f} GiB for what the base AMI holds. EC2 does "
-            f"not tell how much that is; its volume has {base.root_gib} GiB"
+            f"not say how much that is; its volume has {base.root_gib} GiB"
             if base.content_bytes is None
             else f"root_volume.size_gib: {volume} GiB leave {room:.1f} GiB for what the base AMI holds, "
             f"{base.content_bytes / GIB:.1f} GiB less what base.remove gives"
@@ -179,7 +179,7 @@ def check(profile: Profile, base: BaseImage, disk: Disk, findings: Findings) -> 
 
 def _say_what_connect_tells(profile: Profile, base: BaseImage, findings: Findings) -> None:
     """Note what is known only once the builder runs."""
-    when = "measured on the builder before a byte is fetched; where it does not fit the bake stops there"
+    when = "measured on the builder before a byte is fetched; if it does not fit, the bake stops there"
     if base.content_bytes is None:
         findings.not_checked(f"what the base AMI holds of its {base.root_gib} GiB", when)
     if profile.base.remove:
@@ -197,7 +197,7 @@ def check_key(profile: Profile, facts: AccountFacts, findings: Findings) -> None
     if key is None:
         return
     if key.enabled:
-        findings.confirm("the KMS key is there and enabled")
+        findings.confirm("the KMS key exists and is enabled")
     else:
         findings.problem("root_volume.kms_key", "the KMS key is disabled")
 

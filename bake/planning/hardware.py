@@ -54,7 +54,7 @@ def check(
                 f"{base.id} is {base.architecture}, but {kind.name} runs {', '.join(kind.architectures)}",
             )
         if profile.builder.market not in kind.markets:
-            findings.problem("builder.market", f"{kind.name} can't be had as {profile.builder.market}")
+            findings.problem("builder.market", f"{kind.name} is not sold as {profile.builder.market}")
     _check_devices(profile, types, findings)
     if zone is not None and types.all:
         _check_zone(profile, types.all, zone, facts, findings)

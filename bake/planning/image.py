@@ -43,7 +43,7 @@ def check_name(profile: Profile, taken: str | Unanswered | None, findings: Findi
     else:
         findings.problem(
             "image.name",
-            f"{taken} is called {name!r} already, and a name is there once",
+            f"{taken} is called {name!r} already, and AMI names are unique",
             "put {run} into the name: it differs from bake to bake",
         )
 
@@ -88,7 +88,7 @@ def _wrong(profile: Profile, name: str) -> list[str]:
         found.append(f"{shown}, of {len(name)} characters, and EC2 takes {least} to {most}")
     if not found:
         return []
-    rule = "letters, digits, spaces and ( ) [ ] . / - ' @ _ may stand in it"
+    rule = "allowed are letters, digits, spaces and ( ) [ ] . / - ' @ _"
     return ["; ".join(found), rule, *(["{profile} is the profile's own name"] * ("{profile}" in template))]
 
 

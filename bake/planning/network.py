@@ -72,6 +72,6 @@ def _check_instance_profile(
     if found is None:
         return
     if found.has_role:
-        findings.confirm(f"the instance profile {name} is there and has a role")
+        findings.confirm(f"the instance profile {name} exists and has a role")
     else:
         findings.problem("builder.instance_profile", f"{name} has no role: the worker could do nothing")

@@ -34,7 +34,7 @@ def find(
     answer: Revision | Refusal | None,
     findings: Findings,
 ) -> WeightFiles:
-    """The files that the plan reckons with, once the Hub's leave and its metadata were held against the lock.
+    """Return the files that the plan counts on, compared with the Hub's metadata and the lock.
 
     `sizes` are reckoned with instead where the Hub is a stand-in, which is asked only about its lock.
     Without lock and `answer`, the sizes that are known serve, and that is noted.
@@ -64,10 +64,10 @@ def _judge(answer: Revision | Refusal | None, findings: Findings) -> Revision | 
         if answer.setting:
             findings.problem(answer.setting, answer.text, *([answer.hint] if answer.hint else []))
         else:
-            findings.not_checked("the weights' sizes and the Hub's leave to download them", answer.text)
+            findings.not_checked("the weights' sizes, and whether this token may download them", answer.text)
         return None
     if answer is not None:
-        findings.confirm("the Hub gives the weights of this revision to this token")
+        findings.confirm("this token may download the weights of this revision")
     return answer
 
 

@@ -63,6 +63,6 @@ def check_mirror(profile: Profile, facts: AccountFacts, findings: Findings) -> N
     findings.confirm(f"the mirror's bucket {bucket} is in {found.region}")
     if found.region != facts.region:
         findings.warn(
-            f"the mirror's bucket {bucket} is in {found.region}, the builder in {facts.region}: what goes "
-            "from one region to the other costs money and time"
+            f"the mirror's bucket {bucket} is in {found.region}, the builder in {facts.region}: a "
+            "transfer between regions costs money and time"
         )

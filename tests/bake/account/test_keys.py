@@ -70,7 +70,7 @@ def test_a_key_that_is_not_there(plan_cloud: PlanCloud) -> None:
 def test_a_key_that_is_disabled(plan_cloud: PlanCloud) -> None:
     kms = plan_cloud.aws().kms
     key = kms.create_key()["KeyMetadata"]["KeyId"]
-    assert "the KMS key is there and enabled" in plan_cloud.plan(root_volume={"kms_key": key}).checked
+    assert "the KMS key exists and is enabled" in plan_cloud.plan(root_volume={"kms_key": key}).checked
     kms.disable_key(KeyId=key)
     with pytest.raises(UsageError, match=r"root_volume\.kms_key: the KMS key is disabled"):
         plan_cloud.plan(root_volume={"kms_key": key})

@@ -45,7 +45,7 @@ def test_another_system_than_the_profiles(account: Account) -> None:
 def test_a_system_that_cannot_be_told_is_noted(account: Account) -> None:
     golden = register(account, "golden-image")
     plan = account.plan(base={"ami": golden})
-    assert f"the operating system of {golden} (its name, 'golden-image', does not tell)" in plan.unchecked
+    assert f"the operating system of {golden} (its name, 'golden-image', does not say)" in plan.unchecked
 
 
 def test_another_architecture(account: Account) -> None:

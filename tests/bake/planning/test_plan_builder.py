@@ -119,8 +119,8 @@ def test_the_text_shows_both_types_and_what_waits(plan: Plan) -> None:
         assert part in text
     (warning,) = plan.warnings
     assert warning == (
-        "the builder (m7i.xlarge) has no NVIDIA GPU: there the driver is known by its files alone, and the "
-        "image proves itself on one when it boots on g6e.xlarge"
+        "the builder (m7i.xlarge) has no NVIDIA GPU: the bake checks only the driver's files there, and "
+        "the boot check tests the image on g6e.xlarge"
     )
     told = json.loads(json.dumps(as_dict(plan)))
     assert [kind["name"] for kind in told["worker_instance_types"]] == ["g6e.xlarge"]

@@ -188,7 +188,7 @@ def test_the_plan_says_what_is_not_known_until_connect(account: Account) -> None
     disk_of.check(profile, AMAZONS, disk_of.estimate(profile, AMAZONS, WEIGHTS), findings)
     assert findings.unchecked == [
         "what the base AMI holds of its 75 GiB (measured on the builder before a byte is fetched; "
-        "where it does not fit the bake stops there)"
+        "if it does not fit, the bake stops there)"
     ]
 
 

@@ -63,7 +63,7 @@ def test_a_base_whose_content_is_not_known_may_not_fit(account: Account) -> None
     assert disk.verdict == "may not fit"
     assert not findings.problems
     assert findings.warnings == [
-        "root_volume.size_gib: 80 GiB leave 35.8 GiB for what the base AMI holds. EC2 does not tell how much "
+        "root_volume.size_gib: 80 GiB leave 35.8 GiB for what the base AMI holds. EC2 does not say how much "
         "that is; its volume has 45 GiB"
     ]
 
