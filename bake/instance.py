@@ -34,14 +34,21 @@ class KeyPair:
 
     @classmethod
     def generate(cls, kind: Literal["ed25519", "ecdsa"] = "ed25519") -> KeyPair:
+        """Generate a new one, and redact its private key from all output."""
         key = Ed25519PrivateKey.generate() if kind == "ed25519" else ec.generate_private_key(ec.SECP256R1())
+        pair = cls.of(key)
+        redaction.register(pair.private)
+        return pair
+
+    @classmethod
+    def of(cls, key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> KeyPair:
+        """Write a key in OpenSSH's format."""
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
         )
         public = key.public_key().public_bytes(
             serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
         )
-        redaction.register(private.decode())
         return cls(private.decode(), public.decode())
 
     @classmethod

@@ -26,7 +26,7 @@ from bake.cli import main_group
 from docs import generate
 from flux_worker.cli import main as worker
 
-from .bake import account
+from .bake.variables import VARIABLES as EXAMPLES
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -36,7 +36,7 @@ TEXTS = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page 
 PROGRAMS = {"bake": main_group, "flux-worker": worker}
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
 VARIABLES = {
-    **account.VARIABLES,
+    **EXAMPLES,
     "BAKE_SSH_FROM": "192.0.2.0/24",
     "BAKE_KMS_KEY": "alias/bake",
     "BAKE_SHARE_WITH": "210987654321",

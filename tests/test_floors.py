@@ -148,6 +148,21 @@ def test_steps_never_see_the_local_cloud() -> None:
             assert not {one for one in them if part(one) == "bake.localcloud"}, module
 
 
+def test_planning_asks_nobody() -> None:
+    """It takes the account's answers as they are: neither clients nor anything that asks with them."""
+    for file in (ROOT / "bake/planning").rglob("*.py"):
+        found = imports("bake")[name_of(file, ROOT / "bake")]
+        assert not found & {"bake.aws", "bake.aws_errors", "bake.account.asking", "bake.ssh", "bake.git"}, (
+            file
+        )
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [alias.name for alias in node.names]
+                packages = {name.split(".")[0] for name in [*names, getattr(node, "module", None) or ""]}
+                assert not packages & {"boto3", "botocore", "socket", "subprocess"}, file
+                assert not [name for name in names if name.startswith("ask")], file
+
+
 def test_nothing_imports_past_the_local_clouds_facade() -> None:
     """In the product; tests look behind the facade on purpose."""
     assert not {

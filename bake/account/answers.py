@@ -1,4 +1,4 @@
-"""Ask questions side by side, and keep the answers apart from their absence."""
+"""Ask questions side by side, and tell "it does not exist" from "nobody answered"."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Unanswered:
 
 
 def start(question: Callable[[], T]) -> Future[T]:
-    """Ask in a thread of its own.
+    """Ask in a new thread.
 
     The threads are daemons, unlike those of a ThreadPoolExecutor: Ctrl-C ends the program at once, and not
     when the slowest service has answered.
@@ -50,7 +50,7 @@ def look_up(call: Callable[[], T], *absent: str) -> T | None:
 
 
 def ask(call: Callable[[], T]) -> T | Unanswered:
-    """Ask what is good to know. Errors that do not come from AWS or the way to it are raised."""
+    """Ask; return Unanswered if AWS refuses or can't be reached. Any other error is raised."""
     try:
         return call()
     except Exception as error:

@@ -29,7 +29,7 @@ class Hub:
 
 
 def ask(profile: Profile, aws: Aws, requirements: Path, hub: Hub | None) -> AccountFacts:
-    """Ask AWS, Git and the Hub (unless it is None). Takes as long as the longest chain of questions.
+    """Ask AWS, Git and the Hub (unless it is None). This takes as long as the longest chain of questions.
 
     Each question is a thread; within one, what depends on an answer is asked after it. The first error that
     is no answer, in the order below, is raised.

@@ -1,4 +1,4 @@
-"""What an account, the Hub and Git answered, all of it before anything is judged."""
+"""The answers of AWS, the Hub and Git, collected before anything is judged."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class TypeFacts:
 
 @dataclass(frozen=True)
 class AccountFacts:
-    """Everything that a plan needs to know beside the profile, as it was at one moment (`asked`).
+    """Everything that a plan needs besides the profile, as it was at one moment (`asked`).
 
     `region` is the builder's, `worker_region` the worker's. `taken` is the AMI of this account that has the
     image's name already. `hub` is None where the Hub was not asked.

@@ -8,7 +8,7 @@ from bake.weights.hub import Refusal, Revision
 
 
 def ask_hub(profile: Profile, endpoint: str | None) -> Revision | Refusal:
-    """The revision's files, or what the Hub's refusal means. Nothing is downloaded."""
+    """Return the revision's files, or what the Hub's refusal means. Nothing is downloaded."""
     try:
         found = hub.revision(profile.weights, endpoint)
         hub.check_leave(profile.weights, endpoint)

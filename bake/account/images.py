@@ -1,4 +1,4 @@
-"""Ask for the base AMI, and whether the name of the new one is taken."""
+"""Ask EC2 for the base AMI, and whether the new AMI's name is taken."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _read(image: Mapping[str, Any], aws: Aws) -> Ami:
 
 
 def _content(snapshot: str, aws: Aws) -> int | None:
-    """Bytes written on the root volume; EC2 tells them of snapshots that this account may describe."""
+    """Bytes written on the root volume. EC2 knows them for snapshots that this account may describe."""
     if not snapshot:
         return None
     found = ask(lambda: aws.ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"])
@@ -140,13 +140,13 @@ def _content(snapshot: str, aws: Aws) -> int | None:
 
 
 def name_of(profile: str, template: str, run: str) -> str:
-    """The AMI's name with `{profile}` and `{run}` filled in; nothing else in it means anything."""
+    """Fill `{profile}` and `{run}` into the AMI's name. Nothing else in it is special."""
     filled = {"{profile}": profile, "{run}": run}
     return re.sub(r"\{profile\}|\{run\}", lambda match: filled[match[0]], template)
 
 
 def ask_name(profile: Profile, aws: Aws) -> str | Unanswered | None:
-    """The id of this account's AMI that has the name already; None where there is none.
+    """Return the id of this account's AMI that already has the name; None if there is none.
 
     A name with `{run}` in it is not asked about, since it is new with each run.
     """

@@ -30,7 +30,7 @@ class Device:
 
 @dataclass(frozen=True)
 class InstanceType:
-    """What DescribeInstanceTypes says. EBS and network are in MB/s (10^6 bytes); 0 where it says nothing."""
+    """An instance type as EC2 describes it. EBS and network are in MB/s (10^6 bytes); 0 if unknown."""
 
     name: str
     architectures: tuple[str, ...]
@@ -45,7 +45,7 @@ class InstanceType:
 
 
 def ask_types(profile: Profile, aws: Aws) -> Mapping[str, InstanceType]:
-    """The profile's types by name, and all of the families that the image is for: the ways out, where one is
+    """Return the profile's types by name, and all types of the workers' families: alternatives if one is
     too small. A type that the region does not offer is missing.
     """
     patterns = dict.fromkeys(f"{family_of(name)}.*" for name in profile.worker_types)
@@ -64,7 +64,7 @@ def family_of(name: str) -> str:
 
 
 def ask_zones(profile: Profile, aws: Aws) -> Mapping[str, tuple[str, ...]] | Unanswered:
-    """The zones of the region that offer each of the profile's types."""
+    """Return the zones of the region that offer each of the profile's types."""
     names = list(dict.fromkeys((*profile.builder.types, *profile.worker_types)))
     answer = ask(
         lambda: aws.ec2.describe_instance_type_offerings(
@@ -97,7 +97,7 @@ def _read(facts: Any) -> InstanceType:
 
 
 def device_of(facts: Mapping[str, Any]) -> Device | None:
-    """GPUs, else Neuron devices; inf1 and some more are told as inference accelerators only."""
+    """Read GPUs, else Neuron devices. EC2 lists inf1 and some others as inference accelerators only."""
     if gpus := facts.get("GpuInfo", {}).get("Gpus"):
         kind: Literal["cuda", "other"] = "cuda" if gpus[0].get("Manufacturer") == "NVIDIA" else "other"
         return _devices(kind, gpus)

@@ -36,7 +36,7 @@ class InstanceProfile:
 
 
 def ask_subnet(profile: Profile, aws: Aws) -> Subnet | None:
-    """The builder's subnet; None where it does not exist."""
+    """Return the builder's subnet; None if it does not exist."""
     subnet = profile.builder.subnet
     found = look_up(lambda: aws.ec2.describe_subnets(SubnetIds=[subnet])["Subnets"], "InvalidSubnet")
     if not found:
@@ -55,7 +55,7 @@ def ask_subnet(profile: Profile, aws: Aws) -> Subnet | None:
 
 
 def ask_group(profile: Profile, aws: Aws) -> Group | None:
-    """The builder's security group; None where it does not exist, or the bake makes its own."""
+    """Return the builder's security group; None if it does not exist, or if the bake creates its own."""
     group = profile.builder.security_group
     if group == TEMPORARY:
         return None
@@ -66,7 +66,7 @@ def ask_group(profile: Profile, aws: Aws) -> Group | None:
 
 
 def ask_instance_profile(profile: Profile, aws: Aws) -> InstanceProfile | Unanswered | None:
-    """The builder's instance profile; None where it does not exist."""
+    """Return the builder's instance profile; None if it does not exist."""
     name = profile.builder.instance_profile
 
     def get() -> InstanceProfile:

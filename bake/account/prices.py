@@ -1,4 +1,4 @@
-"""Ask for prices, where an API has them; none is kept in the code."""
+"""Ask AWS for prices; the code has none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ask for the account's vCPU quotas, and how much of them runs."""
+"""Ask for the account's vCPU quotas, and how much of them is in use."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Quota:
 
 
 def quota_class(name: str) -> str | None:
-    """The families that share a quota with this instance type."""
+    """Return the families that share a quota with this instance type."""
     return next((family for family, pattern in CLASSES.items() if pattern.fullmatch(name)), None)
 
 
@@ -43,7 +43,7 @@ def quota_code(shared: str, market: str) -> str:
 
 
 def ask_quotas(profile: Profile, aws: Aws) -> Mapping[str, Quota | Unanswered]:
-    """The quota of each class that the profile's types belong to."""
+    """Return the quota of each class that the profile's types belong to."""
     names = (*profile.builder.types, *profile.worker_types)
     classes = [shared for shared in dict.fromkeys(map(quota_class, names)) if shared is not None]
     return {shared: _ask(shared, profile.builder.market, aws) for shared in classes}
@@ -59,7 +59,7 @@ def _ask(shared: str, market: str, aws: Aws) -> Quota | Unanswered:
 
 
 def _used(shared: str, spot: bool, aws: Aws) -> int:
-    """vCPUs of the running instances that count towards the same quota."""
+    """Count the vCPUs of running instances that use the same quota."""
     pages: Any = aws.ec2.get_paginator("describe_instances").paginate(
         Filters=[{"Name": "instance-state-name", "Values": ["pending", "running"]}]
     )

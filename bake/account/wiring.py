@@ -44,7 +44,7 @@ def bus_region(bus: str) -> str | None:
 
 
 def ask_queue(profile: Profile, aws: Aws) -> Queue | Unanswered | None:
-    """The worker's queue; None where it does not exist, or the profile names none in AWS_REGION."""
+    """Return the worker's queue; None if it does not exist, or the profile names none in AWS_REGION."""
     url = profile.worker.queue
     if url is None or queue_region(url) not in (None, aws.worker_region):
         return None
@@ -58,13 +58,13 @@ def ask_queue(profile: Profile, aws: Aws) -> Queue | Unanswered | None:
 
 
 def ask_bucket(profile: Profile, aws: Aws) -> Bucket | Unanswered | None:
-    """The worker's bucket; None where it does not exist, or the profile names none."""
+    """Return the worker's bucket; None if it does not exist, or the profile names none."""
     name = profile.worker.bucket
     return None if name is None else _bucket(name, aws, aws.worker_region)
 
 
 def ask_bus(profile: Profile, aws: Aws) -> Bus | Unanswered | None:
-    """The worker's event bus; None where it does not exist, or the profile names none in AWS_REGION."""
+    """Return the worker's event bus; None if it does not exist, or the profile names none in AWS_REGION."""
     bus = profile.worker.bus
     if bus is None or bus_region(bus) not in (None, aws.worker_region):
         return None
@@ -77,7 +77,7 @@ def ask_bus(profile: Profile, aws: Aws) -> Bus | Unanswered | None:
 
 
 def ask_mirror(profile: Profile, aws: Aws) -> Bucket | Unanswered | None:
-    """The bucket of `weights.mirror`; None where it does not exist, or the profile names none."""
+    """Return the bucket of `weights.mirror`; None if it does not exist, or the profile names none."""
     mirror = profile.weights.mirror
     return None if mirror is None else _bucket(Place.of(mirror).bucket, aws, aws.region)
 

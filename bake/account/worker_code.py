@@ -21,7 +21,7 @@ class Objection:
 
 @dataclass(frozen=True)
 class WorkerCode:
-    """The worker's code; None where it can't be had."""
+    """The worker's code; None if Git can't get it."""
 
     source: WorkerSource | None
     objections: tuple[Objection, ...] = ()
@@ -36,7 +36,7 @@ class _Collected:
 
 
 def ask_code(profile: Profile, requirements: Path) -> WorkerCode:
-    """The code that the profile names, held against the locked `requirements`."""
+    """Get the code that the profile names, and compare it with the locked `requirements`."""
     collected = _Collected()
     source = worker_source.find(profile, requirements, collected)
     return WorkerCode(source, tuple(collected.found))

@@ -1,1 +1,1 @@
-"""The parts of a plan: what AWS and the Hub are asked, and what follows from their answers."""
+"""Make a plan from a profile and the account's answers. Nothing is asked here: `bake.account` does that."""

@@ -14,7 +14,7 @@ from bake.systems import SYSTEMS
 
 @dataclass(frozen=True)
 class BaseImage:
-    """The AMI to start from, as EC2 tells it.
+    """The AMI to start from, as EC2 describes it.
 
     `root_gib` is the size of its root volume; `content_bytes` what is written on it, where EC2 tells that.
     """
@@ -32,7 +32,7 @@ class BaseImage:
 
 
 def find(profile: Profile, facts: AccountFacts, findings: Findings) -> BaseImage | None:
-    """The base AMI, with everything that speaks against it among the findings."""
+    """Return the base AMI; report what is wrong with it."""
     ami = facts.base.ami
     if ami is None:
         _say_what_is_missing(profile, facts, findings)
@@ -56,7 +56,7 @@ def find(profile: Profile, facts: AccountFacts, findings: Findings) -> BaseImage
 
 
 def _setting(profile: Profile) -> str:
-    """The setting that names the AMI."""
+    """Return the setting that names the AMI."""
     base = profile.base
     return "base.ami" if base.ami is not None else "base.ssm" if base.ssm is not None else "base.name"
 
@@ -95,7 +95,7 @@ def _check(path: str, ami: Ami, now: datetime, findings: Findings) -> None:
 
 
 def system_of(image: BaseImage) -> str | None:
-    """The operating system that an AMI's name tells, else its description; None when neither does."""
+    """Read the operating system from an AMI's name, else from its description; None if neither names one."""
     for text in (image.name, image.description):
         for name, system in SYSTEMS.items():
             if system.names.search(text):
@@ -107,9 +107,7 @@ def _check_system(profile: Profile, image: BaseImage, findings: Findings) -> Non
     told, said = system_of(image), profile.base.os
     named = f"{image.id} is called {image.name!r}"
     if told is None:
-        findings.not_checked(
-            f"the operating system of {image.id}", f"its name, {image.name!r}, does not tell"
-        )
+        findings.not_checked(f"the operating system of {image.id}", f"its name, {image.name!r}, does not say")
     elif told != said:
         findings.problem("base.os", f"the profile says {said}, but {named}, which is {told}")
     is_neuron = "neuron" in image.name.lower()

@@ -1,4 +1,4 @@
-"""The builder where the image is for other types: the memory that a bake takes, and what has to wait."""
+"""Check a builder of another type than the workers': its memory, and what only the boot check can test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bake.weights.flux import MIB
 
 @dataclass(frozen=True)
 class BuilderMemory:
-    """Host memory of a builder's type against what the bake takes there, in MiB."""
+    """The host memory that a bake needs on a builder's type, and what the type has, in MiB."""
 
     instance_type: str
     needed: int
@@ -33,7 +33,7 @@ class BuilderMemory:
 def check(
     profile: Profile, types: Types, weights: WeightFiles, findings: Findings
 ) -> tuple[BuilderMemory, ...]:
-    """Each builder's memory; nothing where the image is for the builder's types, which hold the model."""
+    """Check each builder's memory. Empty if the workers have the builder's types: those hold the model."""
     if not profile.worker.types:
         return ()
     found = tuple(estimate(profile, kind, weights) for kind in types.builder)
@@ -52,7 +52,7 @@ def check(
 
 
 def estimate(profile: Profile, kind: InstanceType, weights: WeightFiles) -> BuilderMemory:
-    """The checks load the model on the CPU, as int8 is drawn there; the compiler for Neuron needs more."""
+    """Estimate the memory of loading the model on the CPU; the compiler for Neuron needs more."""
     precision = profile.weights.precision
     resident = flux.resident_bytes(weights.files, precision) // MIB
     loading = round(flux.LOADING_SHARE * resident) + flux.working_bytes(precision) // MIB
@@ -69,7 +69,7 @@ def estimate(profile: Profile, kind: InstanceType, weights: WeightFiles) -> Buil
 
 
 def _check_drawing(profile: Profile, kind: InstanceType, weights: WeightFiles, findings: Findings) -> None:
-    """A GPU of the builder draws in int8, too: it may be smaller than those that the image is for."""
+    """Check that int8 fits the builder's own GPU, which may be smaller than the workers'."""
     if profile.weights.precision != "int8" or kind.device is None or not hardware.suits(profile, kind):
         return
     memory = memory_of.estimate(profile, kind, weights, "int8")
@@ -84,8 +84,8 @@ def _check_drawing(profile: Profile, kind: InstanceType, weights: WeightFiles, f
 def _say_what_waits(profile: Profile, types: Types, findings: Findings) -> None:
     names, workers = (" or ".join(kind.name for kind in kinds) for kinds in (types.builder, types.worker))
     text = (
-        f"the builder ({names}) has no {hardware.lacking(profile)}: there the driver is known by its files "
-        f"alone, and the image proves itself on one when it boots on {workers}"
+        f"the builder ({names}) has no {hardware.lacking(profile)}: the bake checks only the driver's "
+        f"files there, and the boot check tests the image on {workers}"
     )
     if profile.weights.precision == "int8":
         minutes = estimates.cpu_drawing_seconds(types.builder[0]) / 60

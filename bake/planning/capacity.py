@@ -1,6 +1,6 @@
-"""Whether a bake fits beside what the builder's own disk holds, and the choices where it does not.
+"""Calculate whether a bake fits beside what the base AMI holds, and list the choices if it does not.
 
-Pure: `provision/capacity/inventory.py` measures on the machine. Nothing is chosen here, and no size changes
+`provision/capacity/inventory.py` measures on the builder. Nothing is chosen here, and no size changes
 (R-DISK).
 """
 
@@ -62,7 +62,7 @@ class Content:
 
 
 def content(facts: Mapping[str, Any]) -> Content:
-    """What `inventory.py` told."""
+    """Read what `inventory.py` measured."""
     root = facts["filesystems"]["/"]
     tuples = ("paths", "packages", "needed_by", "mentioned_in")
     return Content(
@@ -79,7 +79,7 @@ def content(facts: Mapping[str, Any]) -> Content:
 
 
 def measured(disk: Disk, found: Content, removed: Iterable[Thing] = ()) -> Disk:
-    """The plan's own sum with what was measured in place of what was guessed, less what is to be removed."""
+    """Replace the plan's estimates with measured sizes, and subtract what is to be removed."""
     base, *rest = disk.parts
     volume = disk.volume_gib * GIB
     around = volume - found.used - found.available
@@ -94,7 +94,7 @@ def measured(disk: Disk, found: Content, removed: Iterable[Thing] = ()) -> Disk:
 
 
 def chosen(names: Sequence[str], found: Content) -> tuple[list[Thing], list[str]]:
-    """What `base.remove` names, and what is wrong with it; each problem says what there is."""
+    """Return what `base.remove` names, and what is wrong with it; each problem lists what there is."""
     things = {thing.name: thing for thing in found.things}
     problems = []
     for name in names:
@@ -108,13 +108,13 @@ def chosen(names: Sequence[str], found: Content) -> tuple[list[Thing], list[str]
 
 
 def objection(thing: Thing, names: Sequence[str]) -> str | None:
-    """Why a thing must stay; what is built on it may go with it."""
+    """Say why a thing must stay. It may go together with everything that is built on it."""
     needed = [name for name in thing.needed_by if name not in names]
     return thing.blocked or (f"{', '.join(needed)} is built on it" if needed else None)
 
 
 def inventory(found: Content) -> list[str]:
-    """What the base AMI holds, the largest first, each with what is against removing it."""
+    """List what the base AMI holds, the largest first, and why some of it must stay."""
     lines = []
     for thing in found.things:
         if thing.bytes >= WORTH_NAMING or not thing.complete:
@@ -132,7 +132,7 @@ def _size(thing: Thing) -> str:
 def choices(
     profile: Profile, types: Sequence[InstanceType], weights: WeightFiles, disk: Disk, found: Content
 ) -> list[str]:
-    """What the user may choose from, as lines of the profile, with what it gives and whether it is enough.
+    """List the user's choices as lines of a profile, with the bytes each frees and whether that is enough.
 
     `disk` is what does not fit, with what is removed already. Another model is never among them (R-MODEL).
     """
@@ -177,7 +177,7 @@ def _both(
 
 
 def _scratch_lines(profile: Profile) -> list[str]:
-    """The keys beside it that are not set yet."""
+    """Return the lines of section `weights` that int8 needs and the profile does not have yet."""
     weights = profile.weights
     lines = ["weights:"]
     lines += ["  precision: int8"] if weights.precision != "int8" else []
@@ -185,7 +185,7 @@ def _scratch_lines(profile: Profile) -> list[str]:
 
 
 def _given(line: str, given: int, missing: int) -> str:
-    """A line of the profile with what it gives, as a comment."""
+    """Write a line of a profile, with the bytes that it frees as a comment."""
     short = "enough" if given >= missing else f"{_gib(missing - given)} short"
     return f"{line}   # gives {_gib(given)}: {short}"
 
@@ -199,7 +199,7 @@ def _gib(size: int) -> str:
 
 
 def scratch_gives(profile: Profile, types: Sequence[InstanceType], weights: WeightFiles) -> int | None:
-    """Bytes that `weights.scratch: instance-store` saves; None where it can't be had, or is set already."""
+    """Bytes that `weights.scratch: instance-store` saves; None if it is impossible or set already."""
     if profile.weights.scratch or profile.base.accelerator != "cuda":
         return None
     if any(kind.instance_store_gb * 10**9 < disk_of.scratch_needs(weights) for kind in types):

@@ -1,4 +1,4 @@
-"""Whether everything fits onto the root volume. A size is compared here, never changed (R-DISK)."""
+"""Calculate whether everything fits the root volume. Sizes are compared here, never changed (R-DISK)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SCRATCH_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Part:
-    """Something that takes room: its bytes, and how they are known."""
+    """Something that takes room: its bytes, and where the number comes from."""
 
     name: str
     bytes: int
@@ -41,7 +41,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Disk:
-    """The root volume and what is to go on it, all at once. `at_most` when the base's part is an upper bound.
+    """The root volume at its fullest. `at_most`: the base AMI's part is an upper bound.
 
     `removed`: bytes that are taken away again before the snapshot.
     """
@@ -57,7 +57,7 @@ class Disk:
 
     @property
     def free(self) -> int:
-        """Bytes to spare; negative when it does not fit."""
+        """Bytes to spare; negative if it does not fit."""
         return self.volume_gib * GIB - self.needed
 
     @property
@@ -86,7 +86,7 @@ WEIGHTS, FILE_SYSTEM, SPARE = "weights", "file system", "kept free"
 
 
 def estimate(profile: Profile, base: BaseImage, weights: WeightFiles) -> Disk:
-    """The arithmetic of the root volume."""
+    """Add up what the root volume must hold."""
     volume = profile.root_volume.size_gib
     accelerator = profile.base.accelerator
     known = base.content_bytes is not None
@@ -119,21 +119,21 @@ def estimate(profile: Profile, base: BaseImage, weights: WeightFiles) -> Disk:
 
 
 def _weights(profile: Profile, weights: WeightFiles) -> Part:
-    """What of the weights lies on the root volume, the source of int8 included unless it lies elsewhere."""
+    """Size the weights on the root volume, with the source of int8 unless that lies elsewhere."""
     if profile.weights.scratch is None:
         return Part(WEIGHTS, weights.bytes, weights.source)
     return Part(WEIGHTS, 0, f"{weights.bytes / GIB:.1f} GiB in bf16 lie on the instance store meanwhile")
 
 
 def scratch_needs(weights: WeightFiles) -> int:
-    """Bytes that an instance store must have for the files that int8 is made of."""
+    """Bytes of instance store that the source of int8 needs."""
     return round(weights.bytes * (1 + SCRATCH_SHARE))
 
 
 def check_scratch(
     profile: Profile, types: Sequence[InstanceType], weights: WeightFiles, findings: Findings
 ) -> None:
-    """Each of the builder's types must have an instance store that takes the bfloat16 files."""
+    """Check that each of the builder's types has an instance store for the bfloat16 files."""
     if profile.weights.scratch is None:
         return
     needed = scratch_needs(weights) / 1e9
@@ -150,7 +150,7 @@ def check_scratch(
 
 
 def check(profile: Profile, base: BaseImage, disk: Disk, findings: Findings) -> None:
-    """Too small is a problem, with the arithmetic; too small only if the base is full is a warning."""
+    """Report a volume that is too small; warn of one that is too small only if the base AMI is full."""
     volume = profile.root_volume.size_gib
     if volume < base.root_gib:
         findings.problem(
@@ -169,7 +169,7 @@ def check(profile: Profile, base: BaseImage, disk: Disk, findings: Findings) -> 
         room = (disk.free + disk.parts[0].bytes) / GIB
         findings.warn(
             f"root_volume.size_gib: {volume} GiB leave {room:.1f} GiB for what the base AMI holds. EC2 does "
-            f"not tell how much that is; its volume has {base.root_gib} GiB"
+            f"not say how much that is; its volume has {base.root_gib} GiB"
             if base.content_bytes is None
             else f"root_volume.size_gib: {volume} GiB leave {room:.1f} GiB for what the base AMI holds, "
             f"{base.content_bytes / GIB:.1f} GiB less what base.remove gives"
@@ -178,8 +178,8 @@ def check(profile: Profile, base: BaseImage, disk: Disk, findings: Findings) -> 
 
 
 def _say_what_connect_tells(profile: Profile, base: BaseImage, findings: Findings) -> None:
-    """What nobody knows before the builder runs, and when it is known."""
-    when = "measured on the builder before a byte is fetched; where it does not fit the bake stops there"
+    """Note what is known only once the builder runs."""
+    when = "measured on the builder before a byte is fetched; if it does not fit, the bake stops there"
     if base.content_bytes is None:
         findings.not_checked(f"what the base AMI holds of its {base.root_gib} GiB", when)
     if profile.base.remove:
@@ -190,20 +190,20 @@ def _say_what_connect_tells(profile: Profile, base: BaseImage, findings: Finding
 
 
 def check_key(profile: Profile, facts: AccountFacts, findings: Findings) -> None:
-    """The key that the volume is encrypted with must be there, and in use."""
+    """Check that the volume's KMS key exists and is enabled."""
     if profile.root_volume.kms_key is None:
         return
     key = findings.required("root_volume.kms_key", f"such KMS key in {facts.region}", facts.keys.volume)
     if key is None:
         return
     if key.enabled:
-        findings.confirm("the KMS key is there and enabled")
+        findings.confirm("the KMS key exists and is enabled")
     else:
         findings.problem("root_volume.kms_key", "the KMS key is disabled")
 
 
 def arithmetic(disk: Disk) -> list[str]:
-    """The sum as a person would write it down, in GiB."""
+    """Write the sum down, in GiB."""
     lines = [f"{part.bytes / GIB:7.1f} GiB  {part.name:<12} {part.source}" for part in disk.parts]
     verb = "to spare" if disk.free >= 0 else "missing"
     total = f"{disk.needed / GIB:7.1f} GiB  of {disk.volume_gib} GiB; {abs(disk.free) / GIB:.1f} GiB {verb}"

@@ -1,4 +1,4 @@
-"""The accelerator's driver: what the locked torch needs of it, and what the profile says to install."""
+"""Decide about the accelerator's driver: what the locked torch needs, and what the profile installs."""
 
 from __future__ import annotations
 
@@ -87,12 +87,12 @@ def decide(profile: Profile, requirements: Path, types: Types, devices: Collecti
 
 
 def draws_on_neuron(profile: Profile) -> bool:
-    """Whether the image's worker gets the environment for Neuron."""
+    """Tell whether the image's worker gets the environment for Neuron."""
     return profile.base.accelerator == "neuron" and profile.neuron.python_index is not None
 
 
 def cuda_of(requirements: Path) -> int | None:
-    """The CUDA that a lock's torch was built for: 13; None for a build without."""
+    """Return the CUDA version that the locked torch was built for, such as 13; None if for none."""
     found = CUDA.search(requirements.read_text(encoding="utf-8"))
     return int(found[1] or found[2]) if found else None
 
@@ -147,7 +147,7 @@ def _numbers(version: str) -> list[int]:
 
 
 def settings(profile: Profile, drivers: Drivers) -> dict[str, str]:
-    """What the scripts for drivers read from `settings.env`."""
+    """Return the settings that the driver scripts read from `settings.env`."""
     nvidia, neuron = profile.nvidia, profile.neuron
     return {
         "BAKE_ACCELERATOR": drivers.accelerator,

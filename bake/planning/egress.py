@@ -1,4 +1,4 @@
-"""What the builder must reach beyond its subnet: for who bakes behind a firewall or without internet."""
+"""List what the builder must reach beyond its subnet, for bakes behind a firewall or without internet."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Egress:
 
 
 def find(profile: Profile, sources: Sources, archive: Archive) -> tuple[Egress, ...]:
-    """In the order in which a bake asks. What a base AMI has already is not fetched."""
+    """List the hosts in the order of a bake. What a base AMI has already is not fetched."""
     return (
         *_mirror(profile),
         _python(profile, sources, archive),

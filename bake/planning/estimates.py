@@ -1,4 +1,4 @@
-"""How long the bake takes, what it costs, how fast an instance of the image starts: rough, and said so."""
+"""Estimate how long the bake takes, what it costs, and how fast an instance of the image starts."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ class Estimates:
 
     @property
     def limit(self) -> str:
-        """What sets the speed."""
+        """What limits the speed."""
         return "the instance type's EBS limit" if 0 < self.instance < self.volume else "the volume's limit"
 
     @property
     def speed(self) -> float:
-        """The lower of the two: what weights are written and read with."""
+        """MB/s at which weights are written and read: the lower of both limits."""
         return min(self.volume, self.instance) if self.instance else self.volume
 
     @property
@@ -137,7 +137,7 @@ def estimate(profile: Profile, types: Types, weights: WeightFiles, disk: Disk, p
 
 
 def check(profile: Profile, types: tuple[InstanceType, ...], findings: Findings) -> None:
-    """A volume that is faster than the instance type ever lets through costs without being of use."""
+    """Warn of a volume that is faster than the instance type's EBS limit: it costs more and gains nothing."""
     volume = throughput(profile.root_volume)
     for kind in types:
         if profile.root_volume.throughput and 0 < kind.ebs_maximum < volume:
@@ -148,14 +148,14 @@ def check(profile: Profile, types: tuple[InstanceType, ...], findings: Findings)
 
 
 def _quantizing_bytes(weights: WeightFiles) -> int:
-    """Read, written and hashed while int8 is made; then read by both drawings, the bfloat16 one by step."""
+    """Bytes moved while int8 is made, hashed and compared with bfloat16, which is read once for each step."""
     source, made = weights.bytes, flux.checkpoint_bytes(weights.files)
     transformer = sum(f.bytes for path, f in weights.files.items() if flux.component(path) == "transformer")
     return 2 * (source + made) + source + (COMPARED_STEPS - 1) * transformer + made
 
 
 def cpu_drawing_seconds(kind: InstanceType) -> float:
-    """What both images of the comparison with int8 take on a CPU, beside reading the weights."""
+    """Seconds that a CPU takes for both images of the comparison with int8, without reading the weights."""
     return DRAWING_OPERATIONS / (VCPU * max(kind.vcpus, 1))
 
 

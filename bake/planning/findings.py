@@ -23,7 +23,7 @@ class Findings:
     checked: list[str] = field(default_factory=list)
 
     def problem(self, path: str, text: str, *details: str) -> None:
-        """Something that makes the bake impossible, with the setting it is about; `details` go below it."""
+        """Report what makes the bake impossible, with its setting; `details` are printed below it."""
         origin = self.origins.get(path)
         first = f"{origin}: {path}: {text}" if origin else f"{path}: {text}"
         self.problems.append("\n".join([first, *(f"    {line}" for line in details)]))
@@ -32,31 +32,31 @@ class Findings:
         self.warnings.append(text)
 
     def confirm(self, text: str) -> None:
-        """Something that was looked at and is as it should be."""
+        """Record a check that passed."""
         self.checked.append(text)
 
     def not_checked(self, what: str, why: str) -> None:
         self.unchecked.append(f"{what} ({why})")
 
     def origin(self, path: str) -> str:
-        """Where a setting came from, as far as it is known."""
+        """Where a setting came from, if that is known."""
         return self.origins.get(path, "the profile")
 
     def required(self, path: str, what: str, answer: T | Unanswered | None) -> T | None:
-        """The answer about something that must exist: its absence is a problem, no answer is noted."""
+        """Return an answer about something that must exist: report its absence, note a missing answer."""
         if answer is None:
             self.problem(path, f"there is no {what}")
             return None
         return self.answered(what, answer)
 
     def answered(self, what: str, answer: T | Unanswered) -> T | None:
-        """The answer about what is good to know: without one, `what` is noted as not checked."""
+        """Return an answer about something optional: without one, note `what` as not checked."""
         if isinstance(answer, Unanswered):
             self.not_checked(what, answer.why)
             return None
         return answer
 
     def stop_if_any(self) -> None:
-        """Raise UsageError with every problem, if there is one."""
+        """Raise UsageError with all problems, if there are any."""
         if self.problems:
             raise UsageError("\n".join(self.problems), hint="nothing was started")

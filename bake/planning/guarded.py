@@ -75,11 +75,11 @@ def guarded(facts: tuple[Fact, ...], sources: Sources, inputs: Mapping[str, str]
 
 
 def _over(*hashes: str) -> str:
-    """One hash for several; one alone is itself."""
+    """Combine hashes into one; a single hash stays as it is."""
     whole = hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
     return f"sha256:{whole}"
 
 
 def _near(file: Path) -> str:
-    """A path as short as it can be from here."""
+    """Shorten a path, relative to the current directory if it lies there."""
     return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)

@@ -26,7 +26,7 @@ class Types:
 
 
 def find(profile: Profile, facts: AccountFacts, findings: Findings) -> Types:
-    """The profile's instance types; one that is not in the region is a problem."""
+    """Return the profile's instance types; report those that the region does not offer."""
     known = facts.types.types
     for name in dict.fromkeys((*profile.builder.types, *profile.worker_types)):
         if name not in known:
@@ -38,7 +38,7 @@ def find(profile: Profile, facts: AccountFacts, findings: Findings) -> Types:
 
 
 def family(name: str, facts: TypeFacts) -> list[InstanceType]:
-    """All types of the same family, the smallest memory first: `inf2.*` for inf2.xlarge."""
+    """Return all types of the same family, the smallest memory first: `inf2.*` for inf2.xlarge."""
     same = (kind for kind in facts.types.values() if family_of(kind.name) == family_of(name))
     return sorted(same, key=lambda kind: kind.memory_mib)
 
@@ -46,7 +46,7 @@ def family(name: str, facts: TypeFacts) -> list[InstanceType]:
 def check(
     profile: Profile, base: BaseImage, types: Types, zone: str | None, facts: TypeFacts, findings: Findings
 ) -> None:
-    """Hold the types against architecture, accelerator, market, and what is offered in the subnet's zone."""
+    """Check the types' architecture, accelerator and market, and whether the subnet's zone offers them."""
     for kind in types.all:
         if base.architecture not in kind.architectures:
             findings.problem(
@@ -54,7 +54,7 @@ def check(
                 f"{base.id} is {base.architecture}, but {kind.name} runs {', '.join(kind.architectures)}",
             )
         if profile.builder.market not in kind.markets:
-            findings.problem("builder.market", f"{kind.name} can't be had as {profile.builder.market}")
+            findings.problem("builder.market", f"{kind.name} is not sold as {profile.builder.market}")
     _check_devices(profile, types, findings)
     if zone is not None and types.all:
         _check_zone(profile, types.all, zone, facts, findings)
@@ -81,18 +81,18 @@ def _setting(profile: Profile, section: Literal["builder", "worker"]) -> str:
 
 
 def suits(profile: Profile, kind: InstanceType) -> bool:
-    """Whether the type has the profile's accelerator; a CPU they all have."""
+    """Tell whether the type has the profile's accelerator; every type has a CPU."""
     wanted = profile.base.accelerator
     return wanted == "cpu" or (kind.device is not None and kind.device.kind == wanted)
 
 
 def bakes_without(profile: Profile, types: Types) -> bool:
-    """Whether the builder lacks the accelerator that the image is for."""
+    """Tell whether the builder lacks the accelerator that the image is for."""
     return not any(suits(profile, kind) for kind in types.builder)
 
 
 def lacking(profile: Profile) -> str:
-    """The profile's accelerator as a thing that a machine has, or has not."""
+    """Name the profile's accelerator, for messages."""
     return {"cuda": "NVIDIA GPU", "neuron": "Neuron device", "cpu": "CPU"}[profile.base.accelerator]
 
 

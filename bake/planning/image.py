@@ -1,9 +1,13 @@
-"""The image to come: its name must be free, and the user data that boots it must be small enough."""
+"""Check the new AMI: its name, its sharing, and the size of the user data that boots it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bake.account.answers import Unanswered
 from bake.account.images import RUN, name_of
@@ -39,13 +43,13 @@ def check_name(profile: Profile, taken: str | Unanswered | None, findings: Findi
     else:
         findings.problem(
             "image.name",
-            f"{taken} is called {name!r} already, and a name is there once",
+            f"{taken} is called {name!r} already, and AMI names are unique",
             "put {run} into the name: it differs from bake to bake",
         )
 
 
 def check_sharing(profile: Profile, keys: KeyFacts, findings: Findings) -> None:
-    """Snapshots under AWS's own key for EBS can't be shared: said now, not after the bake.
+    """Warn before the bake that snapshots under AWS's own key for EBS can't be shared.
 
     https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifySnapshotAttribute.html
     """
@@ -72,7 +76,7 @@ def _is_of_aws(name: str, key: Key | Unanswered | None, findings: Findings) -> b
 
 
 def _wrong(profile: Profile, name: str) -> list[str]:
-    """What EC2 would refuse in a filled-in name, and what it is made of; nothing where all is well."""
+    """Say why EC2 would refuse a filled-in name; empty if it would not."""
     template, (least, most) = profile.image.name, NAME_LENGTH
     if left := re.findall(r"\{[^{}]*\}?|\}", re.sub(r"\{profile\}|\{run\}", " ", template)):
         return [f"{' '.join(left)} can't be filled in; there are {{profile}} and {{run}}"]
@@ -84,7 +88,7 @@ def _wrong(profile: Profile, name: str) -> list[str]:
         found.append(f"{shown}, of {len(name)} characters, and EC2 takes {least} to {most}")
     if not found:
         return []
-    rule = "letters, digits, spaces and ( ) [ ] . / - ' @ _ may stand in it"
+    rule = "allowed are letters, digits, spaces and ( ) [ ] . / - ' @ _"
     return ["; ".join(found), rule, *(["{profile} is the profile's own name"] * ("{profile}" in template))]
 
 
@@ -95,8 +99,15 @@ def check_user_data(profile: Profile, extra: Mapping[str, str], findings: Findin
     wiring = Wiring(queue, queue, name, name)
     files = {INSTANCE_ENV: wiring.environment(profile.worker.region, extra)}
     try:
-        size = len(user_data(KeyPair.of_each_kind(), files, [KeyPair.generate("ecdsa").public]).encode())
+        size = len(user_data(_example_keys(), files, [_example_keys()[1].public]).encode())
     except BakeError as error:
         findings.problem("worker", error.message)
         return
     findings.confirm(f"the user data has {size:,} bytes of the {USER_DATA_LIMIT:,} that EC2 takes")
+
+
+@cache
+def _example_keys() -> tuple[KeyPair, KeyPair]:
+    """Keys as large as a run's can be. They are the same for each plan, and no machine gets them."""
+    ed25519 = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    return KeyPair.of(ed25519), KeyPair.of(ec.derive_private_key(2**255 + 1, ec.SECP256R1()))

@@ -1,4 +1,4 @@
-"""Whether the model fits the accelerator's memory at the profile's precision, and what the host needs."""
+"""Calculate whether the model fits the accelerator's memory, and how much memory its host needs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Memory:
 
 
 def estimate(profile: Profile, kind: InstanceType, weights: WeightFiles, precision: str) -> Memory:
-    """The arithmetic for one instance type."""
+    """Calculate the memory for one instance type."""
     resident = flux.resident_bytes(weights.files, precision) // MIB
     working = flux.working_bytes(precision) // MIB
     host, why, copies = PROCESS_MIB, "the files are mapped, not read into memory", 1
@@ -98,7 +98,7 @@ def check(
     facts: TypeFacts,
     findings: Findings,
 ) -> tuple[Memory, ...]:
-    """Each type's arithmetic; what does not fit is a problem that says what would."""
+    """Check each type. Report those that the model does not fit, with what would fit."""
     precision = profile.weights.precision
     if precision == "int8" and profile.base.accelerator == "neuron":
         findings.problem("weights.precision", "int8 weights are made for CUDA (torchao); Neuron gets bf16")
@@ -135,7 +135,7 @@ def _refuse(
 def _ways_out(
     profile: Profile, kind: InstanceType, memory: Memory, weights: WeightFiles, facts: TypeFacts
 ) -> list[str]:
-    """What would fit: another precision, or types of the same family. Choosing is the user's."""
+    """List what would fit: another precision, or types of the same family. The user chooses."""
     lines, keys = [], []
     if memory.precision == "bf16" and profile.base.accelerator == "cuda":
         smaller = estimate(profile, kind, weights, "int8")
@@ -162,7 +162,7 @@ def _ways_out(
 
 
 def arithmetic(memory: Memory) -> list[str]:
-    """The sums as a person would write them down, in MiB."""
+    """Write the sums down, in MiB."""
     times = f"for {memory.copies} compiled sizes, " if memory.copies > 1 else ""
     host = f"of {memory.host:,} MiB host RAM ({memory.host / 1024:.0f} GiB) to load"
     return [
@@ -180,7 +180,7 @@ def _spare(mib: int) -> str:
 
 
 def settings(memory: Memory) -> list[str]:
-    """What the worker must do so that it fits."""
+    """Say what the worker must do to make it fit."""
     if memory.precision == "int8":
         return ["VAE tiling and slicing"]
     return []

@@ -14,7 +14,7 @@ from bake.profile.values import ssh_network
 
 @dataclass(frozen=True)
 class Network:
-    """Where the builder stands; None is what could not be found out."""
+    """The builder's network. None is what is unknown."""
 
     subnet: str
     vpc: str | None
@@ -24,7 +24,7 @@ class Network:
 
 
 def find(profile: Profile, facts: AccountFacts, findings: Findings) -> Network:
-    """Where the builder stands; what is not there, or does not belong together, is a problem."""
+    """Return the builder's network; report what does not exist or does not belong together."""
     builder, subnet = profile.builder, facts.network.subnet
     if subnet is None:
         findings.problem("builder.subnet", f"{builder.subnet} does not exist in {facts.region}")
@@ -72,6 +72,6 @@ def _check_instance_profile(
     if found is None:
         return
     if found.has_role:
-        findings.confirm(f"the instance profile {name} is there and has a role")
+        findings.confirm(f"the instance profile {name} exists and has a role")
     else:
         findings.problem("builder.instance_profile", f"{name} has no role: the worker could do nothing")

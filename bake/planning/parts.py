@@ -1,4 +1,4 @@
-"""The parts of a plan, one for each stage of a bake: a step takes the part it needs."""
+"""The parts of a plan, one for each stage of a bake. A step takes the part that it needs."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class ImagePlan:
 
     @classmethod
     def of(cls, profile: Profile, disk: Disk) -> ImagePlan:
-        """What the profile says of the image."""
+        """Take from the profile what concerns the image."""
         image = profile.image
         accounts = tuple(image.share_with)
         return cls(profile.name, image.name, accounts, image.keep, image.keep_unproven, disk)

@@ -1,4 +1,7 @@
-"""Profile + what AWS says -> Plan: pure, printable, with an id that is a hash of all that goes in."""
+"""Make a plan from a profile and the account's answers.
+
+The plan's id is a hash of everything that goes into the image.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ from bake.worker_source import WorkerSource
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a bake needs, decided before anything is started: a part for each stage, and what is common.
+    """Everything that a bake needs, decided before it starts anything: a part for each stage, and the rest.
 
     `inputs` are hashes of what goes into the image, `facts` what the user has to agree to. `origins` says
     where each setting came from. `unchecked` are questions nobody answered. `unbakeable` says why this
@@ -72,7 +75,7 @@ class Plan:
 
     @property
     def system(self) -> System:
-        """What follows from the image's operating system."""
+        """The image's operating system, and what follows from it."""
         return SYSTEMS[self.profile.base.os]
 
     @property
@@ -88,9 +91,9 @@ def make(
     origins: Mapping[str, str] | None = None,
     lock: Lock | None = None,
 ) -> Plan:
-    """Decide the bake by what was answered. `origins` says where each setting came from.
+    """Decide how to bake. `origins` says where each setting came from.
 
-    Raises UsageError with everything that does not fit, in one message.
+    Raises UsageError with all problems in one message.
     """
     findings = Findings(origins or {})
     base = base_image.find(profile, facts, findings)
@@ -144,7 +147,7 @@ def make(
 def _check_types(
     profile: Profile, types: Types, files: WeightFiles, facts: AccountFacts, findings: Findings
 ) -> tuple[tuple[Memory, ...], tuple[BuilderMemory, ...]]:
-    """Whether the model fits the workers' types and the bake the builder's; quotas, and what EBS gives."""
+    """Check memory, quotas and EBS limits of the types."""
     memories = memory_of.check(profile, types.worker, files, facts.types, findings)
     builder_memory = builder.check(profile, types, files, findings)
     quotas.check(profile, types.all, facts, findings)
@@ -153,7 +156,7 @@ def _check_types(
 
 
 def _unbakeable(profile: Profile) -> str | None:
-    """What this version can't bake yet; it can plan it."""
+    """Say why this version can plan the profile but not bake it; None if it can."""
     accelerator, precision = profile.base.accelerator, profile.weights.precision
     if accelerator == "cuda" or (accelerator, precision) == ("neuron", "bf16"):
         return None

@@ -1,4 +1,4 @@
-"""Prices, as far as an API has them."""
+"""Take prices from the account's answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Prices:
 
 
 def find(profile: Profile, types: Types, facts: PriceFacts, findings: Findings) -> Prices:
-    """All prices. A price list that did not answer is noted once, for all of them."""
+    """Return all prices. If the price list did not answer, note that once."""
     builder, worker = types.builder[0].name, types.worker[0].name
     spot = profile.builder.market == "spot"
     hours: dict[str, float | None] = {}

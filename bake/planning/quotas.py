@@ -1,4 +1,4 @@
-"""Check the vCPU quotas: whether the account may run the builder at all."""
+"""Check that the account's vCPU quotas allow the builder and the boot check."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bake.profile import Profile
 
 
 def check(profile: Profile, types: tuple[InstanceType, ...], facts: AccountFacts, findings: Findings) -> None:
-    """The quota must hold one more instance: builder and boot check run one after the other."""
+    """Check that the quota allows one more instance: the builder ends before the boot check starts."""
     market = profile.builder.market
     for shared in dict.fromkeys(quota_class(kind.name) for kind in types):
         if shared is None:

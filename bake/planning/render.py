@@ -1,4 +1,4 @@
-"""A plan for people, and for machines. The token stands in neither."""
+"""Render a plan as text and as JSON. Neither contains the token."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MARKS = {"fits": "✓", "tight": "!", "may not fit": "!"}
 
 
 def as_dict(plan: Plan) -> dict[str, Any]:
-    """The plan for machines: bytes, MiB, seconds, MB/s, dollars."""
+    """Return the plan as JSON has it, in bytes, MiB, seconds, MB/s and dollars."""
     return {
         "id": plan.id,
         "profile": plan.profile.model_dump(mode="json", exclude={"weights": {"token"}}),
@@ -65,7 +65,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
 
 
 def as_text(plan: Plan) -> str:
-    """The plan for people."""
+    """Return the plan as text."""
     sections = [
         [f"Plan {plan.id}: profile {plan.profile.name}"],
         _table("What is used", _used(plan)),
@@ -86,7 +86,7 @@ def as_text(plan: Plan) -> str:
 
 
 def _used(plan: Plan) -> list[tuple[str, str, str]]:
-    """Name, value, where it comes from."""
+    """Rows of name, value and origin."""
     profile, base, where = plan.profile, plan.launch.base, plan.launch.network
     drivers = plan.provision.drivers
     setting = "ami" if profile.base.ami else "ssm" if profile.base.ssm else "name"
@@ -122,7 +122,7 @@ def _used(plan: Plan) -> list[tuple[str, str, str]]:
 
 
 def _backend(plan: Plan) -> str:
-    """What the image draws on, and what its first launch says where there is none of it."""
+    """Name the worker's backend, and the one that a launch sets if no instance has its device."""
     told = plan.provision.drivers.launched_with
     return plan.provision.drivers.backend + "".join(
         f"; launched with {name}={value}, for no instance here has it" for name, value in told.items()
@@ -130,7 +130,7 @@ def _backend(plan: Plan) -> str:
 
 
 def _egress(plan: Plan) -> list[tuple[str, str, str]]:
-    """Hosts, and what for."""
+    """Rows of hosts and reasons."""
     return [
         (host, ("" if one.always else "maybe: ") + one.why if number == 0 else "", "")
         for one in plan.provision.egress
@@ -139,7 +139,7 @@ def _egress(plan: Plan) -> list[tuple[str, str, str]]:
 
 
 def _workers(plan: Plan) -> list[tuple[str, str, str]]:
-    """What the image is for, where that is not the builder's type."""
+    """Name the workers' types, if they are not the builder's."""
     if not plan.profile.worker.types:
         return []
     names = f"{' or '.join(plan.profile.worker.types)}: what the image is for, and its boot check"
@@ -216,7 +216,7 @@ def _builder_memory(memory: BuilderMemory) -> list[str]:
 
 
 def _times(plan: Plan) -> list[tuple[str, str, str]]:
-    """Hours and dollars of the builder and the boot check: apart where their types differ."""
+    """Rows of hours and dollars: builder and boot check apart if their types differ."""
     estimates, apart = plan.estimates, bool(plan.profile.worker.types)
     moved = estimates.moved_bytes + (0 if apart else estimates.cold_start_bytes)
     remark = f"moves {moved / 1e9:.0f} GB at {estimates.speed:.0f} MB/s, {estimates.limit}"
@@ -249,7 +249,7 @@ def _estimates(plan: Plan) -> list[tuple[str, str, str]]:
 
 
 def _cold_start(plan: Plan) -> list[tuple[str, str, str]]:
-    """Seconds to read the weights: from a volume that is filled, and from one that is not."""
+    """Rows of the seconds to read the weights, from a full volume and from a new one."""
     found = plan.estimates
     rows = [
         (
@@ -276,7 +276,7 @@ def _dollars(amount: float | None, per: str = "") -> str:
 
 
 def _table(title: str, rows: list[tuple[str, str, str]]) -> list[str]:
-    """Aligned rows of name, value, and a remark after the longest value."""
+    """Align rows of name and value, with remarks after the longest value."""
     names = max(len(name) for name, _, _ in rows)
     values = max(len(value) for _, value, remark in rows if remark) if any(row[2] for row in rows) else 0
     return [

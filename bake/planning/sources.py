@@ -1,4 +1,4 @@
-"""Where a bake gets its inputs from: the real services, or a local cloud's stand-ins for them."""
+"""Where a bake gets its inputs: from the real services, or from a local cloud."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PYTHON = "3.11"  # what the locks were made for
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the builder gets things from: the field's own places, or a local cloud's stand-ins.
+    """Where the builder gets its inputs: from the real services, or from a local cloud.
 
     `builder` and `worker` are extra environment for provisioning and for a booted worker;
     `requirements`, `tools` and `neuron` (the worker's where it draws on Neuron; `make lock` writes it where

@@ -1,4 +1,4 @@
-"""The weights' files: those of the lock, held against the Hub's metadata; nothing is downloaded."""
+"""Decide about the weights' files: compare the lock with the Hub's metadata. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def find(
     answer: Revision | Refusal | None,
     findings: Findings,
 ) -> WeightFiles:
-    """The files that the plan reckons with, once the Hub's leave and its metadata were held against the lock.
+    """Return the files that the plan counts on, compared with the Hub's metadata and the lock.
 
     `sizes` are reckoned with instead where the Hub is a stand-in, which is asked only about its lock.
     Without lock and `answer`, the sizes that are known serve, and that is noted.
@@ -59,20 +59,20 @@ def _known(sizes: Mapping[str, int], source: str, *, certain: bool = True) -> We
 
 
 def _judge(answer: Revision | Refusal | None, findings: Findings) -> Revision | None:
-    """What the Hub has; a refusal is a problem, silence is noted."""
+    """Return what the Hub has; report a refusal, note a missing answer."""
     if isinstance(answer, Refusal):
         if answer.setting:
             findings.problem(answer.setting, answer.text, *([answer.hint] if answer.hint else []))
         else:
-            findings.not_checked("the weights' sizes and the Hub's leave to download them", answer.text)
+            findings.not_checked("the weights' sizes, and whether this token may download them", answer.text)
         return None
     if answer is not None:
-        findings.confirm("the Hub gives the weights of this revision to this token")
+        findings.confirm("this token may download the weights of this revision")
     return answer
 
 
 def _compare(lock: Lock, found: Revision, findings: Findings) -> None:
-    """The Hub must have exactly what is locked; files that nobody locked are none of the bake's business."""
+    """Check that the Hub has exactly what is locked, and ignore all other files."""
     now = Lock(
         lock.repo, found.commit, {path: found.files[path] for path in lock.files if path in found.files}
     )

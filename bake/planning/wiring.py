@@ -10,7 +10,7 @@ from bake.weights.mirror import Place
 
 
 def check(profile: Profile, facts: AccountFacts, findings: Findings) -> None:
-    """Check what the profile gives; what it leaves out comes with the instance's user data later."""
+    """Check what the profile names. The instance's user data names the rest later."""
     worker = profile.worker
     if worker.queue is not None:
         _check_queue(worker.queue, facts, findings)
@@ -53,7 +53,7 @@ def _check_bus(bus: str, facts: AccountFacts, findings: Findings) -> None:
 
 
 def check_mirror(profile: Profile, facts: AccountFacts, findings: Findings) -> None:
-    """Check the bucket of `weights.mirror`; what it holds is looked at when the bake needs it."""
+    """Check the bucket of `weights.mirror`, but not its content, which the bake checks when it needs it."""
     if profile.weights.mirror is None:
         return
     bucket = Place.of(profile.weights.mirror).bucket
@@ -63,6 +63,6 @@ def check_mirror(profile: Profile, facts: AccountFacts, findings: Findings) -> N
     findings.confirm(f"the mirror's bucket {bucket} is in {found.region}")
     if found.region != facts.region:
         findings.warn(
-            f"the mirror's bucket {bucket} is in {found.region}, the builder in {facts.region}: what goes "
-            "from one region to the other costs money and time"
+            f"the mirror's bucket {bucket} is in {found.region}, the builder in {facts.region}: a "
+            "transfer between regions costs money and time"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +44,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         from tests.bake import moto_ec2
 
         moto_ec2.install()
+
+
+def changed(name: str, variables: Mapping[str, str], changes: Mapping[str, dict[str, Any]]) -> Profile:
+    """A profile of the checkout with fields of its sections changed."""
+    found = profile.load(name, PROFILES, variables)
+    sections = {
+        section: getattr(found, section).model_copy(update=fields) for section, fields in changes.items()
+    }
+    return found.model_copy(update=sections)
 
 
 class Front:
@@ -86,11 +95,7 @@ class PlanCloud:
 
     def profile(self, name: str = "g6e-ubuntu", **changes: dict[str, Any]) -> Profile:
         """A profile of the checkout; `root_volume={"size_gib": 40}` changes fields of a section."""
-        found = profile.load(name, PROFILES, self.variables)
-        sections = {
-            section: getattr(found, section).model_copy(update=fields) for section, fields in changes.items()
-        }
-        return found.model_copy(update=sections)
+        return changed(name, self.variables, changes)
 
     def plan(self, name: str = "g6e-ubuntu", sources: Sources = REAL, **changes: dict[str, Any]) -> Plan:
         return ask_and_plan(self.profile(name, **changes), self.aws(), sources)

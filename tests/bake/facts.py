@@ -8,7 +8,6 @@ from typing import Any
 
 from bake.account.facts import AccountFacts, NetworkFacts, TypeFacts, WiringFacts
 from bake.account.images import Ami, BaseFacts, Volume
-from bake.account.instance_types import Device, InstanceType
 from bake.account.keys import KeyFacts
 from bake.account.network import Group, InstanceProfile, Subnet
 from bake.account.prices import PriceFacts
@@ -16,6 +15,8 @@ from bake.account.quotas import Quota
 from bake.account.worker_code import WorkerCode
 from bake.weights.flux import GIB
 from bake.worker_source import WorkerSource
+
+from .instance_types import TYPES
 
 ZONE = "eu-north-1b"
 AMI = Ami(
@@ -32,37 +33,6 @@ AMI = Ami(
     volumes=(Volume("/dev/sda1", 45, "snap-1"),),
     content_bytes=15 * GIB,
 )
-
-
-def kind(name: str, memory_mib: int, device: Device | None, **changes: Any) -> InstanceType:
-    """An instance type with what matters to a test."""
-    usual = InstanceType(
-        name=name,
-        architectures=("x86_64",),
-        vcpus=4,
-        memory_mib=memory_mib,
-        device=device,
-        markets=("on-demand", "spot"),
-        instance_store_gb=250,
-        ebs_baseline=125.0,
-        ebs_maximum=625.0,
-        network_baseline=312.5,
-    )
-    return replace(usual, **changes)
-
-
-TYPES = {
-    one.name: one
-    for one in (
-        kind("g6e.xlarge", 32_768, Device("cuda", "L40S", 1, 45_776)),
-        kind("g6e.2xlarge", 65_536, Device("cuda", "L40S", 1, 45_776), vcpus=8),
-        kind("g5.xlarge", 16_384, Device("cuda", "A10G", 1, 22_888)),
-        kind("g6.xlarge", 16_384, Device("cuda", "L4", 1, 22_888)),
-        kind("inf2.xlarge", 16_384, Device("neuron", "Inferentia2", 1, 32_768), instance_store_gb=0),
-        kind("inf2.24xlarge", 393_216, Device("neuron", "Inferentia2", 6, 32_768), instance_store_gb=0),
-        kind("m7i.xlarge", 16_384, None, instance_store_gb=0),
-    )
-}
 
 
 def facts(**changes: Any) -> AccountFacts:

@@ -19,7 +19,7 @@ from bake.errors import UsageError
 from bake.profile.schema import Weights
 from bake.request import BakeRequest, weights_of
 
-from . import account
+from .variables import VARIABLES
 
 ROOT = Path(__file__).parents[2]
 PROFILES = ROOT / "profiles"
@@ -57,7 +57,7 @@ FAULTS = [
 
 
 def variables(**more: str) -> dict[str, str]:
-    return {**account.VARIABLES, **more}
+    return {**VARIABLES, **more}
 
 
 def refused(tmp_path: Path, text: str, given: dict[str, str], secrets: Any = None) -> str:
@@ -96,7 +96,7 @@ def test_a_mistake_in_the_env_file_says_so(tmp_path: Path, monkeypatch: pytest.M
     env_file = tmp_path / ".env.local"
     env_file.write_text("HF_TOKEN=\"'" + CANARY + "\\n'\"\n")
     given = profile.environment(env_file).overlaid(
-        {key: value for key, value in account.VARIABLES.items() if key != "HF_TOKEN"}, "environment"
+        {key: value for key, value in VARIABLES.items() if key != "HF_TOKEN"}, "environment"
     )
     (tmp_path / "p.yaml").write_text(GOOD)
     with pytest.raises(UsageError) as caught:
@@ -177,11 +177,11 @@ def test_a_rehearsal_does_not_look_at_the_users_token(
     monkeypatch.setenv("HF_TOKEN", f"{CANARY}\n")
 
     class Cloud:
-        environment = account.VARIABLES
+        environment = VARIABLES
 
     cloud: Any = Cloud()
     request = BakeRequest("g6e-ubuntu", PROFILES, tmp_path / "none", rehearsal=True)
-    assert weights_of(request, cloud).token.get_secret_value() == account.VARIABLES["HF_TOKEN"]
+    assert weights_of(request, cloud).token.get_secret_value() == VARIABLES["HF_TOKEN"]
     with pytest.raises(UsageError, match=r"HF_TOKEN .environment. has a line break at its end"):
         weights_of(BakeRequest("g6e-ubuntu", PROFILES, tmp_path / "none"), None)
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from bake import profile as profiles
-from bake.account.facts import TypeFacts
-from bake.account.instance_types import ask_types
 from bake.planning import capacity, hardware
 from bake.planning import disk as disk_of
 from bake.planning.base_image import BaseImage
@@ -21,10 +18,7 @@ from bake.profile import Profile
 from bake.weights import flux
 from bake.weights.flux import GIB, WeightFile
 
-from ..facts import facts
-
-if TYPE_CHECKING:
-    from tests.bake.conftest import PlanCloud
+from .conftest import Account
 
 ROOT = Path(__file__).parents[3]
 PROFILES = ROOT / "profiles"
@@ -72,16 +66,14 @@ def line(*cells: str) -> str:
 
 
 @pytest.mark.parametrize("name", profiles.names(PROFILES))
-def test_the_table_is_the_codes(plan_cloud: PlanCloud, name: str) -> None:
-    profile = plan_cloud.profile(name)
-    account = facts(types=TypeFacts(ask_types(profile, plan_cloud.aws())))
-    assert row(profile, hardware.find(profile, account, Findings())) in (
-        (ROOT / "docs/fit.md").read_text(encoding="utf-8").splitlines()
-    )
+def test_the_table_is_the_codes(account: Account, name: str) -> None:
+    profile = account.profile(name)
+    types = hardware.find(profile, account.answers(profile), Findings())
+    assert row(profile, types) in ((ROOT / "docs/fit.md").read_text(encoding="utf-8").splitlines())
 
 
-def test_the_sum_in_the_text_is_the_codes(plan_cloud: PlanCloud) -> None:
-    profile = plan_cloud.profile()
+def test_the_sum_in_the_text_is_the_codes(account: Account) -> None:
+    profile = account.profile()
     base, found = amazons(profile)
     planned = disk_of.estimate(profile, base, WEIGHTS)
     text = (ROOT / "docs/fit.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Plans, made against moto's server: a real EC2 API over HTTP with real instance types."""
+"""A plan as a whole: its facts, its text, its JSON, its id, and a verdict for each profile."""
 
 from __future__ import annotations
 
@@ -6,41 +6,30 @@ import dataclasses
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bake import profile
 from bake.agreement.facts import GUARDED
-from bake.aws import Aws
-from bake.errors import BakeError, UsageError
+from bake.errors import UsageError
 from bake.planning.guarded import stated_facts
 from bake.planning.plan import Plan
 from bake.planning.render import as_dict, as_text
 from bake.planning.sources import Sources
-from bake.request import ask_and_plan
 from bake.weights import flux
 
-if TYPE_CHECKING:
-    from tests.bake.conftest import PlanCloud
+from .conftest import Account
 
 PROFILES = Path(__file__).parents[3] / "profiles"
 
 NAMES = profile.names(PROFILES)
 
 
-@pytest.fixture(scope="module")
-def plan(plan_account: PlanCloud) -> Plan:
-    found, origins = profile.load_with_origins("g6e-ubuntu", PROFILES, plan_account.variables)
+@pytest.fixture
+def plan(account: Account) -> Plan:
+    found, origins = profile.load_with_origins("g6e-ubuntu", PROFILES, account.variables)
     sources = Sources(sizes=flux.SIZES, differences=("a stand-in base",))
-    return ask_and_plan(found, plan_account.aws(), sources, origins)
-
-
-def test_hardware_is_what_the_api_says(plan: Plan) -> None:
-    kind = plan.launch.types[0]
-    assert kind.device is not None
-    assert (kind.device.name, kind.device.count, kind.device.memory_mib) == ("L40S", 1, 45776)
-    assert (kind.memory_mib, kind.instance_store_gb, kind.ebs_baseline) == (32768, 250, 125.0)
+    return account.decide(found, sources, origins)
 
 
 def test_the_cache_is_in_the_home_of_the_systems_user(plan: Plan) -> None:
@@ -80,10 +69,10 @@ def test_each_value_shows_where_it_came_from(plan: Plan) -> None:
     assert re.search(r"private +default$", text, re.M)
 
 
-def test_the_guarded_facts_are_all_there_and_resolved(plan: Plan, plan_account: PlanCloud) -> None:
+def test_the_guarded_facts_are_all_there_and_resolved(plan: Plan, account: Account) -> None:
     facts = {fact.name: fact for fact in plan.facts}
     assert list(facts) == list(GUARDED)
-    assert facts["base_ami"].value == plan_account.variables["BASE_AMI_ID"]
+    assert facts["base_ami"].value == account.variables["BASE_AMI_ID"]
     assert facts["instance_types"].value == ["g6e.xlarge"]
     assert facts["sharing"].value == []
     assert str(facts["vpc"].value).startswith("vpc-")
@@ -100,45 +89,22 @@ def test_the_json_holds_the_same(plan: Plan) -> None:
     assert told["estimates"]["bake_dollars"] is None
 
 
-def test_the_id_is_the_same_for_the_same_inputs_and_another_for_others(plan_cloud: PlanCloud) -> None:
-    first = plan_cloud.plan().id
-    assert plan_cloud.plan().id == first
-    assert plan_cloud.plan(root_volume={"size_gib": 120}).id != first
+def test_the_id_is_the_same_for_the_same_inputs_and_another_for_others(account: Account) -> None:
+    first = account.plan().id
+    assert account.plan().id == first
+    assert account.plan(root_volume={"size_gib": 120}).id != first
 
 
-def test_another_token_is_the_same_plan(plan_cloud: PlanCloud) -> None:
-    other = profile.load("g6e-ubuntu", PROFILES, {**plan_cloud.variables, "HF_TOKEN": "hf_other"})
-    assert ask_and_plan(other, plan_cloud.aws(), Sources(sizes=flux.SIZES)).id == plan_cloud.plan().id
+def test_another_token_is_the_same_plan(account: Account) -> None:
+    other = profile.load("g6e-ubuntu", PROFILES, {**account.variables, "HF_TOKEN": "hf_other"})
+    assert account.decide(other, Sources(sizes=flux.SIZES)).id == account.plan().id
 
 
-def test_everything_that_does_not_fit_comes_in_one_message(plan_cloud: PlanCloud) -> None:
-    with pytest.raises(UsageError) as caught:
-        plan_cloud.plan(
-            base={"ami": "ami-00000000000000000"},
-            builder={
-                "instance_type": "g6e.tiny",
-                "subnet": "subnet-00000000",
-                "security_group": "sg-00000000",
-                "instance_profile": "nobody",
-            },
-            worker={"bus": "nowhere"},
-        )
-    assert caught.value.message.splitlines() == [
-        "base.ami: ami-00000000000000000 does not exist in eu-north-1, or is not shared with this account",
-        "builder.instance_type: g6e.tiny is not offered in eu-north-1",
-        "builder.subnet: subnet-00000000 does not exist in eu-north-1",
-        "builder.security_group: sg-00000000 does not exist in eu-north-1",
-        "builder.instance_profile: there is no instance profile nobody in this account",
-        "worker.bus: there is no event bus nowhere in eu-west-1",
-    ]
-    assert caught.value.exit_code == 2
-
-
-def test_a_problem_names_the_place_that_it_came_from(plan_cloud: PlanCloud) -> None:
-    variables = {**plan_cloud.variables, "BASE_AMI_ID": "ami-00000000000000000"}
+def test_a_problem_names_the_place_that_it_came_from(account: Account) -> None:
+    variables = {**account.variables, "BASE_AMI_ID": "ami-00000000000000000"}
     found, origins = profile.load_with_origins("g6e-ubuntu", PROFILES, variables)
     with pytest.raises(UsageError, match=r"^BASE_AMI_ID \(environment\): base\.ami: ami-0+ does not exist"):
-        ask_and_plan(found, plan_cloud.aws(), Sources(sizes=flux.SIZES), origins)
+        account.decide(found, Sources(sizes=flux.SIZES), origins)
 
 
 VERDICTS = {
@@ -157,69 +123,21 @@ def test_every_profile_has_a_verdict_here() -> None:
 
 
 @pytest.mark.parametrize(("name", "verdict"), VERDICTS.items(), ids=VERDICTS)
-def test_every_profile_plans_with_the_right_verdict(plan_cloud: PlanCloud, name: str, verdict: str) -> None:
+def test_every_profile_plans_with_the_right_verdict(account: Account, name: str, verdict: str) -> None:
     if verdict == "refused":
         with pytest.raises(UsageError, match=r"does not fit inf2\.xlarge"):
-            plan_cloud.plan(name)
+            account.plan(name)
         return
-    plan = plan_cloud.plan(name)
+    plan = account.plan(name)
     assert plan.verify.memory[0].verdict == verdict
     assert plan.unbakeable is None
 
 
-def test_what_this_version_cannot_bake_is_said(plan_cloud: PlanCloud) -> None:
-    plan = plan_cloud.plan(base={"accelerator": "cpu"}, builder={"instance_type": "r5.2xlarge"})
+def test_what_this_version_cannot_bake_is_said(account: Account) -> None:
+    plan = account.plan(base={"accelerator": "cpu"}, builder={"instance_type": "r5.2xlarge"})
     why = "this version bakes cuda, and neuron in bf16, not cpu in bf16"
     assert plan.unbakeable == why
     assert f"not baked yet:\n  - {why}" in as_text(plan)
-
-
-def test_planning_changes_nothing(plan_cloud: PlanCloud) -> None:
-    ec2 = plan_cloud.aws().ec2
-
-    def state() -> Any:
-        return (
-            ec2.describe_instances()["Reservations"],
-            ec2.describe_key_pairs()["KeyPairs"],
-            ec2.describe_security_groups()["SecurityGroups"],
-            ec2.describe_volumes()["Volumes"],
-        )
-
-    before = state()
-    plan_cloud.plan()
-    assert state() == before
-
-
-def test_one_question_is_one_call(plan_cloud: PlanCloud) -> None:
-    aws = plan_cloud.aws()
-    ask_and_plan(plan_cloud.profile(), aws, Sources(sizes=flux.SIZES))
-    # AMI, its snapshot, type, zones, subnet, group, instance profile, quota, prices.
-    assert aws.tally.api_calls == 9
-
-
-def test_a_rehearsal_refuses_any_other_address(plan_cloud: PlanCloud) -> None:
-    aws = plan_cloud.aws()
-    aws.ec2.describe_regions()
-    aws.endpoint = "http://127.0.0.1:9"  # as if a client had been made for elsewhere
-    with pytest.raises(BakeError, match="may only talk to"):
-        aws.ec2.describe_regions()
-
-
-def test_elsewhere_is_refused_any_other_address_too(plan_cloud: PlanCloud) -> None:
-    aws = plan_cloud.aws()
-    there = aws.elsewhere("eu-west-1")
-    there.ec2.describe_regions()
-    assert there.ec2.meta.region_name == "eu-west-1"
-    aws.endpoint = "http://127.0.0.1:9"
-    with pytest.raises(BakeError, match="may only talk to"):
-        there.ec2.describe_regions()
-
-
-def test_api_calls_are_counted(plan_cloud: PlanCloud) -> None:
-    aws = Aws(region="eu-north-1", worker_region="eu-north-1", endpoint=plan_cloud.endpoint)
-    aws.ec2.describe_regions()
-    aws.sqs.list_queues()
-    assert aws.tally.api_calls == 2
 
 
 def test_plans_are_frozen(plan: Plan) -> None:

@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from bake import profile
+from bake.account.network import Subnet
+from bake.account.quotas import Quota
 from bake.errors import UsageError
 from bake.planning import estimates
 from bake.planning.plan import Plan
 from bake.planning.render import as_dict, as_text
 from bake.planning.sources import Sources
-from bake.request import ask_and_plan
 from bake.weights import flux
 
 from ..conftest import PROFILES
-
-if TYPE_CHECKING:
-    from tests.bake.conftest import PlanCloud
+from .conftest import Account
 
 CHEAP = {"instance_type": "m7i.xlarge"}
 FOR_G6E = {"instance_type": "g6e.xlarge"}
@@ -29,35 +28,19 @@ INDEX = "https://neuron.example.com/simple"
 SDK = Sources(sizes=flux.SIZES, neuron=Sources().requirements)  # any lock does for a plan
 
 
-def refusal(plan_cloud: PlanCloud, name: str = "g6e-ubuntu", **changes: dict[str, Any]) -> list[str]:
+def refusal(account: Account, name: str = "g6e-ubuntu", **changes: dict[str, Any]) -> list[str]:
     with pytest.raises(UsageError) as caught:
-        plan_cloud.plan(name, **changes)
+        account.plan(name, **changes)
     return caught.value.message.splitlines()
 
 
-def quotas_and_prices(plan_cloud: PlanCloud, hours: dict[str, float], quota: dict[str, float]) -> None:
-    """The price list and the quotas, as AWS answers."""
-
-    def price(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        asked = {item["Value"] for item in request["Filters"]}
-        usd = [{"pricePerUnit": {"USD": str(value)}} for name, value in hours.items() if name in asked]
-        products = [{"terms": {"OnDemand": {"A": {"priceDimensions": {"B": one}}}}} for one in usd]
-        return 200, {"FormatVersion": "aws_v1", "PriceList": [json.dumps(product) for product in products]}
-
-    def limit(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        code = request["QuotaCode"]
-        return 200, {"Quota": {"QuotaCode": code, "QuotaName": f"of {code}", "Value": quota[code]}}
-
-    plan_cloud.front.answers |= {"GetProducts": price, "GetServiceQuota": limit}
-
-
 @pytest.fixture
-def plan(plan_cloud: PlanCloud) -> Plan:
-    return plan_cloud.plan(builder=CHEAP, worker=FOR_G6E)
+def plan(account: Account) -> Plan:
+    return account.plan(builder=CHEAP, worker=FOR_G6E)
 
 
-def test_without_a_word_of_the_workers_such_a_builder_is_refused(plan_cloud: PlanCloud) -> None:
-    assert refusal(plan_cloud, builder=CHEAP) == [
+def test_without_a_word_of_the_workers_such_a_builder_is_refused(account: Account) -> None:
+    assert refusal(account, builder=CHEAP) == [
         "builder.instance_type: m7i.xlarge has no NVIDIA GPU, which accelerator: cuda needs",
         "    to bake on it an image for another type, name that one in worker.instance_type: what needs the "
         "NVIDIA GPU is checked when the image boots there. `bake approve` agrees to it",
@@ -74,19 +57,19 @@ def test_what_the_image_is_for_is_held_against_the_model(plan: Plan) -> None:
     assert plan.provision.settings["BAKE_DEVICE"] == "no"
 
 
-def test_a_builder_with_the_accelerator_is_checked_with_it(plan_cloud: PlanCloud) -> None:
-    plan = plan_cloud.plan()
+def test_a_builder_with_the_accelerator_is_checked_with_it(account: Account) -> None:
+    plan = account.plan()
     assert plan.provision.settings["BAKE_DEVICE"] == "yes"
     assert plan.verify.builder_memory == ()
-    larger = plan_cloud.plan(builder={"instance_type": "g6e.4xlarge"}, worker=FOR_G6E)
+    larger = account.plan(builder={"instance_type": "g6e.4xlarge"}, worker=FOR_G6E)
     assert larger.provision.settings["BAKE_DEVICE"] == "yes"
     assert not [warning for warning in larger.warnings if "no NVIDIA GPU" in warning]
 
 
-def test_where_no_machine_has_a_gpu_none_is_asked_for(plan_cloud: PlanCloud) -> None:
+def test_where_no_machine_has_a_gpu_none_is_asked_for(account: Account) -> None:
     """A local cloud's instance has its type's name, and no GPU."""
     local = Sources(sizes=flux.SIZES, devices=frozenset({"neuron"}))
-    plan = ask_and_plan(plan_cloud.profile(), plan_cloud.aws(), local)
+    plan = account.decide(account.profile(), local)
     assert (plan.provision.settings["BAKE_DEVICE"], plan.provision.drivers.drawn_on) == ("no", "cpu")
 
 
@@ -102,7 +85,7 @@ def test_where_no_machine_has_a_gpu_none_is_asked_for(plan_cloud: PlanCloud) -> 
     ],
 )
 def test_the_image_says_what_it_draws_on_and_a_launch_without_that_says_cpu(
-    plan_cloud: PlanCloud, devices: tuple[str, ...], name: str, index: str | None, backend: str, drawn_on: str
+    account: Account, devices: tuple[str, ...], name: str, index: str | None, backend: str, drawn_on: str
 ) -> None:
     large: dict[str, dict[str, Any]] = {
         "builder": {"instance_type": "inf2.24xlarge"},
@@ -111,7 +94,7 @@ def test_the_image_says_what_it_draws_on_and_a_launch_without_that_says_cpu(
     }
     changes = large if name == "inf2-ubuntu" else {}
     local = replace(SDK, devices=frozenset(devices), worker={"AWS_ENDPOINT_URL": "http://10.0.0.1"})
-    plan = ask_and_plan(plan_cloud.profile(name, **changes), plan_cloud.aws(), local)
+    plan = account.decide(account.profile(name, **changes), local)
     told = {} if backend == drawn_on else {"FLUX_BACKEND": "cpu"}
     assert (plan.provision.settings["WORKER_BACKEND"], plan.provision.drivers.drawn_on) == (backend, drawn_on)
     assert plan.launch.settings == {"AWS_ENDPOINT_URL": "http://10.0.0.1", **told}
@@ -136,26 +119,26 @@ def test_the_text_shows_both_types_and_what_waits(plan: Plan) -> None:
         assert part in text
     (warning,) = plan.warnings
     assert warning == (
-        "the builder (m7i.xlarge) has no NVIDIA GPU: there the driver is known by its files alone, and the "
-        "image proves itself on one when it boots on g6e.xlarge"
+        "the builder (m7i.xlarge) has no NVIDIA GPU: the bake checks only the driver's files there, and "
+        "the boot check tests the image on g6e.xlarge"
     )
     told = json.loads(json.dumps(as_dict(plan)))
     assert [kind["name"] for kind in told["worker_instance_types"]] == ["g6e.xlarge"]
 
 
-def test_both_are_facts_to_be_agreed_to(plan: Plan, plan_cloud: PlanCloud) -> None:
+def test_both_are_facts_to_be_agreed_to(plan: Plan, account: Account) -> None:
     facts = {fact.name: fact.value for fact in plan.facts}
     assert (facts["instance_types"], facts["worker_instance_types"]) == (["m7i.xlarge"], ["g6e.xlarge"])
-    assert {fact.name: fact.value for fact in plan_cloud.plan().facts}["worker_instance_types"] is None
+    assert {fact.name: fact.value for fact in account.plan().facts}["worker_instance_types"] is None
 
 
-def test_the_place_of_the_workers_types_is_named(plan_cloud: PlanCloud, tmp_path: Any) -> None:
+def test_the_place_of_the_workers_types_is_named(account: Account, tmp_path: Any) -> None:
     for file in PROFILES.glob("*.yaml"):
         (tmp_path / file.name).write_text(file.read_text())
     text = "builder:\n  instance_type: m7i.xlarge\nworker:\n  instance_types: [g6e.xlarge]\n"
     (tmp_path / "cheap.yaml").write_text(f"extends: g6e-ubuntu\n{text}")
-    found, origins = profile.load_with_origins("cheap", tmp_path, plan_cloud.variables)
-    plan = ask_and_plan(found, plan_cloud.aws(), Sources(sizes=flux.SIZES), origins)
+    found, origins = profile.load_with_origins("cheap", tmp_path, account.variables)
+    plan = account.decide(found, Sources(sizes=flux.SIZES), origins)
     (fact,) = (fact for fact in plan.facts if fact.name == "worker_instance_types")
     assert fact.origin.endswith("cheap.yaml:5")
 
@@ -201,24 +184,24 @@ def test_the_place_of_the_workers_types_is_named(plan_cloud: PlanCloud, tmp_path
     ],
 )
 def test_what_does_not_go_together_is_refused(
-    plan_cloud: PlanCloud, changes: dict[str, dict[str, Any]], expected: str
+    account: Account, changes: dict[str, dict[str, Any]], expected: str
 ) -> None:
-    lines = refusal(plan_cloud, **{"builder": CHEAP, "worker": FOR_G6E, **changes})
-    assert lines[0] == expected.format(ami=plan_cloud.variables["BASE_AMI_ID"])
+    lines = refusal(account, **{"builder": CHEAP, "worker": FOR_G6E, **changes})
+    assert lines[0] == expected.format(ami=account.variables["BASE_AMI_ID"])
 
 
-def test_workers_must_be_had_where_the_builder_stands(plan_cloud: PlanCloud) -> None:
-    where = plan_cloud.network("eu-north-1c")
-    network = {"subnet": where["BAKE_SUBNET_ID"], "security_group": where["BAKE_SECURITY_GROUP_ID"]}
-    lines = refusal(plan_cloud, builder={**CHEAP, **network}, worker=FOR_G6E)
+def test_workers_must_be_had_where_the_builder_stands(account: Account) -> None:
+    network = {"subnet": "subnet-c"}
+    account.subnets["subnet-c"] = Subnet("vpc-1", "eu-north-1c", 9)
+    lines = refusal(account, builder={**CHEAP, **network}, worker=FOR_G6E)
     assert lines[0] == (
         f"worker.instance_type: g6e.xlarge is not offered in eu-north-1c, the zone of {network['subnet']}"
     )
 
 
-def test_the_int8_comparison_on_a_cpu_is_said_and_reckoned_with(plan_cloud: PlanCloud) -> None:
-    cheap = plan_cloud.plan("g5-ubuntu", builder=CHEAP, worker={"instance_type": "g5.xlarge"})
-    on_gpu = plan_cloud.plan("g5-ubuntu")
+def test_the_int8_comparison_on_a_cpu_is_said_and_reckoned_with(account: Account) -> None:
+    cheap = account.plan("g5-ubuntu", builder=CHEAP, worker={"instance_type": "g5.xlarge"})
+    on_gpu = account.plan("g5-ubuntu")
     (warning,) = cheap.warnings
     assert warning.endswith("drawn on its CPU, about 7 min beside reading the weights")
     assert "int8 draws an image on its CPU" in as_text(cheap)
@@ -229,9 +212,9 @@ def test_the_int8_comparison_on_a_cpu_is_said_and_reckoned_with(plan_cloud: Plan
     assert cheap.estimates.limit == "the volume's limit"
 
 
-def test_a_smaller_gpu_that_bakes_must_draw_int8_too(plan_cloud: PlanCloud) -> None:
+def test_a_smaller_gpu_that_bakes_must_draw_int8_too(account: Account) -> None:
     lines = refusal(
-        plan_cloud,
+        account,
         "g5-ubuntu",
         builder={"instance_type": "g4dn.xlarge"},
         worker={"instance_type": "g5.xlarge"},
@@ -241,30 +224,15 @@ def test_a_smaller_gpu_that_bakes_must_draw_int8_too(plan_cloud: PlanCloud) -> N
     )
 
 
-def test_quota_and_price_are_those_of_both(plan_cloud: PlanCloud) -> None:
-    hours = {"m7i.xlarge": 0.2142, "g6e.xlarge": 1.9725}
-    quotas_and_prices(plan_cloud, hours, {"L-1216C47A": 16, "L-DB2E81BA": 8})
-    plan = plan_cloud.plan(builder=CHEAP, worker=FOR_G6E)
-    assert "m7i.xlarge fits the quota: 4 vCPUs of 16, 0 in use" in plan.checked
-    assert "g6e.xlarge fits the quota: 4 vCPUs of 8, 0 in use" in plan.checked
-    found = plan.estimates
-    assert found.builder_dollars == pytest.approx(0.2142 * found.builder_seconds / 3600)
-    assert found.boot_check_dollars == pytest.approx(1.9725 * found.boot_check_seconds / 3600)
-    text = as_text(plan)
-    assert re.search(rf"builder +{found.builder_seconds / 3600:.1f} h, \${found.builder_dollars:.2f} ", text)
-    check = f"{found.boot_check_seconds / 3600:.1f} h, \\${found.boot_check_dollars:.2f} "
-    assert re.search(rf"boot check +{check} +on g6e\.xlarge\n", text)
-
-
-def test_a_quota_without_room_for_the_workers_names_their_setting(plan_cloud: PlanCloud) -> None:
-    quotas_and_prices(plan_cloud, {}, {"L-1216C47A": 16, "L-DB2E81BA": 0})
-    lines = refusal(plan_cloud, builder=CHEAP, worker=FOR_G6E)
+def test_a_quota_without_room_for_the_workers_names_their_setting(account: Account) -> None:
+    account.quotas = {"a|c|d|h|i|m|r|t|z": Quota("Standard", 16, 0), "g|gr|vt": Quota("G and VT", 0, 0)}
+    lines = refusal(account, builder=CHEAP, worker=FOR_G6E)
     assert lines[0].startswith(
         "worker.instance_type: g6e.xlarge has 4 vCPUs, but the account's on-demand quota"
     )
 
 
-def test_neuron_is_compiled_on_a_type_without_devices(plan_cloud: PlanCloud) -> None:
+def test_neuron_is_compiled_on_a_type_without_devices(account: Account) -> None:
     variables = {"python_index": INDEX}
     changes: dict[str, dict[str, Any]] = {
         "builder": {"instance_type": "r7i.2xlarge"},
@@ -272,7 +240,7 @@ def test_neuron_is_compiled_on_a_type_without_devices(plan_cloud: PlanCloud) -> 
         "neuron": variables,
         "root_volume": {"size_gib": 200},
     }
-    plan = ask_and_plan(plan_cloud.profile("inf2-ubuntu", **changes), plan_cloud.aws(), SDK)
+    plan = account.decide(account.profile("inf2-ubuntu", **changes), SDK)
     assert [memory.where for memory in plan.verify.memory] == ["4 x Inferentia2"]
     assert (plan.provision.drivers.on_builder, plan.provision.drivers.drawn_on) == (False, "neuron")
     assert any("the builder (r7i.2xlarge) has no Neuron device" in warning for warning in plan.warnings)
@@ -281,11 +249,4 @@ def test_neuron_is_compiled_on_a_type_without_devices(plan_cloud: PlanCloud) -> 
     assert "the compiler for Neuron reads its transformer of 23.8 GB" in memory.why
     changes["builder"] = CHEAP
     with pytest.raises(UsageError, match=r"m7i\.xlarge has 16,384 MiB of RAM; a bake takes 25,772 MiB"):
-        ask_and_plan(plan_cloud.profile("inf2-ubuntu", **changes), plan_cloud.aws(), SDK)
-
-
-def test_one_question_is_still_one_call(plan_cloud: PlanCloud) -> None:
-    aws = plan_cloud.aws()
-    ask_and_plan(plan_cloud.profile(builder=CHEAP, worker=FOR_G6E), aws, Sources(sizes=flux.SIZES))
-    # AMI, its snapshot, types, zones, subnet, group, instance profile, two quotas, prices.
-    assert aws.tally.api_calls == 10
+        account.decide(account.profile("inf2-ubuntu", **changes), SDK)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -14,8 +14,7 @@ from bake.planning.render import as_text
 from bake.planning.sources import Sources
 from bake.weights import flux
 
-if TYPE_CHECKING:
-    from tests.bake.conftest import PlanCloud
+from .conftest import Account
 
 KEY = "0123456789ABCDEF0123456789ABCDEF01234567"
 NEURON: dict[str, Any] = {
@@ -41,25 +40,25 @@ def test_the_lock_tells_the_cuda_that_torch_is_built_for(tmp_path: Path, text: s
     assert drivers.cuda_of(tmp_path / "lock.txt") == cuda
 
 
-def test_the_workers_lock_needs_a_driver_of_580_or_newer(plan_cloud: PlanCloud) -> None:
+def test_the_workers_lock_needs_a_driver_of_580_or_newer(account: Account) -> None:
     found = drivers.cuda_of(Sources().requirements)
     assert found == 13
-    plan = plan_cloud.plan()
+    plan = account.plan()
     assert plan.provision.settings["BAKE_DRIVER_MINIMUM"] == "580.65.06"
     assert "of the base AMI; CUDA 13 needs 580.65.06" in as_text(plan)
 
 
-def test_a_pinned_driver_that_is_too_old_is_refused(plan_cloud: PlanCloud) -> None:
+def test_a_pinned_driver_that_is_too_old_is_refused(account: Account) -> None:
     with pytest.raises(
         UsageError, match=r"nvidia\.driver: 570\.9\.1 is too old: .*CUDA 13.* needs 580\.65\.06"
     ):
-        plan_cloud.plan(
+        account.plan(
             nvidia={"driver": "570.9.1", "repository": "https://nvidia.example.com", "fingerprint": KEY}
         )
 
 
-def test_the_neuron_stack_is_said_and_handed_to_its_script(plan_cloud: PlanCloud) -> None:
-    plan = plan_cloud.plan("inf2-ubuntu", builder=LARGE, neuron=NEURON)
+def test_the_neuron_stack_is_said_and_handed_to_its_script(account: Account) -> None:
+    plan = account.plan("inf2-ubuntu", builder=LARGE, neuron=NEURON)
     for line in ("aws-neuronx-runtime-lib 2.28.23.0-dd5879008", "aws-neuronx-dkms 2.24.7.0"):
         assert line in as_text(plan)
     settings = plan.provision.settings
@@ -73,8 +72,8 @@ def test_the_neuron_stack_is_said_and_handed_to_its_script(plan_cloud: PlanCloud
     assert not any("nogpgcheck" in text for text in plan.warnings)
 
 
-def test_nogpgcheck_is_said_in_the_plan(plan_cloud: PlanCloud) -> None:
-    plan = plan_cloud.plan("inf2-ubuntu", builder=LARGE, neuron={**NEURON, "nogpgcheck": True})
+def test_nogpgcheck_is_said_in_the_plan(account: Account) -> None:
+    plan = account.plan("inf2-ubuntu", builder=LARGE, neuron={**NEURON, "nogpgcheck": True})
     assert plan.provision.settings["NEURON_NOGPGCHECK"] == "yes"
     assert any(
         "neuron.nogpgcheck" in text and "aws-neuronx-dkms are installed without" in text
@@ -82,19 +81,19 @@ def test_nogpgcheck_is_said_in_the_plan(plan_cloud: PlanCloud) -> None:
     )
 
 
-def test_a_stack_for_another_accelerator_is_refused(plan_cloud: PlanCloud) -> None:
+def test_a_stack_for_another_accelerator_is_refused(account: Account) -> None:
     with pytest.raises(UsageError, match="neuron: nothing of it is installed for accelerator: cuda"):
-        plan_cloud.plan(neuron=NEURON)
+        account.plan(neuron=NEURON)
 
 
-def test_the_backend_for_neuron_needs_the_sdks_lock(plan_cloud: PlanCloud, tmp_path: Path) -> None:
+def test_the_backend_for_neuron_needs_the_sdks_lock(account: Account, tmp_path: Path) -> None:
     lock = tmp_path / "worker-neuron-sdk.txt"
     drawing = {"python_index": "https://pip.example.com", "sizes": ("1024x1024", "768x1344")}
 
     def planned(gib: int) -> Plan:
         sources = Sources(neuron=lock, sizes=flux.SIZES)
         changes: dict[str, dict[str, Any]] = {"builder": LARGE, "neuron": drawing}
-        return plan_cloud.plan("inf2-ubuntu", sources, **changes, root_volume={"size_gib": gib})
+        return account.plan("inf2-ubuntu", sources, **changes, root_volume={"size_gib": gib})
 
     with pytest.raises(UsageError, match=r"make lock NEURON_PYTHON_INDEX=https://pip\.example\.com"):
         planned(300)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
 from bake.planning.render import as_dict, as_text
 
 from ..conftest import REAL
-
-if TYPE_CHECKING:
-    from tests.bake.conftest import PlanCloud
+from .conftest import Account
 
 
-def test_the_usual_profile_needs_the_hub_and_the_index(plan_cloud: PlanCloud) -> None:
-    plan = plan_cloud.plan()
+def test_the_usual_profile_needs_the_hub_and_the_index(account: Account) -> None:
+    plan = account.plan()
     assert {host for one in plan.provision.egress if one.always for host in one.hosts} == {
         "huggingface.co",
         "*.hf.co",
@@ -28,17 +25,17 @@ def test_the_usual_profile_needs_the_hub_and_the_index(plan_cloud: PlanCloud) ->
     assert as_dict(plan)["egress"][0].keys() == {"hosts", "why", "always"}
 
 
-def test_hosts_and_reasons_are_printed(plan_cloud: PlanCloud) -> None:
-    text = as_text(plan_cloud.plan())
+def test_hosts_and_reasons_are_printed(account: Account) -> None:
+    text = as_text(account.plan())
     section = text.split("What the builder must reach:\n")[1].split("\n\n")[0].splitlines()
     [python] = [line for line in section if line.lstrip().startswith("github.com ")]
     assert "maybe: cpython-3.11." in python
     assert "where the base has no whole Python 3.11" in python
 
 
-def test_a_mirror_is_reached_first(plan_cloud: PlanCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mirror_is_reached_first(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bake.planning.wiring.check_mirror", lambda *_: None)
-    plan = plan_cloud.plan(weights={"mirror": "s3://some-bucket/prefix"})
+    plan = account.plan(weights={"mirror": "s3://some-bucket/prefix"})
     assert plan.provision.egress[0].hosts == ("some-bucket.s3.*.amazonaws.com",)
     assert any(one.why == "the weights that the mirror does not have" for one in plan.provision.egress)
 
@@ -56,14 +53,14 @@ def test_a_mirror_is_reached_first(plan_cloud: PlanCloud, monkeypatch: pytest.Mo
     ids=["pinned", "not pinned"],
 )
 def test_a_repository_is_reached_where_something_is_pinned(
-    plan_cloud: PlanCloud, section: str, fields: dict[str, object], there: bool
+    account: Account, section: str, fields: dict[str, object], there: bool
 ) -> None:
-    hosts = {host for one in plan_cloud.plan(**{section: fields}).provision.egress for host in one.hosts}
+    hosts = {host for one in account.plan(**{section: fields}).provision.egress for host in one.hosts}
     assert ("cuda.example" in hosts) == there
 
 
-def test_a_rehearsal_names_its_own_servers(plan_cloud: PlanCloud) -> None:
+def test_a_rehearsal_names_its_own_servers(account: Account) -> None:
     sources = replace(REAL, hub=None, builder={"UV_DEFAULT_INDEX": "http://10.0.0.1:4581/simple"})
-    hosts = {host for one in plan_cloud.plan(sources=sources).provision.egress for host in one.hosts}
+    hosts = {host for one in account.plan(sources=sources).provision.egress for host in one.hosts}
     assert "10.0.0.1:4581" in hosts
     assert "pypi.org" not in hosts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -16,15 +16,14 @@ from bake.planning.sources import Sources
 from bake.weights import flux
 from bake.weights.flux import MIB, WeightFile
 
-if TYPE_CHECKING:
-    from tests.bake.conftest import PlanCloud
+from .conftest import Account
 
 KNOWN = {path: WeightFile(size) for path, size in flux.SIZES.items()}
 
 
-def refusal(plan_cloud: PlanCloud, name: str, **changes: Any) -> list[str]:
+def refusal(account: Account, name: str, **changes: Any) -> list[str]:
     with pytest.raises(UsageError) as caught:
-        plan_cloud.plan(name, **changes)
+        account.plan(name, **changes)
     text = caught.value.message
     assert not re.search(r"offload|schnell|SDXL|another model|smaller model", text, re.IGNORECASE)
     return text.splitlines()
@@ -42,8 +41,8 @@ def test_weights_and_work_are_the_measured_peak(precision: str) -> None:
     assert peak == round(flux.PEAK_GIB[precision] * 1024 * MIB)
 
 
-def test_bf16_fits_an_l40s(plan_cloud: PlanCloud) -> None:
-    memory = plan_cloud.plan("g6e-ubuntu").verify.memory[0]
+def test_bf16_fits_an_l40s(account: Account) -> None:
+    memory = account.plan("g6e-ubuntu").verify.memory[0]
     assert memory_of.arithmetic(memory) == [
         " 32,178 MiB  weights      33.7 GB in bf16",
         "  4,890 MiB  working      activations, VAE at 1024 x 1024; measured on a GPU",
@@ -56,9 +55,9 @@ def test_bf16_fits_an_l40s(plan_cloud: PlanCloud) -> None:
 
 @pytest.mark.parametrize(("name", "gpu"), [("g5-ubuntu", "A10G"), ("g6-ubuntu", "L4")])
 def test_bf16_does_not_fit_24_gb_and_the_setting_that_does_is_named(
-    plan_cloud: PlanCloud, name: str, gpu: str
+    account: Account, name: str, gpu: str
 ) -> None:
-    lines = refusal(plan_cloud, name, weights={"precision": "bf16"})
+    lines = refusal(account, name, weights={"precision": "bf16"})
     kind = f"{name.removesuffix('-ubuntu')}.xlarge"
     assert lines[0] == f"weights.precision: FLUX.1-dev in bf16 does not fit {kind}"
     assert f"of 22,888 MiB ({gpu}); 14,180 MiB missing" in lines[3]
@@ -68,15 +67,15 @@ def test_bf16_does_not_fit_24_gb_and_the_setting_that_does_is_named(
     assert lines[-1].strip() == "choose in the profile: weights.precision"
 
 
-def test_int8_is_tight_on_24_gb_and_says_what_it_needs(plan_cloud: PlanCloud) -> None:
-    plan = plan_cloud.plan("g5-ubuntu")
+def test_int8_is_tight_on_24_gb_and_says_what_it_needs(account: Account) -> None:
+    plan = account.plan("g5-ubuntu")
     assert plan.verify.memory[0].verdict == "tight"
     assert "! g5.xlarge in int8: tight" in as_text(plan)
     assert "the worker needs VAE tiling and slicing for this" in as_text(plan)
 
 
-def test_inf2_xlarge_is_refused_with_the_arithmetic(plan_cloud: PlanCloud) -> None:
-    assert refusal(plan_cloud, "inf2-ubuntu") == [
+def test_inf2_xlarge_is_refused_with_the_arithmetic(account: Account) -> None:
+    assert refusal(account, "inf2-ubuntu") == [
         "builder.instance_type: FLUX.1-dev in bf16 does not fit inf2.xlarge",
         "     32,178 MiB  weights      33.7 GB in bf16",
         "      4,890 MiB  working      activations, VAE at 1024 x 1024; measured on a GPU",
@@ -90,14 +89,14 @@ def test_inf2_xlarge_is_refused_with_the_arithmetic(plan_cloud: PlanCloud) -> No
     ]
 
 
-def test_more_host_memory_alone_is_not_enough(plan_cloud: PlanCloud) -> None:
-    lines = refusal(plan_cloud, "inf2-ubuntu", builder={"instance_type": "inf2.8xlarge"})
+def test_more_host_memory_alone_is_not_enough(account: Account) -> None:
+    lines = refusal(account, "inf2-ubuntu", builder={"instance_type": "inf2.8xlarge"})
     assert "4,300 MiB missing" in lines[3]
     assert "to spare" in lines[4]
 
 
-def test_a_neuron_type_with_enough_fits(plan_cloud: PlanCloud) -> None:
-    plan = plan_cloud.plan("inf2-ubuntu", builder={"instance_type": "inf2.24xlarge"})
+def test_a_neuron_type_with_enough_fits(account: Account) -> None:
+    plan = account.plan("inf2-ubuntu", builder={"instance_type": "inf2.24xlarge"})
     assert plan.verify.memory[0].verdict == "fits"
     assert plan.verify.memory[0].available == 6 * 32768
 
@@ -112,7 +111,7 @@ def test_a_neuron_type_with_enough_fits(plan_cloud: PlanCloud) -> None:
     ],
 )
 def test_each_size_that_is_compiled_holds_the_weights_once_more(
-    plan_cloud: PlanCloud, tmp_path: Path, kind: str, sizes: int, fits: bool
+    account: Account, tmp_path: Path, kind: str, sizes: int, fits: bool
 ) -> None:
     """As the worker reckons before it loads: tests/worker/inference/test_backends.py."""
     sources = Sources(neuron=tmp_path / "no-lock", sizes=flux.SIZES)  # which is refused in any case
@@ -121,7 +120,7 @@ def test_each_size_that_is_compiled_holds_the_weights_once_more(
         "sizes": tuple(f"{256 + 16 * number}x256" for number in range(sizes)),
     }
     changes = {"builder": {"instance_type": kind}, "neuron": drawing, "root_volume": {"size_gib": 500}}
-    lines = refusal(plan_cloud, "inf2-ubuntu", sources=sources, **changes)
+    lines = refusal(account, "inf2-ubuntu", sources=sources, **changes)
     told = [line for line in lines if f"does not fit {kind}" in line]
     assert bool(told) != fits
     if not fits:
@@ -131,31 +130,31 @@ def test_each_size_that_is_compiled_holds_the_weights_once_more(
         assert any("each of neuron.sizes holds the weights once more" in line for line in lines)
 
 
-def test_int8_is_not_for_neuron(plan_cloud: PlanCloud) -> None:
+def test_int8_is_not_for_neuron(account: Account) -> None:
     changes = {"builder": {"instance_type": "inf2.24xlarge"}, "weights": {"precision": "int8"}}
-    lines = refusal(plan_cloud, "inf2-ubuntu", **changes)
+    lines = refusal(account, "inf2-ubuntu", **changes)
     assert lines == ["weights.precision: int8 weights are made for CUDA (torchao); Neuron gets bf16"]
 
 
-def test_a_pipeline_runs_on_one_gpu(plan_cloud: PlanCloud) -> None:
+def test_a_pipeline_runs_on_one_gpu(account: Account) -> None:
     """Four GPUs of 22,888 MiB are not one of 91,552."""
     changes = {"builder": {"instance_type": "g6.12xlarge"}, "weights": {"precision": "bf16"}}
-    lines = refusal(plan_cloud, "g6-ubuntu", **changes)
+    lines = refusal(account, "g6-ubuntu", **changes)
     assert "of 22,888 MiB (one L4 of 4); 14,180 MiB missing" in lines[3]
 
 
-def test_where_nothing_fits_the_need_is_said(plan_cloud: PlanCloud) -> None:
+def test_where_nothing_fits_the_need_is_said(account: Account) -> None:
     changes = {"builder": {"instance_type": "g4dn.xlarge"}, "weights": {"precision": "int8"}}
-    lines = refusal(plan_cloud, "g5-ubuntu", **changes)
+    lines = refusal(account, "g5-ubuntu", **changes)
     assert lines[-1].strip() == "an accelerator with 22,015 MiB is needed"
 
 
-def test_alternatives_are_each_held_against_the_model(plan_cloud: PlanCloud) -> None:
+def test_alternatives_are_each_held_against_the_model(account: Account) -> None:
     types = {"instance_type": None, "instance_types": ("g6e.xlarge", "g6.xlarge")}
-    lines = refusal(plan_cloud, "g6e-ubuntu", builder=types)
+    lines = refusal(account, "g6e-ubuntu", builder=types)
     assert lines[0] == "weights.precision: FLUX.1-dev in bf16 does not fit g6.xlarge"
     both = {"instance_type": None, "instance_types": ("g6e.xlarge", "g6e.2xlarge")}
-    plan = plan_cloud.plan("g6e-ubuntu", builder=both)
+    plan = account.plan("g6e-ubuntu", builder=both)
     assert [memory.instance_type for memory in plan.verify.memory] == ["g6e.xlarge", "g6e.2xlarge"]
     assert plan.launch.types[0].name == "g6e.xlarge"
     assert "g6e.xlarge or g6e.2xlarge in eu-north-1, on-demand" in as_text(plan)
@@ -170,8 +169,8 @@ def test_alternatives_are_each_held_against_the_model(plan_cloud: PlanCloud) -> 
         ),
     ],
 )
-def test_an_accelerator_of_another_kind(plan_cloud: PlanCloud, kind: str, text: str) -> None:
-    lines = refusal(plan_cloud, "g6e-ubuntu", builder={"instance_type": kind})
+def test_an_accelerator_of_another_kind(account: Account, kind: str, text: str) -> None:
+    lines = refusal(account, "g6e-ubuntu", builder={"instance_type": kind})
     assert any(text in line for line in lines)
     assert not any("does not fit" in line for line in lines)
 
@@ -183,11 +182,11 @@ def test_a_gpu_of_another_maker_is_no_cuda_device() -> None:
     assert device.kind == "other"
 
 
-def test_without_an_accelerator_the_host_holds_the_model(plan_cloud: PlanCloud) -> None:
+def test_without_an_accelerator_the_host_holds_the_model(account: Account) -> None:
     small = {"base": {"accelerator": "cpu"}, "builder": {"instance_type": "m5.xlarge"}}
-    lines = refusal(plan_cloud, "g6e-ubuntu", **small)
+    lines = refusal(account, "g6e-ubuntu", **small)
     assert lines[0] == "builder.instance_type: FLUX.1-dev in bf16 does not fit m5.xlarge"
     large = {"base": {"accelerator": "cpu"}, "builder": {"instance_type": "m5.4xlarge"}}
-    plan = plan_cloud.plan("g6e-ubuntu", **large)
+    plan = account.plan("g6e-ubuntu", **large)
     assert plan.verify.memory[0].verdict == "fits"
     assert plan.unbakeable is not None

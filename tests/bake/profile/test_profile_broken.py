@@ -11,14 +11,14 @@ import pytest
 from bake import profile
 from bake.errors import BakeError, UsageError
 
-from .. import account
+from ..variables import VARIABLES as EXAMPLES
 from . import broken_profiles
 from .broken_profiles import GOOD
 
 BROKEN = broken_profiles.load()
-TOKEN = account.VARIABLES["HF_TOKEN"]
+TOKEN = EXAMPLES["HF_TOKEN"]
 VARIABLES = {
-    **account.VARIABLES,
+    **EXAMPLES,
     "EVERYBODY": "0.0.0.0/0",
     "REFERS": "${BASE_AMI_ID}",
     "GIT_URL": "https://git.example.com/flux.git",

@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from bake import profile
 from bake.errors import BakeError, UsageError
 
-from .. import account
+from ..variables import VARIABLES as EXAMPLES
 
 PROFILES = Path(__file__).parents[3] / "profiles"
 TEXT = (PROFILES / "g6e-ubuntu.yaml").read_text()
 GOOD: dict[str, Any] = yaml.safe_load(TEXT)
-TOKEN = account.VARIABLES["HF_TOKEN"]
+TOKEN = EXAMPLES["HF_TOKEN"]
 SECRET = "canary-from-the-store"
 VARIABLES = {
-    **account.VARIABLES,
+    **EXAMPLES,
     "OTHER_TOKEN": TOKEN,
 }
 PLACED = re.compile(r"[^\n]*\.yaml:[1-9]\d*:[1-9]\d*: \S|    \S")

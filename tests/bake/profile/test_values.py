@@ -10,7 +10,7 @@ from bake import profile
 from bake.errors import UsageError
 from bake.profile import values
 
-from .. import account
+from ..variables import VARIABLES
 from . import broken_profiles
 
 GOOD = "extends: good\n"
@@ -19,7 +19,7 @@ GOOD = "extends: good\n"
 def load(tmp_path: Path, text: str, **variables: str) -> profile.Profile:
     (tmp_path / "good.yaml").write_bytes(broken_profiles.GOOD)
     (tmp_path / "p.yaml").write_text(GOOD + text)
-    return profile.load("p", tmp_path, {**account.VARIABLES, **variables})
+    return profile.load("p", tmp_path, {**VARIABLES, **variables})
 
 
 def message(tmp_path: Path, text: str, **variables: str) -> str:
@@ -148,7 +148,7 @@ def test_an_arn_in_the_file_is_told_both(tmp_path: Path) -> None:
 def test_the_nearest_profile_is_named(name: str, meant: str) -> None:
     folder = Path(__file__).parents[3] / "profiles"
     with pytest.raises(UsageError) as caught:
-        profile.load(name, folder, account.VARIABLES)
+        profile.load(name, folder, VARIABLES)
     assert f"no profile named {name!r} in {folder}; there are: g5-amazon-linux, " in caught.value.message
     assert caught.value.hint == f"did you mean --profile {meant}?"
 

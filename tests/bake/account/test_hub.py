@@ -1,4 +1,4 @@
-"""What the weights weigh: asked of a Hub, by the real client; nothing is downloaded."""
+"""The Hub: what the weights weigh, by the real client; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_the_files_that_diffusers_loads_and_no_others(plan_cloud: PlanCloud, hub
     }
     assert found.weights.files.source == "the Hub's metadata"
     assert found.weights.lock is None
-    assert "the Hub gives the weights of this revision to this token" in found.checked
+    assert "this token may download the weights of this revision" in found.checked
 
 
 def test_a_lock_is_what_is_baked_once_the_hub_has_it(plan_cloud: PlanCloud, hub: str, lock: Lock) -> None:

@@ -1,4 +1,4 @@
-"""A share that can't work is said by the plan, not after the bake."""
+"""KMS keys: the profile's, and the account's own where the image is shared."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from moto.core.responses import ActionResult
 from moto.ec2.responses.elastic_block_store import ElasticBlockStore
+
+from bake.errors import UsageError
 
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud
@@ -58,3 +60,17 @@ def test_awss_key_by_any_name_cannot_be_shared(plan_cloud: PlanCloud) -> None:
     plan_cloud.front.answers["DescribeKey"] = lambda asked: (200, key)
     (text,) = told(plan_cloud, image=SHARED, root_volume={"kms_key": "1234abcd-12ab-34cd-56ef-1234567890ab"})
     assert "root_volume.kms_key is AWS's own key" in text
+
+
+def test_a_key_that_is_not_there(plan_cloud: PlanCloud) -> None:
+    with pytest.raises(UsageError, match=r"root_volume\.kms_key: there is no such KMS key in eu-north-1"):
+        plan_cloud.plan(root_volume={"kms_key": "alias/nobodys"})
+
+
+def test_a_key_that_is_disabled(plan_cloud: PlanCloud) -> None:
+    kms = plan_cloud.aws().kms
+    key = kms.create_key()["KeyMetadata"]["KeyId"]
+    assert "the KMS key exists and is enabled" in plan_cloud.plan(root_volume={"kms_key": key}).checked
+    kms.disable_key(KeyId=key)
+    with pytest.raises(UsageError, match=r"root_volume\.kms_key: the KMS key is disabled"):
+        plan_cloud.plan(root_volume={"kms_key": key})

@@ -1,4 +1,4 @@
-"""The account that plans are tested in: what goes wrong with its calls."""
+"""The clients: what goes wrong with their calls, and where they may go."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from botocore.exceptions import ClientError
 
 from bake import redaction
 from bake.aws import AccessKey, Aws, error_code
+from bake.errors import BakeError
 
 from ..conftest import PlanCloud
 
@@ -32,3 +33,28 @@ def test_calls_are_signed_with_the_endpoints_key_wherever_they_go(plan_cloud: Pl
         assert (signer.access_key, signer.secret_key) == (key.id, key.secret)
     assert key.secret not in repr(key) + redaction.redact(f"said {key.secret}")
     assert redaction.redact("a rehearsal") == "a rehearsal"  # the dummy's secret is a word
+
+
+def test_a_rehearsal_refuses_any_other_address(plan_cloud: PlanCloud) -> None:
+    aws = plan_cloud.aws()
+    aws.ec2.describe_regions()
+    aws.endpoint = "http://127.0.0.1:9"  # as if a client had been made for elsewhere
+    with pytest.raises(BakeError, match="may only talk to"):
+        aws.ec2.describe_regions()
+
+
+def test_elsewhere_is_refused_any_other_address_too(plan_cloud: PlanCloud) -> None:
+    aws = plan_cloud.aws()
+    there = aws.elsewhere("eu-west-1")
+    there.ec2.describe_regions()
+    assert there.ec2.meta.region_name == "eu-west-1"
+    aws.endpoint = "http://127.0.0.1:9"
+    with pytest.raises(BakeError, match="may only talk to"):
+        there.ec2.describe_regions()
+
+
+def test_api_calls_are_counted(plan_cloud: PlanCloud) -> None:
+    aws = Aws(region="eu-north-1", worker_region="eu-north-1", endpoint=plan_cloud.endpoint)
+    aws.ec2.describe_regions()
+    aws.sqs.list_queues()
+    assert aws.tally.api_calls == 2
