@@ -23,7 +23,7 @@ from bake.localcloud.settings import RUN, Settings
 def claim(settings: Settings, *, patience: float = 60) -> TextIO:
     """Claim the network for this process while the returned file is open.
 
-    A cloud with the same state directory is on its way down: wait for it, at most `patience` seconds.
+    A cloud with the same state directory is going down: wait for it, at most `patience` seconds.
     UsageError if any other local cloud has the network.
     """
     RUN.mkdir(parents=True, exist_ok=True)
