@@ -228,7 +228,7 @@ def draw(
     from bake.localcloud.lifecycle.manual import Job
 
     if not out.absolute().parent.is_dir():
-        raise UsageError(f"{out}: there is no directory {out.absolute().parent}", hint="make it first")
+        raise UsageError(f"{out}: there is no directory {out.absolute().parent}", hint="create it first")
     png, event = _manual_session().draw(Job(prompt, width, height, steps, seed), timeout)
     out.write_bytes(png)
     click.echo(f"{out}: {event['width']}x{event['height']}, seed {event['seed']}, {event['seconds']:.1f} s")

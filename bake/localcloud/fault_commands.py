@@ -74,7 +74,9 @@ def add(service: str, action: str, always: bool, nth: int | None, **given: Any) 
         raise UsageError("--always and --times contradict each other", hint="leave one of them out")
     if nth is not None:
         if always or fields.keys() & {"times", "after"}:
-            raise UsageError("--nth stands for --after and --times", hint="leave the others out")
+            raise UsageError(
+                "--nth can't be combined with --after, --times or --always", hint="use --nth alone"
+            )
         if nth < 1:
             raise UsageError(f"--nth {nth}: calls are counted from 1", hint="--nth 1 fails the first call")
         fields["nth"] = nth

@@ -59,7 +59,7 @@ def make_private(folder: Path) -> None:
     owner = folder.stat().st_uid
     if owner not in {os.geteuid(), int(os.environ.get("SUDO_UID") or 0)}:
         raise UsageError(
-            f"{folder} belongs to another user (id {owner}); machines' disks can't lie there",
+            f"{folder} belongs to another user (id {owner}); machines' disks can't be stored there",
             hint="choose another place with BAKE_LOCAL_STATE or BAKE_CACHE",
         )
     folder.chmod(0o700)
@@ -88,7 +88,7 @@ def run(*argv: str | Path, stdin: str | None = None, check: bool = True, timeout
             f"the command {arguments[0]} is missing", hint=f"apt-get install {package}" if package else None
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise BakeError(f"no end within {timeout:.0f} s: {shlex.join(arguments)}") from error
+        raise BakeError(f"timed out after {timeout:.0f} s: {shlex.join(arguments)}") from error
     if check and done.returncode != 0:
         tail = "\n".join(f"    {line}" for line in done.stderr.strip().splitlines()[-15:])
         raise BakeError(f"exit code {done.returncode}: {shlex.join(arguments)}\n{tail}")

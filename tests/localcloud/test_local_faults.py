@@ -149,7 +149,7 @@ except urllib.error.HTTPError as error: print(error.code)
     ("words", "message"),
     [
         pytest.param(("--always", "--times", "2"), "contradict", id="always-and-times"),
-        pytest.param(("--nth", "2", "--after", "1"), "--nth stands for", id="nth-and-after"),
+        pytest.param(("--nth", "2", "--after", "1"), "--nth can't be combined", id="nth-and-after"),
         pytest.param(("--nth", "0"), "counted from 1", id="nth"),
     ],
 )

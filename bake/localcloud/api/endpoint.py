@@ -57,7 +57,7 @@ class Api:
         if call.get("Action") == "GetConsoleOutput" and call.get("InstanceId") in self._instances:
             return self._console(call["InstanceId"])(environ, start_response)
         if call.get("Action") in NOT_REAL:
-            what = f"Not in the local cloud: {call['Action']} would be without effect"
+            what = f"Not in the local cloud: {call['Action']} would have no effect"
             return error_response("UnsupportedOperation", what)(environ, start_response)
         token = CALL.set(call)
         try:

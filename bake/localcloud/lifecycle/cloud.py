@@ -102,7 +102,7 @@ def down(say: Say = _quiet) -> None:
     with _lock(settings):
         _stop(settings)
         for leftover in sweep(settings):
-            say(f"removed what was left over: {leftover}")
+            say(f"removed a leftover: {leftover}")
 
 
 def users() -> list[User]:
@@ -169,9 +169,9 @@ def _isolated(settings: Settings, trust_guests: bool, say: Say) -> Settings:
         return settings
     if not trust_guests:
         raise UsageError(
-            f"this host can't give machines users of their own, so their root would be its root: {problem}",
-            hint="systemd 249 and Linux 5.12 can; on a machine that is yours alone, with images that you "
-            "trust, go on with --trust-guests",
+            f"machines can't have their own users on this host, so their root would be its root: {problem}",
+            hint="that needs systemd 249 and Linux 5.12; on a machine that only you use, with images that "
+            "you trust, go on with --trust-guests",
         )
     say(f"machines share this host's root (--trust-guests): {problem}")
     return replace(settings, trust_guests=True)
@@ -218,7 +218,7 @@ def _hub(settings: Settings, say: Say) -> Path:
 
 def _start(settings: Settings, prepared: Prepared, owner_pid: int | None, say: Say) -> None:
     for leftover in sweep(settings):
-        say(f"removed what an earlier cloud left over: {leftover}")
+        say(f"removed a leftover of an earlier cloud: {leftover}")
     ImageStore(settings.images).prune(say)
     prepared.save(settings.state / "prepared.json")
     (settings.state / "failure.json").unlink(missing_ok=True)

@@ -96,7 +96,7 @@ class ManualSession:
         except ClientError as error:
             raise UsageError(
                 f"{image} can't be booted: {error.response['Error']['Message']}",
-                hint="bake local images lists the AMIs there are",
+                hint="bake local images lists the AMIs",
             ) from error
         say(f"{instance['InstanceId']} is starting")
         # The login user depends on the operating system.

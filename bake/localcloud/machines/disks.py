@@ -133,7 +133,7 @@ def mounted() -> dict[str, str]:
 def frozen(where: Path) -> Iterator[None]:
     """Freeze the mounted file system, so that a copy of its disk is consistent.
 
-    One that can't be held still (it is on its way down) is copied as a power cut would leave it.
+    If it can't be frozen, since the machine is going down, the copy is as after a power cut.
     """
     host.run("fsfreeze", "--freeze", where, check=False)
     try:

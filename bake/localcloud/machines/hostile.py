@@ -38,7 +38,7 @@ def plant(settings: Settings, base: HostileBase, disk: Path, root: Path) -> None
     disks.mount(disk, root)
     try:
         if paths := rooted_files.leading_out(root, NSPAWN_USES):
-            raise BakeError(f"nothing can be planted on {disk}: links lead out of it at {', '.join(paths)}")
+            raise BakeError(f"the script can't run on {disk}: links lead out of it at {', '.join(paths)}")
         arguments = (base.system, base.hostile.name)
         host.run(*_command(settings, root), *arguments, stdin=base.script, timeout=LIMIT)
     finally:

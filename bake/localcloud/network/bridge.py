@@ -23,7 +23,7 @@ from bake.localcloud.settings import RUN, Settings
 def claim(settings: Settings, *, patience: float = 60) -> TextIO:
     """Claim the network for this process while the returned file is open.
 
-    A cloud with the same state directory is on its way down: wait for it, at most `patience` seconds.
+    A cloud with the same state directory is going down: wait for it, at most `patience` seconds.
     UsageError if any other local cloud has the network.
     """
     RUN.mkdir(parents=True, exist_ok=True)
@@ -100,15 +100,15 @@ def down(settings: Settings) -> None:
 def attach(settings: Settings, address: str, mac: str, process: int) -> None:
     """Connect the network namespace of `process` as the instance with this address, by its card eth0."""
     detach(settings, address)
-    cable = _cable(settings, address)
+    interface = _interface(settings, address)
     host.run(
         "ip", "-batch", "-",
-        stdin=f"link add {cable} type veth peer name eth0 address {mac} netns {process}\n"
-        f"link set {cable} master {settings.bridge}\n"
-        f"link set {cable} type bridge_slave isolated on\n",
+        stdin=f"link add {interface} type veth peer name eth0 address {mac} netns {process}\n"
+        f"link set {interface} master {settings.bridge}\n"
+        f"link set {interface} type bridge_slave isolated on\n",
     )  # fmt: skip
-    firewall.guard(settings, cable, address, mac)
-    host.run("ip", "link", "set", cable, "up")
+    firewall.guard(settings, interface, address, mac)
+    host.run("ip", "link", "set", interface, "up")
     host.run(
         "nsenter", f"--net=/proc/{process}/ns/net", "ip", "-batch", "-",
         stdin="link set lo up\n"
@@ -119,10 +119,10 @@ def attach(settings: Settings, address: str, mac: str, process: int) -> None:
 
 
 def detach(settings: Settings, address: str) -> None:
-    """Remove the cable of an instance."""
-    cable = _cable(settings, address)
-    firewall.unguard(settings, cable)
-    host.run("ip", "link", "del", cable, check=False)
+    """Remove the interface of an instance."""
+    interface = _interface(settings, address)
+    firewall.unguard(settings, interface)
+    host.run("ip", "link", "del", interface, check=False)
 
 
 def left(settings: Settings) -> list[str]:
@@ -149,7 +149,7 @@ def _name_servers() -> list[str]:
     return [server for server in servers if re.fullmatch(r"[0-9.]+", server)]
 
 
-def _cable(settings: Settings, address: str) -> str:
+def _interface(settings: Settings, address: str) -> str:
     """The name of an instance's interface at the bridge's end."""
     return f"{settings.bridge}-{int(ip_interface(address).ip) - int(settings.network.network_address)}"
 

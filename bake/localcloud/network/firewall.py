@@ -59,12 +59,12 @@ def open_only(settings: Settings, openings: Iterable[Opening]) -> None:
     host.run("nft", "-f", "-", stdin=f"flush chain ip {settings.table} groups\n{rules}")
 
 
-def guard(settings: Settings, cable: str, address: str, mac: str) -> None:
+def guard(settings: Settings, interface: str, address: str, mac: str) -> None:
     """Accept from an instance's interface only packets from its own addresses."""
     rules = f"""
 table netdev {settings.table} {{
-  chain {cable} {{
-    type filter hook ingress device "{cable}" priority filter; policy drop;
+  chain {interface} {{
+    type filter hook ingress device "{interface}" priority filter; policy drop;
     ether saddr != {mac} drop
     ether type arp arp saddr ether {mac} arp saddr ip {{ {address}, 0.0.0.0 }} accept
     ip saddr {address} accept
@@ -74,9 +74,9 @@ table netdev {settings.table} {{
     host.run("nft", "-f", "-", stdin=rules)
 
 
-def unguard(settings: Settings, cable: str) -> None:
+def unguard(settings: Settings, interface: str) -> None:
     """Remove the rules of an instance's interface, if any."""
-    host.run("nft", "delete", "chain", "netdev", settings.table, cable, check=False)
+    host.run("nft", "delete", "chain", "netdev", settings.table, interface, check=False)
 
 
 def tables() -> list[str]:

@@ -1,4 +1,4 @@
-"""moto behind the door, as the local cloud has it, without machines."""
+"""moto behind the gateway, as the local cloud has it, without machines."""
 
 from __future__ import annotations
 

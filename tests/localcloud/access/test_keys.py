@@ -105,6 +105,6 @@ def test_a_file_is_never_written_through_a_link(tmp_path: Path) -> None:
 
 
 def test_without_a_file_the_user_learns_why(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="on its way down") as error:
+    with pytest.raises(UsageError, match="is going down") as error:
         access_keys.read(tmp_path)
     assert error.value.hint == "take it down: bake local down"

@@ -1,4 +1,4 @@
-"""What an instance may do: by its role's policies, judged here and enforced at the door."""
+"""What an instance may do: by its role's policies, judged here and enforced by the gateway."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_a_list_to_delete_that_is_none(body: bytes) -> None:
         list(s3_actions.needed("DeleteObjects", "b", "", {}, {}, body))
 
 
-# --- at the door ---------------------------------------------------------------------------------
+# --- at the gateway ------------------------------------------------------------------------------
 
 
 @pytest.fixture

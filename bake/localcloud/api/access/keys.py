@@ -127,7 +127,7 @@ def read(directory: Path) -> AccessKey:
         content = json.loads((directory / FILE).read_text())
     except FileNotFoundError as error:
         raise UsageError(
-            f"{directory / FILE} is missing: the local cloud is on its way down, or an earlier version's",
+            f"{directory / FILE} is missing: the local cloud is going down, or an earlier version started it",
             hint="take it down: bake local down",
         ) from error
     redaction.register(content["SecretAccessKey"])

@@ -53,7 +53,7 @@ def normalize(environ: dict[str, Any], verified: Verified) -> OperationRequest:
         return _s3(environ, request, verified)
     path = request.path
     if path != "/" and not (verified.service == "sqs" and _QUEUE_PATH.fullmatch(path)):
-        raise Refused("request", f"there is nothing at {path[:80]}")
+        raise Refused("request", f"nothing is served at {path[:80]}")
     if request.header("content-encoding") or request.header("smithy-protocol"):
         raise Refused("request", "the body must be plain")
     target = request.header("x-amz-target")
@@ -121,9 +121,9 @@ def _json(environ: dict[str, Any], request: Request, verified: Verified, target:
     try:
         content = json.loads(verified.body.bytes() or b"{}")
     except (ValueError, RecursionError) as error:
-        raise Refused("request", "the body is no JSON") from error
+        raise Refused("request", "the body is not JSON") from error
     if not isinstance(content, dict):
-        raise Refused("request", "the body is no JSON object")
+        raise Refused("request", "the body is not a JSON object")
     replace_body(environ, json.dumps(content).encode())
     if environ.get("CONTENT_TYPE") not in _JSON:
         environ["CONTENT_TYPE"] = "application/x-amz-json-1.0"
@@ -140,10 +140,10 @@ def _form(environ: dict[str, Any], request: Request, verified: Verified) -> Oper
             text = verified.body.bytes().decode()
             pairs += parse_qsl(text, keep_blank_values=True, errors="strict")
     except ValueError as error:
-        raise Refused("request", "the body is no form") from error
+        raise Refused("request", "the body is not a form") from error
     parameters = dict(pairs)
     if len(parameters) != len(pairs):
-        raise Refused("request", "a parameter is there twice")
+        raise Refused("request", "a parameter occurs twice")
     operation = parameters.get("Action", "")
     meant = VERSIONS.get(parameters.get("Version", ""), service)
     if service not in _QUERY or request.method not in {"GET", "POST"} or not operation:

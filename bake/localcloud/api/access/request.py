@@ -119,10 +119,10 @@ def _blocks(environ: dict[str, Any], length: int) -> Any:
         try:
             block = stream.read(_BLOCK if chunked else min(_BLOCK, left))
         except (OSError, ValueError) as error:
-            raise Refused("request", "the body broke off") from error
+            raise Refused("request", "the body is incomplete") from error
         if not block:
             if left:
-                raise Refused("request", "the body broke off")
+                raise Refused("request", "the body is incomplete")
             return
         left -= 0 if chunked else len(block)
         yield block

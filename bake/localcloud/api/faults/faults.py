@@ -105,7 +105,7 @@ def parse_fault(content: str | bytes | dict[str, Any]) -> AwsFault:
     except ValidationError as error:
         wrong = [_complaint(detail) for detail in error.errors(include_url=False)]
         raise UsageError(
-            "; ".join(wrong), hint="bake local fault add --help lists what a fault has"
+            "; ".join(wrong), hint="bake local fault add --help lists the options of a fault"
         ) from error
 
 

@@ -74,6 +74,4 @@ def find(name: str, system: str = "ubuntu") -> HostileBase:
     for one in hostile_bases():
         if (one.hostile.name, one.system) == (name, system):
             return one
-    raise UsageError(
-        f"there is no hostile base {name} for {system}", hint="bake local bases lists those there are"
-    )
+    raise UsageError(f"there is no hostile base {name} for {system}", hint="bake local bases lists them")
