@@ -18,6 +18,7 @@ from bake import localcloud, profile, redaction
 from bake import run as runs_of
 from bake.aws import Aws
 from bake.localcloud import LocalCloud, RemoteFaults, Settings, over_socket, sources
+from bake.localcloud.images import hostile as hostile_bases
 from bake.localcloud.network import bridge
 from bake.planning.plan import Plan
 from bake.progress import PlainScreen, Progress
@@ -180,7 +181,7 @@ def new_machine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> 
         progress = Progress(PlainScreen())
         found = profile.load(name, PROFILES, cloud.environment)
         if hostile:
-            base = hostile.find(hostile, found.base.os)
+            base = hostile_bases.find(hostile, found.base.os)
             named = found.base.model_copy(update={"ami": None, "name": base.name, "owner": base.owner})
             found = found.model_copy(update={"base": named})
         localcloud.provide(found.base.os, found.base.accelerator, print)

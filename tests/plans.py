@@ -26,6 +26,7 @@ def changed(
         plan,
         profile=profile,
         sources=sources,
+        launch=replace(plan.launch, settings={**sources.worker, **drivers.launched_with}),
         weights=weights,
         provision=ProvisionPlan.of(profile, sources, weights, plan.provision.worker, drivers),
         verify=replace(plan.verify, drivers=drivers),

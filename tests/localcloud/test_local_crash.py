@@ -135,7 +135,7 @@ def test_a_network_of_the_hosts_is_refused(own: Settings, monkeypatch: pytest.Mo
 
 
 def test_two_at_once_bring_up_one_cloud(own: Settings) -> None:
-    code = "from bake.localcloud import cloud; print(cloud.up().environment['BAKE_SUBNET_ID'])"
+    code = "from bake import localcloud; print(localcloud.up().environment['BAKE_SUBNET_ID'])"
     both = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
         for _ in range(2)
@@ -149,7 +149,7 @@ def test_two_at_once_bring_up_one_cloud(own: Settings) -> None:
 def test_an_interrupted_up_leaves_nothing(own: Settings, delay: float) -> None:
     """Ctrl-C while the cloud's process is on its way up."""
     # As the command does it: a process that inherits an ignored SIGINT (a background job) hears it, too.
-    code = "from bake import interrupt; interrupt.install(); from bake.localcloud import cloud; "
+    code = "from bake import interrupt; interrupt.install(); from bake.localcloud.lifecycle import cloud; "
     code += "cloud._health = lambda settings: None; cloud.up()"  # it waits on, however late the signal comes
     starting = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 900

@@ -126,3 +126,9 @@ def test_make_installs_torch_alone_from_the_cpu_index_where_that_answers(
     if asked == 2:
         assert calls[1].endswith(" torch==2.13.0")
         assert "CPU index" in done.stdout
+
+
+def test_looking_for_pip_leaves_setuptools_alone() -> None:
+    code = "from bake.localcloud.packages.needed import require_packages; require_packages(); import distutils.core"
+    code += "; import setuptools"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, check=True)

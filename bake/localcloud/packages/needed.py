@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterable
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from bake import resources
@@ -22,12 +22,21 @@ INSTALL = "install bake with its extra `local`: uv tool install --torch-backend=
 
 def require_packages() -> None:
     """Raise UsageError if packages are missing, with the command that installs them."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    missing = [name for name in NEEDED if not _installed(name)]
     if missing:
         raise UsageError(
             f"the local cloud needs Python packages that are not installed: {', '.join(missing)}",
             hint=INSTALL if resources.INSTALLED else "make rehearse installs them",
         )
+
+
+def _installed(name: str) -> bool:
+    """Whether a package can be imported.
+
+    Not by importlib.util.find_spec: setuptools takes the look for pip as pip's start, and gives up its own
+    distutils in this process (_distutils_hack), without which torch compiles nothing.
+    """
+    return sys.modules[name] is not None if name in sys.modules else PathFinder.find_spec(name) is not None
 
 
 def download_cpu_torch(requirements: Iterable[str], python: str, target: Path) -> bool:
