@@ -129,6 +129,6 @@ def test_make_installs_torch_alone_from_the_cpu_index_where_that_answers(
 
 
 def test_looking_for_pip_leaves_setuptools_alone() -> None:
-    code = "from bake.localcloud.packages.needed import require_packages; require_packages(); import distutils.core"
-    code += "; import setuptools"
+    code = "from bake.localcloud.packages.needed import require_packages; require_packages(); "
+    code += "import distutils.core; import setuptools"
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, check=True)
