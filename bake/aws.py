@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -60,6 +62,13 @@ class AccessKey:
 DUMMY = AccessKey("rehearsal", "rehearsal")
 
 
+@dataclass
+class _Clock:
+    """How far AWS's clock is ahead of this machine's; None before the first answer."""
+
+    ahead: timedelta | None = None
+
+
 class _MadeOnce(cached_property[T]):
     """A cached property of `Aws` that is made once, whichever of several threads asks first."""
 
@@ -98,6 +107,7 @@ class Aws:
         self.endpoint_key = endpoint_key
         self.tally = tally or Tally()
         self.fresh = Fresh()
+        self.clock = _Clock()
         self._policy = RetryPolicy(PLANNING, self.fresh)
         self._making = threading.RLock()
 
@@ -115,11 +125,26 @@ class Aws:
                 redaction.register(self.endpoint_key.secret)
             session.events.register("before-send", self._refuse_elsewhere)
         session.events.register("before-call", self._count)
+        session.events.register("after-call", self._read_clock)
         return session
 
     def _count(self, **_: Any) -> None:
         with self._making:  # questions are asked side by side
             self.tally.api_calls += 1
+
+    def _read_clock(self, http_response: Any, **_: Any) -> None:
+        """Compare this machine's clock with AWS's, by the Date header of an answer."""
+        try:
+            told = parsedate_to_datetime(http_response.headers["Date"])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return  # a proxy's answer: the last one stands
+        self.clock.ahead = told - datetime.now(UTC)
+
+    def now(self) -> datetime:
+        """The time by AWS's clock, which may differ from this machine's; asks once if no answer told it."""
+        if self.clock.ahead is None:
+            self.sts.get_caller_identity()
+        return datetime.now(UTC) + (self.clock.ahead or timedelta())
 
     def _refuse_elsewhere(self, request: Any, **_: Any) -> None:
         if not str(request.url).startswith(f"{self.endpoint}/"):
@@ -154,6 +179,7 @@ class Aws:
             tally=self.tally,
         )
         alike.__dict__["_session"] = self._session  # the session costs more than its clients
+        alike.clock = self.clock
         alike._making = self._making  # it makes one client at a time
         return alike
 

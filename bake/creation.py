@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from bake.aws import ClientError
@@ -26,8 +26,6 @@ T = TypeVar("T")
 RUN_TAG = "bake:run"
 # Seconds until a new resource appears in the answers of AWS.
 APPEARS_WITHIN = 30.0
-# The tag bake:expires allows three times the estimate of the bake, and two hours at least.
-LEAST = timedelta(hours=2)
 EXISTS = frozenset(
     {
         "InvalidKeyPair.Duplicate",
@@ -135,27 +133,35 @@ def tag_of(tags: object, key: str = RUN_TAG) -> str:
 
 @dataclass(frozen=True)
 class Labels:
-    """The facts of a bake that tags hold; `seconds` is its estimated duration."""
+    """The facts of a bake that tags hold."""
 
     profile: str
     plan: str
     worker: str
     os: str
     accelerator: str
-    seconds: float
 
 
-def tags(labels: Labels, run: str, name: str) -> list[TagTypeDef]:
+def tags(labels: Labels, run: str, name: str, expires: datetime) -> list[TagTypeDef]:
     """The tags of everything that the run with this id creates, for the call that creates it.
 
     `bake:state` is what becomes of it, `bake:expires` (RFC 3339, UTC) until when it may be needed.
     """
     facts = {"Name": name, "bake:run": run, "bake:profile": labels.profile, "bake:plan": labels.plan}
     facts |= {"bake:worker": labels.worker, "bake:os": labels.os, "bake:accelerator": labels.accelerator}
-    facts |= {"bake:state": "draft", "bake:expires": expires(labels.seconds, datetime.now(UTC))}
+    facts |= {"bake:state": "draft", "bake:expires": stamp(expires)}
     return [{"Key": key, "Value": value} for key, value in facts.items()]
 
 
-def expires(estimate: float, now: datetime) -> str:
-    """When a resource created `now` counts as left over, by the estimate in seconds; RFC 3339 in UTC."""
-    return (now + max(3 * timedelta(seconds=estimate), LEAST)).strftime("%Y-%m-%dT%H:%M:%SZ")
+def stamp(at: datetime) -> str:
+    """A time as tags hold it: RFC 3339 in UTC, in whole seconds."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def time_of(text: str) -> datetime | None:
+    """The time in a tag; None if it is none."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return at if at.tzinfo else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from bake.account.instance_types import InstanceType
 from bake.planning.disk import Disk
@@ -37,6 +38,8 @@ INITIALIZATION = 300
 DRAWING_OPERATIONS = 2 * (COMPARED_STEPS * 2 * 11.9e9 * (256 + 512) + 2 * 4.8e9 * 512)
 # A vCPU's operations a second. Measured: 47e9 in float32, 233e9 where AVX-512 knows bfloat16; many do not.
 VCPU = 50e9
+# The shortest lease: an estimate of minutes knows nothing of a slow region.
+SHORTEST_LEASE = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,11 @@ def _speed(volume: RootVolume, kind: InstanceType) -> float:
 
 def _seconds(size: int, rate: float) -> float:
     return size / (rate * 1e6)
+
+
+def lease(seconds: float) -> timedelta:
+    """The lease of a bake that is estimated to take so many seconds, unless the profile sets another."""
+    return max(3 * timedelta(seconds=seconds), SHORTEST_LEASE)
 
 
 def throughput(volume: RootVolume) -> float:

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 
 from bake import interpreter
 from bake.account.facts import AccountFacts
@@ -77,6 +78,12 @@ class Plan:
     def system(self) -> System:
         """The image's operating system, and what follows from it."""
         return SYSTEMS[self.profile.base.os]
+
+    @property
+    def lease(self) -> timedelta:
+        """How long the bake may make no progress before what it created counts as left over."""
+        hours = self.profile.builder.lease_hours
+        return estimates.lease(self.estimates.seconds) if hours is None else timedelta(hours=hours)
 
     @property
     def guarded(self) -> Guarded:

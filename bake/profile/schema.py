@@ -114,6 +114,11 @@ class Builder(Section):
     """How long cloud-init may take on a new instance; what it still runs then is named."""
     package_wait_minutes: int = Field(20, ge=0, le=240, strict=True)
     """How long the base AMI's own upgrades may hold the package manager before the bake gives up."""
+    lease_hours: Annotated[float | None, Unit("hours")] = Field(None, gt=0, le=168)
+    """How long a bake may make no progress before all that it created counts as left over.
+
+    Three times the estimate, and at least 2, without it. The builder ends itself then.
+    """
 
     @field_validator("ssh_from")
     @classmethod

@@ -68,7 +68,7 @@ def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawin
     """
     with run.progress.step("boot check"):
         name = f"bake-{run.id}"
-        known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, name)}
+        known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, name, aws.now())}
         wiring = wire(aws, run.id, known, undo)
         files = {INSTANCE_ENV: wiring.environment(plan.profile.worker.region, plan.launch.settings)}
         spec = LaunchSpec("boot-check", image, plan.profile.worker_types, files, patience=CAPACITY)

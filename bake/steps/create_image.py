@@ -41,7 +41,7 @@ def create_image(plan: Plan, aws: Aws, run: Run, instance: Instance, undo: Undo)
     """
     with run.progress.step("create image"):
         name = plan.image.name_for(run.id)
-        image_tags = tags(plan, run, name)
+        image_tags = tags(plan, run, name, aws.now())
 
         def make() -> str:
             return aws.ec2.create_image(

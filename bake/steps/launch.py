@@ -71,7 +71,7 @@ def launch(spec: LaunchSpec, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Inst
     name = f"bake-{run.id}-{spec.role}"
     # EC2 accepts ed25519 and RSA key pairs only; cloud-init installs the ECDSA key.
     logins, hosts = KeyPair.of_each_kind(), KeyPair.of_each_kind()
-    _import_key(aws, run, undo, name, logins[0], tags(plan, run, name))
+    _import_key(aws, run, undo, name, logins[0], tags(plan, run, name, aws.now()))
     data = user_data(hosts, spec.files, authorized=[logins[1].public])
     request = _request(plan, aws, undo, name, spec.image, data, run)
     instance_id = _run_instance(spec, plan, aws, undo, request, run)
@@ -205,7 +205,7 @@ def _request(plan: Plan, aws: Aws, undo: Undo, name: str, image: str, data: str,
         "Encrypted": True if volume.kms_key else None,
     }
     kept = {key: value for key, value in ebs.items() if value is not None}
-    all_tags = tags(plan, run, name)
+    all_tags = tags(plan, run, name, aws.now())
     request = {
         "ImageId": image,
         "MinCount": 1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bake import creation
@@ -13,14 +14,13 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import TagTypeDef
 
 
-def tags(plan: Plan, run: Run, name: str) -> list[TagTypeDef]:
-    """The tags of something that this run creates and calls `name`."""
+def tags(plan: Plan, run: Run, name: str, now: datetime) -> list[TagTypeDef]:
+    """The tags of something that this run creates `now` (by AWS's clock) and calls `name`."""
     labels = Labels(
         profile=plan.profile.name,
         plan=plan.id,
         worker=plan.provision.worker.version,
         os=plan.profile.base.os,
         accelerator=plan.profile.base.accelerator,
-        seconds=plan.estimates.seconds,
     )
-    return creation.tags(labels, run.id, name)
+    return creation.tags(labels, run.id, name, now + plan.lease)

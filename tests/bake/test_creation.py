@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from bake.creation import expires
 from bake.errors import BakeError, LeftBehind
 from bake.image import images_of
 from bake.retries import error_code
@@ -184,17 +183,6 @@ def test_everything_is_tagged_in_the_call_that_creates_it(one_run: OneRun) -> No
         assert facts["bake:state"] == "draft", what
         assert facts["bake:expires"].endswith("Z"), what
     assert one_run.left() == []
-
-
-@pytest.mark.parametrize(
-    ("estimate", "hours"), [(60, 2), (2 * 3600, 6), (0, 2), (2400, 2), (2401, 2)], ids=str
-)
-def test_what_is_created_expires_after_three_times_the_estimate(estimate: int, hours: int) -> None:
-    from datetime import UTC, datetime, timedelta
-
-    now = datetime(2026, 11, 27, 12, 0, 0, tzinfo=UTC)
-    told = datetime.strptime(expires(estimate, now), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    assert abs(told - now - timedelta(hours=hours)) <= timedelta(seconds=3)
 
 
 def test_capacity_is_asked_for_once_a_try(one_run: OneRun) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ def planned(plan_cloud: PlanCloud, code: Repository, commit: str) -> Plan:
 
 def tagged(plan: Plan, directory: Path) -> dict[str, Any]:
     run = Run("20260101-000000-abcdef", directory, Progress(PlainScreen()))
-    return {tag["Key"]: tag["Value"] for tag in tags(plan, run, "name")}
+    return {tag["Key"]: tag["Value"] for tag in tags(plan, run, "name", datetime.now(UTC))}
 
 
 def test_the_same_code_has_the_same_hash_wherever_it_comes_from(

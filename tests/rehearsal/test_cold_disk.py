@@ -110,7 +110,7 @@ def test_a_worker_on_a_cold_disk_gets_ready(
     run = Run(f"{machine.run.id}-cold", tmp_path, Progress(PlainScreen(shown)))
     plan, aws = machine.plan, machine.aws
     with Undo() as undo:
-        known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, f"bake-{run.id}")}
+        known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, f"bake-{run.id}", aws.now())}
         wiring = wire(aws, run.id, known, undo)
         settings = wiring.environment(plan.profile.worker.region, plan.launch.settings)
         with lazily(cloud_settings):
