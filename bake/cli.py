@@ -21,7 +21,7 @@ from bake.errors import (
     Interrupted,
     LeftBehind,
 )
-from bake.localcloud import trust_guests
+from bake.localcloud import trust_guests, trusted
 from bake.redaction import redact
 
 # Import boto3, paramiko, pydantic, rich and moto inside the commands, so that `bake --help` stays fast.
@@ -41,6 +41,8 @@ class LazyGroup(click.Group):
         "local": ("bake.localcloud", "local", "Try images by hand on the local cloud."),
         "new-profile": ("bake.commands.profiles", "new_profile", "Start a profile from another one."),
         "plan": ("bake.commands.plan", "plan", "Show what a bake would do and whether it is agreed."),
+        "resume": ("bake.commands.resume", "resume", "Go on with a run that was cut."),
+        "runs": ("bake.commands.runs", "runs", "List runs: their state, what they hold, and their cost."),
         "profiles": ("bake.commands.profiles", "profiles", "List the profiles."),
         "userdata": ("bake.commands.userdata", "userdata", "Print the user data of a worker."),
     }
@@ -72,6 +74,7 @@ class LazyGroup(click.Group):
     "--rehearse", is_flag=True, help="Bake on the local cloud instead of AWS. Needs root, no account."
 )
 @trust_guests
+@click.option("--exclusive", is_flag=True, help="Refuse to start while another bake of the profile goes on.")
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines on stdout.")
 @click.option(
     "--profiles",
@@ -101,6 +104,7 @@ def main_group(
     ctx: click.Context,
     profile: str | None,
     rehearse: bool,
+    exclusive: bool,
     as_json: bool,
     directory: Path,
     env_file: Path,
@@ -116,6 +120,8 @@ def main_group(
       bake plan --profile g6e-ubuntu          what a bake would do, and whether all of it is agreed
       bake --profile g6e-ubuntu               on AWS, with the variables of .env.local
       bake boot-check ami-0123456789abcdef0   prove an AMI whose check something else ended
+      bake runs                               which runs go on, were cut, or left something
+      bake resume 20261128-101500-3fa9c1      go on with a run that was cut
       bake profiles                           which profiles there are
       bake local boot ami-0123456789abcdef0   boot a rehearsed image by hand
 
@@ -143,10 +149,11 @@ def main_group(
     if profile is None:
         click.echo(ctx.get_help())
         ctx.exit(EXIT_USAGE)
-    from bake.commands.bake import bake_profile, rehearse_profile
+    from bake.commands.bake import bake_profile
+    from bake.request import BakeRequest
 
-    command = rehearse_profile if rehearse else bake_profile
-    command(profile, directory=directory, env_file=env_file, runs=runs, as_json=as_json)
+    request = BakeRequest(profile, directory, env_file, rehearse, trusted())
+    bake_profile(request, runs, as_json=as_json, exclusive=exclusive)
 
 
 @main_group.command()

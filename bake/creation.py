@@ -78,11 +78,19 @@ class Resource:
                 self._id = self._take_over(undo, removal, error)
             else:
                 if is_refused(error):
+                    undo.record("refused", what=removal.what, why=error_code(error))
                     undo.forget(removal)
                 raise
         if self._id != self.name:
             removal.what = f"{self.kind} {self._id} ({self.name})"
+        undo.record("created", kind=self.kind, name=self.name, id=self._id, what=removal.what)
         return self._id, removal
+
+    def adopt(self, known: str) -> tuple[str, Removal]:
+        """Return one that an earlier attempt of this run created, with a removal that is not registered."""
+        self._id = known
+        self.fresh.add(known)
+        return known, Removal(f"{self.kind} {known} ({self.name})", self._remove, lambda: self.by_hand(known))
 
     def _take_over(self, undo: Undo, removal: Removal, error: Exception) -> str:
         found = self._look()

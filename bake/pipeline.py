@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from bake.aws import Aws
 from bake.planning.plan import Plan
-from bake.release import Baked, Release, release, write_manifest
+from bake.release import Baked, Built, Release, release, write_manifest
 from bake.run import Run
 from bake.steps import prefetch, provision
-from bake.steps.boot_check import boot_check
+from bake.steps.boot_check import Drawing, boot_check
 from bake.steps.clean_up import clean_up
 from bake.steps.connect import connect_to_builder
 from bake.steps.create_image import create_image, stop
 from bake.steps.judge import judge
-from bake.steps.launch import launch_builder
+from bake.steps.launch import Instance, launch_builder
 from bake.steps.publish import publish
-from bake.steps.quantize import quantize
+from bake.steps.quantize import Checkpoint, quantize
 from bake.steps.seal import seal
-from bake.steps.survey import survey
+from bake.steps.survey import Survey, survey
+from bake.steps.take_over import take_over
 from bake.steps.verify import verify
 from bake.undo import Undo
 
@@ -24,27 +25,37 @@ from bake.undo import Undo
 def bake(plan: Plan, aws: Aws, run: Run) -> Release:
     """Turn a plan into a verified AMI and leave nothing else behind.
 
-    Raises BakeError with what went wrong; by then everything that was created is removed again, or named.
+    A run that was cut goes on where it was. Raises BakeError with what went wrong; by then everything that
+    was created is removed again, or named.
     """
-    with Undo(run.progress.status, run.leaks) as undo:
-        builder = launch_builder(plan, aws, run, undo)
-        with connect_to_builder(builder, plan, aws, run) as session:
-            base = survey(session, plan, run)
-            provision.prepare(session, plan, aws, run)
-            download = prefetch.start(session, plan, aws, run, undo, builder)
-            provision.run_scripts(session, run, download.check)
-            weights = download.wait()
-            checkpoint = quantize(session, plan, run)  # None where bfloat16 is served
-            provision.compile_for_neuron(session, plan.provision, run)
-            report = verify(session, plan, aws, run, builder, base.baseline)
-            seal(session, plan.weights, run)
-        stop(aws, run, builder)
-        image, removal = create_image(plan, aws, run, builder, undo)
-        baked = Baked(image, base, weights, checkpoint, report)
+    with Undo(run.progress.status, run.leaks, run.journal.write) as undo:
+        earlier = take_over(plan, aws, run, undo)  # nothing, in a new run
+        builder = earlier.builder or launch_builder(plan, aws, run, undo)
+        built = run.once("build", Built, lambda: build(builder, plan, aws, run, undo))
+        if earlier.image is None:
+            stop(aws, run, builder)
+        image, removal = create_image(plan, aws, run, builder, undo, earlier.image)
+        baked = Baked(image, built)
         with judge(plan.image, aws, run, image, undo, lambda state: write_manifest(plan, run, baked, state)):
             undo.forget(removal)  # from here on the image is kept unless it is bad
             clean_up(undo, run, "remove builder")
-            drawing = boot_check(plan, aws, run, undo, image.id)
+            drawing = run.once("boot check", Drawing, lambda: boot_check(plan, aws, run, undo, image.id))
         clean_up(undo, run)
     published = publish(plan.image, aws, run, image)
     return release(plan, run, baked, published, drawing)
+
+
+def build(builder: Instance, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Built:
+    """Install, verify and seal; nobody can log in to the builder after that."""
+    with connect_to_builder(builder, plan, aws, run) as session:
+        base = run.once("survey", Survey, lambda: survey(session, plan, run))
+        provision.prepare(session, plan, aws, run)
+        download = prefetch.start(session, plan, aws, run, undo, builder)
+        provision.run_scripts(session, run, download.check)
+        weights = download.wait()
+        # None where bfloat16 is served.
+        checkpoint = run.once("quantize", Checkpoint | None, lambda: quantize(session, plan, run))
+        provision.compile_for_neuron(session, plan.provision, run)
+        report = verify(session, plan, aws, run, builder, base.baseline)
+        seal(session, plan.weights, run)
+        return Built(base, weights, checkpoint, report)

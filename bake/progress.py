@@ -10,7 +10,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,10 +83,12 @@ class Progress:
         self._file: IO[str] | None = None
         self._lock = threading.Lock()
         self._started = time.monotonic()
+        self._begin: Callable[[str], None] = lambda step: None
 
-    def record_to(self, path: Path) -> None:
-        """Write every event from now on to `path`, one JSON object a line."""
+    def record_to(self, path: Path, begin: Callable[[str], None] = lambda step: None) -> None:
+        """Write every event from now on to `path`, a JSON object a line; call `begin` with each new step."""
         self._file = path.open("a", encoding="utf-8")
+        self._begin = begin
 
     def emit(self, kind: str, **facts: Any) -> None:
         """Record an event, and show it."""
@@ -126,6 +128,7 @@ class Progress:
     def step(self, name: str) -> Iterator[None]:
         """Run the block as a step of the bake: show its outcome, and record its time and calls in `steps`."""
         before = (time.monotonic(), self.tally.waited, self.tally.api_calls, self.tally.ssh_commands)
+        self._begin(name)
         self.emit("step_started", step=name)
         outcome = "failed"
         try:

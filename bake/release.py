@@ -25,14 +25,21 @@ from bake.steps.survey import Survey
 
 
 @dataclass(frozen=True)
-class Baked:
-    """The results of a bake's steps once its AMI is available."""
+class Built:
+    """What the sealed builder holds: the results of the steps that made it."""
 
-    image: Image
     base: Survey
     weights: Weights
     checkpoint: Checkpoint | None
     report: Report
+
+
+@dataclass(frozen=True)
+class Baked:
+    """An available AMI, and what was built for it."""
+
+    image: Image
+    built: Built
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ class Release:
 def release(plan: Plan, run: Run, baked: Baked, published: Image, drawing: Drawing) -> Release:
     """Write the manifest of an image that passed its boot check and is published; return the release."""
     write_manifest(plan, run, replace(baked, image=published), "good", drawing)
-    checks = len(baked.report.checks)
+    checks = len(baked.built.report.checks)
     return Release(published, run.directory, drawing, checks, tuple(run.progress.steps))
 
 
@@ -58,17 +65,18 @@ def write_manifest(
 ) -> None:
     """Write `manifest.json`: how the image was made, and its state."""
     lock = plan.weights.lock and plan.weights.lock.as_dict()
+    built = baked.built
     manifest = {
         "run": run.id,
         "state": state,
         "image": asdict(baked.image),
         "plan": plan_render.as_dict(plan),
-        "base": capacity_facts(baked.base.capacity),
-        "weights": {**asdict(baked.weights), "bytes": baked.weights.bytes, "lock": lock},
-        "int8": asdict(baked.checkpoint) if baked.checkpoint else None,
+        "base": capacity_facts(built.base.capacity),
+        "weights": {**asdict(built.weights), "bytes": built.weights.bytes, "lock": lock},
+        "int8": asdict(built.checkpoint) if built.checkpoint else None,
         "checks": [
             {"id": one.id, "title": one.title, "outcome": one.outcome, "base": list(one.base)}
-            for one in baked.report.checks
+            for one in built.report.checks
         ],
         "boot_check": boot_check_facts(drawing) if drawing else None,
         "notes": list(run.progress.notes),

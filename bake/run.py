@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
 
 from bake.errors import UsageError
+from bake.journal import Journal, Memory, Record
 from bake.progress import Progress
 from bake.redaction import redact
+
+T = TypeVar("T")
+LOCK = "lock"  # held by the process that bakes
+PATIENCE = 1.0  # seconds: `bake runs` holds it for a moment to see who does
 
 
 @dataclass(frozen=True)
 class Run:
     """`directory` keeps the plan, the events, the logs of each step, the JUnit XML and the manifest.
 
-    `leaks` names what this run created and could not remove, `kept` what it leaves on purpose.
+    `leaks` names what this run created and could not remove, `kept` what it leaves on purpose. `attempt`
+    is 1, and one more each time the run is resumed. With `exclusive`, no other bake of the profile may go on.
     """
 
     id: str
@@ -26,6 +37,41 @@ class Run:
     progress: Progress
     leaks: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
+    journal: Journal = field(default_factory=lambda: Journal(None))
+    memory: Memory = field(default_factory=lambda: Memory(None))
+    attempt: int = 1
+    exclusive: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the names of all that this attempt creates begin with; those of removed things stay taken."""
+        return f"bake-{self.id}" if self.attempt == 1 else f"bake-{self.id}-{self.attempt}"
+
+    def recalls(self, name: str) -> bool:
+        """Whether an earlier attempt finished a step."""
+        return name in self.memory.values
+
+    def recall(self, name: str, kind: Any) -> Any:
+        """The result of a step that an earlier attempt finished; raises KeyError if there is none."""
+        from pydantic import TypeAdapter
+
+        return TypeAdapter(kind).validate_json(json.dumps(self.memory.values[name]))
+
+    def once(self, name: str, kind: Any, work: Callable[[], T]) -> T:
+        """Do a step of the bake, unless an earlier attempt finished it; `kind` is the type of its result."""
+        if self.recalls(name):
+            self.progress.note(f"{name}: done before, and taken over")
+            return self.recall(name, kind)  # type: ignore[no-any-return]
+        result = work()
+        self.remember(name, kind, result)
+        return result
+
+    def remember(self, name: str, kind: Any, result: Any) -> None:
+        """Keep the result of a finished step, for `bake resume`."""
+        from pydantic import TypeAdapter
+
+        self.memory.put(name, TypeAdapter(kind).dump_python(result, mode="json"))
+        self.journal.write("done", name=name)
 
     @property
     def logs(self) -> Path:
@@ -65,10 +111,54 @@ def check_place(parent: Path) -> None:
                 folder.rmdir()
 
 
-def new(parent: Path, progress: Progress) -> Run:
+def is_running(directory: Path) -> bool:
+    """Whether a process of this machine bakes in that run directory."""
+    if not (directory / LOCK).exists():
+        return False
+    lock = FileLock(directory / LOCK)
+    try:
+        with lock.acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # not ours to lock
+        return False
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Hold a run's directory; the system gives it free when the process ends, however that happens."""
+    lock = FileLock(directory / LOCK)
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        raise UsageError(
+            f"run {directory.name} still goes on in another process", hint="bake runs shows its state"
+        ) from None
+    except OSError:  # a full disk: tags and the journal's state still tell
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def new(parent: Path, progress: Progress, *, exclusive: bool = False) -> Run:
     """Make `parent/<id>/`; the id sorts by time and is safe in AWS names, tags and file names."""
     run_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
-    run = Run(run_id, parent / run_id, progress)
+    directory = parent / run_id
+    memory, journal = Memory(directory, progress.note), Journal(directory, progress.note)
+    run = Run(run_id, directory, progress, journal=journal, memory=memory, exclusive=exclusive)
     run.logs.mkdir(parents=True)
-    progress.record_to(run.directory / "events.jsonl")
+    progress.record_to(run.directory / "events.jsonl", lambda step: journal.write("step", step=step))
+    return run
+
+
+def again(record: Record, progress: Progress) -> Run:
+    """The same run once more, with what its earlier attempts finished."""
+    directory, journal = record.directory, Journal(record.directory, progress.note)
+    memory = Memory.read(directory, progress.note)
+    run = Run(record.id, directory, progress, journal=journal, memory=memory, attempt=record.attempt + 1)
+    progress.record_to(directory / "events.jsonl", lambda step: journal.write("step", step=step))
     return run

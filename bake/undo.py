@@ -24,26 +24,34 @@ class Removal:
     what: str
     remove: Callable[[], object]
     by_hand: Callable[[], str]
+    record: Callable[..., None] = lambda event, **facts: None
     leak: str = ""
 
     def run(self) -> None:
         """Remove it; on failure, say why in `leak`."""
         try:
             self.remove()
+            self.record("removed", what=self.what)
         except BaseException as error:  # the others must still be removed
             self.leak = f"{self.what} could not be removed ({error or type(error).__name__}); "
             self.leak += f"remove it with: {self.by_hand()}"
+            self.record("left", what=self.what, why=self.leak)
 
 
 class Undo:
     """Removals that run when the `with` block ends, except for those that were forgotten.
 
-    What can't be removed is added to `leaks`; without that list, LeftBehind is raised.
+    What can't be removed is added to `leaks`; without that list, LeftBehind is raised. `record` is told what
+    is about to be created, what was, and what was removed.
     """
 
     def __init__(
-        self, say: Callable[[str], None] = lambda text: None, leaks: list[str] | None = None
+        self,
+        say: Callable[[str], None] = lambda text: None,
+        leaks: list[str] | None = None,
+        record: Callable[..., None] = lambda event, **facts: None,
     ) -> None:
+        self.record = record
         self._say = say
         self._removals: list[Removal] = []
         self._begun: list[tuple[Removal, threading.Thread | None]] = []
@@ -56,7 +64,8 @@ class Undo:
     def add(self, what: str, remove: Callable[[], object], *, by_hand: str | Callable[[], str]) -> Removal:
         """Register a removal, before the thing is created."""
         command = (lambda: by_hand) if isinstance(by_hand, str) else by_hand
-        removal = Removal(what, remove, command)
+        removal = Removal(what, remove, command, self.record)
+        self.record("intended", what=what)
         self._removals.append(removal)
         return removal
 
@@ -64,6 +73,7 @@ class Undo:
         """Drop a removal, because the thing is wanted or was never created."""
         with suppress(ValueError):
             self._removals.remove(removal)
+            self.record("kept", what=removal.what)
 
     def begin(self) -> None:
         """Start all removals without waiting; `now` and the end of the block wait."""

@@ -6,14 +6,17 @@ import json
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
+from bake import costs, interrupt
 from bake import run as runs_of
 from bake.agreement import render as agreement_render
 from bake.aws import unanswered
 from bake.commands import proposal as proposal_of
+from bake.creation import stamp
 from bake.errors import EXIT_BUG, EXIT_INTERRUPTED, BakeError, Interrupted
-from bake.localcloud import trusted
+from bake.journal import Record
 from bake.pipeline import bake
 from bake.planning import render as plan_render
 from bake.progress import Progress, choose_screen
@@ -29,24 +32,25 @@ class Bug(BakeError):
     exit_code = EXIT_BUG
 
 
-def bake_profile(name: str, *, directory: Path, env_file: Path, runs: Path, as_json: bool) -> None:
-    """Bake on AWS."""
-    _bake(BakeRequest(name, directory, env_file), runs, as_json)
-
-
-def rehearse_profile(name: str, *, directory: Path, env_file: Path, runs: Path, as_json: bool) -> None:
-    """Bake on the local cloud, and start it unless it runs already."""
-    _bake(BakeRequest(name, directory, env_file, rehearsal=True, trust_guests=trusted()), runs, as_json)
-
-
-def _bake(request: BakeRequest, runs: Path, as_json: bool) -> None:
+def bake_profile(request: BakeRequest, runs: Path, *, as_json: bool, exclusive: bool) -> None:
+    """Bake on AWS; a rehearsal on the local cloud, which is started unless it runs already."""
     with reporting(as_json) as progress, ExitStack() as stack:
         runs_of.check_place(runs)
         proposal = proposed(request, stack, progress)
-        with running(proposal, runs, progress) as run:
-            release = bake(proposal.plan, proposal.aws.patiently(progress.status), run)
-            text = summary(release, rehearsal=request.rehearsal)
-            progress.emit("released", image=release.image.id, directory=str(release.directory), text=text)
+        bake_anew(proposal, runs, progress, exclusive=exclusive)
+
+
+def bake_anew(proposal: Proposal, runs: Path, progress: Progress, *, exclusive: bool = False) -> None:
+    """Bake what was proposed, as a new run."""
+    with running(proposal, runs_of.new(runs, progress, exclusive=exclusive)) as run:
+        bake_run(proposal, run)
+
+
+def bake_run(proposal: Proposal, run: Run) -> None:
+    """Bake, and tell what came of it."""
+    release = bake(proposal.plan, proposal.aws.patiently(run.progress.status), run)
+    text = summary(release, rehearsal=proposal.request.rehearsal)
+    run.progress.emit("released", image=release.image.id, directory=str(release.directory), text=text)
 
 
 def proposed(request: BakeRequest, stack: ExitStack, progress: Progress) -> Proposal:
@@ -59,10 +63,10 @@ def proposed(request: BakeRequest, stack: ExitStack, progress: Progress) -> Prop
 
 
 @contextmanager
-def running(proposal: Proposal, runs: Path, progress: Progress) -> Iterator[Run]:
-    """A run with its directory; however it ends, what is left behind is reported last."""
-    run = runs_of.new(runs, progress)
-    with naming(run.leaks), _explaining(run):
+def running(proposal: Proposal, run: Run) -> Iterator[Run]:
+    """Hold a run's directory; however it ends, what it cost is told, and what is left behind last."""
+    progress = run.progress
+    with naming(run.leaks), _explaining(run), runs_of.alone(run.directory), _noted(proposal, run):
         kept = {**plan_render.as_dict(proposal.plan), **proposal_of.as_dict(proposal)}
         run.keep("plan.json", json.dumps(kept, indent=2) + "\n")
         text, found = plan_render.as_text(proposal.plan), plan_render.as_dict(proposal.plan)
@@ -71,6 +75,41 @@ def running(proposal: Proposal, runs: Path, progress: Progress) -> Iterator[Run]
             progress.note(agreement_render.without_agreement(proposal.request))
         progress.emit("run", id=run.id, directory=str(run.directory))
         yield run
+
+
+@contextmanager
+def _noted(proposal: Proposal, run: Run) -> Iterator[None]:
+    """Note in the journal what is baked, and how that ended; a run that has ended can't be resumed."""
+    plan, request = proposal.plan, proposal.request
+    prices = plan.estimates.prices
+    run.journal.begin(
+        "run" if run.attempt == 1 else "resumed",
+        profile=request.profile,
+        plan=plan.id,
+        directory=str(request.directory.absolute()),
+        env_file=str(request.env_file.absolute()),
+        rehearsal=request.rehearsal,
+        expires=stamp(proposal.aws.now() + plan.lease),
+        prices={
+            "builder_hour": prices.builder_hour,
+            "worker_hour": prices.worker_hour,
+            "kept_month": plan.estimates.month_dollars,
+        },
+    )
+    outcome = "failed"
+    try:
+        yield
+        outcome = "done"
+    except KeyboardInterrupt:
+        outcome = "interrupted"
+        raise
+    finally:
+        with interrupt.deferred():
+            record = Record.read(run.directory)
+            if record is not None:
+                run.progress.note(f"cost: {costs.of(record.entries, datetime.now(UTC))}")
+            run.journal.write("ended", outcome=outcome)
+            run.memory.forget()
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def boot_check(obj: dict[str, Any], ami: str, profile: str | None, rehearse: boo
 
     from bake.commands.bake import proposed, reporting, running
     from bake.request import BakeRequest
-    from bake.run import check_place
+    from bake.run import check_place, new
 
     if not re.fullmatch(r"ami-[0-9a-f]{8,17}", ami):
         raise UsageError(f"{ami!r} is not an AMI id", hint="it looks like ami-0123456789abcdef0")
@@ -57,7 +57,7 @@ def boot_check(obj: dict[str, Any], ami: str, profile: str | None, rehearse: boo
         )
         aws = proposal.aws.patiently(progress.status)
         image = _image(aws, ami)
-        with running(proposal, obj["runs"], progress) as run:
+        with running(proposal, new(obj["runs"], progress)) as run:
             drawing = _check(proposal.plan, aws, run, image)
             text = f"{image.id} ({image.name}) is good: {drawing.file}, ready {drawing.ready_seconds:.0f} s "
             progress.emit("proved", image=image.id, directory=str(run.directory), text=f"{text}after boot")
@@ -97,7 +97,7 @@ def _check(plan: Plan, aws: Aws, run: Run, image: Image) -> Drawing:
     from bake.steps.publish import publish
     from bake.undo import Undo
 
-    with Undo(run.progress.status, run.leaks) as undo:
+    with Undo(run.progress.status, run.leaks, run.journal.write) as undo:
         with judge(plan.image, aws, run, image, undo):
             drawing = check(plan, aws, run, undo, image.id)
         clean_up(undo, run)

@@ -67,7 +67,7 @@ def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawin
     Raises ImageIsBad if the AMI failed; any other error says nothing about the AMI.
     """
     with run.progress.step("boot check"):
-        name = f"bake-{run.id}"
+        name = run.name
         known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, name, aws.now())}
         wiring = wire(aws, run.id, known, undo)
         files = {INSTANCE_ENV: wiring.environment(plan.profile.worker.region, plan.launch.settings)}

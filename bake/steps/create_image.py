@@ -34,8 +34,10 @@ def stop(aws: Aws, run: Run, instance: Instance) -> None:
         aws.wait(f"{instance.id} to stop", stopped, timeout=900)
 
 
-def create_image(plan: Plan, aws: Aws, run: Run, instance: Instance, undo: Undo) -> tuple[Image, Removal]:
-    """Create the AMI, wait until it is available, and make its instances require IMDSv2.
+def create_image(
+    plan: Plan, aws: Aws, run: Run, instance: Instance, undo: Undo, known: str | None = None
+) -> tuple[Image, Removal]:
+    """Create the AMI unless it is `known`, wait until it is available, and make its instances require IMDSv2.
 
     The removal that is returned is registered; forget it once the image is to be kept whatever happens.
     """
@@ -59,7 +61,7 @@ def create_image(plan: Plan, aws: Aws, run: Run, instance: Instance, undo: Undo)
             images = aws.ec2.describe_images(Owners=["self"], Filters=filters)["Images"]
             return Found(images[0]["ImageId"], tag_of(images[0].get("Tags"))) if images else None
 
-        image_id, removal = Resource(
+        resource = Resource(
             "AMI",
             name,
             run.id,
@@ -68,7 +70,8 @@ def create_image(plan: Plan, aws: Aws, run: Run, instance: Instance, undo: Undo)
             find,
             remove=lambda found: remove(aws, found, run=run.id, name=name),
             by_hand=lambda found: remove_by_hand(aws, found or _look_by_hand(aws, name)),
-        ).create(undo)
+        )
+        image_id, removal = resource.adopt(known) if known else resource.create(undo)
         run.progress.note(f"{image_id} is being made")
         image = aws.wait(
             f"AMI {image_id}",

@@ -24,6 +24,7 @@ from bake.profile.values import ssh_network
 from bake.retries import ABSENT, CAPACITY, QUOTA, error_code
 from bake.run import Run
 from bake.ssh import Login
+from bake.steps.exclusive import refuse_second
 from bake.steps.tags import tags
 from bake.systems import System
 from bake.undo import Undo
@@ -41,6 +42,15 @@ class Instance:
     login: Login
     system: System
     role: str = "builder"
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What a resumed run needs to log in to its builder again; it holds the private key."""
+
+    id: str
+    root_volume: str
+    login: Login
 
 
 @dataclass(frozen=True)
@@ -62,13 +72,19 @@ class LaunchSpec:
 def launch_builder(plan: Plan, aws: Aws, run: Run, undo: Undo) -> Instance:
     """Launch the builder from the base AMI."""
     with run.progress.step("launch"):
+        if run.exclusive:
+            refuse_second(plan, aws, run)
         spec = LaunchSpec("builder", plan.launch.base.id, plan.profile.builder.types)
-        return launch(spec, plan, aws, run, undo)
+        builder = launch(spec, plan, aws, run, undo)
+        if run.exclusive:  # both may have looked before one of them launched
+            refuse_second(plan, aws, run)
+        run.remember("launch", Launched, Launched(builder.id, builder.root_volume, builder.login))
+        return builder
 
 
 def launch(spec: LaunchSpec, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Instance:
     """Start an instance with the plan's disk and network, and wait until it runs."""
-    name = f"bake-{run.id}-{spec.role}"
+    name = f"{run.name}-{spec.role}"
     # EC2 accepts ed25519 and RSA key pairs only; cloud-init installs the ECDSA key.
     logins, hosts = KeyPair.of_each_kind(), KeyPair.of_each_kind()
     _import_key(aws, run, undo, name, logins[0], tags(plan, run, name, aws.now()))

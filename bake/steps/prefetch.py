@@ -160,6 +160,7 @@ class Download:
             self.check()
             assert self._weights is not None
             self._progress.transfer("weights", self._weights.bytes, self._weights.bytes)
+            self._job.run.remember("prefetch", Weights, self._weights)
             return self._weights
 
     def _follow(self, unit: units.Unit) -> None:
@@ -250,9 +251,31 @@ def _named(files: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(named) + (f" and {len(files) - NAMED} more" if len(files) > NAMED else "")
 
 
-def start(session: Session, plan: Plan, aws: Aws, run: Run, undo: Undo, builder: Instance) -> Download:
-    """Start downloading the locked files, as the image's user."""
+@dataclass(frozen=True)
+class Downloaded:
+    """A download that an earlier attempt of the run finished."""
+
+    weights: Weights
+
+    def check(self) -> None:
+        """Nothing can fail any more."""
+
+    def wait(self) -> Weights:
+        """Nothing is waited for."""
+        return self.weights
+
+
+def start(
+    session: Session, plan: Plan, aws: Aws, run: Run, undo: Undo, builder: Instance
+) -> Download | Downloaded:
+    """Start downloading the locked files, as the image's user, or take over what was downloaded."""
     assert plan.weights.lock is not None  # or the plan would have been refused
+    # An instance store loses its files when the instance stops: the downloader looks what is there.
+    if run.recalls("prefetch") and (not plan.profile.weights.scratch or run.recalls("quantize")):
+        run.progress.note("prefetch: done before, and taken over")
+        return Downloaded(run.recall("prefetch", Weights))
+    if run.attempt > 1:
+        mount_scratch(session, plan, run)  # a restart unmounts it
     session.run("sh", "-c", _FOLDERS, "sh", plan.system.user, *_parents(plan), sudo=True)
     wanted = json.dumps(order(plan, plan.weights.lock, builder.root_volume), indent=1).encode()
     session.run("sh", "-c", 'cat > "$1"', "sh", f"{BAKE}/weights.json", stdin=wanted, sudo=True)

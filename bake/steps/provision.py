@@ -96,6 +96,18 @@ def _run_script(
     stdin: bytes | None = None,
 ) -> CommandResult:
     name = " ".join([Path(script).name, *words])
+    return run.once(name, CommandResult, lambda: _run_unit(session, run, script, words, look, stdin))
+
+
+def _run_unit(
+    session: Session,
+    run: Run,
+    script: str,
+    words: tuple[str, ...],
+    look: Callable[[], None],
+    stdin: bytes | None,
+) -> CommandResult:
+    name = " ".join([Path(script).name, *words])
     run.progress.status(name)
     unit = units.start(
         session,

@@ -25,6 +25,7 @@ from bake.errors import (
 from bake.planning.plan import Plan
 from bake.progress import PlainScreen, Progress
 from bake.request import BakeRequest, Proposal
+from bake.run import new
 from bake.steps.judge import Unproven
 from bake.steps.wait_for_worker import ImageIsBad
 
@@ -69,7 +70,7 @@ def runs(tmp_path: Path) -> Iterator[Path]:
 def end(proposal: Proposal, runs: Path, error: BaseException | None, *leaks: str) -> int:
     """Run a bake that ends so; the exit code of the command."""
     try:
-        with running(proposal, runs, Progress(PlainScreen(io.StringIO()))) as run:
+        with running(proposal, new(runs, Progress(PlainScreen(io.StringIO())))) as run:
             run.leaks.extend(leaks)
             if error is not None:
                 raise error

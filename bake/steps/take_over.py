@@ -1,0 +1,155 @@
+"""Take over what an earlier attempt of the run left: its builder, its AMI; remove what else it left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from bake import redaction
+from bake.aws import Aws, ClientError, error_code
+from bake.creation import stamp
+from bake.errors import BakeError
+from bake.image import describe_image, image_of, mark
+from bake.instance import describe
+from bake.journal import Record
+from bake.lifecycle.holding import Holding
+from bake.lifecycle.inventory import of_run
+from bake.lifecycle.removal import remove
+from bake.planning.plan import Plan
+from bake.retries import CAPACITY
+from bake.run import Run
+from bake.steps.launch import Instance, Launched, address_of
+from bake.undo import Undo
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import InstanceTypeDef
+
+RETURNS = 900  # seconds for a builder that reboots, or was stopped, to run again
+ENDED = ("shutting-down", "terminated")
+
+
+class Lost(BakeError):
+    """What the run had done is gone, so that it can't go on."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What a resumed run goes on with; nothing in a new one. `image` is the id of its AMI."""
+
+    builder: Instance | None = None
+    image: str | None = None
+
+
+def take_over(plan: Plan, aws: Aws, run: Run, undo: Undo) -> Earlier:
+    """Find what earlier attempts of this run left, and register its removal; an AMI that is made is kept.
+
+    Raises Lost if there is nothing that the run could go on with.
+    """
+    if run.attempt == 1:
+        return Earlier()
+    with run.progress.step("take over"):
+        held = of_run(aws, run.id)
+        images = [one for one in held if one.kind == "AMI" and one.status != "failed"]
+        kept = {one.id for one in held if one.kind in ("AMI", "snapshot") and images}
+        for one in held:
+            if one.id not in kept:
+                undo.add(f"{one.kind} {one.id}", partial(remove, aws, one), by_hand=one.by_hand)
+        changed = _changed(plan, run)
+        if images:
+            return _with_image(plan, aws, run, images[0], changed)
+        if changed:
+            raise Lost(changed)
+        return Earlier(_builder(plan, aws, run, held))
+
+
+def _changed(plan: Plan, run: Run) -> str:
+    """Say whether the profile, or anything else that goes into the image, is another one by now."""
+    record = Record.read(run.directory)
+    before = record.begun["plan"] if record else plan.id
+    return "" if before == plan.id else f"its plan was {before}, and the profile's is {plan.id} now"
+
+
+def _with_image(plan: Plan, aws: Aws, run: Run, image: Holding, changed: str) -> Earlier:
+    """Go on with an AMI that is made, or is being made; what took hours is kept in any case."""
+    why = changed or ("" if run.recalls("build") else "the run directory does not say what was built for it")
+    if why:
+        if (
+            image.status == "available"
+            and image.state == "draft"
+            and (facts := describe_image(aws, image.id))
+        ):
+            mark(aws, image_of(facts), "unproven")
+        raise BakeError(
+            f"{image.id} is there, and can't be taken over: {why}",
+            hint=f"it is kept: prove or condemn it with `bake boot-check {image.id}`",
+        )
+    known = run.recall("launch", Launched)
+    run.progress.note(f"{image.id} is {image.status}, and taken over")
+    return Earlier(Instance(known.id, known.root_volume, known.login, plan.system), image.id)
+
+
+def _builder(plan: Plan, aws: Aws, run: Run, held: Sequence[Holding]) -> Instance:
+    """Take over the builder, if it is still the one that was launched; wait until it runs."""
+    if not run.recalls("launch"):
+        raise Lost("its builder was not running yet")
+    known = run.recall("launch", Launched)
+    redaction.register(known.login.private_key)
+    held_one = next((one for one in held if one.id == known.id), None)
+    facts = describe(aws, known.id)
+    if facts is None or held_one is None or facts["State"]["Name"] in ENDED:
+        raise Lost(f"its builder {known.id} is gone, and what was installed on it")
+    if held_one.expires is not None and held_one.expires <= aws.now():
+        raise Lost(
+            f"its lease ended at {stamp(held_one.expires)}: the builder {known.id} is not trusted any more"
+        )
+    if wrong := _other_than(known, facts, plan):
+        raise Lost(f"its builder {known.id} was changed: {wrong}")
+    login = known.login
+    if not run.recalls("build"):  # a sealed one is only stopped
+        login = replace(login, address=_wait_until_running(plan, aws, run, known.id))
+    run.progress.note(f"the builder {known.id} is taken over, after {_last(run)}")
+    return Instance(known.id, known.root_volume, login, plan.system)
+
+
+def _last(run: Run) -> str:
+    return f"`{list(run.memory.values)[-1]}`"
+
+
+def _other_than(known: Launched, facts: InstanceTypeDef, plan: Plan) -> str:
+    """Say what makes it another machine than the one that was launched; empty if nothing does."""
+    if facts["ImageId"] != plan.launch.base.id:
+        return f"it was made from {facts['ImageId']}"
+    volumes = [one["Ebs"]["VolumeId"] for one in facts.get("BlockDeviceMappings", []) if "Ebs" in one]
+    if volumes != [known.root_volume]:
+        return f"its volumes are {', '.join(volumes) or 'gone'}, and {known.root_volume} was its only one"
+    return ""
+
+
+def _wait_until_running(plan: Plan, aws: Aws, run: Run, instance: str) -> str:
+    """Wait until the builder runs, and return its address, which changes when it was stopped.
+
+    A spot builder that was interrupted starts by itself, as soon as there is capacity.
+    """
+
+    def look() -> str | None:
+        facts = describe(aws, instance)
+        state = facts["State"]["Name"] if facts else "terminated"
+        if facts is None or state in ENDED:
+            raise Lost(f"its builder {instance} is gone, and what was installed on it")
+        run.progress.status(f"waiting for {instance} to run; it is {state}")
+        if state == "stopped":
+            _start(aws, instance)
+        return address_of(facts, plan.profile.builder.ssh_from) if state == "running" else None
+
+    return aws.wait(f"{instance} to run again", look, timeout=RETURNS)
+
+
+def _start(aws: Aws, instance: str) -> None:
+    try:
+        aws.ec2.start_instances(InstanceIds=[instance])
+    except ClientError as error:
+        # EC2 starts an interrupted spot instance itself, and needs capacity for any.
+        if error_code(error) not in {"IncorrectSpotRequestState", "IncorrectInstanceState", *CAPACITY}:
+            raise

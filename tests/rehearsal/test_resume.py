@@ -1,0 +1,105 @@
+"""A bake whose controller is killed goes on: `bake resume`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bake.aws import Aws
+from bake.localcloud import LocalCloud
+
+from .bakes import ROOT, finish, start
+
+pytestmark = pytest.mark.root
+# Every step that can be gone on from; before `survey` nothing was done, and the seal's end nobody can know.
+STEPS = ["survey", "tools", "provision", "prefetch", "verify", "stop", "create image", "boot check", "publish"]
+
+
+def resume(desk: Path, run: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "bake.cli", "--profiles", str(ROOT / "profiles"), "resume", run, "--json"],
+        cwd=desk,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def cut(process: subprocess.Popen[str], step: str) -> list[dict[str, Any]]:
+    """Kill it when it begins a step; its events so far."""
+    assert process.stdout is not None
+    events = []
+    for line in process.stdout:
+        events.append(json.loads(line))
+        if events[-1].get("event") == "step_started" and events[-1]["step"] == step:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            return events
+    pytest.fail(f"{step} never came: {process.communicate()[1]}")
+
+
+def left(aws: Aws, run: str) -> list[str]:
+    """What a run has in the account, without its AMI and snapshot."""
+    mine: Any = [{"Name": "tag:bake:run", "Values": [run]}]
+    found = [
+        one["InstanceId"]
+        for group in aws.ec2.describe_instances(Filters=mine)["Reservations"]
+        for one in group["Instances"]
+        if one["State"]["Name"] != "terminated"
+    ]
+    found += [pair["KeyName"] for pair in aws.ec2.describe_key_pairs(Filters=mine)["KeyPairs"]]
+    found += [one["GroupId"] for one in aws.ec2.describe_security_groups(Filters=mine)["SecurityGroups"]]
+    found += [url for url in aws.sqs.list_queues().get("QueueUrls", []) if run in url]
+    found += [one["Name"] for one in aws.s3.list_buckets()["Buckets"] if run in one["Name"]]
+    return found + [one["Name"] for one in aws.events.list_event_buses()["EventBuses"] if run in one["Name"]]
+
+
+@pytest.fixture
+def aws(cloud: LocalCloud) -> Aws:
+    found = cloud.environment
+    return Aws(
+        region=found["SPOT_AWS_REGION"],
+        worker_region=found["AWS_REGION"],
+        endpoint=cloud.endpoint,
+        endpoint_key=cloud.keys,
+    )
+
+
+def test_a_run_that_is_killed_at_every_step_ends_with_a_good_image(aws: Aws, tmp_path: Path) -> None:
+    process = start(tmp_path)
+    events = cut(process, STEPS[0])
+    run = next(event["id"] for event in events if event["event"] == "run")
+    directory = tmp_path / ".bake/runs" / run
+    assert (directory / "resume.jsonl").stat().st_mode & 0o777 == 0o600
+    for step in STEPS[1:]:
+        cut(resume(tmp_path, run), step)
+    outcome = finish(resume(tmp_path, run), tmp_path)
+    assert outcome.code == 0, outcome.errors
+    assert [event for event in outcome.of("step_started") if event["step"] == "provision"] == []
+    manifest = json.loads((directory / "manifest.json").read_text())
+    assert manifest["state"] == "good"
+    assert manifest["boot_check"]["width"] == 256
+    tags = aws.ec2.describe_images(ImageIds=[manifest["image"]["id"]])["Images"][0]["Tags"]
+    assert {"Key": "bake:state", "Value": "good"} in tags
+    assert left(aws, run) == []
+    assert not (directory / "resume.jsonl").exists()
+    assert "PRIVATE KEY" not in (directory / "journal.jsonl").read_text()
+    _each_thing_was_done_once(directory)
+
+
+def _each_thing_was_done_once(directory: Path) -> None:
+    entries = [json.loads(line) for line in (directory / "journal.jsonl").read_text().splitlines()]
+    done = [entry["name"] for entry in entries if entry["event"] == "done"]
+    assert len(done) == len(set(done)), done
+    builders = [one for one in entries if one["event"] == "created" and one["kind"] == "instance"]
+    assert len([one for one in builders if one["name"].endswith("-builder")]) == 1
+    assert len([one for one in entries if one["event"] == "created" and one["kind"] == "AMI"]) == 1
