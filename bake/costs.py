@@ -37,12 +37,8 @@ class Costs:
         return None if None in found else sum(one for one in found if one is not None)
 
     def __str__(self) -> str:
-        spent = f"{self.hours:.2f} instance hours, {dollars(self.dollars)}"
-        kept = (
-            ""
-            if self.kept_month is None
-            else f"; the snapshot costs at most {dollars(self.kept_month)} a month"
-        )
+        spent, month = f"{self.hours:.2f} instance hours, {dollars(self.dollars)}", self.kept_month
+        kept = "" if month is None else f"; the AMI's snapshot costs {dollars(month)} a month at most"
         return spent + kept
 
 

@@ -35,6 +35,7 @@ class Lines:
         self._mode = mode
         self._lost = lost
         self._lock = threading.Lock()
+        self._whole = False  # whether the file ends with a whole line
 
     def begin(self, entry: dict[str, Any]) -> None:
         """Write the first line of this attempt; UsageError if that fails."""
@@ -59,14 +60,21 @@ class Lines:
         if self.file is None:
             return
         with self._lock:
-            handle = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, self._mode)
+            handle = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_APPEND, self._mode)
             try:
-                line = f"{json.dumps(entry)}\n".encode()
+                line = f"{'' if self._whole else _end_of_torn(handle)}{json.dumps(entry)}\n".encode()
                 if os.write(handle, line) < len(line):
                     raise OSError(28, os.strerror(28))  # ENOSPC: the line is torn, and skipped when read
                 os.fsync(handle)
+                self._whole = True
             finally:
                 os.close(handle)
+
+
+def _end_of_torn(handle: int) -> str:
+    """A line's end if the last line has none: the machine died, or its disk was full, as it was written."""
+    size = os.fstat(handle).st_size
+    return "\n" if size and os.pread(handle, 1, size - 1) != b"\n" else ""
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:

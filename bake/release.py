@@ -97,7 +97,7 @@ def boot_check_facts(drawing: Drawing) -> dict[str, Any]:
     }
 
 
-def summary(release: Release, *, rehearsal: bool) -> str:
+def summary(release: Release, cost: str, *, rehearsal: bool) -> str:
     """The end of the output: times, the AMI, where its files are, and what to try next."""
     times = "\n".join(f"  {step.name:<15} {step.seconds:7.1f} s" for step in release.steps)
     total = sum(step.seconds for step in release.steps)
@@ -122,6 +122,7 @@ AMI            {image}  {release.image.name}
 Checks         {release.checks} passed
 First image    {drawing.file} ({drawing.width} x {drawing.height}), \
 worker ready {drawing.ready_seconds:.0f} s after boot
+Cost           {cost}
 Run directory  {release.directory}
 
 Try next:

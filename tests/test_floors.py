@@ -33,6 +33,7 @@ BAKE = (
     "checks",  # of the builder, over SSH
     "instance wiring image creation resources systems interpreter",
     "aws ssh units undo run",
+    "costs",
     "journal",
     "aws_errors git progress tokens",
     "columns errors interrupt layout redaction retries surroundings terminal trees",

@@ -49,7 +49,7 @@ def bake_anew(proposal: Proposal, runs: Path, progress: Progress, *, exclusive: 
 def bake_run(proposal: Proposal, run: Run) -> None:
     """Bake, and tell what came of it."""
     release = bake(proposal.plan, proposal.aws.patiently(run.progress.status), run)
-    text = summary(release, rehearsal=proposal.request.rehearsal)
+    text = summary(release, cost_of(run), rehearsal=proposal.request.rehearsal)
     run.progress.emit("released", image=release.image.id, directory=str(release.directory), text=text)
 
 
@@ -63,10 +63,10 @@ def proposed(request: BakeRequest, stack: ExitStack, progress: Progress) -> Prop
 
 
 @contextmanager
-def running(proposal: Proposal, run: Run) -> Iterator[Run]:
+def running(proposal: Proposal, run: Run, command: str = "bake") -> Iterator[Run]:
     """Hold a run's directory; however it ends, what it cost is told, and what is left behind last."""
     progress = run.progress
-    with naming(run.leaks), _explaining(run), runs_of.alone(run.directory), _noted(proposal, run):
+    with naming(run.leaks), _explaining(run), runs_of.alone(run.directory), _noted(proposal, run, command):
         kept = {**plan_render.as_dict(proposal.plan), **proposal_of.as_dict(proposal)}
         run.keep("plan.json", json.dumps(kept, indent=2) + "\n")
         text, found = plan_render.as_text(proposal.plan), plan_render.as_dict(proposal.plan)
@@ -77,13 +77,20 @@ def running(proposal: Proposal, run: Run) -> Iterator[Run]:
         yield run
 
 
+def cost_of(run: Run) -> str:
+    """What the run cost so far, by its journal."""
+    record = Record.read(run.directory)
+    return str(costs.of(record.entries, datetime.now(UTC))) if record else "not known: there is no journal"
+
+
 @contextmanager
-def _noted(proposal: Proposal, run: Run) -> Iterator[None]:
+def _noted(proposal: Proposal, run: Run, command: str) -> Iterator[None]:
     """Note in the journal what is baked, and how that ended; a run that has ended can't be resumed."""
     plan, request = proposal.plan, proposal.request
     prices = plan.estimates.prices
     run.journal.begin(
         "run" if run.attempt == 1 else "resumed",
+        command=command,
         profile=request.profile,
         plan=plan.id,
         directory=str(request.directory.absolute()),
@@ -105,9 +112,8 @@ def _noted(proposal: Proposal, run: Run) -> Iterator[None]:
         raise
     finally:
         with interrupt.deferred():
-            record = Record.read(run.directory)
-            if record is not None:
-                run.progress.note(f"cost: {costs.of(record.entries, datetime.now(UTC))}")
+            if outcome != "done":
+                run.progress.note(f"cost: {cost_of(run)}")
             run.journal.write("ended", outcome=outcome)
             run.memory.forget()
 

@@ -48,6 +48,11 @@ def resume(obj: dict[str, Any], run: str, as_json: bool) -> None:
 
 
 def _check(record: Record) -> None:
+    if record.begun["command"] != "bake":
+        raise UsageError(
+            f"run {record.id} was not a bake but a `bake {record.begun['command']}`",
+            hint="call that again: it needs nothing of the run that was cut; bake sweep removes what it left",
+        )
     if record.ended:
         raise UsageError(
             f"run {record.id} has ended ({record.ended}): there is nothing to go on with",

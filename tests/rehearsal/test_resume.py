@@ -19,7 +19,8 @@ from .bakes import ROOT, finish, start
 
 pytestmark = pytest.mark.root
 # Every step that can be gone on from; before `survey` nothing was done, and the seal's end nobody can know.
-STEPS = ["survey", "tools", "provision", "prefetch", "verify", "stop", "create image", "boot check", "publish"]
+STEPS = ["survey", "tools", "provision", "prefetch", "verify"]
+STEPS += ["stop", "create image", "boot check", "publish"]
 
 
 def resume(desk: Path, run: str) -> subprocess.Popen[str]:
@@ -103,3 +104,54 @@ def _each_thing_was_done_once(directory: Path) -> None:
     builders = [one for one in entries if one["event"] == "created" and one["kind"] == "instance"]
     assert len([one for one in builders if one["name"].endswith("-builder")]) == 1
     assert len([one for one in entries if one["event"] == "created" and one["kind"] == "AMI"]) == 1
+
+
+def refused(desk: Path, run: str) -> str:
+    process = resume(desk, run)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 2, errors
+    return errors
+
+
+def test_a_run_that_goes_on_or_ended_or_never_was_is_not_resumed(cloud: LocalCloud, tmp_path: Path) -> None:
+    process = start(tmp_path)
+    assert process.stdout is not None
+    run = next(event["id"] for event in map(json.loads, process.stdout) if event["event"] == "run")
+    assert f"run {run} still goes on in another process" in refused(tmp_path, run)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=300)
+    assert "has ended (interrupted)" in refused(tmp_path, run)
+    errors = refused(tmp_path, "20200101-000000-abcdef")
+    assert "there is no run '20200101-000000-abcdef'" in errors
+    assert "there is no run '../x'" in refused(tmp_path, "../x")
+
+
+def test_what_is_lost_is_said_removed_and_baked_anew(aws: Aws, tmp_path: Path) -> None:
+    """The builder was terminated by somebody else; all else that the run left goes, and a new run begins."""
+    events = cut(start(tmp_path), "provision")
+    run = next(event["id"] for event in events if event["event"] == "run")
+    (builder,) = [one for one in left(aws, run) if one.startswith("i-")]
+    aws.ec2.terminate_instances(InstanceIds=[builder])
+    process = resume(tmp_path, run)
+    events = cut(process, "connect")
+    (note,) = [event["text"] for event in events if "is baked anew" in event.get("text", "")]
+    assert f"run {run} can't go on: its builder {builder} is gone, and what was installed on it" in note
+    assert left(aws, run) == []
+    assert "has ended" in refused(tmp_path, run)
+    second = [event["id"] for event in events if event["event"] == "run"][-1]
+    assert second != run
+    for one in left(aws, second):
+        if one.startswith("i-"):
+            aws.ec2.terminate_instances(InstanceIds=[one])
+
+
+def test_a_builder_that_was_restarted_meanwhile_is_waited_for(aws: Aws, tmp_path: Path) -> None:
+    """Units that ran are forgotten; what they installed and downloaded is there."""
+    run = next(event["id"] for event in cut(start(tmp_path), "verify") if event["event"] == "run")
+    (builder,) = [one for one in left(aws, run) if one.startswith("i-")]
+    aws.ec2.stop_instances(InstanceIds=[builder])
+    aws.ec2.get_waiter("instance_stopped").wait(InstanceIds=[builder], WaiterConfig={"Delay": 1})
+    outcome = finish(resume(tmp_path, run), tmp_path)
+    assert outcome.code == 0, outcome.errors
+    directory = tmp_path / ".bake/runs" / run
+    _each_thing_was_done_once(directory)
