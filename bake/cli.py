@@ -42,6 +42,7 @@ class LazyGroup(click.Group):
         "new-profile": ("bake.commands.profiles", "new_profile", "Start a profile from another one."),
         "plan": ("bake.commands.plan", "plan", "Show what a bake would do and whether it is agreed."),
         "profiles": ("bake.commands.profiles", "profiles", "List the profiles."),
+        "sweep": ("bake.commands.sweep", "sweep", "Show or remove what expired runs left."),
         "userdata": ("bake.commands.userdata", "userdata", "Print the user data of a worker."),
     }
 
@@ -116,6 +117,7 @@ def main_group(
       bake plan --profile g6e-ubuntu          what a bake would do, and whether all of it is agreed
       bake --profile g6e-ubuntu               on AWS, with the variables of .env.local
       bake boot-check ami-0123456789abcdef0   prove an AMI whose check something else ended
+      bake sweep                              what bakes left that were killed, and what it costs
       bake profiles                           which profiles there are
       bake local boot ami-0123456789abcdef0   boot a rehearsed image by hand
 

@@ -1,0 +1,179 @@
+"""Things of every kind in an account of moto, as bakes and as others make them."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from bake.aws import Aws
+from bake.creation import stamp
+
+SPOT, HOME = "us-west-2", "us-east-2"  # no other test is there
+Tags = Mapping[str, str]
+
+
+def run_id() -> str:
+    return f"20260101-120000-{secrets.token_hex(3)}"
+
+
+def listed(tags: Tags) -> Any:
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def of(kind: str, tags: Tags) -> Any:
+    return [{"ResourceType": kind, "Tags": listed(tags)}] if tags else []
+
+
+@dataclass
+class Account:
+    """`aws` are the clients of the sweep; things are made with others, `maker`, which no fault concerns."""
+
+    aws: Aws
+    maker: Aws
+    makers: Mapping[str, Callable[[str, Tags], str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.makers = {
+            "key pair": self.key_pair,
+            "security group": self.group,
+            "volume": self.volume,
+            "network interface": self.interface,
+            "instance": self.instance,
+            "spot request": self.spot_request,
+            "AMI": self.image,
+            "snapshot": self.snapshot,
+            "queue": self.queue,
+            "bucket": self.bucket,
+            "event bus": self.bus,
+            "schedule group": self.schedule_group,
+        }
+
+    def tags(self, run: str, *, hours: float = -1, **changed: str | None) -> dict[str, str]:
+        """The tags of a bake's thing whose lease ends in so many hours; None takes one away."""
+        ends = stamp(self.aws.now() + timedelta(hours=hours))
+        known: dict[str, str | None] = {"Name": f"bake-{run}", "bake:run": run, "bake:profile": "g6e-ubuntu"}
+        known |= {"bake:state": "draft", "bake:expires": ends}
+        known |= {f"bake:{key}": value for key, value in changed.items()}
+        return {key: value for key, value in known.items() if value is not None}
+
+    def make(self, kind: str, tags: Tags, name: str | None = None) -> str:
+        name = name or tags.get("Name") or f"bake-{run_id()}"
+        return self.makers[kind](f"{name}-{secrets.token_hex(2)}", tags)
+
+    @property
+    def subnet(self) -> Any:
+        return self.maker.ec2.describe_subnets()["Subnets"][0]
+
+    def key_pair(self, name: str, tags: Tags) -> str:
+        self.maker.ec2.create_key_pair(KeyName=name, TagSpecifications=of("key-pair", tags))
+        return name
+
+    def group(self, name: str, tags: Tags) -> str:
+        return self.maker.ec2.create_security_group(
+            GroupName=name,
+            Description="a test's",
+            VpcId=self.subnet["VpcId"],
+            TagSpecifications=of("security-group", tags),
+        )["GroupId"]
+
+    def volume(self, name: str, tags: Tags) -> str:
+        zone = self.subnet["AvailabilityZone"]
+        return self.maker.ec2.create_volume(
+            Size=80, VolumeType="gp3", AvailabilityZone=zone, TagSpecifications=of("volume", tags)
+        )["VolumeId"]
+
+    def interface(self, name: str, tags: Tags, group: str | None = None) -> str:
+        return self.maker.ec2.create_network_interface(
+            SubnetId=self.subnet["SubnetId"],
+            TagSpecifications=of("network-interface", tags),
+            **({"Groups": [group]} if group else {}),
+        )["NetworkInterface"]["NetworkInterfaceId"]  # fmt: skip
+
+    def instance(self, name: str, tags: Tags, image: str | None = None, **more: Any) -> str:
+        return self.maker.ec2.run_instances(
+            ImageId=image or self.base,
+            MinCount=1,
+            MaxCount=1,
+            InstanceType="g6e.xlarge",
+            SubnetId=self.subnet["SubnetId"],
+            TagSpecifications=of("instance", tags),
+            ClientToken=secrets.token_hex(8),
+            **more,
+        )["Instances"][0]["InstanceId"]
+
+    @property
+    def base(self) -> str:
+        names: Any = [{"Name": "name", "Values": ["ubuntu/images/*"]}]
+        return str(self.maker.ec2.describe_images(Filters=names)["Images"][0]["ImageId"])
+
+    def spot_request(self, name: str, tags: Tags) -> str:
+        return self.maker.ec2.request_spot_instances(
+            SpotPrice="1",
+            LaunchSpecification={"ImageId": self.base, "InstanceType": "g6e.xlarge"},
+            TagSpecifications=of("spot-instances-request", tags),
+        )["SpotInstanceRequests"][0]["SpotInstanceRequestId"]
+
+    def image(self, name: str, tags: Tags, snapshot: Tags | None = None) -> str:
+        """An AMI of a machine that is nobody's; its snapshot has the same tags, or others."""
+        machine = self.instance("", {})
+        both = [*of("image", tags), *of("snapshot", tags if snapshot is None else snapshot)]
+        made = self.maker.ec2.create_image(InstanceId=machine, Name=name, TagSpecifications=both)["ImageId"]
+        self.maker.ec2.terminate_instances(InstanceIds=[machine])
+        return made
+
+    def snapshot_of(self, image: str) -> str:
+        facts = self.maker.ec2.describe_images(ImageIds=[image])["Images"][0]
+        return facts["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+
+    def snapshot(self, name: str, tags: Tags) -> str:
+        volume = self.volume("", {})
+        made = self.maker.ec2.create_snapshot(VolumeId=volume, TagSpecifications=of("snapshot", tags))
+        self.maker.ec2.delete_volume(VolumeId=volume)
+        return made["SnapshotId"]
+
+    def queue(self, name: str, tags: Tags) -> str:
+        return self.maker.sqs.create_queue(QueueName=name, tags=dict(tags))["QueueUrl"]
+
+    def bucket(self, name: str, tags: Tags) -> str:
+        where: Any = {"LocationConstraint": HOME}
+        self.maker.s3.create_bucket(Bucket=name, CreateBucketConfiguration=where)
+        if tags:
+            self.maker.s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": listed(tags)})
+        self.maker.s3.put_object(Bucket=name, Key="pictures/one.png", Body=b"png")
+        return name
+
+    def bus(self, name: str, tags: Tags, rule: Tags | None = None) -> str:
+        self.maker.events.create_event_bus(Name=name, Tags=listed(tags))
+        pattern = json.dumps({"source": ["flux.worker"]})
+        chosen = tags if rule is None else rule
+        self.maker.events.put_rule(Name=name, EventBusName=name, EventPattern=pattern, Tags=listed(chosen))
+        arn = f"arn:aws:sqs:{HOME}:123456789012:nobodys"
+        self.maker.events.put_targets(Rule=name, EventBusName=name, Targets=[{"Id": "results", "Arn": arn}])
+        return name
+
+    def schedule_group(self, name: str, tags: Tags) -> str:
+        self.maker.scheduler.create_schedule_group(Name=name, Tags=listed(tags))
+        return name
+
+    def retag(self, kind: str, one: str, tags: Tags) -> None:
+        """Write these tags over those of a thing."""
+        if kind == "queue":
+            self.maker.sqs.tag_queue(QueueUrl=one, Tags=dict(tags))
+        elif kind == "bucket":
+            self.maker.s3.put_bucket_tagging(Bucket=one, Tagging={"TagSet": listed(tags)})
+        elif kind == "event bus":
+            arn = self.maker.events.describe_event_bus(Name=one)["Arn"]
+            self.maker.events.tag_resource(ResourceARN=arn, Tags=listed(tags))
+        elif kind == "schedule group":
+            arn = self.maker.scheduler.get_schedule_group(Name=one)["Arn"]
+            self.maker.scheduler.tag_resource(ResourceArn=arn, Tags=listed(tags))
+        else:
+            resource = self.key_id(one) if kind == "key pair" else one
+            self.maker.ec2.create_tags(Resources=[resource], Tags=listed(tags))
+
+    def key_id(self, name: str) -> str:
+        return self.maker.ec2.describe_key_pairs(KeyNames=[name])["KeyPairs"][0]["KeyPairId"]
