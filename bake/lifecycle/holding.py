@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from bake.creation import RUN_TAG, time_of
@@ -75,3 +75,11 @@ def tags_of(tags: Any) -> dict[str, str]:
 def concerns(name: str, tags: Tags) -> bool:
     """Whether the inventory names a thing: by its tag, or because it is named as a bake's things are."""
     return bool(tags.get(RUN_TAG)) or LOOKS.match(name) is not None
+
+
+def shown(at: datetime) -> str:
+    """A time for people, in UTC."""
+    try:
+        return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except OverflowError:  # a tag may hold any year
+        return str(at)

@@ -8,7 +8,7 @@ from typing import Any
 
 from bake.columns import table
 from bake.creation import stamp
-from bake.lifecycle.holding import Holding
+from bake.lifecycle.holding import Holding, shown
 from bake.lifecycle.sweep import Preview, Swept
 from bake.lifecycle.verdict import Verdict
 from bake.profile.yaml_source import printable
@@ -39,7 +39,7 @@ def _left(found: Sequence[Verdict]) -> str:
 def _row(held: Holding) -> tuple[str, ...]:
     size = f"{held.size} GiB" if held.size is not None else ""
     about = " ".join(word for word in (held.type, size, held.status) if word)
-    ended = held.expires.strftime("%Y-%m-%d %H:%M") if held.expires else ""
+    ended = shown(held.expires) if held.expires else ""
     dollars = "?" if held.dollars is None else f"{held.dollars:,.2f}"
     name = held.id if held.kind != "queue" else held.name
     words = (held.kind, name, held.run, held.profile, ended, about, dollars)

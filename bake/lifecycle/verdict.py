@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Literal
 
 from bake.image import EXPIRES_TAG
-from bake.lifecycle.holding import Holding
+from bake.lifecycle.holding import Holding, shown
 
 KEPT = ("good", "unproven")
 IMAGES = ("AMI", "snapshot")
@@ -80,10 +80,10 @@ def _judge(
         return Verdict(held, "left alone", why)
     ends = leases[held.run]
     if ends > now:
-        return Verdict(held, "living", f"its run has a lease until {ends:%Y-%m-%d %H:%M} UTC")
+        return Verdict(held, "living", f"its run has a lease until {shown(ends)}")
     if users := [user for user in held.used_by if user not in going]:
         return Verdict(held, "left alone", f"{', '.join(users)} uses it")
-    return Verdict(held, "sweep", f"its run's lease ended {ends:%Y-%m-%d %H:%M} UTC")
+    return Verdict(held, "sweep", f"its run's lease ended {shown(ends)}")
 
 
 def _not_ours(held: Holding) -> str | None:
