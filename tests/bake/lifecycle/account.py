@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from bake.aws import Aws
 from bake.creation import stamp
+from bake.lifecycle import inventory
 
 SPOT, HOME = "us-west-2", "us-east-2"  # no other test is there
 Tags = Mapping[str, str]
@@ -35,6 +37,7 @@ class Account:
     aws: Aws
     maker: Aws
     makers: Mapping[str, Callable[[str, Tags], str]] = field(init=False)
+    made: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.makers = {
@@ -52,7 +55,7 @@ class Account:
             "schedule group": self.schedule_group,
         }
 
-    def tags(self, run: str, *, hours: float = -1, **changed: str | None) -> dict[str, str]:
+    def tags(self, run: str, /, *, hours: float = -1, **changed: str | None) -> dict[str, str]:
         """The tags of a bake's thing whose lease ends in so many hours; None takes one away."""
         ends = stamp(self.aws.now() + timedelta(hours=hours))
         known: dict[str, str | None] = {"Name": f"bake-{run}", "bake:run": run, "bake:profile": "g6e-ubuntu"}
@@ -62,7 +65,17 @@ class Account:
 
     def make(self, kind: str, tags: Tags, name: str | None = None) -> str:
         name = name or tags.get("Name") or f"bake-{run_id()}"
-        return self.makers[kind](f"{name}-{secrets.token_hex(2)}", tags)
+        made = self.makers[kind](f"{name}-{secrets.token_hex(2)}", tags)
+        self.made.append((kind, made))
+        return made
+
+    def clean(self) -> None:
+        """Remove what was made; the account is slower for each thing in it."""
+        held = {held.id: held for held in inventory.take(self.maker, prices=False).holdings}
+        kinds = {one.kind.name: one for one in inventory.questions(self.maker)}
+        for kind, one in self.made:
+            if one in held:
+                kinds[kind].kind.remove(kinds[kind].aws, held[one])
 
     @property
     def subnet(self) -> Any:
@@ -177,3 +190,43 @@ class Account:
 
     def key_id(self, name: str) -> str:
         return self.maker.ec2.describe_key_pairs(KeyNames=[name])["KeyPairs"][0]["KeyPairId"]
+
+
+def everything(account: Account) -> dict[tuple[str, str], str]:
+    """All that is in the account's two regions, by kind and id, with all that the API tells of it."""
+    return dict(_machines(account.maker)) | dict(_services(account.maker))
+
+
+def _machines(aws: Aws) -> Iterator[tuple[tuple[str, str], str]]:
+    ec2: Any = aws.ec2
+    for group in ec2.describe_instances()["Reservations"]:
+        for one in group["Instances"]:
+            if one["State"]["Name"] != "terminated":
+                yield ("instance", one["InstanceId"]), repr(one)
+    for one in ec2.describe_spot_instance_requests()["SpotInstanceRequests"]:
+        if one["State"] in ("open", "active"):
+            yield ("spot request", one["SpotInstanceRequestId"]), repr(one)
+    for kind, answer, key, parameters in (
+        ("key pair", "KeyPairs", "KeyName", {}),
+        ("security group", "SecurityGroups", "GroupId", {}),
+        ("volume", "Volumes", "VolumeId", {}),
+        ("network interface", "NetworkInterfaces", "NetworkInterfaceId", {}),
+        ("AMI", "Images", "ImageId", {"Owners": ["self"]}),
+        ("snapshot", "Snapshots", "SnapshotId", {"OwnerIds": ["self"]}),
+    ):
+        operation = "describe_" + re.sub(r"(?<!^)([A-Z])", r"_\1", answer).lower()
+        for one in getattr(ec2, operation)(**parameters)[answer]:
+            yield (kind, one[key]), repr(one)
+
+
+def _services(aws: Aws) -> Iterator[tuple[tuple[str, str], str]]:
+    for url in aws.sqs.list_queues().get("QueueUrls", []):
+        yield ("queue", url), repr(aws.sqs.list_queue_tags(QueueUrl=url).get("Tags"))
+    for bucket in aws.s3.list_buckets()["Buckets"]:
+        if bucket["Name"].startswith("bake-"):
+            objects = aws.s3.list_objects_v2(Bucket=bucket["Name"]).get("Contents", [])
+            yield ("bucket", bucket["Name"]), repr([item["Key"] for item in objects])
+    for bus in aws.events.list_event_buses()["EventBuses"]:
+        yield ("event bus", bus["Name"]), repr(aws.events.list_rules(EventBusName=bus["Name"])["Rules"])
+    for group in aws.scheduler.list_schedule_groups()["ScheduleGroups"]:
+        yield ("schedule group", group["Name"]), repr(group)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from bake import creation
@@ -11,7 +13,7 @@ from tests.bake.lifecycle.account import HOME, SPOT, Account
 
 
 @pytest.fixture
-def account(plan_cloud: PlanCloud, monkeypatch: pytest.MonkeyPatch) -> Account:
+def account(plan_cloud: PlanCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
     monkeypatch.setattr(creation, "APPEARS_WITHIN", 3.0)
 
     def aws() -> Aws:
@@ -19,4 +21,7 @@ def account(plan_cloud: PlanCloud, monkeypatch: pytest.MonkeyPatch) -> Account:
         made._session._session.register_component("data_loader", plan_cloud._loader)
         return made
 
-    return Account(aws(), aws())
+    made = Account(aws(), aws())
+    yield made
+    plan_cloud.faults.clear()
+    made.clean()
