@@ -81,9 +81,12 @@ def _each(
     seen = [preview(aws, run, profile=profile) for aws in clouds]
     if not yes:
         return seen, None
-    return seen, [
-        remove(aws.patiently(say), seen=one, say=say) for aws, one in zip(clouds, seen, strict=True)
-    ]
+    pairs = zip(clouds, seen, strict=True)
+    try:
+        return seen, [remove(aws.patiently(say), seen=one, say=say) for aws, one in pairs]
+    except KeyboardInterrupt as error:
+        error.add_note("the sweep ended early: the same command removes the rest")
+        raise
 
 
 def _complain(seen: Sequence[Preview], swept: Sequence[Swept] | None) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from bake.aws import Aws
 from bake.creation import stamp
 from bake.lifecycle import inventory
+from bake.lifecycle.sweep import Swept
 
 SPOT, HOME = "us-west-2", "us-east-2"  # no other test is there
 Tags = Mapping[str, str]
@@ -72,10 +73,11 @@ class Account:
     def clean(self) -> None:
         """Remove what was made; the account is slower for each thing in it."""
         held = {held.id: held for held in inventory.take(self.maker, prices=False).holdings}
-        kinds = {one.kind.name: one for one in inventory.questions(self.maker)}
+        asked = {(one.kind.name, one.region): one for one in inventory.questions(self.maker)}
         for kind, one in self.made:
             if one in held:
-                kinds[kind].kind.remove(kinds[kind].aws, held[one])
+                question = asked[kind, held[one].region]
+                question.kind.remove(question.aws, held[one])
 
     @property
     def subnet(self) -> Any:
@@ -162,10 +164,11 @@ class Account:
     def bus(self, name: str, tags: Tags, rule: Tags | None = None) -> str:
         self.maker.events.create_event_bus(Name=name, Tags=listed(tags))
         pattern = json.dumps({"source": ["flux.worker"]})
-        chosen = tags if rule is None else rule
-        self.maker.events.put_rule(Name=name, EventBusName=name, EventPattern=pattern, Tags=listed(chosen))
+        # moto takes a bus and a rule of one name for the same when it is asked for tags.
+        named, chosen = (name, tags) if rule is None else ("somebodys", rule)
+        self.maker.events.put_rule(Name=named, EventBusName=name, EventPattern=pattern, Tags=listed(chosen))
         arn = f"arn:aws:sqs:{HOME}:123456789012:nobodys"
-        self.maker.events.put_targets(Rule=name, EventBusName=name, Targets=[{"Id": "results", "Arn": arn}])
+        self.maker.events.put_targets(Rule=named, EventBusName=name, Targets=[{"Id": "results", "Arn": arn}])
         return name
 
     def schedule_group(self, name: str, tags: Tags) -> str:
@@ -230,3 +233,11 @@ def _services(aws: Aws) -> Iterator[tuple[tuple[str, str], str]]:
         yield ("event bus", bus["Name"]), repr(aws.events.list_rules(EventBusName=bus["Name"])["Rules"])
     for group in aws.scheduler.list_schedule_groups()["ScheduleGroups"]:
         yield ("schedule group", group["Name"]), repr(group)
+
+
+def there(account: Account, run: str) -> set[str]:
+    return {held.id for held in inventory.take(account.maker, prices=False).of(run)}
+
+
+def removed(done: Swept) -> set[str]:
+    return {held.id for held in done.removed}
