@@ -164,6 +164,12 @@ class Aws:
         """The same account with EC2 in another region; only for reading."""
         return self._alike(region, region)
 
+    def at_home(self) -> Aws:
+        """The same account and patience with all clients in the worker's region."""
+        home = self._alike(self.worker_region, self.worker_region)
+        home._policy, home.fresh = self._policy, self.fresh
+        return home
+
     def patiently(self, say: Callable[[str], None] = lambda text: None, seconds: float = BAKING) -> Aws:
         """The same account for a bake: transient failures are retried for minutes, and reported by `say`."""
         bake = self._alike(self.region, self.worker_region)
@@ -241,6 +247,10 @@ class Aws:
     @made_once
     def events(self) -> EventBridgeClient:
         return self._client("events", self.worker_region)  # type: ignore[no-any-return]
+
+    @made_once
+    def scheduler(self) -> Any:
+        return self._client("scheduler", self.region)
 
     @made_once
     def ssm(self) -> Any:

@@ -44,6 +44,7 @@ class LazyGroup(click.Group):
         "resume": ("bake.commands.resume", "resume", "Go on with a run that was cut."),
         "runs": ("bake.commands.runs", "runs", "List runs: their state, what they hold, and their cost."),
         "profiles": ("bake.commands.profiles", "profiles", "List the profiles."),
+        "sweep": ("bake.commands.sweep", "sweep", "Show or remove what expired runs left."),
         "userdata": ("bake.commands.userdata", "userdata", "Print the user data of a worker."),
     }
 
@@ -122,6 +123,7 @@ def main_group(
       bake boot-check ami-0123456789abcdef0   prove an AMI whose check something else ended
       bake runs                               which runs go on, were cut, or left something
       bake resume 20261128-101500-3fa9c1      go on with a run that was cut
+      bake sweep                              what bakes left that were killed, and what it costs
       bake profiles                           which profiles there are
       bake local boot ami-0123456789abcdef0   boot a rehearsed image by hand
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,9 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bake import redaction
-from bake.aws import Aws
+from bake.aws import Aws, ClientError
 from bake.creation import unless_absent
 from bake.errors import BakeError
+from bake.retries import ABSENT, error_code
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
@@ -23,6 +24,8 @@ USER_DATA_LIMIT = 16 * 1024
 # Where a worker finds its queue, bucket and event bus; a launch writes it.
 # Seconds that an instance may take to terminate and to release its security group.
 ENDS = 900
+# Codes of a deletion that mean "not yet": what used the thing has just ended.
+USED = frozenset({"DependencyViolation", "VolumeInUse", "InvalidNetworkInterface.InUse"})
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,27 @@ def terminate(aws: Aws, instance_id: str) -> None:
         return True if facts is None or facts["State"]["Name"] == "terminated" else None
 
     aws.wait(f"the end of {instance_id}", gone, timeout=ENDS)
+
+
+def delete_group(aws: Aws, group: str) -> None:
+    """Delete a security group once its instance no longer uses it."""
+    once_free(aws, group, lambda: aws.ec2.delete_security_group(GroupId=group))
+
+
+def once_free(aws: Aws, what: str, delete: Callable[[], object]) -> None:
+    """Delete something as soon as nothing uses it any more; it may be gone already."""
+
+    def gone() -> bool | None:
+        try:
+            delete()
+        except ClientError as error:
+            if error_code(error) in USED:
+                return None
+            if not ABSENT.search(error_code(error)):
+                raise
+        return True
+
+    aws.wait(f"the end of {what}", gone, timeout=ENDS)
 
 
 def cancel_spot_requests(aws: Aws, run: str, name: str) -> None:

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bake.aws import Aws, ClientError
@@ -63,11 +64,9 @@ def _queue(aws: Aws, run: str, name: str, tags: Tags, undo: Undo) -> str:
         return None if found is None else Found(url, tag_of(found.get("Tags", {})))
 
     def by_hand(url: str | None) -> str:
-        found = url or f"$({aws.command('sqs', 'get-queue-url', '--queue-name', name, region=region)} "
-        found += "" if url else "--query QueueUrl --output text)"
-        return f"{aws.command('sqs', 'delete-queue', region=region)} --queue-url {found}"
+        look = aws.command("sqs", "get-queue-url", "--queue-name", name, region=aws.worker_region)
+        return remove_queue_by_hand(aws, url or f"$({look} --query QueueUrl --output text)")
 
-    region = aws.worker_region
     url, _ = Resource(
         "queue",
         name,
@@ -79,6 +78,11 @@ def _queue(aws: Aws, run: str, name: str, tags: Tags, undo: Undo) -> str:
         by_hand=by_hand,
     ).create(undo)
     return url
+
+
+def remove_queue_by_hand(aws: Aws, url: str) -> str:
+    """The command that removes a queue; `url` may be a substitution of the shell."""
+    return f"{aws.command('sqs', 'delete-queue', region=aws.worker_region)} --queue-url {url}"
 
 
 def _bucket(aws: Aws, run: str, name: str, tags: Tags, undo: Undo) -> None:
@@ -107,23 +111,25 @@ def _bucket(aws: Aws, run: str, name: str, tags: Tags, undo: Undo) -> None:
         aws.fresh,
         make,
         find,
-        remove=lambda found: _remove_bucket(aws, found),
-        by_hand=lambda found: _force(aws, name),
+        remove=lambda found: remove_bucket(aws, found),
+        by_hand=lambda found: remove_bucket_by_hand(aws, name),
     ).create(undo)
 
 
-def _force(aws: Aws, name: str) -> str:
+def remove_bucket_by_hand(aws: Aws, name: str) -> str:
+    """The command that does the same."""
     # `aws s3 rb` also accepts options after the bucket.
     return aws.command("s3", "rb", "--force", f"s3://{name}", region=aws.worker_region)
 
 
-def _remove_bucket(aws: Aws, name: str) -> None:
+def remove_bucket(aws: Aws, name: str) -> None:
+    """Remove a bucket and what is in it, as far as it still exists."""
     while True:  # a page at a time: what is listed is deleted
         listed = unless_absent(lambda: aws.s3.list_objects_v2(Bucket=name))
         if listed is None:
             return
         for item in listed.get("Contents", []):
-            aws.s3.delete_object(Bucket=name, Key=item["Key"])
+            unless_absent(partial(aws.s3.delete_object, Bucket=name, Key=item["Key"]))
         if not listed.get("IsTruncated"):
             break
     unless_absent(lambda: aws.s3.delete_bucket(Bucket=name))
@@ -142,28 +148,43 @@ def _bus(aws: Aws, run: str, name: str, tags: Tags, undo: Undo) -> None:
         found = aws.events.list_tags_for_resource(ResourceARN=bus["Arn"])
         return Found(bus["Arn"], tag_of(found.get("Tags", [])))
 
-    def by_hand(_: str | None) -> str:
-        on_bus = ("--event-bus-name", name)
-        lines = [
-            ("remove-targets", *on_bus, "--rule", name, "--ids", TARGET),
-            ("delete-rule", *on_bus, "--name", name),
-            ("delete-event-bus", "--name", name),
-        ]
-        return "; ".join(
-            aws.command("events", operation, *arguments, region=aws.worker_region)
-            for operation, *arguments in lines
-        )
+    Resource(
+        "event bus",
+        name,
+        run,
+        aws.fresh,
+        make,
+        find,
+        remove=lambda _: remove_bus(aws, name),
+        by_hand=lambda _: remove_bus_by_hand(aws, name),
+    ).create(undo)
 
-    remove = lambda _: aws.wait(f"the end of event bus {name}", lambda: _bus_gone(aws, name), timeout=GONE)  # noqa: E731
-    Resource("event bus", name, run, aws.fresh, make, find, remove, by_hand).create(undo)
+
+def remove_bus(aws: Aws, name: str) -> None:
+    """Remove a bus with its rules; wait for a rule that is not listed yet."""
+    aws.wait(f"the end of event bus {name}", lambda: _bus_gone(aws, name), timeout=GONE)
+
+
+def remove_bus_by_hand(aws: Aws, name: str) -> str:
+    """The commands that do the same."""
+    on_bus = ("--event-bus-name", name)
+    lines = [
+        ("remove-targets", *on_bus, "--rule", name, "--ids", TARGET),
+        ("delete-rule", *on_bus, "--name", name),
+        ("delete-event-bus", "--name", name),
+    ]
+    return "; ".join(
+        aws.command("events", operation, *arguments, region=aws.worker_region)
+        for operation, *arguments in lines
+    )
 
 
 def _bus_gone(aws: Aws, name: str) -> bool | None:
     """Remove a bus and its rules, if it has any yet; None if a rule is not listed yet."""
     listed = unless_absent(lambda: aws.events.list_rules(EventBusName=name))
     for rule in listed.get("Rules", []) if listed else []:
-        aws.events.remove_targets(Rule=rule["Name"], EventBusName=name, Ids=[TARGET])
-        aws.events.delete_rule(Name=rule["Name"], EventBusName=name)
+        unless_absent(partial(aws.events.remove_targets, Rule=rule["Name"], EventBusName=name, Ids=[TARGET]))
+        unless_absent(partial(aws.events.delete_rule, Name=rule["Name"], EventBusName=name))
     try:
         unless_absent(lambda: aws.events.delete_event_bus(Name=name))
     except ClientError as error:

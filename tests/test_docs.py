@@ -287,11 +287,12 @@ def test_every_requirement_is_explained_once() -> None:
 RIGHTS = {
     "s3:HeadBucket": "s3:ListBucket",
     "s3:ListObjectsV2": "s3:ListBucket",
+    "s3:ListBuckets": "s3:ListAllMyBuckets",
     "quotas:GetServiceQuota": "servicequotas:GetServiceQuota",
     "sts:GetCallerIdentity": "",  # needs none
 }
 CALL = re.compile(
-    r"\b(?:aws|cloud)\.(ec2|sqs|s3|events|ssm|sts|kms|iam|pricing|quotas|secretsmanager)\.([a-z_0-9]+)"
+    r"\b(?:aws|cloud)\.(ec2|sqs|s3|events|ssm|sts|kms|iam|pricing|quotas|scheduler|secretsmanager)\.([a-z_0-9]+)"
 )
 
 

@@ -25,6 +25,7 @@ BAKE = (
     "steps",  # one step, one module, one verb
     "request",  # load a profile, plan it, compare it with the agreement
     "localcloud",  # where rehearsals run instead of AWS
+    "lifecycle",  # what all bakes have in the account, and what expired ones left
     "planning",  # pure: profile + facts of the account -> plan
     "account",  # asks AWS and the Hub
     "agreement userdata worker_source",

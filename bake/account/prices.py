@@ -37,15 +37,16 @@ def ask_prices(profile: Profile, zone: Callable[[], str | None], aws: Aws) -> Pr
     hours: dict[str, Price] = {}
     for name in dict.fromkeys((profile.builder.types[0], profile.worker_types[0])):
         if profile.builder.market == "spot":
-            hours[name] = _spot(name, zone(), aws)
+            hours[name] = spot_hour(name, zone(), aws)
         else:
-            hours[name] = _on_demand(name, aws)
+            hours[name] = on_demand_hour(name, aws)
             if isinstance(hours[name], Unanswered):
                 return PriceFacts(hours)
-    return PriceFacts(hours, _snapshot(aws))
+    return PriceFacts(hours, snapshot_month(aws))
 
 
-def _spot(name: str, zone: str | None, aws: Aws) -> Price:
+def spot_hour(name: str, zone: str | None, aws: Aws) -> Price:
+    """Dollars of an hour on the spot market; the zone's, or the region's highest."""
     history = ask(
         lambda: aws.ec2.describe_spot_price_history(
             InstanceTypes=[name],  # type: ignore[list-item]
@@ -60,7 +61,8 @@ def _spot(name: str, zone: str | None, aws: Aws) -> Price:
     return max((float(item["SpotPrice"]) for item in recent), default=None)
 
 
-def _on_demand(name: str, aws: Aws) -> Price:
+def on_demand_hour(name: str, aws: Aws) -> Price:
+    """Dollars of an hour on demand."""
     return _product(
         aws,
         instanceType=name,
@@ -71,7 +73,13 @@ def _on_demand(name: str, aws: Aws) -> Price:
     )
 
 
-def _snapshot(aws: Aws) -> Price:
+def volume_month(kind: str, aws: Aws) -> Price:
+    """Dollars of a GB-month of volumes of a type; IOPS and throughput that are bought beside it cost more."""
+    return _product(aws, productFamily="Storage", volumeApiName=kind)
+
+
+def snapshot_month(aws: Aws) -> Price:
+    """Dollars of a GB-month of snapshots."""
     return _product(aws, productFamily="Storage Snapshot", storageMedia="Amazon S3")
 
 

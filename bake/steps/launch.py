@@ -11,9 +11,9 @@ from bake.aws import Aws, ClientError
 from bake.creation import Found, Resource, tag_of
 from bake.errors import BakeError
 from bake.instance import (
-    ENDS,
     KeyPair,
     cancel_spot_requests,
+    delete_group,
     describe,
     terminate,
     terminate_by_hand,
@@ -21,7 +21,7 @@ from bake.instance import (
 )
 from bake.planning.plan import Plan
 from bake.profile.values import ssh_network
-from bake.retries import ABSENT, CAPACITY, QUOTA, error_code
+from bake.retries import CAPACITY, QUOTA, error_code
 from bake.run import Run
 from bake.ssh import Login
 from bake.steps.exclusive import refuse_second
@@ -276,7 +276,7 @@ def _security_group(
         aws.fresh,
         make,
         find,
-        remove=lambda found: _delete_group(aws, found),
+        remove=lambda found: delete_group(aws, found),
         by_hand=lambda found: _delete_by_hand(aws, name, found),
     ).create(undo)
     rule: Any = ingress(builder.ssh_from or "")
@@ -294,22 +294,6 @@ def _delete_by_hand(aws: Aws, name: str, group: str | None) -> str:
     filters = ("--filters", f"Name=group-name,Values={name}", "--query", "SecurityGroups[].GroupId")
     found = group or f"$({aws.command('ec2', 'describe-security-groups', *filters, '--output', 'text')})"
     return f"{aws.command('ec2', 'delete-security-group', '--group-id')} {found}"
-
-
-def _delete_group(aws: Aws, group: str) -> None:
-    """Delete a security group once its instance no longer uses it."""
-
-    def gone() -> bool | None:
-        try:
-            aws.ec2.delete_security_group(GroupId=group)
-        except ClientError as error:
-            if error_code(error) == "DependencyViolation":
-                return None
-            if not ABSENT.search(error_code(error)):
-                raise
-        return True
-
-    aws.wait(f"the end of {group}", gone, timeout=ENDS)
 
 
 def ingress(cidr: str) -> dict[str, Any]:

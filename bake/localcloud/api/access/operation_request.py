@@ -25,6 +25,7 @@ from bake.localcloud.settings import ACCOUNT
 
 FORM = "application/x-www-form-urlencoded"
 _JSON = {"application/x-amz-json-1.0", "application/x-amz-json-1.1"}
+_REST = {"scheduler"}
 _QUERY = {"ec2", "iam", "sqs", "sts"}
 _BUCKET = r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}"
 _S3_PATH = re.compile(rf"/(?:({_BUCKET})(?:/(.*))?)?", re.DOTALL)
@@ -51,6 +52,8 @@ def normalize(environ: dict[str, Any], verified: Verified) -> OperationRequest:
     _clean(environ, verified)
     if verified.service == "s3":
         return _s3(environ, request, verified)
+    if verified.service in _REST:
+        return _rest(environ, request, verified)
     path = request.path
     if path != "/" and not (verified.service == "sqs" and _QUEUE_PATH.fullmatch(path)):
         raise Refused("request", f"nothing is served at {path[:80]}")
@@ -110,6 +113,33 @@ def _s3(environ: dict[str, Any], request: Request, verified: Verified) -> Operat
     return OperationRequest("s3", operation, needs=tuple(needs))
 
 
+def _rest(environ: dict[str, Any], request: Request, verified: Verified) -> OperationRequest:
+    """REST with JSON bodies: method and path are the operation."""
+    service = verified.service
+    pairs = [(name, value) for name, value in request.parameters if name not in _AUTH]
+    query, headers = dict(pairs), frozenset(request.header_names())
+    operation, _ = operations.rest_operation(service, request.method, request.path, query, headers)
+    check_operation(service, operation)
+    if len(query) != len(pairs) or query.keys() - operations.query_names(service, operation):
+        raise Refused("request", "its query has what the operation does not know, or the same twice")
+    content = _object(verified)
+    replace_body(environ, json.dumps(content).encode() if content else b"")
+    environ["CONTENT_TYPE"] = "application/json"
+    _place(environ, request.path, urlencode(pairs))
+    return OperationRequest(service, operation, content, ((f"{service}:{operation}", None),))
+
+
+def _object(verified: Verified) -> dict[str, Any]:
+    """The JSON object in a request's body."""
+    try:
+        content = json.loads(verified.body.bytes() or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise Refused("request", "the body is not JSON") from error
+    if not isinstance(content, dict):
+        raise Refused("request", "the body is not a JSON object")
+    return content
+
+
 def _json(environ: dict[str, Any], request: Request, verified: Verified, target: str) -> OperationRequest:
     prefix, _, operation = target.partition(".")
     service = TARGETS.get(prefix, prefix.lower())
@@ -118,12 +148,7 @@ def _json(environ: dict[str, Any], request: Request, verified: Verified, target:
     check_operation(service, operation)
     if request.method != "POST" or [name for name, _ in request.parameters if name not in _AUTH]:
         raise Refused("request", "its parameters must be in a POST's body")
-    try:
-        content = json.loads(verified.body.bytes() or b"{}")
-    except (ValueError, RecursionError) as error:
-        raise Refused("request", "the body is not JSON") from error
-    if not isinstance(content, dict):
-        raise Refused("request", "the body is not a JSON object")
+    content = _object(verified)
     replace_body(environ, json.dumps(content).encode())
     if environ.get("CONTENT_TYPE") not in _JSON:
         environ["CONTENT_TYPE"] = "application/x-amz-json-1.0"
