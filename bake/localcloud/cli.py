@@ -12,6 +12,7 @@ import click
 
 from bake import surroundings
 from bake.errors import UsageError
+from bake.localcloud.clock_command import clock
 from bake.localcloud.fault_commands import fault
 from bake.localcloud.options import trust_guests, trusted
 from bake.localcloud.packages.needed import require_packages
@@ -37,6 +38,7 @@ def local() -> None:
 
 
 local.add_command(fault)
+local.add_command(clock)
 
 
 def _say(text: str) -> None:

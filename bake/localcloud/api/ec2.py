@@ -21,10 +21,11 @@ from moto.ec2.models.instances import Instance, Reservation
 from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.utils import filter_dict_attribute_mapping
 
-from bake.localcloud.api import metadata_options
+from bake.localcloud.api import attributes, metadata_options
 from bake.localcloud.api import run_instances as launch
 from bake.localcloud.api.images import LocalAmi, LocalSnapshot
 from bake.localcloud.api.instances import LocalInstance, LocalInstances
+from bake.localcloud.api.security_groups import groups_of
 from bake.localcloud.images.store import ImageStore, StoredImage, StoredSnapshot
 from bake.localcloud.machines.hostile import preparation
 from bake.localcloud.settings import SPOT_REGION
@@ -66,6 +67,7 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
             if earlier := self._launched_before(token):
                 return earlier
             launch.check_user_data(user_data)
+            attributes.check_shutdown_behavior(kwargs.get(attributes.SHUTDOWN))
             image: LocalAmi = self.describe_images(ami_ids=[image_id])[0]
             volume = launch.root_volume(image, CALL.get())
             asked = kwargs.get("metadata_options") or {}
@@ -151,8 +153,30 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
 
         return self._each(instance_ids, terminate)
 
+    def modify_instance_attribute(self, instance_id: str, key: str, value: Any) -> Instance:
+        """As moto's, which takes any value for the shutdown behavior."""
+        if key == attributes.SHUTDOWN:
+            attributes.check_shutdown_behavior(str(value))
+        return super().modify_instance_attribute(instance_id, key, value)
+
+    def delete_security_group(self, name: str | None = None, group_id: str | None = None) -> None:
+        """As moto's, but a group that an instance has is refused until the instance is terminated."""
+        wanted = {group_id, name} - {None}
+        for instance in self.local_instances.all():
+            groups = groups_of(instance.moto) if instance.state != "terminated" else []
+            if any(wanted & {group.id, group.name} for group in groups):
+                raise EC2ClientError(
+                    "DependencyViolation", f"resource {group_id or name} has a dependent object"
+                )
+        super().delete_security_group(name, group_id)
+
     def modify_instance_security_groups(self, instance_id: str, new_group_id_list: list[str]) -> Instance:
-        """As moto's, which leaves out the network card that the groups belong to."""
+        """As moto's, which leaves out the network card that the groups belong to.
+
+        moto gets here with any attribute that it does not know.
+        """
+        if not new_group_id_list:
+            raise EC2ClientError("InvalidParameterCombination", "No attributes specified.")
         instance: Instance = super().modify_instance_security_groups(instance_id, new_group_id_list)
         instance.nics[0]._group_set = list(instance.security_groups)
         return instance
@@ -352,4 +376,5 @@ def install(instances: LocalInstances, store: ImageStore) -> None:
     filter_dict_attribute_mapping["client-token"] = "client_token"  # a filter that moto lacks
     # moto rejects instance stores; launch.root_volume reads the mappings itself.
     InstanceResponse._validate_block_device_mapping = staticmethod(lambda mapping: None)
+    attributes.install()
     ec2_backends.backend = LocalEc2

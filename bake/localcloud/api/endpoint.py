@@ -6,10 +6,10 @@ import base64
 import logging
 import uuid
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 from xml.sax.saxutils import escape
 
+from moto.core import utils
 from werkzeug.wrappers import Response
 
 from bake.localcloud.api.access.backends import OPERATION_REQUEST, Backends
@@ -70,7 +70,7 @@ class Api:
 
     def _console(self, instance_id: str) -> Response:
         output = base64.b64encode(self._instances[instance_id].console.encode()).decode()
-        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        stamp = utils.utcnow().strftime("%Y-%m-%dT%H:%M:%S.000Z")
         return Response(
             f'<GetConsoleOutputResponse xmlns="{_XMLNS}"><requestId>{uuid.uuid4()}</requestId>'
             f"<instanceId>{instance_id}</instanceId><timestamp>{stamp}</timestamp>"

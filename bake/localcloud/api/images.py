@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from moto.core.utils import utcnow
+from moto.core import utils
 from moto.ec2.models.amis import Ami
 from moto.ec2.models.elastic_block_store import Snapshot, Volume
 from moto.ec2.models.instances import StateReason
@@ -96,7 +96,7 @@ class LocalAmi(Ami):  # type: ignore[misc]
         self.root_device_name = instance.root_device_name if instance is not None else ROOT_DEVICE
         self.root_device_type = "ebs"
         self.sriov = "simple"
-        self.creation_date: datetime = utcnow()
+        self.creation_date: datetime = utils.utcnow()
         self.product_codes: set[str] = set()
         self.boot_mode = "uefi-preferred"
         self.imds_support: str | None = None

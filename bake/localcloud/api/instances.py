@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from moto.core import utils
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
 from bake.localcloud.machines import disks
@@ -165,7 +166,7 @@ class LocalInstance:
 
     def _cleanup(self) -> None:
         """Remove the machine's directory, network and volumes, and mark the instance as terminated."""
-        reason = self.moto.state_reason
+        reason, transition = self.moto.state_reason, self.moto._reason
         self._console = self.machine.console_text()
         self.machine.unplug()
         shutil.rmtree(self.machine.directory, ignore_errors=True)
@@ -175,7 +176,7 @@ class LocalInstance:
             volume.delete_on_termination = True  # the local cloud keeps no volumes without an instance
         self.moto.terminate()
         self.moto.nics[0].subnet.del_subnet_ip(self.machine.hardware.address)
-        self.moto.state_reason = reason
+        self.moto.state_reason, self.moto._reason = reason, transition
 
     def _capture_frozen(self, copy: Callable[[], None]) -> None:
         with disks.frozen(self.machine.root):
@@ -186,6 +187,8 @@ class LocalInstance:
         state.name, state.code = name, CODES[name]
         self.moto.state_reason.code = reason.split(":")[0]
         self.moto.state_reason.message = reason
+        who = "User" if reason.startswith("Client.") else "Server"
+        self.moto._reason = f"{who} initiated ({utils.utcnow():%Y-%m-%d %H:%M:%S} GMT)" if reason else ""
 
 
 class LocalInstances:

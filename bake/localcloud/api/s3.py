@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any
 from xml.etree import ElementTree
 
 from flask import request
+from moto.core import utils
 from moto.s3.models import FakeBucket, S3Backend, s3_backends
 
 
@@ -16,8 +18,12 @@ class LocalS3(S3Backend):  # type: ignore[misc]
     __module__ = S3Backend.__module__
 
     def create_bucket(self, bucket_name: str, region_name: str, **kwargs: Any) -> FakeBucket:
-        """Create a bucket with the tags of its CreateBucketConfiguration, which moto drops."""
+        """Create a bucket with the tags of its CreateBucketConfiguration, which moto drops.
+
+        moto would stamp it by the host's clock.
+        """
         bucket = super().create_bucket(bucket_name, region_name, **kwargs)
+        bucket.creation_date = utils.utcnow().replace(tzinfo=UTC)
         if tags := bucket_tags(request.get_data()):
             self.put_bucket_tagging(bucket_name, tags)
         return bucket

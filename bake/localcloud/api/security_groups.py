@@ -35,13 +35,13 @@ class Groups:
     def _wanted(self) -> Iterator[Opening]:
         instances = [instance.moto for instance in self._instances.all() if instance.state != "terminated"]
         for instance in instances:
-            for group in _groups(instance):
+            for group in groups_of(instance):
                 for rule in group.ingress_rules:
                     for source in _sources(rule, instances):
                         yield from _opening(rule, source, instance.private_ip)
 
 
-def _groups(instance: Any) -> list[Any]:
+def groups_of(instance: Any) -> list[Any]:
     """The groups of the instance's network card."""
     return list(instance.nics[0]._group_set or instance.security_groups)
 
@@ -52,7 +52,7 @@ def _sources(rule: Any, instances: list[Any]) -> Iterator[str]:
         yield str(ipaddress.IPv4Network(rule.cidr_ipv4, strict=False))
     named = rule.source_group.get("GroupId")
     for other in instances:
-        if named and named in {group.id for group in _groups(other)}:
+        if named and named in {group.id for group in groups_of(other)}:
             yield str(other.private_ip)
 
 

@@ -71,6 +71,8 @@ def describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
             "Roles' policies are enforced, without conditions, and by resource for queues, buckets and event "
             "buses alone; security groups between machines, while SSH from here reaches all. Resources' "
             "own policies and quotas are accepted and not enforced.",
+            "Signatures and roles' sessions are judged by this host's clock, also when `bake local clock` "
+            "has moved the API's on; machines have this host's clock.",
             *([_TRUSTED] if running["trust_guests"] else []),
         ),
         bases={system: base.what for system, base in prepared.bases.items()},

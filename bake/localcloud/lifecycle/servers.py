@@ -15,9 +15,10 @@ from moto.ec2.models import ec2_backends
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.shared_data import SharedDataMiddleware
 
-from bake.localcloud.api import ec2, s3
+from bake.localcloud.api import clock, ec2, s3
 from bake.localcloud.api.access import keys as access_keys
 from bake.localcloud.api.access.keys import Keys
+from bake.localcloud.api.clock import CloudClock
 from bake.localcloud.api.endpoint import Api
 from bake.localcloud.api.faults.faults import AwsFaults, parse_fault
 from bake.localcloud.api.imds import Imds, Metadata
@@ -63,6 +64,8 @@ def start(
     instances, store, faults = LocalInstances(settings), ImageStore(settings.images), AwsFaults()
     keys = Keys(lives=lambda name: name in instances and instances[name].state != "terminated")
     access_keys.write(settings.state, keys.owner)
+    time = CloudClock()
+    clock.install(time)
     ec2.install(instances, store)
     s3.install()
     about: dict[str, Any] = {
@@ -86,9 +89,10 @@ def start(
         **_owner_routes(owners),
         **_fault_routes(faults),
         **_lazy_disk_routes(instances),
+        **clock.routes(time),
         **hub_control.routes(hub),
     }
-    serve(settings.address, IMDS_PORT, Imds(metadata), "instance metadata", METADATA_NAMES)
+    serve(settings.address, IMDS_PORT, Imds(metadata), "instance metadata", METADATA_NAMES, time.now)
     serve(settings.address, HUB_PORT, hub, "the Hub")
     pythons = {f"/{python_release.FOLDER}": str(python_release.folder(prepared.base))}
     index = SharedDataMiddleware(WheelIndex(prepared.wheel_files), pythons)
@@ -98,7 +102,8 @@ def start(
     packages = SharedDataMiddleware(NotFound(), repositories)
     named = (GATEWAY, f"{GATEWAY}:{PACKAGES_PORT}")
     serve(settings.address, PACKAGES_PORT, packages, "Amazon Linux's packages", named)
-    serve(settings.address, API_PORT, Api(instances, Groups(instances), faults, keys), "the API")
+    api = Api(instances, Groups(instances), faults, keys)
+    serve(settings.address, API_PORT, api, "the API", now=time.now)
     serve_control(settings.control, routes)
     return about, instances.terminate_all
 

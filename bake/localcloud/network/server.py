@@ -6,6 +6,8 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -18,19 +20,49 @@ from bake.localcloud.network.control import HOST, Control, Routes
 from bake.localcloud.network.hosts import OwnHosts
 
 
+def _host_time() -> datetime:
+    return datetime.now(UTC)
+
+
 class _Handler(MotoRequestHandler):  # type: ignore[misc]
     protocol_version = "HTTP/1.1"  # connections stay open: SDKs make many small calls
 
     def log(self, type: str, message: str, *args: Any) -> None:
         """Log no requests; failures are logged where they happen."""
 
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """The server's clock, for the Date header."""
+        now: Callable[[], datetime] = getattr(self.server, "now", _host_time)
+        return format_datetime(now(), usegmt=True)
+
+    def send_header(self, keyword: str, value: str) -> None:
+        """Send each answer's Date once, the server's: one that the application set is left out."""
+        if keyword.lower() != "date" or value == self._date:
+            super().send_header(keyword, value)
+
+    def send_response(self, code: int, message: str | None = None) -> None:
+        """Begin the answer with the Date of this moment."""
+        self.send_response_only(code, message)
+        self.send_header("Server", self.version_string())
+        self._date = self.date_time_string()
+        self.send_header("Date", self._date)
+        self._date = ""
+
+    _date = ""
+
 
 def serve(
-    address: str, port: int, app: Callable[..., Any], what: str, also: Iterable[str] = ()
+    address: str,
+    port: int,
+    app: Callable[..., Any],
+    what: str,
+    also: Iterable[str] = (),
+    now: Callable[[], datetime] = _host_time,
 ) -> BaseWSGIServer:
     """Start serving on a thread; port 0 takes a free port. UsageError if the port is taken.
 
-    Who asks for another host than `address` (with or without the port), or than those of `also`, is refused.
+    Answers' Date is `now`, in UTC. Who asks for another host than `address` (with or without the port), or
+    than those of `also`, is refused.
     """
     try:
         server = make_server(address, port, app, threaded=True, request_handler=_Handler)
@@ -44,6 +76,7 @@ def serve(
     names = (address, "localhost") if ip_address(address).is_loopback else (address,)
     served = [*names, *(f"{name}:{server.server_port}" for name in names), *also]
     server.app = OwnHosts(app, served)
+    server.now = now  # type: ignore[attr-defined]
     return _start(server, what)
 
 
