@@ -42,6 +42,10 @@ class Question:
         """The region where it is asked for."""
         return self.aws.worker_region if self.kind in services.KINDS else self.aws.region
 
+    def matches(self, held: Holding) -> bool:
+        """Whether this is the question that finds a thing."""
+        return (self.kind.name, self.region) == (held.kind, held.region)
+
     @property
     def name(self) -> str:
         """How a missing answer is called."""

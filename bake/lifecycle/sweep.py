@@ -71,6 +71,12 @@ def sweep(
     return work.done
 
 
+def remove(aws: Aws, held: Holding) -> None:
+    """Remove one thing, whatever its tags say, and wait for its end."""
+    question = next(one for one in inventory.questions(aws) if one.matches(held))
+    question.kind.remove(question.aws, held)
+
+
 def _snapshots(aws: Aws, held: list[Holding]) -> Iterator[Holding]:
     """The snapshots to remove, with those that an AMI did not tell yet when it was listed."""
     known = {one.id: one for one in held if one.kind in LAST}

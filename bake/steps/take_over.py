@@ -14,9 +14,9 @@ from bake.errors import BakeError
 from bake.image import describe_image, image_of, mark
 from bake.instance import describe
 from bake.journal import Record
+from bake.lifecycle import inventory
 from bake.lifecycle.holding import Holding
-from bake.lifecycle.inventory import of_run
-from bake.lifecycle.removal import remove
+from bake.lifecycle.sweep import remove
 from bake.planning.plan import Plan
 from bake.retries import CAPACITY
 from bake.run import Run
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
 
 RETURNS = 900  # seconds for a builder that reboots, or was stopped, to run again
+GO_WITH_INSTANCE = ("volume", "network interface")
 ENDED = ("shutting-down", "terminated")
 
 
@@ -50,11 +51,11 @@ def take_over(plan: Plan, aws: Aws, run: Run, undo: Undo) -> Earlier:
     if run.attempt == 1:
         return Earlier()
     with run.progress.step("take over"):
-        held = of_run(aws, run.id)
+        held = inventory.take(aws, prices=False).of(run.id)
         images = [one for one in held if one.kind == "AMI" and one.status != "failed"]
-        kept = {one.id for one in held if one.kind in ("AMI", "snapshot") and images}
+        kept = {*GO_WITH_INSTANCE, *(("AMI", "snapshot") if images else ())}
         for one in held:
-            if one.id not in kept:
+            if one.kind not in kept:
                 undo.add(f"{one.kind} {one.id}", partial(remove, aws, one), by_hand=one.by_hand)
         changed = _changed(plan, run)
         if images:
