@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bake import creation
 from bake.aws import Aws
@@ -101,6 +101,7 @@ class _Work:
         self.done = Swept()
         self._say = say
         self._going = going
+        self._living: dict[str, Verdict] = {}  # runs of which one thing was renewed meanwhile
         self._lock = threading.Lock()
         self._asked: dict[tuple[str, str], Question] = {}
         for one in inventory.questions(aws):
@@ -131,11 +132,15 @@ class _Work:
         with self._lock:
             going = frozenset(self._going)
         (verdict,) = judge(now, question.aws.now(), going)
-        if verdict.held.run != held.run or verdict.outcome != "sweep":
-            with self._lock:
+        with self._lock:
+            if verdict.outcome == "living":
+                self._living[held.run] = verdict
+            if alive := self._living.get(held.run):
+                verdict = replace(verdict, outcome=alive.outcome, why=alive.why)
+            if verdict.held.run != held.run or verdict.outcome != "sweep":
                 self._going.discard(held.id)
                 self.done.spared.append(verdict)
-            return None
+                return None
         question.kind.remove(question.aws, verdict.held)
         return self._note(self.done.removed, held)
 

@@ -104,6 +104,16 @@ def test_leases_that_are_renewed_after_the_preview_hold(account: Account) -> Non
     assert {held.id for held in inventory.take(account.maker, prices=False).holdings} >= set(made)
 
 
+def test_a_run_whose_builder_is_renewed_keeps_what_is_not_renewed_yet(account: Account) -> None:
+    run = run_id()
+    instance = account.make("instance", account.tags(run))
+    made = {account.make(kind, account.tags(run)) for kind in ("key pair", "queue", "volume")}
+    seen = preview(account.aws, run, prices=False)
+    account.retag("instance", instance, account.tags(run, hours=2))
+    assert sweep(account.aws, run, seen=seen).removed == []
+    assert there(account, run) == {instance, *made}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_can_not_be_removed_is_named_and_keeps_nothing_else(
     account: Account, plan_cloud: PlanCloud, kind: str
