@@ -6,6 +6,8 @@ not pass to the backend (`NoReboot`, a volume's throughput) are read from the ca
 
 from __future__ import annotations
 
+import copy
+import functools
 import re
 import threading
 import uuid
@@ -21,11 +23,11 @@ from moto.ec2.models.instances import Instance, Reservation
 from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.utils import filter_dict_attribute_mapping
 
-from bake.localcloud.api import attributes, metadata_options
+from bake.localcloud.api import attributes, metadata_options, spot
 from bake.localcloud.api import run_instances as launch
+from bake.localcloud.api.clock import CloudClock
 from bake.localcloud.api.images import LocalAmi, LocalSnapshot
 from bake.localcloud.api.instances import LocalInstance, LocalInstances
-from bake.localcloud.api.security_groups import groups_of
 from bake.localcloud.images.store import ImageStore, StoredImage, StoredSnapshot
 from bake.localcloud.machines.hostile import preparation
 from bake.localcloud.settings import SPOT_REGION
@@ -34,7 +36,7 @@ from bake.localcloud.settings import SPOT_REGION
 CALL: ContextVar[Mapping[str, str]] = ContextVar("CALL", default=MappingProxyType({}))
 
 
-class LocalEc2(EC2Backend):  # type: ignore[misc]
+class LocalEc2(spot.SpotRequests, attributes.Attributes, EC2Backend):  # type: ignore[misc]
     """One region's EC2. Machines live in the spot region only."""
 
     # moto finds a service's URLs by the module of its backend's class.
@@ -48,6 +50,7 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
         self._launching = threading.Lock()
         # An image's record in the API and the one in the store change together.
         self._recording = threading.RLock()
+        self.local_requests = {}
         self._launched: dict[str, tuple[Mapping[str, str], Reservation]] = {}
         super().__init__(region_name, account_id)
 
@@ -68,6 +71,9 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
                 return earlier
             launch.check_user_data(user_data)
             attributes.check_shutdown_behavior(kwargs.get(attributes.SHUTDOWN))
+            market = spot.market(CALL.get())
+            request: spot.SpotRequest | None = kwargs.pop("spot_request", None)
+            once = copy.deepcopy(kwargs)
             image: LocalAmi = self.describe_images(ami_ids=[image_id])[0]
             volume = launch.root_volume(image, CALL.get())
             asked = kwargs.get("metadata_options") or {}
@@ -82,8 +88,35 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
             volume.describe(self, instance)
             launch.public_is_private(instance)
             prepare = preparation(self.local_instances.settings, image.ebs_snapshot.hostile_base)
-            self.local_instances.add(instance).launch(self._disk_of(image), volume.gib, prepare)
+            local = self.local_instances.add(instance)
+            if market:
+                tags = (kwargs.get("tags") or {}).get("spot-instances-request", {})
+                request = request or spot.SpotRequest(self, market, instance, tags)
+                request.instance, instance.spot_instance_request_id = instance, request.id
+                self.local_requests[request.id] = request
+                again = functools.partial(
+                    self._again, dict(CALL.get()), (image_id, 1, user_data, security_group_names), once
+                )
+                local.ended = self.relaunched(request, again)
+                request = None  # of one instance each
+            local.launch(self._disk_of(image), volume.gib, prepare)
         return reservation
+
+    def _again(self, call: Mapping[str, str], words: Any, once: dict[str, Any], request: Any) -> None:
+        """Launch the instance of an open spot request as the one before."""
+        if self.local_instances.closing:
+            return
+        token = CALL.set(call)
+        try:
+            more = {**copy.deepcopy(once), "client_token": uuid.uuid4().hex, "spot_request": request}
+            [instance] = self.run_instances(*words, **more).instances
+            profile = {
+                key: once[key] for key in once if key.startswith("iam_instance_profile_") and once[key]
+            }
+            if profile:
+                self.associate_iam_instance_profile(instance.id, **profile)
+        finally:
+            CALL.reset(token)
 
     def _launched_before(self, token: str) -> Reservation | None:
         if token not in self._launched:
@@ -130,6 +163,7 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
         def stop(instance: LocalInstance) -> None:
             if instance.state in {"shutting-down", "terminated"}:
                 raise _wrong_state(instance, "stopped")
+            self.check_stop(instance.moto)
             instance.stop()
 
         return self._each(instance_ids, stop)
@@ -152,34 +186,6 @@ class LocalEc2(EC2Backend):  # type: ignore[misc]
                 instance.terminate()
 
         return self._each(instance_ids, terminate)
-
-    def modify_instance_attribute(self, instance_id: str, key: str, value: Any) -> Instance:
-        """As moto's, which takes any value for the shutdown behavior."""
-        if key == attributes.SHUTDOWN:
-            attributes.check_shutdown_behavior(str(value))
-        return super().modify_instance_attribute(instance_id, key, value)
-
-    def delete_security_group(self, name: str | None = None, group_id: str | None = None) -> None:
-        """As moto's, but a group that an instance has is refused until the instance is terminated."""
-        wanted = {group_id, name} - {None}
-        for instance in self.local_instances.all():
-            groups = groups_of(instance.moto) if instance.state != "terminated" else []
-            if any(wanted & {group.id, group.name} for group in groups):
-                raise EC2ClientError(
-                    "DependencyViolation", f"resource {group_id or name} has a dependent object"
-                )
-        super().delete_security_group(name, group_id)
-
-    def modify_instance_security_groups(self, instance_id: str, new_group_id_list: list[str]) -> Instance:
-        """As moto's, which leaves out the network card that the groups belong to.
-
-        moto gets here with any attribute that it does not know.
-        """
-        if not new_group_id_list:
-            raise EC2ClientError("InvalidParameterCombination", "No attributes specified.")
-        instance: Instance = super().modify_instance_security_groups(instance_id, new_group_id_list)
-        instance.nics[0]._group_set = list(instance.security_groups)
-        return instance
 
     def _each(
         self, instance_ids: list[str], act: Callable[[LocalInstance], None]
@@ -369,10 +375,11 @@ def _wrong_state(instance: LocalInstance, done: str) -> EC2ClientError:
     )
 
 
-def install(instances: LocalInstances, store: ImageStore) -> None:
+def install(instances: LocalInstances, store: ImageStore, clock: CloudClock) -> None:
     """Make moto build its EC2 from LocalEc2; to be called before the first request."""
     LocalEc2.local_instances = instances
     LocalEc2.store = store
+    LocalEc2.later = staticmethod(lambda span, act: clock.at(clock.now() + span, act))
     filter_dict_attribute_mapping["client-token"] = "client_token"  # a filter that moto lacks
     # moto rejects instance stores; launch.root_volume reads the mappings itself.
     InstanceResponse._validate_block_device_mapping = staticmethod(lambda mapping: None)

@@ -39,6 +39,8 @@ class LocalInstance:
         self._captures: list[Callable[[], None]] = []
         self._reachable = False
         self._console = ""
+        self.ended: Callable[[], None] = lambda: None
+        """Called when the instance is terminated."""
 
     def launch(self, disk: Path, gib: int, prepare: Callable[[Machine], None]) -> None:
         """Make the root volume from an image's disk, `gib` large, `prepare` it, and boot."""
@@ -177,6 +179,7 @@ class LocalInstance:
         self.moto.terminate()
         self.moto.nics[0].subnet.del_subnet_ip(self.machine.hardware.address)
         self.moto.state_reason, self.moto._reason = reason, transition
+        self.ended()
 
     def _capture_frozen(self, copy: Callable[[], None]) -> None:
         with disks.frozen(self.machine.root):
@@ -198,6 +201,8 @@ class LocalInstances:
         self.settings = settings
         self.lazy_rate: float | None = None
         """MB/s at which disks of later instances fill while they are read; None: complete at once."""
+        self.closing = False
+        """Whether the cloud goes down: nothing is launched any more."""
         self._instances: dict[str, LocalInstance] = {}
 
     def __getitem__(self, instance_id: str) -> LocalInstance:
@@ -231,6 +236,7 @@ class LocalInstances:
     def terminate_all(self, timeout: float = 60) -> None:
         """Terminate all instances at once, and wait until their disks are gone, at most `timeout` seconds."""
         deadline = time.monotonic() + timeout
+        self.closing = True
         for instance in self.all():
             try:
                 if instance.state != "terminated":

@@ -66,7 +66,7 @@ def start(
     access_keys.write(settings.state, keys.owner)
     time = CloudClock()
     clock.install(time)
-    ec2.install(instances, store)
+    ec2.install(instances, store, time)
     s3.install()
     about: dict[str, Any] = {
         "id": uuid.uuid4().hex,

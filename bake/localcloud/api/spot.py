@@ -1,0 +1,157 @@
+"""Spot requests of RunInstances, which moto does not make: their states, their end, and what they relaunch.
+
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_SpotMarketOptions.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from moto.core import utils
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models.core import TaggedEC2Resource
+from moto.ec2.utils import generic_filter, random_spot_request_id
+
+# How long an open persistent request waits for capacity.
+RELAUNCH = timedelta(seconds=2)
+_OPTIONS = "InstanceMarketOptions.SpotOptions."
+
+
+@dataclass(frozen=True)
+class Market:
+    """The spot options of a RunInstances."""
+
+    kind: str
+    interruption: str
+    valid_until: datetime | None
+
+
+def market(call: Mapping[str, str]) -> Market | None:
+    """Read the spot options of a call, or refuse them as EC2 does; None for an instance on demand."""
+    if call.get("InstanceMarketOptions.MarketType") != "spot":
+        return None
+    kind = call.get(f"{_OPTIONS}SpotInstanceType", "one-time")
+    interruption = call.get(f"{_OPTIONS}InstanceInterruptionBehavior", "terminate")
+    until = call.get(f"{_OPTIONS}ValidUntil")
+    wrong = ""
+    if (kind == "persistent") != (interruption in {"stop", "hibernate"}):
+        wrong = (
+            f"The request with type '{kind}' is not supported when instanceInterruptionBehavior is set to "
+        )
+        wrong += f"'{interruption}'."
+    elif until and kind == "one-time":
+        wrong = "The parameter validUntil cannot be specified when the SpotRequestType is set to 'one-time'."
+    if wrong:
+        raise EC2ClientError("InvalidParameterCombination", wrong)
+    return Market(kind, interruption, _time(until) if until else None)
+
+
+def _time(text: str) -> datetime:
+    try:
+        told = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise EC2ClientError("InvalidParameterValue", f"Invalid date {text[:40]}") from error
+    return (told if told.tzinfo else told.replace(tzinfo=UTC)).astimezone(UTC).replace(tzinfo=None)
+
+
+class SpotRequest(TaggedEC2Resource):  # type: ignore[misc]
+    """One spot request and its current instance."""
+
+    def __init__(self, backend: Any, asked: Market, instance: Any, tags: Mapping[str, str]) -> None:
+        self.ec2_backend = backend
+        self.id = self.spot_instance_request_id = random_spot_request_id()
+        self.type, self.valid_until = asked.kind, asked.valid_until
+        self.instance_interruption_behavior = asked.interruption
+        self.create_time = utils.utcnow()
+        self.product_description = "Linux/UNIX"
+        self.launched_availability_zone = instance.availability_zone
+        self.instance = instance
+        self.cancelled = False
+        self.add_tags(tags)
+
+    @property
+    def instance_id(self) -> str:
+        return str(self.instance.id)
+
+    @property
+    def expired(self) -> bool:
+        return self.valid_until is not None and utils.utcnow() >= self.valid_until
+
+    @property
+    def ended(self) -> bool:
+        """Whether its instance is terminated."""
+        return bool(self.instance._state.name == "terminated")
+
+    @property
+    def state(self) -> str:
+        """The state, which follows the instance's."""
+        if self.cancelled:
+            return "cancelled"
+        if self.ended:
+            return "open" if self.type == "persistent" and not self.expired else "closed"
+        return "disabled" if self.instance._state.name in {"stopping", "stopped"} else "active"
+
+    @property
+    def status(self) -> dict[str, Any]:
+        code = {
+            "active": "fulfilled",
+            "open": "pending-fulfillment",
+            "disabled": "instance-stopped-by-user",
+            "closed": "schedule-expired" if self.expired else "instance-terminated-by-user",
+            "cancelled": "instance-terminated-by-user"
+            if self.ended
+            else "request-canceled-and-instance-running",
+        }[self.state]
+        return {"Code": code, "Message": code, "UpdateTime": utils.utcnow()}
+
+
+class SpotRequests:
+    """The spot requests of a region, for its backend; `later` calls a function after a time."""
+
+    later: Callable[[timedelta, Callable[[], None]], None]
+    local_requests: dict[str, SpotRequest]
+
+    def describe_spot_instance_requests(
+        self, filters: Any = None, spot_instance_ids: list[str] | None = None
+    ) -> list[SpotRequest]:
+        """The requests with these ids, all of which must be known."""
+        wanted = [self._request(one) for one in spot_instance_ids or self.local_requests]
+        return list(generic_filter(filters, wanted))
+
+    def cancel_spot_instance_requests(self, request_ids: list[str]) -> list[SpotRequest]:
+        """Cancel requests; their instances live on, and are not replaced."""
+        wanted = [self._request(one) for one in request_ids]
+        for request in wanted:
+            request.cancelled = True
+        return wanted
+
+    def _request(self, identity: str) -> SpotRequest:
+        if identity not in self.local_requests:
+            raise EC2ClientError(
+                "InvalidSpotInstanceRequestID.NotFound",
+                f"The spot instance request ID '{identity}' does not exist",
+            )
+        return self.local_requests[identity]
+
+    def check_stop(self, instance: Any) -> None:
+        """Refuse to stop the instance of a one-time request."""
+        request = self.local_requests.get(getattr(instance, "spot_instance_request_id", None) or "")
+        if request is not None and request.type == "one-time":
+            raise EC2ClientError(
+                "UnsupportedOperation",
+                f"You can't stop the Spot Instance '{instance.id}' because it is associated with a one-time "
+                "Spot Instance request. You can only stop Spot Instances associated with persistent Spot "
+                "Instance requests.",
+            )
+
+    def relaunched(self, request: SpotRequest, again: Callable[[SpotRequest], None]) -> Callable[[], None]:
+        """What is done when the request's instance has ended: a new one, if the request is open still."""
+
+        def launch() -> None:
+            if request.state == "open":
+                again(request)
+
+        return lambda: self.later(RELAUNCH, launch)
