@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bake.aws import Aws
+from bake.lease import Lease
 from bake.planning.plan import Plan
 from bake.release import Baked, Release, release, write_manifest
 from bake.run import Run
@@ -26,7 +27,7 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
 
     Raises BakeError with what went wrong; by then everything that was created is removed again, or named.
     """
-    with Undo(run.progress.status, run.leaks) as undo:
+    with Lease(plan.lease, aws, run), Undo(run.progress.status, run.leaks) as undo:
         builder = launch_builder(plan, aws, run, undo)
         with connect_to_builder(builder, plan, aws, run) as session:
             base = survey(session, plan, run)

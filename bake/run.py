@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ class Run:
     """`directory` keeps the plan, the events, the logs of each step, the JUnit XML and the manifest.
 
     `leaks` names what this run created and could not remove, `kept` what it leaves on purpose.
+
+    `renewals` move the expiry, as tags hold it, of what has its tags elsewhere than in EC2.
     """
 
     id: str
@@ -26,6 +29,7 @@ class Run:
     progress: Progress
     leaks: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
+    renewals: list[Callable[[str], object]] = field(default_factory=list)
 
     @property
     def logs(self) -> Path:

@@ -31,7 +31,7 @@ BAKE = (
     "weights",  # the model: its files, their lock, the Hub, the mirror
     "profile",
     "checks",  # of the builder, over SSH
-    "instance wiring image creation resources systems interpreter",
+    "instance lease wiring image creation resources systems interpreter",
     "aws ssh units undo run",
     "aws_errors git progress tokens",
     "columns errors interrupt layout redaction retries surroundings terminal trees",

@@ -185,7 +185,7 @@ class Download:
                 self._tell(event)
 
         try:
-            result = unit.wait(look, seconds=1.0)
+            result = unit.wait(look, seconds=1.0, talks=True)
         except units.Forgotten:
             return None
         unit.save_logs(self._job.run, result)
@@ -205,6 +205,7 @@ class Download:
 
     def _tell(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "uploaded":
+            self._progress.tally.moved("the mirror was given a file")
             self._job.complete(event)
         elif event["event"] == "progress":
             self._progress.transfer(
