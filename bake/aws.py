@@ -294,10 +294,11 @@ class Aws:
         deadline = time.monotonic() + timeout
         pause = 0.2
         trouble: Exception | None = None
-        with self.tally.waiting(), retries.until(deadline):
+        with self.tally.waiting(what), retries.until(deadline):
             while True:
                 try:
                     if (found := look()) is not None:
+                        self.tally.moved(f"{what} was there")
                         return found
                     trouble = None
                 except call_errors() as error:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from bake.creation import time_of
-
 
 @dataclass(frozen=True)
 class Cost:
@@ -53,7 +51,7 @@ def of(entries: Iterable[Mapping[str, Any]], now: datetime) -> Costs:
     began: dict[str, tuple[str, datetime]] = {}
     ended: dict[str, datetime] = {}
     for entry in entries:
-        at = time_of(str(entry.get("at", ""))) or now
+        at = datetime.fromisoformat(entry["at"])
         if entry["event"] == "run":
             prices = entry.get("prices", {})
         elif entry["event"] == "created" and entry.get("kind") == "instance":

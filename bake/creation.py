@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 RUN_TAG = "bake:run"
+EXPIRES_TAG = "bake:expires"
 # Seconds until a new resource appears in the answers of AWS.
 APPEARS_WITHIN = 30.0
 EXISTS = frozenset(

@@ -8,12 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from bake.aws import Aws
-from bake.creation import APPEARS_WITHIN, tag_of, unless_absent
+from bake.creation import APPEARS_WITHIN, EXPIRES_TAG, tag_of, unless_absent
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import ImageTypeDef
 
-STATE_TAG, EXPIRES_TAG = "bake:state", "bake:expires"
+STATE_TAG = "bake:state"
 # ImdsSupport of an AMI. AWS has no other value, and it can't be unset.
 IMDSV2: Literal["v2.0"] = "v2.0"
 # Seconds until a change of an AMI appears in DescribeImages.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bake.aws import Aws
+from bake.lease import Lease
 from bake.planning.plan import Plan
 from bake.release import Baked, Built, Release, release, write_manifest
 from bake.run import Run
@@ -28,7 +29,8 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
     A run that was cut goes on where it was. Raises BakeError with what went wrong; by then everything that
     was created is removed again, or named.
     """
-    with Undo(run.progress.status, run.leaks, run.journal.write) as undo:
+    undo = Undo(run.progress.status, run.leaks, run.journal.write)
+    with Lease(plan.lease, aws, run), undo:
         earlier = take_over(plan, aws, run, undo)  # nothing, in a new run
         builder = earlier.builder or launch_builder(plan, aws, run, undo)
         built = run.once("build", Built, lambda: build(builder, plan, aws, run, undo))

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -27,15 +27,40 @@ class Tally:
     api_calls: int = 0
     ssh_commands: int = 0
     waited: float = 0.0
+    moved_at: float = field(default_factory=time.monotonic)
+    last_move: str = ""
+    waits_for: str = ""
+    _seen: set[tuple[str, str]] = field(default_factory=set)
+    _most: dict[str, float] = field(default_factory=dict)
+
+    def moved(self, what: str) -> None:
+        """Take note of progress, which renews the lease; `what` tells people of it."""
+        self.moved_at, self.last_move = time.monotonic(), what
+
+    def saw(self, what: str, state: str) -> None:
+        """A state of something is progress when it shows for the first time."""
+        if (what, state) not in self._seen:
+            self._seen.add((what, state))
+            self.moved(f"{what}: {state}")
+
+    def grew(self, what: str, amount: float) -> None:
+        """An amount is progress when it is more than ever before."""
+        if amount > self._most.get(what, 0):
+            self._most[what] = amount
+            self.moved(f"{what} went on")
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
+    def waiting(self, what: str = "") -> Iterator[None]:
         """Count the block as waiting, in the main thread only: other threads don't delay the bake."""
-        started = time.monotonic()
+        started, main = time.monotonic(), threading.current_thread() is threading.main_thread()
+        before = self.waits_for
+        if main and what:
+            self.waits_for = what
         try:
             yield
         finally:
-            if threading.current_thread() is threading.main_thread():
+            if main:
+                self.waits_for = before
                 self.waited += time.monotonic() - started
 
 
@@ -129,6 +154,7 @@ class Progress:
         """Run the block as a step of the bake: show its outcome, and record its time and calls in `steps`."""
         before = (time.monotonic(), self.tally.waited, self.tally.api_calls, self.tally.ssh_commands)
         self._begin(name)
+        self.tally.moved(f"{name} began")
         self.emit("step_started", step=name)
         outcome = "failed"
         try:
@@ -143,6 +169,7 @@ class Progress:
                 self.tally.ssh_commands - before[3],
             )
             self.steps.append(done)
+            self.tally.moved(f"{name} ended")
             self.emit(
                 "step_ended",
                 step=name,
@@ -166,6 +193,7 @@ class Progress:
         self, what: str, done: int, total: int, rate: float | None = None, left: float | None = None
     ) -> None:
         """Show the bytes transferred so far, and the rate and seconds left if known."""
+        self.tally.grew(what, done)
         self.emit("transfer", what=what, done=done, total=total, rate=rate, seconds_left=left)
 
     def close(self) -> None:

@@ -30,6 +30,8 @@ class Run:
 
     `leaks` names what this run created and could not remove, `kept` what it leaves on purpose. `attempt`
     is 1, and one more each time the run is resumed. With `exclusive`, no other bake of the profile may go on.
+
+    `renewals` move the expiry, as tags hold it, of what has its tags elsewhere than in EC2.
     """
 
     id: str
@@ -41,6 +43,7 @@ class Run:
     memory: Memory = field(default_factory=lambda: Memory(None))
     attempt: int = 1
     exclusive: bool = False
+    renewals: list[Callable[[str], object]] = field(default_factory=list)
 
     @property
     def name(self) -> str:

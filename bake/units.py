@@ -25,6 +25,8 @@ for _ in $(seq 1 {ticks}); do
   state=$(systemctl show --property=SubState --value {unit})
   case "$state" in {busy}) sleep 0.1 ;; *) break ;; esac
 done
+written=$(stat --format=%s {logs}/{unit}.out {logs}/{unit}.err 2>/dev/null | paste -sd+ -)
+echo "Written=$written"
 systemctl show --property=LoadState,SubState,ExecMainStatus,Result {unit}
 """
 
@@ -70,8 +72,12 @@ class Unit:
     argv: tuple[str, ...]
     started: float
 
-    def wait(self, on_tick: Callable[[], None] = lambda: None, *, seconds: float = 2.0) -> CommandResult:
+    def wait(
+        self, on_tick: Callable[[], None] = lambda: None, *, seconds: float = 2.0, talks: bool = False
+    ) -> CommandResult:
         """Wait until the unit ends; `on_tick` is called about every `seconds`, and its error ends the wait.
+
+        Its output is progress, unless it `talks` whether or not it gets on.
 
         Raises Forgotten if the machine was restarted meanwhile.
         """
@@ -84,6 +90,9 @@ class Unit:
                 continue
             facts = dict(line.split("=", 1) for line in shown.check().stdout.splitlines() if "=" in line)
             self._know(facts)
+            self.session.tally.saw(self.name, facts.get("SubState", ""))
+            if not talks:
+                self.session.tally.saw(f"output of {self.name}", facts.get("Written", ""))
             on_tick()
             if not any(fnmatch(facts.get("SubState", ""), state) for state in _BUSY):
                 return self._result(facts)
@@ -98,7 +107,7 @@ class Unit:
 
     def _follow(self, seconds: float) -> CommandResult:
         ticks = max(int(seconds / 0.1), 1)
-        script = _FOLLOW.format(ticks=ticks, unit=self.name, busy="|".join(_BUSY))
+        script = _FOLLOW.format(ticks=ticks, logs=UNIT_LOGS, unit=self.name, busy="|".join(_BUSY))
         return self.session.run("sh", "-c", script, check=False)
 
     def _result(self, facts: Mapping[str, str]) -> CommandResult:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from bake.aws import Aws, ClientError
-from bake.creation import Found, Resource, tag_of, unless_absent
+from bake.creation import EXPIRES_TAG, Found, Resource, tag_of, unless_absent
 from bake.retries import ABSENT, error_code
 from bake.undo import Undo
 
@@ -25,6 +25,19 @@ class Wiring:
     results: str
     bucket: str
     bus: str
+
+    def renew(self, aws: Aws, until: str) -> None:
+        """Move the expiry in the tags of the queues, the bucket, the bus and its rule."""
+        for queue in (self.jobs, self.results):
+            aws.sqs.tag_queue(QueueUrl=queue, Tags={EXPIRES_TAG: until})
+        moved: Any = [{"Key": EXPIRES_TAG, "Value": until}]
+        kept = aws.s3.get_bucket_tagging(Bucket=self.bucket)["TagSet"]  # putting replaces all
+        others: Any = [tag for tag in kept if tag["Key"] != EXPIRES_TAG]
+        aws.s3.put_bucket_tagging(Bucket=self.bucket, Tagging={"TagSet": others + moved})
+        arns = [aws.events.describe_event_bus(Name=self.bus)["Arn"]]
+        arns += [rule["Arn"] for rule in aws.events.list_rules(EventBusName=self.bus)["Rules"]]
+        for arn in arns:
+            aws.events.tag_resource(ResourceARN=arn, Tags=moved)
 
     def environment(self, region: str, extra: Mapping[str, str]) -> str:
         """The worker's `instance.env`."""

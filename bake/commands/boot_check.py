@@ -43,6 +43,7 @@ def boot_check(obj: dict[str, Any], ami: str, profile: str | None, rehearse: boo
     from contextlib import ExitStack
 
     from bake.commands.bake import proposed, reporting, running
+    from bake.lease import Lease
     from bake.request import BakeRequest
     from bake.run import check_place, new
 
@@ -58,7 +59,8 @@ def boot_check(obj: dict[str, Any], ami: str, profile: str | None, rehearse: boo
         aws = proposal.aws.patiently(progress.status)
         image = _image(aws, ami)
         with running(proposal, new(obj["runs"], progress), "boot-check") as run:
-            drawing = _check(proposal.plan, aws, run, image)
+            with Lease(proposal.plan.lease, aws, run):
+                drawing = _check(proposal.plan, aws, run, image)
             text = f"{image.id} ({image.name}) is good: {drawing.file}, ready {drawing.ready_seconds:.0f} s "
             progress.emit("proved", image=image.id, directory=str(run.directory), text=f"{text}after boot")
 

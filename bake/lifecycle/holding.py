@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from bake.creation import RUN_TAG, time_of
-from bake.image import EXPIRES_TAG, STATE_TAG
+from bake.creation import EXPIRES_TAG, RUN_TAG, time_of
+from bake.image import STATE_TAG
 
 PREFIX = "bake-"  # the names of all that a bake creates begin so
 LOOKS = re.compile(rf"{PREFIX}\d{{8}}-\d{{6}}-[0-9a-f]{{6}}")  # and go on with the run's id

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from bake.image import EXPIRES_TAG
+from bake.creation import EXPIRES_TAG
 from bake.lifecycle.holding import Holding, shown
 
 KEPT = ("good", "unproven")

@@ -70,6 +70,7 @@ def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawin
         name = run.name
         known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, name, aws.now())}
         wiring = wire(aws, run.id, known, undo)
+        run.renewals.append(lambda until: wiring.renew(aws, until))
         files = {INSTANCE_ENV: wiring.environment(plan.profile.worker.region, plan.launch.settings)}
         spec = LaunchSpec("boot-check", image, plan.profile.worker_types, files, patience=CAPACITY)
         instance = launch(spec, plan, aws, run, undo)

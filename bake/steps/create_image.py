@@ -114,4 +114,6 @@ def _snapshot_progress(aws: Aws, snapshot: str | None) -> str:
             found = aws.ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"]
     except call_errors():
         return snapshot  # only shown: the image's own state decides
+    if found:
+        aws.tally.saw(f"snapshot {snapshot}", found[0].get("Progress", ""))
     return f"{snapshot} {found[0].get('Progress', '')}" if found else snapshot

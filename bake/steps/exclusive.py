@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bake.aws import Aws
-from bake.creation import RUN_TAG, tag_of, time_of
+from bake.creation import EXPIRES_TAG, RUN_TAG, tag_of, time_of
 from bake.errors import BakeError
-from bake.image import EXPIRES_TAG
 from bake.planning.plan import Plan
 from bake.run import Run
 

@@ -186,7 +186,7 @@ class Download:
                 self._tell(event)
 
         try:
-            result = unit.wait(look, seconds=1.0)
+            result = unit.wait(look, seconds=1.0, talks=True)
         except units.Forgotten:
             return None
         unit.save_logs(self._job.run, result)
@@ -206,6 +206,7 @@ class Download:
 
     def _tell(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "uploaded":
+            self._progress.tally.moved("the mirror was given a file")
             self._job.complete(event)
         elif event["event"] == "progress":
             self._progress.transfer(

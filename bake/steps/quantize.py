@@ -81,7 +81,7 @@ def _make(session: Session, plan: Plan, folder: str, run: Run) -> Mapping[str, M
         for event in events.take(unit.output("out", after=events.read)):
             _tell(event, run)
 
-    result = unit.wait(look, seconds=1.0)
+    result = unit.wait(look, seconds=1.0, talks=True)
     unit.save_logs(run, result)
     if "refused" in events.last:
         reason = events.last["refused"]["reason"]

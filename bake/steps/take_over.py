@@ -14,6 +14,7 @@ from bake.errors import BakeError
 from bake.image import describe_image, image_of, mark
 from bake.instance import describe
 from bake.journal import Record
+from bake.lease import renew
 from bake.lifecycle import inventory
 from bake.lifecycle.holding import Holding
 from bake.lifecycle.sweep import remove
@@ -110,6 +111,7 @@ def _builder(plan: Plan, aws: Aws, run: Run, held: Sequence[Holding]) -> Instanc
     login = known.login
     if not run.recalls("build"):  # a sealed one is only stopped
         login = replace(login, address=_wait_until_running(plan, aws, run, known.id))
+    renew(aws, run.id, stamp(aws.now() + plan.lease))
     run.progress.note(f"the builder {known.id} is taken over, after {_last(run)}")
     return Instance(known.id, known.root_volume, login, plan.system)
 

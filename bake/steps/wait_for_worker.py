@@ -70,7 +70,10 @@ def wait_until_ready(session: Session, aws: Aws, run: Run, *, stall: float, limi
 
     def look() -> str | None:
         facts = service(session)
+        before = start.moved
         start.look(facts, session)
+        if start.moved != before:
+            run.progress.tally.moved("the worker's start went on")
         run.progress.status(f"worker: {facts.get('StatusText') or facts.get('SubState')}")
         _raise_if_slow(facts, start, session)
         raise_if_failed(facts, session)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bake import units
+from bake.progress import Tally
 from bake.ssh import CommandResult, Login, Session
 
 
@@ -12,6 +13,7 @@ class Slow(Session):
     def __init__(self, *states: str) -> None:
         self.login = Login("192.0.2.1", "ubuntu", "", "ssh-ed25519 AAAA")
         self.states = list(states)
+        self.tally = Tally()
 
     def run_shell(
         self, command: str, *, stdin: bytes | None = None, argv: tuple[str, ...] | None = None
