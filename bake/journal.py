@@ -21,6 +21,7 @@ from bake.errors import UsageError
 from bake.redaction import redact_all
 
 JOURNAL, MEMORY = "journal.jsonl", "resume.jsonl"
+TAKE_OVER = "take over"  # the step that a resumed run begins with
 
 
 class Lines:
@@ -168,9 +169,9 @@ class Record:
 
     @property
     def step(self) -> str:
-        """The last step that it began."""
+        """The last step of the bake that it began; taking over is none."""
         steps = [str(entry["step"]) for entry in self.entries if entry["event"] == "step"]
-        return steps[-1] if steps else ""
+        return next((step for step in reversed(steps) if step != TAKE_OVER), "")
 
     @property
     def expires(self) -> datetime | None:

@@ -13,7 +13,7 @@ from bake.creation import stamp
 from bake.errors import BakeError
 from bake.image import describe_image, image_of, mark
 from bake.instance import describe
-from bake.journal import Record
+from bake.journal import TAKE_OVER, Record
 from bake.lease import renew
 from bake.lifecycle import inventory
 from bake.lifecycle.holding import Holding
@@ -51,7 +51,7 @@ def take_over(plan: Plan, aws: Aws, run: Run, undo: Undo) -> Earlier:
     """
     if run.attempt == 1:
         return Earlier()
-    with run.progress.step("take over"):
+    with run.progress.step(TAKE_OVER):
         held = inventory.take(aws, prices=False).of(run.id)
         images = [one for one in held if one.kind == "AMI" and one.status != "failed"]
         kept = {*GO_WITH_INSTANCE, *(("AMI", "snapshot") if images else ())}
@@ -109,6 +109,11 @@ def _builder(plan: Plan, aws: Aws, run: Run, held: Sequence[Holding]) -> Instanc
     if wrong := _other_than(known, facts, plan):
         raise Lost(f"its builder {known.id} was changed: {wrong}")
     login = known.login
+    record = Record.read(run.directory)
+    if not run.recalls("build") and record is not None and record.step == "seal":
+        raise Lost(
+            "it was cut while the seal removed the keys: nobody can log in and see what it had removed"
+        )
     if not run.recalls("build"):  # a sealed one is only stopped
         login = replace(login, address=_wait_until_running(plan, aws, run, known.id))
     renew(aws, run.id, stamp(aws.now() + plan.lease))

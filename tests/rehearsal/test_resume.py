@@ -126,23 +126,30 @@ def test_a_run_that_goes_on_or_ended_or_never_was_is_not_resumed(cloud: LocalClo
     assert "there is no run '../x'" in refused(tmp_path, "../x")
 
 
-def test_what_is_lost_is_said_removed_and_baked_anew(aws: Aws, tmp_path: Path) -> None:
-    """The builder was terminated by somebody else; all else that the run left goes, and a new run begins."""
-    events = cut(start(tmp_path), "provision")
-    run = next(event["id"] for event in events if event["event"] == "run")
-    (builder,) = [one for one in left(aws, run) if one.startswith("i-")]
-    aws.ec2.terminate_instances(InstanceIds=[builder])
-    process = resume(tmp_path, run)
-    events = cut(process, "connect")
+def resumed_anew(aws: Aws, desk: Path, run: str) -> str:
+    """Resume a run that can't go on until the new run's builder is there; the reason that it gives."""
+    events = cut(resume(desk, run), "connect")
     (note,) = [event["text"] for event in events if "is baked anew" in event.get("text", "")]
-    assert f"run {run} can't go on: its builder {builder} is gone, and what was installed on it" in note
     assert left(aws, run) == []
-    assert "has ended" in refused(tmp_path, run)
+    assert "has ended" in refused(desk, run)
     second = [event["id"] for event in events if event["event"] == "run"][-1]
     assert second != run
-    for one in left(aws, second):
-        if one.startswith("i-"):
-            aws.ec2.terminate_instances(InstanceIds=[one])
+    aws.ec2.terminate_instances(InstanceIds=[one for one in left(aws, second) if one.startswith("i-")])
+    return str(note)
+
+
+def test_what_is_lost_is_said_removed_and_baked_anew(aws: Aws, tmp_path: Path) -> None:
+    """The builder was terminated by somebody else; all else that the run left goes, and a new run begins."""
+    run = next(event["id"] for event in cut(start(tmp_path), "provision") if event["event"] == "run")
+    (builder,) = [one for one in left(aws, run) if one.startswith("i-")]
+    aws.ec2.terminate_instances(InstanceIds=[builder])
+    why = resumed_anew(aws, tmp_path, run)
+    assert f"run {run} can't go on: its builder {builder} is gone, and what was installed on it" in why
+
+
+def test_a_run_that_was_cut_in_its_seal_is_baked_anew(aws: Aws, tmp_path: Path) -> None:
+    run = next(event["id"] for event in cut(start(tmp_path), "seal") if event["event"] == "run")
+    assert "it was cut while the seal removed the keys" in resumed_anew(aws, tmp_path, run)
 
 
 def test_a_builder_that_was_restarted_meanwhile_is_waited_for(aws: Aws, tmp_path: Path) -> None:
