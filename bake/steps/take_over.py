@@ -111,9 +111,7 @@ def _builder(plan: Plan, aws: Aws, run: Run, held: Sequence[Holding]) -> Instanc
     login = known.login
     record = Record.read(run.directory)
     if not run.recalls("build") and record is not None and record.step == "seal":
-        raise Lost(
-            "it was cut while the seal removed the keys: nobody can log in and see what it had removed"
-        )
+        raise Lost("it was cut while the seal removed the keys: nobody can log in and see how far it was")
     if not run.recalls("build"):  # a sealed one is only stopped
         login = replace(login, address=_wait_until_running(plan, aws, run, known.id))
     renew(aws, run.id, stamp(aws.now() + plan.lease))
