@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from bake.journal import thing
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -55,9 +57,9 @@ def of(entries: Iterable[Mapping[str, Any]], now: datetime) -> Costs:
         if entry["event"] == "run":
             prices = entry.get("prices", {})
         elif entry["event"] == "created" and entry.get("kind") == "instance":
-            began.setdefault(entry["what"], (entry["name"], at))
+            began.setdefault(thing(entry["what"]), (entry["name"], at))
         elif entry["event"] == "removed":
-            ended[entry["what"]] = at
+            ended[thing(entry["what"])] = at
     found = []
     for what, (name, start) in began.items():
         hours = max((ended.get(what, now) - start).total_seconds(), 0) / 3600

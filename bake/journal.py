@@ -135,6 +135,11 @@ class Memory:
                 self._lines.file.unlink()
 
 
+def thing(what: str) -> str:
+    """Kind and id of what an entry is about, without the name: who takes a thing over may not know that."""
+    return what.partition(" (")[0]
+
+
 @dataclass(frozen=True)
 class Record:
     """What the journal of one run says. `begun` has the facts of its first line."""
@@ -184,7 +189,7 @@ class Record:
         found: dict[str, str] = {}
         for entry in self.entries:
             if entry["event"] == "created":
-                found[entry["what"]] = f"{entry['kind']} {entry['id']}"
+                found[thing(entry["what"])] = f"{entry['kind']} {entry['id']}"
             elif entry["event"] in ("removed", "kept"):
-                found.pop(entry["what"], None)
+                found.pop(thing(entry["what"]), None)
         return list(found.values())

@@ -23,7 +23,7 @@ def entries(builder: float | None = 2.0, worker: float | None = 3.0) -> list[dic
     return [
         at(10, {"event": "run", "prices": prices}),
         at(10, {"event": "created", "kind": "key pair", "name": "k", "what": "key pair k"}),
-        at(11, BUILDER),
+        at(11, {**BUILDER, "what": "instance i-1 (bake-1-builder)"}),
         at(13, {"event": "removed", "what": "instance i-1"}),
         at(17, WORKER),
     ]

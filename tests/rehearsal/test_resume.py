@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from bake.aws import Aws
+from bake.journal import Record
 from bake.localcloud import LocalCloud
 
 from .bakes import ROOT, finish, start
@@ -92,6 +93,9 @@ def test_a_run_that_is_killed_at_every_step_ends_with_a_good_image(aws: Aws, tmp
     tags = aws.ec2.describe_images(ImageIds=[manifest["image"]["id"]])["Images"][0]["Tags"]
     assert {"Key": "bake:state", "Value": "good"} in tags
     assert left(aws, run) == []
+    record = Record.read(directory)
+    assert record is not None
+    assert (record.held(), record.ended) == ([], "done")
     assert not (directory / "resume.jsonl").exists()
     assert "PRIVATE KEY" not in (directory / "journal.jsonl").read_text()
     _each_thing_was_done_once(directory)
