@@ -87,11 +87,11 @@ class Resource:
         undo.record("created", kind=self.kind, name=self.name, id=self._id, what=removal.what)
         return self._id, removal
 
-    def adopt(self, known: str) -> tuple[str, Removal]:
-        """Return one that an earlier attempt of this run created, with a removal that is not registered."""
+    def adopt(self, known: str) -> Removal:
+        """Take over one that an earlier attempt of this run created; its removal is not registered."""
         self._id = known
         self.fresh.add(known)
-        return known, Removal(f"{self.kind} {known} ({self.name})", self._remove, lambda: self.by_hand(known))
+        return Removal(f"{self.kind} {known} ({self.name})", self._remove, lambda: self.by_hand(known))
 
     def _take_over(self, undo: Undo, removal: Removal, error: Exception) -> str:
         found = self._look()

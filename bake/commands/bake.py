@@ -23,6 +23,7 @@ from bake.progress import Progress, choose_screen
 from bake.release import summary
 from bake.request import BakeRequest, Proposal, local_cloud, lock_rehearsal, propose
 from bake.run import Run
+from bake.steps.take_over import NotNow
 from bake.undo import naming
 
 
@@ -103,19 +104,27 @@ def _noted(proposal: Proposal, run: Run, command: str) -> Iterator[None]:
             "kept_month": plan.estimates.month_dollars,
         },
     )
-    outcome = "failed"
+    outcome: str | None = "failed"
     try:
         yield
         outcome = "done"
+    except NotNow:
+        outcome = None
+        raise
     except KeyboardInterrupt:
         outcome = "interrupted"
         raise
     finally:
-        with interrupt.deferred():
-            if outcome != "done":
-                run.progress.note(f"cost: {cost_of(run)}")
-            run.journal.write("ended", outcome=outcome)
-            run.memory.forget()
+        if outcome is not None:
+            with interrupt.deferred():
+                _end(run, outcome)
+
+
+def _end(run: Run, outcome: str) -> None:
+    if outcome != "done":
+        run.progress.note(f"cost: {cost_of(run)}")
+    run.journal.write("ended", outcome=outcome)
+    run.memory.forget()
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def create_image(
             remove=lambda found: remove(aws, found, run=run.id, name=name),
             by_hand=lambda found: remove_by_hand(aws, found or _look_by_hand(aws, name)),
         )
-        image_id, removal = resource.adopt(known) if known else resource.create(undo)
+        image_id, removal = _adopt(resource, aws, undo, known) if known else resource.create(undo)
         run.progress.note(f"{image_id} is being made")
         image = aws.wait(
             f"AMI {image_id}",
@@ -80,6 +80,14 @@ def create_image(
             hint="large first snapshots take long; the AMI was removed again",
         )
         return ensure_imdsv2(aws, run, image), removal
+
+
+def _adopt(resource: Resource, aws: Aws, undo: Undo, known: str) -> tuple[str, Removal]:
+    """Take over an AMI of an earlier attempt; one that is still being made goes if this attempt fails."""
+    removal, facts = resource.adopt(known), describe_image(aws, known)
+    if facts is not None and facts["State"] == "pending":
+        removal = undo.add(removal.what, removal.remove, by_hand=removal.by_hand)
+    return known, removal
 
 
 def _look_by_hand(aws: Aws, name: str) -> str:

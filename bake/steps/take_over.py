@@ -36,6 +36,10 @@ class Lost(BakeError):
     """What the run had done is gone, so that it can't go on."""
 
 
+class NotNow(BakeError):
+    """AWS does not tell what the run holds. Nothing was changed, and the run can be resumed later."""
+
+
 @dataclass(frozen=True)
 class Earlier:
     """What a resumed run goes on with; nothing in a new one. `image` is the id of its AMI."""
@@ -52,7 +56,7 @@ def take_over(plan: Plan, aws: Aws, run: Run, undo: Undo) -> Earlier:
     if run.attempt == 1:
         return Earlier()
     with run.progress.step(TAKE_OVER):
-        held = inventory.take(aws, prices=False).of(run.id)
+        held = _held(aws, run)
         images = [one for one in held if one.kind == "AMI" and one.status != "failed"]
         kept = {*GO_WITH_INSTANCE, *(("AMI", "snapshot") if images else ())}
         for one in held:
@@ -64,6 +68,17 @@ def take_over(plan: Plan, aws: Aws, run: Run, undo: Undo) -> Earlier:
         if changed:
             raise Lost(changed)
         return Earlier(_builder(plan, aws, run, held))
+
+
+def _held(aws: Aws, run: Run) -> tuple[Holding, ...]:
+    """Return what the run holds in AWS; raise NotNow unless AWS tells of instances and AMIs."""
+    found = inventory.take(aws, prices=False)
+    untold = [f"{what} were not looked at: AWS answers {why}" for what, why in found.unanswered.items()]
+    if any(text.startswith(("instances", "AMIs")) for text in untold):
+        raise NotNow("\n".join(untold), hint=f"nothing was changed: call `bake resume {run.id}` again")
+    for text in untold:
+        run.progress.note(f"{text}; what the run left of them stays for `bake sweep`")
+    return found.of(run.id)
 
 
 def _changed(plan: Plan, run: Run) -> str:
@@ -88,6 +103,7 @@ def _with_image(plan: Plan, aws: Aws, run: Run, image: Holding, changed: str) ->
             hint=f"it is kept: prove or condemn it with `bake boot-check {image.id}`",
         )
     known = run.recall("launch", Launched)
+    renew(aws, run.id, stamp(aws.now() + plan.lease))
     run.progress.note(f"{image.id} is {image.status}, and taken over")
     return Earlier(Instance(known.id, known.root_volume, known.login, plan.system), image.id)
 

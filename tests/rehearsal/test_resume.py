@@ -14,7 +14,7 @@ import pytest
 
 from bake.aws import Aws
 from bake.journal import Record
-from bake.localcloud import LocalCloud
+from bake.localcloud import LocalCloud, RemoteFaults
 
 from .bakes import ROOT, finish, start
 
@@ -154,6 +154,24 @@ def test_what_is_lost_is_said_removed_and_baked_anew(aws: Aws, tmp_path: Path) -
 def test_a_run_that_was_cut_in_its_seal_is_baked_anew(aws: Aws, tmp_path: Path) -> None:
     run = next(event["id"] for event in cut(start(tmp_path), "seal") if event["event"] == "run")
     assert "it was cut while the seal removed the keys" in resumed_anew(aws, tmp_path, run)
+
+
+def test_a_run_is_resumed_later_while_aws_does_not_tell_what_it_holds(
+    aws: Aws, faults: RemoteFaults, tmp_path: Path
+) -> None:
+    run = next(event["id"] for event in cut(start(tmp_path), "provision") if event["event"] == "run")
+    before = left(aws, run)
+    faults.plant("ec2", "DescribeInstances", "refuse", times=None)
+    outcome = finish(resume(tmp_path, run), tmp_path)
+    faults.clear()
+    assert outcome.code == 5
+    assert "instances in eu-north-1 were not looked at" in outcome.errors
+    assert f"nothing was changed: call `bake resume {run}` again" in outcome.errors
+    assert left(aws, run) == before
+    process = resume(tmp_path, run)
+    cut(process, "verify")
+    aws.ec2.terminate_instances(InstanceIds=[one for one in before if one.startswith("i-")])
+    assert "is gone" in resumed_anew(aws, tmp_path, run)
 
 
 def test_a_builder_that_was_restarted_meanwhile_is_waited_for(aws: Aws, tmp_path: Path) -> None:
