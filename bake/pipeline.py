@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bake import builder_lease
 from bake.aws import Aws
 from bake.lease import Lease
 from bake.planning.plan import Plan
@@ -50,14 +51,15 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
 def build(builder: Instance, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Built:
     """Install, verify and seal; nobody can log in to the builder after that."""
     with connect_to_builder(builder, plan, aws, run) as session:
-        base = run.once("survey", Survey, lambda: survey(session, plan, run))
-        provision.prepare(session, plan, aws, run)
-        download = prefetch.start(session, plan, aws, run, undo, builder)
-        provision.run_scripts(session, run, download.check)
-        weights = download.wait()
-        # None where bfloat16 is served.
-        checkpoint = run.once("quantize", Checkpoint | None, lambda: quantize(session, plan, run))
-        provision.compile_for_neuron(session, plan.provision, run)
-        report = verify(session, plan, aws, run, builder, base.baseline)
+        with builder_lease.renewed(session, run, aws.now() + plan.lease, plan.lease):
+            base = run.once("survey", Survey, lambda: survey(session, plan, run))
+            provision.prepare(session, plan, aws, run)
+            download = prefetch.start(session, plan, aws, run, undo, builder)
+            provision.run_scripts(session, run, download.check)
+            weights = download.wait()
+            # None where bfloat16 is served.
+            checkpoint = run.once("quantize", Checkpoint | None, lambda: quantize(session, plan, run))
+            provision.compile_for_neuron(session, plan.provision, run)
+            report = verify(session, plan, aws, run, builder, base.baseline)
         seal(session, plan.weights, run)
         return Built(base, weights, checkpoint, report)
