@@ -42,7 +42,10 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
         with judge(plan.image, aws, run, image, undo, lambda state: write_manifest(plan, run, baked, state)):
             undo.forget(removal)  # from here on the image is kept unless it is bad
             clean_up(undo, run, "remove builder")
-            drawing = run.once("boot check", Drawing, lambda: boot_check(plan, aws, run, undo, image.id))
+            brought = built.base.baseline
+            drawing = run.once(
+                "boot check", Drawing, lambda: boot_check(plan, aws, run, undo, image.id, brought)
+            )
         clean_up(undo, run)
     published = publish(plan.image, aws, run, image)
     return release(plan, run, baked, published, drawing)
