@@ -58,7 +58,7 @@ HARMLESS = {
     f"{UNITS}/planted-worker.service": "[Service]\nExecStart=/bin/echo clean shutdown\n# ExecStop=poweroff\n",
     f"{UNITS}/planted-reboot.service": "[Service]\nExecStart=/sbin/shutdown -r +5\n",
     f"{UNITS}/planted-order.service": "[Unit]\nBefore=poweroff.target\nConflicts=halt.target\n",
-    "/etc/cron.d/harmless": "0 3 * * * root /usr/bin/poweroff-report --halted\n",
+    "/etc/cron.d/harmless": "0 3 * * * root /usr/bin/poweroff-report --halted; echo do not halt here\n",
 }
 
 

@@ -53,10 +53,15 @@ COMMANDS = (
 ASKED = {"poweroff.target", "halt.target", "exit.target", "runlevel0.target", "shutdown.target"}
 ASKED |= {f"systemd-{how}.service" for how in ("poweroff", "halt", "exit")}
 
+# Where a command begins: in a shell, a crontab, or cloud-init's YAML. "do not halt here" is none.
+BEGINS = (
+    r"""(?:^|[;&|({`"'/\[,]\s*|mode\s*[:=]\s*"""
+    r"""|(?:^|\s)(?:-\S*|then|do|else|sudo|exec|nohup|root|@\w+|[*\d]+)\s+)"""
+)
 OFF = re.compile(
-    r"""(?:^|[;&|/"']\s*|sudo\s+)shutdown["'\s]*$|(?<![\w.-])(?:
-        (?:poweroff|halt)(?![\w.-])
-      | systemctl\s[^;&|\n]*(?:poweroff|halt|hibernate)\b
+    BEGINS
+    + r"""(?:shutdown["'\s]*$|(?:poweroff|halt)\s*(?:$|[;&|)}`"'\]>\#]|\s-|\d>))|(?<![\w.-])(?:
+        systemctl\s[^;&|\n]*(?:poweroff|halt|hibernate)\b
       | shutdown(?!\.)(?:\s+-[hHPt]\b|\s+--(?:poweroff|halt)|\s+(?:now|\+?\d))
       | (?:tel)?init\s+0\b
       | reboot\s+(?:-p\b|--poweroff|--halt)
