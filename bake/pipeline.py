@@ -27,8 +27,7 @@ from bake.undo import Undo
 def bake(plan: Plan, aws: Aws, run: Run) -> Release:
     """Turn a plan into a verified AMI and leave nothing else behind.
 
-    A run that was cut goes on where it was. Raises BakeError with what went wrong; by then everything that
-    was created is removed again, or named.
+    A run that was cut goes on where it was. Raises BakeError once what was created is removed, or named.
     """
     undo = Undo(run.progress.status, run.leaks, run.journal.write)
     with Lease(plan.lease, aws, run), undo:
@@ -42,9 +41,9 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
         with judge(plan.image, aws, run, image, undo, lambda state: write_manifest(plan, run, baked, state)):
             undo.forget(removal)  # from here on the image is kept unless it is bad
             clean_up(undo, run, "remove builder")
-            brought = built.base.baseline
+            base = built.base.baseline
             drawing = run.once(
-                "boot check", Drawing, lambda: boot_check(plan, aws, run, undo, image.id, brought)
+                "boot check", Drawing, lambda: boot_check(plan, aws, run, undo, image.id, base)
             )
         clean_up(undo, run)
     published = publish(plan.image, aws, run, image)
