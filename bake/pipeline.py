@@ -41,9 +41,8 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
         with judge(plan.image, aws, run, image, undo, lambda state: write_manifest(plan, run, baked, state)):
             undo.forget(removal)  # from here on the image is kept unless it is bad
             clean_up(undo, run, "remove builder")
-            base = built.base.baseline
             drawing = run.once(
-                "boot check", Drawing, lambda: boot_check(plan, aws, run, undo, image.id, base)
+                "boot check", Drawing, lambda: boot_check(plan, aws, run, undo, image.id, built.base)
             )
         clean_up(undo, run)
     published = publish(plan.image, aws, run, image)
@@ -59,7 +58,6 @@ def build(builder: Instance, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Buil
             download = prefetch.start(session, plan, aws, run, undo, builder)
             provision.run_scripts(session, run, download.check)
             weights = download.wait()
-            # None where bfloat16 is served.
             checkpoint = run.once("quantize", Checkpoint | None, lambda: quantize(session, plan, run))
             provision.compile_for_neuron(session, plan.provision, run)
             report = verify(session, plan, aws, run, builder, base.baseline)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from bake.aws import Aws, ClientError
-from bake.checks.baseline import Baseline
 from bake.errors import BakeError, TimedOut
 from bake.layout import INSTANCE_ENV, WORKER_ENV
 from bake.planning.plan import Plan
@@ -26,6 +25,7 @@ from bake.steps.check_power import check_power
 from bake.steps.check_worker_rights import check_receives, check_rights
 from bake.steps.connect import WrongMachine, log_in
 from bake.steps.launch import Instance, LaunchSpec, launch
+from bake.steps.survey import Survey
 from bake.steps.tags import tags
 from bake.steps.wait_for_worker import ImageIsBad, raise_if_failed, service, wait_until_ready
 from bake.undo import Undo
@@ -64,11 +64,11 @@ class Drawing:
 
 
 def boot_check(
-    plan: Plan, aws: Aws, run: Run, undo: Undo, image: str, brought: Baseline | None = None
+    plan: Plan, aws: Aws, run: Run, undo: Undo, image: str, survey: Survey | None = None
 ) -> Drawing:
     """Launch `image`, wait for READY, send one job, and check the PNG that comes back.
 
-    `brought` is what the base AMI was found to bring. Raises ImageIsBad if the AMI failed; any other error
+    `survey` is of the base AMI, if there was one. Raises ImageIsBad if the AMI failed; any other error
     says nothing about the AMI.
     """
     with run.progress.step("boot check"):
@@ -82,7 +82,7 @@ def boot_check(
         size = size_of(plan.verify.drivers.compiled)
         with _log_in(instance, plan, aws, run) as session:
             try:
-                check_power(session, run, brought)
+                check_power(session, run, survey.baseline if survey else None)
                 stall = STALL_ON_NEURON if plan.verify.drivers.compiled else STALL
                 limit = 3600 * plan.profile.worker.start_hours
                 seconds = wait_until_ready(session, aws, run, stall=stall, limit=limit)
