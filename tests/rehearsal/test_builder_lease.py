@@ -23,7 +23,7 @@ from bake.undo import Undo
 from tests import plans
 
 if TYPE_CHECKING:
-    from tests.conftest import Machine
+    from tests.conftest import Machine, NewMachine
 
 pytestmark = pytest.mark.root
 
@@ -140,3 +140,8 @@ def test_a_renewed_builder_outlives_a_reboot_until_its_lease_is_over(
             again.run("sh", "-c", f"echo 5 >{LEASE_KEPT}", sudo=True)
             reboot(again)
         assert ended(machine, instance) == "Client.InstanceInitiatedShutdown"
+
+
+def test_amazon_linux_has_the_timer_too(new_machine: NewMachine) -> None:
+    with new_machine("g6e-amazon-linux") as machine:
+        assert 0 < seconds_left(machine.session) <= machine.plan.lease.total_seconds()
