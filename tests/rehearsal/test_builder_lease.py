@@ -15,7 +15,7 @@ from bake import builder_lease
 from bake import run as runs_of
 from bake.errors import ConnectionLost
 from bake.instance import describe
-from bake.layout import LEASE_KEPT, LEASE_UNIT
+from bake.layout import LEASE, LEASE_KEPT, LEASE_UNIT, UNITS_IN_MEMORY
 from bake.run import Run
 from bake.ssh import Session, connect
 from bake.steps.launch import Instance, LaunchSpec, launch
@@ -145,3 +145,14 @@ def test_a_renewed_builder_outlives_a_reboot_until_its_lease_is_over(
 def test_amazon_linux_has_the_timer_too(new_machine: NewMachine) -> None:
     with new_machine("g6e-amazon-linux") as machine:
         assert 0 < seconds_left(machine.session) <= machine.plan.lease.total_seconds()
+
+
+def test_a_sealed_builder_whose_bake_died_still_ends(machine: Machine, builder: Builder) -> None:
+    """The seal removes the files; the timer that is armed needs none of them."""
+    with builder(timedelta(minutes=10)) as instance:
+        with connect(instance.login) as session:
+            soon = machine.aws.now() + timedelta(seconds=15)
+            builder_lease.renew(session, soon, timedelta(minutes=10))
+            gone = f"rm -r {LEASE} {LEASE_KEPT} {UNITS_IN_MEMORY}/{LEASE_UNIT}.*"
+            session.run("sh", "-c", gone, sudo=True)
+        assert ended(machine, instance) == "Client.InstanceInitiatedShutdown"
