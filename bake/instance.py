@@ -65,10 +65,16 @@ class KeyPair:
         return "ed25519" if self.public.startswith("ssh-ed25519") else "ecdsa"
 
 
-def user_data(host_keys: Sequence[KeyPair], files: Mapping[str, str], authorized: Sequence[str] = ()) -> str:
+def user_data(
+    host_keys: Sequence[KeyPair],
+    files: Mapping[str, str],
+    authorized: Sequence[str] = (),
+    at_boot: Sequence[str] = (),
+) -> str:
     """cloud-config that installs the run's SSH host keys and writes `files` (R-USERDATA: under 16 KB).
 
-    `authorized`: public keys that let the base's own user in, beside the launch's key pair.
+    `authorized`: public keys that let the base's own user in, beside the launch's key pair. `at_boot`: a
+    command that runs early in each boot.
     """
     config = {
         "ssh_deletekeys": True,
@@ -78,6 +84,7 @@ def user_data(host_keys: Sequence[KeyPair], files: Mapping[str, str], authorized
             for name, text in ((f"{key.kind}_private", key.private), (f"{key.kind}_public", key.public))
         },
         **({"ssh_authorized_keys": list(authorized)} if authorized else {}),
+        **({"bootcmd": [list(at_boot)]} if at_boot else {}),
         "write_files": [
             {"path": path, "content": content, "permissions": "0644"} for path, content in files.items()
         ],

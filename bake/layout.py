@@ -34,7 +34,14 @@ TOOLS = f"{BAKE}/tools/bin"
 UNFINISHED_PACKAGES = f"{BAKE}/unfinished-packages"
 """Names of packages that dpkg could not finish to install, one a line."""
 
+LEASE_KEPT = f"{BAKE}/lease"
+"""When the builder's lease ends, in seconds since 1970; for a reboot."""
+
 # On the builder, in memory: never in the snapshot.
+LEASE = "/run/bake-lease"
+LEASE_UNIT = "bake-lease"
+"""Its timer and its service power the builder off when its lease ends."""
+UNITS_IN_MEMORY = "/run/systemd/system"
 UNIT_LOGS = "/run/bake"
 """Output of transient units, and the named pipes that their input comes by."""
 SCRATCH = "/run/bake-scratch"

@@ -90,18 +90,31 @@ class Lease:
         )
 
     def _renew(self) -> None:
-        moved = self._tally.moved_at
+        """The builder first: tags that promise more than it keeps would have a resume wait for it."""
+        moved, until = self._tally.moved_at, ""
         try:
+            until = stamp(self.expires)
+            asleep = self._failure_on_builder(until)
             with retries.until(time.monotonic() + BRIEF):
-                until = stamp(self.expires)
                 renew(self._aws, self._run.id, until)
                 for one in list(self._run.renewals):
                     self._renew_elsewhere(one, until)
+            if asleep is not None:
+                raise asleep
         except Exception as error:  # a bug here must not stop the thread that ends a hanging bake
             self._note(error)
         else:
             self._renewed, self._noted = moved, False
             self._run.journal.write("renewed", expires=until)
+
+    def _failure_on_builder(self, until: str) -> Exception | None:
+        """Move the builder's own expiry; what fails here must not keep the tags from being moved."""
+        try:
+            for one in list(self._run.on_builder):
+                one(until)
+        except Exception as error:
+            return error
+        return None
 
     def _renew_elsewhere(self, one: Callable[[str], object], until: str) -> None:
         """What is removed by now needs no renewal any more."""
@@ -113,7 +126,7 @@ class Lease:
         late = time.monotonic() - self._renewed > self.length.total_seconds() / 2
         if late and not self._noted and not self._over.is_set():
             why = unanswered(error) or f"{type(error).__name__}: {error}"
-            self._run.progress.note(f"bake:expires is not renewed: {why}; tried again")
+            self._run.progress.note(f"the lease is not renewed: {why}; tried again")
             self._noted = True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bake import builder_lease
 from bake.aws import Aws
 from bake.lease import Lease
 from bake.planning.plan import Plan
@@ -26,8 +27,7 @@ from bake.undo import Undo
 def bake(plan: Plan, aws: Aws, run: Run) -> Release:
     """Turn a plan into a verified AMI and leave nothing else behind.
 
-    A run that was cut goes on where it was. Raises BakeError with what went wrong; by then everything that
-    was created is removed again, or named.
+    A run that was cut goes on where it was. Raises BakeError once what was created is removed, or named.
     """
     undo = Undo(run.progress.status, run.leaks, run.journal.write)
     with Lease(plan.lease, aws, run), undo:
@@ -41,7 +41,9 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
         with judge(plan.image, aws, run, image, undo, lambda state: write_manifest(plan, run, baked, state)):
             undo.forget(removal)  # from here on the image is kept unless it is bad
             clean_up(undo, run, "remove builder")
-            drawing = run.once("boot check", Drawing, lambda: boot_check(plan, aws, run, undo, image.id))
+            drawing = run.once(
+                "boot check", Drawing, lambda: boot_check(plan, aws, run, undo, image.id, built.base)
+            )
         clean_up(undo, run)
     published = publish(plan.image, aws, run, image)
     return release(plan, run, baked, published, drawing)
@@ -50,14 +52,14 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
 def build(builder: Instance, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Built:
     """Install, verify and seal; nobody can log in to the builder after that."""
     with connect_to_builder(builder, plan, aws, run) as session:
-        base = run.once("survey", Survey, lambda: survey(session, plan, run))
-        provision.prepare(session, plan, aws, run)
-        download = prefetch.start(session, plan, aws, run, undo, builder)
-        provision.run_scripts(session, run, download.check)
-        weights = download.wait()
-        # None where bfloat16 is served.
-        checkpoint = run.once("quantize", Checkpoint | None, lambda: quantize(session, plan, run))
-        provision.compile_for_neuron(session, plan.provision, run)
-        report = verify(session, plan, aws, run, builder, base.baseline)
+        with builder_lease.renewed(session, run, aws.now() + plan.lease, plan.lease):
+            base = run.once("survey", Survey, lambda: survey(session, plan, run))
+            provision.prepare(session, plan, aws, run)
+            download = prefetch.start(session, plan, aws, run, undo, builder)
+            provision.run_scripts(session, run, download.check)
+            weights = download.wait()
+            checkpoint = run.once("quantize", Checkpoint | None, lambda: quantize(session, plan, run))
+            provision.compile_for_neuron(session, plan.provision, run)
+            report = verify(session, plan, aws, run, builder, base.baseline)
         seal(session, plan.weights, run)
         return Built(base, weights, checkpoint, report)

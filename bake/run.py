@@ -31,7 +31,8 @@ class Run:
     `leaks` names what this run created and could not remove, `kept` what it leaves on purpose. `attempt`
     is 1, and one more each time the run is resumed. With `exclusive`, no other bake of the profile may go on.
 
-    `renewals` move the expiry, as tags hold it, of what has its tags elsewhere than in EC2.
+    `renewals` move the expiry, as tags hold it, of what has its tags elsewhere than in EC2; `on_builder` that
+    of the builder itself, while there is a session.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Run:
     attempt: int = 1
     exclusive: bool = False
     renewals: list[Callable[[str], object]] = field(default_factory=list)
+    on_builder: list[Callable[[str], object]] = field(default_factory=list)
 
     @property
     def name(self) -> str:

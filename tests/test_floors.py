@@ -32,7 +32,7 @@ BAKE = (
     "weights",  # the model: its files, their lock, the Hub, the mirror
     "profile",
     "checks",  # of the builder, over SSH
-    "instance lease wiring image creation resources systems interpreter",
+    "instance lease builder_lease wiring image creation resources systems interpreter",
     "aws ssh units undo run",
     "costs",
     "journal",

@@ -25,7 +25,7 @@ CALLED = {
     "setuid": "program with another's rights",
 }
 """Kinds of findings that the checks judge -> names for people."""
-RECORDED = {**CALLED, "users": "user", "authorized_keys": "authorised keys"}
+RECORDED = {**CALLED, "users": "user", "authorized_keys": "authorised keys", "powers_off": "what powers off"}
 """All kinds that are recorded."""
 
 

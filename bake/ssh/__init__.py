@@ -88,18 +88,23 @@ class Session:
         self._client.close()
 
     def run(
-        self, *argv: str, stdin: bytes | None = None, sudo: bool = False, check: bool = True
+        self,
+        *argv: str,
+        stdin: bytes | None = None,
+        sudo: bool = False,
+        check: bool = True,
+        again: bool = True,
     ) -> CommandResult:
         """Run one command and wait for it.
 
         `sudo` runs it as root without a password prompt. With `check`, a non-zero exit raises
         RemoteCommandError. Secrets go in by `stdin`, which reaches no log and no argument list. If the
         connection is lost, the command runs again over a new one, so it must be idempotent, even while the
-        first one is still running.
+        first one is still running; unless `again` is False.
         """
         full = ("sudo", "-n", *argv) if sudo else argv
         line = f"exec {shlex.join((*AS_ROOT, *argv) if sudo else argv)}"
-        result = self.run_shell(line, stdin=stdin, argv=full)
+        result = self.run_shell(line, stdin=stdin, argv=full) if again else self._once(line, stdin, full)
         return result.check() if check else result
 
     def run_shell(

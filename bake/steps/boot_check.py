@@ -21,9 +21,11 @@ from bake.planning.plan import Plan
 from bake.retries import error_code
 from bake.run import Run
 from bake.ssh import Session
+from bake.steps.check_power import check_power
 from bake.steps.check_worker_rights import check_receives, check_rights
 from bake.steps.connect import WrongMachine, log_in
 from bake.steps.launch import Instance, LaunchSpec, launch
+from bake.steps.survey import Survey
 from bake.steps.tags import tags
 from bake.steps.wait_for_worker import ImageIsBad, raise_if_failed, service, wait_until_ready
 from bake.undo import Undo
@@ -61,10 +63,13 @@ class Drawing:
     device: str
 
 
-def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawing:
+def boot_check(
+    plan: Plan, aws: Aws, run: Run, undo: Undo, image: str, survey: Survey | None = None
+) -> Drawing:
     """Launch `image`, wait for READY, send one job, and check the PNG that comes back.
 
-    Raises ImageIsBad if the AMI failed; any other error says nothing about the AMI.
+    `survey` is of the base AMI, if there was one. Raises ImageIsBad if the AMI failed; any other error
+    says nothing about the AMI.
     """
     with run.progress.step("boot check"):
         name = run.name
@@ -77,6 +82,7 @@ def boot_check(plan: Plan, aws: Aws, run: Run, undo: Undo, image: str) -> Drawin
         size = size_of(plan.verify.drivers.compiled)
         with _log_in(instance, plan, aws, run) as session:
             try:
+                check_power(session, run, survey.baseline if survey else None)
                 stall = STALL_ON_NEURON if plan.verify.drivers.compiled else STALL
                 limit = 3600 * plan.profile.worker.start_hours
                 seconds = wait_until_ready(session, aws, run, stall=stall, limit=limit)

@@ -23,8 +23,15 @@ LOOK = 5.0  # seconds for asking how far a snapshot is
 
 
 def stop(aws: Aws, run: Run, instance: Instance) -> None:
-    """Shut the builder down, so that its file system is consistent in the snapshot."""
+    """Shut the builder down, so that its file system is consistent in the snapshot.
+
+    From here on it is stopped rather than terminated even if it powers off by itself, as a spot builder is.
+    """
     with run.progress.step("stop"):
+        found = describe(aws, instance.id)
+        if found and found.get("InstanceLifecycle") != "spot" and found["State"]["Name"] == "running":
+            keep: Any = {"Value": "stop"}
+            aws.ec2.modify_instance_attribute(InstanceId=instance.id, InstanceInitiatedShutdownBehavior=keep)
         aws.ec2.stop_instances(InstanceIds=[instance.id])
 
         def stopped() -> bool | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from bake import builder_lease
 from bake.aws import Aws, ClientError
 from bake.creation import Found, Resource, tag_of
 from bake.errors import BakeError
@@ -31,6 +33,11 @@ from bake.undo import Undo
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef, TagTypeDef
+
+# Of a spot request's life: AWS moves no ValidUntil, and starts no interrupted builder after it, so it
+# must cover more than any bake takes. What replaces a builder that somebody ended powers off at
+# the expiry in its user data.
+LEASES = 4
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,14 @@ class LaunchSpec:
     files: Mapping[str, str] = field(default_factory=dict)
     patience: float = 0
 
+    @property
+    def ends_itself(self) -> bool:
+        """Whether it powers off, and is terminated by that, when its lease ends.
+
+        An instance of the new image does not: the boot check has to see the image as workers get it.
+        """
+        return self.role == "builder"
+
 
 def launch_builder(plan: Plan, aws: Aws, run: Run, undo: Undo) -> Instance:
     """Launch the builder from the base AMI."""
@@ -88,8 +103,9 @@ def launch(spec: LaunchSpec, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Inst
     # EC2 accepts ed25519 and RSA key pairs only; cloud-init installs the ECDSA key.
     logins, hosts = KeyPair.of_each_kind(), KeyPair.of_each_kind()
     _import_key(aws, run, undo, name, logins[0], tags(plan, run, name, aws.now()))
-    data = user_data(hosts, spec.files, authorized=[logins[1].public])
-    request = _request(plan, aws, undo, name, spec.image, data, run)
+    at_boot = builder_lease.boot_command(aws.now() + plan.lease, plan.lease) if spec.ends_itself else ()
+    data = user_data(hosts, spec.files, [logins[1].public], at_boot)
+    request = _request(spec, plan, aws, undo, name, data, run)
     instance_id = _run_instance(spec, plan, aws, undo, request, run)
     run.progress.status(f"{instance_id} is starting")
     address, volume = aws.wait(
@@ -208,7 +224,9 @@ def _run_one(aws: Aws, run: Run, undo: Undo, request: dict[str, Any], instance_t
     return instance_id
 
 
-def _request(plan: Plan, aws: Aws, undo: Undo, name: str, image: str, data: str, run: Run) -> dict[str, Any]:
+def _request(
+    spec: LaunchSpec, plan: Plan, aws: Aws, undo: Undo, name: str, data: str, run: Run
+) -> dict[str, Any]:
     """Build the arguments of RunInstances, without the instance type."""
     builder, volume = plan.profile.builder, plan.profile.root_volume
     ebs = {
@@ -223,7 +241,7 @@ def _request(plan: Plan, aws: Aws, undo: Undo, name: str, image: str, data: str,
     kept = {key: value for key, value in ebs.items() if value is not None}
     all_tags = tags(plan, run, name, aws.now())
     request = {
-        "ImageId": image,
+        "ImageId": spec.image,
         "MinCount": 1,
         "MaxCount": 1,
         "KeyName": name,
@@ -240,10 +258,14 @@ def _request(plan: Plan, aws: Aws, undo: Undo, name: str, image: str, data: str,
     if builder.market == "spot":
         kinds.append("spot-instances-request")
         # Only instances of a persistent request can be stopped, which creating the image needs.
-        options = {"SpotInstanceType": "persistent", "InstanceInterruptionBehavior": "stop"}
+        options = {
+            "SpotInstanceType": "persistent",
+            "InstanceInterruptionBehavior": "stop",
+            "ValidUntil": aws.now() + max(LEASES * plan.lease, timedelta(days=1)),
+        }
         request["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": options}
     else:
-        request["InstanceInitiatedShutdownBehavior"] = "stop"
+        request["InstanceInitiatedShutdownBehavior"] = "terminate" if spec.ends_itself else "stop"
     return {**request, "TagSpecifications": [{"ResourceType": kind, "Tags": all_tags} for kind in kinds]}
 
 

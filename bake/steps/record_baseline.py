@@ -12,20 +12,23 @@ from typing import Any
 
 from bake.checks.baseline import CALLED, RECORDED, Baseline
 from bake.checks.probes import probe
+from bake.layout import LEASE_UNIT
 from bake.planning.plan import Plan
 from bake.run import Run
 from bake.ssh import Session
 from bake.ssh.program import facts
+from bake.steps.check_power import is_lease
 
 KEPT = "baseline.json"
 SEARCH = 20.0  # seconds for the search for keys, which on a cold disk covers only a part
 # Seconds that each program may take, and the kinds of findings that it records.
-LIMITS = {"system": 20, "rights": 25, "packages": 30, "secrets": 30}
+LIMITS = {"system": 20, "rights": 25, "packages": 30, "secrets": 30, "power": 30}
 KINDS: dict[str, tuple[str, ...]] = {
     "system": ("listening", "with_password", "swap", "hf_home", "failed_units"),
     "rights": ("setuid", "users", "authorized_keys"),
     "packages": ("changed_python", "unsound_packages"),
     "secrets": ("private_keys", "aws_keys", "hf_tokens", "hf_token_files"),
+    "power": ("powers_off",),
 }
 CREDENTIALS = ("aws_keys", "hf_tokens", "hf_token_files")  # each one found is a warning
 
@@ -41,11 +44,14 @@ def record_baseline(session: Session, plan: Plan, run: Run) -> Baseline:
         "token": None,
         "cache": plan.weights.cache,
         "seconds": SEARCH,
+        "lease": LEASE_UNIT,
     }
     told = {name: _ask(session, name, given, limit) for name, limit in LIMITS.items()}
     # A unit that is about to be restarted may have failed by the time of the checks.
     if failing := told["system"].get("failing_units"):
         told["system"]["failed_units"] = dict.fromkeys(failing, "")
+    if brought := told["power"].get("powers_off"):  # the lease is this builder's, and not the base's
+        told["power"]["powers_off"] = {name: one for name, one in brought.items() if not is_lease(name)}
     unknown = [kind for name, facts in told.items() for kind in KINDS[name] if kind in _missing(facts, name)]
     found = {kind: facts[kind] for name, facts in told.items() for kind in KINDS[name] if kind in facts}
     baseline = Baseline(told["system"].get("now", 0.0), found, tuple(unknown), salt)

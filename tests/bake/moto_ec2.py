@@ -9,7 +9,7 @@ from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import EC2Backend, ec2_backends
 from moto.ec2.utils import filter_dict_attribute_mapping
 
-from bake.localcloud.api import s3
+from bake.localcloud.api import attributes, s3
 
 
 class TokenEc2(EC2Backend):  # type: ignore[misc]
@@ -60,3 +60,4 @@ def install() -> None:
     filter_dict_attribute_mapping["client-token"] = "client_token"
     ec2_backends.backend = TokenEc2
     s3.install()
+    attributes.install()

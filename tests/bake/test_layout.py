@@ -16,11 +16,11 @@ ROOT = Path(__file__).parents[2]
 PROVISION = ROOT / "provision"
 PATHS = sorted(
     {value for value in vars(layout).values() if isinstance(value, str) and value.startswith("/")}
-    - {layout.UNITS}  # the system's own, and below it nothing but a glob is named
+    - {layout.UNITS, layout.UNITS_IN_MEMORY}  # the system's own, and below it nothing but a glob is named
 )
 NAMED = re.compile("|".join(rf"{re.escape(path)}(?![\w-])" for path in reversed(PATHS)))
 # Runs on the machine, where there is no `bake` to import.
-ALONE = {ROOT / "bake/checks/probes"}
+ALONE = {ROOT / "bake/checks/probes", ROOT / "bake/builder_lease/program.py"}
 # Its own machines, which have their paths on the host.
 NOT_THE_IMAGE = {ROOT / "bake/localcloud"}
 
@@ -28,7 +28,7 @@ NOT_THE_IMAGE = {ROOT / "bake/localcloud"}
 def python_files() -> list[Path]:
     files = sorted((ROOT / "bake").rglob("*.py"))
     apart = ALONE | NOT_THE_IMAGE
-    return [file for file in files if file.name != "layout.py" and not apart & {*file.parents}]
+    return [file for file in files if file.name != "layout.py" and not apart & {file, *file.parents}]
 
 
 def texts(tree: ast.AST) -> Iterator[ast.Constant]:
@@ -98,3 +98,6 @@ def test_the_seal_removes_and_keeps_what_the_layout_names() -> None:
     assert {layout.WORKER} <= set(listed["keep"])
     assert actions[layout.BAKE] == actions[layout.INSTANCE_ENV] == "remove"
     assert actions[layout.STATE] == "empty"
+    lease = [layout.LEASE, f"{layout.UNITS_IN_MEMORY}/{layout.LEASE_UNIT}.*"]
+    assert [actions[path] for path in lease] == ["remove", "remove"]
+    assert layout.LEASE_KEPT.startswith(f"{layout.BAKE}/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -157,6 +158,12 @@ def test_the_disk_is_the_agreed_one_and_the_market_too(machine: Machine) -> None
     with Undo() as undo:
         instance, facts = start(machine, plan, undo, "spot")
         assert facts["InstanceLifecycle"] == "spot"
+        [request] = machine.aws.ec2.describe_spot_instance_requests(
+            SpotInstanceRequestIds=[facts["SpotInstanceRequestId"]]
+        )["SpotInstanceRequests"]
+        # It outlives any bake, and ends: what somebody ended is replaced until then.
+        assert 4 * plan.lease <= request["ValidUntil"] - facts["LaunchTime"] <= timedelta(days=2)
+        images.stop(machine.aws, machine.run, instance)  # a spot builder has no behavior to change
         volume = machine.aws.ec2.describe_volumes(VolumeIds=[instance.root_volume])["Volumes"][0]
     agreed = (volume["Size"], volume["VolumeType"], volume["Iops"], volume["Throughput"])
     assert agreed == (80, "gp3", 4000, 250)

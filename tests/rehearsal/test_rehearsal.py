@@ -18,6 +18,7 @@ import pytest
 
 from bake.agreement import lockfile
 from bake.aws import Aws
+from bake.layout import LEASE_UNIT
 from bake.localcloud import ImageStore, LocalCloud, Settings
 
 from . import sparse
@@ -160,12 +161,13 @@ def test_the_token_is_in_no_file_of_the_run(cloud: LocalCloud, directory: Path) 
         assert not file.is_file() or token not in file.read_bytes(), file
 
 
-def test_the_token_and_the_runs_names_are_not_in_the_images_raw_bytes(
+def test_the_token_the_runs_names_and_its_lease_are_not_in_the_images_raw_bytes(
     cloud: LocalCloud, cloud_settings: Settings, manifest: dict[str, Any]
 ) -> None:
     disk = ImageStore(cloud_settings.images).disk(manifest["image"]["snapshot"])
     # Only a file that was deleted and not discarded would still hold them: `rm` alone is not enough.
     secrets = [cloud.environment["HF_TOKEN"].encode(), f"bake-{manifest['run']}-builder".encode()]
+    secrets.append(LEASE_UNIT.encode())
     known = b"flux-worker.service"
     seen = set()
     for chunk in sparse.chunks(disk, 64):

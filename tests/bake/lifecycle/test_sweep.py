@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bake.lifecycle import inventory
@@ -76,12 +76,12 @@ CASES: dict[str, Callable[[Account, str], dict[str, str]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_is_not_an_expired_draft_stays_as_it_is(account: Account, kind: str) -> None:
+def test_what_is_not_an_expired_draft_stays_as_it_is(account: Account) -> None:
     sweep(account.aws)  # what a test that failed has left
-    for name, tags in CASES.items():
-        run = run_id()
-        account.make(kind, tags(account, run), name="bake-shop" if name == "no tags" else f"bake-{run}")
+    for kind in KINDS:
+        for name, tags in CASES.items():
+            run = run_id()
+            account.make(kind, tags(account, run), name="bake-shop" if name == "no tags" else f"bake-{run}")
     before = everything(account)
     done = sweep(account.aws)
     assert (done.removed, done.leaks) == ([], [])
@@ -256,11 +256,12 @@ def test_only_one_profile_or_run_is_told(account: Account) -> None:
 
 
 @settings(
-    max_examples=6,
+    max_examples=4,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.lists(st.tuples(st.sampled_from(KINDS), st.sampled_from(["expired", *CASES])), max_size=8))
+@example([("key pair", "expired"), ("instance", "expired")])
 def test_of_a_mixed_account_exactly_the_expired_drafts_go(
     account: Account, things: list[tuple[str, str]]
 ) -> None:
@@ -275,14 +276,20 @@ def test_of_a_mixed_account_exactly_the_expired_drafts_go(
     before = everything(account)
     done = sweep(account.aws)
     assert done.leaks == []
-    assert removed(done) >= set(expired)
-    after, gone = everything(account), removed(done)
-    assert {key: told for key, told in before.items() if key[1] not in gone and not _of(told, gone)} == after
+    gone = removed(done)
+    assert gone >= set(expired)
+    assert _apart_from(gone, before) == _apart_from(gone, everything(account))
 
 
-def _of(told: str, gone: set[str]) -> bool:
-    """Whether it went with an instance: its own volume or interface, which nobody tagged."""
-    return any(one in told for one in gone if one.startswith("i-"))
+def _apart_from(gone: set[str], there: dict[tuple[str, str], str]) -> dict[tuple[str, str], str]:
+    """What is there without what is gone and without what goes with an instance: its own volume and
+    interface, which nobody tagged. Moto leaves such an interface behind, changed."""
+    machines = {one for one in gone if one.startswith("i-")}
+    return {
+        key: told
+        for key, told in there.items()
+        if key[1] not in gone and not any(one in told for one in machines)
+    }
 
 
 def test_the_expiry_is_held_against_aws_clock(account: Account) -> None:
