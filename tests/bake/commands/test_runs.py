@@ -32,8 +32,9 @@ def kept(parent: Path, run: str, *entries: dict[str, Any], expires: timedelta = 
     folder = parent / run
     folder.mkdir(parents=True)
     began = {"event": "run", "command": "bake", "profile": "g6e-ubuntu", "rehearsal": False, "prices": PRICES}
-    at = stamp(NOW - timedelta(hours=1))
-    lines = [{"at": at, **entry} for entry in ({**began, "expires": stamp(NOW + expires)}, *entries)]
+    now = datetime.now(UTC)
+    at = stamp(now - timedelta(hours=1))
+    lines = [{"at": at, **entry} for entry in ({**began, "expires": stamp(now + expires)}, *entries)]
     (folder / JOURNAL).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     return folder
 
@@ -49,7 +50,7 @@ def listed(parent: Path, *options: str) -> list[dict[str, Any]]:
     [
         ([BUILDER], 1, "cut"),
         ([BUILDER], -1, "expired"),
-        ([BUILDER, {"event": "renewed", "expires": stamp(NOW + timedelta(hours=2))}], -1, "cut"),
+        ([BUILDER, {"event": "renewed", "expires": stamp(NOW + timedelta(days=2))}], -1, "cut"),
         ([BUILDER, {"event": "ended", "outcome": "failed"}], 1, "failed"),
         ([{"event": "ended", "outcome": "interrupted"}, {"event": "resumed"}], 1, "cut"),
     ],
