@@ -15,7 +15,7 @@ from moto.ec2.models import ec2_backends
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.shared_data import SharedDataMiddleware
 
-from bake.localcloud.api import clock, ec2, interruptions, s3
+from bake.localcloud.api import clock, ec2, interruptions, s3, scheduler
 from bake.localcloud.api.access import keys as access_keys
 from bake.localcloud.api.access.keys import Keys
 from bake.localcloud.api.clock import CloudClock
@@ -68,6 +68,7 @@ def start(
     clock.install(time)
     ec2.install(instances, store, time)
     s3.install()
+    scheduler.install(time)
     about: dict[str, Any] = {
         "id": uuid.uuid4().hex,
         "pid": os.getpid(),
