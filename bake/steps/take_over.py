@@ -192,7 +192,9 @@ def _wait_until_running(plan: Plan, aws: Aws, run: Run, instance: str, expires: 
         return address_of(facts, plan.profile.builder.ssh_from) if state == "running" else None
 
     try:
-        return aws.wait(f"{instance} to run again", look, timeout=patience)
+        address = aws.wait(f"{instance} to run again", look, timeout=patience)
+        run.journal.write("started", what=f"instance {instance}")
+        return address
     except TimedOut as error:
         if not interrupted:
             raise

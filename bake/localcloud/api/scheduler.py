@@ -60,6 +60,7 @@ class LocalScheduler(EventBridgeSchedulerBackend):  # type: ignore[misc]
     def update_schedule(self, **asked: Any) -> Schedule:
         """Replace a schedule; what was due at its old time is not done."""
         self._check(asked)
+        asked["state"] = asked.get("state") or "ENABLED"
         return self._wait(super().update_schedule(**asked))
 
     def create_schedule_group(self, name: str, tags: list[dict[str, str]]) -> ScheduleGroup:
