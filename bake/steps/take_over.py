@@ -24,6 +24,7 @@ from bake.reaper import Reaper
 from bake.retries import CAPACITY
 from bake.run import Run
 from bake.steps.launch import Instance, Launched, address_of, arm, made_reaper
+from bake.steps.seal import undone
 from bake.undo import Undo
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ def _builder(plan: Plan, aws: Aws, run: Run, held: Sequence[Holding]) -> Instanc
         )
     if wrong := _other_than(known, facts, plan):
         raise Lost(f"its builder {known.id} was changed: {wrong}")
+    if wrong := undone(run, facts):
+        raise Lost(wrong)
     login = known.login
     record = Record.read(run.directory)
     if not run.recalls("build") and record is not None and record.step == "seal":

@@ -17,6 +17,12 @@ from .test_resume import _each_thing_was_done_once, aws, left, refused, resume
 
 __all__ = ["aws"]
 pytestmark = pytest.mark.root
+SPOT = """extends: g6e-ubuntu
+builder:
+  market: spot
+  reaper: scheduler
+  reaper_role: ${BAKE_REAPER_ROLE}
+"""
 
 
 def interrupt(method: str, instance: str, **more: str) -> dict[str, str]:
@@ -30,7 +36,7 @@ def begun(desk: Path, profiles: Path) -> tuple[Any, list[dict[str, Any]]]:
     profiles.mkdir()
     for file in (ROOT / "profiles").glob("*.yaml"):
         (profiles / file.name).write_text(file.read_text())
-    (profiles / "g6e-spot.yaml").write_text("extends: g6e-ubuntu\nbuilder:\n  market: spot\n")
+    (profiles / "g6e-spot.yaml").write_text(SPOT)
     process = start(desk, "g6e-spot", profiles=profiles)
     assert process.stdout is not None
     events = []
@@ -77,6 +83,8 @@ def test_a_stopped_builder_is_kept_and_gone_on_with_at_its_new_address(
     assert address != before["PrivateIpAddress"]
     _each_thing_was_done_once(directory)
     assert left(aws, run) == []
+    assert aws.scheduler.list_schedule_groups(NamePrefix=f"bake-{run}")["ScheduleGroups"] == []
+    assert Record.read(directory).held() == []  # type: ignore[union-attr]
     assert json.loads((directory / "manifest.json").read_text())["state"] == "good"
 
 

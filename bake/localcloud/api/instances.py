@@ -61,6 +61,7 @@ class LocalInstance:
     def start(self) -> None:
         """Boot a stopped machine again."""
         self._stopping = False
+        self.moto.launch_time = utils.utcnow()
         self._state("pending")
         self._spawn(self._follow)
 

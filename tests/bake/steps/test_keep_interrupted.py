@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bake.creation import stamp
 from bake.errors import BakeError, NotVerified, Resumable
 from bake.instance import is_interrupted
 from bake.journal import Journal
 from bake.ssh import Login
 from bake.steps import keep_interrupted, take_over
+from bake.steps.create_image import stop
 from bake.steps.keep_interrupted import MARKED, kept
 from bake.steps.launch import Instance
+from bake.steps.seal import SEALED
 from bake.systems import SYSTEMS
 from bake.undo import Undo
 from tests.plans import changed
@@ -146,3 +150,15 @@ def test_only_a_stop_by_ec2_is_an_interruption() -> None:
     assert not is_interrupted({**STOPPED, "State": {"Name": "running"}})  # type: ignore[typeddict-item]
     assert not is_interrupted(BY_USER)  # type: ignore[arg-type]
     assert not is_interrupted(None)
+
+
+@pytest.mark.parametrize(("since", "refused"), [(-30, True), (30, False)], ids=["before-a-start", "after-it"])
+def test_a_sealed_builder_that_was_started_again_is_not_stopped_for_an_image(
+    one_run: OneRun, since: int, refused: bool
+) -> None:
+    """EC2 starts a spot builder that it interrupted between the seal and the stop."""
+    with Undo() as undo:
+        builder = one_run.launch(undo)
+        one_run.run.remember(SEALED, str, stamp(one_run.aws.now() + timedelta(seconds=since)))
+        with pytest.raises(BakeError, match="was started again at") if refused else nullcontext():
+            stop(one_run.aws, one_run.run, builder)
