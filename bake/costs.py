@@ -48,21 +48,36 @@ def dollars(amount: float | None) -> str:
 
 
 def of(entries: Iterable[Mapping[str, Any]], now: datetime) -> Costs:
-    """Add up a journal's entries; what was not removed runs until `now`."""
+    """Add up a journal's entries; what was neither removed nor interrupted runs until `now`."""
     prices: Mapping[str, float | None] = {}
-    began: dict[str, tuple[str, datetime]] = {}
-    ended: dict[str, datetime] = {}
+    meters: dict[str, _Meter] = {}
     for entry in entries:
-        at = datetime.fromisoformat(entry["at"])
+        at, what = datetime.fromisoformat(entry["at"]), thing(entry.get("what", ""))
         if entry["event"] == "run":
             prices = entry.get("prices", {})
         elif entry["event"] == "created" and entry.get("kind") == "instance":
-            began.setdefault(thing(entry["what"]), (entry["name"], at))
-        elif entry["event"] == "removed":
-            ended[thing(entry["what"])] = at
+            meters.setdefault(what, _Meter(entry["name"], at))
+        elif what in meters and entry["event"] in ("removed", "interrupted"):
+            meters[what].stop(at)
+        elif what in meters and entry["event"] == "started":
+            meters[what].since = meters[what].since or at
     found = []
-    for what, (name, start) in began.items():
-        hours = max((ended.get(what, now) - start).total_seconds(), 0) / 3600
-        price = prices.get("builder_hour" if name.endswith("-builder") else "worker_hour")
-        found.append(Cost(what, hours, None if price is None else hours * price))
+    for what, meter in meters.items():
+        meter.stop(now)
+        price = prices.get("builder_hour" if meter.name.endswith("-builder") else "worker_hour")
+        found.append(Cost(what, meter.hours, None if price is None else meter.hours * price))
     return Costs(tuple(found), prices.get("kept_month"))
+
+
+@dataclass
+class _Meter:
+    """Counts an instance's hours; `since` is None while EC2 has it stopped."""
+
+    name: str
+    since: datetime | None
+    hours: float = 0.0
+
+    def stop(self, at: datetime) -> None:
+        if self.since is not None:
+            self.hours += max((at - self.since).total_seconds(), 0) / 3600
+        self.since = None

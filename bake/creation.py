@@ -33,6 +33,7 @@ EXISTS = frozenset(
         "InvalidGroup.Duplicate",
         "InvalidAMIName.Duplicate",
         "ResourceAlreadyExistsException",
+        "ConflictException",
         "BucketAlreadyOwnedByYou",
         "BucketAlreadyExists",
         "QueueNameExists",

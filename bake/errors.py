@@ -49,6 +49,10 @@ class NotVerified(BakeError):
     exit_code = EXIT_NOT_VERIFIED
 
 
+class Resumable(BakeError):
+    """The bake can't go on now, and its run has not ended: `bake resume` goes on with what it holds."""
+
+
 class TimedOut(BakeError):
     """A wait reached its time limit."""
 

@@ -102,6 +102,12 @@ def describe(aws: Aws, instance_id: str) -> InstanceTypeDef | None:
     return reservations[0]["Instances"][0] if reservations else None
 
 
+def is_interrupted(facts: InstanceTypeDef | None) -> bool:
+    """Whether EC2 has stopped a spot instance, or is about to: only EC2 starts it again."""
+    stops = facts is not None and facts["State"]["Name"] in ("stopping", "stopped")
+    return stops and (facts or {}).get("StateReason", {}).get("Code") == "Server.SpotInstanceShutdown"
+
+
 def terminate(aws: Aws, instance_id: str) -> None:
     """Terminate an instance and wait until it is gone, and its disk with it."""
     if unless_absent(lambda: aws.ec2.terminate_instances(InstanceIds=[instance_id])) is None:

@@ -8,7 +8,7 @@ from bake.lease import Lease
 from bake.planning.plan import Plan
 from bake.release import Baked, Built, Release, release, write_manifest
 from bake.run import Run
-from bake.steps import prefetch, provision
+from bake.steps import keep_interrupted, prefetch, provision
 from bake.steps.boot_check import Drawing, boot_check
 from bake.steps.clean_up import clean_up
 from bake.steps.connect import connect_to_builder
@@ -33,7 +33,8 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
     with Lease(plan.lease, aws, run), undo:
         earlier = take_over(plan, aws, run, undo)  # nothing, in a new run
         builder = earlier.builder or launch_builder(plan, aws, run, undo)
-        built = run.once("build", Built, lambda: build(builder, plan, aws, run, undo))
+        with keep_interrupted.kept(builder, plan, aws, run, undo):
+            built = run.once("build", Built, lambda: build(builder, plan, aws, run, undo))
         if earlier.image is None:
             stop(aws, run, builder)
         image, removal = create_image(plan, aws, run, builder, undo, earlier.image)
@@ -45,8 +46,7 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
                 "boot check", Drawing, lambda: boot_check(plan, aws, run, undo, image.id, built.base)
             )
         clean_up(undo, run)
-    published = publish(plan.image, aws, run, image)
-    return release(plan, run, baked, published, drawing)
+    return release(plan, run, baked, publish(plan.image, aws, run, image), drawing)
 
 
 def build(builder: Instance, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Built:
@@ -61,5 +61,5 @@ def build(builder: Instance, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Buil
             checkpoint = run.once("quantize", Checkpoint | None, lambda: quantize(session, plan, run))
             provision.compile_for_neuron(session, plan.provision, run)
             report = verify(session, plan, aws, run, builder, base.baseline)
-        seal(session, plan.weights, run)
+        seal(session, plan.weights, aws, run)
         return Built(base, weights, checkpoint, report)

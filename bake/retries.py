@@ -77,6 +77,7 @@ CREATED = {
     "CreateBucket": {"Bucket"},
     "CreateEventBus": {"Name", "EventBusArn"},
     "PutRule": {"Name", "RuleArn"},
+    "CreateScheduleGroup": {"Name"},
 }
 _PARAMETERS, _SINCE, _UNSURE = "bake_parameters", "bake_since", "bake_unsure"
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)

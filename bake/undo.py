@@ -75,6 +75,10 @@ class Undo:
             self._removals.remove(removal)
             self.record("kept", what=removal.what)
 
+    def leave(self) -> None:
+        """Drop all removals: `bake resume` goes on with what there is, and finds it by its tags."""
+        self._removals.clear()
+
     def begin(self) -> None:
         """Start all removals without waiting; `now` and the end of the block wait."""
         removals, self._removals = self._removals[::-1], []

@@ -32,6 +32,7 @@ BAKE = (
     "weights",  # the model: its files, their lock, the Hub, the mirror
     "profile",
     "checks",  # of the builder, over SSH
+    "reaper",  # schedules that end an instance which hangs
     "instance lease builder_lease wiring image creation resources systems interpreter",
     "aws ssh units undo run",
     "costs",

@@ -30,10 +30,15 @@ GUARDED: dict[str, type | tuple[type, ...]] = {
     "security_group": str,
     "sharing": list,
     "base.remove": list,
+    "reaper_role": (str, type(None)),
 }
 # Facts that were added later, each with the value that means "not used": an older lock file does not have the
 # fact, and needs no new agreement as long as nobody uses it.
-OFF: dict[str, FactValue] = {"worker_instance_types": None, "base.remove": []}
+OFF: dict[str, FactValue] = {
+    "worker_instance_types": None,
+    "base.remove": [],
+    "reaper_role": None,
+}
 # Other inputs of the image, which the agreement pins as well. The weights have a lock of their own
 # (bake/weights/lock.py).
 PINNED: dict[str, type | tuple[type, ...]] = {"worker.lock": str}

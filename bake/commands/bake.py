@@ -15,7 +15,7 @@ from bake.agreement import render as agreement_render
 from bake.aws import unanswered
 from bake.commands import proposal as proposal_of
 from bake.creation import stamp
-from bake.errors import EXIT_BUG, EXIT_INTERRUPTED, BakeError, Interrupted
+from bake.errors import EXIT_BUG, EXIT_INTERRUPTED, BakeError, Interrupted, Resumable
 from bake.journal import Record
 from bake.pipeline import bake
 from bake.planning import render as plan_render
@@ -23,7 +23,6 @@ from bake.progress import Progress, choose_screen
 from bake.release import summary
 from bake.request import BakeRequest, Proposal, local_cloud, lock_rehearsal, propose
 from bake.run import Run
-from bake.steps.take_over import NotNow
 from bake.undo import naming
 
 
@@ -108,7 +107,7 @@ def _noted(proposal: Proposal, run: Run, command: str) -> Iterator[None]:
     try:
         yield
         outcome = "done"
-    except NotNow:
+    except Resumable:
         outcome = None
         raise
     except KeyboardInterrupt:

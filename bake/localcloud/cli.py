@@ -14,6 +14,7 @@ from bake import surroundings
 from bake.errors import UsageError
 from bake.localcloud.clock_command import clock
 from bake.localcloud.fault_commands import fault
+from bake.localcloud.interrupt_command import interrupt
 from bake.localcloud.options import trust_guests, trusted
 from bake.localcloud.packages.needed import require_packages
 
@@ -39,6 +40,7 @@ def local() -> None:
 
 local.add_command(fault)
 local.add_command(clock)
+local.add_command(interrupt)
 
 
 def _say(text: str) -> None:

@@ -50,6 +50,7 @@ def stated_facts(profile: Profile, origins: Mapping[str, str] | None = None) -> 
         ("security_group", group, "builder.security_group"),
         ("sharing", list(profile.image.share_with), "image.share_with"),
         ("base.remove", list(profile.base.remove), "base.remove"),
+        ("reaper_role", builder.reaper_role, "builder.reaper_role"),
     ]
     if profile.base.ami is not None:
         stated.insert(5, ("base_ami", profile.base.ami, "base.ami"))

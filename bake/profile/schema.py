@@ -32,6 +32,7 @@ from bake.profile.types import (
     QueueUrl,
     Region,
     Repository,
+    RoleArn,
     SecurityGroup,
     Size,
     SsmParameter,
@@ -119,6 +120,10 @@ class Builder(Section):
 
     Three times the estimate, and at least 2, without it. The builder ends itself then.
     """
+    reaper: Literal["scheduler"] | None = None
+    """What ends an instance that hangs, when the lease is over: a schedule of EventBridge Scheduler."""
+    reaper_role: RoleArn | None = Field(None, json_schema_extra=variable("BAKE_REAPER_ROLE"))
+    """The role (ARN) that the schedule takes to terminate it."""
 
     @field_validator("ssh_from")
     @classmethod
@@ -140,6 +145,8 @@ class Builder(Section):
             yield "instance_types names a type twice"
         if (self.security_group == "temporary") != (self.ssh_from is not None):
             yield "security_group: temporary and ssh_from (whom to let in on port 22) go together"
+        if (self.reaper is None) != (self.reaper_role is None):
+            yield "reaper: scheduler and reaper_role (the role that terminates what hangs) go together"
 
     @property
     def types(self) -> tuple[str, ...]:

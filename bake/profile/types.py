@@ -57,6 +57,14 @@ SecurityGroup = Annotated[
 ]
 AccountId = Annotated[str, Like(r"^[0-9]{12}$", "an account id (12 digits)")]
 
+RoleArn = Annotated[
+    str,
+    Like(
+        r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+$",
+        "a role's ARN (arn:aws:iam::123456789012:role/bake-reaper)",
+    ),
+]
+
 Commit = Annotated[str, Like(r"^[0-9a-f]{40}$", "a commit (40 hexadecimal digits)")]
 # Without user name and password: what is in a URL is in argument lists and logs.
 GitUrl = Annotated[

@@ -16,6 +16,7 @@ from bake.planning.plan import Plan
 from bake.run import Run
 from bake.steps.attempt import ensure_imdsv2
 from bake.steps.launch import Instance
+from bake.steps.seal import undone
 from bake.steps.tags import tags
 from bake.undo import Removal, Undo
 
@@ -29,6 +30,8 @@ def stop(aws: Aws, run: Run, instance: Instance) -> None:
     """
     with run.progress.step("stop"):
         found = describe(aws, instance.id)
+        if found and (wrong := undone(run, found)):
+            raise BakeError(wrong, hint="it is removed: bake again")
         if found and found.get("InstanceLifecycle") != "spot" and found["State"]["Name"] == "running":
             keep: Any = {"Value": "stop"}
             aws.ec2.modify_instance_attribute(InstanceId=instance.id, InstanceInitiatedShutdownBehavior=keep)

@@ -23,6 +23,7 @@ from bake.instance import (
 )
 from bake.planning.plan import Plan
 from bake.profile.values import ssh_network
+from bake.reaper import Reaper
 from bake.retries import CAPACITY, QUOTA, error_code
 from bake.run import Run
 from bake.ssh import Login
@@ -106,7 +107,10 @@ def launch(spec: LaunchSpec, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Inst
     at_boot = builder_lease.boot_command(aws.now() + plan.lease, plan.lease) if spec.ends_itself else ()
     data = user_data(hosts, spec.files, [logins[1].public], at_boot)
     request = _request(spec, plan, aws, undo, name, data, run)
+    reaper = made_reaper(plan, aws, run, undo, name)
     instance_id = _run_instance(spec, plan, aws, undo, request, run)
+    if reaper is not None:
+        arm(reaper, instance_id, plan, aws, run)
     run.progress.status(f"{instance_id} is starting")
     address, volume = aws.wait(
         f"{spec.role} {instance_id}",
@@ -120,6 +124,20 @@ def launch(spec: LaunchSpec, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Inst
         host_key="\n".join(key.public for key in hosts),
     )
     return Instance(instance_id, volume, login, plan.system, spec.role)
+
+
+def made_reaper(plan: Plan, aws: Aws, run: Run, undo: Undo, name: str) -> Reaper | None:
+    """Make what ends an instance of this name that hangs; None unless the profile wants it."""
+    if (role := plan.profile.builder.reaper_role) is None:
+        return None
+    now = aws.now()
+    return Reaper.make(aws, run.id, name, role, tags(plan, run, name, now), now + plan.lease, undo)
+
+
+def arm(reaper: Reaper, instance: str, plan: Plan, aws: Aws, run: Run) -> None:
+    """Let it end the instance when the lease is over, which each renewal of the lease moves."""
+    reaper.arm(instance, aws.now() + plan.lease)
+    run.renewals.append(reaper.renew)
 
 
 def _import_key(aws: Aws, run: Run, undo: Undo, name: str, key: KeyPair, key_tags: list[TagTypeDef]) -> None:

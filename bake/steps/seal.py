@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
+from bake.aws import Aws
+from bake.creation import stamp, time_of
 from bake.errors import NotVerified
 from bake.layout import BAKE, SEAL, SYSTEM_PYTHON
 from bake.planning.parts import WeightsPlan
 from bake.run import Run
 from bake.ssh import Session
 
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import InstanceTypeDef
 
-def seal(session: Session, weights: WeightsPlan, run: Run) -> None:
+
+SEALED = "sealed"  # when that was by AWS's clock, in the run's memory
+
+
+def seal(session: Session, weights: WeightsPlan, aws: Aws, run: Run) -> None:
     """Run `provision/seal.py`; the open session survives the removal of its own authorized_keys.
 
     The model cache is kept, even below a folder that the seal list empties.
@@ -34,3 +43,18 @@ def seal(session: Session, weights: WeightsPlan, run: Run) -> None:
                 "the seal is not tight; failed, or still there:\n" + "\n".join(wrong),
                 hint="stop and mask what writes there on the base AMI, or choose another base",
             )
+        run.remember(SEALED, str, stamp(aws.now()))
+
+
+def undone(run: Run, facts: InstanceTypeDef) -> str:
+    """Say that the sealed builder was started again, which makes new keys and logs; empty if it was not.
+
+    EC2 does that with a spot builder that it has interrupted.
+    """
+    sealed = time_of(run.recall(SEALED, str)) if run.recalls(SEALED) else None
+    if sealed is None or facts["LaunchTime"] <= sealed:
+        return ""
+    return (
+        f"its builder {facts['InstanceId']} was started again at {stamp(facts['LaunchTime'])}, after its "
+        "seal: it is not what was sealed any more"
+    )

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 from bake import redaction
 from bake.aws import Aws, ClientError, error_code
 from bake.creation import stamp
-from bake.errors import BakeError
+from bake.errors import BakeError, Resumable, TimedOut
 from bake.image import describe_image, image_of, mark
-from bake.instance import describe
+from bake.instance import describe, is_interrupted
 from bake.journal import TAKE_OVER, Record
 from bake.lease import renew
 from bake.lifecycle import inventory
 from bake.lifecycle.holding import Holding
 from bake.lifecycle.sweep import remove
 from bake.planning.plan import Plan
+from bake.reaper import Reaper
 from bake.retries import CAPACITY
 from bake.run import Run
-from bake.steps.launch import Instance, Launched, address_of
+from bake.steps.launch import Instance, Launched, address_of, arm, made_reaper
+from bake.steps.seal import undone
 from bake.undo import Undo
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
 
-RETURNS = 900  # seconds for a builder that reboots, or was stopped, to run again
+RETURNS = 900.0  # seconds for a builder that reboots, or was stopped, to run again
 GO_WITH_INSTANCE = ("volume", "network interface")
 ENDED = ("shutting-down", "terminated")
 
@@ -36,7 +39,7 @@ class Lost(BakeError):
     """What the run had done is gone, so that it can't go on."""
 
 
-class NotNow(BakeError):
+class NotNow(Resumable):
     """AWS does not tell what the run holds. Nothing was changed, and the run can be resumed later."""
 
 
@@ -67,7 +70,9 @@ def take_over(plan: Plan, aws: Aws, run: Run, undo: Undo) -> Earlier:
             return _with_image(plan, aws, run, images[0], changed)
         if changed:
             raise Lost(changed)
-        return Earlier(_builder(plan, aws, run, held))
+        builder = _builder(plan, aws, run, held)
+        _take_reaper_over(plan, aws, run, undo, held, builder)
+        return Earlier(builder)
 
 
 def _held(aws: Aws, run: Run) -> tuple[Holding, ...]:
@@ -124,15 +129,30 @@ def _builder(plan: Plan, aws: Aws, run: Run, held: Sequence[Holding]) -> Instanc
         )
     if wrong := _other_than(known, facts, plan):
         raise Lost(f"its builder {known.id} was changed: {wrong}")
+    if wrong := undone(run, facts):
+        raise Lost(wrong)
     login = known.login
     record = Record.read(run.directory)
     if not run.recalls("build") and record is not None and record.step == "seal":
         raise Lost("it was cut while the seal removed the keys: nobody can log in and see how far it was")
     if not run.recalls("build"):  # a sealed one is only stopped
-        login = replace(login, address=_wait_until_running(plan, aws, run, known.id))
+        login = replace(login, address=_wait_until_running(plan, aws, run, known.id, held_one.expires))
     renew(aws, run.id, stamp(aws.now() + plan.lease))
     run.progress.note(f"the builder {known.id} is taken over, after {_last(run)}")
     return Instance(known.id, known.root_volume, login, plan.system)
+
+
+def _take_reaper_over(
+    plan: Plan, aws: Aws, run: Run, undo: Undo, held: Sequence[Holding], builder: Instance
+) -> None:
+    """Move the schedule that ends the builder; one that is not there any more is made anew."""
+    if (role := plan.profile.builder.reaper_role) is None:
+        return
+    groups = [one.id for one in held if one.kind == "schedule group" and one.id.endswith(f"-{builder.role}")]
+    if groups:
+        arm(Reaper(aws, groups[0], role), builder.id, plan, aws, run)
+    elif reaper := made_reaper(plan, aws, run, undo, f"{run.name}-{builder.role}"):
+        arm(reaper, builder.id, plan, aws, run)
 
 
 def _last(run: Run) -> str:
@@ -149,11 +169,20 @@ def _other_than(known: Launched, facts: InstanceTypeDef, plan: Plan) -> str:
     return ""
 
 
-def _wait_until_running(plan: Plan, aws: Aws, run: Run, instance: str) -> str:
+def _wait_until_running(plan: Plan, aws: Aws, run: Run, instance: str, expires: datetime | None) -> str:
     """Wait until the builder runs, and return its address, which changes when it was stopped.
 
-    A spot builder that was interrupted starts by itself, as soon as there is capacity.
+    A spot builder that was interrupted is started by EC2 alone, as soon as it has capacity: for that its
+    lease is waited for.
     """
+    interrupted = is_interrupted(describe(aws, instance))
+    patience = RETURNS
+    if interrupted:
+        patience = max((expires - aws.now()).total_seconds(), 0) if expires else plan.lease.total_seconds()
+        until = f" until {stamp(expires)}" if expires else ""
+        run.progress.note(
+            f"EC2 has interrupted {instance}, and starts it when it has capacity: waiting{until}"
+        )
 
     def look() -> str | None:
         facts = describe(aws, instance)
@@ -161,17 +190,24 @@ def _wait_until_running(plan: Plan, aws: Aws, run: Run, instance: str) -> str:
         if facts is None or state in ENDED:
             raise Lost(f"its builder {instance} is gone, and what was installed on it")
         run.progress.status(f"waiting for {instance} to run; it is {state}")
-        if state == "stopped":
+        if state == "stopped" and not is_interrupted(facts):
             _start(aws, instance)
         return address_of(facts, plan.profile.builder.ssh_from) if state == "running" else None
 
-    return aws.wait(f"{instance} to run again", look, timeout=RETURNS)
+    try:
+        address = aws.wait(f"{instance} to run again", look, timeout=patience)
+        run.journal.write("started", what=f"instance {instance}")
+        return address
+    except TimedOut as error:
+        if not interrupted:
+            raise
+        raise Lost(f"EC2 did not start its interrupted builder {instance} within the lease") from error
 
 
 def _start(aws: Aws, instance: str) -> None:
     try:
         aws.ec2.start_instances(InstanceIds=[instance])
     except ClientError as error:
-        # EC2 starts an interrupted spot instance itself, and needs capacity for any.
+        # A spot request settles late, an instance that still stops is waited for, and any needs capacity.
         if error_code(error) not in {"IncorrectSpotRequestState", "IncorrectInstanceState", *CAPACITY}:
             raise

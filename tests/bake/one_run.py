@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud
 
 
+REAPER = "arn:aws:iam::123456789012:role/bake-reaper"
+
+
 @dataclass
 class OneRun:
     """`patience` are the seconds that its calls outlast trouble."""
@@ -50,6 +53,28 @@ class OneRun:
         spec = LaunchSpec(self.role, self.plan.launch.base.id, types)
         return launch(replace(spec, **changes), self.plan, self.aws, self.run, undo)
 
+    def schedules(self) -> dict[str, dict[str, Any]]:
+        """The schedules of the run, by group and name, as Scheduler has them."""
+        scheduler = self.witness.scheduler
+        found = {}
+        for group in self._groups():
+            for one in scheduler.list_schedules(GroupName=group)["Schedules"]:
+                name = one["Name"]
+                found[f"{group}/{name}"] = scheduler.get_schedule(GroupName=group, Name=name)
+        return found
+
+    def _groups(self) -> list[str]:
+        listed = self.witness.scheduler.list_schedule_groups(NamePrefix=f"bake-{self.run.id}")
+        return [one["Name"] for one in listed["ScheduleGroups"]]
+
+    def launch_with_reaper(self, undo: Undo) -> Instance:
+        """An instance that a schedule ends when its lease is over."""
+        more = {"reaper": "scheduler", "reaper_role": REAPER}
+        profile = self.plan.profile
+        builder = profile.builder.model_copy(update=more)
+        self.plan = changed(self.plan, profile.model_copy(update={"builder": builder}))
+        return self.launch(undo)
+
     def wire(self, undo: Undo) -> None:
         known = {
             tag["Key"]: tag["Value"]
@@ -74,6 +99,8 @@ class OneRun:
             ec2.delete_key_pair(KeyName=pair["KeyName"])
         for group in ec2.describe_security_groups(Filters=mine)["SecurityGroups"]:  # type: ignore[arg-type]
             ec2.delete_security_group(GroupId=group["GroupId"])
+        for group_of_schedules in self._groups():
+            self.witness.scheduler.delete_schedule_group(Name=group_of_schedules)
         for snapshot in ec2.describe_snapshots(OwnerIds=["self"], Filters=mine)["Snapshots"]:  # type: ignore[arg-type]
             ec2.delete_snapshot(SnapshotId=snapshot["SnapshotId"])
         assert self.left() == []
@@ -104,7 +131,7 @@ class OneRun:
         found += [url for url in aws.sqs.list_queues().get("QueueUrls", []) if name in url]
         found += [bucket["Name"] for bucket in aws.s3.list_buckets()["Buckets"] if name in bucket["Name"]]
         found += [bus["Name"] for bus in aws.events.list_event_buses()["EventBuses"] if name in bus["Name"]]
-        return found
+        return found + self._groups()
 
     def image(self, undo: Undo) -> Image:
         """A builder, and an AMI of it; both go with `undo`."""

@@ -47,6 +47,15 @@ def test_an_instance_that_was_taken_over_counts_once() -> None:
     assert found.hours == 3
 
 
+def test_an_interrupted_instance_costs_nothing_until_it_is_started_again() -> None:
+    """One that ran all the time is told to run once more by each resume."""
+    told = [at(11, BUILDER), at(12, {"event": "interrupted", "what": "instance i-1"})]
+    assert costs.of(told, NOW).hours == 1
+    started = {"event": "started", "what": "instance i-1"}
+    assert costs.of([*told, at(16, started)], NOW).hours == 3
+    assert costs.of([*told, at(16, started), at(17, started)], NOW).hours == 3
+
+
 def test_a_run_without_instances_cost_nothing() -> None:
     assert costs.of([], NOW) == costs.Costs((), None)
     assert str(costs.of([], NOW)) == "0.00 instance hours, $0.00"

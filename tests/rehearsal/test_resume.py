@@ -156,6 +156,18 @@ def test_a_run_that_was_cut_in_its_seal_is_baked_anew(aws: Aws, tmp_path: Path) 
     assert "it was cut while the seal removed the keys" in resumed_anew(aws, tmp_path, run)
 
 
+def test_a_builder_that_was_started_again_after_its_seal_is_not_imaged(aws: Aws, tmp_path: Path) -> None:
+    """A boot makes new keys and logs."""
+    run = next(event["id"] for event in cut(start(tmp_path), "stop") if event["event"] == "run")
+    (builder,) = [one for one in left(aws, run) if one.startswith("i-")]
+    aws.ec2.stop_instances(InstanceIds=[builder])
+    aws.ec2.get_waiter("instance_stopped").wait(InstanceIds=[builder], WaiterConfig={"Delay": 1})
+    aws.ec2.start_instances(InstanceIds=[builder])
+    why = resumed_anew(aws, tmp_path, run)
+    assert f"its builder {builder} was started again at 20" in why
+    assert "after its seal: it is not what was sealed any more" in why
+
+
 def test_a_run_is_resumed_later_while_aws_does_not_tell_what_it_holds(
     aws: Aws, faults: RemoteFaults, tmp_path: Path
 ) -> None:

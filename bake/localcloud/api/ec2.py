@@ -153,6 +153,7 @@ class LocalEc2(spot.SpotRequests, attributes.Attributes, EC2Backend):  # type: i
     def start_instances(self, instance_ids: list[str]) -> list[tuple[Instance, Any]]:
         def start(instance: LocalInstance) -> None:
             if instance.state == "stopped":
+                self.check_start(instance.moto)
                 instance.start()
             elif instance.state not in {"pending", "running"}:
                 raise _wrong_state(instance, "started")

@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from bake.localcloud.settings import Settings
 
 log = logging.getLogger(__name__)
 
+BY_USER = "Client.UserInitiatedShutdown: User initiated shutdown"
 CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 
 
@@ -59,30 +61,46 @@ class LocalInstance:
     def start(self) -> None:
         """Boot a stopped machine again."""
         self._stopping = False
+        self.moto.launch_time = utils.utcnow()
         self._state("pending")
         self._spawn(self._follow)
 
-    def stop(self) -> None:
+    def stop(self, reason: str = BY_USER) -> None:
         """Shut the machine down cleanly."""
         with self._lock:
             if self._terminating or self.state in {"stopping", "stopped"}:
                 return
             self._stopping = True
-            self._state("stopping", "Client.UserInitiatedShutdown: User initiated shutdown")
+            self._state("stopping", reason)
         self.machine.poweroff()
+
+    def move(self) -> None:
+        """Give a stopped machine another address, as an instance that starts again has on the internet.
+
+        It has one address here, so that nothing answers at the old one, which on EC2 stays in the VPC.
+        """
+        card, old = self.moto.nics[0], self.machine.hardware.address
+        new = str(card.subnet.get_available_subnet_ip(instance=self.moto))
+        card.subnet.del_subnet_ip(old)
+        card.private_ip_address = new
+        card.private_ip_addresses = [{"Primary": True, "PrivateIpAddress": new}]
+        if card.public_ip:
+            card.public_ip = new
+        self.moto._private_ips = {new}
+        self.machine.hardware = replace(self.machine.hardware, address=new)
 
     def reboot(self) -> None:
         """Reboot cleanly; the instance stays `running` as on EC2."""
         self._reachable = False
         self.machine.reboot()
 
-    def terminate(self) -> None:
+    def terminate(self, reason: str = BY_USER) -> None:
         """Kill the machine and remove its disk."""
         with self._lock:
             if self._terminating:
                 return
             self._terminating = True
-            self._state("shutting-down", "Client.UserInitiatedShutdown: User initiated shutdown")
+            self._state("shutting-down", reason)
             self.machine.kill()
             if self._thread is None or not self._thread.is_alive():
                 self._spawn(self._cleanup)

@@ -50,7 +50,7 @@ def _tree(instance: Any, keys: Keys) -> Tree:
         "security-groups": groups,
         "services": {"domain": "amazonaws.com", "partition": "aws"},
     }
-    tree |= _keys(instance) | _role(instance, keys)
+    tree |= _keys(instance) | _role(instance, keys) | _interruption(instance)
     if instance.metadata_options.instance_metadata_tags == "enabled":
         tree["tags"] = {"instance": {tag["key"]: tag["value"] for tag in instance.get_tags()}}
     return tree
@@ -79,6 +79,19 @@ def _keys(instance: Any) -> Tree:
     if pair is None:
         return {}
     return {"public-keys": {"0": {"=name": pair.key_name, "openssh-key": f"{pair.public_key.strip()}\n"}}}
+
+
+def _interruption(instance: Any) -> Tree:
+    """What EC2 has announced; before that, none of it is there."""
+    request = instance.ec2_backend.request_of(instance)
+    if request is None or (notice := request.notice) is None:
+        return {}
+    at, given = notice.at.strftime(STAMP), notice.given.strftime(STAMP)
+    spot = {"instance-action": json.dumps({"action": notice.action, "time": at})}
+    if notice.action == "terminate":
+        spot["termination-time"] = at
+    rebalance = {"rebalance": json.dumps({"noticeTime": given})}
+    return {"events": {"recommendations": rebalance}, "spot": spot}
 
 
 def _role(instance: Any, keys: Keys) -> Tree:

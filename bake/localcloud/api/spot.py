@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from moto.core import utils
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.core import TaggedEC2Resource
 from moto.ec2.utils import generic_filter, random_spot_request_id
+
+from bake.localcloud.api.instances import LocalInstances
 
 # How long an open persistent request waits for capacity.
 RELAUNCH = timedelta(seconds=2)
@@ -57,8 +59,20 @@ def _time(text: str) -> datetime:
     return (told if told.tzinfo else told.replace(tzinfo=UTC)).astimezone(UTC).replace(tzinfo=None)
 
 
+@dataclass(frozen=True)
+class Notice:
+    """What EC2 has announced: `stop` or `terminate`, and when, in UTC; `given` is when it did."""
+
+    action: str
+    at: datetime
+    given: datetime
+
+
 class SpotRequest(TaggedEC2Resource):  # type: ignore[misc]
-    """One spot request and its current instance."""
+    """One spot request and its current instance.
+
+    `notice` is of an interruption that is to come, `interrupted` the instance that EC2 has stopped or ended.
+    """
 
     def __init__(self, backend: Any, asked: Market, instance: Any, tags: Mapping[str, str]) -> None:
         self.ec2_backend = backend
@@ -70,6 +84,8 @@ class SpotRequest(TaggedEC2Resource):  # type: ignore[misc]
         self.launched_availability_zone = instance.availability_zone
         self.instance = instance
         self.cancelled = False
+        self.notice: Notice | None = None
+        self.interrupted = ""
         self.add_tags(tags)
 
     @property
@@ -92,26 +108,44 @@ class SpotRequest(TaggedEC2Resource):  # type: ignore[misc]
             return "cancelled"
         if self.ended:
             return "open" if self.type == "persistent" and not self.expired else "closed"
-        return "disabled" if self.instance._state.name in {"stopping", "stopped"} else "active"
+        if self.instance._state.name in {"stopping", "stopped"}:
+            return "disabled"
+        return "closed" if self.notice and self.notice.action == "terminate" else "active"
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether EC2 has stopped or ended the instance that it has."""
+        return self.interrupted == self.instance_id
 
     @property
     def status(self) -> dict[str, Any]:
-        code = {
-            "active": "fulfilled",
-            "open": "pending-fulfillment",
-            "disabled": "instance-stopped-by-user",
-            "closed": "schedule-expired" if self.expired else "instance-terminated-by-user",
-            "cancelled": "instance-terminated-by-user"
-            if self.ended
-            else "request-canceled-and-instance-running",
-        }[self.state]
+        code = self._code()
         return {"Code": code, "Message": code, "UpdateTime": utils.utcnow()}
+
+    def _code(self) -> str:
+        """The status code, as the user guide's page "State changes for a Spot request" has them."""
+        who = "no-capacity" if self.is_interrupted else "by-user"
+        match self.state:
+            case "active":
+                return "marked-for-stop" if self.notice else "fulfilled"
+            case "open":
+                return "pending-fulfillment"
+            case "disabled":
+                return f"instance-stopped-{who}"
+            case "closed" if not self.ended:
+                return "marked-for-termination"
+            case "closed" if self.expired:
+                return "schedule-expired"
+            case "cancelled" if not self.ended:
+                return "request-canceled-and-instance-running"
+        return f"instance-terminated-{who}"
 
 
 class SpotRequests:
     """The spot requests of a region, for its backend; `later` calls a function after a time."""
 
     later: Callable[[timedelta, Callable[[], None]], None]
+    local_instances: ClassVar[LocalInstances]
     local_requests: dict[str, SpotRequest]
 
     def describe_spot_instance_requests(
@@ -122,10 +156,12 @@ class SpotRequests:
         return list(generic_filter(filters, wanted))
 
     def cancel_spot_instance_requests(self, request_ids: list[str]) -> list[SpotRequest]:
-        """Cancel requests; their instances live on, and are not replaced."""
+        """Cancel requests: what runs of them runs on, and is not replaced; what is stopped is terminated."""
         wanted = [self._request(one) for one in request_ids]
         for request in wanted:
             request.cancelled = True
+            if request.instance._state.name == "stopped":
+                self.local_instances[request.instance_id].terminate()
         return wanted
 
     def _request(self, identity: str) -> SpotRequest:
@@ -136,9 +172,23 @@ class SpotRequests:
             )
         return self.local_requests[identity]
 
+    def request_of(self, instance: Any) -> SpotRequest | None:
+        """The request of an instance; None for one on demand."""
+        return self.local_requests.get(getattr(instance, "spot_instance_request_id", None) or "")
+
+    def check_start(self, instance: Any) -> None:
+        """Refuse to start what EC2 has interrupted: it does that itself; or what has no request any more."""
+        request = self.request_of(instance)
+        if request is not None and (request.is_interrupted or request.cancelled or request.expired):
+            raise EC2ClientError(
+                "IncorrectSpotRequestState",
+                f"You can't start the Spot Instance '{instance.id}' because the associated Spot Instance "
+                "request is not in an appropriate state to support start.",
+            )
+
     def check_stop(self, instance: Any) -> None:
         """Refuse to stop the instance of a one-time request."""
-        request = self.local_requests.get(getattr(instance, "spot_instance_request_id", None) or "")
+        request = self.request_of(instance)
         if request is not None and request.type == "one-time":
             raise EC2ClientError(
                 "UnsupportedOperation",

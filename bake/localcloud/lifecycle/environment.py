@@ -19,6 +19,7 @@ EXAMPLES = {
     "BAKE_SUBNET_ID": "subnet-00000000",
     "BAKE_SECURITY_GROUP_ID": "sg-00000000",
     "BAKE_INSTANCE_PROFILE": "example",
+    "BAKE_REAPER_ROLE": "arn:aws:iam::123456789012:role/example",
     "HF_TOKEN": "example",
     "NEURON_PYTHON_INDEX": "https://example.com/simple",
 }

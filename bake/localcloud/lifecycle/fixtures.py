@@ -16,6 +16,7 @@ from bake.localcloud.settings import ACCOUNT, FIRST_INSTANCE, REGION, SPOT_REGIO
 __all__ = ["ACCOUNT", "PROFILE", "create", "role_policy"]
 
 PROFILE = "flux-rehearsal"
+REAPER = "bake-reaper"  # the role of schedules that end what hangs
 # The zone of eu-north-1 that offers all instance types of the profiles.
 ZONE = "eu-north-1b"
 
@@ -35,6 +36,7 @@ def create(settings: Settings, prepared: Prepared) -> dict[str, str]:
         "BAKE_SUBNET_ID": subnet,
         "BAKE_SECURITY_GROUP_ID": group,
         "BAKE_INSTANCE_PROFILE": PROFILE,
+        "BAKE_REAPER_ROLE": _reaper(iam_backends[ACCOUNT]["aws"]),
         "HF_TOKEN": prepared.token,
         "HF_ENDPOINT": settings.hub,
         "NEURON_PYTHON_INDEX": settings.neuron_wheels,
@@ -107,20 +109,32 @@ def role_policy() -> dict[str, Any]:
 
 
 def _profile(iam: Any) -> None:
-    policy = {
-        "Version": "2012-10-17",
-        "Statement": [
-            {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
-        ],
+    role = _role(iam, PROFILE, "ec2.amazonaws.com", "What instances of the local cloud may do")
+    iam.put_role_policy(PROFILE, "worker", json.dumps(role_policy()))
+    iam.create_instance_profile(name=PROFILE, path="/", role_names=[role.name])
+
+
+def _reaper(iam: Any) -> str:
+    """The role of docs/aws.md for `builder.reaper_role`; its ARN."""
+    role = _role(iam, REAPER, "scheduler.amazonaws.com", "Ends instances of bakes that hang")
+    allowed = {
+        "Effect": "Allow",
+        "Action": ["ec2:TerminateInstances", "ec2:CancelSpotInstanceRequests"],
+        "Resource": "*",
     }
-    role = iam.create_role(
-        role_name=PROFILE,
-        assume_role_policy_document=json.dumps(policy),
+    iam.put_role_policy(REAPER, "reaper", json.dumps({"Version": "2012-10-17", "Statement": [allowed]}))
+    return str(role.arn)
+
+
+def _role(iam: Any, name: str, service: str, description: str) -> Any:
+    """A role that a service of AWS may assume."""
+    trust = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    return iam.create_role(
+        role_name=name,
+        assume_role_policy_document=json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
         path="/",
         permissions_boundary=None,
-        description="What instances of the local cloud may do",
+        description=description,
         tags=[],
         max_session_duration=3600,
     )
-    iam.put_role_policy(PROFILE, "worker", json.dumps(role_policy()))
-    iam.create_instance_profile(name=PROFILE, path="/", role_names=[role.name])

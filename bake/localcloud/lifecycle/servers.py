@@ -15,7 +15,7 @@ from moto.ec2.models import ec2_backends
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.shared_data import SharedDataMiddleware
 
-from bake.localcloud.api import clock, ec2, s3
+from bake.localcloud.api import clock, ec2, interruptions, s3, scheduler
 from bake.localcloud.api.access import keys as access_keys
 from bake.localcloud.api.access.keys import Keys
 from bake.localcloud.api.clock import CloudClock
@@ -68,6 +68,7 @@ def start(
     clock.install(time)
     ec2.install(instances, store, time)
     s3.install()
+    scheduler.install(time)
     about: dict[str, Any] = {
         "id": uuid.uuid4().hex,
         "pid": os.getpid(),
@@ -82,7 +83,7 @@ def start(
         instance = instances.at(address)
         return metadata_of(instance.moto, keys) if instance else None
 
-    hub = Hub(prepared.hub, prepared.token)
+    hub, groups = Hub(prepared.hub, prepared.token), Groups(instances)
     routes = {
         ("GET", "/-/health"): lambda request: about,
         ("GET", "/-/status"): lambda request: report(settings, about, instances, store),
@@ -90,6 +91,7 @@ def start(
         **_fault_routes(faults),
         **_lazy_disk_routes(instances),
         **clock.routes(time),
+        **interruptions.routes(interruptions.Interruptions(instances, time, groups.follow)),
         **hub_control.routes(hub),
     }
     serve(settings.address, IMDS_PORT, Imds(metadata), "instance metadata", METADATA_NAMES, time.now)
@@ -102,7 +104,7 @@ def start(
     packages = SharedDataMiddleware(NotFound(), repositories)
     named = (GATEWAY, f"{GATEWAY}:{PACKAGES_PORT}")
     serve(settings.address, PACKAGES_PORT, packages, "Amazon Linux's packages", named)
-    api = Api(instances, Groups(instances), faults, keys)
+    api = Api(instances, groups, faults, keys)
     serve(settings.address, API_PORT, api, "the API", now=time.now)
     serve_control(settings.control, routes)
     return about, instances.terminate_all

@@ -30,6 +30,7 @@ FACTS: dict[str, FactValue] = {
     "security_group": "sg-0123456789abcdef0",
     "sharing": [],
     "base.remove": [],
+    "reaper_role": None,
 }
 PINS: dict[str, FactValue] = {"worker.lock": f"sha256:{'b' * 64}"}
 
@@ -90,6 +91,7 @@ def test_without_an_agreement_everything_is_new() -> None:
         ("security_group", "temporary"),
         ("sharing", ["210987654321"]),
         ("base.remove", ["cuda-12.6"]),
+        ("reaper_role", "arn:aws:iam::123456789012:role/bake-reaper"),
         ("worker.lock", f"sha256:{'c' * 64}"),
     ],
 )

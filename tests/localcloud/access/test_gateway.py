@@ -193,7 +193,7 @@ def test_services_that_are_not_there(
     assert "ec2, events, iam, kms, s3, scheduler, secretsmanager, servicequotas, sqs, ssm, sts" in message
 
 
-def test_the_scheduler_has_groups_alone(cloud: Cloud) -> None:
+def test_the_scheduler_is_called_by_rest(cloud: Cloud) -> None:
     """By REST: names in paths and queries, tags by an ARN in a path."""
     client = cloud.client("scheduler")
     name, tags = f"bake-{uuid.uuid4().hex[:12]}", [{"Key": "bake:run", "Value": "a run/ü"}]
@@ -201,10 +201,19 @@ def test_the_scheduler_has_groups_alone(cloud: Cloud) -> None:
     listed = client.list_schedule_groups(NamePrefix=name)["ScheduleGroups"]
     assert name in [group["Name"] for group in listed]
     assert client.list_tags_for_resource(ResourceArn=arn)["Tags"] == tags
+    assert client.list_schedules(GroupName=name)["Schedules"] == []
     client.delete_schedule_group(Name=name)
     assert refusal(client.get_schedule_group, Name=name)[:2] == ("ResourceNotFoundException", 404)
-    code, _, message = refusal(client.list_schedules)
-    assert (code, message) == ("UnsupportedOperation", "Not in the local cloud: scheduler ListSchedules")
+
+
+def test_an_instance_hands_no_role_to_the_scheduler(cloud: Cloud) -> None:
+    """Whoever makes a schedule needs the right to pass its role."""
+    client = cloud.client("scheduler", cloud.session())
+    target = {"Arn": "arn:aws:scheduler:::aws-sdk:ec2:terminateInstances", "RoleArn": "arn:aws:iam::1:role/x"}
+    asked = {"ScheduleExpression": "at(2030-01-01T00:00:00)", "FlexibleTimeWindow": {"Mode": "OFF"}}
+    code, _, message = refusal(client.create_schedule, Name="x", Target=target, **asked)
+    assert code == "AccessDeniedException"
+    assert "scheduler:CreateSchedule" in message
 
 
 HTTP = {

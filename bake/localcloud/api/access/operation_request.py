@@ -126,7 +126,12 @@ def _rest(environ: dict[str, Any], request: Request, verified: Verified) -> Oper
     replace_body(environ, json.dumps(content).encode() if content else b"")
     environ["CONTENT_TYPE"] = "application/json"
     _place(environ, request.path, urlencode(pairs))
-    return OperationRequest(service, operation, content, ((f"{service}:{operation}", None),))
+    needs: list[tuple[str, str | None]] = [(f"{service}:{operation}", None)]
+    if isinstance(target := content.get("Target"), dict):  # who makes a schedule hands a role over
+        needs.append(("iam:PassRole", None))
+        if not isinstance(target.get("RoleArn"), str) or not isinstance(target.get("Arn"), str):
+            raise Refused("request", "a schedule's target names an Arn and a RoleArn")
+    return OperationRequest(service, operation, content, tuple(needs))
 
 
 def _object(verified: Verified) -> dict[str, Any]:

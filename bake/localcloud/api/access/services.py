@@ -52,8 +52,8 @@ SERVICES: Mapping[str, tuple[str, tuple[str, ...]]] = {
             *("PutResourcePolicy", "GetResourcePolicy", "DeleteResourcePolicy"),
         ),
     ),
-    # Groups alone: here nothing would carry a schedule out.
-    "scheduler": ("scheduler", ("*ScheduleGroup*", *_TAGS)),
+    # `bake.localcloud.api.scheduler` limits what a schedule may do.
+    "scheduler": ("scheduler", ("*Schedule*", *_TAGS)),
     "servicequotas": ("servicequotas", ("Get*", "List*")),
 }
 # Matched by these patterns, but not supported: they would act elsewhere, or have no effect.
