@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -141,9 +140,9 @@ def _tagged(aws: Aws, run: str, name: str, *, seconds: float) -> set[str]:
     if not run or not name:
         return set()
     filters: Any = [{"Name": "tag:bake:run", "Values": [run]}, {"Name": "tag:Name", "Values": [name]}]
-    deadline = time.monotonic() + seconds
-    while True:
-        found = aws.ec2.describe_snapshots(OwnerIds=["self"], Filters=filters)["Snapshots"]
-        if found or time.monotonic() >= deadline:
-            return {snapshot["SnapshotId"] for snapshot in found}
-        time.sleep(1)
+    with aws.tally.waiting(f"the snapshots of {name}", seconds) as wait:
+        while True:
+            found = aws.ec2.describe_snapshots(OwnerIds=["self"], Filters=filters)["Snapshots"]
+            if found or wait.seconds >= seconds:
+                return {snapshot["SnapshotId"] for snapshot in found}
+            wait.pause(1)

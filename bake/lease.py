@@ -83,7 +83,8 @@ class Lease:
 
     def _why(self) -> str:
         since = time.strftime("%H:%M", time.localtime(time.time() - self._idle()))
-        waits = f"; it waits for {self._tally.waits_for}" if self._tally.waits_for else ""
+        wait = self._tally.waits.of_main_thread()
+        waits = f"; it waits for {wait}" if wait else ""
         return (
             f"no progress for {self.length / timedelta(hours=1):.3g} h: "
             f"the last was at {since}, {self._tally.last_move}{waits}"

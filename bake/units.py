@@ -12,6 +12,7 @@ from bake.layout import UNIT_LOGS
 from bake.run import Run
 from bake.ssh import CommandResult, Session
 from bake.ssh.channel import PATH
+from bake.waits import Wait
 
 SILENCE = 60  # seconds for which systemd may not answer: the machine shuts down or boots
 
@@ -81,13 +82,22 @@ class Unit:
 
         Raises Forgotten if the machine was restarted meanwhile.
         """
+        with self.session.tally.waiting(f"{self.name} to end") as wait:
+            return self._follow_to_end(wait, on_tick, seconds, talks)
+
+    def _follow_to_end(
+        self, wait: Wait, on_tick: Callable[[], None], seconds: float, talks: bool
+    ) -> CommandResult:
         silent = 0
         while True:
             shown = self._follow(seconds)
             if shown.exit_code != 0 and silent < SILENCE:
                 silent += 1
-                time.sleep(1)
+                wait.say("systemd does not answer")
+                wait.pause(1)
                 continue
+            if silent:
+                silent, wait.detail = 0, ""
             facts = dict(line.split("=", 1) for line in shown.check().stdout.splitlines() if "=" in line)
             self._know(facts)
             self.session.tally.saw(self.name, facts.get("SubState", ""))
@@ -96,7 +106,6 @@ class Unit:
             on_tick()
             if not any(fnmatch(facts.get("SubState", ""), state) for state in _BUSY):
                 return self._result(facts)
-            silent = 0
 
     def _know(self, facts: Mapping[str, str]) -> None:
         if facts.get("LoadState") == "not-found":
@@ -151,11 +160,13 @@ class Unit:
 def settle(session: Session) -> None:
     """Wait until the machine is up: one that shuts down still answers, but starts no units."""
     state = ""
-    for _ in range(SILENCE):
-        state = session.run("systemctl", "is-system-running", check=False).stdout.strip()
-        if state in ("starting", "running", "degraded"):
-            return
-        time.sleep(1)
+    with session.tally.waiting(f"{session.login.address} to come up", SILENCE) as wait:
+        for _ in range(SILENCE):
+            state = session.run("systemctl", "is-system-running", check=False).stdout.strip()
+            if state in ("starting", "running", "degraded"):
+                return
+            wait.say(f"systemd is {state or 'silent'}")
+            wait.pause(1)
     raise BakeError(f"the builder {session.login.address} does not come up again: systemd says {state!r}")
 
 

@@ -49,7 +49,7 @@ def bake_anew(proposal: Proposal, runs: Path, progress: Progress, *, exclusive: 
 
 def bake_run(proposal: Proposal, run: Run) -> None:
     """Bake, and tell what came of it."""
-    release = bake(proposal.plan, proposal.aws.patiently(run.progress.status), run)
+    release = bake(proposal.plan, proposal.aws.patiently(), run)
     text = summary(release, cost_of(run), rehearsal=proposal.request.rehearsal)
     run.progress.emit("released", image=release.image.id, directory=str(release.directory), text=text)
 

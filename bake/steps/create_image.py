@@ -72,7 +72,7 @@ def create_image(
             "AMI",
             name,
             run.id,
-            aws.fresh,
+            aws,
             make,
             find,
             remove=lambda found: remove(aws, found, run=run.id, name=name),

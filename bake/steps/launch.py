@@ -140,7 +140,7 @@ def _import_key(aws: Aws, run: Run, undo: Undo, name: str, key: KeyPair, key_tag
         "key pair",
         name,
         run.id,
-        aws.fresh,
+        aws,
         make,
         find,
         remove=lambda found: aws.ec2.delete_key_pair(KeyName=found),
@@ -185,7 +185,6 @@ def _run_instance(
     if found := attempt():
         return found
     if patience:
-        run.progress.status(f"waiting for capacity, {patience / 60:.0f} min at most")
         return aws.wait(f"capacity for {what}", attempt, timeout=patience, hint=hint)
     raise BakeError(f"AWS has no capacity for {what}", hint=hint)
 
@@ -215,7 +214,7 @@ def _run_one(aws: Aws, run: Run, undo: Undo, request: dict[str, Any], instance_t
         "instance",
         request["KeyName"],
         run.id,
-        aws.fresh,
+        aws,
         make,
         find,
         remove,
@@ -295,7 +294,7 @@ def _security_group(
         "security group",
         name,
         run.id,
-        aws.fresh,
+        aws,
         make,
         find,
         remove=lambda found: delete_group(aws, found),

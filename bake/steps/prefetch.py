@@ -154,7 +154,7 @@ class Download:
     def wait(self) -> Weights:
         """Wait for the end of the download; raises BakeError with the Hub's reason if it refused."""
         with self._progress.step("prefetch"):
-            with self._progress.tally.waiting():
+            with self._progress.tally.waiting(f"{UNIT} to end"):
                 while self._thread.is_alive():
                     self._thread.join(0.2)  # in slices, so that Ctrl-C is noticed
             self.check()

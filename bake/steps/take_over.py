@@ -160,7 +160,7 @@ def _wait_until_running(plan: Plan, aws: Aws, run: Run, instance: str) -> str:
         state = facts["State"]["Name"] if facts else "terminated"
         if facts is None or state in ENDED:
             raise Lost(f"its builder {instance} is gone, and what was installed on it")
-        run.progress.status(f"waiting for {instance} to run; it is {state}")
+        aws.tally.waits.say(f"it is {state}")
         if state == "stopped":
             _start(aws, instance)
         return address_of(facts, plan.profile.builder.ssh_from) if state == "running" else None
