@@ -138,13 +138,18 @@ class Aws:
             told = parsedate_to_datetime(http_response.headers["Date"])
         except (KeyError, TypeError, ValueError, AttributeError):
             return  # a proxy's answer: the last one stands
-        self.clock.ahead = told - datetime.now(UTC)
+        if told.tzinfo is not None:  # two headers in one are no time of a zone
+            self.clock.ahead = told - datetime.now(UTC)
 
     def now(self) -> datetime:
         """The time by AWS's clock, which may differ from this machine's; asks once if no answer told it."""
         if self.clock.ahead is None:
-            self.sts.get_caller_identity()
+            self.ask_clock()
         return datetime.now(UTC) + (self.clock.ahead or timedelta())
+
+    def ask_clock(self) -> None:
+        """Ask AWS for the time, which every answer tells; whoever bakes needs no right for this call."""
+        self.sts.get_caller_identity()
 
     def _refuse_elsewhere(self, request: Any, **_: Any) -> None:
         if not str(request.url).startswith(f"{self.endpoint}/"):

@@ -14,7 +14,6 @@ from bake import run as runs_of
 from bake.agreement import render as agreement_render
 from bake.aws import unanswered
 from bake.commands import proposal as proposal_of
-from bake.creation import stamp
 from bake.errors import EXIT_BUG, EXIT_INTERRUPTED, BakeError, Interrupted
 from bake.journal import Record
 from bake.pipeline import bake
@@ -97,7 +96,6 @@ def _noted(proposal: Proposal, run: Run, command: str) -> Iterator[None]:
         directory=str(request.directory.absolute()),
         env_file=str(request.env_file.absolute()),
         rehearsal=request.rehearsal,
-        expires=stamp(proposal.aws.now() + plan.lease),
         prices={
             "builder_hour": prices.builder_hour,
             "worker_hour": prices.worker_hour,

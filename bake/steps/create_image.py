@@ -51,7 +51,7 @@ def create_image(
     """
     with run.progress.step("create image"):
         name = plan.image.name_for(run.id)
-        image_tags = tags(plan, run, name, aws.now())
+        image_tags = tags(plan, run, name)
 
         def make() -> str:
             return aws.ec2.create_image(

@@ -13,6 +13,7 @@ from bake.errors import BakeError, Interrupted
 from bake.image import (
     Image,
     State,
+    describe_image,
     images_of,
     mark,
     mark_by_hand,
@@ -62,6 +63,12 @@ def judge(
     except BaseException as error:
         interrupt.ending()
         undo.begin()
+        if _is_gone(aws, image):
+            tell("bad")
+            raise BakeError(
+                f"{image.id} ({image.name}) is gone, before it was proved: {_why(error)}",
+                hint="somebody removed it, or a sweep did after the lease had ended; bake again",
+            ) from error
         kept = _keep(plan, aws, run, image)
         tell("unproven")
         if isinstance(error, (BakeError, Interrupted, *call_errors())):
@@ -73,6 +80,13 @@ def judge(
     run.kept.append(f"{image.id} ({image.name}) is good, and kept")
     with interrupt.deferred():
         _say(aws, run, image, "good")
+
+
+def _is_gone(aws: Aws, image: Image) -> bool:
+    """Whether EC2 says that it does not know the AMI any more."""
+    with retries.until(time.monotonic() + BRIEF), suppress(*call_errors()):
+        return describe_image(aws, image.id) is None
+    return False
 
 
 def _why(error: BaseException) -> str:

@@ -102,8 +102,8 @@ def launch(spec: LaunchSpec, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Inst
     name = f"{run.name}-{spec.role}"
     # EC2 accepts ed25519 and RSA key pairs only; cloud-init installs the ECDSA key.
     logins, hosts = KeyPair.of_each_kind(), KeyPair.of_each_kind()
-    _import_key(aws, run, undo, name, logins[0], tags(plan, run, name, aws.now()))
-    at_boot = builder_lease.boot_command(aws.now() + plan.lease, plan.lease) if spec.ends_itself else ()
+    _import_key(aws, run, undo, name, logins[0], tags(plan, run, name))
+    at_boot = builder_lease.boot_command(run.expires(), plan.lease) if spec.ends_itself else ()
     data = user_data(hosts, spec.files, [logins[1].public], at_boot)
     request = _request(spec, plan, aws, undo, name, data, run)
     instance_id = _run_instance(spec, plan, aws, undo, request, run)
@@ -238,7 +238,7 @@ def _request(
         "Encrypted": True if volume.kms_key else None,
     }
     kept = {key: value for key, value in ebs.items() if value is not None}
-    all_tags = tags(plan, run, name, aws.now())
+    all_tags = tags(plan, run, name)
     request = {
         "ImageId": spec.image,
         "MinCount": 1,

@@ -104,7 +104,7 @@ def _with_image(plan: Plan, aws: Aws, run: Run, image: Holding, changed: str) ->
             hint=f"it is kept as unproven: prove or condemn it with `bake boot-check {image.id}`",
         )
     known = run.recall("launch", Launched)
-    renew(aws, run.id, stamp(aws.now() + plan.lease))
+    renew(aws, run.id, stamp(run.expires()))
     run.progress.note(f"{image.id} is {image.status}, and taken over")
     return Earlier(Instance(known.id, known.root_volume, known.login, plan.system), image.id)
 
@@ -164,7 +164,7 @@ def _builder(plan: Plan, aws: Aws, run: Run, held: Sequence[Holding]) -> Instanc
         raise Lost("it was cut while the seal removed the keys: nobody can log in and see how far it was")
     if not run.recalls("build"):  # a sealed one is only stopped
         login = replace(login, address=_wait_until_running(plan, aws, run, known.id))
-    renew(aws, run.id, stamp(aws.now() + plan.lease))
+    renew(aws, run.id, stamp(run.expires()))
     run.progress.note(f"the builder {known.id} is taken over, after {_last(run)}")
     return Instance(known.id, known.root_volume, login, plan.system)
 
