@@ -186,7 +186,7 @@ class Download:
                 self._tell(event)
 
         try:
-            result = unit.wait(look, seconds=1.0, talks=True)
+            result = unit.wait(look, seconds=1.0, talks=True, measured=False)
         except units.Forgotten:
             return None
         unit.save_logs(self._job.run, result)
