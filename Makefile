@@ -37,6 +37,7 @@ test-unit: $(VENV)/ready  ## Run the unit tests: under a minute, no root, no ser
 test: system-packages $(VENV)/ready  ## Run all tests but the long ones; with root this includes a full rehearsal
 	@$(VENV)/bin/python tests/rerun.py -n 3
 
+test-long: TOOLS += qemu-system-x86_64:qemu-system-x86
 test-long: system-packages $(VENV)/ready  ## Run the tests that `make test` leaves out for their length
 	$(VENV)/bin/pytest -n 2 -m long
 

@@ -108,7 +108,7 @@ class Aws:
         self.tally = tally or Tally()
         self.fresh = Fresh()
         self.clock = _Clock()
-        self._policy = RetryPolicy(PLANNING, self.fresh)
+        self._policy = self._retrying(PLANNING)
         self._making = threading.RLock()
 
     @made_once
@@ -138,13 +138,18 @@ class Aws:
             told = parsedate_to_datetime(http_response.headers["Date"])
         except (KeyError, TypeError, ValueError, AttributeError):
             return  # a proxy's answer: the last one stands
-        self.clock.ahead = told - datetime.now(UTC)
+        if told.tzinfo is not None:  # two headers in one are no time of a zone
+            self.clock.ahead = told - datetime.now(UTC)
 
     def now(self) -> datetime:
         """The time by AWS's clock, which may differ from this machine's; asks once if no answer told it."""
         if self.clock.ahead is None:
-            self.sts.get_caller_identity()
+            self.ask_clock()
         return datetime.now(UTC) + (self.clock.ahead or timedelta())
+
+    def ask_clock(self) -> None:
+        """Ask AWS for the time, which every answer tells; whoever bakes needs no right for this call."""
+        self.sts.get_caller_identity()
 
     def _refuse_elsewhere(self, request: Any, **_: Any) -> None:
         if not str(request.url).startswith(f"{self.endpoint}/"):
@@ -170,11 +175,14 @@ class Aws:
         home._policy, home.fresh = self._policy, self.fresh
         return home
 
-    def patiently(self, say: Callable[[str], None] = lambda text: None, seconds: float = BAKING) -> Aws:
-        """The same account for a bake: transient failures are retried for minutes, and reported by `say`."""
+    def patiently(self, seconds: float = BAKING) -> Aws:
+        """The same account for a bake: transient failures are retried for minutes."""
         bake = self._alike(self.region, self.worker_region)
-        bake._policy = RetryPolicy(seconds, bake.fresh, say)
+        bake._policy = bake._retrying(seconds)
         return bake
+
+    def _retrying(self, seconds: float) -> RetryPolicy:
+        return RetryPolicy(seconds, self.fresh, lambda trouble: self.tally.waits.say(trouble))
 
     def _alike(self, region: str, worker_region: str) -> Aws:
         alike = Aws(
@@ -222,9 +230,20 @@ class Aws:
             client = self._session.client(
                 service, region_name=region, endpoint_url=self.endpoint, config=config
             )
-        policy = self._policy if outlast is None else RetryPolicy(outlast, self.fresh)
+        policy = self._policy if outlast is None else self._retrying(outlast)
         policy.attach(client)
+        self._show_waits(client)
         return client
+
+    def _show_waits(self, client: Any) -> None:
+        """Make each call of a client a wait with all of its retries: botocore's events miss an interrupt."""
+        call = client._make_api_call
+
+        def waited(operation: str, parameters: Any) -> Any:
+            with self.tally.waiting(f"AWS to answer {operation}"):
+                return call(operation, parameters)
+
+        client._make_api_call = waited
 
     @made_once
     def ec2(self) -> EC2Client:
@@ -294,7 +313,7 @@ class Aws:
         deadline = time.monotonic() + timeout
         pause = 0.2
         trouble: Exception | None = None
-        with self.tally.waiting(what), retries.until(deadline):
+        with self.tally.waiting(what, timeout) as wait, retries.until(deadline):
             while True:
                 try:
                     if (found := look()) is not None:
@@ -305,10 +324,11 @@ class Aws:
                     if not is_passing(error):
                         raise
                     trouble = error
+                    wait.say(f"AWS: {error_code(error) or type(error).__name__}")
                 if time.monotonic() > deadline:
                     why = f"; AWS: {error_code(trouble) or type(trouble).__name__}" if trouble else ""
                     raise TimedOut(f"{what}: not there after {timeout:.0f} s{why}", hint=hint) from trouble
-                time.sleep(pause)
+                wait.pause(pause)
                 pause = min(pause * 1.3, 5.0)
 
 

@@ -7,15 +7,14 @@ removed only if its tag `bake:run` names this run.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from bake.aws import ClientError
+from bake.aws import Aws, ClientError
 from bake.errors import BakeError
-from bake.retries import ABSENT, Fresh, error_code, is_refused
+from bake.retries import ABSENT, error_code, is_refused
 from bake.undo import Removal, Undo
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class Resource:
     kind: str
     name: str
     run: str
-    fresh: Fresh
+    aws: Aws
     make: Callable[[], str]
     find: Callable[[], Found | None]
     remove: Callable[[str], object]
@@ -91,7 +90,7 @@ class Resource:
     def adopt(self, known: str) -> Removal:
         """Take over one that an earlier attempt of this run created; its removal is not registered."""
         self._id = known
-        self.fresh.add(known)
+        self.aws.fresh.add(known)
         return Removal(f"{self.kind} {known} ({self.name})", self._remove, lambda: self.by_hand(known))
 
     def _take_over(self, undo: Undo, removal: Removal, error: Exception) -> str:
@@ -108,11 +107,11 @@ class Resource:
 
     def _look(self) -> Found | None:
         """Look for it until it appears; None if it does not."""
-        deadline = time.monotonic() + APPEARS_WITHIN
-        while (found := self.find()) is None and time.monotonic() < deadline:
-            time.sleep(0.5)
+        with self.aws.tally.waiting(f"{self.kind} {self.name} to appear", APPEARS_WITHIN) as wait:
+            while (found := self.find()) is None and wait.seconds < APPEARS_WITHIN:
+                wait.pause(0.5)
         if found is not None:
-            self.fresh.add(found.id, self.name)  # what one call sees another may not see yet
+            self.aws.fresh.add(found.id, self.name)  # what one call sees another may not see yet
         return found
 
     def _remove(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +24,7 @@ State = Literal["draft", "unproven", "good"]
 class Image:
     """An available AMI and its root snapshot; `root_gib` is the snapshot's volume size.
 
+    `snapshots` are all of its snapshots, where the base AMI has more disks than the root.
     `imds_support` is "v2.0" where its instances need IMDSv2 unless their launch says otherwise, else None.
     """
 
@@ -33,6 +33,7 @@ class Image:
     snapshot: str
     root_gib: int
     imds_support: str | None = None
+    snapshots: tuple[str, ...] = ()
 
 
 def describe_image(aws: Aws, image_id: str) -> ImageTypeDef | None:
@@ -52,8 +53,8 @@ def root_of(facts: Any) -> dict[str, Any]:
 def image_of(facts: ImageTypeDef) -> Image:
     """An available AMI as DescribeImages has it."""
     root = root_of(facts)
-    support = facts.get("ImdsSupport")
-    return Image(facts["ImageId"], facts["Name"], root["SnapshotId"], root["VolumeSize"], support)
+    support, all_of_it = facts.get("ImdsSupport"), tuple(sorted(_mapped(facts)))
+    return Image(facts["ImageId"], facts["Name"], root["SnapshotId"], root["VolumeSize"], support, all_of_it)
 
 
 def require_imdsv2(aws: Aws, image: Image) -> Image:
@@ -87,16 +88,28 @@ def state_of(facts: ImageTypeDef) -> str:
 
 
 def mark(aws: Aws, image: Image, state: State) -> None:
-    """Write the state into the tags of an AMI and its snapshot, and remove their expiry."""
-    both = [image.id, image.snapshot]
-    aws.ec2.create_tags(Resources=both, Tags=[{"Key": STATE_TAG, "Value": state}])
-    aws.ec2.delete_tags(Resources=both, Tags=[{"Key": EXPIRES_TAG}])
+    """Write the state into the tags of an AMI and its snapshots, and remove their expiry."""
+    _mark(aws, _all_of(image), state)
+
+
+def mark_pending(aws: Aws, facts: ImageTypeDef, state: State) -> None:
+    """The same for an AMI that is still being made, and the snapshots that it tells already."""
+    _mark(aws, [facts["ImageId"], *sorted(_mapped(facts))], state)
+
+
+def _mark(aws: Aws, ids: list[str], state: State) -> None:
+    aws.ec2.create_tags(Resources=ids, Tags=[{"Key": STATE_TAG, "Value": state}])
+    aws.ec2.delete_tags(Resources=ids, Tags=[{"Key": EXPIRES_TAG}])
+
+
+def _all_of(image: Image) -> list[str]:
+    return [image.id, *dict.fromkeys((image.snapshot, *image.snapshots))]
 
 
 def mark_by_hand(aws: Aws, image: Image, state: State) -> str:
     """The command that does the same."""
     tags = ("--tags", f"Key={STATE_TAG},Value={state}")
-    return aws.command("ec2", "create-tags", "--resources", image.id, image.snapshot, *tags)
+    return aws.command("ec2", "create-tags", "--resources", *_all_of(image), *tags)
 
 
 def in_use(aws: Aws, image_id: str) -> bool:
@@ -141,9 +154,9 @@ def _tagged(aws: Aws, run: str, name: str, *, seconds: float) -> set[str]:
     if not run or not name:
         return set()
     filters: Any = [{"Name": "tag:bake:run", "Values": [run]}, {"Name": "tag:Name", "Values": [name]}]
-    deadline = time.monotonic() + seconds
-    while True:
-        found = aws.ec2.describe_snapshots(OwnerIds=["self"], Filters=filters)["Snapshots"]
-        if found or time.monotonic() >= deadline:
-            return {snapshot["SnapshotId"] for snapshot in found}
-        time.sleep(1)
+    with aws.tally.waiting(f"the snapshots of {name}", seconds) as wait:
+        while True:
+            found = aws.ec2.describe_snapshots(OwnerIds=["self"], Filters=filters)["Snapshots"]
+            if found or wait.seconds >= seconds:
+                return {snapshot["SnapshotId"] for snapshot in found}
+            wait.pause(1)

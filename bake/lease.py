@@ -24,34 +24,60 @@ if TYPE_CHECKING:
 
 # Renewals in a lease's length: nine may fail before it runs out.
 RENEWALS = 10
+# Seconds between two looks at the clock: it may have moved on while this machine was suspended.
+LOOK = 10.0
+LONGER = "builder.lease_hours gives a bake longer; the run directory has what it did last"
+SUSPENDED = (
+    "was this machine suspended, or away from AWS? What the run held may have been swept since; bake again"
+)
 # Seconds for one renewal, which is tried again at the next beat.
 BRIEF = 20.0
 
 
 class RanOut(BakeError):
-    """The bake made no progress for as long as its lease is."""
+    """The bake made no progress for as long as its lease is, or the lease ended unnoticed."""
 
 
 class Lease:
-    """Renews `bake:expires` on what a run holds, for the block; ends the block if nothing moves any more."""
+    """Renews `bake:expires` on what a run holds, for the block; ends the block if nothing moves any more.
+
+    It ends by AWS's clock: this machine's own stands still while it is suspended. What has ended is not
+    renewed, since a sweep may have removed what the run held.
+    """
 
     def __init__(self, length: timedelta, aws: Aws, run: Run) -> None:
         self.length = length
         self.ran_out = ""
+        self._hint = LONGER
         self._aws, self._run, self._tally = aws, run, run.progress.tally
         self._renewed = 0.0
+        self._promised: datetime | None = None  # the latest expiry in the tags of what the run holds
         self._noted = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        run.expires = self.promise
 
     @property
     def expires(self) -> datetime:
         """When it runs out by AWS's clock, unless something moves before."""
         return self._aws.now() + self.length - timedelta(seconds=self._idle())
 
+    def promise(self) -> datetime:
+        """The expiry of what is created now, wherever it is written; RanOut if the lease has ended."""
+        if why := self._ended():
+            raise RanOut(why, hint=SUSPENDED)
+        expires = self.expires
+        if self._promised is not None:  # it has begun
+            self._promised = max(expires, self._promised)
+        return expires
+
     def __enter__(self) -> Lease:
+        if self._run.attempt == 1:  # a resumed run holds something, and must be able to be resumed again
+            drafts_of(self._aws, self._run.id)  # refused, it could not be renewed: nothing is created yet
         self._tally.moved("the bake began")
         self._renewed = self._tally.moved_at  # what is created now carries a whole lease
+        self._promised = self.expires
+        self._run.journal.write("renewed", expires=stamp(self._promised))
         self._thread.start()
         return self
 
@@ -59,31 +85,53 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
-        if not self.ran_out or error is None:
+        if not self.ran_out or error is None or isinstance(error, RanOut):
             return
         if isinstance(error, BakeError):  # a removal that failed, or an AMI that is kept
             error.message += f"\n{self.ran_out}"
         elif isinstance(error, Interrupted):
-            hint = "builder.lease_hours gives a bake longer; the run directory has what it did last"
-            raise RanOut(self.ran_out, hint=hint) from error
+            raise RanOut(self.ran_out, hint=self._hint) from error
 
     def _idle(self) -> float:
         return time.monotonic() - self._tally.moved_at
 
     def _keep(self) -> None:
         length = self.length.total_seconds()
-        while not self._over.wait(min(length / RENEWALS, max(length - self._idle(), 0))):
+        renewal = time.monotonic() + length / RENEWALS
+        while not self._over.wait(min(length / RENEWALS, LOOK, max(length - self._idle(), 0))):
+            due = time.monotonic() >= renewal and self._tally.moved_at > self._renewed
             if self._idle() >= length:
-                self.ran_out = self._why()
-                self._run.progress.note(self.ran_out)
-                interrupt.request()
+                self._end(self._why(), LONGER)
                 return
-            if self._tally.moved_at > self._renewed:
+            if why := self._ended(ask=due):
+                self._end(why, SUSPENDED)
+                return
+            if due:
+                renewal = time.monotonic() + length / RENEWALS
                 self._renew()
+
+    def _end(self, why: str, hint: str) -> None:
+        self.ran_out, self._hint = why, hint
+        self._run.progress.note(why)
+        interrupt.request()
+
+    def _ended(self, *, ask: bool = False) -> str:
+        """Say that the lease has ended by AWS's clock, which is asked before; empty if it has not."""
+        if self._promised is None or not (ask or self._aws.now() >= self._promised):
+            return ""
+        with suppress(*call_errors()), retries.until(time.monotonic() + BRIEF):
+            self._aws.ask_clock()
+        if (now := self._aws.now()) < self._promised:
+            return ""
+        return (
+            f"the lease ended at {stamp(self._promised)}, and it is {stamp(now)} by AWS's clock: "
+            "it could not be renewed in time"
+        )
 
     def _why(self) -> str:
         since = time.strftime("%H:%M", time.localtime(time.time() - self._idle()))
-        waits = f"; it waits for {self._tally.waits_for}" if self._tally.waits_for else ""
+        wait = self._tally.waits.of_main_thread()
+        waits = f"; it waits for {wait}" if wait else ""
         return (
             f"no progress for {self.length / timedelta(hours=1):.3g} h: "
             f"the last was at {since}, {self._tally.last_move}{waits}"
@@ -93,10 +141,12 @@ class Lease:
         """The builder first: tags that promise more than it keeps would have a resume wait for it."""
         moved, until = self._tally.moved_at, ""
         try:
-            until = stamp(self.expires)
+            expires = self.expires
+            until = stamp(expires)
             asleep = self._failure_on_builder(until)
             with retries.until(time.monotonic() + BRIEF):
                 renew(self._aws, self._run.id, until)
+                self._promised = max(expires, self._promised or expires)
                 for one in list(self._run.renewals):
                     self._renew_elsewhere(one, until)
             if asleep is not None:
@@ -132,19 +182,7 @@ class Lease:
 
 def renew(aws: Aws, run: str, until: str) -> None:
     """Move the expiry of all drafts of a run in EC2; good and unproven AMIs have none."""
-    found = _tags_of(aws, [{"Name": "key", "Values": [RUN_TAG]}, {"Name": "value", "Values": [run]}])
-    ids = sorted({tag["ResourceId"] for tag in found})
-    if not ids:
-        return
-    drafts = _tags_of(
-        aws,
-        [
-            {"Name": "resource-id", "Values": ids},
-            {"Name": "key", "Values": ["bake:state"]},
-            {"Name": "value", "Values": ["draft"]},
-        ],
-    )
-    ids = sorted({tag["ResourceId"] for tag in drafts})
+    ids = drafts_of(aws, run)
     tags: Any = [{"Key": EXPIRES_TAG, "Value": until}]
     try:
         if ids:
@@ -155,6 +193,17 @@ def renew(aws: Aws, run: str, until: str) -> None:
         for one in ids:  # one that has just gone makes EC2 refuse all
             with suppress(*call_errors()):
                 aws.ec2.create_tags(Resources=[one], Tags=tags)
+
+
+def drafts_of(aws: Aws, run: str) -> list[str]:
+    """The ids of all drafts of a run in EC2."""
+    found = _tags_of(aws, [{"Name": "key", "Values": [RUN_TAG]}, {"Name": "value", "Values": [run]}])
+    ids = sorted({tag["ResourceId"] for tag in found})
+    if not ids:
+        return []
+    state: Any = [{"Name": "key", "Values": ["bake:state"]}, {"Name": "value", "Values": ["draft"]}]
+    drafts = _tags_of(aws, [{"Name": "resource-id", "Values": ids}, *state])
+    return sorted({tag["ResourceId"] for tag in drafts})
 
 
 def _tags_of(aws: Aws, filters: Any) -> list[TagDescriptionTypeDef]:

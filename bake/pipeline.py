@@ -52,7 +52,7 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
 def build(builder: Instance, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Built:
     """Install, verify and seal; nobody can log in to the builder after that."""
     with connect_to_builder(builder, plan, aws, run) as session:
-        with builder_lease.renewed(session, run, aws.now() + plan.lease, plan.lease):
+        with builder_lease.renewed(session, run, run.expires(), plan.lease):
             base = run.once("survey", Survey, lambda: survey(session, plan, run))
             provision.prepare(session, plan, aws, run)
             download = prefetch.start(session, plan, aws, run, undo, builder)

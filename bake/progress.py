@@ -7,29 +7,30 @@ elsewhere, JSON lines with `--json`.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from bake import interrupt
 from bake.redaction import redact_all
+from bake.waits import Wait, Waits
 
 
 @dataclass
 class Tally:
-    """Counts API calls, SSH commands, and the seconds that the main thread waited for them."""
+    """Counts API calls and SSH commands, and knows the progress and the waits of a bake."""
 
     api_calls: int = 0
     ssh_commands: int = 0
-    waited: float = 0.0
     moved_at: float = field(default_factory=time.monotonic)
     last_move: str = ""
-    waits_for: str = ""
+    waits: Waits = field(default_factory=Waits)
     _seen: set[tuple[str, str]] = field(default_factory=set)
     _most: dict[str, float] = field(default_factory=dict)
 
@@ -49,19 +50,14 @@ class Tally:
             self._most[what] = amount
             self.moved(f"{what} went on")
 
-    @contextmanager
-    def waiting(self, what: str = "") -> Iterator[None]:
-        """Count the block as waiting, in the main thread only: other threads don't delay the bake."""
-        started, main = time.monotonic(), threading.current_thread() is threading.main_thread()
-        before = self.waits_for
-        if main and what:
-            self.waits_for = what
-        try:
-            yield
-        finally:
-            if main:
-                self.waits_for = before
-                self.waited += time.monotonic() - started
+    @property
+    def waited(self) -> float:
+        """The seconds that the main thread has waited for AWS and the machines."""
+        return self.waits.main_seconds
+
+    def waiting(self, what: str, limit: float | None = None) -> AbstractContextManager[Wait]:
+        """Wait for `what` as the block, for `limit` seconds at most if there is a limit."""
+        return self.waits.one(what, limit)
 
 
 @dataclass(frozen=True)
@@ -102,6 +98,7 @@ class Progress:
 
     def __init__(self, screen: Screen, tally: Tally | None = None) -> None:
         self.tally = tally or Tally()
+        self.tally.waits.tell, self.tally.waits.over = self._waits, self._waited
         self.steps: list[StepTime] = []
         self.notes: list[str] = []
         self._screen = screen
@@ -189,6 +186,21 @@ class Progress:
         """Show what is going on now; on a terminal the next status replaces it."""
         self.emit("status", text=text)
 
+    def _waits(self, wait: Wait) -> None:
+        """Show a wait that lasts."""
+        self.emit(
+            "waiting",
+            what=wait.what,
+            since=wait.since.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            seconds=round(wait.seconds, 1),
+            limit=wait.limit,
+            detail=wait.detail,
+            text=f"waiting for {wait}",
+        )
+
+    def _waited(self, wait: Wait) -> None:
+        self.emit("waited", what=wait.what, seconds=round(wait.seconds, 1))
+
     def transfer(
         self, what: str, done: int, total: int, rate: float | None = None, left: float | None = None
     ) -> None:
@@ -207,26 +219,50 @@ class Progress:
             self._file = None
 
 
+# Not the digits of an id or a name.
+NUMBER = re.compile(r"(?<![\w-])[0-9]+(\.[0-9]+)?")
+
+
 class PlainScreen:
-    """Prints lines for logs and pipes: no colour, no cursor, transfers at every tenth."""
+    """Prints lines for logs and pipes: no colour, no cursor, few lines.
+
+    Transfers are shown at every tenth. A wait, and a status that differs from the last one in its numbers
+    only, are shown once a minute.
+    """
+
+    RARELY = 60.0  # seconds
 
     def __init__(self, stream: IO[str] | None = None) -> None:
         self._stream = stream or sys.stderr
         self._tenths: dict[str, int] = {}
+        self._shown: dict[str, float] = {}  # what is shown once a minute -> when it was
         self._last = ""
 
     def show(self, event: dict[str, Any]) -> None:
         line = _line(event)
-        if event["event"] == "status" and line == self._last:
+        if not line or (event["event"] == "transfer" and not self._has_grown(event)):
             return
-        self._last = line or self._last
-        if event["event"] == "transfer":
-            tenth = 10 * event["done"] // max(event["total"], 1)
-            if tenth == self._tenths.get(event["what"]):
+        if event["event"] == "waiting" and self._is_recent(f"{event['what']} {event['since']}", event["at"]):
+            return
+        if event["event"] == "status":
+            alike, before = NUMBER.sub("0", line), self._last
+            self._last = alike
+            if self._is_recent(alike, event["at"]) and alike == before:
                 return
-            self._tenths[event["what"]] = tenth
-        if line:
-            print(line, file=self._stream, flush=True)
+        print(line, file=self._stream, flush=True)
+
+    def _has_grown(self, event: dict[str, Any]) -> bool:
+        """Whether a transfer is at another tenth than when it was shown last."""
+        tenth = 10 * event["done"] // max(event["total"], 1)
+        before, self._tenths[event["what"]] = self._tenths.get(event["what"]), tenth
+        return bool(before != tenth)
+
+    def _is_recent(self, what: str, at: float) -> bool:
+        """Whether it was shown less than a minute ago; if not, it is now."""
+        if at - self._shown.get(what, float("-inf")) < self.RARELY:
+            return True
+        self._shown[what] = at
+        return False
 
     def close(self) -> None:
         pass
@@ -248,7 +284,7 @@ def _line(event: dict[str, Any]) -> str:
             return f"==> {event['step']}"
         case "step_ended":
             return f"    {event['step']} {event['outcome']} in {event['seconds']:.1f} s"
-        case "note" | "status":
+        case "note" | "status" | "waiting":
             return f"    {event['text']}"
         case "run":
             return f"\nRun {event['id']}, kept in {event['directory']}"

@@ -127,7 +127,7 @@ class Reaper:
             "schedule group",
             self.group,
             run,
-            aws.fresh,
+            aws,
             make,
             find,
             # Scheduler deletes what is in it.

@@ -159,6 +159,7 @@ class RetryPolicy:
     """Decides about retries for the clients that it is attached to.
 
     A transient failure is retried for `patience` seconds, at most until the deadline of the wait around it.
+    `say` is told of one that goes on.
     """
 
     patience: float
@@ -199,7 +200,7 @@ class RetryPolicy:
         context[_UNSURE] = context.get(_UNSURE) or (code not in THROTTLED and (not code or status >= 500))
         pause = min(0.2 * 1.6 ** (attempts - 1), LONGEST_PAUSE) * random.uniform(0.7, 1.0)  # noqa: S311
         if attempts > 3:
-            self.say(f"AWS: {operation.name}: {code or type(caught_exception).__name__}; trying again")
+            self.say(f"{code or type(caught_exception).__name__}, tried {attempts} times")
         return float(min(pause, limit - now))
 
     def _again(

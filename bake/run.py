@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +25,12 @@ LOCK = "lock"  # held by the process that bakes
 PATIENCE = 1.0  # seconds: `bake runs` holds it for a moment to see who does
 
 
-@dataclass(frozen=True)
+def no_lease() -> datetime:
+    """A run without a lease creates nothing, since it could not say until when that may be needed."""
+    raise RuntimeError("nothing is created without a lease")
+
+
+@dataclass
 class Run:
     """`directory` keeps the plan, the events, the logs of each step, the JUnit XML and the manifest.
 
@@ -32,7 +38,8 @@ class Run:
     is 1, and one more each time the run is resumed. With `exclusive`, no other bake of the profile may go on.
 
     `renewals` move the expiry, as tags hold it, of what has its tags elsewhere than in EC2; `on_builder` that
-    of the builder itself, while there is a session.
+    of the builder itself, while there is a session. `expires` is the expiry of what is created now; the
+    lease sets it.
     """
 
     id: str
@@ -46,6 +53,7 @@ class Run:
     exclusive: bool = False
     renewals: list[Callable[[str], object]] = field(default_factory=list)
     on_builder: list[Callable[[str], object]] = field(default_factory=list)
+    expires: Callable[[], datetime] = no_lease
 
     @property
     def name(self) -> str:

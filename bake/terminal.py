@@ -37,7 +37,9 @@ class RichScreen:
         from rich.console import Group
         from rich.live import Live
 
-        self._live = Live(Group(self._steps, self._bars), console=self._console, transient=True)
+        self._waits = Progress(TextColumn("  {task.description}"), TimeElapsedColumn(), console=self._console)
+        self._waiting: dict[str, TaskID] = {}
+        self._live = Live(Group(self._steps, self._waits, self._bars), console=self._console, transient=True)
         self._live.start()
         self._tasks: dict[str, TaskID] = {}
         self._transfers: dict[str, TaskID] = {}
@@ -64,6 +66,19 @@ class RichScreen:
                 self._live.console.print(_escape(event["text"]))
             case "transfer":
                 self._transfer(event)
+            case "waiting":
+                self._wait(event)
+            case "waited" if event["what"] in self._waiting:
+                self._waits.remove_task(self._waiting.pop(event["what"]))
+
+    def _wait(self, event: dict[str, Any]) -> None:
+        """Show a wait on a line of its own, with the time that it lasts."""
+        text = f"[dim]{_escape(event['text'])}[/]"
+        if event["what"] not in self._waiting:
+            self._waiting[event["what"]] = self._waits.add_task(text, total=None)
+            task = self._waits.tasks[-1]
+            task.start_time = (task.start_time or 0.0) - event["seconds"]
+        self._waits.update(self._waiting[event["what"]], description=text)
 
     def _transfer(self, event: dict[str, Any]) -> None:
         what = event["what"]

@@ -28,6 +28,7 @@ done
 written=$(stat --format=%s {logs}/{unit}.out {logs}/{unit}.err 2>/dev/null | paste -sd+ -)
 echo "Written=$written"
 systemctl show --property=LoadState,SubState,ExecMainStatus,Result {unit}
+systemctl show --property=CPUUsageNSec,IOReadBytes,IOWriteBytes {unit}
 """
 
 
@@ -59,6 +60,36 @@ NOT_FED = 97
 _START = _START.replace("@NOT_FED@", str(NOT_FED))
 
 
+# A unit works if within WINDOW seconds it takes this share of one CPU, or moves this many bytes a second from
+# and to disks. One that only looks again and again takes less.
+WINDOW, SHARE, RATE = 60.0, 0.05, 100_000
+UNSET = 2**64 - 1  # systemd's number for what it does not count
+
+
+@dataclass
+class Work:
+    """What a unit has done until `at`, by systemd's counters: a silent one may work for hours."""
+
+    at: float
+    cpu: float = 0.0
+    bytes: int = 0
+
+    def grew(self, facts: Mapping[str, str], now: float) -> bool:
+        """Whether it worked since the last look, which is at least a window ago."""
+        if (passed := now - self.at) < WINDOW:
+            return False
+        cpu = _count(facts, "CPUUsageNSec") / 1e9
+        moved = _count(facts, "IOReadBytes") + _count(facts, "IOWriteBytes")
+        works = cpu - self.cpu >= SHARE * passed or moved - self.bytes >= RATE * passed
+        self.at, self.cpu, self.bytes = now, cpu, moved
+        return works
+
+
+def _count(facts: Mapping[str, str], name: str) -> int:
+    text = facts.get(name, "")
+    return int(text) if text.isdigit() and int(text) != UNSET else 0
+
+
 class Forgotten(BakeError):
     """The machine no longer knows a unit: it was restarted, which drops transient units."""
 
@@ -73,30 +104,45 @@ class Unit:
     started: float
 
     def wait(
-        self, on_tick: Callable[[], None] = lambda: None, *, seconds: float = 2.0, talks: bool = False
+        self,
+        on_tick: Callable[[], None] = lambda: None,
+        *,
+        seconds: float = 2.0,
+        talks: bool = False,
+        measured: bool = True,
     ) -> CommandResult:
         """Wait until the unit ends; `on_tick` is called about every `seconds`, and its error ends the wait.
 
-        Its output is progress, unless it `talks` whether or not it gets on.
+        Its output is progress, unless it `talks` whether or not it gets on. So is its work (CPU time, bytes),
+        unless that is not `measured` since `on_tick` knows better.
 
         Raises Forgotten if the machine was restarted meanwhile.
         """
-        silent = 0
-        while True:
-            shown = self._follow(seconds)
-            if shown.exit_code != 0 and silent < SILENCE:
-                silent += 1
-                time.sleep(1)
-                continue
-            facts = dict(line.split("=", 1) for line in shown.check().stdout.splitlines() if "=" in line)
-            self._know(facts)
-            self.session.tally.saw(self.name, facts.get("SubState", ""))
-            if not talks:
-                self.session.tally.saw(f"output of {self.name}", facts.get("Written", ""))
-            on_tick()
-            if not any(fnmatch(facts.get("SubState", ""), state) for state in _BUSY):
-                return self._result(facts)
-            silent = 0
+        with self.session.tally.waiting(f"{self.name} to end") as wait:
+            silent, work = 0, Work(time.monotonic())
+            while True:
+                shown = self._follow(seconds)
+                if shown.exit_code != 0 and silent < SILENCE:
+                    silent += 1
+                    wait.say("systemd does not answer")
+                    wait.pause(1)
+                    continue
+                if silent:
+                    silent, wait.detail = 0, ""
+                facts = dict(line.split("=", 1) for line in shown.check().stdout.splitlines() if "=" in line)
+                self._know(facts)
+                self._tell(facts, talks=talks)
+                if measured and work.grew(facts, time.monotonic()):
+                    self.session.tally.moved(f"{self.name} worked")
+                on_tick()
+                if not any(fnmatch(facts.get("SubState", ""), state) for state in _BUSY):
+                    return self._result(facts)
+
+    def _tell(self, facts: Mapping[str, str], *, talks: bool) -> None:
+        """Take note of a new state, and of new output."""
+        self.session.tally.saw(self.name, facts.get("SubState", ""))
+        if not talks:
+            self.session.tally.saw(f"output of {self.name}", facts.get("Written", ""))
 
     def _know(self, facts: Mapping[str, str]) -> None:
         if facts.get("LoadState") == "not-found":
@@ -151,11 +197,13 @@ class Unit:
 def settle(session: Session) -> None:
     """Wait until the machine is up: one that shuts down still answers, but starts no units."""
     state = ""
-    for _ in range(SILENCE):
-        state = session.run("systemctl", "is-system-running", check=False).stdout.strip()
-        if state in ("starting", "running", "degraded"):
-            return
-        time.sleep(1)
+    with session.tally.waiting(f"{session.login.address} to come up", SILENCE) as wait:
+        for _ in range(SILENCE):
+            state = session.run("systemctl", "is-system-running", check=False).stdout.strip()
+            if state in ("starting", "running", "degraded"):
+                return
+            wait.say(f"systemd is {state or 'silent'}")
+            wait.pause(1)
     raise BakeError(f"the builder {session.login.address} does not come up again: systemd says {state!r}")
 
 
@@ -180,6 +228,9 @@ def start(
         "WorkingDirectory": directory,
         "StandardOutput": f"file:{UNIT_LOGS}/{name}.out",
         "StandardError": f"file:{UNIT_LOGS}/{name}.err",
+        # What the unit does is counted, so that a silent one is seen to work.
+        "CPUAccounting": "yes",
+        "IOAccounting": "yes",
         # The base AMI may have other defaults (system.conf, locale.conf).
         "UMask": "0022",
         "Environment": f"PATH={PATH} LC_ALL=C.UTF-8 TMPDIR=/tmp",

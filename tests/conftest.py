@@ -17,6 +17,7 @@ import pytest
 from bake import localcloud, profile, redaction
 from bake import run as runs_of
 from bake.aws import Aws
+from bake.lease import Lease
 from bake.localcloud import LocalCloud, RemoteFaults, Settings, over_socket, sources
 from bake.localcloud.images import hostile as hostile_bases
 from bake.localcloud.network import bridge
@@ -195,6 +196,7 @@ def new_machine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> 
         lock = locks.resolve(found.weights, cloud.hub)
         plan = ask_and_plan(found, aws, sources(cloud, found.base.os), lock=lock)
         run = runs_of.new(tmp_path_factory.mktemp("runs"), progress)
+        Lease(plan.lease, aws, run)  # what is created has its expiry
         with Undo() as undo:
             instance = launch_builder(plan, aws, run, undo)
             with log_in(instance, plan, aws, run) as session:

@@ -38,7 +38,7 @@ BAKE = (
     "costs",
     "journal",
     "aws_errors git progress tokens",
-    "columns errors interrupt layout redaction retries surroundings terminal trees",
+    "columns errors interrupt layout redaction retries surroundings terminal trees waits",
 )
 WORKER = (
     "cli",

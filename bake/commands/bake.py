@@ -14,7 +14,6 @@ from bake import run as runs_of
 from bake.agreement import render as agreement_render
 from bake.aws import unanswered
 from bake.commands import proposal as proposal_of
-from bake.creation import stamp
 from bake.errors import EXIT_BUG, EXIT_INTERRUPTED, BakeError, Interrupted, Resumable
 from bake.journal import Record
 from bake.pipeline import bake
@@ -48,7 +47,7 @@ def bake_anew(proposal: Proposal, runs: Path, progress: Progress, *, exclusive: 
 
 def bake_run(proposal: Proposal, run: Run) -> None:
     """Bake, and tell what came of it."""
-    release = bake(proposal.plan, proposal.aws.patiently(run.progress.status), run)
+    release = bake(proposal.plan, proposal.aws.patiently(), run)
     text = summary(release, cost_of(run), rehearsal=proposal.request.rehearsal)
     run.progress.emit("released", image=release.image.id, directory=str(release.directory), text=text)
 
@@ -96,7 +95,6 @@ def _noted(proposal: Proposal, run: Run, command: str) -> Iterator[None]:
         directory=str(request.directory.absolute()),
         env_file=str(request.env_file.absolute()),
         rehearsal=request.rehearsal,
-        expires=stamp(proposal.aws.now() + plan.lease),
         prices={
             "builder_hour": prices.builder_hour,
             "worker_hour": prices.worker_hour,

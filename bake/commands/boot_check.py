@@ -56,7 +56,7 @@ def boot_check(obj: dict[str, Any], ami: str, profile: str | None, rehearse: boo
         proposal = proposed(
             BakeRequest(name, obj["directory"], obj["env_file"], rehearsal, trusted()), stack, progress
         )
-        aws = proposal.aws.patiently(progress.status)
+        aws = proposal.aws.patiently()
         image = _image(aws, ami)
         with running(proposal, new(obj["runs"], progress), "boot-check") as run:
             with Lease(proposal.plan.lease, aws, run):

@@ -83,7 +83,7 @@ def _each(
         return seen, None
     pairs = zip(clouds, seen, strict=True)
     try:
-        return seen, [remove(aws.patiently(say), seen=one, say=say) for aws, one in pairs]
+        return seen, [remove(aws.patiently(), seen=one, say=say) for aws, one in pairs]
     except KeyboardInterrupt as error:
         error.add_note("the sweep ended early: the same command removes the rest")
         raise
@@ -109,14 +109,17 @@ def _clouds(
     """The account, with the regions to look in."""
     from bake import localcloud, surroundings
     from bake.aws import Aws
+    from bake.progress import Tally
     from bake.request import endpoint_of
+    from bake.waits import Waits
 
     cloud = None
     if rehearsal:
         surroundings.set_aside()
         cloud = stack.enter_context(localcloud.running(say, trust_guests=trusted()))
+    tally = Tally(waits=Waits(lambda wait: say(f"waiting for {wait}"), first=60.0))
     make: Callable[[str, str], Aws] = lambda one, home: Aws(  # noqa: E731
-        region=one, worker_region=home, **endpoint_of(cloud)
+        region=one, worker_region=home, tally=tally, **endpoint_of(cloud)
     )
     if regions:
         return [make(region, region) for region in dict.fromkeys(regions)]

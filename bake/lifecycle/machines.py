@@ -249,14 +249,14 @@ def _delete_snapshot(aws: Aws, held: Holding) -> None:
 
 
 def groups(aws: Aws, one: str | None = None) -> list[Holding]:
-    """Security groups; in use by network interfaces."""
+    """Security groups; in use by network interfaces, and by the rules of other groups that name them."""
     found = {}
     pages = aws.ec2.get_paginator("describe_security_groups").paginate(Filters=_only("group-id", one))
     for raw in _pages(pages, "SecurityGroups"):
         tags = tags_of(raw.get("Tags"))
         if concerns(raw["GroupName"], tags):
             found[raw["GroupId"]] = (raw["GroupName"], tags)
-    users = _users(found, lambda some: _interfaces_of(aws, some))
+    users = _users(found, lambda some: [*_interfaces_of(aws, some), *_groups_naming(aws, some)])
     return [
         Holding(
             "security group",
@@ -278,6 +278,16 @@ def _interfaces_of(aws: Aws, some: list[str]) -> Iterator[tuple[str, str]]:
     for raw in _pages(pages, "NetworkInterfaces"):
         user = (raw.get("Attachment") or {}).get("InstanceId") or raw["NetworkInterfaceId"]
         yield from ((group["GroupId"], user) for group in raw.get("Groups", []))
+
+
+def _groups_naming(aws: Aws, some: list[str]) -> Iterator[tuple[str, str]]:
+    """Each group and another whose rules name it: EC2 deletes it only after those rules."""
+    for rules, field in (("IpPermissions", "ip-permission"), ("IpPermissionsEgress", "egress.ip-permission")):
+        filters: Any = _only("", None, (f"{field}.group-id", some))
+        pages = aws.ec2.get_paginator("describe_security_groups").paginate(Filters=filters)
+        for raw in _pages(pages, "SecurityGroups"):
+            named = {pair.get("GroupId") for rule in raw.get(rules, []) for pair in rule["UserIdGroupPairs"]}
+            yield from ((one, raw["GroupId"]) for one in named & {*some} if one != raw["GroupId"])
 
 
 def key_pairs(aws: Aws, one: str | None = None) -> list[Holding]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -82,15 +81,15 @@ def _snapshots(aws: Aws, held: list[Holding]) -> Iterator[Holding]:
     known = {one.id: one for one in held if one.kind in LAST}
     pending = {one.run for one in held if one.kind == "AMI" and one.status == "pending"}
     missing = pending - {one.run for one in known.values()}
-    deadline = time.monotonic() + creation.APPEARS_WITHIN
-    while missing:
-        found = [one for one in machines.snapshots(aws) if one.run in pending]
-        known |= {one.id: one for one in found}
-        missing -= {one.run for one in found}
-        if time.monotonic() > deadline:
-            break
-        if missing:
-            time.sleep(1)
+    with aws.tally.waiting("snapshots of pending AMIs", creation.APPEARS_WITHIN) as wait:
+        while missing:
+            found = [one for one in machines.snapshots(aws) if one.run in pending]
+            known |= {one.id: one for one in found}
+            missing -= {one.run for one in found}
+            if wait.seconds > creation.APPEARS_WITHIN:
+                break
+            if missing:
+                wait.pause(1)
     yield from known.values()
 
 

@@ -20,10 +20,12 @@ from bake.progress import Tally
 from bake.ssh.channel import AS_ROOT, Channels, Ended
 from bake.ssh.login import Login
 from bake.ssh.opening import Opening, Watch, nobody_watches
+from bake.waits import Wait
 
 __all__ = ["CommandResult", "Login", "NoShell", "Session", "connect"]
 
 TAIL_LINES = 25
+SHORT = 60  # characters of a command in what is waited for
 REBOOT_SECONDS = 300  # a machine that restarts checks its disks first
 RECONNECTS = 5  # for one command
 DYING_SECONDS = 10  # until a broken connection is reported as such
@@ -125,8 +127,8 @@ class Session:
         started = time.monotonic()
         self.tally.ssh_commands += 1
         try:
-            with self.tally.waiting():
-                ended = self._run(command, stdin)
+            with self.tally.waiting(f"{_short(shown)} on {self.login.address}") as wait:
+                ended = self._run(command, stdin, wait)
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise ConnectionLost(
                 f"the SSH connection to {self.login.address} broke while running: {shlex.join(shown)}\n"
@@ -136,11 +138,11 @@ class Session:
             raise _no_shell(self.login, ended)
         return CommandResult(shown, ended.exit_code, ended.stdout, ended.stderr, time.monotonic() - started)
 
-    def _run(self, command: str, stdin: bytes | None) -> Ended:
+    def _run(self, command: str, stdin: bytes | None, wait: Wait) -> Ended:
         transport = self._client.get_transport()
         if transport is None:
             raise EOFError("the connection is closed")
-        ended = self._channels.run(transport, command, stdin)
+        ended = self._channels.run(transport, command, stdin, wait)
         # No exit status: a signal killed the command, or the connection is gone.
         if ended.exit_code == KILLED and _is_lost(transport):
             raise EOFError("the connection closed before the command's exit code came")
@@ -157,7 +159,14 @@ class Session:
             self._watch()
             self._client.close()
             opening = Opening(self.login, REBOOT_SECONDS, watch=self._watch, known=True)
-            self._client, _ = opening.open()
+            with self.tally.waiting(f"SSH to {self.login.address} again", REBOOT_SECONDS) as wait:
+                self._client, _ = opening.open(wait)
+
+
+def _short(argv: tuple[str, ...]) -> str:
+    """The beginning of a command, on one line."""
+    line = " ".join(shlex.join(argv).split())
+    return line if len(line) <= SHORT else f"{line[:SHORT]}…"
 
 
 def _is_lost(transport: paramiko.Transport) -> bool:
@@ -194,6 +203,6 @@ def connect(
     BakeError once the machine no longer runs.
     """
     tally = tally or Tally()
-    with tally.waiting():
-        client, user = Opening(login, timeout, other_users, watch).open()
+    with tally.waiting(f"SSH to {login.address}", timeout) as wait:
+        client, user = Opening(login, timeout, other_users, watch).open(wait)
     return Session(client, replace(login, user=user), tally, watch)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 import paramiko
 
+from bake.waits import Wait
+
 # The only variables of a command, whatever a login shell, PAM or sudo set. The system's own programs come
 # first, since a python3 or git below /usr/local may be of any version.
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
@@ -78,7 +80,7 @@ class Channels:
     proved: bool = False
     """Whether a command has begun, which proves that the login shell runs commands."""
 
-    def run(self, transport: paramiko.Transport, command: str, stdin: bytes | None) -> Ended:
+    def run(self, transport: paramiko.Transport, command: str, stdin: bytes | None, wait: Wait) -> Ended:
         """Run a command line of `/bin/sh` to its end."""
         mark = secrets.token_hex(8)
         line = _line(command, mark)
@@ -97,7 +99,7 @@ class Channels:
                         ended = _ended(channel.recv_exit_status(), *streams, mark)
                         self.proved = self.proved or ended.began
                         return ended
-            time.sleep(0.1)  # sshd still counts a channel for a moment after it is closed
+            wait.pause(0.1)  # sshd still counts a channel for a moment after it is closed
 
     def _exchange(self, channel: paramiko.Channel, stdin: bytes | None, mark: bytes) -> Streams:
         """Send and receive; abandon the first command if it does not begin in time."""

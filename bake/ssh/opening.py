@@ -12,6 +12,7 @@ import paramiko
 
 from bake.errors import BakeError
 from bake.ssh.login import Login, named
+from bake.waits import Wait
 
 # Refusals of the key that are tolerated. sshd is slow to refuse, so this takes about half a minute.
 PATIENT_REFUSALS = 20
@@ -50,7 +51,7 @@ class Opening:
     _looked: float = field(default_factory=time.monotonic)
     _breaking: float | None = None
 
-    def open(self) -> tuple[paramiko.SSHClient, str]:
+    def open(self, wait: Wait) -> tuple[paramiko.SSHClient, str]:
         """Return the connection and the user that logged in."""
         keys, hosts = self.login.private_keys, self.login.host_keys
         while True:
@@ -65,7 +66,8 @@ class Opening:
                 if why := _never(error):
                     raise _closed_to_keys(self.login, why) from error
                 self._met(error)
-                time.sleep(0.3)
+                wait.detail = str(error) or type(error).__name__
+                wait.pause(0.3)
 
     def _next(self, keys: list[paramiko.PKey]) -> tuple[str, paramiko.PKey]:
         """Return the next user and key: a machine that refuses one kind of key may accept another."""

@@ -73,7 +73,7 @@ def boot_check(
     """
     with run.progress.step("boot check"):
         name = run.name
-        known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, name, aws.now())}
+        known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, name)}
         wiring = wire(aws, run.id, known, undo)
         run.renewals.append(lambda until: wiring.renew(aws, until))
         files = {INSTANCE_ENV: wiring.environment(plan.profile.worker.region, plan.launch.settings)}

@@ -189,21 +189,20 @@ def _may_sudo(session: Session) -> None:
 
 def _wait_for_cloud_init(session: Session, instance: Instance, run: Run, limit: int) -> None:
     """Wait until it ends, and show what is still running; `limit` is in seconds."""
-    started = time.monotonic()
-    while True:
-        done = session.run("sh", "-c", _CLOUD_INIT, "sh", str(TICK), sudo=True, check=False)
-        running = [line[4:] for line in done.stdout.splitlines() if line.startswith("job=")]
-        if done.exit_code != 124:
-            break
-        what = "; ".join(running) or "nothing that systemd knows of"
-        seconds = time.monotonic() - started
-        run.progress.status(f"waiting for cloud-init ({seconds:.0f} of {limit} s): {what}")
-        if seconds > limit:
-            raise WrongMachine(
-                f"cloud-init did not end on {instance.id} within {limit} s; still running: {what}\n"
-                f"{_status(session)}",
-                hint="mend that unit on the base AMI; builder.cloud_init_wait_minutes sets the limit",
-            )
+    with run.progress.tally.waiting("cloud-init", limit) as wait:
+        while True:
+            done = session.run("sh", "-c", _CLOUD_INIT, "sh", str(TICK), sudo=True, check=False)
+            running = [line[4:] for line in done.stdout.splitlines() if line.startswith("job=")]
+            if done.exit_code != 124:
+                break
+            what = "; ".join(running) or "nothing that systemd knows of"
+            wait.say(what)
+            if wait.seconds > limit:
+                raise WrongMachine(
+                    f"cloud-init did not end on {instance.id} within {limit} s; still running: {what}\n"
+                    f"{_status(session)}",
+                    hint="mend that unit on the base AMI; builder.cloud_init_wait_minutes sets the limit",
+                )
     _judge_cloud_init(done, session, instance, run)
 
 

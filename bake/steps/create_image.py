@@ -20,6 +20,7 @@ from bake.steps.seal import undone
 from bake.steps.tags import tags
 from bake.undo import Removal, Undo
 
+MADE = 4 * 3600  # seconds that an AMI may take
 LOOK = 5.0  # seconds for asking how far a snapshot is
 
 
@@ -53,7 +54,7 @@ def create_image(
     """
     with run.progress.step("create image"):
         name = plan.image.name_for(run.id)
-        image_tags = tags(plan, run, name, aws.now())
+        image_tags = tags(plan, run, name)
 
         def make() -> str:
             return aws.ec2.create_image(
@@ -75,7 +76,7 @@ def create_image(
             "AMI",
             name,
             run.id,
-            aws.fresh,
+            aws,
             make,
             find,
             remove=lambda found: remove(aws, found, run=run.id, name=name),
@@ -86,7 +87,7 @@ def create_image(
         image = aws.wait(
             f"AMI {image_id}",
             lambda: _when_available(plan, aws, run, image_id),
-            timeout=4 * 3600,
+            timeout=MADE,
             hint="large first snapshots take long; the AMI was removed again",
         )
         return ensure_imdsv2(aws, run, image), removal
@@ -117,14 +118,15 @@ def _when_available(plan: Plan, aws: Aws, run: Run, image_id: str) -> Image | No
         reason = facts.get("StateReason", {}).get("Message", "no reason given")
         raise BakeError(f"AMI {image_id} failed: {reason}")
     if facts["State"] != "available" or not root.get("SnapshotId"):
-        run.progress.status(_snapshot_progress(aws, root.get("SnapshotId")))
+        run.progress.status(snapshot_progress(aws, root.get("SnapshotId")))
         return None
     # The agreement about disks covers the finished image too, whatever devices the base AMI adds.
     check_image(plan.facts, facts["BlockDeviceMappings"], facts["RootDeviceName"])
     return image_of(facts)
 
 
-def _snapshot_progress(aws: Aws, snapshot: str | None) -> str:
+def snapshot_progress(aws: Aws, snapshot: str | None) -> str:
+    """How far a snapshot is; a next percent is progress."""
     if not snapshot:
         return "the snapshot has not started yet"
     try:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import Literal
 
 from bake import interrupt, retries
-from bake.aws import Aws, call_errors, unanswered
+from bake.aws import Aws, call_errors, error_code, unanswered
 from bake.errors import BakeError, Interrupted
 from bake.image import (
     Image,
@@ -62,7 +62,9 @@ def judge(
     except BaseException as error:
         interrupt.ending()
         undo.begin()
-        kept = _keep(plan, aws, run, image)
+        if (kept := _keep(plan, aws, run, image)) is None:
+            tell("bad")
+            raise _gone(run, image, f"before it was proved: {_why(error)}") from error
         tell("unproven")
         if isinstance(error, (BakeError, Interrupted, *call_errors())):
             raise Unproven(
@@ -72,7 +74,16 @@ def judge(
         raise
     run.kept.append(f"{image.id} ({image.name}) is good, and kept")
     with interrupt.deferred():
-        _say(aws, run, image, "good")
+        if not _say(aws, run, image, "good"):
+            raise _gone(run, image, "after it had been proved")
+
+
+def _gone(run: Run, image: Image, when: str) -> BakeError:
+    run.kept.clear()
+    return BakeError(
+        f"{image.id} ({image.name}) is gone, {when}",
+        hint="somebody removed it, or a sweep did after the lease had ended; bake again",
+    )
 
 
 def _why(error: BaseException) -> str:
@@ -92,10 +103,11 @@ def _condemn(aws: Aws, run: Run, image: Image) -> None:
         )
 
 
-def _keep(plan: ImagePlan, aws: Aws, run: Run, image: Image) -> str:
-    """Keep an unproven image, within the profile's limit, and return a hint on what to do with it."""
+def _keep(plan: ImagePlan, aws: Aws, run: Run, image: Image) -> str | None:
+    """Keep an unproven image, within the profile's limit; return a hint on it, or None if it is gone."""
     with retries.until(time.monotonic() + BRIEF):
-        _say(aws, run, image, "unproven")
+        if not _say(aws, run, image, "unproven"):
+            return None
         with suppress(*call_errors()):
             trim(plan, aws, run, image)
     where = " --rehearse" if aws.endpoint else ""
@@ -105,12 +117,16 @@ def _keep(plan: ImagePlan, aws: Aws, run: Run, image: Image) -> str:
     )
 
 
-def _say(aws: Aws, run: Run, image: Image, state: State) -> None:
+def _say(aws: Aws, run: Run, image: Image, state: State) -> bool:
+    """Tag an image; whether it is still there."""
     try:
         mark(aws, image, state)
     except call_errors() as error:
+        if error_code(error).startswith("InvalidAMIID"):
+            return False
         why, command = unanswered(error), mark_by_hand(aws, image, state)
         run.progress.note(f"{image.id} is {state}, and could not be tagged so ({why}); do it with: {command}")
+    return True
 
 
 def trim(plan: ImagePlan, aws: Aws, run: Run, image: Image) -> None:

@@ -103,14 +103,14 @@ def launch(spec: LaunchSpec, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Inst
     name = f"{run.name}-{spec.role}"
     # EC2 accepts ed25519 and RSA key pairs only; cloud-init installs the ECDSA key.
     logins, hosts = KeyPair.of_each_kind(), KeyPair.of_each_kind()
-    _import_key(aws, run, undo, name, logins[0], tags(plan, run, name, aws.now()))
-    at_boot = builder_lease.boot_command(aws.now() + plan.lease, plan.lease) if spec.ends_itself else ()
+    _import_key(aws, run, undo, name, logins[0], tags(plan, run, name))
+    at_boot = builder_lease.boot_command(run.expires(), plan.lease) if spec.ends_itself else ()
     data = user_data(hosts, spec.files, [logins[1].public], at_boot)
     request = _request(spec, plan, aws, undo, name, data, run)
     reaper = made_reaper(plan, aws, run, undo, name)
     instance_id = _run_instance(spec, plan, aws, undo, request, run)
     if reaper is not None:
-        arm(reaper, instance_id, plan, aws, run)
+        arm(reaper, instance_id, run)
     run.progress.status(f"{instance_id} is starting")
     address, volume = aws.wait(
         f"{spec.role} {instance_id}",
@@ -130,13 +130,12 @@ def made_reaper(plan: Plan, aws: Aws, run: Run, undo: Undo, name: str) -> Reaper
     """Make what ends an instance of this name that hangs; None unless the profile wants it."""
     if (role := plan.profile.builder.reaper_role) is None:
         return None
-    now = aws.now()
-    return Reaper.make(aws, run.id, name, role, tags(plan, run, name, now), now + plan.lease, undo)
+    return Reaper.make(aws, run.id, name, role, tags(plan, run, name), run.expires(), undo)
 
 
-def arm(reaper: Reaper, instance: str, plan: Plan, aws: Aws, run: Run) -> None:
+def arm(reaper: Reaper, instance: str, run: Run) -> None:
     """Let it end the instance when the lease is over, which each renewal of the lease moves."""
-    reaper.arm(instance, aws.now() + plan.lease)
+    reaper.arm(instance, run.expires())
     run.renewals.append(reaper.renew)
 
 
@@ -158,7 +157,7 @@ def _import_key(aws: Aws, run: Run, undo: Undo, name: str, key: KeyPair, key_tag
         "key pair",
         name,
         run.id,
-        aws.fresh,
+        aws,
         make,
         find,
         remove=lambda found: aws.ec2.delete_key_pair(KeyName=found),
@@ -203,7 +202,6 @@ def _run_instance(
     if found := attempt():
         return found
     if patience:
-        run.progress.status(f"waiting for capacity, {patience / 60:.0f} min at most")
         return aws.wait(f"capacity for {what}", attempt, timeout=patience, hint=hint)
     raise BakeError(f"AWS has no capacity for {what}", hint=hint)
 
@@ -233,7 +231,7 @@ def _run_one(aws: Aws, run: Run, undo: Undo, request: dict[str, Any], instance_t
         "instance",
         request["KeyName"],
         run.id,
-        aws.fresh,
+        aws,
         make,
         find,
         remove,
@@ -257,7 +255,7 @@ def _request(
         "Encrypted": True if volume.kms_key else None,
     }
     kept = {key: value for key, value in ebs.items() if value is not None}
-    all_tags = tags(plan, run, name, aws.now())
+    all_tags = tags(plan, run, name)
     request = {
         "ImageId": spec.image,
         "MinCount": 1,
@@ -313,7 +311,7 @@ def _security_group(
         "security group",
         name,
         run.id,
-        aws.fresh,
+        aws,
         make,
         find,
         remove=lambda found: delete_group(aws, found),

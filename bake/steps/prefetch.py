@@ -154,7 +154,7 @@ class Download:
     def wait(self) -> Weights:
         """Wait for the end of the download; raises BakeError with the Hub's reason if it refused."""
         with self._progress.step("prefetch"):
-            with self._progress.tally.waiting():
+            with self._progress.tally.waiting(f"{UNIT} to end"):
                 while self._thread.is_alive():
                     self._thread.join(0.2)  # in slices, so that Ctrl-C is noticed
             self.check()
@@ -186,7 +186,7 @@ class Download:
                 self._tell(event)
 
         try:
-            result = unit.wait(look, seconds=1.0, talks=True)
+            result = unit.wait(look, seconds=1.0, talks=True, measured=False)
         except units.Forgotten:
             return None
         unit.save_logs(self._job.run, result)

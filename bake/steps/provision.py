@@ -8,10 +8,10 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import yaml
 from jinja2 import Environment, StrictUndefined
@@ -48,7 +48,8 @@ def prepare(session: Session, plan: Plan, aws: Aws, run: Run) -> None:
 def upload(session: Session, plan: Plan, run: Run) -> None:
     """Send scripts, rendered files, locks and the worker's wheel to the builder."""
     run.progress.status("building the worker's wheel")
-    with worker_source.unpacked(plan.provision.worker) as project, tempfile.TemporaryDirectory() as scratch:
+    building = run.progress.tally.waiting("the worker's wheel")
+    with building, worker_source.unpacked(plan.provision.worker) as project, TemporaryDirectory() as scratch:
         wheel = build_wheel(project, Path(scratch))
         run.keep(f"wheels/{wheel.name}", wheel.read_bytes())
         bundle = pack(plan, wheel)
@@ -150,7 +151,7 @@ class Waits:
         text = self._unit.output("err", after=self._read)
         self._read += len(text.encode())
         if waits := [line for line in text.splitlines() if line.startswith("waiting for ")]:
-            self._run.progress.status(waits[-1])
+            self._run.progress.tally.waits.say(waits[-1])
 
 
 def build_wheel(project: Path, directory: Path) -> Path:
@@ -158,7 +159,7 @@ def build_wheel(project: Path, directory: Path) -> Path:
     if project.suffix == ".whl":
         return project
     directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
+    with TemporaryDirectory() as scratch:
         source = Path(scratch) / "worker"
         for file in source_files(project):
             target = source / file.relative_to(project)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from bake import units
 from bake.errors import BakeError
 from bake.planning.plan import Plan
@@ -33,18 +31,21 @@ def stop_upgrades(session: Session, plan: Plan, run: Run) -> None:
 
 def wait_for_packages(session: Session, run: Run, seconds: float) -> None:
     """Wait until nobody holds the package manager's locks, and show who does."""
-    started = time.monotonic()
-    while holder := _ask(session, "upgrades_running || true").strip():
-        waited = time.monotonic() - started
-        if waited > seconds:
-            raise BakeError(
-                f"the package manager of the builder is still locked after {waited:.0f} s by {holder}",
-                hint="that program must end first; on a fresh machine it is an upgrade, or DKMS that builds: "
-                "wait longer with builder.package_wait_minutes, or choose a base AMI that does not "
-                "begin one; nothing was downloaded",
-            )
-        run.progress.status(f"waiting for {holder}, {seconds / 60:.0f} min at most")
-        time.sleep(EVERY)
+    with run.progress.tally.waiting("the package manager's lock", seconds) as wait:
+        while holder := _ask(session, "upgrades_running || true").strip():
+            if wait.seconds > seconds:
+                raise _still_locked(wait.seconds, holder)
+            wait.say(f"held by {holder}")
+            wait.pause(EVERY)
+
+
+def _still_locked(seconds: float, holder: str) -> BakeError:
+    return BakeError(
+        f"the package manager of the builder is still locked after {seconds:.0f} s by {holder}",
+        hint="that program must end first; on a fresh machine it is an upgrade, or DKMS that builds: "
+        "wait longer with builder.package_wait_minutes, or choose a base AMI that does not "
+        "begin one; nothing was downloaded",
+    )
 
 
 def _finish(session: Session, plan: Plan, run: Run) -> None:

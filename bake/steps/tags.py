@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bake import creation
@@ -14,8 +13,8 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import TagTypeDef
 
 
-def tags(plan: Plan, run: Run, name: str, now: datetime) -> list[TagTypeDef]:
-    """The tags of something that this run creates `now` (by AWS's clock) and calls `name`."""
+def tags(plan: Plan, run: Run, name: str) -> list[TagTypeDef]:
+    """The tags of something that this run creates now and calls `name`."""
     labels = Labels(
         profile=plan.profile.name,
         plan=plan.id,
@@ -23,4 +22,4 @@ def tags(plan: Plan, run: Run, name: str, now: datetime) -> list[TagTypeDef]:
         os=plan.profile.base.os,
         accelerator=plan.profile.base.accelerator,
     )
-    return creation.tags(labels, run.id, name, now + plan.lease)
+    return creation.tags(labels, run.id, name, run.expires())

@@ -9,10 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bake import redaction
-from bake.aws import Aws, ClientError, error_code
+from bake.aws import Aws, ClientError, call_errors, error_code, unanswered
 from bake.creation import stamp
 from bake.errors import BakeError, Resumable, TimedOut
-from bake.image import describe_image, image_of, mark
+from bake.image import Image, describe_image, image_of, mark, mark_pending, root_of
 from bake.instance import describe, is_interrupted
 from bake.journal import TAKE_OVER, Record
 from bake.lease import renew
@@ -23,6 +23,7 @@ from bake.planning.plan import Plan
 from bake.reaper import Reaper
 from bake.retries import CAPACITY
 from bake.run import Run
+from bake.steps.create_image import MADE, snapshot_progress
 from bake.steps.launch import Instance, Launched, address_of, arm, made_reaper
 from bake.steps.seal import undone
 from bake.undo import Undo
@@ -97,20 +98,53 @@ def _with_image(plan: Plan, aws: Aws, run: Run, image: Holding, changed: str) ->
     """Go on with an AMI that is made, or is being made; what took hours is kept in any case."""
     why = changed or ("" if run.recalls("build") else "the run directory does not say what was built for it")
     if why:
-        if (
-            image.status == "available"
-            and image.state == "draft"
-            and (facts := describe_image(aws, image.id))
-        ):
-            mark(aws, image_of(facts), "unproven")
+        told = f"{image.id} is there, and can't be taken over: {why}"
+        try:
+            if image.state == "draft":
+                _keep(aws, run, image)
+        except call_errors() as error:
+            raise _not_kept(aws, image, told, error) from error
         raise BakeError(
-            f"{image.id} is there, and can't be taken over: {why}",
-            hint=f"it is kept: prove or condemn it with `bake boot-check {image.id}`",
+            told,
+            hint=f"it is kept as unproven: prove or condemn it with `bake boot-check {image.id}`",
         )
     known = run.recall("launch", Launched)
-    renew(aws, run.id, stamp(aws.now() + plan.lease))
+    renew(aws, run.id, stamp(run.expires()))
     run.progress.note(f"{image.id} is {image.status}, and taken over")
     return Earlier(Instance(known.id, known.root_volume, known.login, plan.system), image.id)
+
+
+def _not_kept(aws: Aws, image: Holding, told: str, error: Exception) -> BakeError:
+    tag = ("--resources", image.id, "--tags", "Key=bake:state,Value=unproven")
+    when = stamp(image.expires) if image.expires else "it gets an expiry"
+    return BakeError(
+        f"{told}\n{image.id} is a draft: it could not be made unproven ({unanswered(error)})",
+        hint=f"`bake sweep` removes it after {when}; keep it with: {aws.command('ec2', 'create-tags', *tag)}",
+    )
+
+
+def _keep(aws: Aws, run: Run, image: Holding) -> None:
+    """Make a draft unproven before anything else, so that no sweep removes it, and wait until it is made.
+
+    Its builder goes when this run ends, and a snapshot that is not complete may need the builder's disk.
+    """
+
+    def look() -> Image | None:
+        facts = describe_image(aws, image.id)
+        if facts is None or facts["State"] == "failed":
+            reason = (facts or {}).get("StateReason", {}).get("Message", "EC2 does not know it any more")
+            raise BakeError(f"{image.id} failed: {reason}", hint=f"remove it with: {image.by_hand}")
+        root = root_of(facts)
+        if facts["State"] == "pending" or not root.get("SnapshotId"):
+            run.progress.status(snapshot_progress(aws, root.get("SnapshotId")))
+            return None
+        return image_of(facts)
+
+    facts = describe_image(aws, image.id)
+    if facts is not None:
+        mark_pending(aws, facts, "unproven")
+    run.kept.append(f"{image.id} is kept as unproven")
+    mark(aws, aws.wait(f"AMI {image.id}", look, timeout=MADE), "unproven")
 
 
 def _builder(plan: Plan, aws: Aws, run: Run, held: Sequence[Holding]) -> Instance:
@@ -137,7 +171,7 @@ def _builder(plan: Plan, aws: Aws, run: Run, held: Sequence[Holding]) -> Instanc
         raise Lost("it was cut while the seal removed the keys: nobody can log in and see how far it was")
     if not run.recalls("build"):  # a sealed one is only stopped
         login = replace(login, address=_wait_until_running(plan, aws, run, known.id, held_one.expires))
-    renew(aws, run.id, stamp(aws.now() + plan.lease))
+    renew(aws, run.id, stamp(run.expires()))
     run.progress.note(f"the builder {known.id} is taken over, after {_last(run)}")
     return Instance(known.id, known.root_volume, login, plan.system)
 
@@ -150,9 +184,9 @@ def _take_reaper_over(
         return
     groups = [one.id for one in held if one.kind == "schedule group" and one.id.endswith(f"-{builder.role}")]
     if groups:
-        arm(Reaper(aws, groups[0], role), builder.id, plan, aws, run)
+        arm(Reaper(aws, groups[0], role), builder.id, run)
     elif reaper := made_reaper(plan, aws, run, undo, f"{run.name}-{builder.role}"):
-        arm(reaper, builder.id, plan, aws, run)
+        arm(reaper, builder.id, run)
 
 
 def _last(run: Run) -> str:
@@ -189,7 +223,7 @@ def _wait_until_running(plan: Plan, aws: Aws, run: Run, instance: str, expires: 
         state = facts["State"]["Name"] if facts else "terminated"
         if facts is None or state in ENDED:
             raise Lost(f"its builder {instance} is gone, and what was installed on it")
-        run.progress.status(f"waiting for {instance} to run; it is {state}")
+        aws.tally.waits.say(f"it is {state}")
         if state == "stopped" and not is_interrupted(facts):
             _start(aws, instance)
         return address_of(facts, plan.profile.builder.ssh_from) if state == "running" else None

@@ -7,6 +7,8 @@ import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from functools import cached_property
 from pathlib import Path
 from threading import Thread
@@ -14,7 +16,7 @@ from typing import Any
 
 import pytest
 from botocore.loaders import Loader, create_loader
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
 from bake import aws as clients
@@ -63,6 +65,7 @@ class Front:
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
         self.answers: dict[str, Answer] = {}
+        self.ahead = timedelta()  # of AWS's clock, as answers tell it
         self._moto = DomainDispatcherApplication(create_backend_app)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
@@ -72,6 +75,17 @@ class Front:
         status, content = self.answers[action](json.loads(Request(environ).get_data() or "{}"))
         body = json.dumps(content)
         return Response(body, status, content_type="application/x-amz-json-1.1")(environ, start_response)
+
+    def handler(self) -> type[WSGIRequestHandler]:
+        """A server's handler that tells AWS's time."""
+        front = self
+
+        class Dated(WSGIRequestHandler):
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                told = datetime.now(UTC) if timestamp is None else datetime.fromtimestamp(timestamp, UTC)
+                return format_datetime(told + front.ahead, usegmt=True)
+
+        return Dated
 
 
 @dataclass
@@ -120,7 +134,9 @@ def image_named(aws: Aws, name: str) -> str:
 def plan_account() -> Iterator[PlanCloud]:
     """One account for all; what a test adds to it stays, so names are the test's own."""
     front, faults = Front(), AwsFaults()
-    server = make_server("127.0.0.1", 0, Faulty(front, faults), threaded=True)
+    server = make_server(
+        "127.0.0.1", 0, Faulty(front, faults), threaded=True, request_handler=front.handler()
+    )
     Thread(target=server.serve_forever, daemon=True).start()
     cloud = PlanCloud(f"http://127.0.0.1:{server.server_port}", front, faults)
     aws = cloud.aws()
@@ -150,6 +166,7 @@ def plan_cloud(plan_account: PlanCloud) -> Iterator[PlanCloud]:
     """The account, with the front's answers and the faults of this test alone."""
     yield plan_account
     plan_account.front.answers.clear()
+    plan_account.front.ahead = timedelta()
     plan_account.faults.clear()
 
 
@@ -169,5 +186,6 @@ def one_run(
     monkeypatch.setattr(create_image, "check_image", lambda *_: None)
     run = Run(uuid.uuid4().hex[:12], tmp_path, Progress(PlainScreen(io.StringIO())))
     made = OneRun(plan_cloud, one_plan, run)
+    run.expires = lambda: made.witness.now() + one_plan.lease
     yield made
     made.clean()

@@ -76,10 +76,7 @@ class OneRun:
         return self.launch(undo)
 
     def wire(self, undo: Undo) -> None:
-        known = {
-            tag["Key"]: tag["Value"]
-            for tag in tags(self.plan, self.run, f"bake-{self.run.id}", self.aws.now())
-        }
+        known = {tag["Key"]: tag["Value"] for tag in tags(self.plan, self.run, f"bake-{self.run.id}")}
         wire(self.aws, self.run.id, known, undo)
 
     def clean(self) -> None:

@@ -6,10 +6,13 @@ import io
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from botocore.exceptions import ClientError
 
 from bake import interrupt
 from bake.creation import tag_of, time_of
@@ -17,7 +20,8 @@ from bake.errors import EXIT_FAILED, Interrupted
 from bake.image import describe_image, mark
 from bake.instance import describe
 from bake.lease import RENEWALS, Lease, RanOut
-from bake.progress import PlainScreen, Progress, Tally
+from bake.progress import Nothing, PlainScreen, Progress, Tally
+from bake.run import Run
 from bake.steps.tags import tags
 from bake.undo import Undo
 from bake.wiring import wire
@@ -81,7 +85,7 @@ def test_progress_moves_the_expiry_of_everything(one_run: OneRun) -> None:
         builder = one_run.launch(undo)
         before = expiry(one_run, builder.id)
         name = f"bake-{one_run.run.id}"
-        known = {tag["Key"]: tag["Value"] for tag in tags(one_run.plan, one_run.run, name, one_run.aws.now())}
+        known = {tag["Key"]: tag["Value"] for tag in tags(one_run.plan, one_run.run, name)}
         wiring = wire(one_run.aws, one_run.run.id, known, undo)
         one_run.run.renewals.append(lambda until: wiring.renew(one_run.aws, until))
         lease = Lease(timedelta(days=30), one_run.aws, one_run.run)
@@ -150,8 +154,8 @@ def test_a_bake_that_hangs_ends_and_removes_what_it_made(one_run: OneRun) -> Non
 @pytest.mark.usefixtures("handled")
 def test_progress_keeps_a_bake_longer_than_its_lease(one_run: OneRun) -> None:
     tally = one_run.run.progress.tally
-    with Lease(timedelta(seconds=4), one_run.aws, one_run.run) as lease:
-        end = time.monotonic() + 8
+    with Lease(timedelta(seconds=10), one_run.aws, one_run.run) as lease:
+        end = time.monotonic() + 15
         while time.monotonic() < end:
             tally.moved("a step")
             time.sleep(0.2)
@@ -176,3 +180,89 @@ def test_a_failed_renewal_is_tried_again(one_run: OneRun) -> None:
         one_run.cloud.faults.clear()
         lease._renew()
         assert expiry(one_run, builder.id) > before
+
+
+def get_on(one_run: OneRun) -> None:
+    """A bake that makes progress by this machine's clock, until it is ended."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        one_run.run.progress.tally.moved("a step")
+        one_run.aws.ec2.describe_key_pairs()
+        time.sleep(0.2)
+
+
+@pytest.mark.usefixtures("handled")
+def test_a_lease_that_ended_while_the_machine_slept_is_not_renewed(
+    one_run: OneRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The monotonic clock stood still, and AWS's went on."""
+    monkeypatch.setattr("bake.lease.LOOK", 0.2)
+    with pytest.raises(RanOut, match=r"the lease ended at .* by AWS's clock") as caught:  # noqa: SIM117
+        with Lease(timedelta(hours=2), one_run.aws, one_run.run), Undo() as undo:
+            builder = one_run.launch(undo)
+            before = expiry(one_run, builder.id)
+            seen = list[datetime]()
+            undo.add("a look", lambda: seen.append(expiry(one_run, builder.id)), by_hand="")
+            one_run.cloud.front.ahead = timedelta(hours=3)
+            get_on(one_run)
+    assert seen == [before]
+    assert "suspended" in (caught.value.hint or "")
+    assert one_run.left() == []
+
+
+@pytest.mark.usefixtures("handled")
+def test_a_sleep_that_is_shorter_than_the_lease_ends_nothing(
+    one_run: OneRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bake.lease.LOOK", 0.2)
+    monkeypatch.setattr("bake.lease.RENEWALS", 7200)
+    with Lease(timedelta(hours=2), one_run.aws, one_run.run) as lease, Undo() as undo:
+        builder = one_run.launch(undo)
+        before = expiry(one_run, builder.id)
+        one_run.cloud.front.ahead = timedelta(hours=1)
+        end = time.monotonic() + 120
+        while expiry(one_run, builder.id) < before + timedelta(minutes=55) and time.monotonic() < end:
+            one_run.run.progress.tally.moved("a step")
+            time.sleep(0.2)
+        assert expiry(one_run, builder.id) >= before + timedelta(minutes=55)
+    assert lease.ran_out == ""
+
+
+def test_nothing_is_created_after_the_lease(one_run: OneRun) -> None:
+    with Lease(timedelta(hours=2), one_run.aws, one_run.run), Undo() as undo:
+        one_run.cloud.front.ahead = timedelta(hours=3)
+        one_run.aws.ask_clock()
+        with pytest.raises(RanOut, match="by AWS's clock"):
+            one_run.launch(undo)
+    assert one_run.left() == []
+
+
+def test_what_is_created_expires_with_the_lease_wherever_it_is_told(one_run: OneRun) -> None:
+    """One source: the tags, the journal and the builder's own timer say the same."""
+    with Lease(timedelta(hours=30), one_run.aws, one_run.run) as lease, Undo() as undo:
+        builder = one_run.launch(undo)
+        named = timedelta(seconds=3)
+        assert abs(expiry(one_run, builder.id) - lease.expires) < named + timedelta(minutes=1)
+        assert abs(one_run.run.expires() - lease.expires) < named
+
+
+def test_a_run_without_a_lease_creates_nothing(tmp_path: Path) -> None:
+    run = Run("1", tmp_path, Progress(Nothing()))
+    with pytest.raises(RuntimeError, match="without a lease"):
+        run.expires()
+
+
+def test_a_lease_that_could_not_be_renewed_is_refused_before_anything_is_created(one_run: OneRun) -> None:
+    one_run.fault("DescribeTags", "refuse", code="UnauthorizedOperation", times=None)
+    with (
+        pytest.raises(ClientError, match="DescribeTags"),
+        Lease(timedelta(hours=2), one_run.aws, one_run.run),
+    ):
+        pytest.fail("it must not begin")
+
+
+def test_a_resumed_run_begins_all_the_same(one_run: OneRun) -> None:
+    """It holds something already: what can't be renewed is noted later."""
+    one_run.fault("DescribeTags", "refuse", code="UnauthorizedOperation", times=None)
+    with Lease(timedelta(hours=2), one_run.aws, replace(one_run.run, attempt=2)):
+        pass

@@ -39,7 +39,8 @@ def planned(plan_cloud: PlanCloud, code: Repository, commit: str) -> Plan:
 
 def tagged(plan: Plan, directory: Path) -> dict[str, Any]:
     run = Run("20260101-000000-abcdef", directory, Progress(PlainScreen()))
-    return {tag["Key"]: tag["Value"] for tag in tags(plan, run, "name", datetime.now(UTC))}
+    run.expires = lambda: datetime.now(UTC)
+    return {tag["Key"]: tag["Value"] for tag in tags(plan, run, "name")}
 
 
 def test_the_same_code_has_the_same_hash_wherever_it_comes_from(

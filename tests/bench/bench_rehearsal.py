@@ -4,7 +4,7 @@ API calls and SSH commands; the CPU time of `bake --help`, and the wall time of 
     sudo .venv/bin/python tests/bench/bench_rehearsal.py
 
 Figures, not verdicts: machines are noisy. The controller's share is the wall time of a step less what it
-spent waiting for SSH commands and for states in EC2; API calls themselves count as the controller's.
+spent waiting for SSH commands, for calls of the API and for states in EC2.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def test_a_running_upgrade_is_waited_for(machine: Machine, box: Box, screen: tup
     with upgrade(box, "slow") as unit:
         step = threading.Thread(target=stop_upgrades, args=(machine.session, machine.plan, run))
         step.start()
-        until(lambda: seen.said("waiting for process "))
+        until(lambda: seen.said("held by process "))
         assert step.is_alive()
         assert seen.said(f" of {unit}, since ")
         assert seen.said("install slow")

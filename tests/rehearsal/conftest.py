@@ -30,27 +30,33 @@ def machine(new_machine: NewMachine) -> Iterator[Machine]:
 
 
 @pytest.fixture(scope="session")
-def baked(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """A whole rehearsal of g6e-ubuntu: of the frozen profile and agreement, which go on working as they
-    are, and in an environment that is set for anything but a rehearsal."""
-    desk = tmp_path_factory.mktemp("baked")
-    lock = desk / ".bake/rehearsal/g6e-ubuntu.lock.yaml"
-    lock.parent.mkdir(parents=True)
-    lock.write_text(frozen.agreement("g6e-ubuntu", _values(cloud)), encoding="utf-8")
-    outcome = rehearse(desk, "g6e-ubuntu", profiles=frozen.PROFILES, environment=HOSTILE, umask=0o077)
-    assert outcome.code == 0, outcome.errors
-    return outcome
-
-
-def _values(cloud: LocalCloud) -> dict[str, str]:
-    """What the frozen agreement leaves to the account."""
+def aws(cloud: LocalCloud) -> Aws:
+    """Clients that look at what is there."""
     found = cloud.environment
-    aws = Aws(
+    return Aws(
         region=found["SPOT_AWS_REGION"],
         worker_region=found["AWS_REGION"],
         endpoint=cloud.endpoint,
         endpoint_key=cloud.keys,
     )
+
+
+@pytest.fixture(scope="session")
+def baked(cloud: LocalCloud, aws: Aws, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A whole rehearsal of g6e-ubuntu: of the frozen profile and agreement, which go on working as they
+    are, and in an environment that is set for anything but a rehearsal."""
+    desk = tmp_path_factory.mktemp("baked")
+    lock = desk / ".bake/rehearsal/g6e-ubuntu.lock.yaml"
+    lock.parent.mkdir(parents=True)
+    lock.write_text(frozen.agreement("g6e-ubuntu", _values(cloud, aws)), encoding="utf-8")
+    outcome = rehearse(desk, "g6e-ubuntu", profiles=frozen.PROFILES, environment=HOSTILE, umask=0o077)
+    assert outcome.code == 0, outcome.errors
+    return outcome
+
+
+def _values(cloud: LocalCloud, aws: Aws) -> dict[str, str]:
+    """What the frozen agreement leaves to the account."""
+    found = cloud.environment
     subnet = aws.ec2.describe_subnets(SubnetIds=[found["BAKE_SUBNET_ID"]])["Subnets"][0]
     names = ("BASE_AMI_ID", "BAKE_SUBNET_ID", "BAKE_SECURITY_GROUP_ID")
     worker = f"sha256:{hash_file(cloud.requirements)}"

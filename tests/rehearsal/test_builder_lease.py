@@ -16,6 +16,7 @@ from bake import run as runs_of
 from bake.errors import ConnectionLost
 from bake.instance import describe
 from bake.layout import LEASE, LEASE_KEPT, LEASE_UNIT, UNITS_IN_MEMORY
+from bake.lease import Lease
 from bake.run import Run
 from bake.ssh import Session, connect
 from bake.steps.launch import Instance, LaunchSpec, launch
@@ -56,6 +57,7 @@ def launched(machine: Machine, run: Run, lease: timedelta) -> Iterator[Instance]
         machine.plan, profile.model_copy(update={"builder": profile.builder.model_copy(update=hours)})
     )
     spec = LaunchSpec("builder", plan.launch.base.id, plan.profile.builder.types)
+    Lease(plan.lease, machine.aws, run)  # never begun: nobody renews it
     with Undo() as undo:
         yield launch(spec, plan, machine.aws, run, undo)
 

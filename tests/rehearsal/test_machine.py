@@ -133,3 +133,22 @@ def test_a_killed_command_is_distinguished_from_a_lost_connection(
     with pytest.raises(RemoteCommandError, match="killed by a signal"):
         machine.session.run("sh", "-c", "kill -9 $$")
     assert machine.session.run("echo", "still here").stdout == "still here\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "works"),
+    [
+        pytest.param("timeout 20 sh -c 'while :; do :; done' || true", True, id="computes"),
+        pytest.param("for _ in $(seq 20); do sleep 1; done", False, id="polls"),
+    ],
+)
+def test_a_silent_unit_gets_on_only_if_it_works(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, script: str, works: bool
+) -> None:
+    """Compiling for hours prints nothing, and must not end the lease; one that hangs must."""
+    monkeypatch.setattr(units, "WINDOW", 5.0)
+    tally, moves = machine.session.tally, list[str]()
+    monkeypatch.setattr(tally, "moved", moves.append)
+    name = f"test-silent-{'works' if works else 'polls'}"
+    assert units.start(machine.session, name, "bash", "-c", script).wait(seconds=1.0).exit_code == 0
+    assert (f"{name} worked" in moves) is works, moves

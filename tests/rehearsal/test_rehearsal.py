@@ -28,17 +28,6 @@ pytestmark = pytest.mark.root
 
 
 @pytest.fixture(scope="module")
-def aws(cloud: LocalCloud) -> Aws:
-    variables = cloud.environment
-    return Aws(
-        region=variables["SPOT_AWS_REGION"],
-        worker_region=variables["AWS_REGION"],
-        endpoint=cloud.endpoint,
-        endpoint_key=cloud.keys,
-    )
-
-
-@pytest.fixture(scope="module")
 def directory(baked: Outcome) -> Path:
     return baked.directory
 

@@ -65,17 +65,6 @@ def left(aws: Aws, run: str) -> list[str]:
     return found + [one["Name"] for one in aws.events.list_event_buses()["EventBuses"] if run in one["Name"]]
 
 
-@pytest.fixture
-def aws(cloud: LocalCloud) -> Aws:
-    found = cloud.environment
-    return Aws(
-        region=found["SPOT_AWS_REGION"],
-        worker_region=found["AWS_REGION"],
-        endpoint=cloud.endpoint,
-        endpoint_key=cloud.keys,
-    )
-
-
 def test_a_run_that_is_killed_at_every_step_ends_with_a_good_image(aws: Aws, tmp_path: Path) -> None:
     process = start(tmp_path)
     events = cut(process, STEPS[0])

@@ -11,6 +11,7 @@ import pytest
 from bake import localcloud, profile
 from bake import run as runs_of
 from bake.aws import Aws
+from bake.lease import Lease
 from bake.lifecycle.sweep import preview, sweep
 from bake.localcloud import LocalCloud, Settings, sources
 from bake.progress import PlainScreen, Progress
@@ -45,7 +46,9 @@ def test_the_builder_of_a_dead_bake_goes_with_its_key_group_and_volume(
     aws = Aws(**regions, endpoint=cloud.endpoint, endpoint_key=cloud.keys)
     run = runs_of.new(tmp_path, Progress(PlainScreen()))
     undo = Undo()  # never ended: the bake is killed
-    instance = launch_builder(planned(cloud, aws, found), aws, run, undo)
+    plan = planned(cloud, aws, found)
+    Lease(plan.lease, aws, run)  # never begun: nobody renews it
+    instance = launch_builder(plan, aws, run, undo)
     machine = Settings.load().instances / instance.id
     assert machine.exists()
     while not (seen := preview(aws, run.id, prices=False)).swept:

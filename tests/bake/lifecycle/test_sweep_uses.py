@@ -66,6 +66,25 @@ def test_a_volume_and_a_group_in_somebodys_use_stay(account: Account) -> None:
     account.maker.ec2.terminate_instances(InstanceIds=[user])
 
 
+@pytest.mark.parametrize("way", ["ingress", "egress"])
+def test_a_group_that_the_rule_of_another_names_stays(account: Account, way: str) -> None:
+    run = run_id()
+    group, other = account.make("security group", account.tags(run)), account.make("security group", {})
+    ec2 = account.maker.ec2
+    change = getattr(ec2, f"authorize_security_group_{way}")
+    named: Any = [
+        {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "UserIdGroupPairs": [{"GroupId": group}]}
+    ]
+    change(GroupId=other, IpPermissions=named)
+    change(GroupId=group, IpPermissions=named)  # one may name itself
+    seen = preview(account.aws, run, prices=False)
+    assert [one.why for one in seen.verdicts] == [f"{other} uses it"]
+    assert sweep(account.aws, run).removed == []
+    getattr(ec2, f"revoke_security_group_{way}")(GroupId=other, IpPermissions=named)
+    assert removed(sweep(account.aws, run)) == {group}
+    ec2.delete_security_group(GroupId=other)
+
+
 def test_a_bus_with_somebodys_rule_stays(account: Account) -> None:
     run = run_id()
     bus = account.bus(f"bake-{run}", account.tags(run), rule={"owner": "somebody"})

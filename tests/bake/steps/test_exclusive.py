@@ -24,6 +24,7 @@ def first(one_run: OneRun, year: int = 2026, lease: timedelta | None = None) -> 
     other = OneRun(one_run.cloud, one_run.plan, replace(one_run.run, id=at(year)))
     if lease is not None:
         builder = other.plan.profile.builder.model_copy(update={"lease_hours": lease / timedelta(hours=1)})
+        other.run.expires = lambda: other.witness.now() + lease
         other.plan = replace(other.plan, profile=other.plan.profile.model_copy(update={"builder": builder}))
     return other
 

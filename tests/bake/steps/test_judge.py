@@ -17,7 +17,7 @@ from bake.errors import (
     RemoteCommandError,
     TimedOut,
 )
-from bake.image import Image, describe_image, images_of, mark, state_of
+from bake.image import Image, describe_image, image_of, images_of, mark, mark_by_hand, state_of
 from bake.steps.judge import Unproven, judge
 from bake.steps.publish import outdated, publish
 from bake.steps.wait_for_worker import ImageIsBad
@@ -239,3 +239,55 @@ def test_a_pending_ami_that_names_no_snapshot_leaves_none(
     with pytest.raises(ImageIsBad):
         check(one_run, image, ImageIsBad("no worker"))
     assert one_run.left() == []
+
+
+def test_every_snapshot_of_an_ami_is_marked(one_run: OneRun) -> None:
+    """A base AMI may have more disks than the root; a sweep must take none of their snapshots."""
+    image = one_run.kept_image()
+    ec2 = one_run.witness.ec2
+    zone = ec2.describe_availability_zones()["AvailabilityZones"][0]["ZoneName"]
+    volume = ec2.create_volume(Size=1, AvailabilityZone=zone)["VolumeId"]
+    tags: Any = [
+        {"Key": "bake:run", "Value": one_run.run.id},
+        {"Key": "bake:expires", "Value": "2027-01-01T00:00:00Z"},
+    ]
+    made = ec2.create_snapshot(
+        VolumeId=volume, TagSpecifications=[{"ResourceType": "snapshot", "Tags": tags}]
+    )["SnapshotId"]
+    both = dataclasses.replace(image, snapshots=(image.snapshot, made))
+    mark(one_run.aws, both, "good")
+    found = {
+        one["SnapshotId"]: one["Tags"] for one in ec2.describe_snapshots(SnapshotIds=[made])["Snapshots"]
+    }
+    assert tag_of(found[made], "bake:state") == "good"
+    assert tag_of(found[made], "bake:expires") == ""
+    assert made in mark_by_hand(one_run.aws, both, "good")
+    ec2.delete_volume(VolumeId=volume)
+
+
+def test_an_image_knows_all_of_its_snapshots() -> None:
+    disks = [("/dev/sda1", "snap-1"), ("/dev/sdb", "snap-2")]
+    mappings = [{"DeviceName": name, "Ebs": {"SnapshotId": one, "VolumeSize": 8}} for name, one in disks]
+    mappings.append({"DeviceName": "/dev/sdc", "VirtualName": "ephemeral0"})
+    facts: Any = {
+        "ImageId": "ami-1",
+        "Name": "x",
+        "RootDeviceName": "/dev/sda1",
+        "BlockDeviceMappings": mappings,
+    }
+    assert image_of(facts).snapshot == "snap-1"
+    assert image_of(facts).snapshots == ("snap-1", "snap-2")
+
+
+@pytest.mark.parametrize("error", [TimedOut("no answer"), None], ids=["unproven", "good"])
+def test_an_ami_that_was_removed_meanwhile_is_not_told_as_kept(
+    one_run: OneRun, error: TimedOut | None
+) -> None:
+    """A sweep did, after the lease had ended while this machine was suspended."""
+    image = one_run.kept_image()
+    one_run.aws.fresh.drop(image.id)
+    one_run.fault("CreateTags", "refuse", code="InvalidAMIID.NotFound", times=None)
+    with pytest.raises(BakeError, match=rf"{image.id} .* is gone, ") as caught:
+        check(one_run, image, error)
+    assert not isinstance(caught.value, Unproven)
+    assert one_run.run.kept == []
