@@ -18,6 +18,7 @@ MAY = {
     "bake/lease.py:_keep": "the lease's own beat, in a thread of its own",
     "bake/builder_lease/__init__.py:__call__": "joins a renewal, whose SSH command shows itself",
     "bake/builder_lease/__init__.py:settle": "joins a renewal, whose SSH command shows itself",
+    "bake/steps/keep_interrupted.py:look": "looks for a notice, in a thread of its own",
     "bake/ssh/__init__.py:_is_lost": "the end of a command, whose wait shows it",
     "bake/ssh/channel.py:one": "a slot for a command, whose wait shows it",
     "bake/ssh/channel.py:_exchange": "a command's streams, whose wait shows it",

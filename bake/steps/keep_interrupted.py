@@ -73,7 +73,8 @@ def _interrupted(builder: Instance, aws: Aws) -> InstanceTypeDef | None:
     """Return the builder as EC2 describes it if EC2 has stopped it; None if not, or without an answer."""
     deadline = time.monotonic() + SETTLES
     try:
-        with retries.until(time.monotonic() + SETTLES + LOOK):
+        settles = aws.tally.waiting(f"EC2 to tell how {builder.id} ended", SETTLES)
+        with retries.until(time.monotonic() + SETTLES + LOOK), settles as wait:
             while True:
                 facts = describe(aws, builder.id)
                 if is_interrupted(facts):
@@ -81,7 +82,7 @@ def _interrupted(builder: Instance, aws: Aws) -> InstanceTypeDef | None:
                 runs = facts is not None and facts["State"]["Name"] == "running"
                 if not runs or _request(aws, facts) != MARKED or time.monotonic() > deadline:
                     return None
-                time.sleep(1)
+                wait.pause(1)
     except call_errors():
         return None  # what ended the bake matters more
 
