@@ -32,7 +32,7 @@ def kept(parent: Path, run: str, *entries: dict[str, Any], expires: timedelta = 
     folder = parent / run
     folder.mkdir(parents=True)
     began = {"event": "run", "command": "bake", "profile": "g6e-ubuntu", "rehearsal": False, "prices": PRICES}
-    at = stamp(NOW - timedelta(hours=1))
+    at = stamp(datetime.now(UTC) - timedelta(hours=1))  # NOW may be minutes ago
     lines = [{"at": at, **entry} for entry in ({**began, "expires": stamp(NOW + expires)}, *entries)]
     (folder / JOURNAL).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     return folder
