@@ -102,7 +102,7 @@ class Booted:
     def told(self) -> list[str]:
         """What the watch within it has said so far."""
         lines = self.console.read_text(errors="replace").splitlines() if self.console.exists() else []
-        return [line.removeprefix("watch: ") for line in lines if line.startswith("watch: ")]
+        return [line.partition("watch: ")[2] for line in lines if "watch: " in line]
 
     def until(self, words: str) -> list[str]:
         """Wait until the watch says so, or the machine is off; what was said by then."""
