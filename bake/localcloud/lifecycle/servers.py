@@ -17,6 +17,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.middleware.shared_data import SharedDataMiddleware
 
 from bake.localcloud.api import clock, ec2, s3
+from bake.localcloud.api.access import backends
 from bake.localcloud.api.access import keys as access_keys
 from bake.localcloud.api.access.keys import Keys
 from bake.localcloud.api.clock import CloudClock
@@ -72,6 +73,7 @@ def start(
     clock.install(time)
     ec2.install(instances, store, time)
     s3.install()
+    backends.install()
     about: dict[str, Any] = {
         "id": uuid.uuid4().hex,
         "pid": os.getpid(),
