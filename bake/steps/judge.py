@@ -95,22 +95,30 @@ def _condemn(aws: Aws, run: Run, image: Image) -> None:
 def _keep(plan: ImagePlan, aws: Aws, run: Run, image: Image) -> str:
     """Keep an unproven image, within the profile's limit, and return a hint on what to do with it."""
     with retries.until(time.monotonic() + BRIEF):
-        _say(aws, run, image, "unproven")
+        untagged = _say(aws, run, image, "unproven")
         with suppress(*call_errors()):
             trim(plan, aws, run, image)
     where = " --rehearse" if aws.endpoint else ""
+    if untagged:
+        return (
+            "it is kept as a draft, which a `bake sweep` removes once the lease has ended; it could not be "
+            f"tagged as unproven {untagged}; prove or condemn it with `bake boot-check {image.id}{where}`"
+        )
     return (
         f"it is kept: prove or condemn it with `bake boot-check {image.id}{where}`, "
         f"or remove it with: {remove_by_hand(aws, image.id)}"
     )
 
 
-def _say(aws: Aws, run: Run, image: Image, state: State) -> None:
+def _say(aws: Aws, run: Run, image: Image, state: State) -> str:
+    """Tag the image and its snapshot; if that fails, say why, and the command that does it."""
     try:
         mark(aws, image, state)
     except call_errors() as error:
-        why, command = unanswered(error), mark_by_hand(aws, image, state)
-        run.progress.note(f"{image.id} is {state}, and could not be tagged so ({why}); do it with: {command}")
+        told = f"({unanswered(error)}); do it with: {mark_by_hand(aws, image, state)}"
+        run.progress.note(f"{image.id} is {state}, and could not be tagged so {told}")
+        return told
+    return ""
 
 
 def trim(plan: ImagePlan, aws: Aws, run: Run, image: Image) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pytest
 from bake.errors import UsageError
 from bake.instance import KeyPair
 from bake.localcloud import Settings, down, over_socket, save, up
+from bake.localcloud.settings import FIRST_INSTANCE
 from bake.ssh import connect
 
 if TYPE_CHECKING:
@@ -100,6 +102,12 @@ def test_the_same_cloud_gives_many_copies(own: Settings, tmp_path: Path, account
     for _ in range(2):
         down()
         copy = account_of(up(owner_pid=os.getpid(), saved=tmp_path / "saved"))
+        subnet = copy.ec2.describe_subnets(SubnetIds=[copy.cloud.environment["BAKE_SUBNET_ID"]])
+        network = ip_network(subnet["Subnets"][0]["CidrBlock"])
+        launched = copy.launch()  # at the address that the original would give
+        assert launched.login.address == str(network[FIRST_INSTANCE])
+        copy.terminate(launched.id)
+        copy.ec2.delete_key_pair(KeyName=launched.parameters["KeyName"])
         assert [pair["KeyName"] for pair in copy.ec2.describe_key_pairs()["KeyPairs"]] == ["one"]
         copy.ec2.delete_key_pair(KeyName="one")
 

@@ -127,6 +127,14 @@ def _pickled(records: Any) -> bytes:
     return written.getvalue()
 
 
+def _skip_reserved_addresses(backend: LocalEc2) -> None:
+    """Go on after a subnet's first addresses, which are AWS's: moto keeps the next one in no record."""
+    for zone in backend.subnets.values():
+        for subnet in zone.values():
+            for _ in subnet.aws_reserved_ips:
+                next(subnet._subnet_ip_generator)
+
+
 def restore(folder: Path, instances: LocalInstances, store: ImageStore, clock: CloudClock) -> dict[str, str]:
     """Make this cloud, which nothing has used yet, a copy of a saved one; return what profiles refer to."""
     link_images(folder / IMAGES, store.directory)
@@ -138,6 +146,7 @@ def restore(folder: Path, instances: LocalInstances, store: ImageStore, clock: C
         clock.advance(records["ahead"])
     for _, backend in records["backends"]:
         if isinstance(backend, LocalEc2):
+            _skip_reserved_addresses(backend)
             for reservation in backend.reservations.values():
                 for moto in reservation.instances:
                     instances.add(moto).resume(folder / DISKS / f"{moto.id}.img")

@@ -13,6 +13,8 @@ from .cells import FROM_THE_START
 from .lane import PROFILE, Controller, Lane
 
 MADE = "forks.json"
+# Steps that begin in a resumed run only if it goes on from an earlier one: the weights may be there already.
+FROM = {**dict.fromkeys(FROM_THE_START, "plan"), "prefetch": "provision"}
 
 
 @dataclass
@@ -27,20 +29,20 @@ class Forks:
 
 def folder(lane: Lane, step: str) -> Path:
     """Where the cloud and the desk are as a step begins."""
-    return lane.forks / ("plan" if step in FROM_THE_START else step).replace(" ", "-")
+    return lane.forks / FROM.get(step, step).replace(" ", "-")
 
 
-def forks(lane: Lane) -> Forks:
-    """The forks of this lane, made by one bake unless they are there."""
+def forks(lane: Lane, until: str = "") -> Forks:
+    """The forks of this lane, made by one bake unless they are there; the bake may end as a step begins."""
     made = lane.forks / MADE
     if not made.exists():
         shutil.rmtree(lane.forks, ignore_errors=True)
         lane.forks.mkdir(parents=True)
-        made.write_text(json.dumps(vars(_bake(lane)), indent=2))
+        made.write_text(json.dumps(vars(_bake(lane, until)), indent=2))
     return Forks(**json.loads(made.read_text()))
 
 
-def _bake(lane: Lane) -> Forks:
+def _bake(lane: Lane, until: str) -> Forks:
     """Bake; at each step's beginning the controller stands still, and all is saved."""
     found = Forks()
     lane.start()
@@ -60,10 +62,12 @@ def _bake(lane: Lane) -> Forks:
             save(place)
             shutil.copytree(lane.desk, place / "desk")
             _forget_step(place / "desk", step)
+        if step == until:
+            bake.process.kill()
         bake.go_on()
     code = bake.end()
     _noted(lane, found, known)
-    assert code == 0, bake.errors
+    assert code == 0 or until in found.steps, bake.errors
     found.run = next(str(event["id"]) for event in bake.events if event["event"] == "run")
     for event in bake.events:
         if event["event"] == "step_ended":

@@ -24,7 +24,6 @@ CELLS = [
     Cell("stop", "SIGTERM"),
     Cell("create image", "lost after success", "ec2 CreateImage"),
     Cell("remove builder", "kill -9"),
-    Cell("boot check", "kill -9, not resumed"),
     Cell("boot check", "expired credentials", "sqs CreateQueue"),
 ]
 
@@ -44,7 +43,7 @@ def lane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lane]:
 
 @pytest.fixture(scope="module")
 def made(lane: Lane) -> Forks:
-    return forks(lane)
+    return forks(lane, until="boot check")
 
 
 @pytest.mark.root
