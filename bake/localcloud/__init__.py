@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from bake.localcloud.lifecycle.cloud import down as down
     from bake.localcloud.lifecycle.cloud import provide as provide
     from bake.localcloud.lifecycle.cloud import running as running
+    from bake.localcloud.lifecycle.cloud import save as save
     from bake.localcloud.lifecycle.cloud import up as up
     from bake.localcloud.lifecycle.cloud import users as users
     from bake.localcloud.lifecycle.environment import EXAMPLES as EXAMPLES
@@ -65,6 +66,7 @@ _ROOMS = {
     "over_socket": "network.control",
     "provide": "lifecycle.cloud",
     "running": "lifecycle.cloud",
+    "save": "lifecycle.cloud",
     "sources": "lifecycle.environment",
     "trust_guests": "options",
     "trusted": "options",

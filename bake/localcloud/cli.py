@@ -17,6 +17,7 @@ from bake.localcloud.fault_commands import fault
 from bake.localcloud.interrupt_command import interrupt
 from bake.localcloud.options import trust_guests, trusted
 from bake.localcloud.packages.needed import require_packages
+from bake.localcloud.save_command import save
 
 if TYPE_CHECKING:
     from bake.localcloud.lifecycle.local_cloud import LocalCloud
@@ -41,6 +42,7 @@ def local() -> None:
 local.add_command(fault)
 local.add_command(clock)
 local.add_command(interrupt)
+local.add_command(save)
 
 
 def _say(text: str) -> None:
@@ -55,7 +57,13 @@ def _say(text: str) -> None:
     metavar="MB/S",
     help="Root volumes fill at this rate while they are read first, as EBS does from snapshots (about 17).",
 )
-def up(lazy_disks: float | None) -> None:
+@click.option(
+    "--saved",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="FOLDER",
+    help="As a copy of the cloud that `bake local save` kept there.",
+)
+def up(lazy_disks: float | None, saved: Path | None) -> None:
     """Bring the local cloud up; it stays until `down`.
 
     The first time builds its base AMI, a tiny FLUX and a set of wheels, which takes two or three minutes.
@@ -64,10 +72,11 @@ def up(lazy_disks: float | None) -> None:
     Example:
       bake local up
       bake local up --lazy-disks 17
+      bake local up --saved /var/tmp/before
     """
     from bake.localcloud.lifecycle import cloud
 
-    up = cloud.up(trust_guests=trusted(), lazy_rate=lazy_disks, say=_say)
+    up = cloud.up(trust_guests=trusted(), lazy_rate=lazy_disks, saved=saved, say=_say)
     click.echo(f"the local cloud is up: {up.endpoint} (AWS API), {up.hub} (Hub), {up.wheels} (wheels)")
     click.echo(f"its base AMI is {up.environment['BASE_AMI_ID']}; try: bake local status")
 

@@ -47,6 +47,7 @@ def fault() -> None:
 @click.option(
     "--caller", type=click.Choice(("all", "host", "guests")), help="Only calls of this host, or of instances."
 )
+@click.option("--spreads", is_flag=True, default=None, help="Once it has struck, it strikes all other calls.")
 def add(service: str, action: str, always: bool, nth: int | None, **given: Any) -> None:
     """Make calls of SERVICE's operation ACTION fail; both may be patterns, like 'Describe*'.
 
@@ -66,6 +67,7 @@ def add(service: str, action: str, always: bool, nth: int | None, **given: Any) 
       bake local fault add ec2 RunInstances --kind lost
       bake local fault add ec2 'Describe*' --kind throttle --seconds 75
       bake local fault add ec2 DescribeImages --kind not-found --seconds 20
+      bake local fault add ec2 CreateImage --kind expired --spreads --caller host
       bake local fault add s3 PutObject --kind refuse --code SlowDown --nth 3
       bake local fault add sqs '*' --kind error --always --probability 0.2 --seed 7 --caller guests
     """

@@ -74,7 +74,7 @@ def judge(
         raise
     run.kept.append(f"{image.id} ({image.name}) is good, and kept")
     with interrupt.deferred():
-        if not _say(aws, run, image, "good"):
+        if _say(aws, run, image, "good") is None:
             raise _gone(run, image, "after it had been proved")
 
 
@@ -106,27 +106,37 @@ def _condemn(aws: Aws, run: Run, image: Image) -> None:
 def _keep(plan: ImagePlan, aws: Aws, run: Run, image: Image) -> str | None:
     """Keep an unproven image, within the profile's limit; return a hint on it, or None if it is gone."""
     with retries.until(time.monotonic() + BRIEF):
-        if not _say(aws, run, image, "unproven"):
+        untagged = _say(aws, run, image, "unproven")
+        if untagged is None:
             return None
         with suppress(*call_errors()):
             trim(plan, aws, run, image)
     where = " --rehearse" if aws.endpoint else ""
+    if untagged:
+        return (
+            "it is kept as a draft, which a `bake sweep` removes once the lease has ended; it could not be "
+            f"tagged as unproven {untagged}; prove or condemn it with `bake boot-check {image.id}{where}`"
+        )
     return (
         f"it is kept: prove or condemn it with `bake boot-check {image.id}{where}`, "
         f"or remove it with: {remove_by_hand(aws, image.id)}"
     )
 
 
-def _say(aws: Aws, run: Run, image: Image, state: State) -> bool:
-    """Tag an image; whether it is still there."""
+def _say(aws: Aws, run: Run, image: Image, state: State) -> str | None:
+    """Tag an image and its snapshots; return why that failed and the command that does it, if it did.
+
+    None if the image is not there any more.
+    """
     try:
         mark(aws, image, state)
     except call_errors() as error:
         if error_code(error).startswith("InvalidAMIID"):
-            return False
-        why, command = unanswered(error), mark_by_hand(aws, image, state)
-        run.progress.note(f"{image.id} is {state}, and could not be tagged so ({why}); do it with: {command}")
-    return True
+            return None
+        told = f"({unanswered(error)}); do it with: {mark_by_hand(aws, image, state)}"
+        run.progress.note(f"{image.id} is {state}, and could not be tagged so {told}")
+        return told
+    return ""
 
 
 def trim(plan: ImagePlan, aws: Aws, run: Run, image: Image) -> None:

@@ -16,7 +16,11 @@ from bake.ssh import Session
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
 
-
+# A builder that restarts forgets what lies in /run: the command, which runs again then, brings its program.
+_RUN = """\
+[ -e "$1/seal.json" ] || { install -d -m 700 "$1" && cp "$2/seal.py" "$2/seal.json" "$1"; } || exit
+exec "$3" "$1/seal.py" both --keep "$4"
+"""
 SEALED = "sealed"  # when that was by AWS's clock, in the run's memory
 
 
@@ -26,13 +30,12 @@ def seal(session: Session, weights: WeightsPlan, aws: Aws, run: Run) -> None:
     The model cache is kept, even below a folder that the seal list empties.
     """
     with run.progress.step("seal"):
-        session.run("install", "-d", "-m", "700", SEAL, sudo=True)
-        session.run("cp", f"{BAKE}/seal.py", f"{BAKE}/seal.json", SEAL, sudo=True)
         # One sudo deletes and checks: auditd and syslog would log another, and the check would find it.
         # A second run has the same result. The keys are deleted last: if the connection breaks after that, no
         # new one can be opened, and the bake stops, because nobody can tell whether the seal is complete.
-        command = (SYSTEM_PYTHON, f"{SEAL}/seal.py", "both", "--keep", weights.cache)
-        done = session.run(*command, sudo=True, check=False)
+        done = session.run(
+            *("sh", "-c", _RUN, "seal", SEAL, BAKE, SYSTEM_PYTHON, weights.cache), sudo=True, check=False
+        )
         try:
             found = json.loads(done.stdout)
         except ValueError:

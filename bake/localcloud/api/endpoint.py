@@ -34,7 +34,8 @@ class Api:
     """WSGI application that passes AWS calls on to moto.
 
     The gateway admits calls that are signed with one of `keys` and allowed to their caller. Faults strike
-    admitted calls only.
+    admitted calls only. `called` counts what this host called, each `service Operation` in the order
+    of the first calls.
     """
 
     def __init__(self, instances: LocalInstances, groups: Groups, faults: AwsFaults, keys: Keys) -> None:
@@ -43,6 +44,7 @@ class Api:
         faulty = Faulty(self._aws, faults, is_instance=lambda address: not self._of_host(address))
         self._gateway = Gateway(faulty, keys)
         self._moto = Backends()
+        self.called: dict[str, int] = {}
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         return self._gateway(environ, start_response)
@@ -53,6 +55,9 @@ class Api:
 
     def _aws(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         requested: OperationRequest = environ[OPERATION_REQUEST]
+        if self._of_host(environ.get("REMOTE_ADDR")):
+            named = f"{requested.service} {requested.operation}"
+            self.called[named] = self.called.get(named, 0) + 1
         call = requested.content if requested.service == "ec2" else {}
         if call.get("Action") == "GetConsoleOutput" and call.get("InstanceId") in self._instances:
             return self._console(call["InstanceId"])(environ, start_response)

@@ -58,6 +58,15 @@ class LocalInstance:
         self._state("pending")
         self._spawn(run)
 
+    def resume(self, disk: Path) -> None:
+        """Take the disk of a saved instance, and boot if it ran; a terminated one has none."""
+        if self.state == "terminated":
+            return
+        self.machine.directory.mkdir(parents=True, exist_ok=True)
+        disks.clone(disk, self.machine.disk)
+        if self.state == "running":
+            self._spawn(self._follow)
+
     def start(self) -> None:
         """Boot a stopped machine again."""
         self._stopping = False

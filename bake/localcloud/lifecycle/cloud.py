@@ -30,6 +30,7 @@ from bake.localcloud.images.bases import BASES, find_bases
 from bake.localcloud.images.store import ImageStore
 from bake.localcloud.lifecycle.local_cloud import LocalCloud, describe
 from bake.localcloud.lifecycle.prepared import Prepared
+from bake.localcloud.lifecycle.saved import check as check_saved
 from bake.localcloud.lifecycle.state import Status
 from bake.localcloud.lifecycle.sweep import sweep
 from bake.localcloud.lifecycle.users import User
@@ -54,21 +55,27 @@ def up(
     owner_pid: int | None = None,
     trust_guests: bool = False,
     lazy_rate: float | None = None,
+    saved: Path | None = None,
     say: Say = _quiet,
 ) -> LocalCloud:
     """Bring the cloud up unless it is up, and return it.
 
     With `owner_pid` it goes down by itself once that process and all other owners have ended; without, it
     stays until `down`. With `lazy_rate`, root volumes of instances launched from now on fill at so many MB/s
-    while they are read. UsageError without root, if a tool or the network is not available, or if machines
+    while they are read. With `saved`, the folder of a saved cloud, it comes up as a copy of that one.
+    UsageError without root, if a tool or the network is not available, or if machines
     would have this host's root and the caller doesn't `trust_guests`.
     """
     host.require_root()
     settings = Settings.load()
     host.require_tools()
     require_packages()
+    if saved is not None:
+        check_saved(saved, settings)
     with _lock(settings):
         running = _health(settings)
+        if running is not None and saved is not None:
+            raise UsageError("a local cloud is up already", hint="take it down first: bake local down")
         if running is not None and running["trust_guests"] and not trust_guests:
             raise UsageError(
                 "the local cloud that is up trusts its machines: their root is this host's root",
@@ -79,7 +86,7 @@ def up(
             with bridge.claim(settings):  # fails if another cloud has it, before anything is changed
                 settings = _isolated(settings, trust_guests, say)
             prepared = _prepare(settings, say)
-            _start(settings, prepared, owner_pid, say)
+            _start(settings, prepared, owner_pid, saved, say)
             running = _health(settings) or {}
         if lazy_rate is not None:
             control.over_socket(settings)("POST", f"/-/lazy-disks?rate={lazy_rate}", None)
@@ -103,6 +110,14 @@ def down(say: Say = _quiet) -> None:
         _stop(settings)
         for leftover in sweep(settings):
             say(f"removed a leftover: {leftover}")
+
+
+def save(folder: Path) -> None:
+    """Save the cloud that is up in a new folder; `up` makes copies of it. UsageError if none is up."""
+    settings = Settings.load()
+    if _health(settings) is None:
+        raise UsageError("the local cloud is not up", hint="bake local up")
+    control.over_socket(settings)("POST", "/-/save", str(folder.absolute()).encode())
 
 
 def users() -> list[User]:
@@ -216,7 +231,9 @@ def _hub(settings: Settings, say: Say) -> Path:
     return place
 
 
-def _start(settings: Settings, prepared: Prepared, owner_pid: int | None, say: Say) -> None:
+def _start(
+    settings: Settings, prepared: Prepared, owner_pid: int | None, saved: Path | None, say: Say
+) -> None:
     for leftover in sweep(settings):
         say(f"removed a leftover of an earlier cloud: {leftover}")
     ImageStore(settings.images).prune(say)
@@ -226,7 +243,7 @@ def _start(settings: Settings, prepared: Prepared, owner_pid: int | None, say: S
     process: subprocess.Popen[bytes] | None = None
     try:
         with interrupt.deferred():  # an interrupt before the assignment would lose the process
-            process = _daemon(settings, owner_pid, log)
+            process = _daemon(settings, owner_pid, saved, log)
         deadline = time.monotonic() + START_TIMEOUT
         while _health(settings) is None:
             if process.poll() is not None or time.monotonic() > deadline:
@@ -242,14 +259,17 @@ def _start(settings: Settings, prepared: Prepared, owner_pid: int | None, say: S
         raise
 
 
-def _daemon(settings: Settings, owner_pid: int | None, log: Path) -> subprocess.Popen[bytes]:
+def _daemon(
+    settings: Settings, owner_pid: int | None, saved: Path | None, log: Path
+) -> subprocess.Popen[bytes]:
     with log.open("w") as output:
         return subprocess.Popen(
             [
                 sys.executable,
                 "-m",
                 "bake.localcloud.lifecycle.daemon",
-                *([str(owner_pid)] if owner_pid else []),
+                str(owner_pid or ""),
+                str(saved.absolute()) if saved else "",
             ],
             stdin=subprocess.DEVNULL,
             stdout=output,

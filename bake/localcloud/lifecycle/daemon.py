@@ -52,9 +52,9 @@ def main() -> int:
     done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: done.set())
-    owner = int(sys.argv[1]) if len(sys.argv) > 1 else None
+    owner, saved = (*sys.argv[1:], "", "")[:2]
     try:
-        _run(settings, owner, done)
+        _run(settings, int(owner) if owner else None, Path(saved) if saved else None, done)
     except BakeError as error:
         log.error("%s", error.message)
         _write(settings.state / "failure.json", {"message": error.message, "hint": error.hint})
@@ -62,7 +62,7 @@ def main() -> int:
     return 0
 
 
-def _run(settings: Settings, owner: int | None, done: threading.Event) -> None:
+def _run(settings: Settings, owner: int | None, saved: Path | None, done: threading.Event) -> None:
     owners = Owners(done)
     if owner is None:
         owners.keep()
@@ -70,17 +70,19 @@ def _run(settings: Settings, owner: int | None, done: threading.Event) -> None:
         owners.add(owner)
     prepared = Prepared.load(settings.state / "prepared.json")
     with bridge.claim(settings):
-        _live(settings, prepared, owners, done)
+        _live(settings, prepared, owners, saved, done)
     log.info("the local cloud is down")
 
 
-def _live(settings: Settings, prepared: Prepared, owners: Owners, done: threading.Event) -> None:
+def _live(
+    settings: Settings, prepared: Prepared, owners: Owners, saved: Path | None, done: threading.Event
+) -> None:
     try:
         bridge.up(settings, package_servers())
         os.environ.update(MOTO)
         from bake.localcloud.lifecycle import servers  # and with it moto
 
-        about, stop = servers.start(settings, prepared, owners)
+        about, stop = servers.start(settings, prepared, owners, saved)
         try:
             _write(settings.state / "cloud.json", about)
             log.info("the local cloud is up at %s", settings.endpoint)

@@ -9,6 +9,7 @@ import os
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from moto.ec2.models import ec2_backends
@@ -16,6 +17,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.middleware.shared_data import SharedDataMiddleware
 
 from bake.localcloud.api import clock, ec2, interruptions, s3, scheduler
+from bake.localcloud.api.access import backends
 from bake.localcloud.api.access import keys as access_keys
 from bake.localcloud.api.access.keys import Keys
 from bake.localcloud.api.clock import CloudClock
@@ -29,7 +31,7 @@ from bake.localcloud.hub import control as hub_control
 from bake.localcloud.hub.server import Hub
 from bake.localcloud.images.bases import base_amis, hostile_amis
 from bake.localcloud.images.store import ImageStore
-from bake.localcloud.lifecycle import fixtures
+from bake.localcloud.lifecycle import fixtures, records
 from bake.localcloud.lifecycle.known_images import register
 from bake.localcloud.lifecycle.owners import Owners
 from bake.localcloud.lifecycle.prepared import Prepared
@@ -58,9 +60,12 @@ METADATA_NAMES = (METADATA_ADDRESS, f"{METADATA_ADDRESS}:80")
 
 
 def start(
-    settings: Settings, prepared: Prepared, owners: Owners
+    settings: Settings, prepared: Prepared, owners: Owners, saved: Path | None = None
 ) -> tuple[dict[str, Any], Callable[[], None]]:
-    """Start all servers; return the cloud's description, and a function that terminates its machines."""
+    """Start all servers; return the cloud's description, and a function that terminates its machines.
+
+    The cloud is a copy of the one that was `saved` in a folder, or else a new one.
+    """
     instances, store, faults = LocalInstances(settings), ImageStore(settings.images), AwsFaults()
     keys = Keys(lives=lambda name: name in instances and instances[name].state != "terminated")
     access_keys.write(settings.state, keys.owner)
@@ -69,27 +74,33 @@ def start(
     ec2.install(instances, store, time)
     s3.install()
     scheduler.install(time)
+    backends.install()
     about: dict[str, Any] = {
         "id": uuid.uuid4().hex,
         "pid": os.getpid(),
         "since": datetime.now(UTC).isoformat(),
-        "environment": fixtures.create(settings, prepared),
+        "environment": _account(settings, prepared, instances, store, time, saved),
         "trust_guests": settings.trust_guests,
     }
-    amis = [*base_amis(prepared.bases), *hostile_amis(prepared.bases)]
-    register(ec2_backends[ACCOUNT][SPOT_REGION], amis)
 
     def metadata(address: str) -> Metadata | None:
         instance = instances.at(address)
         return metadata_of(instance.moto, keys) if instance else None
 
-    hub, groups = Hub(prepared.hub, prepared.token), Groups(instances)
+    hub = Hub(prepared.hub, prepared.token)
+    groups = Groups(instances)
+    groups.follow()  # of a saved cloud's instances
+    api = Api(instances, groups, faults, keys)
     routes = {
         ("GET", "/-/health"): lambda request: about,
+        ("GET", "/-/calls"): lambda request: api.called,
         ("GET", "/-/status"): lambda request: report(settings, about, instances, store),
         **_owner_routes(owners),
         **_fault_routes(faults),
         **_lazy_disk_routes(instances),
+        ("POST", "/-/save"): lambda request: records.save(
+            Path(request.get_data(as_text=True)), instances, store, time, about["environment"]
+        ),
         **clock.routes(time),
         **interruptions.routes(interruptions.Interruptions(instances, time, groups.follow)),
         **hub_control.routes(hub),
@@ -104,10 +115,26 @@ def start(
     packages = SharedDataMiddleware(NotFound(), repositories)
     named = (GATEWAY, f"{GATEWAY}:{PACKAGES_PORT}")
     serve(settings.address, PACKAGES_PORT, packages, "Amazon Linux's packages", named)
-    api = Api(instances, groups, faults, keys)
     serve(settings.address, API_PORT, api, "the API", now=time.now)
     serve_control(settings.control, routes)
     return about, instances.terminate_all
+
+
+def _account(
+    settings: Settings,
+    prepared: Prepared,
+    instances: LocalInstances,
+    store: ImageStore,
+    time: CloudClock,
+    saved: Path | None,
+) -> dict[str, str]:
+    """Make what the account has at the start, or restore it; return the environment for profiles."""
+    if saved is not None:
+        return records.restore(saved, instances, store, time) | {"HF_TOKEN": prepared.token}
+    environment = fixtures.create(settings, prepared)
+    amis = [*base_amis(prepared.bases), *hostile_amis(prepared.bases)]
+    register(ec2_backends[ACCOUNT][SPOT_REGION], amis)
+    return environment
 
 
 def _owner_routes(owners: Owners) -> dict[tuple[str, str], Route]:

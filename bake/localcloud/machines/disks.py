@@ -56,13 +56,23 @@ def _copy_data(reader: int, writer: int, progress: Callable[[int], None]) -> Non
     for start, end in extents(reader, size):
         offset = start
         while offset < end:
-            # The kernel copies, without reading the data into this process.
-            count = os.copy_file_range(reader, writer, min(_CHUNK, end - offset), offset, offset)
+            count = _copy_range(reader, writer, min(_CHUNK, end - offset), offset)
             if count == 0:
                 raise BakeError("the disk shrank while it was copied")
             offset += count
             copied += count
             progress(min(99, copied * 100 // total))
+
+
+def _copy_range(reader: int, writer: int, count: int, offset: int) -> int:
+    """Let the kernel copy, without reading the data into this process; return how much it copied."""
+    try:
+        return os.copy_file_range(reader, writer, count, offset, offset)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+    os.lseek(writer, offset, os.SEEK_SET)  # between file systems of two kinds
+    return os.sendfile(writer, reader, offset, count)
 
 
 def extents(fd: int, size: int) -> Iterator[tuple[int, int]]:

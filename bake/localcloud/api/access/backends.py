@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
+from moto.core.responses import BaseResponse
 from moto.iam.exceptions import NotFoundException
 from moto.iam.models import iam_backends
 from moto.moto_server.werkzeug_app import create_backend_app
@@ -22,6 +23,21 @@ from bake.localcloud.settings import ACCOUNT
 
 # What the gateway adds to a request's environ.
 PRINCIPAL, OPERATION_REQUEST = "bake.principal", "bake.operation_request"
+
+
+def install() -> None:
+    """Give each answer of moto its own transformers; to be called once, before the first request.
+
+    moto writes them into its class while other threads read them there, and one answer's change all later
+    ones.
+    """
+    of_moto = BaseResponse.__init__
+
+    def init(self: Any, *words: Any, **named: Any) -> None:
+        of_moto(self, *words, **named)
+        self.RESPONSE_KEY_PATH_TO_TRANSFORMER = dict(type(self).RESPONSE_KEY_PATH_TO_TRANSFORMER)
+
+    BaseResponse.__init__ = init
 
 
 class Backends:

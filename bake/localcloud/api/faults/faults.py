@@ -37,7 +37,9 @@ class AwsFault(BaseModel):
     `match` is a part of one of the call's parameters, written `Name=value`. `seconds` is for a `timeout` how
     long the connection is held before it is dropped, for `not-found` how long what was created stays unknown,
     and for any other kind how long the fault goes on after its first strike. With a `probability` below 1,
-    `seed` decides which calls it strikes. `code`, `message` and `status` replace what AWS would answer.
+    `seed` decides which calls it strikes. One that `spreads` strikes all calls of its `caller`, of whatever
+    service, once it has struck: as credentials that have expired. `code`, `message` and `status` replace what
+    AWS would answer.
 
     A call that times out is never made. One that is `lost` is made, and its answer thrown away.
     """
@@ -57,6 +59,7 @@ class AwsFault(BaseModel):
     seed: int = 0
     match: str | None = None
     caller: Literal["all", "host", "guests"] = "all"
+    spreads: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -66,6 +69,8 @@ class AwsFault(BaseModel):
             return given
         kind, filled = given.get("kind"), dict(given)
         if kind == "not-found" or (kind != "timeout" and given.get("seconds") is not None):
+            filled.setdefault("times", None)
+        if given.get("spreads"):
             filled.setdefault("times", None)
         if kind in _SECONDS and given.get("seconds") is None:
             filled["seconds"] = _SECONDS[kind]
@@ -154,6 +159,11 @@ class _Planted:
             return 0
         return None if fault.times is None else fault.times - self.struck
 
+    def concerns(self, call: Call) -> bool:
+        """Whether the fault applies to this call; one that spread applies to all of its caller."""
+        spread = self.fault.spreads and self.struck > 0 and self.fault.caller in ("all", call.caller)
+        return spread or self.fault.concerns(call)
+
     def strikes(self) -> bool:
         """Count a call to which the fault applies, and say whether it strikes."""
         if self.passed < self.fault.after:
@@ -237,7 +247,7 @@ class AwsFaults(Planting):
         """The fault that strikes this call: the first that was planted; the others do not count the call."""
         with self._lock:
             for planted in self._planted:
-                if planted.left == 0 or not planted.fault.concerns(call):
+                if planted.left == 0 or not planted.concerns(call):
                     continue
                 missing = self._missing(planted.fault, call)
                 if planted.fault.kind == "not-found" and missing is None:

@@ -1,0 +1,154 @@
+"""Save AWS's records and machines' disks of a running local cloud, and start a cloud from them."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from moto.backends import get_backend
+from moto.core.base_backend import BackendDict
+
+from bake.errors import UsageError
+from bake.localcloud.api.clock import CloudClock
+from bake.localcloud.api.ec2 import LocalEc2
+from bake.localcloud.api.instances import LocalInstances
+from bake.localcloud.api.s3 import LocalS3
+from bake.localcloud.images.store import ImageStore
+from bake.localcloud.lifecycle.saved import DISKS, IMAGES, NETWORK, RECORDS, link_images
+from bake.localcloud.machines import disks
+
+SETTLED = ("running", "stopped", "terminated")
+PATIENCE = 60.0  # seconds until instances and copies of disks have settled
+_LOCKS: Mapping[type, Any] = {type(make()): make for make in (threading.Lock, threading.RLock)}
+
+
+# They bear the names of moto's modules, where they are not found.
+_OURS: Mapping[str, type] = {one.__name__: one for one in (LocalEc2, LocalS3)}
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles moto's backends, and of what can't be pickled as it is: our classes, locks, private keys."""
+
+    def reducer_override(self, thing: Any) -> Any:
+        if make := _LOCKS.get(type(thing)):
+            return make, ()
+        if isinstance(thing, type) and _OURS.get(thing.__name__) is thing:
+            return _our_class, (thing.__name__,)
+        if hasattr(type(thing), "private_bytes"):
+            plain = serialization.NoEncryption()
+            form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+            return _private_key, (thing.private_bytes(*form, plain),)
+        return NotImplemented
+
+
+def _our_class(name: str) -> type:
+    return _OURS[name]
+
+
+def _private_key(content: bytes) -> PrivateKeyTypes:
+    return serialization.load_pem_private_key(content, None)
+
+
+def save(
+    folder: Path,
+    instances: LocalInstances,
+    store: ImageStore,
+    clock: CloudClock,
+    environment: Mapping[str, str],
+) -> None:
+    """Write the cloud to a new folder; `environment` is what profiles refer to.
+
+    UsageError while an instance or an image changes its state. Running machines stand still meanwhile.
+    """
+    if folder.exists():
+        raise UsageError(f"{folder} exists already", hint="name a new folder")
+    _settle(instances)
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / DISKS).mkdir(parents=True, mode=0o700)
+    living = [one for one in instances.all() if one.state != "terminated"]
+    with ExitStack() as stack:
+        for one in living:
+            if one.state == "running":
+                stack.enter_context(disks.frozen(one.machine.root))
+        for one in living:
+            disks.clone(one.machine.disk, partial / DISKS / f"{one.moto.id}.img")
+        records = {
+            "environment": environment,
+            "ahead": clock.ahead,
+            "subnet": LocalEc2.subnet_default,
+            "backends": _backends(),
+        }
+        (partial / RECORDS).write_bytes(_pickled(records))
+    link_images(store.directory, partial / IMAGES)
+    (partial / NETWORK).write_text(str(instances.settings.network), encoding="utf-8")
+    partial.rename(folder)
+
+
+def _settle(instances: LocalInstances) -> None:
+    """Wait until no instance and no image is between two states."""
+    deadline = time.monotonic() + PATIENCE
+    while changing := _changing(instances):
+        if time.monotonic() > deadline:
+            raise UsageError(f"the cloud can't be saved while these change: {', '.join(changing)}")
+        time.sleep(0.05)
+
+
+def _changing(instances: LocalInstances) -> list[str]:
+    found = [one.moto.id for one in instances.all() if one.state not in SETTLED]
+    for _, backend in _backends():
+        if isinstance(backend, LocalEc2):
+            found += [one.id for one in list(backend.amis.values()) if one.state == "pending"]
+            found += [one.id for one in list(backend.snapshots.values()) if one.status == "pending"]
+    return [str(one) for one in found]
+
+
+def _backends() -> list[tuple[tuple[str, str, str], Any]]:
+    """Each backend of moto that was used, with its service, account and region."""
+    return [
+        ((services.service_name, account, region), backend)
+        for services in list(BackendDict._instances)
+        for account, region, backend in services.iter_backends()
+    ]
+
+
+def _pickled(records: Any) -> bytes:
+    written = io.BytesIO()
+    _Pickler(written, pickle.HIGHEST_PROTOCOL).dump(records)
+    return written.getvalue()
+
+
+def _skip_reserved_addresses(backend: LocalEc2) -> None:
+    """Go on after a subnet's first addresses, which are AWS's: moto keeps the next one in no record."""
+    for zone in backend.subnets.values():
+        for subnet in zone.values():
+            for _ in subnet.aws_reserved_ips:
+                next(subnet._subnet_ip_generator)
+
+
+def restore(folder: Path, instances: LocalInstances, store: ImageStore, clock: CloudClock) -> dict[str, str]:
+    """Make this cloud, which nothing has used yet, a copy of a saved one; return what profiles refer to."""
+    link_images(folder / IMAGES, store.directory)
+    records = pickle.loads((folder / RECORDS).read_bytes())  # noqa: S301 - root's own file
+    for (service, account, region), backend in records["backends"]:
+        dict.__setitem__(get_backend(service)[account], region, backend)
+    LocalEc2.subnet_default = records["subnet"]
+    if records["ahead"]:
+        clock.advance(records["ahead"])
+    for _, backend in records["backends"]:
+        if isinstance(backend, LocalEc2):
+            _skip_reserved_addresses(backend)
+            for reservation in backend.reservations.values():
+                for moto in reservation.instances:
+                    instances.add(moto).resume(folder / DISKS / f"{moto.id}.img")
+    environment: dict[str, str] = records["environment"]
+    return environment

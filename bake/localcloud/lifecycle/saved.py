@@ -1,0 +1,45 @@
+"""The folder of a saved local cloud.
+
+`network` is where its machines have their addresses, `api.pickle` has AWS's records, `disks/` the disk of
+each instance, `images/` the AMIs and snapshots. Machines of a copy boot from their disks as after a power
+cut, with the same ids and addresses. Faults, access keys and sessions are not saved: each cloud has its own.
+Nor does a copy launch again what a spot request of the saved one was for.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from bake.errors import UsageError
+from bake.localcloud.machines import disks
+from bake.localcloud.settings import Settings
+
+NETWORK, RECORDS, DISKS, IMAGES = "network", "api.pickle", "disks", "images"
+
+
+def check(folder: Path, settings: Settings) -> None:
+    """Raise UsageError unless a cloud with these settings can be a copy of the saved one."""
+    try:
+        network = (folder / NETWORK).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"{folder} has no saved cloud: {error.strerror}", hint="bake local save --help"
+        ) from error
+    if network != str(settings.network):
+        raise UsageError(
+            f"the cloud in {folder} was saved on the network {network}, where its machines' addresses are",
+            hint=f"BAKE_LOCAL_NETWORK={network}",
+        )
+
+
+def link_images(source: Path, target: Path) -> None:
+    """Take the files of an image store, which are never written again, without copying them."""
+    target.mkdir(exist_ok=True)
+    for file in source.iterdir():
+        if ".partial" in file.name or (target / file.name).exists():
+            continue
+        try:
+            os.link(file, target / file.name)
+        except OSError:  # another file system
+            disks.clone(file, target / file.name)

@@ -1,0 +1,5 @@
+"""`python -m tests.rehearsal.chaos`: see `make chaos`."""
+
+from .suite import main
+
+main()

@@ -1,0 +1,91 @@
+"""One bake that is saved at the beginning of each step, so that no case bakes from the beginning."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bake.localcloud import save
+
+from .cells import FROM_THE_START
+from .lane import PROFILE, Controller, Lane
+
+MADE = "forks.json"
+# Steps that begin in a resumed run only if it goes on from an earlier one: the weights may be there already.
+FROM = {**dict.fromkeys(FROM_THE_START, "plan"), "prefetch": "provision"}
+
+
+@dataclass
+class Forks:
+    """The steps of a bake in their order; the AWS calls that each made; the run's id."""
+
+    run: str = ""
+    steps: list[str] = field(default_factory=list)
+    calls: dict[str, list[str]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def folder(lane: Lane, step: str) -> Path:
+    """Where the cloud and the desk are as a step begins."""
+    return lane.forks / FROM.get(step, step).replace(" ", "-")
+
+
+def forks(lane: Lane, until: str = "") -> Forks:
+    """The forks of this lane, made by one bake unless they are there; the bake may end as a step begins."""
+    made = lane.forks / MADE
+    if not made.exists():
+        shutil.rmtree(lane.forks, ignore_errors=True)
+        lane.forks.mkdir(parents=True)
+        made.write_text(json.dumps(vars(_bake(lane, until)), indent=2))
+    return Forks(**json.loads(made.read_text()))
+
+
+def _bake(lane: Lane, until: str) -> Forks:
+    """Bake; at each step's beginning the controller stands still, and all is saved."""
+    found = Forks()
+    lane.start()
+    bake = Controller(lane.desk, "--profile", PROFILE, "--rehearse")
+    known: set[str] = set()
+    while bake.until(""):
+        bake.hold()
+        step = str(bake.events[-1]["step"])
+        if found.steps:  # the calls since then were made in the step before
+            known |= _noted(lane, found, known)
+        if step in found.steps:
+            bake.go_on()
+            continue
+        found.steps.append(step)
+        place = folder(lane, step)
+        if not place.exists():
+            save(place)
+            shutil.copytree(lane.desk, place / "desk")
+            _forget_step(place / "desk", step)
+        if step == until:
+            bake.process.kill()
+        bake.go_on()
+    code = bake.end()
+    _noted(lane, found, known)
+    assert code == 0 or until in found.steps, bake.errors
+    found.run = next(str(event["id"]) for event in bake.events if event["event"] == "run")
+    for event in bake.events:
+        if event["event"] == "step_ended":
+            found.seconds[event["step"]] = event["seconds"]
+    lane.stop()
+    return found
+
+
+def _noted(lane: Lane, found: Forks, known: set[str]) -> set[str]:
+    called = lane.control("GET", "/-/calls")
+    fresh = [call for call in called if call not in known]
+    found.calls.setdefault(found.steps[-1], []).extend(fresh)
+    return set(called)
+
+
+def _forget_step(desk: Path, step: str) -> None:
+    """Take the step's beginning out of the journal: the fork is of the moment before."""
+    for journal in desk.glob(".bake/runs/*/journal.jsonl"):
+        lines = journal.read_text().splitlines(keepends=True)
+        if lines and json.loads(lines[-1]).get("step") == step:
+            journal.write_text("".join(lines[:-1]))
