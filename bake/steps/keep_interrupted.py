@@ -73,8 +73,8 @@ def _interrupted(builder: Instance, aws: Aws) -> InstanceTypeDef | None:
     """Return the builder as EC2 describes it if EC2 has stopped it; None if not, or without an answer."""
     deadline = time.monotonic() + SETTLES
     try:
-        settles = aws.tally.waiting(f"EC2 to tell how {builder.id} ended", SETTLES)
-        with retries.until(time.monotonic() + SETTLES + LOOK), settles as wait:
+        what = f"EC2 to tell how {builder.id} ended"
+        with aws.tally.waiting(what, SETTLES) as wait, retries.until(deadline + LOOK):
             while True:
                 facts = describe(aws, builder.id)
                 if is_interrupted(facts):
