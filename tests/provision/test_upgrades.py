@@ -156,6 +156,7 @@ def test_a_script_tells_whom_it_waits_for(
     """Later locks, too: a trigger may build modules for minutes while another package is to be installed."""
     run, seen = screen
     monkeypatch.setattr(provision.Waits, "EVERY", 0.0)
+    monkeypatch.setattr(machine.session, "tally", run.progress.tally)  # as in a bake
     lines = b"source /opt/bake/lib/packages.sh\npackages_hold bash\n"
     machine.session.run("tee", "/opt/bake/holds.sh", "/opt/bake/settings.env", stdin=lines, sudo=True)
     machine.session.run("truncate", "--size=0", "/opt/bake/settings.env", sudo=True)
