@@ -34,13 +34,16 @@ def told(account: Account) -> dict[str, Any]:
     for group in instances:
         for one in group["Instances"]:
             one.pop("StateReason", None)
+    snapshots = ec2.describe_snapshots(Filters=TAGGED)["Snapshots"]
+    for snapshot in snapshots:
+        snapshot.pop("FullSnapshotSizeInBytes")  # the room of the file, in which a copy may have other holes
     queues = sqs.list_queues()["QueueUrls"]
     return {
         "instances": instances,
         "keys": ec2.describe_key_pairs()["KeyPairs"],
         "groups": ec2.describe_security_groups()["SecurityGroups"],
         "images": ec2.describe_images(Owners=["self"], Filters=TAGGED)["Images"],
-        "snapshots": ec2.describe_snapshots(Filters=TAGGED)["Snapshots"],
+        "snapshots": snapshots,
         "tags": sorted(ec2.describe_tags()["Tags"], key=repr),
         "queues": {url: sqs.list_queue_tags(QueueUrl=url).get("Tags") for url in queues},
         "objects": s3.list_objects_v2(Bucket="pictures")["Contents"],
