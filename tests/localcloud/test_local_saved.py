@@ -129,6 +129,12 @@ def test_what_can_not_be_a_copy_is_refused(
     with pytest.raises(UsageError, match="is up already"):
         up(owner_pid=os.getpid(), saved=tmp_path / "saved")
     down()
+    assert (tmp_path / "saved").stat().st_mode & 0o777 == 0o700
+    for theirs in (tmp_path / "saved", tmp_path / "saved/api.pickle"):
+        theirs.chmod(0o777)
+        with pytest.raises(UsageError, match="not trusted"):
+            up(owner_pid=os.getpid(), saved=tmp_path / "saved")
+        theirs.chmod(0o700)
     monkeypatch.setenv("BAKE_LOCAL_NETWORK", "10.214.78.0/24")
     with pytest.raises(UsageError, match=f"saved on the network {own.network}"):
         up(owner_pid=os.getpid(), saved=tmp_path / "saved")

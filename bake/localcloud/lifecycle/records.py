@@ -74,7 +74,8 @@ def save(
     _settle(instances)
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    (partial / DISKS).mkdir(parents=True, mode=0o700)
+    partial.mkdir(parents=True, mode=0o700)  # disks hold what nobody but root may read
+    (partial / DISKS).mkdir()
     living = [one for one in instances.all() if one.state != "terminated"]
     with ExitStack() as stack:
         for one in living:

@@ -19,9 +19,18 @@ NETWORK, RECORDS, DISKS, IMAGES = "network", "api.pickle", "disks", "images"
 
 
 def check(folder: Path, settings: Settings) -> None:
-    """Raise UsageError unless a cloud with these settings can be a copy of the saved one."""
+    """Raise UsageError unless a cloud with these settings can be a copy of the saved one.
+
+    Whoever can write its records could run programs as root: they are a pickle.
+    """
     try:
         network = (folder / NETWORK).read_text(encoding="utf-8")
+        for one in (folder, folder / RECORDS):
+            if (facts := one.stat()).st_uid != os.geteuid() or facts.st_mode & 0o022:
+                raise UsageError(
+                    f"{one} belongs to somebody else, or others may write to it: it is not trusted",
+                    hint="save the cloud again, or make the folder root's own",
+                )
     except OSError as error:
         raise UsageError(
             f"{folder} has no saved cloud: {error.strerror}", hint="bake local save --help"
