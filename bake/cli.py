@@ -20,6 +20,7 @@ from bake.errors import (
     BakeError,
     Interrupted,
     LeftBehind,
+    disk_full,
 )
 from bake.localcloud import trust_guests, trusted
 from bake.redaction import redact
@@ -227,7 +228,8 @@ def report(error: BaseException) -> int:
         case SystemExit():
             return error.code if isinstance(error.code, int) else EXIT_BUG
         case _:
-            return _report_aws(error)
+            full = disk_full(error)
+            return _report_aws(error) if full is None else report(full)
     return error.exit_code
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
 from collections.abc import Sequence
 
 EXIT_BUG = 1
@@ -55,6 +57,24 @@ class Resumable(BakeError):
 
 class TimedOut(BakeError):
     """A wait reached its time limit."""
+
+
+class DiskFull(BakeError):
+    """This machine, which runs `bake`, has no room left for a file."""
+
+
+def disk_full(error: BaseException) -> DiskFull | None:
+    """Explain an error that means a full disk or quota of this machine; None for any other."""
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    where = error.filename or f"the file system of {tempfile.gettempdir()} or of the run directory"
+    full = DiskFull(
+        f"no space left on the disk of this machine, which runs bake: {where}",
+        hint="free some space, or name another place: TMPDIR for temporary files, --runs for run directories",
+    )
+    for note in getattr(error, "__notes__", []):
+        full.add_note(note)
+    return full
 
 
 class Interrupted(KeyboardInterrupt):

@@ -14,7 +14,7 @@ from bake import run as runs_of
 from bake.agreement import render as agreement_render
 from bake.aws import unanswered
 from bake.commands import proposal as proposal_of
-from bake.errors import EXIT_BUG, EXIT_INTERRUPTED, BakeError, Interrupted, Resumable
+from bake.errors import EXIT_BUG, EXIT_INTERRUPTED, BakeError, Interrupted, Resumable, disk_full
 from bake.journal import Record
 from bake.pipeline import bake
 from bake.planning import render as plan_render
@@ -136,6 +136,10 @@ def _explaining(run: Run) -> Iterator[None]:
     except Exception as error:
         if unanswered(error) is not None:
             raise
+        if (full := disk_full(error)) is not None:
+            for text in run.kept:
+                full.add_note(text)
+            raise full from error
         file = run.keep("logs/traceback.log", "".join(traceback.format_exception(error)))
         if not file.exists():
             raise

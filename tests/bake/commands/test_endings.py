@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,3 +136,15 @@ def test_a_bug_whose_traceback_cannot_be_kept_is_shown_whole(
     monkeypatch.setattr(Path, "write_bytes", full)
     assert end(proposal, runs, KeyError("detail")) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_of_the_controller_is_no_bug(
+    proposal: Proposal, runs: Path, capsys: pytest.CaptureFixture[str], code: int
+) -> None:
+    assert end(proposal, runs, OSError(code, os.strerror(code), "/tmp/x/y")) == 5
+    said = capsys.readouterr().err
+    assert "no space left on the disk of this machine, which runs bake: /tmp/x/y" in said
+    assert "TMPDIR" in said
+    assert "bug in bake" not in said
+    assert report(OSError(code, os.strerror(code))) == 5  # of a command that is no bake
