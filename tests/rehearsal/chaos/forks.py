@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,17 +33,20 @@ def folder(lane: Lane, step: str) -> Path:
     return lane.forks / FROM.get(step, step).replace(" ", "-")
 
 
-def forks(lane: Lane, until: str = "") -> Forks:
-    """The forks of this lane, made by one bake unless they are there; the bake may end as a step begins."""
+def forks(lane: Lane, wanted: Collection[str] = ()) -> Forks:
+    """The forks of this lane, made by one bake unless they are there.
+
+    Only of the wanted steps, if any are named: the bake ends as the last of them begins.
+    """
     made = lane.forks / MADE
     if not made.exists():
         shutil.rmtree(lane.forks, ignore_errors=True)
         lane.forks.mkdir(parents=True)
-        made.write_text(json.dumps(vars(_bake(lane, until)), indent=2))
+        made.write_text(json.dumps(vars(_bake(lane, set(wanted))), indent=2))
     return Forks(**json.loads(made.read_text()))
 
 
-def _bake(lane: Lane, until: str) -> Forks:
+def _bake(lane: Lane, wanted: set[str]) -> Forks:
     """Bake; at each step's beginning the controller stands still, and all is saved."""
     found = Forks()
     lane.start()
@@ -58,16 +62,16 @@ def _bake(lane: Lane, until: str) -> Forks:
             continue
         found.steps.append(step)
         place = folder(lane, step)
-        if not place.exists():
+        if not place.exists() and (not wanted or place in {folder(lane, one) for one in wanted}):
             save(place)
             shutil.copytree(lane.desk, place / "desk")
             _forget_step(place / "desk", step)
-        if step == until:
+        if wanted and wanted <= set(found.steps):
             bake.process.kill()
         bake.go_on()
     code = bake.end()
     _noted(lane, found, known)
-    assert code == 0 or until in found.steps, bake.errors
+    assert code == 0 or (wanted and wanted <= set(found.steps)), bake.errors
     found.run = next(str(event["id"]) for event in bake.events if event["event"] == "run")
     for event in bake.events:
         if event["event"] == "step_ended":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,11 +40,12 @@ def lane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lane]:
                 break
         yield Lane(place)
         localcloud.down()
+    shutil.rmtree(place)  # gigabytes, which pytest would keep
 
 
 @pytest.fixture(scope="module")
 def made(lane: Lane) -> Forks:
-    return forks(lane, until="boot check")
+    return forks(lane, {cell.step for cell in CELLS})
 
 
 @pytest.mark.root
