@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from bake.instance import describe
 from bake.layout import LEASE_UNIT
+from bake.lease import Lease
 from bake.lifecycle import sweep
 from bake.localcloud import LocalCloud
 from bake.localcloud.cli import local
@@ -42,6 +43,7 @@ def test_a_builder_without_a_timer_is_ended_by_its_schedule(
     plan = plans.changed(machine.plan, profile.model_copy(update={"builder": builder}))
     run = Run(f"20261128-000000-{uuid.uuid4().hex[:6]}", tmp_path, Progress(PlainScreen(io.StringIO())))
     undo, aws, runner = Undo(), machine.aws, CliRunner()
+    Lease(plan.lease, aws, run)  # nobody renews it
     try:
         spec = LaunchSpec("builder", plan.launch.base.id, plan.profile.builder.types)
         instance = launch(spec, plan, aws, run, undo)
