@@ -13,9 +13,8 @@ from bake.journal import Record
 from bake.localcloud import LocalCloud, Settings, over_socket
 
 from .bakes import ROOT, Outcome, finish, start
-from .test_resume import _each_thing_was_done_once, aws, left, refused, resume
+from .test_resume import _each_thing_was_done_once, left, refused, resume
 
-__all__ = ["aws"]
 pytestmark = pytest.mark.root
 SPOT = """extends: g6e-ubuntu
 builder:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bake.errors import BakeError
+from bake.lease import Lease
 from bake.run import Run
 from bake.steps.boot_check import boot_check
 from bake.steps.wait_for_worker import ImageIsBad, wait_until_ready
@@ -103,6 +104,7 @@ def test_an_image_whose_gpu_can_not_be_used_is_bad_at_once(machine: Machine, ima
     drivers = replace(machine.plan.provision.drivers, on_worker=True)
     plan = changed(machine.plan, drivers=drivers)
     run = Run(f"{machine.run.id}-no-gpu", machine.run.directory, machine.run.progress)
+    Lease(plan.lease, machine.aws, run)
     with (
         pytest.raises(ImageIsBad, match=r"does not start on the new image:(.|\n)*torch finds no GPU"),
         Undo() as undo,
