@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bake.layout import INSTANCE_ENV
+from bake.lease import Lease
 from bake.localcloud import LocalCloud, Settings, over_socket
 from bake.progress import PlainScreen, Progress
 from bake.run import Run
@@ -109,8 +110,9 @@ def test_a_worker_on_a_cold_disk_gets_ready(
     shown = io.StringIO()
     run = Run(f"{machine.run.id}-cold", tmp_path, Progress(PlainScreen(shown)))
     plan, aws = machine.plan, machine.aws
+    Lease(plan.lease, aws, run)
     with Undo() as undo:
-        known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, f"bake-{run.id}", aws.now())}
+        known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, f"bake-{run.id}")}
         wiring = wire(aws, run.id, known, undo)
         settings = wiring.environment(plan.profile.worker.region, plan.launch.settings)
         with lazily(cloud_settings):
