@@ -14,6 +14,7 @@ from typing import Any
 
 from bake.journal import Record
 
+from ..bakes import ROOT
 from . import judge
 from .cells import FROM_THE_START, LATE, SIGNALS, Cell
 from .cuts import NoMachine, cut, empty_disk
@@ -78,7 +79,7 @@ def run(cell: Cell, lane: Lane, made: Forks, calls: Sequence[str] = ()) -> Outco
     except NoMachine:
         outcome.verdict, outcome.how = "does not apply", "the step has no machine that runs"
     except Exception:  # any: one cell's trouble must not end the others
-        outcome.wrong.append(traceback.format_exc(limit=-3))
+        outcome.wrong.append(traceback.format_exc(limit=-3).replace(f"{ROOT}/", ""))
     finally:
         case.close()
     if outcome.wrong:
