@@ -17,6 +17,7 @@ import paramiko
 
 from bake.errors import BakeError, ConnectionLost, RemoteCommandError
 from bake.progress import Tally
+from bake.redaction import redact
 from bake.ssh.channel import AS_ROOT, Channels, Ended
 from bake.ssh.login import Login
 from bake.ssh.opening import Opening, Watch, nobody_watches
@@ -164,8 +165,8 @@ class Session:
 
 
 def _short(argv: tuple[str, ...]) -> str:
-    """The beginning of a command, on one line."""
-    line = " ".join(shlex.join(argv).split())
+    """The beginning of a command, on one line; a secret that is cut in two would not be known as one."""
+    line = " ".join(redact(shlex.join(argv)).split())
     return line if len(line) <= SHORT else f"{line[:SHORT]}…"
 
 

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bake import redaction
+from bake import redaction, ssh
 from bake.aws import Aws
 from bake.errors import UsageError
 from bake.localcloud.lifecycle.daemon import Redacted
@@ -242,3 +242,9 @@ def test_credentials_that_no_header_takes_are_named_before_a_request(
     with pytest.raises(UsageError) as caught:
         Aws(region="eu-north-1", worker_region="eu-west-1").sts.get_caller_identity()
     assert caught.value.message == f"{name} (environment) has a line break at its end"
+
+
+def test_a_secret_is_known_before_a_command_is_cut_short() -> None:
+    redaction.register("a-secret-of-some-length")
+    shown = ssh._short(("echo", "x" * (ssh.SHORT - 15), "a-secret-of-some-length"))
+    assert "a-sec" not in shown
