@@ -140,10 +140,10 @@ class _Case:
     # --- how it ends -----------------------------------------------------------------------------
 
     def _follow(self, bake: Controller) -> None:
-        """Wait for the end of the bake; one that goes on early is ended at the next step."""
+        """Wait for the end of the bake; one that outlives a failed call early is ended at the next step."""
         cell, outcome = self.cell, self.outcome
         went_on = False
-        if not self._ends_by_itself and cell.step not in LATE and bake.until(""):
+        if cell.call and not self._ends_by_itself and cell.step not in LATE and bake.until(""):
             went_on = not self._spared() or not bake.until("")
             if went_on:
                 bake.process.terminate()

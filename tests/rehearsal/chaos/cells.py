@@ -25,7 +25,7 @@ CUTS = (
 FROM_THE_START = ("local cloud", "plan", "launch")
 WITHOUT_MACHINE = ("local cloud", "plan", "clean up", "publish")
 WITHOUT_LOGIN = ("launch", "stop", "create image", "remove builder")
-# Cells that go on well are followed to the end of the bake from these steps on, and else to the next step.
+# Bakes that outlive a failed call are followed to their end from these steps on, and else to the next step.
 LATE = ("stop", "create image", "remove builder", "boot check", "clean up", "publish")
 
 
