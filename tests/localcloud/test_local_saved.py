@@ -15,6 +15,9 @@ from bake.localcloud import Settings, down, over_socket, save, up
 from bake.localcloud.settings import FIRST_INSTANCE
 from bake.ssh import connect
 
+from .test_local_scheduler import schedule
+from .test_local_spot import market, requests, tagged
+
 if TYPE_CHECKING:
     from .conftest import Account, Launched
 
@@ -113,6 +116,39 @@ def test_the_same_cloud_gives_many_copies(own: Settings, tmp_path: Path, account
         copy.ec2.delete_key_pair(KeyName=launched.parameters["KeyName"])
         assert [pair["KeyName"] for pair in copy.ec2.describe_key_pairs()["KeyPairs"]] == ["one"]
         copy.ec2.delete_key_pair(KeyName="one")
+
+
+def test_a_copy_fills_spot_requests_and_carries_out_schedules(
+    own: Settings, tmp_path: Path, account_of: type[Account]
+) -> None:
+    """EC2's notice is forgotten, for nobody would carry it out."""
+    account = account_of(up(owner_pid=os.getpid()))
+    launched = account.launch(TagSpecifications=tagged("x"), **market())
+    account.reach(launched.id, "running")
+    control = over_socket(own)
+    control("POST", f"/-/interruptions?instance={launched.id}&notice=1h", None)
+    scheduler = account.client("scheduler", "SPOT_AWS_REGION")
+    scheduler.create_schedule_group(Name="bake-x")
+    scheduler.create_schedule(**schedule(account, "bake-x", launched.id, 3))
+    save(tmp_path / "saved")
+    down()
+
+    copy = account_of(up(owner_pid=os.getpid(), saved=tmp_path / "saved"))
+    [request] = requests(copy, "x")
+    assert (request["Status"]["Code"], request["InstanceId"]) == ("fulfilled", launched.id)
+    control("POST", "/-/clock", b"+2h")
+    copy.reach(launched.id, "running")
+    control("POST", "/-/clock", b"+2h")
+    copy.reach(launched.id, "terminated")
+
+    def another() -> str | None:
+        [found] = requests(copy, "x")
+        return found["InstanceId"] if found["InstanceId"] != launched.id else None
+
+    second = copy.wait("another instance", another)
+    copy.reach(second, "running")
+    copy.ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=[request["SpotInstanceRequestId"]])
+    copy.terminate(second)
 
 
 def test_what_can_not_be_a_copy_is_refused(

@@ -7,7 +7,6 @@ not pass to the backend (`NoReboot`, a volume's throughput) are read from the ca
 from __future__ import annotations
 
 import copy
-import functools
 import re
 import threading
 import uuid
@@ -93,19 +92,18 @@ class LocalEc2(spot.SpotRequests, attributes.Attributes, EC2Backend):  # type: i
                 tags = (kwargs.get("tags") or {}).get("spot-instances-request", {})
                 request = request or spot.SpotRequest(self, market, instance, tags)
                 request.instance, instance.spot_instance_request_id = instance, request.id
+                request.launched_by = dict(CALL.get()), (image_id, 1, user_data, security_group_names), once
                 self.local_requests[request.id] = request
-                again = functools.partial(
-                    self._again, dict(CALL.get()), (image_id, 1, user_data, security_group_names), once
-                )
-                local.ended = self.relaunched(request, again)
+                self.relaunch_after(local)
                 request = None  # of one instance each
             local.launch(self._disk_of(image), volume.gib, prepare)
         return reservation
 
-    def _again(self, call: Mapping[str, str], words: Any, once: dict[str, Any], request: Any) -> None:
+    def launch_again(self, request: spot.SpotRequest) -> None:
         """Launch the instance of an open spot request as the one before."""
         if self.local_instances.closing:
             return
+        call, words, once = request.launched_by
         token = CALL.set(call)
         try:
             more = {**copy.deepcopy(once), "client_token": uuid.uuid4().hex, "spot_request": request}

@@ -74,6 +74,12 @@ class LocalScheduler(EventBridgeSchedulerBackend):  # type: ignore[misc]
         self.get_schedule_group(name)
         super().delete_schedule_group(name)
 
+    def take_up(self) -> None:
+        """Wait for the schedules that there are: they come from another cloud's records."""
+        for group in self.schedule_groups.values():
+            for schedule in group.schedules.values():
+                self._wait(schedule)
+
     def _check(self, asked: dict[str, Any]) -> None:
         zone, target = asked.get("schedule_expression_timezone") or "UTC", asked["target"]
         if zone != "UTC" or _moment(asked["schedule_expression"]) is None:

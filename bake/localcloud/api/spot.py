@@ -15,7 +15,7 @@ from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.core import TaggedEC2Resource
 from moto.ec2.utils import generic_filter, random_spot_request_id
 
-from bake.localcloud.api.instances import LocalInstances
+from bake.localcloud.api.instances import LocalInstance, LocalInstances
 
 # How long an open persistent request waits for capacity.
 RELAUNCH = timedelta(seconds=2)
@@ -71,7 +71,8 @@ class Notice:
 class SpotRequest(TaggedEC2Resource):  # type: ignore[misc]
     """One spot request and its current instance.
 
-    `notice` is of an interruption that is to come, `interrupted` the instance that EC2 has stopped or ended.
+    `notice` is of an interruption that is to come, `interrupted` the instance that EC2 has stopped or ended,
+    `launched_by` the RunInstances that it repeats: the call, and moto's arguments.
     """
 
     def __init__(self, backend: Any, asked: Market, instance: Any, tags: Mapping[str, str]) -> None:
@@ -86,6 +87,7 @@ class SpotRequest(TaggedEC2Resource):  # type: ignore[misc]
         self.cancelled = False
         self.notice: Notice | None = None
         self.interrupted = ""
+        self.launched_by: tuple[dict[str, str], tuple[Any, ...], dict[str, Any]] = ({}, (), {})
         self.add_tags(tags)
 
     @property
@@ -197,11 +199,25 @@ class SpotRequests:
                 "Instance requests.",
             )
 
-    def relaunched(self, request: SpotRequest, again: Callable[[SpotRequest], None]) -> Callable[[], None]:
-        """What is done when the request's instance has ended: a new one, if the request is open still."""
+    def relaunch_after(self, local: LocalInstance) -> None:
+        """Once the instance has ended, launch its request's next one, if the request is open still."""
+        request = self.request_of(local.moto)
+        if request is None:
+            return
 
         def launch() -> None:
-            if request.state == "open":
-                again(request)
+            if request.instance is local.moto and request.state == "open":
+                self.launch_again(request)
 
-        return lambda: self.later(RELAUNCH, launch)
+        local.ended = lambda: self.later(RELAUNCH, launch)
+        if local.state == "terminated":  # of a saved cloud, whose request has waited for capacity
+            local.ended()
+
+    def launch_again(self, request: SpotRequest) -> None:
+        """Launch the instance of an open request as the one before."""
+        raise NotImplementedError
+
+    def forget_notices(self) -> None:
+        """Let no interruption be announced that nobody is going to carry out."""
+        for request in self.local_requests.values():
+            request.notice = None

@@ -22,6 +22,7 @@ from bake.localcloud.api.clock import CloudClock
 from bake.localcloud.api.ec2 import LocalEc2
 from bake.localcloud.api.instances import LocalInstances
 from bake.localcloud.api.s3 import LocalS3
+from bake.localcloud.api.scheduler import LocalScheduler
 from bake.localcloud.images.store import ImageStore
 from bake.localcloud.lifecycle.saved import DISKS, IMAGES, NETWORK, RECORDS, link_images
 from bake.localcloud.machines import disks
@@ -32,7 +33,7 @@ _LOCKS: Mapping[type, Any] = {type(make()): make for make in (threading.Lock, th
 
 
 # They bear the names of moto's modules, where they are not found.
-_OURS: Mapping[str, type] = {one.__name__: one for one in (LocalEc2, LocalS3)}
+_OURS: Mapping[str, type] = {one.__name__: one for one in (LocalEc2, LocalS3, LocalScheduler)}
 
 
 class _Pickler(pickle.Pickler):
@@ -148,8 +149,14 @@ def restore(folder: Path, instances: LocalInstances, store: ImageStore, clock: C
     for _, backend in records["backends"]:
         if isinstance(backend, LocalEc2):
             _skip_reserved_addresses(backend)
+            backend.forget_notices()
             for reservation in backend.reservations.values():
                 for moto in reservation.instances:
-                    instances.add(moto).resume(folder / DISKS / f"{moto.id}.img")
+                    local = instances.add(moto)
+                    backend.relaunch_after(local)
+                    local.resume(folder / DISKS / f"{moto.id}.img")
+    for _, backend in records["backends"]:
+        if isinstance(backend, LocalScheduler):
+            backend.take_up()
     environment: dict[str, str] = records["environment"]
     return environment
