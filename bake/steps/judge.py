@@ -13,6 +13,7 @@ from bake.errors import BakeError, Interrupted
 from bake.image import (
     Image,
     State,
+    describe_image,
     images_of,
     mark,
     mark_by_hand,
@@ -29,6 +30,10 @@ from bake.undo import Undo
 Outcome = Literal["good", "bad", "unproven"]
 # Seconds for tagging an image when a bake ends early.
 BRIEF = 20.0
+
+
+class Untagged(BakeError):
+    """The AMI is good, and nothing in AWS says so: a sweep would remove it as a draft."""
 
 
 class Unproven(BakeError):
@@ -74,8 +79,16 @@ def judge(
         raise
     run.kept.append(f"{image.id} ({image.name}) is good, and kept")
     with interrupt.deferred():
-        if _say(aws, run, image, "good") is None:
+        untagged = _say(aws, run, image, "good")
+        if untagged is None:
             raise _gone(run, image, "after it had been proved")
+        if untagged and not _is_good(aws, image):
+            tell("unproven")
+            raise Untagged(
+                f"{image.id} ({image.name}) is good, and could not be tagged so {untagged}",
+                hint="it is kept as a draft, which a `bake sweep` removes once the lease has ended: tag it "
+                f"before, or prove it again with `bake boot-check {image.id}{_where(aws)}`",
+            )
 
 
 def _gone(run: Run, image: Image, when: str) -> BakeError:
@@ -111,7 +124,7 @@ def _keep(plan: ImagePlan, aws: Aws, run: Run, image: Image) -> str | None:
             return None
         with suppress(*call_errors()):
             trim(plan, aws, run, image)
-    where = " --rehearse" if aws.endpoint else ""
+    where = _where(aws)
     if untagged:
         return (
             "it is kept as a draft, which a `bake sweep` removes once the lease has ended; it could not be "
@@ -121,6 +134,18 @@ def _keep(plan: ImagePlan, aws: Aws, run: Run, image: Image) -> str | None:
         f"it is kept: prove or condemn it with `bake boot-check {image.id}{where}`, "
         f"or remove it with: {remove_by_hand(aws, image.id)}"
     )
+
+
+def _where(aws: Aws) -> str:
+    return " --rehearse" if aws.endpoint else ""
+
+
+def _is_good(aws: Aws, image: Image) -> bool:
+    """Whether AWS says so; its expiry alone may be what could not be removed."""
+    with suppress(*call_errors()), retries.until(time.monotonic() + BRIEF):
+        facts = describe_image(aws, image.id)
+        return facts is not None and state_of(facts) == "good"
+    return False
 
 
 def _say(aws: Aws, run: Run, image: Image, state: State) -> str | None:

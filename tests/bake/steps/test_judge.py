@@ -18,7 +18,7 @@ from bake.errors import (
     TimedOut,
 )
 from bake.image import Image, describe_image, image_of, images_of, mark, mark_by_hand, state_of
-from bake.steps.judge import Unproven, judge
+from bake.steps.judge import Unproven, Untagged, judge
 from bake.steps.publish import outdated, publish
 from bake.steps.wait_for_worker import ImageIsBad
 from bake.undo import Undo, naming
@@ -67,6 +67,24 @@ def test_one_that_drew_is_good_and_does_not_expire(one_run: OneRun) -> None:
     snapshot = one_run.aws.ec2.describe_snapshots(SnapshotIds=[image.snapshot])["Snapshots"][0]
     assert tag_of(snapshot["Tags"], "bake:state") == "good"
     assert one_run.run.kept == [f"{image.id} ({image.name}) is good, and kept"]
+
+
+def test_a_good_one_that_can_not_be_tagged_is_an_error(one_run: OneRun) -> None:
+    """For AWS it is a draft still, which a sweep removes."""
+    image = one_run.kept_image()
+    one_run.fault("CreateTags", "refuse", times=None)
+    with pytest.raises(Untagged, match=f"{image.id} .* is good, and could not be tagged so ") as caught:
+        check(one_run, image)
+    assert f"--resources {image.id} {image.snapshot} --tags Key=bake:state,Value=good" in str(caught.value)
+    assert "`bake sweep` removes once the lease has ended: tag it before" in str(caught.value.hint)
+    assert state_of(facts(one_run, image)) == "draft"
+
+
+def test_a_good_one_whose_expiry_can_not_be_removed_is_good(one_run: OneRun) -> None:
+    image = one_run.kept_image()
+    one_run.fault("DeleteTags", "refuse", times=None)
+    assert check(one_run, image) == []
+    assert state_of(facts(one_run, image)) == "good"
 
 
 def test_a_bad_one_is_removed_with_its_snapshots(one_run: OneRun) -> None:
