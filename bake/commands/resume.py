@@ -74,6 +74,10 @@ def _request(record: Record) -> BakeRequest:
 def _go_on(proposal: Proposal, record: Record, progress: Progress) -> None:
     from bake.commands.bake import bake_run, running
     from bake.run import again
+    from bake.steps.take_over import AlreadyDone
 
     with running(proposal, again(record, progress)) as run:
-        bake_run(proposal, run)
+        try:
+            bake_run(proposal, run)
+        except AlreadyDone as done:
+            progress.note(done.message)

@@ -40,6 +40,10 @@ class Lost(BakeError):
     """What the run had done is gone, so that it can't go on."""
 
 
+class AlreadyDone(BakeError):
+    """The run's AMI is good, which its directory could not note: its disk was full, or was lost."""
+
+
 class NotNow(Resumable):
     """AWS does not tell what the run holds. Nothing was changed, and the run can be resumed later."""
 
@@ -55,7 +59,7 @@ class Earlier:
 def take_over(plan: Plan, aws: Aws, run: Run, undo: Undo) -> Earlier:
     """Find what earlier attempts of this run left, and register its removal; an AMI that is made is kept.
 
-    Raises Lost if there is nothing that the run could go on with.
+    Raises Lost if there is nothing that the run could go on with, and AlreadyDone if it needs nothing more.
     """
     if run.attempt == 1:
         return Earlier()
@@ -97,6 +101,8 @@ def _changed(plan: Plan, run: Run) -> str:
 def _with_image(plan: Plan, aws: Aws, run: Run, image: Holding, changed: str) -> Earlier:
     """Go on with an AMI that is made, or is being made; what took hours is kept in any case."""
     why = changed or ("" if run.recalls("build") else "the run directory does not say what was built for it")
+    if why and image.state == "good":
+        raise AlreadyDone(f"{image.id} is there, and good: the run is done, which its directory did not say")
     if why:
         told = f"{image.id} is there, and can't be taken over: {why}"
         try:

@@ -17,7 +17,7 @@ from bake.errors import BakeError
 from bake.image import Image
 from bake.lifecycle.holding import Holding
 from bake.lifecycle.sweep import preview
-from bake.steps.take_over import take_over
+from bake.steps.take_over import AlreadyDone, take_over
 from bake.undo import Undo
 
 if TYPE_CHECKING:
@@ -101,7 +101,9 @@ def test_a_pending_ami_that_fails_is_told_as_failed(one_run: OneRun, image: Imag
 
 def test_an_ami_that_is_good_stays_good(one_run: OneRun, image: Image) -> None:
     one_run.witness.ec2.create_tags(Resources=[image.id], Tags=[{"Key": "bake:state", "Value": "good"}])
-    resumed(one_run)
+    later = replace(one_run.run, attempt=2)
+    with pytest.raises(AlreadyDone, match=f"{image.id} is there, and good: the run is done"), Undo() as undo:
+        take_over(one_run.plan, one_run.aws, later, undo)
     assert {state for state, _ in states(one_run, image.id)} == {"good"}
 
 
