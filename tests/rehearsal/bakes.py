@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 ROOT = Path(__file__).parents[2]
+SPOT = "g6e-spot"
 
 
 # What other tools are told on a user's machine, and a rehearsal must not hear of.
@@ -61,18 +62,48 @@ def start(
     `environment` is over this process's; with a `umask` other than -1 it starts with that one; `errors` is
     where its stderr goes.
     """
-    places = ["--profiles", str(profiles or checkout / "profiles")]
-    places += ["--runs", str(runs)] if runs else []
+    places = ["--runs", str(runs)] if runs else []
+    words = (*places, "--profile", profile, "--rehearse")
+    how = {"checkout": checkout, "environment": environment, "umask": umask, "stderr": errors}
+    return called(desk, *words, profiles=profiles, **how)
+
+
+def resume(desk: Path, run: str, profiles: Path | None = None) -> subprocess.Popen[str]:
+    """Start `bake resume` in the folder of a rehearsal that was cut."""
+    return called(desk, "resume", run, profiles=profiles)
+
+
+def called(
+    desk: Path,
+    *words: str,
+    profiles: Path | None = None,
+    checkout: Path = ROOT,
+    environment: dict[str, str] | None = None,
+    **how: Any,
+) -> subprocess.Popen[str]:
+    """Start `bake … --json` in a folder; `how` is for Popen."""
+    places = ("--profiles", str(profiles or checkout / "profiles"))
     return subprocess.Popen(
-        [sys.executable, "-m", "bake.cli", *places, "--profile", profile, "--rehearse", "--json"],
+        [sys.executable, "-m", "bake.cli", *places, *words, "--json"],
         cwd=desk,
         env={**os.environ, "PYTHONPATH": str(checkout), **(environment or {})},
-        umask=umask,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=errors,
         text=True,
+        **{"stderr": subprocess.PIPE, **how},
     )
+
+
+def with_spot(folder: Path) -> Path:
+    """Fill a new folder with the project's profiles, and SPOT: g6e-ubuntu on a spot builder with a reaper."""
+    folder.mkdir(parents=True)
+    for file in (ROOT / "profiles").glob("*.yaml"):
+        (folder / file.name).write_text(file.read_text())
+    (folder / f"{SPOT}.yaml").write_text(
+        "extends: g6e-ubuntu\n"
+        "builder: {market: spot, reaper: scheduler, reaper_role: '${BAKE_REAPER_ROLE}'}\n"
+    )
+    return folder
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,10 @@ from bake.aws import Aws
 from bake.journal import Record
 from bake.localcloud import LocalCloud, Settings, over_socket
 
-from .bakes import ROOT, Outcome, finish, start
-from .test_resume import _each_thing_was_done_once, left, refused, resume
+from .bakes import SPOT, Outcome, finish, resume, start, with_spot
+from .test_resume import _each_thing_was_done_once, left, refused
 
 pytestmark = pytest.mark.root
-SPOT = """extends: g6e-ubuntu
-builder:
-  market: spot
-  reaper: scheduler
-  reaper_role: ${BAKE_REAPER_ROLE}
-"""
 
 
 def interrupt(method: str, instance: str, **more: str) -> dict[str, str]:
@@ -32,11 +26,7 @@ def interrupt(method: str, instance: str, **more: str) -> dict[str, str]:
 
 def begun(desk: Path, profiles: Path) -> tuple[Any, list[dict[str, Any]]]:
     """A bake on spot that has begun to provision, and its events so far."""
-    profiles.mkdir()
-    for file in (ROOT / "profiles").glob("*.yaml"):
-        (profiles / file.name).write_text(file.read_text())
-    (profiles / "g6e-spot.yaml").write_text(SPOT)
-    process = start(desk, "g6e-spot", profiles=profiles)
+    process = start(desk, SPOT, profiles=with_spot(profiles))
     assert process.stdout is not None
     events = []
     for line in process.stdout:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +14,12 @@ from bake.aws import Aws
 from bake.journal import Record
 from bake.localcloud import LocalCloud, RemoteFaults
 
-from .bakes import ROOT, finish, start
+from .bakes import finish, resume, start
 
 pytestmark = pytest.mark.root
 # Every step that can be gone on from; before `survey` nothing was done, and the seal's end nobody can know.
 STEPS = ["survey", "tools", "provision", "prefetch", "verify"]
 STEPS += ["stop", "create image", "boot check", "publish"]
-
-
-def resume(desk: Path, run: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "bake.cli", "--profiles", str(ROOT / "profiles"), "resume", run, "--json"],
-        cwd=desk,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def cut(process: subprocess.Popen[str], step: str) -> list[dict[str, Any]]:

@@ -17,12 +17,13 @@ from bake.journal import Record
 from ..bakes import ROOT
 from . import judge
 from .cells import FROM_THE_START, LATE, SIGNALS, Cell
-from .cuts import NoMachine, cut, empty_disk
+from .cuts import NoMachine, cut, empty_disk, has_capacity_again
 from .forks import Forks, folder
 from .judge import Left
-from .lane import PROFILE, Controller, Lane
+from .lane import PROFILES, Controller, Lane
 
 PAST_EXPIRY = "+9d"
+TRIES = 3
 SPARED = "the call was not made: "
 DISK = "64m"  # of the run directory, where it is to be full
 
@@ -58,9 +59,10 @@ def run_all(cells: Sequence[Cell], lane: Lane, made: Forks) -> Iterator[Outcome]
                 f"{cells[0].cut} at {[cell.call for cell in cells]}: {outcome}", file=sys.stderr, flush=True
             )
     for cell in cells:
-        outcome = run(cell, lane, made)
-        if outcome.wrong and all(one.startswith(SPARED) for one in outcome.wrong):
-            outcome = run(cell, lane, made)  # the first call may come before the bake stands still
+        for _ in range(TRIES):  # the first call may come before the bake stands still
+            outcome = run(cell, lane, made)
+            if not outcome.wrong or not all(one.startswith(SPARED) for one in outcome.wrong):
+                break
         yield outcome
 
 
@@ -69,9 +71,6 @@ def run(cell: Cell, lane: Lane, made: Forks, calls: Sequence[str] = ()) -> Outco
     outcome, began = Outcome(cell.step, cell.cut, cell.call), time.monotonic()
     if why := cell.why_not:
         outcome.verdict, outcome.how = "does not apply", why
-        return outcome
-    if cell.cut == "spot notice":
-        outcome.verdict, outcome.how = "not run", "the local cloud gives no spot notices yet"
         return outcome
     case = _Case(cell, lane, made, outcome, calls or [cell.call] * bool(cell.call))
     try:
@@ -98,11 +97,11 @@ class _Case:
 
     def run(self) -> None:
         lane, cell = self.lane, self.cell
-        lane.start(folder(lane, cell.step))
+        lane.start(folder(lane, cell.step, cell.market))
         if cell.cut == "full disk":
             self._small_disk()
-        words = ("--profile", PROFILE, "--rehearse") if self.anew else ("resume", self.made.run)
-        self.bake = bake = Controller(lane.desk, *words)
+        anew = ("--profile", PROFILES[cell.market], "--rehearse")
+        self.bake = bake = lane.bake(*(anew if self.anew else ("resume", self.made.run)))
         if not bake.until(cell.step):
             self.outcome.wrong.append(f"the step never began, exit code {bake.end()}: {bake.errors[-2000:]}")
             return
@@ -187,7 +186,8 @@ class _Case:
         if self.cell.cut == "kill -9, not resumed":
             return
         for record in self._cut_runs():
-            again = Controller(self.lane.desk, "resume", record.id)
+            has_capacity_again(self.lane)
+            again = self.lane.bake("resume", record.id)
             code = again.end()
             self.outcome.how += f", resumed: exit code {code}"
             there = judge.left(self.lane)
@@ -211,7 +211,7 @@ class _Case:
         """Sweep once past the expiry: nothing is left, and no finished AMI is lost."""
         kept = self.kept or judge.left(self.lane)
         self.lane.control("POST", "/-/clock", PAST_EXPIRY)
-        sweep = Controller(self.lane.desk, "sweep", "--rehearse", "--yes")
+        sweep = self.lane.bake("sweep", "--rehearse", "--yes")
         code = sweep.end(300)
         if code != 0:
             self.outcome.wrong.append(f"bake sweep: exit code {code}: {sweep.errors[-2000:]}")

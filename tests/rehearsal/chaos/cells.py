@@ -17,9 +17,10 @@ FAULTS: Mapping[str, Mapping[str, object]] = {
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 # A bake outlives these. One bake therefore meets them at several calls of its step.
 PASSING = ("throttled", "500", "lost after success")
+SPOT, NOTICE = "spot", "spot notice"
 CUTS = (
     *("kill -9", "kill -9, not resumed", *SIGNALS, "closed pipe", "full disk"),
-    *("SSH cut", "builder rebooted", "builder terminated", "spot notice", "network gone for minutes"),
+    *("SSH cut", "builder rebooted", "builder terminated", NOTICE, "network gone for minutes"),
 )
 # What no step has begun for: the bake itself begins with these, not `bake resume`.
 FROM_THE_START = ("local cloud", "plan", "launch")
@@ -31,11 +32,15 @@ LATE = ("stop", "create image", "remove builder", "boot check", "clean up", "pub
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One case: at `step`, a `call` (`service Operation`) fails as `cut` says, or the bake itself is cut."""
+    """One case: at `step`, a `call` (`service Operation`) fails as `cut` says, or the bake itself is cut.
+
+    `market` is how the bake's machines are paid: "on-demand" or "spot".
+    """
 
     step: str
     cut: str
     call: str = ""
+    market: str = "on-demand"
 
     @property
     def row(self) -> str:
@@ -46,7 +51,7 @@ class Cell:
         """Why the case does not apply; empty if it does."""
         if self.call:
             return ""
-        if self.step in WITHOUT_MACHINE and self.cut in ("SSH cut", "spot notice"):
+        if self.step in WITHOUT_MACHINE and self.cut in ("SSH cut", NOTICE):
             return "there is no machine"
         if self.step in WITHOUT_MACHINE and self.cut.startswith("builder "):
             return "there is no machine"
@@ -55,32 +60,33 @@ class Cell:
         return ""
 
 
-def calls(called: Mapping[str, Sequence[str]]) -> list[Cell]:
+def calls(called: Mapping[str, Sequence[str]], on_spot: Mapping[str, Sequence[str]]) -> list[Cell]:
     """The first product: each call at the first step that makes it, failing in each way.
 
-    What removes the boot check's queue and the like is cut from the boot check on: a run that is resumed
-    after that removes these before the step.
+    Calls that only a bake `on_spot` makes fail in such a one. What removes the boot check's queue and the
+    like is cut from the boot check on: a run that is resumed after that removes these before the step.
     """
-    first: dict[str, str] = {}
-    for step, made in called.items():
-        for call in made:
-            first.setdefault(call, "boot check" if step == "clean up" else step)
-    return [Cell(step, cut, call) for call, step in first.items() for cut in FAULTS]
+    first: dict[str, tuple[str, str]] = {}
+    for market, steps_ in (("on-demand", called), (SPOT, on_spot)):
+        for step, made in steps_.items():
+            for call in made:
+                first.setdefault(call, ("boot check" if step == "clean up" else step, market))
+    return [Cell(step, cut, call, market) for call, (step, market) in first.items() for cut in FAULTS]
 
 
 def steps(named: Iterable[str]) -> list[Cell]:
     """The second product: each step, cut in each way."""
-    return [Cell(step, cut) for step in named for cut in CUTS]
+    return [Cell(step, cut, market=SPOT if cut == NOTICE else "on-demand") for step in named for cut in CUTS]
 
 
 def together(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
     """The cells by bake: what passes at calls of one step, or of all late steps, shares one, first."""
-    shared: dict[tuple[str, str], list[Cell]] = {}
+    shared: dict[tuple[str, str, str], list[Cell]] = {}
     single = []
     for cell in cells:
         if cell.call and cell.cut in PASSING:
             step = LATE[0] if cell.step in LATE else cell.step
-            shared.setdefault((step, cell.cut), []).append(cell)
+            shared.setdefault((step, cell.cut, cell.market), []).append(cell)
         else:
             single.append((cell,))
     for cells_ in shared.values():  # the bake begins at the first of the steps

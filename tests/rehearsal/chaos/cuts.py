@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bake.localcloud.settings import API_PORT
 
-from .cells import FAULTS, SIGNALS, Cell
+from .cells import FAULTS, NOTICE, SIGNALS, Cell
 from .lane import Controller, Lane
 
 BRIEFLY, FOR_MINUTES = 4.0, 120.0  # seconds
@@ -24,6 +24,7 @@ NAMED: Mapping[str, str] = {
     "SSH cut": "SSH|connection|reach|answer",
     "builder rebooted": "reboot|restart|SSH|connection|gone|unit|ended",
     "builder terminated": "terminated|shutting-down|gone|does not exist|no longer",
+    NOTICE: "interrupted",
     "network gone for minutes": "network|reach|answer|connection|SSH|unproven",
     "refused": "not allowed|UnauthorizedOperation|Access ?Denied|not authorized|right|403",
     "throttled": "RequestLimitExceeded|Throttling|SlowDown|Rate exceeded|too many",
@@ -101,6 +102,18 @@ def _terminate(lane: Lane, bake: Controller) -> None:
     )
 
 
+def _interrupt(lane: Lane, bake: Controller) -> None:
+    """A notice that is short for a rehearsal, and the interruption."""
+    identity = _machine(lane, bake, "pending", "running")
+    lane.control("POST", f"/-/interruptions?instance={identity}&notice=2s")
+
+
+def has_capacity_again(lane: Lane) -> None:
+    """Let EC2 start what it has interrupted."""
+    for identity in lane.machines("stopped"):
+        lane.control("DELETE", f"/-/interruptions?instance={identity}")
+
+
 def _machine(lane: Lane, bake: Controller, *states: str) -> str:
     """The machine of the step, once there is one; the bake goes on meanwhile."""
     bake.go_on()
@@ -119,4 +132,5 @@ _CUTS: Mapping[str, Callable[[Lane, Controller], None]] = {
     "network gone for minutes": _cut_network,
     "builder rebooted": _reboot,
     "builder terminated": _terminate,
+    NOTICE: _interrupt,
 }

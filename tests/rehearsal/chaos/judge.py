@@ -11,7 +11,7 @@ from typing import Any
 from bake.localcloud.images.store import ImageStore
 from bake.localcloud.lifecycle.sweep import leftovers
 
-from .cells import SIGNALS, Cell
+from .cells import NOTICE, SIGNALS, Cell
 from .cuts import NAMED
 from .lane import BYSTANDER, Controller, Lane
 
@@ -23,9 +23,12 @@ CODES: dict[str, tuple[int, ...]] = {
     "network gone for minutes": (0, 5),
     "builder rebooted": (0, 5),
     "builder terminated": (0, 5),
+    NOTICE: (0, 5),
     "refused": (0, 2, 5, 6),
     "expired credentials": (0, 5, 6),
 }
+# A bake that can't note what it creates does not begin.
+NOTHING_NOTED, NOT_BEGUN = (("local cloud", "full disk"), ("plan", "full disk")), (2, 5)
 # On this host, of a cloud that is up: what belongs to no machine.
 OF_THE_CLOUD = ("nftables ", "interface bk")
 
@@ -81,6 +84,8 @@ def _by_name(lane: Lane, things: dict[str, str]) -> None:
     for bus in aws.events.list_event_buses()["EventBuses"]:
         if bus["Name"] != "default":
             things[bus["Name"]] = "event bus"
+    for group in aws.scheduler.list_schedule_groups(NamePrefix="bake-")["ScheduleGroups"]:
+        things[group["Name"]] = "schedule group"
     for rule in aws.events.list_rules()["Rules"]:
         things[rule["Name"]] = "rule"
 
@@ -100,12 +105,14 @@ def on_host(lane: Lane) -> list[str]:
 def of_message(cell: Cell, bake: Controller, code: int, there: Left) -> list[str]:
     """What is wrong with how the bake ended, and with what it said."""
     wrong = []
-    if code not in CODES[cell.cut]:
+    if code not in (NOT_BEGUN if (cell.step, cell.cut) in NOTHING_NOTED else CODES[cell.cut]):
         wrong.append(f"exit code {code}")
     if code == 0:
         return wrong + ["exit code 0, and no good AMI"] * ("good" not in there.images.values())
     # A bake that leaves something behind may all the same have released its AMI.
     text = bake.errors + "".join(str(one["text"]) for one in bake.events if one["event"] == "released")
+    if f"`bake resume {bake.run}`" in text and cell.cut == NOTICE:
+        return wrong  # the run holds all that is left, and has not ended
     unheard = cell.cut == "closed pipe"  # nobody reads it
     if not unheard and not re.search(f"{NAMED[cell.cut]}", text):
         wrong.append("the message does not name the cut")

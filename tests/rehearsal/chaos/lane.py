@@ -8,7 +8,6 @@ import queue
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,9 +19,10 @@ from typing import Any
 from bake.aws import Aws
 from bake.localcloud import LocalCloud, RemoteFaults, Settings, down, over_socket, up
 
-from ..bakes import ROOT
+from ..bakes import SPOT, called, with_spot
 
 PROFILE = "g6e-ubuntu"
+PROFILES = {"on-demand": PROFILE, "spot": SPOT}
 # A good AMI of another bake, which must outlive whatever happens.
 BYSTANDER = "ami-0c0ffee0c0ffee000"
 
@@ -30,21 +30,12 @@ BYSTANDER = "ami-0c0ffee0c0ffee000"
 class Controller:
     """A `bake` command with --json, its events as they come."""
 
-    def __init__(self, desk: Path, *words: str) -> None:
+    def __init__(self, desk: Path, *words: str, profiles: Path | None = None) -> None:
         self.events: list[dict[str, Any]] = []
         self.errors = ""
         self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue()
         # In a group of its own, and with the signals as a user's shell leaves them.
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "bake.cli", "--profiles", str(ROOT / "profiles"), *words, "--json"],
-            cwd=desk,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        self.process = called(desk, *words, profiles=profiles, start_new_session=True)
         self._readers = [
             threading.Thread(target=work, daemon=True) for work in (self._read, self._read_errors)
         ]
@@ -76,6 +67,11 @@ class Controller:
                 if event["event"] == "step_started" and step in ("", event["step"]):
                     return True
         raise TimeoutError(f"{step or 'the next step'} did not begin within {timeout:.0f} s")
+
+    @property
+    def run(self) -> str:
+        """The run's id; empty before it is told."""
+        return next((str(event["id"]) for event in self.events if event["event"] == "run"), "")
 
     def hold(self) -> None:
         self.process.send_signal(signal.SIGSTOP)
@@ -132,6 +128,11 @@ class Lane:
     @property
     def forks(self) -> Path:
         return self.place / "forks"
+
+    def bake(self, *words: str) -> Controller:
+        """Start a command on the desk, with the project's profiles and the one of a spot builder."""
+        profiles = self.place / "profiles"
+        return Controller(self.desk, *words, profiles=profiles if profiles.exists() else with_spot(profiles))
 
     def start(self, saved: Path | None = None) -> None:
         """Bring a cloud up as a copy of a saved one, with the desk that was saved with it."""

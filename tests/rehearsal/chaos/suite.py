@@ -17,7 +17,7 @@ from typing import Any
 
 from ..bakes import ROOT
 from . import case, table
-from .cells import Cell, calls, chosen, steps, together
+from .cells import SPOT, Cell, calls, chosen, steps, together
 from .forks import Forks, forks
 from .lane import Lane
 
@@ -59,9 +59,11 @@ def _lane(place: Path) -> None:
     lane = Lane(place)
     try:
         made = forks(lane)
+        made.on_spot = forks(lane, market=SPOT).calls
         print(json.dumps(vars(made)), flush=True)
         for line in sys.stdin:
-            for outcome in case.run_all([Cell(**one) for one in json.loads(line)], lane, made):
+            cells = [Cell(**one) for one in json.loads(line)]
+            for outcome in case.run_all(cells, lane, forks(lane, market=cells[0].market)):
                 print(json.dumps(case.as_dict(outcome)), flush=True)
     finally:
         lane.stop()
@@ -129,9 +131,9 @@ class Suite:
             if self.chosen.is_set():
                 return
             if self.wanted.outcomes == table.OUTCOMES:
-                facts = {"steps": made.steps, "calls": made.calls}
+                facts = {"steps": made.steps, "calls": made.calls, "on_spot": made.on_spot}
                 table.MADE.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-            there = [*calls(made.calls), *steps(made.steps)]
+            there = [*calls(made.calls, made.on_spot), *steps(made.steps)]
             found = self._picked(there)
             for cells in together(found):
                 self.cells.put(cells)

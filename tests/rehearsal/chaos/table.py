@@ -15,9 +15,10 @@ MARKS = {"ok": "ok", "red": "**red**", "not run": "not run", "does not apply": "
 HEAD = """# Where a bake was cut
 
 Made by `make chaos` (`tests/rehearsal/chaos`); don't edit. Each cell is one rehearsal of g6e-ubuntu that was
-cut, from a copy of the local cloud as it was when the step began. It is ok if the exit code and the message
-are true, what is left is named, `bake resume` ends with a good AMI where a run can go on, and one sweep past
-the expiry leaves nothing of the bake in the API or on the host, and each good or unproven AMI.
+cut, from a copy of the local cloud as it was when the step began; on a spot builder with a reaper, where the
+cut or the call is theirs alone. It is ok if the exit code and the message are true, what is left is named,
+`bake resume` ends with a good AMI where a run can go on, and one sweep past the expiry leaves nothing of the
+bake in the API or on the host, and each good or unproven AMI.
 """
 
 
@@ -48,7 +49,7 @@ def read(file: Path) -> dict[Key, dict[str, Any]]:
 
 def render(outcomes: Mapping[Key, Mapping[str, Any]], made: Forks) -> str:
     """The page."""
-    first, second = calls(made.calls), steps(made.steps)
+    first, second = calls(made.calls, made.on_spot), steps(made.steps)
     parts = [HEAD, _figures([*first, *second], outcomes)]
     parts += ["## AWS calls\n", _table("call", first, tuple(FAULTS), outcomes)]
     parts += ["## Steps\n", _table("step", second, CUTS, outcomes)]

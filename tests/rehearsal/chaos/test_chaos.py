@@ -56,22 +56,25 @@ def test_a_bake_that_is_cut_leaves_nothing_and_loses_nothing(cell: Cell, lane: L
 
 
 CALLED = {"plan": ["ec2 DescribeImages"], "stop": ["ec2 StopInstances"], "clean up": ["sqs DeleteQueue"]}
+ON_SPOT = {"launch": ["scheduler CreateSchedule"], "stop": ["ec2 StopInstances"]}
 STEPS = ["plan", "survey", "stop", "clean up"]
 
 
 def test_a_call_is_cut_in_each_way_at_the_first_step_that_makes_it() -> None:
-    found = calls(CALLED)
+    found = calls(CALLED, ON_SPOT)
     assert [(cell.step, cell.call) for cell in found if cell.cut == "refused"] == [
         ("plan", "ec2 DescribeImages"),
         ("stop", "ec2 StopInstances"),
         ("boot check", "sqs DeleteQueue"),
+        ("launch", "scheduler CreateSchedule"),
     ]
-    assert len(found) == 3 * len(FAULTS)
+    assert len(found) == 4 * len(FAULTS)
+    assert {cell.call for cell in found if cell.market == "spot"} == {"scheduler CreateSchedule"}
 
 
 @pytest.mark.parametrize("seed", ["2026-11-28", "x"])
 def test_a_choice_covers_all_rows_and_columns(seed: str) -> None:
-    cells = [*calls(CALLED), *steps(STEPS)]
+    cells = [*calls(CALLED, ON_SPOT), *steps(STEPS)]
     found = chosen(cells, 5, seed)
     assert found == chosen(cells, 5, seed)
     assert {(bool(cell.call), cell.row) for cell in found} == {(bool(cell.call), cell.row) for cell in cells}
