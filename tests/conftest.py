@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import os
 import re
@@ -39,6 +40,12 @@ PROFILES = ROOT / "profiles"
 # A test that asks for one of these fixtures needs a server or a process, and is no unit test.
 SERVERS = {"cloud", "endpoint", "hub_process", "moto_served", "outside", "plan_account", "repository"}
 HEAVY = {"diffusers", "torch", "transformers"}
+# Of the rehearsals, those that cut bakes: about half of the time.
+CUTS = re.compile(
+    r"tests/rehearsal/(chaos/|test_(builder_lease|interrupted|kept|killed|reaper|resume|swept)\b)"
+)
+# What takes longest begins first; each of these scopes keeps one process busy for most of a run.
+LONGEST = ("rehearsals", "cuts", "machines")
 NO_UNIT_TEST = re.compile(r"^pytestmark = .*\bmark\.(root|long|integration)\b", re.MULTILINE)
 
 
@@ -69,7 +76,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the unit tests, and skip the machines' tests without root."""
+    """Mark the unit tests, skip the machines' tests without root, and sort the scopes (`scope`)."""
+    sizes = collections.Counter(scope(item.nodeid) for item in items)
+    order = {name: (name not in LONGEST, -size) for name, size in sizes.items()}
+    order |= {name: (False, rank) for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (order[scope(item.nodeid)], scope(item.nodeid)))
     for item in items:
         if SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.integration)
@@ -80,20 +91,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Where tests run side by side: files stay whole, and those that need machines share two clouds."""
+    """Where tests run side by side: scopes stay whole, and begin in the order of the items."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Clouds(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.split("::")[0]
-            if file.startswith("tests/rehearsal/"):
-                return "rehearsals"
-            # The stress run begins early with the many tests beside it: scopes of few tests come last.
-            if file.startswith("tests/worker/stress/"):
-                return "stress"
-            return "machines" if "mark.root" in _text(ROOT / file) else file
+            return scope(nodeid)
 
+    config.option.loadscopereorder = False
     return Clouds(config, log)
+
+
+def scope(nodeid: str) -> str:
+    """The tests that one process runs: a file's, or all that share a cloud."""
+    file = nodeid.split("::")[0]
+    if file.startswith("tests/rehearsal/"):
+        return "cuts" if CUTS.match(file) else "rehearsals"
+    # The stress run begins early with the many tests beside it: scopes of few tests come last.
+    if file.startswith("tests/worker/stress/"):
+        return "stress"
+    return "machines" if "mark.root" in _text(ROOT / file) else file
 
 
 @functools.cache
