@@ -16,25 +16,10 @@ import pytest
 from bake.localcloud.api.faults.faults import AwsFault
 from bake.progress import PlainScreen, Progress
 from bake.waits import Wait, Waits, span
+from tests.screens import Seen
 
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud
-
-
-class Seen:
-    """A screen that keeps the events."""
-
-    def __init__(self) -> None:
-        self.events: list[dict[str, Any]] = []
-
-    def show(self, event: dict[str, Any]) -> None:
-        self.events.append(event)
-
-    def close(self) -> None:
-        pass
-
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        return [event for event in self.events if event["event"] == kind]
 
 
 def until(true: Callable[[], object]) -> None:

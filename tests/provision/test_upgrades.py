@@ -15,6 +15,7 @@ from bake.progress import Progress
 from bake.run import Run
 from bake.steps import provision
 from bake.steps.stop_upgrades import stop_upgrades, wait_for_packages
+from tests.screens import Seen
 
 from .boxes import AmazonLinux, Box, Ubuntu, boxed
 
@@ -24,22 +25,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 SLOW = "touch /run/began; until [ -e /run/go-on ]; do sleep 0.1; done"
 UPGRADE = {Ubuntu: "apt-daily-upgrade.service", AmazonLinux: "dnf-automatic-install.service"}
-
-
-class Seen:
-    """A screen that remembers."""
-
-    def __init__(self) -> None:
-        self.events: list[dict[str, object]] = []
-
-    def show(self, event: dict[str, object]) -> None:
-        self.events.append(dict(event))
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-    def said(self, words: str) -> bool:
-        return any(words in str(event.get("text", "")) for event in self.events)
 
 
 @pytest.fixture(

@@ -23,29 +23,13 @@ from bake.steps.prefetch import Download, Weights
 from bake.undo import Undo
 from bake.weights.mirror import Place
 from tests import plans
+from tests.screens import Seen
 
 if TYPE_CHECKING:
     from tests.conftest import Machine, NewMachine
 
 pytestmark = pytest.mark.root
 BUCKET = "weights-mirror"
-
-
-class Heard:
-    """A screen that keeps what it is shown."""
-
-    def __init__(self) -> None:
-        self.events: list[dict[str, Any]] = []
-
-    def show(self, event: dict[str, Any]) -> None:
-        self.events.append(event)
-
-    def close(self) -> None:
-        pass
-
-    @property
-    def notes(self) -> str:
-        return "\n".join(event["text"] for event in self.events if event["event"] == "note")
 
 
 @dataclasses.dataclass
@@ -55,7 +39,7 @@ class Bench:
     machine: Machine
     cloud: LocalCloud
     runs: Path
-    heard: Heard = dataclasses.field(default_factory=Heard)
+    heard: Seen = dataclasses.field(default_factory=Seen)
 
     def start(self, plan: Plan | None = None, undo: Undo | None = None) -> Download:
         machine = self.machine
