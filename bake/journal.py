@@ -54,13 +54,17 @@ class Lines:
         try:
             self._append(entry)
         except OSError as error:
-            lost, self.file = self.file, None
-            self._lost(f"no more is written to {lost}: {error.strerror or error}; the tags in AWS are kept")
+            with self._lock:  # other threads may fail at the same moment
+                lost, self.file = self.file, None
+            if lost is not None:
+                self._lost(
+                    f"no more is written to {lost}: {error.strerror or error}; the tags in AWS are kept"
+                )
 
     def _append(self, entry: dict[str, Any]) -> None:
-        if self.file is None:
-            return
         with self._lock:
+            if self.file is None:
+                return
             handle = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_APPEND, self._mode)
             try:
                 line = f"{'' if self._whole else _end_of_torn(handle)}{json.dumps(entry)}\n".encode()

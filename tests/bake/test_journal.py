@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +33,25 @@ def test_a_journal_that_cannot_be_begun_starts_nothing(tmp_path: Path) -> None:
     (tmp_path / JOURNAL).symlink_to("/dev/full")
     with pytest.raises(UsageError, match=r"journal.jsonl could not be written: No space left on device"):
         Journal(tmp_path).begin("run")
+
+
+def test_a_journal_that_many_threads_lose_at_once_is_told_once(tmp_path: Path) -> None:
+    """Things are removed side by side, each with an entry: none may fail because the disk is full."""
+    for number in range(20):
+        said: list[str] = []
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / JOURNAL).symlink_to("/dev/full")
+        journal, together = Journal(folder, said.append), threading.Barrier(8)
+
+        def write(journal: Journal = journal, together: threading.Barrier = together) -> None:
+            together.wait()
+            journal.write("gone", what="a queue")
+
+        with ThreadPoolExecutor(8) as threads:
+            for one in [threads.submit(write) for _ in range(8)]:
+                one.result()
+        assert len(said) == 1
 
 
 def test_a_journal_that_is_lost_later_is_told_once(tmp_path: Path) -> None:
