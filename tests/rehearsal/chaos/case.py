@@ -16,7 +16,7 @@ from bake.journal import Record
 
 from ..bakes import ROOT
 from . import judge
-from .cells import FROM_THE_START, LATE, SIGNALS, Cell
+from .cells import FROM_THE_START, LATE, NOTICE, SIGNALS, Cell
 from .cuts import NoMachine, cut, empty_disk, has_capacity_again
 from .forks import Forks, folder
 from .judge import Left
@@ -186,7 +186,8 @@ class _Case:
         if self.cell.cut == "kill -9, not resumed":
             return
         for record in self._cut_runs():
-            has_capacity_again(self.lane)
+            if self.cell.cut == NOTICE:
+                has_capacity_again(self.lane)
             again = self.lane.bake("resume", record.id)
             code = again.end()
             self.outcome.how += f", resumed: exit code {code}"
