@@ -48,6 +48,7 @@ test-long: system-packages $(VENV)/ready  ## Run the tests that `make test` leav
 test-fast: $(VENV)/ready  ## Run the tests that need no root and no machine
 	$(VENV)/bin/pytest -m 'not root'
 
+chaos: TOOLS += mkfs.btrfs:btrfs-progs
 chaos: system-packages $(VENV)/ready  ## Cut bakes in every way, and write docs/chaos.md; CELLS=150 of SEED's choice, CELLS=all
 	@$(SUDO) $(VENV)/bin/python -m tests.rehearsal.chaos --cells $(CELLS) --seed $(SEED) --lanes $(LANES)
 
