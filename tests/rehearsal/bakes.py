@@ -68,9 +68,9 @@ def start(
     return called(desk, *words, profiles=profiles, **how)
 
 
-def resume(desk: Path, run: str, profiles: Path | None = None) -> subprocess.Popen[str]:
+def resume(desk: Path, run: str) -> subprocess.Popen[str]:
     """Start `bake resume` in the folder of a rehearsal that was cut."""
-    return called(desk, "resume", run, profiles=profiles)
+    return called(desk, "resume", run)
 
 
 def called(
