@@ -31,7 +31,8 @@ BAKE = (
     "agreement userdata worker_source",
     "weights",  # the model: its files, their lock, the Hub, the mirror
     "profile",
-    "checks",  # of the builder, over SSH
+    "report",  # what reviewers read, made of a run directory
+    "checks",  # of a machine, over SSH
     "reaper",  # schedules that end an instance which hangs
     "instance lease builder_lease wiring image creation resources systems interpreter",
     "aws ssh units undo run",
