@@ -79,8 +79,8 @@ class Gathered:
         self._answers: Future[Answers] = self._pool.submit(self._ask)
 
     def close(self) -> None:
-        """Wait for what was asked."""
-        self._pool.shutdown(cancel_futures=True)
+        """Ask no more; what is being asked ends with its connection."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def facts(self, name: str) -> Facts:
         """What a probe found; the check fails if it could not run."""

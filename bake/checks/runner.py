@@ -134,7 +134,8 @@ class Recorder:
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Keep what interrupted the run; `run_checks` raises it."""
-        self.stopped_by = self.stopped_by or excinfo.value
+        if not isinstance(excinfo.value, pytest.Session.Interrupted):  # a file that can't be imported
+            self.stopped_by = self.stopped_by or excinfo.value
 
     def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Keep an interrupt that arrived between two checks, which pytest would swallow."""

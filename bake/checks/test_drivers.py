@@ -186,7 +186,7 @@ def _package(expect: Expectations, name: str) -> str:
 
 @check(
     "critical",
-    "torch-neuronx needs its runtime, its driver and its tools in versions that fit each other.",
+    "Torch on Neuron needs its runtime, its driver and its tools in versions that fit each other.",
     "Pin the versions in `neuron`, and look at the repository that they come from.",
     asks=lambda expect: {"held": HELD, **{name: _package(expect, name) for name in STACK}},
     applies=_on("neuron"),

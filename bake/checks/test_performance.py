@@ -27,7 +27,7 @@ esac
 COLD = (
     "A fresh volume is read from S3 in small pieces: without read-ahead the weights take four times as long."
 )
-RULE = "provision/rootfs brings the rule: find what removed or changed it."
+RULE = "The files of provision/rootfs bring the rule: find what removed or changed it."
 # systemd 254 and newer check a rule.
 _VERIFY = (
     f"udevadm --help | grep -q verify || {{ echo no verify; exit; }}; udevadm verify {READ_AHEAD_RULE} 2>&1"
