@@ -37,6 +37,7 @@ class LazyGroup(click.Group):
     lazy: ClassVar = {
         "boot-check": ("bake.commands.boot_check", "boot_check", "Prove or condemn an unproven AMI."),
         "approve": ("bake.commands.approve", "approve", "Record what a profile may use."),
+        "check": ("bake.commands.check", "check", "Check a machine against a profile or a run."),
         "init": ("bake.commands.init", "init", "Start a folder to bake from."),
         "lock": ("bake.commands.lock", "lock", "Pin the weights' files by size and hash."),
         "local": ("bake.localcloud", "local", "Try images by hand on the local cloud."),

@@ -60,10 +60,10 @@ def host(session: Session) -> testinfra.host.Host:
     return machine
 
 
-def named(url: str) -> testinfra.host.Host:
+def named(url: str, *, ssh_config: str | None = None, identity: str | None = None) -> testinfra.host.Host:
     """Connect as testinfra does, as root; UsageError for an unknown kind of connection."""
     try:
-        machine = testinfra.get_host(url, sudo=True)
+        machine = testinfra.get_host(url, sudo=True, ssh_config=ssh_config, ssh_identity_file=identity)
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"{url}: {error}", hint="such as ssh://ubuntu@192.0.2.1") from error
     try:
