@@ -69,7 +69,8 @@ def named(url: str, *, ssh_config: str | None = None, identity: str | None = Non
     try:
         done = machine.run("id -u")
     except (RuntimeError, OSError) as error:
-        raise BakeError(f"{url} can't be reached: {error}") from error
+        said = getattr(error.args[-1] if error.args else error, "stderr", None) or str(error)
+        raise BakeError(f"{url} can't be reached: {said.strip()}") from error
     if done.stdout.strip() != "0":
         raise BakeError(f"nobody becomes root on {url}: {(done.stderr or done.stdout).strip()}")
     return machine
