@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ import click
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/reference.md"
-CHECKS = ROOT / "bake/checks"
 WIDTH = 100
 
 INTRODUCTION = """\
@@ -39,8 +36,9 @@ one says nothing.
 VERIFY = """\
 ## Checks
 
-Step `verify` runs these on the builder. `junit.xml` has the ids as properties of each test case. Some checks
-run only where they apply: for one accelerator, or where the builder has the device.
+What a bake verifies, on the builder before the seal; [reports.md](reports.md) explains outcomes and waivers.
+The checks that are marked "booted" look once more at an instance of the finished AMI, and `bake check` runs
+all but a few on any machine. A failure of any severity stands in the way of the image, unless it is waived.
 """
 
 
@@ -57,9 +55,7 @@ def page() -> str:
             PROFILE,
             *sections(),
             VERIFY,
-            "| check | ids |",
-            "|---|---|",
-            *(f"| {cell(title)} | {', '.join(ids)} |" for title, ids in checks()),
+            *checks(),
             "",
         ]
     )
@@ -141,14 +137,22 @@ def shown(default: Any) -> str:
     return f"`{str(default).lower() if isinstance(default, bool) else default}`".replace("'", "")
 
 
-def checks() -> Iterator[tuple[str, list[str]]]:
-    """Title and requirement ids of each check, by file and line."""
-    for file in sorted(CHECKS.glob("test_*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                title = (ast.get_docstring(node) or node.name).splitlines()[0]
-                ids = re.findall(r"\b[RC]-[A-Z0-9-]+\b", title)
-                yield re.sub(r" \((?:[RC]-[A-Z0-9-]+(?:, )?)+\)\.?$", ".", title), ids
+def checks() -> Iterator[str]:
+    """A table for each group of checks."""
+    from bake.checks.catalogue import checks
+    from bake.checks.result import GROUPS
+
+    every = checks()
+    for group in GROUPS:
+        yield f"### Checks: {group}\n"
+        yield "| check | severity | what holds | why | ids |\n|---|---|---|---|---|"
+        for about, moments in every:
+            if about.group == group:
+                severity = f"{about.severity}, booted" if "booted" in moments else about.severity
+                ids = ", ".join([*about.requirements, *([f"CIS {about.cis}"] if about.cis else [])])
+                cells = (f"`{about.id}`", severity, about.title, about.rationale, ids)
+                yield f"| {' | '.join(map(cell, cells))} |"
+        yield ""
 
 
 def cell(text: str) -> str:
