@@ -1,7 +1,7 @@
 """Make text of machines safe to show: in HTML, Markdown, XML and on a terminal.
 
-What a machine holds is written by others: names of packages, logs, answers of commands. Each format escapes its
-own markup; this module replaces what no format may pass on, and what deceives the eye.
+What a machine holds is written by others: names of packages, logs, answers of commands. Each format escapes
+its own markup; this module replaces what no format may pass on, and what deceives the eye.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ UNSAFE = re.compile(
 def visible(text: str, limit: int | None = None, *, keep: Literal["start", "end"] = "start") -> str:
     r"""Replace what is unseen or harmful by escapes as Python writes them: `\x1b`, `\u202e`.
 
-    Tabs and newlines stay. A `limit` is the most characters of the result that are shown, of the start or of the
-    end; a note beside them says how many characters of `text` were left out.
+    Tabs and newlines stay. A `limit` is the most characters of the result that are shown, of the start or of
+    the end; a note beside them says how many characters of `text` were left out.
     """
     if limit is None:
         return UNSAFE.sub(_escape, text)
