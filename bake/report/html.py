@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,9 +51,10 @@ class Caps:
 
 LEVELS = (
     Caps(text=4000, log=12_000, rows=3500, checks=400, evidence=30),
-    Caps(text=1500, log=4_000, rows=2500, checks=200, evidence=10),
-    Caps(text=500, log=2_000, rows=800, checks=60, evidence=4),
-    Caps(text=160, log=400, rows=100, checks=20, evidence=2),
+    Caps(text=4000, log=3_000, rows=3500, checks=400, evidence=10),
+    Caps(text=1500, log=2_000, rows=1000, checks=100, evidence=5),
+    Caps(text=300, log=1_000, rows=200, checks=30, evidence=3),
+    Caps(text=80, log=200, rows=20, checks=6, evidence=1),
 )
 """From a report of usual size to one whose every list is endless."""
 
@@ -100,6 +102,7 @@ def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}"
 
 
+@cache
 def _environment(caps: Caps) -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup, escape
