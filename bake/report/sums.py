@@ -14,7 +14,7 @@ LEFT_OUT = frozenset({NAME, "lock", "resume.jsonl"})
 
 
 def sums(directory: Path) -> str:
-    r"""The SHA-256 of every regular file of a directory, as `sha256sum` prints and checks them, sorted by name.
+    r"""The SHA-256 of every regular file of a directory, as `sha256sum` prints and checks them; by name.
 
     A name with a newline or a backslash is escaped as coreutils escapes it, with a backslash before the hash.
     One that is not UTF-8 comes with surrogates: write the text with `errors="surrogateescape"`.

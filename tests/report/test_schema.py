@@ -32,6 +32,7 @@ def test_the_checked_in_schema_is_that_of_the_models() -> None:
     assert (ROOT / "bake/report/report.schema.json").read_text() == schema.as_text(), regenerate
 
 
+@pytest.mark.integration
 def test_the_module_prints_it() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "bake.report.schema"], cwd=ROOT, capture_output=True, text=True, check=True

@@ -10,6 +10,8 @@ import pytest
 
 from bake.report.sums import NAME, sums
 
+pytestmark = pytest.mark.integration
+
 FILES = ("report.json", "report.html", "logs/seal.log", "logs/two words.log", "facts/scan.json", "logs/lock")
 
 
