@@ -46,3 +46,11 @@ def system(pretty: str) -> System | None:
         if found := re.match(pattern, pretty):
             return System(id_, found[1], packages, vendor)
     return None
+
+
+def named(id_: str, version: str) -> System | None:
+    """The distribution of an ID and a VERSION_ID; None for an unknown one."""
+    for known, vendor, packages, _ in KNOWN:
+        if known == id_:
+            return System(id_, version, packages, vendor)
+    return None
