@@ -116,7 +116,11 @@ def test_json_is_the_scan_as_it_is_kept(tmp_path: Path) -> None:
 
 LASTING, ENDED, OTHER = (
     {"fail_on": "critical", "waivers": [waiver(check, until)]}
-    for check, until in (("CVE-2026-0001", today()), ("CVE-2026-0001", today(-1)), ("CVE-2026-0002", today()))
+    for check, until in (
+        ("CVE-2026-0001", today(1)),
+        ("CVE-2026-0001", today(-2)),
+        ("CVE-2026-0002", today(1)),
+    )
 )
 
 
