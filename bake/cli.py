@@ -46,6 +46,7 @@ class LazyGroup(click.Group):
         "resume": ("bake.commands.resume", "resume", "Go on with a run that was cut."),
         "runs": ("bake.commands.runs", "runs", "List runs: their state, what they hold, and their cost."),
         "profiles": ("bake.commands.profiles", "profiles", "List the profiles."),
+        "scan": ("bake.commands.scan", "scan", "Look for vulnerabilities of a run's image."),
         "sweep": ("bake.commands.sweep", "sweep", "Show or remove what expired runs left."),
         "userdata": ("bake.commands.userdata", "userdata", "Print the user data of a worker."),
     }
