@@ -72,12 +72,12 @@ class Reports:
             return self._of_run(newest)
         if AMI.fullmatch(name):
             return self.of_image(name)
-        if "/" not in name and (self.runs / name).is_dir():
+        if name and "/" not in name and (self.runs / name).is_dir():
             return self._of_run(self.runs / name)
         path = Path(name)
         if path.is_file():
             return Found(read(path), path.parent)
-        if path.is_dir():
+        if name and path.is_dir():
             return self._of_run(path)
         known = ", ".join(one.name for one in directories(self.runs)[:KNOWN]) or "none"
         raise UsageError(
