@@ -14,9 +14,11 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 
 from bake import tokens
+from bake.checks.result import Severity
 from bake.profile import values
 from bake.profile.accelerators import Neuron, Nvidia
-from bake.profile.patterns import CACHE, FLEETING, MIRROR, REMOVABLE
+from bake.profile.patterns import CACHE, FLEETING, REMOVABLE
+from bake.profile.review import CheckFile, Waiver
 from bake.profile.section import Section, variable
 from bake.profile.types import (
     AccountId,
@@ -213,9 +215,7 @@ class Weights(Section):
     @field_validator("mirror")
     @classmethod
     def _bucket(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(MIRROR, value):
-            raise ValueError("must be s3://bucket or s3://bucket/prefix, of plain letters")
-        return value
+        return values.bucket(value)
 
     @field_validator("cache")
     @classmethod
@@ -306,6 +306,25 @@ class Profile(Section):
     image: Image
     nvidia: Nvidia = Field(default_factory=Nvidia)
     neuron: Neuron = Field(default_factory=Neuron)
+    checks: tuple[CheckFile, ...] = Field((), max_length=32)
+    """Test files, or folders of `test_*.py`, that run beside bake's own checks; relative to the profile."""
+    waivers: tuple[Waiver, ...] = Field((), max_length=100)
+    """Failures that somebody accepted, each until a day."""
+    reports: str | None = Field(None, json_schema_extra=variable("BAKE_REPORTS", optional=True))
+    """A bucket and prefix (s3://bucket/prefix) that a run's reports go to as well."""
+    fail_on: Severity = "critical"
+    """The severity from which a vulnerability that `bake scan` finds counts as a failure."""
+
+    @field_validator("reports")
+    @classmethod
+    def _bucket(cls, value: str | None) -> str | None:
+        return values.bucket(value)
+
+    def conflicts(self) -> Iterator[str]:
+        """One waiver a check: of two nobody knows which day counts."""
+        waived = [waiver.check for waiver in self.waivers]
+        if len(set(waived)) < len(waived):
+            yield "waivers name a check twice"
 
     @property
     def worker_types(self) -> tuple[str, ...]:
