@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from bake import interpreter
 from bake.account.images import name_of
 from bake.account.instance_types import InstanceType
+from bake.checks.result import Waiver
 from bake.interpreter import Archive
 from bake.layout import INT8_MODEL, SCRATCH
 from bake.planning import drivers as drivers_of
@@ -128,12 +130,15 @@ def _settings(
 class VerifyPlan:
     """What is checked, and on what: `drivers` says whether the builder and the booted worker have the
     accelerator. `memory` is about the types that the image is for, `builder_memory` (empty where they are the
-    same) about the builder's.
+    same) about the builder's. `files` are the profile's own test files, which run beside bake's checks;
+    `waivers` the failures that somebody accepted.
     """
 
     drivers: Drivers
     memory: tuple[Memory, ...]
     builder_memory: tuple[BuilderMemory, ...]
+    waivers: tuple[Waiver, ...] = ()
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,7 @@ class ImagePlan:
     """The AMI: its root volume and what is on it, its name, and the accounts that it is shared with.
 
     `keep` good images of the profile stay, its newest ones (None: all), and `keep_unproven` unproven ones.
+    `reports` is where a run's reports go beside its directory: s3://bucket/prefix.
     """
 
     profile: str
@@ -149,13 +155,15 @@ class ImagePlan:
     keep: int | None
     keep_unproven: int
     disk: Disk
+    reports: str | None = None
 
     @classmethod
     def of(cls, profile: Profile, disk: Disk) -> ImagePlan:
         """Take from the profile what concerns the image."""
         image = profile.image
         accounts = tuple(image.share_with)
-        return cls(profile.name, image.name, accounts, image.keep, image.keep_unproven, disk)
+        name, reports = profile.name, profile.reports
+        return cls(name, image.name, accounts, image.keep, image.keep_unproven, disk, reports)
 
     def name_for(self, run: str) -> str:
         """The AMI's name in a run."""
