@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import BaseModel
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/reference.md"
@@ -30,8 +31,7 @@ PROFILE = """\
 
 Every value may also be a reference: `${NAME}`, `${NAME:-default}` or `secretsmanager:NAME#KEY`. A value
 marked "reference only" must be one, because it differs between accounts or is secret; the usual variable is
-given. Beside the sections, `extends` names another profile of the same folder, whose values hold where this
-one says nothing.
+given. `extends` names another profile of the same folder, whose values hold where this one says nothing.
 """
 VERIFY = """\
 ## Checks
@@ -54,6 +54,7 @@ def page() -> str:
             *commands(worker, "flux-worker"),
             PROFILE,
             *sections(),
+            *no_sections(),
             VERIFY,
             *checks(),
             "",
@@ -89,13 +90,32 @@ def sections() -> Iterator[str]:
         definition = definitions[model.__name__]
         optional = "" if Profile.model_fields[name].is_required() else " May be left out."
         yield f"### {name}\n\n{definition['description']}{optional}\n"
-        yield "| key | value | default | meaning |\n|---|---|---|---|"
-        for key, field in definition["properties"].items():
-            required = model.model_fields[key].is_required()
-            default = "required" if required else shown(field["default"])
-            cells = (f"`{key}`", values(field), default, field["description"])
-            yield f"| {' | '.join(map(cell, cells))} |"
-        yield ""
+        yield from table(model, definition["properties"])
+
+
+def no_sections() -> Iterator[str]:
+    """A table of the keys that stand in no section, and one for the entries of each list of mappings."""
+    from bake.profile import fields, json_schema
+    from bake.profile.schema import Profile
+
+    schema = json_schema.build()
+    yield "### In no section\n\nThese stand beside the sections. Each may be left out.\n"
+    yield from table(Profile, {name: schema["properties"][name] for name in fields.top_level()})
+    for name, model in fields.entries().items():
+        definition = schema["$defs"][model.__name__]
+        yield f"### Entries of {name}\n\n{definition['description']}\n"
+        yield from table(model, definition["properties"])
+
+
+def table(model: type[BaseModel], properties: dict[str, Any]) -> Iterator[str]:
+    """A row for each key of a mapping, by its JSON Schema."""
+    yield "| key | value | default | meaning |\n|---|---|---|---|"
+    for key, field in properties.items():
+        required = model.model_fields[key].is_required()
+        default = "required" if required else shown(field["default"])
+        cells = (f"`{key}`", values(field), default, field["description"])
+        yield f"| {' | '.join(map(cell, cells))} |"
+    yield ""
 
 
 def values(field: dict[str, Any]) -> str:
@@ -124,6 +144,10 @@ def one(kind: dict[str, Any]) -> str:
             return "`true`, `false`"
         case "array" if "$" in str(kind["items"].get("pattern")):
             return "list of references"
+        case "array" if "$ref" in kind["items"]:
+            return "list of mappings"
+        case "string" if kind.get("format") == "date":
+            return "date, such as 2027-01-31"
         case "array":
             entries = [one(entry) for entry in kind["items"].get("anyOf", []) if "pattern" in entry]
             return f"list of {entries[0]}"
