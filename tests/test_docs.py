@@ -7,6 +7,7 @@ run in a copy of the profiles, with `output` below them as the exact output (`â€
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
@@ -22,6 +23,7 @@ import pytest
 import yaml
 
 from bake import profile as profiles
+from bake.checks import catalogue
 from bake.cli import main_group
 from docs import generate
 from flux_worker.cli import main as worker
@@ -86,7 +88,7 @@ def of(*languages: str) -> list[Block]:
 
 @pytest.mark.parametrize("page", TEXTS)
 def test_every_block_says_what_it_is(page: str) -> None:
-    known = {"sh", "yaml", "json", "ini", "output", "text"}
+    known = {"sh", "yaml", "json", "ini", "python", "output", "text"}
     assert [str(block) for block in BLOCKS if block.page == page and block.language not in known] == []
 
 
@@ -251,6 +253,11 @@ def test_profiles_load(block: Block, tmp_path: Path) -> None:
     profiles.load("shown", tmp_path, VARIABLES, lambda name, key: "hf_0123456789")
 
 
+@pytest.mark.parametrize("block", of("python"), ids=str)
+def test_python_is_python(block: Block) -> None:
+    ast.parse(block.content)
+
+
 @pytest.mark.parametrize("block", of("json"), ids=str)
 def test_json_is_json(block: Block) -> None:
     json.loads(block.content)
@@ -278,7 +285,7 @@ def tracked() -> list[Path]:
 def test_every_requirement_is_explained_once() -> None:
     explained = re.findall(r"^\| \*\*([RC]-[A-Z0-9-]+)\*\* \|", TEXTS["docs/requirements.md"], re.M)
     assert len(explained) == len(set(explained))
-    used = {one for _, ids in generate.checks() for one in ids}
+    used = {one for about, _ in catalogue.checks() for one in about.requirements}
     assert len(used) >= 15
     texts = [file for file in tracked() if file.suffix in (".py", ".sh", ".md", ".yaml", ".j2", ".json")]
     for file in texts:
