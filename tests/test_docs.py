@@ -25,7 +25,6 @@ import yaml
 from bake import profile as profiles
 from bake.checks import catalogue
 from bake.cli import main_group
-from docs import generate
 from flux_worker.cli import main as worker
 
 from .bake.variables import VARIABLES as EXAMPLES
@@ -41,6 +40,7 @@ VARIABLES = {
     **EXAMPLES,
     "BAKE_SSH_FROM": "192.0.2.0/24",
     "BAKE_KMS_KEY": "alias/bake",
+    "BAKE_REPORTS": "s3://reports/flux",
     "BAKE_REAPER_ROLE": "arn:aws:iam::123456789012:role/bake-reaper",
     "BAKE_SHARE_WITH": "210987654321",
     "NVIDIA_REPOSITORY": "https://packages.example.com/nvidia",
