@@ -115,7 +115,7 @@ def test_a_check_of_ones_own_is_waived_by_group_module_and_name(
     ("name", "hint"),
     [
         pytest.param("security.no_privat_keys", "security.no_private_keys", id="a slip"),
-        pytest.param("users.private_keys", "security.no_private_keys", id="another group"),
+        pytest.param("disk.no_private_keys", "security.no_private_keys", id="another group"),
         pytest.param("system.our_polices.motd", "system.our_policy.motd", id="another module"),
         pytest.param("sytem.our_policy.motd", "system.our_policy.motd", id="no group"),
         pytest.param("qqqq.zzzz", None, id="nothing like it"),
@@ -153,6 +153,11 @@ WHO = "the waiver of security.no_private_keys by reviewer@example.com"
 def test_a_waiver_that_ended_or_soon_will_is_warned_of(until: date, warning: str | None) -> None:
     expected = (f"{WHO} {warning}",) if warning else ()
     assert planned(waivers=(waiver(until=until),)).warnings == expected
+
+
+def test_a_vulnerability_counts_again_once_its_waiver_has_ended() -> None:
+    (warning,) = planned(waivers=(waiver("CVE-2027-12345", date(2026, 5, 31)),)).warnings
+    assert warning.endswith("ended on 2026-05-31: the vulnerability counts again")
 
 
 # Checks of one's own
