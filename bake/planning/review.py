@@ -144,9 +144,10 @@ def _is_own(name: str, modules: set[str]) -> bool:
 
 
 def _like(name: str, modules: set[str]) -> Iterator[str]:
-    """The ids that a check of that name would have in the profile's own files."""
-    last = name.rpartition(".")[2]
-    yield from (f"{group}.{module}.{last}" for group in GROUPS for module in modules)
+    """The ids that GROUP.MODULE.NAME may stand for in the profile's own files."""
+    if name.count(".") == 2:
+        last = name.rpartition(".")[2]
+        yield from (f"{group}.{module}.{last}" for group in GROUPS for module in modules)
 
 
 def _known_ids() -> frozenset[str]:
@@ -162,7 +163,8 @@ def _check_days(profile: Profile, facts: AccountFacts, findings: Findings) -> No
         who = f"the waiver of {waiver.check} by {waiver.approved_by}"
         days = (waiver.until - today).days
         if days < 0:
-            findings.warn(f"{who} ended on {waiver.until}: a failure of the check counts again")
+            what = "a failure of the check" if "." in waiver.check else "the vulnerability"
+            findings.warn(f"{who} ended on {waiver.until}: {what} counts again")
         elif waiver.until - today <= ENDS_SOON:
             left = f"in {days} day{'s' if days > 1 else ''}" if days else "today"
             findings.warn(f"{who} ends {left}, on {waiver.until}")

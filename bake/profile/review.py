@@ -29,7 +29,7 @@ WaivedId = Annotated[
     Field(max_length=200),
     Like(
         rf"^([a-z]+(\.[A-Za-z0-9_]+){{1,2}}(\[[^\[\]\s]{{1,100}}\])?|{_VULNERABILITY})$",
-        "the id of a check (security.private_keys) or of a vulnerability (CVE-2027-12345)",
+        "the id of a check (security.no_private_keys) or of a vulnerability (CVE-2027-12345)",
     ),
 ]
 
@@ -53,7 +53,7 @@ class Waiver(Section):
     """Somebody's decision to accept, until a day, that a check fails or that there is a vulnerability."""
 
     check: WaivedId
-    """The id of a check (`security.private_keys`) or of a vulnerability (`CVE-2027-12345`)."""
+    """The id of a check (`security.no_private_keys`) or of a vulnerability (`CVE-2027-12345`)."""
     reason: str = Field(min_length=1, max_length=500)
     """Why the failure is accepted."""
     approved_by: str = Field(min_length=1, max_length=200)

@@ -313,7 +313,7 @@ class Profile(Section):
     reports: str | None = Field(None, json_schema_extra=variable("BAKE_REPORTS", optional=True))
     """A bucket and prefix (s3://bucket/prefix) that a run's reports go to as well."""
     fail_on: Severity = "critical"
-    """The severity from which a vulnerability that `bake scan` finds counts as a failure."""
+    """The severity from which a vulnerability that a scan finds counts as a failure."""
 
     @field_validator("reports")
     @classmethod

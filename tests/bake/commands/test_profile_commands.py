@@ -122,7 +122,7 @@ def test_the_schema_knows_what_stands_in_no_section() -> None:
     waiver = dict.fromkeys(("reason", "approved_by", "risk"), "${WHY}")
     content |= {
         "checks": ["checks/our_policy.py", "${MORE}"],
-        "waivers": [{**waiver, "check": "security.private_keys", "until": "2027-01-31"}],
+        "waivers": [{**waiver, "check": "security.no_private_keys", "until": "2027-01-31"}],
         "reports": "s3://bucket/prefix",
         "fail_on": "high",
     }

@@ -31,7 +31,7 @@ from ..variables import VARIABLES
 
 PROFILES = Path(__file__).parents[3] / "profiles"
 CHECK = "def test_motd(host):\n    assert host.file('/etc/motd').exists\n"
-IDS = frozenset({"security.private_keys", "users.no_passwords", "weights.every_byte"})
+IDS = frozenset({"security.no_private_keys", "users.no_passwords", "weights.every_byte"})
 TODAY = date(2026, 6, 1)
 
 
@@ -42,7 +42,9 @@ def ids(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def waiver(check: str = "security.private_keys", until: date = date(2027, 1, 31), **changes: Any) -> Waiver:
+def waiver(
+    check: str = "security.no_private_keys", until: date = date(2027, 1, 31), **changes: Any
+) -> Waiver:
     said = {"reason": "the vendor's test key", "approved_by": "reviewer@example.com", "risk": "none"}
     return Waiver(check=check, until=until, **{**said, **changes})
 
@@ -82,7 +84,7 @@ def test_waivers_become_those_of_a_report() -> None:
     plan = planned(waivers=(waiver(),))
     (found,) = plan.verify.waivers
     assert type(found).__module__ == "bake.checks.result"
-    assert (found.check, found.until) == ("security.private_keys", date(2027, 1, 31))
+    assert (found.check, found.until) == ("security.no_private_keys", date(2027, 1, 31))
     assert plan.warnings == ()
 
 
@@ -112,12 +114,12 @@ def test_a_check_of_ones_own_is_waived_by_group_module_and_name(
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        pytest.param("security.privat_keys", "security.private_keys", id="a slip"),
-        pytest.param("users.private_keys", "security.private_keys", id="another group"),
+        pytest.param("security.no_privat_keys", "security.no_private_keys", id="a slip"),
+        pytest.param("disk.no_private_keys", "security.no_private_keys", id="another group"),
         pytest.param("system.our_polices.motd", "system.our_policy.motd", id="another module"),
         pytest.param("sytem.our_policy.motd", "system.our_policy.motd", id="no group"),
         pytest.param("qqqq.zzzz", None, id="nothing like it"),
-        pytest.param("security.private_keys.more", "security.private_keys", id="more than there is"),
+        pytest.param("security.no_private_keys.more", "security.no_private_keys", id="more than there is"),
     ],
 )
 def test_a_waiver_of_no_check_is_a_problem_with_the_nearest_one(
@@ -132,7 +134,7 @@ def test_a_waiver_of_no_check_is_a_problem_with_the_nearest_one(
     ]
 
 
-WHO = "the waiver of security.private_keys by reviewer@example.com"
+WHO = "the waiver of security.no_private_keys by reviewer@example.com"
 
 
 @pytest.mark.parametrize(
@@ -151,6 +153,11 @@ WHO = "the waiver of security.private_keys by reviewer@example.com"
 def test_a_waiver_that_ended_or_soon_will_is_warned_of(until: date, warning: str | None) -> None:
     expected = (f"{WHO} {warning}",) if warning else ()
     assert planned(waivers=(waiver(until=until),)).warnings == expected
+
+
+def test_a_vulnerability_counts_again_once_its_waiver_has_ended() -> None:
+    (warning,) = planned(waivers=(waiver("CVE-2027-12345", date(2026, 5, 31)),)).warnings
+    assert warning.endswith("ended on 2026-05-31: the vulnerability counts again")
 
 
 # Checks of one's own
@@ -282,7 +289,7 @@ def test_the_text_shows_who_waived_what_until_when_and_the_own_checks(tmp_path: 
     assert ["reports", "go", "to", "s3://reports/x,", "too", "BAKE_REPORTS", "(environment)"] in lines
     words = " ".join(as_text(plan).split())
     assert (
-        "Waived, so that a failure does not stand in the way: - security.private_keys until 2027-01-31, "
+        "Waived, so that a failure does not stand in the way: - security.no_private_keys until 2027-01-31, "
         "by reviewer@example.com: the vendor's test key (risk: none)"
     ) in words
 

@@ -17,7 +17,7 @@ from .broken_profiles import GOOD
 
 REASON = '"the vendor\'s test key, which opens nothing"'
 WAIVER = f"""\
-  - check: security.private_keys
+  - check: security.no_private_keys
     reason: {REASON}
     approved_by: reviewer@example.com
     risk: "none: its public half is on no machine"
@@ -68,7 +68,7 @@ def test_a_day_may_be_a_date_a_text_or_a_variable(place: Path, day: str) -> None
     ],
 )
 def test_checks_and_vulnerabilities_are_waived_by_their_ids(place: Path, name: str) -> None:
-    text = f"waivers:\n{WAIVER}".replace("security.private_keys", f'"{name}"')
+    text = f"waivers:\n{WAIVER}".replace("security.no_private_keys", f'"{name}"')
     assert load(place, text).waivers[0].check == name
 
 
@@ -92,7 +92,7 @@ def test_a_childs_list_replaces_its_parents(place: Path) -> None:
     (place / "p.yaml").write_text("extends: _waives\nchecks: [c.py]\n")
     found = profile.load("p", place, VARIABLES)
     assert found.checks == ("c.py",)
-    assert [waiver.check for waiver in found.waivers] == ["security.private_keys"]
+    assert [waiver.check for waiver in found.waivers] == ["security.no_private_keys"]
     (place / "p.yaml").write_text("extends: _waives\nwaivers: []\n")
     assert profile.load("p", place, VARIABLES).waivers == ()
 
