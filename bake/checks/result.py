@@ -50,7 +50,7 @@ class Waiver(Record):
     """Somebody's decision to accept that a check fails, until a day."""
 
     check: str
-    """The id of the check, such as `security.private_keys`."""
+    """The id of the check, such as `security.no_private_keys`."""
     reason: str
     approved_by: str
     risk: str

@@ -13,8 +13,13 @@ def waive(checks: Iterable[Check], waivers: Sequence[Waiver], today: date) -> tu
 
     A check that was not run is not waived: nobody knows what is accepted.
     """
+    return tuple(_waived(check, _waiver(check, waivers), today) for check in checks)
+
+
+def _waiver(check: Check, waivers: Sequence[Waiver]) -> Waiver | None:
+    """The waiver of a check; one without `[…]` waives it whatever its parameters are."""
     by_check = {waiver.check: waiver for waiver in waivers}
-    return tuple(_waived(check, by_check.get(check.id), today) for check in checks)
+    return by_check.get(check.id) or by_check.get(check.id.partition("[")[0])
 
 
 def _waived(check: Check, waiver: Waiver | None, today: date) -> Check:
@@ -28,8 +33,8 @@ def _waived(check: Check, waiver: Waiver | None, today: date) -> Check:
 
 def stale(checks: Sequence[Check], waivers: Sequence[Waiver]) -> list[str]:
     """Say which waivers no check needed, so that somebody removes them."""
-    needed = {check.id for check in checks if check.waiver is not None}
-    ran = {check.id for check in checks}
+    needed = {check.waiver.check for check in checks if check.waiver is not None}
+    ran = {name for check in checks for name in (check.id, check.id.partition("[")[0])}
     return [
         f"the waiver of {waiver.check} is not needed any more: the check did not fail"
         for waiver in waivers

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib import import_module
 from pathlib import Path
 
 from bake.account.facts import AccountFacts
@@ -152,8 +151,9 @@ def _like(name: str, modules: set[str]) -> Iterator[str]:
 
 def _known_ids() -> frozenset[str]:
     """The ids of bake's own checks."""
-    found: frozenset[str] = import_module("bake.checks.catalogue").ids()
-    return found
+    from bake.checks import catalogue
+
+    return catalogue.ids()
 
 
 def _check_days(profile: Profile, facts: AccountFacts, findings: Findings) -> None:
