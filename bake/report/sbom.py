@@ -24,7 +24,7 @@ from cyclonedx.model.lifecycle import LifecyclePhase, PredefinedLifecycle
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from bake.report.purls import package_url
+from bake.report.purls import package_url, part_of
 from bake.report.system import System, system
 from bake.report.text import line
 
@@ -149,6 +149,7 @@ def _packages(inventory: Inventory | None) -> Iterator[Component]:
 def _package(package: Package, found: System | None, ref: str) -> Component:
     """A package; one without a package URL is none that a scanner could know."""
     values = {"kind": package.kind, "arch": package.arch, "where": package.where, "source": package.source}
+    values["part_of"] = part_of(package, found)
     return Component(
         name=_text(package.name) or "unnamed",
         version=_text(package.version),
