@@ -29,9 +29,13 @@ SUMMARY = 1 << 20
 """Bytes of all summaries of a step (GitHub)."""
 CELL = 160
 LONG = 600
-MARKUP = re.compile(r"[!\"#$%&'()*+,./:;<=>?@\[\\\]^_`{|}~-]")
-PLAIN = frozenset("%,./;=?-'\"()^")
-"""Of these, no markup within a line: escaping them would only make the text longer."""
+MARKUP = re.compile(
+    r"[#$&*<>@\[\\\]`|~]"
+    r"|(?<![^\W_])_|_(?![^\W_])"  # within a word it is none
+    r"|:(?=//)|(?<=www)\.",  # GitHub makes links of addresses
+    re.IGNORECASE,
+)
+"""What is markup within a line; no text of a machine begins one."""
 ORDER = ("failed", "not run", "waived", "not applicable", "passed")
 SIGNS = {"failed": "❌", "not run": "⚠️", "waived": "📝", "not applicable": "➖", "passed": "✅"}
 
@@ -97,16 +101,8 @@ def code(value: str, limit: int = CELL) -> str:
 
 
 def _reference(found: re.Match[str]) -> str:
-    letter = found[0]
-    if letter in PLAIN and not _links(found):
-        return letter
-    joiner = "\u2060" if letter in "@#" else ""
-    return f"&#{ord(letter)};{joiner}"
-
-
-def _links(found: re.Match[str]) -> bool:
-    """Whether it is the dot of `www.`, by which GitHub makes a link."""
-    return found[0] == "." and found.string[max(found.start() - 3, 0) : found.start()].lower() == "www"
+    joiner = "\u2060" if found[0] in "@#" else ""
+    return f"&#{ord(found[0])};{joiner}"
 
 
 def _joined(head: Sequence[str], sections: Sequence[Section], foot: Sequence[str]) -> str:
@@ -126,8 +122,6 @@ def _head(report: Report) -> Iterator[str]:
         yield f"\nLeft behind: {text(left, LONG)}"
     yield ""
     yield from _facts(report)
-    for difference in report.venue.differences[:10]:
-        yield f"- Rehearsal: {text(difference, LONG)}"
 
 
 def _facts(report: Report) -> Iterator[str]:
@@ -164,6 +158,9 @@ def _foot(report: Report) -> list[str]:
 def _sections(report: Report) -> Iterator[Section]:
     red = sorted((one for one in report.checks if one.red), key=lambda one: _rank(one.about.severity))
     yield Section("### What failed", [_failure(check) for check in red], folded=False)
+    differences = report.venue.differences
+    title = f"A rehearsal differs from a bake on AWS in {len(differences)} ways"
+    yield Section(title, [f"- {text(one, LONG)}" for one in differences])
     yield _waivers(report)
     if changes := report.since_last_good:
         yield _changes(f"Changed since {text(changes.before)}", changes.changes)

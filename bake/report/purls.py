@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from bake.report.text import line
+
+OWNED = re.compile(r"/usr/lib(64)?/python3[0-9.]*/(dist|site)-packages")
+"""Where the packages of a distribution put Python packages; pip puts its own below /usr/local."""
 
 if TYPE_CHECKING:
     from packageurl import PackageURL
@@ -20,6 +24,8 @@ def package_url(package: Package, found: System | None) -> PackageURL | None:
     name, version = line(package.name), line(package.version)
     if not name or "/" in name:  # the name of no package; it would read as a namespace
         return None
+    if part_of(package, found):
+        return None
     if package.kind == "python":
         return PackageURL("pypi", None, name, version)
     if found is None or package.kind != found.packages:
@@ -31,6 +37,15 @@ def package_url(package: Package, found: System | None) -> PackageURL | None:
     if package.kind == "rpm" and colon and epoch.isdecimal():
         version, qualifiers["epoch"] = rest, epoch
     return PackageURL(package.kind, found.id, name, version, {k: v for k, v in qualifiers.items() if v})
+
+
+def part_of(package: Package, found: System | None) -> str:
+    """The kind of the distribution's packages with which a Python package came; empty if it came by itself.
+
+    Only that package tells which fixes are in it: by its version from PyPI it would seem to lack them.
+    """
+    owned = package.kind == "python" and OWNED.fullmatch(package.where)
+    return found.packages if owned and found else ""
 
 
 def _upstream(package: Package) -> str:

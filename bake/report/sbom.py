@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
@@ -24,7 +24,7 @@ from cyclonedx.model.lifecycle import LifecyclePhase, PredefinedLifecycle
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from bake.report.purls import package_url
+from bake.report.purls import package_url, part_of
 from bake.report.system import System, system
 from bake.report.text import line
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 ALGORITHMS = {"sha256": HashAlgorithm.SHA_256}
 PLAIN_URL = re.compile(r"https://[\w.-]+(/[\w./~-]*)?", re.ASCII)
 """What CycloneDX takes for an IRI reference beyond doubt."""
+PART = 100
 LIMIT = 500
 """Characters of a name or value."""
 
@@ -41,13 +42,10 @@ LIMIT = 500
 def sbom(report: Report) -> str:
     """The SBOM as JSON. The same report gives the same text."""
     inventory = inventory_of(report)
-    components = [*_packages(inventory), *_weights(report.weights)]
-    image = _image(report, inventory)
     bom = Bom(
         serial_number=uuid5(NAMESPACE_URL, f"urn:ami-bake:run:{report.run.id}"),
-        components=components,
         metadata=BomMetaData(
-            component=image,
+            component=_image(report, inventory),
             timestamp=datetime.fromisoformat(report.run.finished or report.run.started),
             lifecycles=[PredefinedLifecycle(phase=LifecyclePhase.POST_BUILD)],
         ),
@@ -55,8 +53,25 @@ def sbom(report: Report) -> str:
     bom.metadata.tools.components.add(
         Component(name="ami-bake", version=report.run.bake_version, type=ComponentType.APPLICATION)
     )
-    bom.register_dependency(image, components)
-    return _finish(JsonV1Dot6(bom).output_as_string(), inventory)
+    found = _rendered(bom)
+    found["components"] = _components([*_packages(inventory), *_weights(report.weights)])
+    refs = [component["bom-ref"] for component in found["components"]]
+    image = found["metadata"]["component"]["bom-ref"]
+    found["dependencies"] = [{"ref": image, "dependsOn": refs}, *({"ref": ref} for ref in refs)]
+    found["compositions"] = [{"aggregate": _aggregate(inventory), "assemblies": [image]}]
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+
+
+def _components(components: Sequence[Component]) -> list[Any]:
+    """Components as JSON, in their order. In parts: the library compares each of a BOM with every other."""
+    parts = (components[start : start + PART] for start in range(0, len(components), PART))
+    found = {one["bom-ref"]: one for part in parts for one in _rendered(Bom(components=part))["components"]}
+    return [found[component.bom_ref.value] for component in components]
+
+
+def _rendered(bom: Bom) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(JsonV1Dot6(bom).output_as_string())
+    return found
 
 
 def inventory_of(report: Report) -> Inventory | None:
@@ -67,16 +82,11 @@ def inventory_of(report: Report) -> Inventory | None:
     return report.inventories[-1] if report.inventories else None
 
 
-def _finish(text: str, inventory: Inventory | None) -> str:
-    """Put the distribution first, and say whether the list is complete: the library has no compositions."""
-    found: dict[str, Any] = json.loads(text)
-    found.setdefault("components", []).sort(key=lambda component: component["type"] != "operating-system")
-    aggregate = "unknown"
-    if inventory is not None:
-        aggregate = "incomplete" if inventory.incomplete else "complete"
-    ref = found["metadata"]["component"]["bom-ref"]
-    found["compositions"] = [{"aggregate": aggregate, "assemblies": [ref]}]
-    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+def _aggregate(inventory: Inventory | None) -> str:
+    """Whether the list is complete."""
+    if inventory is None:
+        return "unknown"
+    return "incomplete" if inventory.incomplete else "complete"
 
 
 def _image(report: Report, inventory: Inventory | None) -> Component:
@@ -139,6 +149,7 @@ def _packages(inventory: Inventory | None) -> Iterator[Component]:
 def _package(package: Package, found: System | None, ref: str) -> Component:
     """A package; one without a package URL is none that a scanner could know."""
     values = {"kind": package.kind, "arch": package.arch, "where": package.where, "source": package.source}
+    values["part_of"] = part_of(package, found)
     return Component(
         name=_text(package.name) or "unnamed",
         version=_text(package.version),

@@ -7,6 +7,7 @@ database has. What it does not cover is listed as such, never as free of vulnera
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -75,9 +76,9 @@ class Bom:
     def coverable(self, kinds: Sequence[str], distributions: Sequence[str]) -> tuple[str, ...]:
         """Of the kinds that a scanner knows, those that are there and that it can tell where they belong."""
         known = self.distribution in distributions
-        return tuple(
-            kind for kind in self.kinds() if kind in kinds and (known or kind not in SYSTEM_PACKAGES)
-        )
+        there = {kind_of(component) for component in self.components if "purl" in component}
+        belonging = [kind for kind in kinds if known or kind not in SYSTEM_PACKAGES]
+        return tuple(kind for kind in belonging if kind in there)
 
 
 def kind_of(component: Mapping[str, Any]) -> str | None:
@@ -122,8 +123,14 @@ def _not_covered(bom: Bom, answer: Answer) -> Iterable[str]:
     yield from (kind for kind in bom.kinds() if kind not in answer.covered)
     for kind in answer.covered:
         packages = bom.of_kind(kind)
-        if unknown := sum("purl" not in one for one in packages):
-            yield f"{unknown:,} of {len(packages):,} {kind} packages, whose names or versions are none"
+        parts = Counter(property_of(one, "bake:part_of") for one in packages if "purl" not in one)
+        for whole, count in parts.items():
+            why = (
+                f"which came with {whole} packages and are looked up as these"
+                if whole
+                else "which have no name"
+            )
+            yield f"{count:,} of {len(packages):,} {kind} packages, {why}"
         # Databases know the source packages of these, not what was built from them.
         if kind == "deb" and (unsourced := sum(not property_of(one, "bake:source") for one in packages)):
             yield f"the sources of {unsourced:,} of {len(packages):,} deb packages, which are not recorded"

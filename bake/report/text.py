@@ -51,7 +51,7 @@ def _fitting(text: str, limit: int, keep: Literal["start", "end"]) -> int:
         return len(cut)
     taken = 0
     for count, letter in enumerate(cut if keep == "start" else reversed(cut)):
-        taken += len(UNSAFE.sub(_escape, letter))
+        taken += len(_escape(found)) if (found := UNSAFE.match(letter)) else 1
         if taken > limit:
             return count
     return len(cut)

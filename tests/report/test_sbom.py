@@ -192,6 +192,35 @@ def test_packages_are_those_of_the_sealed_disk() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("where", "owned"),
+    [
+        ("/usr/lib/python3/dist-packages", True),
+        ("/usr/lib64/python3.9/site-packages", True),
+        ("/usr/local/lib/python3.10/dist-packages", False),
+        ("/opt/flux-worker/venv", False),
+        ("", False),
+    ],
+)
+def test_a_python_package_of_the_distribution_has_no_url_of_its_own(where: str, owned: bool) -> None:
+    component = named(
+        read(with_packages(Package(kind="python", name="urllib3", version="1", where=where))), "urllib3"
+    )
+    assert ("purl" not in component) == owned
+    assert (("bake:part_of", "deb") in properties(component)) == owned
+
+
+def test_many_packages_keep_their_order() -> None:
+    names = [f"package-{number % 7}-{number}" for number in range(250)]
+    found = read(with_packages(*(Package(kind="deb", name=name, version="1") for name in names)))
+    assert [one["name"] for one in found["components"]] == ["ubuntu", *names, "FLUX.1-dev"]
+    root, *others = found["dependencies"]
+    assert root["ref"] == found["metadata"]["component"]["bom-ref"]
+    assert root["dependsOn"] == [one["ref"] for one in others]
+    assert len(others) == 252
+    validate(json.dumps(found))
+
+
 def test_one_package_in_two_environments_is_there_twice() -> None:
     packages = [Package(kind="python", name="numpy", version="2.0", where=where) for where in ("/a", "/b")]
     found = read(with_packages(*packages))

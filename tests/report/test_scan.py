@@ -83,9 +83,20 @@ def test_packages_that_cannot_be_looked_up_are_counted() -> None:
     scan = concluded(found, answer(covered=("deb",)), (), None, NOW)
     assert scan.not_covered == (
         "machine-learning-model",
-        "1 of 4 deb packages, whose names or versions are none",
+        "1 of 4 deb packages, which have no name",
         "the sources of 2 of 4 deb packages, which are not recorded",
     )
+
+
+def test_python_packages_of_the_distribution_are_looked_up_as_its_own() -> None:
+    """By their version from PyPI they would seem to lack what Ubuntu has fixed in them."""
+    owned = python("urllib3", "1.26.5").model_copy(update={"where": "/usr/lib/python3/dist-packages"})
+    found = bom(deb("python3-urllib3"), owned, python("torch"))
+    scan = concluded(found, answer(), (), None, NOW)
+    assert (
+        "1 of 2 python packages, which came with deb packages and are looked up as these" in scan.not_covered
+    )
+    assert bom(deb("python3-urllib3"), owned).coverable(("deb", "python"), ("ubuntu",)) == ("deb",)
 
 
 @pytest.mark.parametrize(
