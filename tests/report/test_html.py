@@ -188,6 +188,19 @@ def test_a_waiver_that_nothing_needs_says_so() -> None:
     unneeded = Waiver(**{**WAIVER.model_dump(), "check": "users.no_passwords"})
     assert "(not needed: passed)" in html(GOOD.model_copy(update={"waivers": (unneeded,)}), {})
     assert "(not needed" not in html(GOOD, {})
+    unknown = Waiver(**{**WAIVER.model_dump(), "check": "users.unknown"})
+    assert "(nothing of this name was checked)" in html(GOOD.model_copy(update={"waivers": (unknown,)}), {})
+
+
+def test_the_waiver_of_a_vulnerability_is_listed_with_the_others() -> None:
+    assert GOOD.scan
+    waiver = WAIVER.model_copy(update={"check": "CVE-2026-0001", "reason": "not reachable from the network"})
+    vulnerability = GOOD.scan.vulnerabilities[0].model_copy(update={"waiver": waiver})
+    scan = GOOD.scan.model_copy(update={"vulnerabilities": (vulnerability,)})
+    report = GOOD.model_copy(update={"scan": scan, "waivers": (), "checks": ()})
+    (found,) = page.waivers(report, ())
+    assert (found.waiver, found.note) == (waiver, "")
+    assert Page(html(report, {})).text.count("not reachable from the network") == 2
 
 
 def test_changes_that_were_not_meant_are_findings_and_on_the_first_screen() -> None:
