@@ -16,9 +16,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from bake.report.html import html
-from tests.report.extremes import INTERRUPTED, LARGE, MINIMAL
+from tests.report.extremes import INTERRUPTED, LARGE, MINIMAL, noise, with_pictures
 from tests.report.samples import FAILED, GOOD, HOSTILE
-from tests.report.test_html import noise, with_pictures
 
 pytestmark = pytest.mark.integration
 

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import html as entities
 import io
-import random
 import re
 import unicodedata
 from datetime import date
@@ -19,7 +18,7 @@ from bake.checks.result import Waiver
 from bake.report import page, pictures
 from bake.report.html import LIMIT, code_parts, duration, html, is_link, moment, money, size
 from bake.report.model import Change, Changes, Log, Note, Package, Report, Venue
-from tests.report.extremes import INTERRUPTED, LARGE, MINIMAL
+from tests.report.extremes import INTERRUPTED, LARGE, MINIMAL, noise, with_pictures
 from tests.report.samples import CHECKS, FAILED, GOOD, HOSTILE, SEALED, WAIVER, check
 
 ALL = {
@@ -33,21 +32,6 @@ ALL = {
 OPTIONAL = [
     name for name, field in Report.model_fields.items() if not field.is_required() and name != "report"
 ]
-
-
-def noise(side: int, seed: int = 1) -> bytes:
-    """A PNG that compresses badly: the worst case for a picture's size."""
-    image = Image.frombytes("RGB", (side, side), random.Random(seed).randbytes(side * side * 3))
-    target = io.BytesIO()
-    image.save(target, "PNG")
-    return target.getvalue()
-
-
-def with_pictures(report: Report, png: bytes) -> tuple[Report, dict[str, bytes]]:
-    """The report with the hash of this PNG for all its pictures."""
-    digest = hashlib.sha256(png).hexdigest()
-    found = tuple(picture.model_copy(update={"sha256": digest}) for picture in report.pictures)
-    return report.model_copy(update={"pictures": found}), {picture.file: png for picture in found}
 
 
 class Page(HTMLParser):
@@ -279,6 +263,7 @@ def test_the_page_stays_below_1_mb_with_3000_packages_and_two_pictures() -> None
     assert source.count("lib-package-with-a-long-name-") == 3000
 
 
+@pytest.mark.integration
 def test_the_page_stays_below_1_mb_when_everything_is_endless() -> None:
     long = "<&\x00\u202e" * 2_000
     packages = tuple(Package(kind="deb", name=f"{n}{long[:500]}", version=long[:500]) for n in range(4_000))
