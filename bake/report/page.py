@@ -47,10 +47,8 @@ class OpenWaiver:
     days: int | None
     row: Row | None
     """The check that it waives."""
-
-    @property
-    def used(self) -> bool:
-        return self.row is None or self.row.check.waiver is not None
+    note: str
+    """Why it counts for nothing, if so."""
 
 
 @dataclass(frozen=True)
@@ -131,16 +129,19 @@ def waivers(report: Report, all_rows: Sequence[Row]) -> tuple[OpenWaiver, ...]:
     named = [row.check.waiver for row in all_rows]
     named += [one.waiver for one in report.scan.vulnerabilities] if report.scan else []
     found = list(dict.fromkeys([*report.waivers, *(waiver for waiver in named if waiver)]))
+    found.sort(key=lambda waiver: waiver.until)
+    return tuple(_open(waiver, report, all_rows) for waiver in found)
+
+
+def _open(waiver: Waiver, report: Report, all_rows: Sequence[Row]) -> OpenWaiver:
     today = day_of(report)
-    return tuple(
-        OpenWaiver(waiver, (waiver.until - today).days if today else None, _waived(waiver, all_rows))
-        for waiver in sorted(found, key=lambda waiver: waiver.until)
-    )
-
-
-def _waived(waiver: Waiver, all_rows: Sequence[Row]) -> Row | None:
     same = [row for row in all_rows if row.check.id == waiver.check]
-    return next((row for row in same if row.check.waiver), next(iter(same), None))
+    row = next((row for row in same if row.check.waiver), next(iter(same), None))
+    note = f"not needed: {row.check.outcome}" if row and not row.check.waiver else ""
+    scanned = report.scan.vulnerabilities if report.scan else ()
+    if row is None and all(one.waiver != waiver for one in scanned):
+        note = "nothing of this name was checked"
+    return OpenWaiver(waiver, (waiver.until - today).days if today else None, row, note)
 
 
 def kinds(changes: Changes) -> tuple[KindOfChange, ...]:

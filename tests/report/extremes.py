@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import random
+
+from PIL import Image
+
 from bake.report.model import (
     Change,
     Changes,
@@ -128,3 +134,18 @@ LARGE = GOOD.model_copy(
     }
 )
 """A bake of int8 with 3,000 packages, 128 checks of which two failed, and long logs."""
+
+
+def noise(side: int, seed: int = 1) -> bytes:
+    """A PNG that compresses badly: the worst case for a picture's size."""
+    image = Image.frombytes("RGB", (side, side), random.Random(seed).randbytes(side * side * 3))
+    target = io.BytesIO()
+    image.save(target, "PNG")
+    return target.getvalue()
+
+
+def with_pictures(report: Report, png: bytes) -> tuple[Report, dict[str, bytes]]:
+    """The report with the hash of this PNG for all its pictures."""
+    digest = hashlib.sha256(png).hexdigest()
+    found = tuple(picture.model_copy(update={"sha256": digest}) for picture in report.pictures)
+    return report.model_copy(update={"pictures": found}), {picture.file: png for picture in found}

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import html as entities
 import io
-import random
 import re
 import unicodedata
 from datetime import date
@@ -19,7 +18,7 @@ from bake.checks.result import Waiver
 from bake.report import page, pictures
 from bake.report.html import LIMIT, code_parts, duration, html, is_link, moment, money, size
 from bake.report.model import Change, Changes, Log, Note, Package, Report, Venue
-from tests.report.extremes import INTERRUPTED, LARGE, MINIMAL
+from tests.report.extremes import INTERRUPTED, LARGE, MINIMAL, noise, with_pictures
 from tests.report.samples import CHECKS, FAILED, GOOD, HOSTILE, SEALED, WAIVER, check
 
 ALL = {
@@ -33,21 +32,6 @@ ALL = {
 OPTIONAL = [
     name for name, field in Report.model_fields.items() if not field.is_required() and name != "report"
 ]
-
-
-def noise(side: int, seed: int = 1) -> bytes:
-    """A PNG that compresses badly: the worst case for a picture's size."""
-    image = Image.frombytes("RGB", (side, side), random.Random(seed).randbytes(side * side * 3))
-    target = io.BytesIO()
-    image.save(target, "PNG")
-    return target.getvalue()
-
-
-def with_pictures(report: Report, png: bytes) -> tuple[Report, dict[str, bytes]]:
-    """The report with the hash of this PNG for all its pictures."""
-    digest = hashlib.sha256(png).hexdigest()
-    found = tuple(picture.model_copy(update={"sha256": digest}) for picture in report.pictures)
-    return report.model_copy(update={"pictures": found}), {picture.file: png for picture in found}
 
 
 class Page(HTMLParser):
@@ -188,6 +172,19 @@ def test_a_waiver_that_nothing_needs_says_so() -> None:
     unneeded = Waiver(**{**WAIVER.model_dump(), "check": "users.no_passwords"})
     assert "(not needed: passed)" in html(GOOD.model_copy(update={"waivers": (unneeded,)}), {})
     assert "(not needed" not in html(GOOD, {})
+    unknown = Waiver(**{**WAIVER.model_dump(), "check": "users.unknown"})
+    assert "(nothing of this name was checked)" in html(GOOD.model_copy(update={"waivers": (unknown,)}), {})
+
+
+def test_the_waiver_of_a_vulnerability_is_listed_with_the_others() -> None:
+    assert GOOD.scan
+    waiver = WAIVER.model_copy(update={"check": "CVE-2026-0001", "reason": "not reachable from the network"})
+    vulnerability = GOOD.scan.vulnerabilities[0].model_copy(update={"waiver": waiver})
+    scan = GOOD.scan.model_copy(update={"vulnerabilities": (vulnerability,)})
+    report = GOOD.model_copy(update={"scan": scan, "waivers": (), "checks": ()})
+    (found,) = page.waivers(report, ())
+    assert (found.waiver, found.note) == (waiver, "")
+    assert Page(html(report, {})).text.count("not reachable from the network") == 2
 
 
 def test_changes_that_were_not_meant_are_findings_and_on_the_first_screen() -> None:
@@ -266,6 +263,7 @@ def test_the_page_stays_below_1_mb_with_3000_packages_and_two_pictures() -> None
     assert source.count("lib-package-with-a-long-name-") == 3000
 
 
+@pytest.mark.integration
 def test_the_page_stays_below_1_mb_when_everything_is_endless() -> None:
     long = "<&\x00\u202e" * 2_000
     packages = tuple(Package(kind="deb", name=f"{n}{long[:500]}", version=long[:500]) for n in range(4_000))

@@ -62,7 +62,7 @@
     target.querySelector(":scope > summary")?.focus({ preventScroll: true });
   };
   window.addEventListener("hashchange", follow);
-  follow();
+  window.addEventListener("load", () => setTimeout(follow));  // after the browser's own jump, which moves the focus
 
   // Evidence is printed; packages and logs are too long for paper.
   let folded = [];
