@@ -75,7 +75,7 @@ def write_manifest(
         "weights": {**asdict(built.weights), "bytes": built.weights.bytes, "lock": lock},
         "int8": asdict(built.checkpoint) if built.checkpoint else None,
         "checks": [
-            {"id": one.id, "title": one.title, "outcome": one.outcome, "base": list(one.base)}
+            {"id": one.id, "title": one.about.title, "outcome": one.outcome, "base": list(one.base)}
             for one in built.report.checks
         ],
         "boot_check": boot_check_facts(drawing) if drawing else None,

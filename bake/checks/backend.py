@@ -6,9 +6,11 @@ import logging
 import shlex
 from typing import Any
 
+import testinfra
 import testinfra.host
 from testinfra.backend.base import BaseBackend, CommandResult
 
+from bake.errors import BakeError, UsageError
 from bake.ssh import Session
 
 # testinfra logs each command with its output, and what a check finds must not be logged.
@@ -55,4 +57,19 @@ def host(session: Session) -> testinfra.host.Host:
     backend = SessionBackend(session)
     machine = testinfra.host.Host(backend)
     backend.set_host(machine)
+    return machine
+
+
+def named(url: str) -> testinfra.host.Host:
+    """Connect as testinfra does, as root; UsageError for an unknown kind of connection."""
+    try:
+        machine = testinfra.get_host(url, sudo=True)
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(f"{url}: {error}", hint="such as ssh://ubuntu@192.0.2.1") from error
+    try:
+        done = machine.run("id -u")
+    except (RuntimeError, OSError) as error:
+        raise BakeError(f"{url} can't be reached: {error}") from error
+    if done.stdout.strip() != "0":
+        raise BakeError(f"nobody becomes root on {url}: {(done.stderr or done.stdout).strip()}")
     return machine

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 from bake import layout
 from bake.checks.baseline import Baseline
+from bake.checks.result import Moment
+from bake.errors import BakeError
 
 
 @dataclass(frozen=True)
@@ -32,9 +37,9 @@ class Expectations:
     """Path inside the snapshot -> the locked hash (sha256, or git blob id), which names the file's blob."""
     root_volume_gib: int
     root_volume_type: str
-    volume_gib: int
-    """The root volume as DescribeVolumes reports it."""
-    volume_type: str
+    volume_gib: int | None
+    """The root volume as DescribeVolumes reports it; None where nobody asked AWS."""
+    volume_type: str | None
     python: str
     """Minor version of the worker's Python, such as `3.11`."""
     region: str
@@ -66,6 +71,27 @@ class Expectations:
     """The base AMI's own findings, which fail no check unless they would stop the worker."""
     unit: str = layout.SERVICE
     working_directory: str = layout.STATE
+
+    moment: Moment = "sealed"
+    """Which checks are run: those of the disk that becomes the image, or those of a booted instance."""
+
+    def as_json(self) -> str:
+        """For a file, without the token and without what opens an account."""
+        told: dict[str, Any] = asdict(replace(self, token=None))
+        told["os_ids"] = sorted(self.os_ids)
+        told["baseline"] = self.baseline.as_dict()
+        return json.dumps(told, indent=2) + "\n"
+
+    @classmethod
+    def read(cls, file: Path) -> Expectations:
+        """What `as_json` wrote; BakeError if it can't be read."""
+        try:
+            told = json.loads(file.read_text(encoding="utf-8"))
+            told["baseline"] = Baseline(**told["baseline"])
+            told["os_ids"] = frozenset(told["os_ids"])
+            return cls(**told)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BakeError(f"{file} does not say what to expect: {error}") from error
 
     @property
     def serving_venv(self) -> str:

@@ -1,39 +1,22 @@
-"""Results of the checks, for people and for the manifest."""
+"""The results of one run of the checks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-Outcome = Literal["passed", "failed", "skipped", "error"]
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check. `seconds` is wall time; `message` is empty if it passed.
-
-    `base` names findings that it did not fail for, because the base AMI has them.
-    """
-
-    id: str
-    title: str
-    outcome: Outcome
-    seconds: float
-    message: str
-    requirements: tuple[str, ...] = ()
-    base: tuple[str, ...] = ()
+from bake.checks.result import Check, red
 
 
 @dataclass(frozen=True)
 class Report:
-    """All checks of one machine, in the order they ran."""
+    """All checks of one machine at one moment, in the order they ran."""
 
     checks: tuple[Check, ...]
     seconds: float
 
     @property
     def ok(self) -> bool:
-        """Whether every check passed; a skipped one did not."""
+        """Whether there are checks and none stands in the way."""
         return bool(self.checks) and not self.red
 
     @property
@@ -43,5 +26,9 @@ class Report:
 
     @property
     def red(self) -> tuple[Check, ...]:
-        """The checks that did not pass."""
-        return tuple(check for check in self.checks if check.outcome != "passed")
+        """The checks that failed or could not be run, and are not waived."""
+        return red(self.checks)
+
+    def count(self, outcome: str) -> int:
+        """How many checks had this outcome."""
+        return sum(check.outcome == outcome for check in self.checks)

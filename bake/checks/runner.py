@@ -3,64 +3,74 @@
 from __future__ import annotations
 
 import os
-import re
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 import pytest
+from testinfra.host import Host
 
-from bake.checks.caused import BASE
+from bake.checks import plugin
+from bake.checks.declare import about
+from bake.checks.evidence import BOOK, Book
 from bake.checks.expectations import Expectations
-from bake.checks.report import Check, Outcome, Report
+from bake.checks.report import Report
+from bake.checks.result import GROUPS, About, Check, Outcome
 from bake.errors import BakeError
 from bake.redaction import redact
-from bake.ssh import Session
-
-SUBJECT: pytest.StashKey[tuple[Session, Expectations]] = pytest.StashKey()
-REQUIREMENT = re.compile(r"\b[RC]-[A-Z0-9]+(?:-[A-Z0-9]+)*\b")
 
 
 def run_checks(
-    session: Session, expect: Expectations, junit_xml: Path, log: Path, select: str | None
+    host: Host, expect: Expectations, log: Path, select: str | None, files: Sequence[Path] = ()
 ) -> Report:
     """See `bake.checks.run`."""
     started = time.monotonic()
     with log.open("w", encoding="utf-8") as stream, _no_outside_options():
-        recorder, here = Recorder(session, expect, stream), Path(__file__).parent
-        arguments = [
-            str(here),
-            # Ignore the user's own pytest settings and plugins, a conftest.py above the place where bake is
-            # installed, and PYTHONWARNINGS=error.
-            f"--config-file={os.devnull}",
-            f"--rootdir={here}",
-            f"--confcutdir={here}",
-            "--disable-plugin-autoload",
-            "-p",
-            "no:cacheprovider",
-            "-W",
-            "default",
-            "--color=no",
-            # Another thread of this process shows progress, and its output must not be captured.
-            "--capture=no",
-            "--tb=short",
-            # Show whole lists: a reviewer wants all paths, not the first difference.
-            "--override-ini=verbosity_assertions=2",
-            "-ra",
-            f"--junit-xml={junit_xml}",
-            *(["-k", select] if select else []),
-        ]
-        code = pytest.main(arguments, plugins=[recorder])
-    for file in (log, junit_xml):  # pytest's output besides its reports
-        if file.exists() and redact(text := file.read_text(encoding="utf-8")) != text:
-            file.write_text(redact(text), encoding="utf-8")
+        recorder = Recorder(host, expect, stream)
+        code = pytest.main(_arguments(select, files), plugins=[plugin, recorder])
+    if redact(text := log.read_text(encoding="utf-8")) != text:
+        log.write_text(redact(text), encoding="utf-8")
     if recorder.stopped_by is not None:
         raise recorder.stopped_by
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        raise BakeError(f"the checks could not be run (pytest ended with {code!r})", hint=f"see {log}")
-    return Report(tuple(recorder.checks), time.monotonic() - started)
+        said = "\n".join(log.read_text(encoding="utf-8").strip().splitlines()[-TAIL:])
+        raise BakeError(
+            f"the checks could not be run (pytest ended with {code!r}):\n{said}",
+            hint="a file of `checks` may not be a test file that pytest can read" if files else None,
+        )
+    checks = sorted(recorder.checks, key=lambda one: GROUPS.index(one.about.group))
+    return Report(tuple(checks), time.monotonic() - started)
+
+
+TAIL = 15  # lines of pytest's own words
+
+
+def _arguments(select: str | None, files: Sequence[Path]) -> list[str]:
+    here = Path(__file__).parent
+    return [
+        str(here),
+        *(str(file) for file in files),
+        # Ignore the user's own pytest settings and plugins, every conftest.py, and PYTHONWARNINGS=error.
+        f"--config-file={os.devnull}",
+        f"--rootdir={here}",
+        "--noconftest",
+        "--disable-plugin-autoload",
+        "--import-mode=importlib",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "default",
+        "--color=no",
+        # Another thread of this process shows progress, and its output must not be captured.
+        "--capture=no",
+        "--tb=short",
+        # Show whole lists: a reviewer wants all paths, not the first difference.
+        "--override-ini=verbosity_assertions=2",
+        "-ra",
+        *(["-k", select] if select else []),
+    ]
 
 
 @contextmanager
@@ -75,18 +85,11 @@ def _no_outside_options() -> Iterator[None]:
         os.environ.update(options)
 
 
-def _is_about(item: pytest.Item, expect: Expectations) -> bool:
-    about, needs = item.get_closest_marker("accelerator"), item.get_closest_marker("device")
-    if needs is not None:
-        return expect.device and expect.accelerator in needs.args
-    return about is None or expect.accelerator in about.args
-
-
 class Recorder:
     """A pytest plugin that hands in the machine and collects the results."""
 
-    def __init__(self, session: Session, expect: Expectations, stream: IO[str]) -> None:
-        self._subject = (session, expect)
+    def __init__(self, host: Host, expect: Expectations, stream: IO[str]) -> None:
+        self._subject, self._moment = (host, expect), expect.moment
         self._stream = stream
         self.checks: list[Check] = []
         self.stopped_by: BaseException | None = None
@@ -94,22 +97,11 @@ class Recorder:
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         """Hand the machine to the fixtures and send pytest's words to the log."""
-        config.stash[SUBJECT] = self._subject
-        config.addinivalue_line("markers", "accelerator(name): a check for images for that accelerator")
-        config.addinivalue_line("markers", "device(name): a check that needs that accelerator itself")
+        config.stash[plugin.SUBJECT] = self._subject
         reporter = config.pluginmanager.getplugin("terminalreporter")
         if reporter is not None:
             config.pluginmanager.unregister(reporter)
             config.pluginmanager.register(type(reporter)(config, self._stream), "terminalreporter")
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Leave out checks for another accelerator, or that need one the builder does not have."""
-        items[:] = [item for item in items if _is_about(item, self._subject[1])]
-
-    def pytest_itemcollected(self, item: pytest.Item) -> None:
-        """Put the title and the ids of requirements into the JUnit report."""
-        item.user_properties.append(("title", _title(item)))
-        item.user_properties += [("requirement", name) for name in _requirements(item)]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -122,21 +114,57 @@ class Recorder:
         if error is not None and _ends_the_run(error):
             self.stopped_by = self.stopped_by or error
             item.session.shouldstop = "the machine cannot be checked any more"
-        if report.when == "call" or not report.passed:
-            self.checks.append(_check(item, report))
+        elif report.when == "call" or not report.passed:
+            self.checks.append(self._check(item, report))
         return report
+
+    def _check(self, item: pytest.Item, report: pytest.TestReport) -> Check:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        reason = "" if report.passed else redact(str(crash.message if crash else _reason(report.longrepr)))
+        book = item.stash.get(BOOK, Book())
+        return Check(
+            about=_about(item),
+            moment=self._moment,
+            outcome=_outcome(report),
+            reason=reason.removeprefix("Failed: ").removeprefix("Skipped: "),
+            evidence=tuple(book.evidence),
+            base=tuple(book.base),
+            seconds=round(report.duration, 4),
+        )
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Keep what interrupted the run; `run_checks` raises it."""
-        self.stopped_by = self.stopped_by or excinfo.value
+        if not isinstance(excinfo.value, pytest.Session.Interrupted):  # a file that can't be imported
+            self.stopped_by = self.stopped_by or excinfo.value
 
     def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Keep an interrupt that arrived between two checks, which pytest would swallow."""
         self.stopped_by = self.stopped_by or excinfo.value
 
 
+def _about(item: pytest.Item) -> About:
+    name = getattr(item, "originalname", None) or item.name
+    function = getattr(item, "function", None)
+    line = item.location[1]
+    return about(name, item.name.removeprefix(name), function, item.path, (line or 0) + 1)
+
+
+def _outcome(report: pytest.TestReport) -> Outcome:
+    """A check whose facts could not be had was not run; it stands in the way like a failure."""
+    if report.skipped:
+        return "not applicable"
+    if report.passed:
+        return "passed"
+    return "failed" if report.when == "call" else "not run"
+
+
+def _reason(longrepr: object) -> object:
+    """Of a skip: its reason, from file, line and reason."""
+    return longrepr[2] if isinstance(longrepr, tuple) else longrepr
+
+
 def _redact(report: pytest.TestReport) -> None:
-    """Redact a failure before it goes into JUnit XML, log and events."""
+    """Redact a failure before it goes into log and events."""
     told = str(report.longrepr or "")
     if redact(told) != told:
         if isinstance(report.longrepr, tuple):  # of a skip: file, line, reason
@@ -150,24 +178,3 @@ def _ends_the_run(error: BaseException) -> bool:
     # `pytest.skip` and `pytest.fail` are not `Exception`s either.
     verdict = isinstance(error, pytest.skip.Exception | pytest.fail.Exception)
     return isinstance(error, BakeError) or not (verdict or isinstance(error, Exception))
-
-
-def _title(item: pytest.Item) -> str:
-    return _docstring(item).strip().splitlines()[0]
-
-
-def _requirements(item: pytest.Item) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(REQUIREMENT.findall(_docstring(item))))
-
-
-def _docstring(item: pytest.Item) -> str:
-    return getattr(getattr(item, "function", None), "__doc__", None) or item.name
-
-
-def _check(item: pytest.Item, report: pytest.TestReport) -> Check:
-    outcome: Outcome = "error" if report.when != "call" and report.failed else report.outcome
-    crash = getattr(report.longrepr, "reprcrash", None)
-    message = "" if report.passed else redact(str(crash.message if crash else report.longrepr))
-    base = tuple(redact(str(value)) for key, value in item.user_properties if key == BASE)
-    name = f"{item.path.stem.removeprefix('test_')}::{item.name.removeprefix('test_')}"
-    return Check(name, _title(item), outcome, report.duration, message, _requirements(item), base)

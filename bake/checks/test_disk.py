@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Callable
-from typing import Any
-
-from testinfra.host import Host
 
 from bake import layout
+from bake.checks.declare import check
+from bake.checks.evidence import Compare
 from bake.checks.expectations import Expectations
+from bake.checks.gathered import Answers, Facts
 
 GIB = 1 << 30
 # ext4 keeps about 2 % for itself; Ubuntu's /boot and EFI partitions take another GiB.
@@ -18,87 +16,115 @@ FILESYSTEM_SHARE = 0.93
 # Logs, a core dump and a compile cache of the worker fit in it.
 FREE_GIB = 2
 DISK_FILESYSTEMS = {"ext4", "xfs"}
-READ_AHEAD_RULE = "/etc/udev/rules.d/60-bake-read-ahead.rules"
-READ_AHEAD_KIB = 2560
-# One rule of udev(7): terms such as ATTR{queue/read_ahead_kb}="2560", with commas between them.
-_TERM = r'[A-Z]+(\{[^}]+\})?(==|=)"[^"]*"'
-_RULE = re.compile(rf"{_TERM}(, *{_TERM})*")
-# The read-ahead of the whole disk, which its partitions share; nothing where the root is no EBS disk.
-_ROOT_DISK = """
-number=$(findmnt --noheadings --output MAJ:MIN --target / | tr -d ' ')
-disk=$(readlink -f "/sys/dev/block/$number")
-[ -e "$disk/partition" ] && disk=$(dirname "$disk")
-case $(basename "$disk"):$(cat "$disk/device/model" 2>/dev/null) in
-  xvd*:* | nvme*:"Amazon Elastic Block Store"*) cat "$disk/queue/read_ahead_kb" ;;
-esac
-"""
+VOLUME = "DescribeVolumes, of the builder's root volume"
+DISK_IS_AGREED = "The size and type of a disk never change unless its owner agrees."
+AGREE = "Put the volume into the profile as it should be, and agree to it with `bake approve`."
+INSTANCE_STORE = "An image holds its EBS volume alone: what lies elsewhere is not in the snapshot."
 
 
-def test_volume_size_as_agreed(expect: Expectations) -> None:
+def _asked(expect: Expectations) -> str | None:
+    return "nobody asked AWS about the volume" if expect.volume_gib is None else None
+
+
+@check("critical", DISK_IS_AGREED, AGREE, applies=_asked)
+def test_volume_size_as_agreed(compare: Compare, expect: Expectations) -> None:
     """AWS reports the root volume in the agreed size (R-DISK)."""
-    assert expect.volume_gib == expect.root_volume_gib
+    compare.equal(VOLUME, f"{expect.root_volume_gib} GiB", f"{expect.volume_gib} GiB")
 
 
-def test_volume_type_as_agreed(expect: Expectations) -> None:
+@check("critical", DISK_IS_AGREED, AGREE, applies=_asked)
+def test_volume_type_as_agreed(compare: Compare, expect: Expectations) -> None:
     """AWS reports the root volume as the agreed type (R-DISK)."""
-    assert expect.volume_type == expect.root_volume_type
+    compare.equal(VOLUME, expect.root_volume_type, expect.volume_type)
 
 
-def test_filesystem_fills_volume(system: dict[str, Any], expect: Expectations) -> None:
+@check(
+    "high",
+    "Room that the file system does not use is paid for, and the weights may not fit.",
+    "Let cloud-init grow the root partition: growpart and resize_rootfs in the base AMI.",
+)
+def test_filesystem_fills_volume(system: Facts, compare: Compare, expect: Expectations) -> None:
     """The root file system has grown to the whole volume (R-DISK)."""
-    gib = system["root_bytes"] / GIB
-    assert FILESYSTEM_SHARE * expect.root_volume_gib <= gib <= expect.root_volume_gib
+    gib, size = system["root_bytes"] / GIB, expect.root_volume_gib
+    expected = f"{FILESYSTEM_SHARE * size:.1f} to {size} GiB"
+    compare.holds(system, FILESYSTEM_SHARE * size <= gib <= size, expected, f"{gib:.1f} GiB")
 
 
-def test_what_was_removed_is_gone(
-    host: Host, expect: Expectations, record_property: Callable[[str, object], None]
-) -> None:
-    """What the profile removes from the base AMI is not on the image, nor the disk lent to int8 (R-DISK)."""
-    record_property("base_removed", ", ".join(expect.removed))
+def _removed(expect: Expectations) -> dict[str, str]:
     tops = ("/usr/local", "/opt", "/usr/lib", "/root", expect.home)
     places = [layout.SCRATCH, *(f"{top}/{name}" for top in tops for name in expect.removed)]
     look = f"for place in {shlex.join(places)}; do [ ! -e $place ] || echo $place; done; echo looked"
-    assert host.check_output(look).split() == ["looked"]
+    return {"there": look}
 
 
-def test_space_is_left(system: dict[str, Any]) -> None:
+@check(
+    "high",
+    "The plan's sum counts on the room; an image with it is larger than what was agreed.",
+    "Remove it in the base AMI, or leave it out of `base.remove`.",
+    asks=_removed,
+)
+def test_what_was_removed_is_gone(answers: Answers, compare: Compare, expect: Expectations) -> None:
+    """What the profile removes from the base AMI is not on the image, nor the disk lent to int8 (R-DISK)."""
+    there = answers["there"]
+    compare.holds(there, there.words[-1:] == ["looked"], "a look at all places", there.said)
+    expected = f"nothing of {', '.join([layout.SCRATCH, *expect.removed])}"
+    compare.none(there, [word for word in there.words if word != "looked"], expected)
+
+
+@check(
+    "high",
+    "A full disk ends the worker in the middle of a job.",
+    "Agree to a larger `root_volume.size_gib`, or remove something by `base.remove` (docs/fit.md).",
+    booted=True,
+)
+def test_space_is_left(system: Facts, compare: Compare) -> None:
     """The booted image has room to work in (R-DISK)."""
-    assert system["root_free_bytes"] / GIB >= FREE_GIB
+    gib = system["root_free_bytes"] / GIB
+    compare.holds(system, gib >= FREE_GIB, f"{FREE_GIB} GiB or more", f"{gib:.1f} GiB free")
 
 
-def test_cache_on_root_volume(host: Host, expect: Expectations) -> None:
+def _places(expect: Expectations) -> list[str]:
+    return [expect.cache_dir, *([expect.model_dir] if expect.precision == "int8" else [])]
+
+
+@check(
+    "critical",
+    INSTANCE_STORE,
+    "Unmount what is mounted there, or choose a `weights.cache` on the root volume.",
+    asks=lambda expect: {"devices": f"stat --format=%d / {shlex.join(_places(expect))}"},
+)
+def test_cache_on_root_volume(answers: Answers, compare: Compare, expect: Expectations) -> None:
     """The model lies on the root EBS volume, which the snapshot holds (R-DISK, R-EBS)."""
-    places = [expect.cache_dir, *([expect.model_dir] if expect.precision == "int8" else [])]
-    of_root, *found = host.check_output("stat -c %%d %s" + " %s" * len(places), "/", *places).split()
-    elsewhere = [place for place, device in zip(places, found, strict=True) if device != of_root]
-    assert elsewhere == [], f"{', '.join(elsewhere)}: on another file system than /"
+    devices, places = answers["devices"], _places(expect)
+    of_root, *found = devices.words or [""]
+    compare.holds(devices, len(found) == len(places), "an answer for each place", devices.said)
+    elsewhere = [place for place, device in zip(places, found, strict=False) if device != of_root]
+    compare.none(devices, elsewhere, "no place on another file system than /")
 
 
-def test_cache_on_a_disk(host: Host, expect: Expectations) -> None:
+@check(
+    "critical",
+    INSTANCE_STORE,
+    "Choose a `weights.cache` on the root volume.",
+    asks=lambda expect: {
+        "kind": f"findmnt --noheadings --output FSTYPE --target {shlex.quote(expect.cache_dir)}"
+    },
+)
+def test_cache_on_a_disk(answers: Answers, compare: Compare) -> None:
     """The model lies on a disk, neither in memory nor on an overlay (R-EBS)."""
-    kind = host.check_output("findmnt --noheadings --output FSTYPE --target %s", expect.cache_dir)
-    assert kind in DISK_FILESYSTEMS
+    kind = answers["kind"].out.strip()
+    compare.holds(answers["kind"], kind in DISK_FILESYSTEMS, " or ".join(sorted(DISK_FILESYSTEMS)), kind)
 
 
-def test_cache_not_on_instance_store(cache: dict[str, Any]) -> None:
+@check("critical", INSTANCE_STORE, "Choose a `weights.cache` on the root volume.")
+def test_cache_not_on_instance_store(cache: Facts, compare: Compare) -> None:
     """The model is not on instance store, which a stop of the machine empties (R-EBS)."""
     # Both kinds of disk are NVMe and tell by their model; a loop device has none.
-    assert "Instance Storage" not in cache["disk_model"]
-    assert cache["there"]
-
-
-def test_read_ahead_rule(host: Host) -> None:
-    """EBS disks are read ahead of far enough that a start from a fresh volume is not slow (R-SPOT)."""
-    text = host.file(READ_AHEAD_RULE).content_string
-    rules = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    assert [rule for rule in rules if not _RULE.fullmatch(rule)] == []
-    for disk in ('KERNEL=="nvme*n*", ATTRS{model}=="Amazon Elastic Block Store*"', 'KERNEL=="xvd*"'):
-        assert any(disk in rule and f'read_ahead_kb}}="{READ_AHEAD_KIB}"' in rule for rule in rules), disk
-    if "verify" in host.run("udevadm --help").stdout:  # systemd 254 and newer
-        host.check_output("udevadm verify %s", READ_AHEAD_RULE)
-
-
-def test_read_ahead_of_the_root_disk(host: Host) -> None:
-    """Where udev runs, the root disk is read ahead of as the rule says (R-SPOT)."""
-    if host.file("/run/udev/control").exists and (found := host.check_output(_ROOT_DISK)):
-        assert int(found) == READ_AHEAD_KIB
+    model = cache["disk_model"]
+    compare.equal(cache, "a cache", "a cache" if cache["there"] else "no cache")
+    compare.holds(
+        cache,
+        "Instance Storage" not in model,
+        "a disk that is no instance store",
+        model or "a disk without a model",
+    )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from bake import interpreter
 from bake.account.images import name_of
 from bake.account.instance_types import InstanceType
+from bake.checks.result import Waiver
 from bake.interpreter import Archive
 from bake.layout import INT8_MODEL, SCRATCH
 from bake.planning import drivers as drivers_of
@@ -134,6 +136,8 @@ class VerifyPlan:
     drivers: Drivers
     memory: tuple[Memory, ...]
     builder_memory: tuple[BuilderMemory, ...]
+    waivers: tuple[Waiver, ...] = ()
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from bake import checks, interrupt
 from bake.aws import Aws
-from bake.checks import Expectations, Report
+from bake.checks import Check, Expectations, Report
 from bake.checks.baseline import Baseline
+from bake.checks.waivers import stale, waive
 from bake.errors import NotVerified
 from bake.planning.plan import Plan
 from bake.run import Run
@@ -18,45 +21,73 @@ from bake.steps.launch import Instance
 SHOWN = 6  # findings of the base AMI that are printed
 # Reports are written here first, so that a full disk of the controller fails no machine.
 MEMORY = Path("/dev/shm")  # noqa: S108
+EXPECTED = "facts/expectations.json"
 
 
 def verify(
     session: Session, plan: Plan, aws: Aws, run: Run, instance: Instance, baseline: Baseline
 ) -> Report:
-    """Run every check; raises NotVerified with those that failed. The JUnit XML is kept either way."""
+    """Run every check; raises NotVerified with those that failed. Their results are kept either way."""
     with run.progress.step("verify"):
-        with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as scratch:
-            files = {"junit.xml": Path(scratch, "junit.xml"), "logs/verify.log": Path(scratch, "verify.log")}
-            try:
-                report = checks.run(session, expectations(plan, aws, instance, baseline), *files.values())
-            finally:
-                for name, file in files.items():
-                    if file.exists():
-                        run.keep(name, file.read_text(encoding="utf-8"))
-        interrupt.check()
-        run.progress.note(f"{len(report.checks) - len(report.red)} of {len(report.checks)} checks passed")
+        expect = expectations(plan, aws, instance, baseline)
+        run.keep(EXPECTED, expect.as_json())
+        report = run_checks(session, plan, aws, run, expect, "verify")
+        passed, others = report.count("passed"), len(report.checks) - report.count("passed")
+        run.progress.note(
+            f"{passed} of {len(report.checks)} checks passed{_others(report) if others else ''}"
+        )
         if report.base:
             run.progress.note(f"the base's own, not of this bake: {_base(report)}")
         if not report.ok:
-            where = f"{run.directory / 'junit.xml'} and {run.logs / 'verify.log'}"
-            raise NotVerified(_failed(report), hint=f"the whole report: {where}")
+            raise NotVerified(
+                "\n".join(told(report)), hint=f"the whole report: {run.directory / 'report.html'}"
+            )
         return report
 
 
-def _failed(report: Report) -> str:
+def run_checks(session: Session, plan: Plan, aws: Aws, run: Run, expect: Expectations, name: str) -> Report:
+    """Run the checks of a moment, apply the waivers, and keep the results as facts."""
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as scratch:
+        log = Path(scratch, "log")
+        try:
+            ran = checks.run(session, expect, log, files=plan.verify.files)
+        finally:
+            if log.exists():
+                run.keep(f"logs/{name}.log", log.read_text(encoding="utf-8"))
+    interrupt.check()
+    waivers = plan.verify.waivers
+    found = waive(ran.checks, waivers, aws.now().date())
+    keep(run, f"{expect.moment}-{name}", found)
+    for text in stale(found, waivers):
+        run.progress.note(text)
+    return Report(found, ran.seconds)
+
+
+def keep(run: Run, name: str, found: Sequence[Check]) -> None:
+    """Keep results for the report."""
+    told = [check.model_dump(mode="json") for check in found]
+    run.keep(f"facts/checks-{name}.json", json.dumps(told, indent=1) + "\n")
+
+
+def _others(report: Report) -> str:
+    kinds = ("failed", "not run", "waived", "not applicable")
+    return "".join(f", {report.count(kind)} {kind}" for kind in kinds if report.count(kind))
+
+
+def told(report: Report) -> list[str]:
+    """The checks that stand in the way, for an error."""
     lines = [f"{len(report.red)} of {len(report.checks)} checks did not pass:"]
-    lines += [f"  {check.id}: {check.title}\n    {_first_line(check.message)}" for check in report.red]
-    return "\n".join(lines)
-
-
-def _first_line(message: str) -> str:
-    return message.strip().splitlines()[0] if message.strip() else "no message"
+    for check in report.red:
+        lines.append(f"  {check.id}: {check.about.title}")
+        lines += [f"    {line}" for line in check.reason.strip().splitlines()[:SHOWN] or ["no message"]]
+        lines.append(f"    what to do: {check.about.remedy}")
+    return lines
 
 
 def _base(report: Report) -> str:
     """Summarize the base AMI's own findings, which fail no check; the report lists all."""
     more = len(report.base) - SHOWN
-    return "; ".join(report.base[:SHOWN]) + (f"; {more} more in junit.xml" if more > 0 else "")
+    return "; ".join(report.base[:SHOWN]) + (f"; {more} more in the report" if more > 0 else "")
 
 
 def expectations(plan: Plan, aws: Aws, instance: Instance, baseline: Baseline | None = None) -> Expectations:

@@ -34,4 +34,5 @@ def test_needs_the_standard_library_alone(program: Path) -> None:
 def test_there_are_probes() -> None:
     assert {path.stem for path in PROBES} == {
         "system", "rights", "packages", "cache", "checkpoint", "secrets", "model", "power",
+        "commands",
     }  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bake.checks.test_disk import _ROOT_DISK
+from bake.checks.test_performance import ROOT_DISK
 
 EBS = "Amazon Elastic Block Store              \n"
 
@@ -18,7 +18,7 @@ def found(tree: Path) -> str:
     (tree / "bin").mkdir()
     (tree / "bin/findmnt").write_text("#!/bin/sh\necho '259:1  '\n")
     (tree / "bin/findmnt").chmod(0o755)
-    script = _ROOT_DISK.replace("/sys/dev/block", str(tree / "block"))
+    script = ROOT_DISK.replace("/sys/dev/block", str(tree / "block"))
     path = f"{tree}/bin:{os.environ['PATH']}"
     done = subprocess.run(
         ["sh", "-c", script], env={"PATH": path}, capture_output=True, text=True, check=True

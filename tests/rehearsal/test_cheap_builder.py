@@ -48,6 +48,6 @@ def test_builder_and_boot_check_have_the_types_that_were_agreed_to(cloud: LocalC
     assert kinds(checkout, run["id"]) == {"builder": "m7i.xlarge", "boot-check": "g6e.xlarge"}
     manifest = json.loads((tmp_path / run["directory"] / "manifest.json").read_text())
     outcomes = {check["id"]: check["outcome"] for check in manifest["checks"]}
-    assert outcomes["drivers::kernel_is_held"] == "passed"
-    assert "drivers::gpus_answer" not in outcomes
+    assert outcomes["drivers.kernel_is_held"] == "passed"
+    assert "drivers.gpus_answer" not in outcomes
     assert manifest["boot_check"]["device"] == "cpu"  # no stand-in has a GPU

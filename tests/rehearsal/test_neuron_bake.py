@@ -78,12 +78,12 @@ def test_with_the_sdks_index_it_is_compiled_while_baking_and_draws_on_neuron(
     for note in ("backend is neuron, which is experimental", "compiled 320x256", "compiled 272x256"):
         assert any(note in line for line in image.manifest["notes"]), note
     for check in (
-        "drivers::compiled_for_neuron",
-        "drivers::worker_finds_what_is_compiled",
-        "drivers::compiler_left_nothing_else",
-        "service::unit_command",
-        "service::command_runs",
-        "service::backend",
+        "drivers.compiled_for_neuron",
+        "drivers.worker_finds_what_is_compiled",
+        "drivers.compiler_left_nothing_else",
+        "worker.unit_command",
+        "worker.command_runs",
+        "worker.backend",
     ):
         assert checks(image)[check] == "passed", check
     drawn = image.manifest["boot_check"]
@@ -101,6 +101,6 @@ def test_without_that_index_the_stack_is_verified_and_the_cpu_draws(
     image = baked("inf2-amazon-linux", "", tmp_path)
     assert_the_stack_is_verified(image)
     assert any("draws on the CPU" in warning for warning in image.manifest["plan"]["warnings"])
-    assert checks(image)["drivers::compiled_for_neuron"] == "passed"
-    assert checks(image)["service::backend"] == "passed"
+    assert checks(image)["drivers.compiled_for_neuron"] == "passed"
+    assert checks(image)["worker.backend"] == "passed"
     assert image.manifest["boot_check"]["device"] == "cpu"

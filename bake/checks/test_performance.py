@@ -1,0 +1,66 @@
+"""What a start from a fresh volume needs to be quick."""
+
+from __future__ import annotations
+
+import re
+
+from bake.checks.declare import check
+from bake.checks.evidence import Compare, not_applicable
+from bake.checks.expectations import Expectations
+from bake.checks.gathered import Answers
+
+READ_AHEAD_RULE = "/etc/udev/rules.d/60-bake-read-ahead.rules"
+READ_AHEAD_KIB = 2560
+DISKS = ('KERNEL=="nvme*n*", ATTRS{model}=="Amazon Elastic Block Store*"', 'KERNEL=="xvd*"')
+# One rule of udev(7): terms such as ATTR{queue/read_ahead_kb}="2560", with commas between them.
+_TERM = r'[A-Z]+(\{[^}]+\})?(==|=)"[^"]*"'
+_RULE = re.compile(rf"{_TERM}(, *{_TERM})*")
+# The read-ahead of the whole disk, which its partitions share; nothing where the root is no EBS disk.
+ROOT_DISK = """
+number=$(findmnt --noheadings --output MAJ:MIN --target / | tr -d ' ')
+disk=$(readlink -f "/sys/dev/block/$number")
+[ -e "$disk/partition" ] && disk=$(dirname "$disk")
+case $(basename "$disk"):$(cat "$disk/device/model" 2>/dev/null) in
+  xvd*:* | nvme*:"Amazon Elastic Block Store"*) cat "$disk/queue/read_ahead_kb" ;;
+esac
+"""
+COLD = (
+    "A fresh volume is read from S3 in small pieces: without read-ahead the weights take four times as long."
+)
+RULE = "The files of provision/rootfs bring the rule: find what removed or changed it."
+# systemd 254 and newer check a rule.
+_VERIFY = (
+    f"udevadm --help | grep -q verify || {{ echo no verify; exit; }}; udevadm verify {READ_AHEAD_RULE} 2>&1"
+)
+
+
+@check("medium", COLD, RULE, asks=lambda expect: {"rule": f"cat {READ_AHEAD_RULE}", "verified": _VERIFY})
+def test_read_ahead_rule(answers: Answers, compare: Compare, expect: Expectations) -> None:
+    """EBS disks are read ahead of far enough that a start from a fresh volume is not slow (R-SPOT)."""
+    rules = [line for line in answers["rule"].lines if line.strip() and not line.startswith("#")]
+    wrong = [rule for rule in rules if not _RULE.fullmatch(rule)]
+    compare.none(answers["rule"], wrong, "no line that is no rule")
+    for disk in DISKS:
+        found = [rule for rule in rules if disk in rule]
+        right = any(f'read_ahead_kb}}="{READ_AHEAD_KIB}"' in rule for rule in found)
+        compare.holds(answers["rule"], right, f"{READ_AHEAD_KIB} KiB for {disk}", found)
+    compare.equal(answers["verified"], 0, answers["verified"].code)
+
+
+@check(
+    "medium",
+    COLD,
+    RULE,
+    asks=lambda expect: {
+        "udev": "[ -e /run/udev/control ] && echo runs || echo 'does not run'",
+        "kib": ROOT_DISK,
+    },
+    booted=True,
+)
+def test_read_ahead_of_the_root_disk(answers: Answers, compare: Compare) -> None:
+    """The root disk is read ahead of as the rule says (R-SPOT)."""
+    if answers["udev"].out.strip() != "runs":
+        not_applicable("udev does not run on this machine, a container")
+    if not (found := answers["kib"].out.strip()):
+        not_applicable("the root is on no EBS disk")
+    compare.equal(answers["kib"], f"{READ_AHEAD_KIB} KiB", f"{found} KiB")
