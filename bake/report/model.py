@@ -10,6 +10,8 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
+from bake.checks.inventory import Inventory as Inventory
+from bake.checks.inventory import Package as Package
 from bake.checks.result import Check, Record, Waiver
 
 SCHEMA: Final = "bake-report/1"
@@ -202,46 +204,6 @@ class Weights(Record):
     fetched: bool | None
     """Whether the cache was filled in this run."""
     int8_psnr_db: float | None = None
-
-
-class Package(Record):
-    """An installed package: `kind` is `deb`, `rpm`, `python`, or `program` elsewhere."""
-
-    kind: str
-    name: str
-    version: str
-    arch: str = ""
-    where: str = ""
-    """The virtual environment of a Python package."""
-
-
-class Inventory(Record):
-    """What a machine holds, at one moment. Names map to what identifies them."""
-
-    moment: Literal["base", "sealed", "booted"]
-    kernel: str
-    os: str
-    """PRETTY_NAME of /etc/os-release."""
-    packages: tuple[Package, ...] = ()
-    users: dict[str, str] = Field(default_factory=dict)
-    """Name -> uid, gid, home and shell."""
-    groups: dict[str, str] = Field(default_factory=dict)
-    units: dict[str, str] = Field(default_factory=dict)
-    """Unit file -> state: enabled, disabled, masked, static."""
-    ports: dict[str, str] = Field(default_factory=dict)
-    """Protocol, address and port that listens -> program."""
-    setuid: dict[str, str] = Field(default_factory=dict)
-    """Path -> mode and owner of a program that runs with another's rights."""
-    sysctl: dict[str, str] = Field(default_factory=dict)
-    """Kernel parameter -> value, of those that configuration files set."""
-    kernel_parameters: str = ""
-    """The kernel's command line that the image boots with."""
-    repositories: dict[str, str] = Field(default_factory=dict)
-    """Package source file -> hash of its content."""
-    versions: dict[str, str] = Field(default_factory=dict)
-    """What people ask for: kernel, driver, cuda, torch, diffusers, transformers, neuron, python."""
-    incomplete: tuple[str, ...] = ()
-    """The fields that could not be recorded."""
 
 
 class Change(Record):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bake.checks.probes import MODULES
+
 ROOT = Path(__file__).parents[2]
 PROBES = sorted((ROOT / "bake" / "checks" / "probes").glob("[a-z]*.py"))
 ON_THE_MACHINE = [*PROBES, ROOT / "provision" / "seal.py"]
@@ -24,6 +26,7 @@ def test_runs_under_an_old_python(program: Path) -> None:
 @pytest.mark.parametrize("program", ON_THE_MACHINE, ids=lambda path: path.name)
 def test_needs_the_standard_library_alone(program: Path) -> None:
     allowed = sys.stdlib_module_names | (WORKERS if program.stem == "model" else set())
+    allowed |= set(MODULES.get(program.stem, ()))
     for node in ast.walk(ast.parse(program.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             assert {name.name.split(".")[0] for name in node.names} <= allowed
@@ -34,5 +37,5 @@ def test_needs_the_standard_library_alone(program: Path) -> None:
 def test_there_are_probes() -> None:
     assert {path.stem for path in PROBES} == {
         "system", "rights", "packages", "cache", "checkpoint", "secrets", "model", "power",
-        "commands",
+        "commands", "inventory", "installed", "first_boot",
     }  # fmt: skip

@@ -6,7 +6,11 @@ from importlib import resources
 
 from bake.ssh.program import Program
 
+MODULES = {"inventory": ("installed",)}
+"""Probe -> the modules that it imports, and that are sent with it."""
+
 
 def probe(name: str) -> Program:
-    """Read the probe `name`."""
-    return Program.read(resources.files(__name__) / f"{name}.py")
+    """Read the probe `name`, with the modules that it needs."""
+    folder = resources.files(__name__)
+    return Program.read(*(folder / f"{module}.py" for module in (*MODULES.get(name, ()), name)))
