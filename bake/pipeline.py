@@ -61,5 +61,5 @@ def build(builder: Instance, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Buil
             checkpoint = run.once("quantize", Checkpoint | None, lambda: quantize(session, plan, run))
             provision.compile_for_neuron(session, plan.provision, run)
             report = verify(session, plan, aws, run, builder, base.baseline)
-        seal(session, plan.weights, aws, run)
+        seal(session, plan, aws, run)
         return Built(base, weights, checkpoint, report)
