@@ -105,6 +105,7 @@ class Progress:
         self.tally.waits.tell, self.tally.waits.over = self._waits, self._waited
         self.steps: list[StepTime] = []
         self.notes: list[str] = []
+        self.ended_by: BaseException | None = None  # the error that was told last
         self._screen = screen
         self._file: IO[str] | None = None
         self._early: deque[dict[str, Any]] = deque(maxlen=EARLY)

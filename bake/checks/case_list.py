@@ -322,8 +322,7 @@ IMAGE: Final = tuple(one.id for one in _IMAGE)
 FIRST_BOOT: Final = tuple(one.id for one in _FIRST_BOOT)
 BOOT_CHECK: Final = (*CONNECT, *(one.id for one in _BOOTED), *FIRST_BOOT)
 CASES: Final = {
-    one.id: one
-    for one in (*_LOGIN, *_BASELINE, *_BASE, *_SEALED, *_IMAGE, *_BOOTED, *_FIRST_BOOT)
+    one.id: one for one in (*_LOGIN, *_BASELINE, *_BASE, *_SEALED, *_IMAGE, *_BOOTED, *_FIRST_BOOT)
 }
 """All of them by id."""
 STEPS: Final = (

@@ -102,9 +102,7 @@ class Cases:
 def not_run(moment: Moment, names: Sequence[str], reason: str) -> tuple[Check, ...]:
     """Cases that should have run and did not."""
     text = "\n".join(redact(reason).splitlines()[:LINES])
-    return tuple(
-        Check(about=CASES[name], moment=moment, outcome="not run", reason=text) for name in names
-    )
+    return tuple(Check(about=CASES[name], moment=moment, outcome="not run", reason=text) for name in names)
 
 
 @contextmanager

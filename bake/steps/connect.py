@@ -137,8 +137,9 @@ def check_source(instance: Instance, image: str, aws: Aws, cases: Cases) -> str 
 def log_in(instance: Instance, plan: Plan, aws: Aws, run: Run, cases: Cases | None = None) -> Session:
     """Connect with the pinned host keys, check the system, and wait until cloud-init has finished.
 
-    `cases` records what was found. Raises WrongMachine if the machine can't be baked: another operating system than the profile says, too old
-    a systemd, a login shell that runs something else, no sudo, or a cloud-init that fails or does not end.
+    `cases` records what was found. Raises WrongMachine if the machine can't be baked: another operating system
+    than the profile says, too old a systemd, a login shell that runs something else, no sudo, or a cloud-init
+    that fails or does not end.
     """
     cases = cases or Cases("base")
     session = _connect(instance, aws, run, cases)
@@ -181,9 +182,9 @@ def _greet(session: Session, instance: Instance, case: Case) -> None:
     except NoShell as error:
         raise WrongMachine(error.message, hint=error.hint) from error
     facts = {key: value.strip("'\"") for key, _, value in (line.partition("=") for line in lines)}
-    wanted = f"{instance.system.title} (ID={' or '.join(sorted(instance.system.os_ids))}), user {instance.system.user}"
+    wanted = f"{instance.system.title} (ID={' or '.join(sorted(instance.system.os_ids))})"
     found = f"{facts.get('os.PRETTY_NAME')} (ID={facts.get('os.ID')}), user {session.login.user}"
-    case(wanted, found, "/etc/os-release and the login")
+    case(f"{wanted}, user {instance.system.user}", found, "/etc/os-release and the login")
     _check_system(facts, session, instance)
     _check_age(facts, instance)
 
@@ -231,9 +232,7 @@ def _may_sudo(session: Session, case: Case) -> None:
         )
 
 
-def _wait_for_cloud_init(
-    session: Session, instance: Instance, run: Run, limit: int, case: Case
-) -> None:
+def _wait_for_cloud_init(session: Session, instance: Instance, run: Run, limit: int, case: Case) -> None:
     """Wait until it ends, and show what is still running; `limit` is in seconds."""
     with run.progress.tally.waiting("cloud-init", limit) as wait:
         while True:
@@ -250,7 +249,9 @@ def _wait_for_cloud_init(
                     hint="mend that unit on the base AMI; builder.cloud_init_wait_minutes sets the limit",
                 )
     said = " ".join(done.stdout.split()) or "nothing"
-    case("exit code 0, or 2 for what it could recover", f"{done.exit_code}: {said}", "cloud-init status --long")
+    case(
+        "exit code 0, or 2 for what it could recover", f"{done.exit_code}: {said}", "cloud-init status --long"
+    )
     _judge_cloud_init(done, session, instance, run)
 
 

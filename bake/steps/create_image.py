@@ -99,7 +99,9 @@ def create_image(
         image = ensure_imdsv2(aws, run, image)
         with cases.case("security.image_imdsv2") as case:
             # A note has the command; what AWS refuses does not cost the image.
-            case.holds(image.imds_support == IMDSV2, IMDSV2, image.imds_support or "optional", "DescribeImages")
+            case.holds(
+                image.imds_support == IMDSV2, IMDSV2, image.imds_support or "optional", "DescribeImages"
+            )
         return image, removal
 
 

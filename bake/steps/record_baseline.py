@@ -71,7 +71,9 @@ def _record(baseline: Baseline, cases: Cases) -> None:
     for kind in RECORDED:
         with cases.case(baseline_case(kind)) as case:
             found = sorted(baseline.found.get(kind, {}))
-            shown = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+            shown = ", ".join(found[:SHOWN]) + (
+                f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+            )
             case("recorded", shown or "none", f"the probe {programs[kind]}")
             if kind in baseline.unknown:
                 case.untold = f"the probe {programs[kind]} did not answer in time, or not to the end"

@@ -68,7 +68,11 @@ def check_boot(session: Session, plan: Plan, case: Case | None = None) -> None:
     free, needed = int(blocks) * int(size), int(largest[0]) if largest else 0
     if case is not None:
         case.does_not_apply = "" if driver else "no driver is built, so there is no new initramfs"
-        case(f"{needed // MIB} MiB for another initramfs", f"{free // MIB} MiB free", "stat --file-system /boot")
+        case(
+            f"{needed // MIB} MiB for another initramfs",
+            f"{free // MIB} MiB free",
+            "stat --file-system /boot",
+        )
     if driver and needed > free:
         raise DoesNotFit(
             f"/boot has {free // MIB} MiB free, and an initramfs with the NVIDIA driver {driver} takes as "
