@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bake.commands.options import profile_and_rehearse, say
-from bake.errors import UsageError
-from bake.localcloud import trusted
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -107,43 +105,9 @@ def _clouds(
     obj: dict[str, Any], profile: str | None, regions: tuple[str, ...], rehearsal: bool, stack: ExitStack
 ) -> list[Aws]:
     """The account, with the regions to look in."""
-    from bake import localcloud, surroundings
-    from bake.aws import Aws
-    from bake.progress import Tally
-    from bake.request import endpoint_of
-    from bake.waits import Waits
+    from bake.commands import account
 
-    cloud = None
-    if rehearsal:
-        surroundings.set_aside()
-        cloud = stack.enter_context(localcloud.running(say, trust_guests=trusted()))
-    tally = Tally(waits=Waits(lambda wait: say(f"waiting for {wait}"), first=60.0))
-    make: Callable[[str, str], Aws] = lambda one, home: Aws(  # noqa: E731
-        region=one, worker_region=home, tally=tally, **endpoint_of(cloud)
-    )
+    cloud = account.local_cloud(stack) if rehearsal else None
     if regions:
-        return [make(region, region) for region in dict.fromkeys(regions)]
-    return [make(*_regions(obj, profile, cloud.environment if cloud else {}))]
-
-
-def _regions(obj: dict[str, Any], profile: str | None, local: Mapping[str, str]) -> tuple[str, str]:
-    """Where machines, and where queues, buckets and buses are: the profile's, or the variables'."""
-    from bake import profile as profiles
-    from bake.localcloud import EXAMPLES
-
-    variables = profiles.environment(obj["env_file"]).overlaid(local, "the local cloud")
-    if profile:
-        absent = {
-            name: value
-            for name, value in EXAMPLES.items()
-            if not variables.get(name) and name not in ("SPOT_AWS_REGION", "AWS_REGION")
-        }
-        known = variables.overlaid(absent, "an example")
-        found = profiles.load(profile, obj["directory"], known, lambda name, key: EXAMPLES["HF_TOKEN"])
-        return found.builder.region, found.worker.region
-    names = ("SPOT_AWS_REGION", "AWS_REGION")
-    if missing := [name for name in names if not variables.get(name)]:
-        raise UsageError(
-            f"not set: {', '.join(missing)}", hint="set them, name the --profile, or say --region REGION"
-        )
-    return variables["SPOT_AWS_REGION"], variables["AWS_REGION"]
+        return [account.clients(cloud, region, region) for region in dict.fromkeys(regions)]
+    return [account.clients(cloud, *account.regions(obj, profile, cloud.environment if cloud else {}))]
