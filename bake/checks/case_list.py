@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from bake.checks.baseline import RECORDED
-from bake.checks.result import About, Group, Severity
+from bake.checks.result import About, Group, Moment, Severity
 
 
 def _about(
@@ -325,7 +325,7 @@ CASES: Final = {
     one.id: one for one in (*_LOGIN, *_BASELINE, *_BASE, *_SEALED, *_IMAGE, *_BOOTED, *_FIRST_BOOT)
 }
 """All of them by id."""
-STEPS: Final = (
+STEPS: Final[tuple[tuple[Moment, str, tuple[str, ...]], ...]] = (
     ("base", "connect", CONNECT),
     ("base", "survey", SURVEY),
     ("sealed", "seal", SEAL),

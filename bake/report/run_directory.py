@@ -1,4 +1,4 @@
-"""Read what a run left of itself. It may have been cut in the middle of a line, and nothing of it is trusted."""
+"""Read what a run left of itself: it may have been cut in the middle of a line, and nothing is trusted."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from bake.journal import JOURNAL, Record, read_lines
 
 T = TypeVar("T")
-Model = TypeVar("Model", bound=BaseModel)
+U = TypeVar("U")
 
 LARGEST = 64_000_000  # bytes of a file that is read whole
 WRONG = (AttributeError, IndexError, KeyError, TypeError, ValueError, ValidationError)
@@ -48,7 +48,7 @@ class RunDirectory:
             self.problems.append(f"{name} can't be read ({_why(error)}): left out")
             return None
 
-    def part(self, what: str, make: Callable[[], T], otherwise: T) -> T:
+    def part(self, what: str, make: Callable[[], T], otherwise: U) -> T | U:
         """What `make` makes of the files; `otherwise` where they hold something else than a run writes."""
         try:
             return make()

@@ -23,6 +23,8 @@ class Ending:
     outcome: str | None
     step: str
     left: tuple[str, ...]
+    kept: str = ""
+    """The AMI that the journal says was kept."""
 
     @property
     def message(self) -> str:
@@ -46,7 +48,10 @@ def ending(events: Sequence[dict[str, Any]], journal: Record | None) -> Ending:
     left = told.get("left_behind")
     listed = [str(one) for one in left] if isinstance(left, list) else named
     outcome = journal.ended if journal else None
-    return Ending(told, outcome, step_of(last) or (journal.step if journal else ""), tuple(listed))
+    kept = [str(one.get("what")) for one in entries if one["event"] == "kept"]
+    image = next((what.split()[1] for what in reversed(kept) if what.startswith("AMI ami-")), "")
+    step = step_of(last) or (journal.step if journal and outcome != "done" else "")
+    return Ending(told, outcome, step, tuple(listed), image)
 
 
 def verdict(end: Ending, image: Mapping[str, Any], checks: Sequence[Check]) -> Verdict:
@@ -76,7 +81,7 @@ def _state(end: Ending, image: Mapping[str, Any]) -> State:
 
 def _sentence(state: State, end: Ending, image: Mapping[str, Any], checks: Sequence[Check]) -> str:
     facts = image.get("image")
-    name = str(facts.get("id")) if isinstance(facts, Mapping) else "the AMI"
+    name = str(facts.get("id")) if isinstance(facts, Mapping) else end.kept or "the AMI"
     where = f" in step {end.step!r}" if end.step else ""
     why = first_line(end.message)
     failed = [one for one in checks if one.outcome == "failed"]

@@ -61,7 +61,10 @@ def _tell(told: Mapping[str, Any], case: Case) -> None:
 
 
 def check_receives(session: Session, aws: Aws) -> str:
-    """Return what the worker says of itself. Raise BakeError if the worker says that it cannot receive jobs, which only its own calls can show."""
+    """Return what the worker says of itself.
+
+    Raises BakeError if that is that it cannot receive jobs, which only its own calls can show.
+    """
 
     def look() -> str | None:
         said.append(service(session).get("StatusText", ""))

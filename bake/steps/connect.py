@@ -137,9 +137,9 @@ def check_source(instance: Instance, image: str, aws: Aws, cases: Cases) -> str 
 def log_in(instance: Instance, plan: Plan, aws: Aws, run: Run, cases: Cases | None = None) -> Session:
     """Connect with the pinned host keys, check the system, and wait until cloud-init has finished.
 
-    `cases` records what was found. Raises WrongMachine if the machine can't be baked: another operating system
-    than the profile says, too old a systemd, a login shell that runs something else, no sudo, or a cloud-init
-    that fails or does not end.
+    `cases` records what was found. Raises WrongMachine if the machine can't be baked: another operating
+    system than the profile says, too old a systemd, a login shell that runs something else, no sudo, or a
+    cloud-init that fails or does not end.
     """
     cases = cases or Cases("base")
     session = _connect(instance, aws, run, cases)

@@ -13,7 +13,7 @@ from bake.run import Run
 from bake.ssh import Session
 from bake.steps.check_capacity import NOTHING_DONE, Capacity, check_capacity
 from bake.steps.record_baseline import record_baseline
-from bake.steps.record_inventory import record_inventory
+from bake.steps.record_inventory import record_intended, record_inventory
 from bake.steps.stop_upgrades import stop_upgrades
 from bake.weights.flux import GIB
 
@@ -47,6 +47,7 @@ def survey(session: Session, plan: Plan, run: Run) -> Survey:
                 case("timers and daemons of upgrades are stopped", stopped, "systemctl stop")
         with run.progress.step("fit"), cases.case("disk.fits") as case:
             capacity = check_capacity(session, plan, run)
+            record_intended(plan, run, capacity.removed)
             _tell(capacity, case)
             return Survey(capacity, brought)
 
