@@ -19,6 +19,9 @@ PROFILES ?= g6e-ubuntu g6e-amazon-linux g5-ubuntu g5-amazon-linux g6-ubuntu
 # Command -> Debian package that has it.
 TOOLS := systemd-nspawn:systemd-container mmdebstrap:mmdebstrap nft:nftables ip:iproute2 mkfs.ext4:e2fsprogs ssh:openssh-client
 
+# What tests need of npm: each folder of theirs that has a package.json, as its lock has it.
+NODE_MODULES := $(patsubst %/package.json,%/node_modules/.package-lock.json,$(wildcard tests/report/*/package.json))
+
 .PHONY: help rehearse rehearse-all rehearse-hostile test-unit test test-long test-fast chaos bench docs lint lock wheel system-packages clean
 
 help:  ## Show this list
@@ -38,7 +41,8 @@ test-unit: $(VENV)/ready  ## Run the unit tests: under a minute, no root, no ser
 	$(VENV)/bin/pytest -n 2 -m unit
 
 # Three processes on two cores, for machines mostly wait; tests/conftest.py says which files stay together.
-test: system-packages $(VENV)/ready  ## Run all tests but the long ones; with root this includes a full rehearsal
+test: TOOLS += chromium:chromium node:nodejs npm:npm
+test: system-packages $(VENV)/ready $(NODE_MODULES)  ## Run all tests but the long ones; with root this includes a full rehearsal
 	@$(VENV)/bin/python tests/rerun.py -n 3
 
 test-long: TOOLS += qemu-system-x86_64:qemu-system-x86
@@ -103,5 +107,10 @@ $(VENV)/ready: pyproject.toml worker/pyproject.toml $(LOCK)
 	@$(VENV)/bin/pip check >/dev/null || { $(VENV)/bin/pip check; exit 1; }
 	@touch $@
 
+# npm runs no script of a package, and what it installs has a hash in the lock.
+%/node_modules/.package-lock.json: %/package.json %/package-lock.json | system-packages
+	@npm ci --prefix $* --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
+
 clean:  ## Remove the virtual environment and the runs; the caches in ~/.cache/bake stay
-	rm -rf $(VENV) .bake build dist worker/build *.egg-info worker/*.egg-info
+	rm -rf $(VENV) .bake build dist worker/build *.egg-info worker/*.egg-info tests/report/*/node_modules

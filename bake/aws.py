@@ -283,6 +283,10 @@ class Aws:
     def secretsmanager(self) -> Any:
         return self._client("secretsmanager", self.worker_region)
 
+    @made_once
+    def inspector_scan(self) -> Any:
+        return self._client("inspector-scan", self.region)
+
     # The plan can do without answers of these, and does not wait for them.
 
     @made_once

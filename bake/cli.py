@@ -37,17 +37,31 @@ class LazyGroup(click.Group):
     lazy: ClassVar = {
         "boot-check": ("bake.commands.boot_check", "boot_check", "Prove or condemn an unproven AMI."),
         "approve": ("bake.commands.approve", "approve", "Record what a profile may use."),
+        "check": ("bake.commands.check", "check", "Check a machine against a profile or a run."),
         "init": ("bake.commands.init", "init", "Start a folder to bake from."),
         "lock": ("bake.commands.lock", "lock", "Pin the weights' files by size and hash."),
         "local": ("bake.localcloud", "local", "Try images by hand on the local cloud."),
         "new-profile": ("bake.commands.profiles", "new_profile", "Start a profile from another one."),
         "plan": ("bake.commands.plan", "plan", "Show what a bake would do and whether it is agreed."),
+        "diff": ("bake.commands.diff", "diff", "Show what differs between two images, runs or reports."),
+        "images": ("bake.commands.images", "images", "List images: verdict, state, age, what changed."),
+        "report": ("bake.commands.report", "report", "Show the report of a run or an AMI."),
         "resume": ("bake.commands.resume", "resume", "Go on with a run that was cut."),
         "runs": ("bake.commands.runs", "runs", "List runs: their state, what they hold, and their cost."),
         "profiles": ("bake.commands.profiles", "profiles", "List the profiles."),
+        "scan": ("bake.commands.scan", "scan", "Look for vulnerabilities of a run's image."),
         "sweep": ("bake.commands.sweep", "sweep", "Show or remove what expired runs left."),
         "userdata": ("bake.commands.userdata", "userdata", "Print the user data of a worker."),
     }
+
+    sections: ClassVar = {
+        "Bake": ("init", "new-profile", "profiles", "lock", "plan", "approve", "resume"),
+        "Review": ("check", "report", "diff", "scan"),
+        "Release": ("boot-check", "images", "userdata"),
+        "Operate": ("runs", "sweep", "completion"),
+        "Local": ("local",),
+    }
+    """How `bake --help` lists the commands; each is in one of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *self.lazy])
@@ -60,12 +74,14 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [
-            (name, self.lazy[name][2] if name in self.lazy else self.commands[name].get_short_help_str())
-            for name in self.list_commands(ctx)
-        ]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
+        known = set(self.list_commands(ctx))
+        for title, names in self.sections.items():
+            rows = [(name, self._summary(name)) for name in names if name in known]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+    def _summary(self, name: str) -> str:
+        return self.lazy[name][2] if name in self.lazy else self.commands[name].get_short_help_str()
 
 
 @click.group(
@@ -122,6 +138,9 @@ def main_group(
       bake plan --profile g6e-ubuntu          what a bake would do, and whether all of it is agreed
       bake --profile g6e-ubuntu               on AWS, with the variables of .env.local
       bake boot-check ami-0123456789abcdef0   prove an AMI whose check something else ended
+      bake report                             the newest run's report: its verdict and where it is
+      bake diff ami-… ami-…                   what differs between two images
+      bake images                             which images there are, and what changed
       bake runs                               which runs go on, were cut, or left something
       bake resume 20261128-101500-3fa9c1      go on with a run that was cut
       bake sweep                              what bakes left that were killed, and what it costs

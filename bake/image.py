@@ -82,6 +82,13 @@ def images_of(aws: Aws, profile: str) -> list[ImageTypeDef]:
     return sorted(found, key=lambda image: image["CreationDate"])
 
 
+def baked(aws: Aws) -> list[ImageTypeDef]:
+    """The account's AMIs of all profiles, oldest first."""
+    filters: Any = [{"Name": "tag-key", "Values": ["bake:profile"]}]
+    found = aws.ec2.describe_images(Owners=["self"], Filters=filters)["Images"]
+    return sorted(found, key=lambda image: image["CreationDate"])
+
+
 def state_of(facts: ImageTypeDef) -> str:
     """The state in an AMI's tags; an AMI from before there was such a tag counts as good."""
     return tag_of(facts.get("Tags"), STATE_TAG) or "good"

@@ -123,8 +123,10 @@ class Progress:
             self._file = path.open("a", encoding="utf-8")
             early = list(self._early)
             self._early.clear()
-            for event in ({"event": "began", "at": 0.0, "time": began}, *early):
-                self._record(event)
+            first = {"event": "began", "at": 0.0, "time": began}
+            told = [lost for event in (first, *early) if (lost := self._record(event))]
+            for lost in told:
+                self._show({**first, "event": "note", "text": lost})
         self._begin = begin
 
     def stop_recording(self) -> None:

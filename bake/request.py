@@ -105,6 +105,7 @@ def propose(
     )
     try:
         local = localcloud.sources(cloud, profile.base.os) if cloud else Sources()
+        local = replace(local, checks=tuple(request.directory / name for name in profile.checks))
         plan = ask_and_plan(profile, aws, local, origins, lock)
     except UsageError as error:
         if baking and agreement is not None:

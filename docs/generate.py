@@ -5,17 +5,15 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import BaseModel
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/reference.md"
-CHECKS = ROOT / "bake/checks"
 WIDTH = 100
 
 INTRODUCTION = """\
@@ -33,14 +31,14 @@ PROFILE = """\
 
 Every value may also be a reference: `${NAME}`, `${NAME:-default}` or `secretsmanager:NAME#KEY`. A value
 marked "reference only" must be one, because it differs between accounts or is secret; the usual variable is
-given. Beside the sections, `extends` names another profile of the same folder, whose values hold where this
-one says nothing.
+given. `extends` names another profile of the same folder, whose values hold where this one says nothing.
 """
 VERIFY = """\
 ## Checks
 
-Step `verify` runs these on the builder. `junit.xml` has the ids as properties of each test case. Some checks
-run only where they apply: for one accelerator, or where the builder has the device.
+What a bake verifies, on the builder before the seal; [reports.md](reports.md) explains outcomes and waivers.
+The checks that are marked "booted" look once more at an instance of the finished AMI, and `bake check` runs
+all but a few on any machine. A failure of any severity stands in the way of the image, unless it is waived.
 """
 
 
@@ -56,10 +54,9 @@ def page() -> str:
             *commands(worker, "flux-worker"),
             PROFILE,
             *sections(),
+            *no_sections(),
             VERIFY,
-            "| check | ids |",
-            "|---|---|",
-            *(f"| {cell(title)} | {', '.join(ids)} |" for title, ids in checks()),
+            *checks(),
             "",
         ]
     )
@@ -93,13 +90,32 @@ def sections() -> Iterator[str]:
         definition = definitions[model.__name__]
         optional = "" if Profile.model_fields[name].is_required() else " May be left out."
         yield f"### {name}\n\n{definition['description']}{optional}\n"
-        yield "| key | value | default | meaning |\n|---|---|---|---|"
-        for key, field in definition["properties"].items():
-            required = model.model_fields[key].is_required()
-            default = "required" if required else shown(field["default"])
-            cells = (f"`{key}`", values(field), default, field["description"])
-            yield f"| {' | '.join(map(cell, cells))} |"
-        yield ""
+        yield from table(model, definition["properties"])
+
+
+def no_sections() -> Iterator[str]:
+    """A table of the keys that stand in no section, and one for the entries of each list of mappings."""
+    from bake.profile import fields, json_schema
+    from bake.profile.schema import Profile
+
+    schema = json_schema.build()
+    yield "### In no section\n\nThese stand beside the sections. Each may be left out.\n"
+    yield from table(Profile, {name: schema["properties"][name] for name in fields.top_level()})
+    for name, model in fields.entries().items():
+        definition = schema["$defs"][model.__name__]
+        yield f"### Entries of {name}\n\n{definition['description']}\n"
+        yield from table(model, definition["properties"])
+
+
+def table(model: type[BaseModel], properties: dict[str, Any]) -> Iterator[str]:
+    """A row for each key of a mapping, by its JSON Schema."""
+    yield "| key | value | default | meaning |\n|---|---|---|---|"
+    for key, field in properties.items():
+        required = model.model_fields[key].is_required()
+        default = "required" if required else shown(field["default"])
+        cells = (f"`{key}`", values(field), default, field["description"])
+        yield f"| {' | '.join(map(cell, cells))} |"
+    yield ""
 
 
 def values(field: dict[str, Any]) -> str:
@@ -128,6 +144,10 @@ def one(kind: dict[str, Any]) -> str:
             return "`true`, `false`"
         case "array" if "$" in str(kind["items"].get("pattern")):
             return "list of references"
+        case "array" if "$ref" in kind["items"]:
+            return "list of mappings"
+        case "string" if kind.get("format") == "date":
+            return "date, such as 2027-01-31"
         case "array":
             entries = [one(entry) for entry in kind["items"].get("anyOf", []) if "pattern" in entry]
             return f"list of {entries[0]}"
@@ -141,14 +161,22 @@ def shown(default: Any) -> str:
     return f"`{str(default).lower() if isinstance(default, bool) else default}`".replace("'", "")
 
 
-def checks() -> Iterator[tuple[str, list[str]]]:
-    """Title and requirement ids of each check, by file and line."""
-    for file in sorted(CHECKS.glob("test_*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                title = (ast.get_docstring(node) or node.name).splitlines()[0]
-                ids = re.findall(r"\b[RC]-[A-Z0-9-]+\b", title)
-                yield re.sub(r" \((?:[RC]-[A-Z0-9-]+(?:, )?)+\)\.?$", ".", title), ids
+def checks() -> Iterator[str]:
+    """A table for each group of checks."""
+    from bake.checks.catalogue import checks
+    from bake.checks.result import GROUPS
+
+    every = checks()
+    for group in GROUPS:
+        yield f"### Checks: {group}\n"
+        yield "| check | severity | what holds | why | ids |\n|---|---|---|---|---|"
+        for about, moments in every:
+            if about.group == group:
+                severity = f"{about.severity}, booted" if "booted" in moments else about.severity
+                ids = ", ".join([*about.requirements, *([f"CIS {about.cis}"] if about.cis else [])])
+                cells = (f"`{about.id}`", severity, about.title, about.rationale, ids)
+                yield f"| {' | '.join(map(cell, cells))} |"
+        yield ""
 
 
 def cell(text: str) -> str:

@@ -15,7 +15,7 @@ from bake.account.keys import ask_keys
 from bake.account.network import Subnet, ask_group, ask_instance_profile, ask_subnet
 from bake.account.prices import ask_prices
 from bake.account.quotas import ask_quotas
-from bake.account.wiring import ask_bucket, ask_bus, ask_mirror, ask_queue
+from bake.account.wiring import ask_bucket, ask_bus, ask_mirror, ask_queue, ask_reports
 from bake.account.worker_code import ask_code
 from bake.aws import Aws
 from bake.profile import Profile
@@ -46,12 +46,13 @@ def ask(profile: Profile, aws: Aws, requirements: Path, hub: Hub | None) -> Acco
     keys = start(lambda: ask_keys(profile, aws))
     files = start(lambda: ask_hub(profile, hub.endpoint) if hub else None)
     mirror = start(lambda: ask_mirror(profile, aws))
+    reports = start(lambda: ask_reports(profile, aws))
     quotas = start(lambda: ask_quotas(profile, aws))
     code = start(lambda: ask_code(profile, requirements))
     zones = start(lambda: ask_zones(profile, aws))
     prices = start(lambda: ask_prices(profile, lambda: _zone(subnet.result()), aws))
     in_order = (base, types, subnet, group, instance_profile, queue, bucket, bus, taken, keys, files, mirror)
-    for question in (*in_order, quotas, code, zones, prices):
+    for question in (*in_order, reports, quotas, code, zones, prices):
         question.result()
     return AccountFacts(
         region=aws.region,
@@ -60,7 +61,7 @@ def ask(profile: Profile, aws: Aws, requirements: Path, hub: Hub | None) -> Acco
         base=base.result(),
         types=TypeFacts(types.result(), zones.result(), quotas.result(), prices.result()),
         network=NetworkFacts(subnet.result(), group.result(), instance_profile.result()),
-        wiring=WiringFacts(queue.result(), bucket.result(), bus.result(), mirror.result()),
+        wiring=WiringFacts(queue.result(), bucket.result(), bus.result(), mirror.result(), reports.result()),
         taken=taken.result(),
         keys=keys.result(),
         hub=files.result(),

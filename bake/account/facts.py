@@ -29,12 +29,16 @@ class NetworkFacts:
 
 @dataclass(frozen=True)
 class WiringFacts:
-    """The worker's queue, bucket and bus, and the mirror. None is what does not exist, or is not named."""
+    """The worker's queue, bucket and bus, the mirror, and the bucket of reports.
+
+    None is what does not exist, or is not named.
+    """
 
     queue: Queue | Unanswered | None = None
     bucket: Bucket | Unanswered | None = None
     bus: Bus | Unanswered | None = None
     mirror: Bucket | Unanswered | None = None
+    reports: Bucket | Unanswered | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Ask for the worker's queue, bucket and event bus in AWS_REGION, and for the bucket of the mirror."""
+"""Ask for the worker's queue, bucket and bus in AWS_REGION, and for the buckets of mirror and reports."""
 
 from __future__ import annotations
 
@@ -80,6 +80,11 @@ def ask_mirror(profile: Profile, aws: Aws) -> Bucket | Unanswered | None:
     """Return the bucket of `weights.mirror`; None if it does not exist, or the profile names none."""
     mirror = profile.weights.mirror
     return None if mirror is None else _bucket(Place.of(mirror).bucket, aws, aws.region)
+
+
+def ask_reports(profile: Profile, aws: Aws) -> Bucket | Unanswered | None:
+    """Return the bucket of `reports`; None if it does not exist, or the profile names none."""
+    return None if profile.reports is None else _bucket(Place.of(profile.reports).bucket, aws, aws.region)
 
 
 def _bucket(name: str, aws: Aws, usual: str) -> Bucket | Unanswered | None:

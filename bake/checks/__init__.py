@@ -41,13 +41,22 @@ def run(
 
 
 def run_on(
-    url: str, expect: Expectations, log: Path, *, select: str | None = None, files: Sequence[Path] = ()
+    url: str,
+    expect: Expectations,
+    log: Path,
+    *,
+    select: str | None = None,
+    files: Sequence[Path] = (),
+    ssh_config: str | None = None,
+    identity: str | None = None,
 ) -> Report:
     """The same for a machine that testinfra connects to: `ssh://ubuntu@192.0.2.1`, `docker://name`, `local://`.
 
-    Raises BakeError if nobody becomes root there.
+    `ssh_config` and `identity` are files for ssh(1). Raises BakeError if nobody becomes root there.
     """
     from bake.checks import backend
     from bake.checks.runner import run_checks
 
-    return run_checks(backend.named(url), expect, log, select, files)
+    return run_checks(
+        backend.named(url, ssh_config=ssh_config, identity=identity), expect, log, select, files
+    )

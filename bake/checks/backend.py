@@ -60,16 +60,17 @@ def host(session: Session) -> testinfra.host.Host:
     return machine
 
 
-def named(url: str) -> testinfra.host.Host:
+def named(url: str, *, ssh_config: str | None = None, identity: str | None = None) -> testinfra.host.Host:
     """Connect as testinfra does, as root; UsageError for an unknown kind of connection."""
     try:
-        machine = testinfra.get_host(url, sudo=True)
+        machine = testinfra.get_host(url, sudo=True, ssh_config=ssh_config, ssh_identity_file=identity)
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"{url}: {error}", hint="such as ssh://ubuntu@192.0.2.1") from error
     try:
         done = machine.run("id -u")
     except (RuntimeError, OSError) as error:
-        raise BakeError(f"{url} can't be reached: {error}") from error
+        said = getattr(error.args[-1] if error.args else error, "stderr", None) or str(error)
+        raise BakeError(f"{url} can't be reached: {said.strip()}") from error
     if done.stdout.strip() != "0":
         raise BakeError(f"nobody becomes root on {url}: {(done.stderr or done.stdout).strip()}")
     return machine

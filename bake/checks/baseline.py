@@ -29,6 +29,10 @@ RECORDED = {**CALLED, "users": "user", "authorized_keys": "authorised keys", "po
 """All kinds that are recorded."""
 
 
+SET = "set"
+"""What a file says of a password."""
+
+
 @dataclass(frozen=True)
 class Baseline:
     """Findings on a fresh machine of the base AMI: kind -> name -> identity.
@@ -52,11 +56,13 @@ class Baseline:
     def _brought(self, kind: str, name: str, identity: str, changed: Mapping[str, float]) -> bool:
         if kind in self.unknown and changed.get(name, self.began) < self.began:
             return True
-        return self.found.get(kind, {}).get(name) == identity
+        known = self.found.get(kind, {}).get(name)
+        # A record that was read from a file has no salt, and no hashes of passwords.
+        return known == identity or (known == SET and not self.salt and identity != "empty")
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for the run directory, without keys and hashes of passwords."""
         found = {kind: dict(names) for kind, names in self.found.items()}
         opened = found.get("with_password", {})
-        found["with_password"] = {name: one if one == "empty" else "set" for name, one in opened.items()}
+        found["with_password"] = {name: one if one == "empty" else SET for name, one in opened.items()}
         return {"began": self.began, "unknown": list(self.unknown), "found": found}

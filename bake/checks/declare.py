@@ -33,6 +33,7 @@ class Declaration:
     remedy: str = "Read what was found, and mend it in the base AMI or in the profile."
     cis: str | None = None
     moments: tuple[Moment, ...] = ("sealed",)
+    on_builder: bool = False
     group: Group = "system"
     asks: Questions = field(default=lambda expect: {})
     applies: Callable[[Expectations], str | None] = field(default=lambda expect: None)
@@ -45,6 +46,7 @@ def check(
     *,
     cis: str | None = None,
     booted: bool = False,
+    on_builder: bool = False,
     group: Group = "system",
     asks: Questions = lambda expect: {},
     applies: Callable[[Expectations], str | None] = lambda expect: None,
@@ -53,11 +55,12 @@ def check(
 
     `asks` names shell commands; the answers of all checks come in one round trip, as the fixture `answers`.
     `applies` returns why the check does not apply to a machine, or None. `booted` repeats the check on an
-    instance of the finished AMI. `group` is for checks of a profile; bake's own are in their module's. `cis`
+    instance of the finished AMI; by hand all are, but for those that only a builder can pass (`on_builder`).
+    `group` is for checks of a profile; bake's own are in their module's. `cis`
     is an item of a CIS benchmark: "Ubuntu 22.04 5.4.2.1".
     """
     moments: tuple[Moment, ...] = ("sealed", "booted") if booted else ("sealed",)
-    declared = Declaration(severity, rationale, remedy, cis, moments, group, asks, applies)
+    declared = Declaration(severity, rationale, remedy, cis, moments, on_builder, group, asks, applies)
 
     def declare(test: Test) -> Test:
         setattr(test, _ATTRIBUTE, declared)

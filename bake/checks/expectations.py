@@ -49,6 +49,8 @@ class Expectations:
     accelerator: str = "cuda"
     backend: str = "cuda"
     """The worker's backend: cuda, neuron or cpu."""
+    drawn_on: str = "cuda"
+    """The backend of a booted worker, which differs where instances have no accelerator: in rehearsals."""
     device: bool = False
     """Whether the machine has the accelerator; without it, checks that need one are left out."""
     cuda: int | None = None
@@ -74,6 +76,9 @@ class Expectations:
 
     moment: Moment = "sealed"
     """Which checks are run: those of the disk that becomes the image, or those of a booted instance."""
+
+    by_hand: bool = False
+    """Whether a person asked for the checks: all of them then, but for those of a builder."""
 
     def as_json(self) -> str:
         """For a file, without the token and without what opens an account."""

@@ -31,6 +31,9 @@ class Package(Record):
     arch: str = ""
     where: str = ""
     """The virtual environment or folder of a Python package, the folder of a program."""
+    source: str = ""
+    """What it was built from, by which scanners look it up: `name version` of a deb's source package, as
+    dpkg-query's `${source:Package} ${source:Version}`; the file name of an rpm's (`%{SOURCERPM}`)."""
 
 
 class Inventory(Record):

@@ -2,12 +2,13 @@
 
 Used by a bake, by `bake check`, and by plain pytest with testinfra's options:
 
-    pytest --pyargs bake.checks --hosts=ssh://ubuntu@192.0.2.1 --expect RUN/facts/expectations.json
+    pytest "$(bake check --path)" --hosts=ssh://ubuntu@192.0.2.1 --expect RUN/facts/expectations.json
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from testinfra import get_host
 from testinfra.host import Host
 
-from bake.checks.declare import HERE, declaration
+from bake.checks.declare import HERE, Declaration, declaration
 from bake.checks.evidence import BOOK, Book, Caused, Compare
 from bake.checks.expectations import Expectations
 from bake.checks.gathered import Answers, Facts, Gathered
@@ -35,7 +36,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the checks of this moment."""
     _, expect = _subject(config)
-    items[:] = [item for item in items if expect.moment in declaration(_function(item)).moments]
+    items[:] = [item for item in items if _looks(declaration(_function(item)), expect)]
+
+
+def _looks(declared: Declaration, expect: Expectations) -> bool:
+    return expect.moment in declared.moments or (expect.by_hand and not declared.on_builder)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -91,7 +96,7 @@ def _named(config: pytest.Config) -> tuple[Host, Expectations]:
         ssh_identity_file=options.ssh_identity_file,
         sudo=True,
     )
-    return host, Expectations.read(Path(options.expect))
+    return host, replace(Expectations.read(Path(options.expect)), moment="booted", by_hand=True)
 
 
 @pytest.fixture(scope="session")

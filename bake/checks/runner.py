@@ -34,7 +34,8 @@ def run_checks(
         log.write_text(redact(text), encoding="utf-8")
     if recorder.stopped_by is not None:
         raise recorder.stopped_by
-    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+    ran = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+    if code not in ran:
         said = "\n".join(log.read_text(encoding="utf-8").strip().splitlines()[-TAIL:])
         raise BakeError(
             f"the checks could not be run (pytest ended with {code!r}):\n{said}",

@@ -130,7 +130,8 @@ def _settings(
 class VerifyPlan:
     """What is checked, and on what: `drivers` says whether the builder and the booted worker have the
     accelerator. `memory` is about the types that the image is for, `builder_memory` (empty where they are the
-    same) about the builder's.
+    same) about the builder's. `files` are the profile's own test files, which run beside bake's checks;
+    `waivers` the failures that somebody accepted.
     """
 
     drivers: Drivers
@@ -145,6 +146,7 @@ class ImagePlan:
     """The AMI: its root volume and what is on it, its name, and the accounts that it is shared with.
 
     `keep` good images of the profile stay, its newest ones (None: all), and `keep_unproven` unproven ones.
+    `reports` is where a run's reports go beside its directory: s3://bucket/prefix.
     """
 
     profile: str
@@ -153,13 +155,15 @@ class ImagePlan:
     keep: int | None
     keep_unproven: int
     disk: Disk
+    reports: str | None = None
 
     @classmethod
     def of(cls, profile: Profile, disk: Disk) -> ImagePlan:
         """Take from the profile what concerns the image."""
         image = profile.image
         accounts = tuple(image.share_with)
-        return cls(profile.name, image.name, accounts, image.keep, image.keep_unproven, disk)
+        name, reports = profile.name, profile.reports
+        return cls(name, image.name, accounts, image.keep, image.keep_unproven, disk, reports)
 
     def name_for(self, run: str) -> str:
         """The AMI's name in a run."""

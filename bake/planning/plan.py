@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from typing import Any
 
 from bake import interpreter
 from bake.account.facts import AccountFacts
@@ -24,6 +25,7 @@ from bake.planning import (
     network,
     prices,
     quotas,
+    review,
     wiring,
 )
 from bake.planning import disk as disk_of
@@ -46,6 +48,13 @@ from bake.systems import SYSTEMS, System
 from bake.trees import hash_file, hash_tree
 from bake.weights.lock import Lock
 from bake.worker_source import WorkerSource
+
+# Where the weights come from does not change what they are, nor does what is made of the checks' results.
+# The checks themselves are among the inputs.
+NOT_IN_THE_IMAGE: dict[str, Any] = {
+    "weights": {"token", "mirror"},
+    **dict.fromkeys(("checks", "waivers", "reports", "fail_on"), True),
+}
 
 
 @dataclass(frozen=True)
@@ -112,6 +121,8 @@ def make(
     image.check_sharing(profile, facts.keys, findings)
     files = weights_of.find(profile, sources.sizes, lock, facts.hub, findings)
     wiring.check_mirror(profile, facts, findings)
+    wiring.check_reports(profile, facts, findings)
+    reviewed = review.check(profile, sources, facts, findings)
     memories, builder_memory = _check_types(profile, types, files, facts, findings)
     drivers = drivers_of.decide(profile, sources.requirements, types, sources.devices)
     image.check_user_data(profile, {**sources.worker, **drivers.launched_with}, findings)
@@ -126,7 +137,7 @@ def make(
     findings.stop_if_any()
     assert base is not None and code is not None  # or it would be among the findings
     disk = disk_of.estimate(profile, base, files)
-    inputs = _inputs(sources, code, drivers)
+    inputs = _inputs(sources, code, drivers, reviewed.digest)
     found = prices.find(profile, types, facts.types.prices, findings)
     weights = WeightsPlan.of(profile, files, lock)
     return Plan(
@@ -139,7 +150,7 @@ def make(
         ),
         weights=weights,
         provision=ProvisionPlan.of(profile, sources, weights, code, drivers),
-        verify=VerifyPlan(drivers, memories, builder_memory),
+        verify=VerifyPlan(drivers, memories, builder_memory, reviewed.waivers, reviewed.files),
         image=ImagePlan.of(profile, disk),
         estimates=estimates.estimate(profile, types, files, disk, found),
         facts=guarded.facts(profile, base, where, findings.origins),
@@ -170,7 +181,7 @@ def _unbakeable(profile: Profile) -> str | None:
     return f"this version bakes cuda, and neuron in bf16, not {accelerator} in {precision}"
 
 
-def _inputs(sources: Sources, code: WorkerSource, drivers: Drivers) -> dict[str, str]:
+def _inputs(sources: Sources, code: WorkerSource, drivers: Drivers, own_checks: str | None) -> dict[str, str]:
     neuron = {"neuron": hash_file(sources.neuron)} if drivers.compiled else {}
     return {
         "provision": hash_tree(PROVISION),
@@ -181,6 +192,7 @@ def _inputs(sources: Sources, code: WorkerSource, drivers: Drivers) -> dict[str,
         "tools": hash_file(sources.tools),
         "python": interpreter.read(sources.interpreter).sha256,
         **neuron,
+        **({"own checks": own_checks} if own_checks else {}),
     }
 
 
@@ -188,8 +200,7 @@ def _plan_id(
     profile: Profile, base: BaseImage, sources: Sources, inputs: Mapping[str, str], lock: Lock | None
 ) -> str:
     facts = {
-        # Where the weights come from does not change what they are.
-        "profile": profile.model_dump(mode="json", exclude={"weights": {"token", "mirror"}}),
+        "profile": profile.model_dump(mode="json", exclude=NOT_IN_THE_IMAGE),
         "lock": lock.as_dict() if lock else None,
         "base": asdict(base),
         "python": sources.python,

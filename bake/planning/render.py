@@ -40,6 +40,9 @@ def as_dict(plan: Plan) -> dict[str, Any]:
             {**asdict(one), "needed": one.needed, "verdict": one.verdict} for one in plan.verify.memory
         ],
         "builder_memory": [asdict(one) for one in plan.verify.builder_memory],
+        "own_checks": [str(file) for file in plan.verify.files],
+        "waivers": [waiver.model_dump(mode="json") for waiver in plan.verify.waivers],
+        "reports": plan.image.reports,
         "estimates": {
             **asdict(plan.estimates),
             "seconds": plan.estimates.seconds,
@@ -76,6 +79,7 @@ def as_text(plan: Plan) -> str:
         *(_builder_memory(memory) for memory in plan.verify.builder_memory),
         _table("Estimates, rough", _estimates(plan)),
         _table("What the builder must reach", _egress(plan)),
+        _waivers(plan),
         _points("Checked", plan.checked, "✓"),
         _points("Not checked", plan.unchecked, "?"),
         _points("Warnings", plan.warnings, "!"),
@@ -117,6 +121,7 @@ def _used(plan: Plan) -> list[tuple[str, str, str]]:
         ("code", str(plan.provision.worker), "worker.source"),
         ("image", profile.image.name.replace("{profile}", profile.name), "image.name"),
         ("", _sharing(plan), "image.share_with"),
+        *_reviewed(plan),
     ]
     return [(name, value, plan.origins.get(path, "")) for name, value, path in rows]
 
@@ -177,6 +182,25 @@ def _volume(plan: Plan) -> str:
 def _sharing(plan: Plan) -> str:
     accounts = plan.image.share_with
     return f"shared with {', '.join(accounts)}" if accounts else "private"
+
+
+def _reviewed(plan: Plan) -> list[tuple[str, str, str]]:
+    """Rows of the profile's own checks, and of the place that reports go to as well."""
+    files, reports = plan.verify.files, plan.image.reports
+    rows = [("own checks" if number == 0 else "", file.name, "checks") for number, file in enumerate(files)]
+    return [*rows, *([("reports", f"go to {reports}, too", "reports")] if reports else [])]
+
+
+def _waivers(plan: Plan) -> list[str]:
+    """Say what is waived by whom, until when, why, and at what risk."""
+    waivers = plan.verify.waivers
+    return _points(
+        "Waived, so that a failure does not stand in the way",
+        tuple(
+            f"{one.check} until {one.until}, by {one.approved_by}: {one.reason} (risk: {one.risk})"
+            for one in waivers
+        ),
+    )
 
 
 def _made(plan: Plan) -> list[str]:

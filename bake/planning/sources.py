@@ -23,7 +23,8 @@ class Sources:
     sizes (None: the real Hub), unless `sizes` has them, as where the Hub serves smaller stand-ins.
     `disk` is the kind of device that stands for EBS on a local cloud (None: EBS itself). `devices` are the
     accelerators that instances have where their type does: on a local cloud not all of them. `scratch` is the
-    kind of file system that stands for an instance store there (None: an instance store itself).
+    kind of file system that stands for an instance store there (None: an instance store itself). `checks` is
+    where the profile's own `checks` are, a path for each: a file or a folder.
     """
 
     requirements: Path = LOCKS / "worker.txt"
@@ -39,6 +40,7 @@ class Sources:
     disk: str | None = None
     scratch: str | None = None
     devices: frozenset[str] = frozenset({"cuda", "neuron"})
+    checks: tuple[Path, ...] = ()
 
     @property
     def venue(self) -> Literal["REHEARSAL", "AWS"]:

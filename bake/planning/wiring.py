@@ -1,4 +1,4 @@
-"""Check the worker's queue, bucket and event bus, and the bucket of the weights' mirror."""
+"""Check the worker's queue, bucket and event bus, and the buckets of the weights' mirror and of reports."""
 
 from __future__ import annotations
 
@@ -66,3 +66,12 @@ def check_mirror(profile: Profile, facts: AccountFacts, findings: Findings) -> N
             f"the mirror's bucket {bucket} is in {found.region}, the builder in {facts.region}: a "
             "transfer between regions costs money and time"
         )
+
+
+def check_reports(profile: Profile, facts: AccountFacts, findings: Findings) -> None:
+    """Check the bucket of `reports`: after a bake of hours would be too late to hear that there is none."""
+    if profile.reports is None:
+        return
+    bucket = Place.of(profile.reports).bucket
+    if (found := findings.required("reports", f"bucket {bucket}", facts.wiring.reports)) is not None:
+        findings.confirm(f"the reports' bucket {bucket} is in {found.region}")

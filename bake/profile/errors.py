@@ -9,7 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from bake.profile import fields
 from bake.profile.schema import Profile, sections
+from bake.profile.section import Section
 from bake.profile.types import Unit
 from bake.profile.variables import TOKEN, Filled
 from bake.profile.yaml_source import Path_, dotted, printable
@@ -21,6 +23,8 @@ def validated(name: str, filled: Filled) -> Profile | None:
     if "name" in filled.document.value:
         _unknown_key(filled, ("name",))
     _numbers_from_variables(values, filled)
+    _refuse_secrets(filled)
+    _refuse_duplicates(values, filled)
     try:
         return Profile.model_validate({"name": name, **values})
     except ValidationError as error:
@@ -48,30 +52,58 @@ def _numbers_from_variables(values: dict[str, Any], filled: Filled) -> None:
                 content[key] = int(text)
 
 
+def _refuse_secrets(filled: Filled) -> None:
+    """Report secrets in what everybody reads: a check's path, a waiver's texts."""
+    for path in sorted(filled.private - filled.unresolved, key=str):
+        if path[0] in ("checks", "waivers"):
+            filled.unresolved.add(path)
+            filled.document.problem(path, "must not come from a secret: it is shown in every report")
+
+
+def _refuse_duplicates(values: Mapping[str, Any], filled: Filled) -> None:
+    """Report each waiver of a check that another one before it waives."""
+    first: dict[str, int] = {}
+    waivers = values.get("waivers")
+    for index, entry in enumerate(waivers if isinstance(waivers, list) else []):
+        check = entry.get("check") if isinstance(entry, dict) else None
+        if not isinstance(check, str) or first.setdefault(check, index) == index:
+            continue
+        path: Path_ = ("waivers", index, "check")
+        before = filled.document.mark(("waivers", first[check], "check"))
+        text = f"{_shown(filled, path, check)} has a waiver already, in line {before.line}"
+        filled.document.problem(path, text, "leave one of them")
+
+
 def _report(filled: Filled, item: Mapping[str, Any], meant: set[Path_]) -> Path_ | None:
     """Add one error to the document's problems; returns its path, or None for those between fields.
 
     `meant` are the keys that a mistyped one stands for: these are not called missing as well.
     """
     path: Path_ = tuple(item["loc"])
-    if item["type"] == "value_error" and len(path) == 1:
-        return None  # said by _conflicts, which hears of all sections
+    if item["type"] == "value_error" and (not path or (len(path) == 1 and path[0] in sections())):
+        return None  # said by _conflicts, which hears of all sections, or by _refuse_duplicates
     if path in filled.unresolved or any(path[:n] in filled.unresolved for n in range(1, len(path))):
         return path
     if item["type"] == "extra_forbidden":
         meant |= _unknown_key(filled, path)
-    elif item["type"] != "missing" or not (path in meant or filled.document.partial):
+    elif item["type"] != "missing" or not (path in meant or _may_be_elsewhere(filled, path)):
         text, hint = _message(filled, path, item)
         filled.document.problem(path, text, hint, at_key=item["type"] == "missing")
     return path
 
 
+def _may_be_elsewhere(filled: Filled, path: Path_) -> bool:
+    """Whether a missing value may stand in a file that could not be had; a list is in one file."""
+    return filled.document.partial and not any(isinstance(part, int) for part in path)
+
+
 def _unknown_key(filled: Filled, path: Path_) -> set[Path_]:
-    known = _known_keys(path[:-1])
-    close = difflib.get_close_matches(str(path[-1])[:64], known, 1)
-    elsewhere = [f"{name}.{path[-1]}" for name, model in sections().items() if path[-1] in model.model_fields]
-    guess = close or (elsewhere if path[-1] != "name" else [])
+    key, known = str(path[-1]), fields.known_keys(path[:-1])
+    close = difflib.get_close_matches(key[:64], known, 1)
+    guess = close or (fields.homes(key) if key != "name" else [])
     hint = f"did you mean {guess[0]}?" if guess else f"known here: {', '.join(known)}"
+    if not guess and key in fields.top_level():
+        hint = f"{key} is a key of its own, in no section"
     filled.document.problem(path, "unknown key", hint, at_key=True)
     return {(*path[:-1], key) for key in close}
 
@@ -85,7 +117,7 @@ def _message(filled: Filled, path: Path_, item: Mapping[str, Any]) -> tuple[str,
             f"is missing: {variable} is not set and its default is empty" if variable else "is missing"
         ), None
     if value is None:
-        return "has no value", None
+        return "has no value", "write [] for none" if fields.is_list(path) else None
     match item["type"]:
         case "like":
             return f"{shown} does not look like {limits['words']}", None
@@ -107,6 +139,8 @@ def _message(filled: Filled, path: Path_, item: Mapping[str, Any]) -> tuple[str,
             return f"must be at least {limits['ge']:,}, not {shown}", None
         case "less_than_equal":
             return f"must be at most {limits['le']:,}, not {shown}", None
+        case "string_too_short" if value == "":
+            return "is empty", None
         case "string_too_short":
             return f"must have at least {limits['min_length']} letters, not {shown}", None
         case "string_too_long":
@@ -143,28 +177,15 @@ def _number_hint(path: Path_, value: Any) -> str | None:
         return None
     if value.isdecimal() and value.isascii():
         return "write it without quotes"
-    units = [item.name for item in _metadata(path) if isinstance(item, Unit)]
+    info = fields.field(path)
+    units = [item.name for item in (info.metadata if info else []) if isinstance(item, Unit)]
     if units and re.match(r"\s*[0-9]", value):
         return f"write the number alone: {path[-1]} counts {units[0]}"
     return None
 
 
-def _metadata(path: Path_) -> list[Any]:
-    """The metadata of a field in the schema."""
-    model = sections().get(str(path[0]))
-    info = model.model_fields.get(str(path[-1])) if model else None
-    return info.metadata if info else []
-
-
 def _quote_hint(value: Any) -> str | None:
     return "put it in quotes" if isinstance(value, int | float) else None
-
-
-def _known_keys(path: Path_) -> list[str]:
-    if not path:
-        return ["extends", *sections()]
-    model = sections().get(str(path[0]))
-    return list(model.model_fields) if model else []
 
 
 class _Undecided:
@@ -211,10 +232,17 @@ def origins(profile: Profile, filled: Filled) -> dict[str, str]:
     found = {"name": str(filled.document.file)}
     for section, model in sections().items():
         for key in model.model_fields:
-            path = dotted((section, key))
-            found[path] = filled.origins.get(path, "default")
-            given = getattr(getattr(profile, section), key)
-            if isinstance(given, tuple):
-                entries = (f"{path}.{index}" for index in range(len(given)))
-                found |= {entry: filled.origins[entry] for entry in entries if entry in filled.origins}
+            found |= _origins((section, key), getattr(getattr(profile, section), key), filled)
+    for key in fields.top_level():
+        found |= _origins((key,), getattr(profile, key), filled)
     return found
+
+
+def _origins(path: Path_, value: Any, filled: Filled) -> dict[str, str]:
+    """The origin of one value and, of a list, those of its entries and of what is in them."""
+    found = {dotted(path): filled.origins.get(dotted(path), "default")}
+    below: list[Path_] = []
+    for index, entry in enumerate(value if isinstance(value, tuple) else ()):
+        inner = type(entry).model_fields if isinstance(entry, Section) else ()
+        below += [(*path, index), *((*path, index, key) for key in inner)]
+    return found | {name: filled.origins[name] for name in map(dotted, below) if name in filled.origins}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from bake.profile import fields
 from bake.profile.schema import Profile, sections
 
 # Allowed in place of any value: the value is known only when the variables are.
@@ -37,6 +38,7 @@ def build() -> dict[str, Any]:
         for name, model in sections().items()
     }
     needed = {name: what for name, what in needed.items() if what["required"]}
+    definitions |= {model.__name__: found["$defs"][model.__name__] for model in fields.entries().values()}
     for definition in definitions.values():
         definition.pop("title")
         definition["properties"] = {key: _field(value) for key, value in definition["properties"].items()}
@@ -45,7 +47,11 @@ def build() -> dict[str, Any]:
         "title": "A profile of ami-bake",
         "type": "object",
         "additionalProperties": False,
-        "properties": {"extends": EXTENDS, **{name: found["properties"][name] for name in sections()}},
+        "properties": {
+            "extends": EXTENDS,
+            **{name: found["properties"][name] for name in sections()},
+            **{name: _field(found["properties"][name]) for name in fields.top_level()},
+        },
         "if": {"not": {"required": ["extends"]}},
         "then": {"required": list(needed), "properties": needed},
         "$defs": definitions,
@@ -71,7 +77,7 @@ def _field(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _entries(kind: dict[str, Any], bound: bool) -> dict[str, Any]:
-    """A list, whose entries may be references."""
-    if kind.get("type") != "array":
+    """A list, whose entries may be references unless they are mappings."""
+    if kind.get("type") != "array" or "$ref" in kind["items"]:
         return kind
     return {**kind, "items": REFERENCE if bound else {"anyOf": [kind["items"], REFERENCE]}}

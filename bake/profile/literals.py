@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from bake.profile import values
-from bake.profile.schema import sections
+from bake.profile import fields, values
 from bake.profile.variables import STORED
 from bake.profile.yaml_source import Document, Path_
 from bake.systems import ami_variable
@@ -29,7 +28,7 @@ SECRET = ("a Hugging Face token", "an AWS access key")
 def report(document: Document) -> None:
     """Add a problem for each value of `document` that must come from the environment."""
     for path, value in _scalars(document.value, ()):
-        extra = _extra(path)
+        extra = fields.extra_facts(path)
         what = _literal(value)
         refers = isinstance(value, str) and ("$" in value or value.startswith(STORED))
         bound = "variable" in extra and not extra["literal"] and value not in extra["literals"]
@@ -60,7 +59,7 @@ def _invalid_name(value: Any) -> str | None:
 
 
 def _variable(document: Document, path: Path_, usual: str | None) -> str | None:
-    found: str | None = _extra(path).get("variable") or usual
+    found: str | None = fields.extra_facts(path).get("variable") or usual
     if found != "BASE_AMI_ID":
         return found
     base = document.value.get("base")
@@ -72,14 +71,6 @@ def _literal(value: Any) -> tuple[str, str | None] | None:
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     return next(((what, usual) for what, pattern, usual in LITERALS if re.search(pattern, str(value))), None)
-
-
-def _extra(path: Path_) -> dict[str, Any]:
-    """The schema's extra facts of a field, or of the list that an entry is in."""
-    model = sections().get(str(path[0])) if path else None
-    info = model.model_fields.get(str(path[1])) if model and len(path) > 1 else None
-    extra = info.json_schema_extra if info else None
-    return extra if isinstance(extra, dict) else {}
 
 
 def _scalars(value: Any, path: Path_) -> Iterator[tuple[Path_, Any]]:

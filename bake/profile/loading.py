@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bake.errors import UsageError
-from bake.profile import errors, literals, yaml_source
+from bake.profile import errors, fields, literals, yaml_source
 from bake.profile.schema import Profile
 from bake.profile.variables import Secrets, fill
 from bake.profile.yaml_source import Document
@@ -120,7 +120,7 @@ def outline(name: str, directory: Path) -> dict[str, Any]:
 
 
 def _read_one(file: Path) -> Document:
-    document = yaml_source.read(file)
+    document = yaml_source.read(file, is_day=fields.is_day)
     literals.report(document)
     return document
 

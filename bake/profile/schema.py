@@ -14,27 +14,25 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 
 from bake import tokens
+from bake.checks.result import Severity
 from bake.profile import values
-from bake.profile.patterns import CACHE, FLEETING, MIRROR, REMOVABLE
+from bake.profile.accelerators import Neuron, Nvidia
+from bake.profile.patterns import CACHE, FLEETING, REMOVABLE
+from bake.profile.review import CheckFile, Waiver
 from bake.profile.section import Section, variable
 from bake.profile.types import (
     AccountId,
     AmiId,
     Bucket,
     Commit,
-    DriverVersion,
     EventBus,
-    Fingerprint,
     GitUrl,
     InstanceTypeName,
     Owner,
-    PackageVersion,
     QueueUrl,
     Region,
-    Repository,
     RoleArn,
     SecurityGroup,
-    Size,
     SsmParameter,
     SubnetId,
     Unit,
@@ -42,14 +40,6 @@ from bake.profile.types import (
 from bake.systems import SystemName
 
 FLUX = "black-forest-labs/FLUX.1-dev"
-
-# The Neuron stack: field of a profile -> package of the operating system.
-NEURON_PACKAGES = {
-    "runtime_lib": "aws-neuronx-runtime-lib",
-    "dkms": "aws-neuronx-dkms",
-    "collectives": "aws-neuronx-collectives",
-    "tools": "aws-neuronx-tools",
-}
 
 
 class Base(Section):
@@ -225,9 +215,7 @@ class Weights(Section):
     @field_validator("mirror")
     @classmethod
     def _bucket(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(MIRROR, value):
-            raise ValueError("must be s3://bucket or s3://bucket/prefix, of plain letters")
-        return value
+        return values.bucket(value)
 
     @field_validator("cache")
     @classmethod
@@ -241,71 +229,6 @@ class Weights(Section):
             if path.is_relative_to(place):
                 raise ValueError(f"{place} {why}; the weights must lie on EBS to be in the image (R-EBS)")
         return value
-
-
-class Nvidia(Section):
-    """The NVIDIA driver. Without a version the base AMI's own is checked and left alone."""
-
-    driver: DriverVersion | None = None
-    """The driver's version, such as 580.95.05; installed where the base AMI has another."""
-    repository: Repository | None = Field(
-        default=None, json_schema_extra=variable("NVIDIA_REPOSITORY", optional=True)
-    )
-    """The package repository that has it: its URL."""
-    fingerprint: Fingerprint | None = None
-    """The fingerprint of the repository's signing key; nothing else it is signed with is accepted."""
-
-    def conflicts(self) -> Iterator[str]:
-        """A driver comes from a repository, and a repository is known by its key."""
-        if self.driver is not None and self.repository is None:
-            yield "driver needs repository: where it comes from"
-        if self.repository is not None and self.fingerprint is None:
-            yield "repository needs fingerprint: the key that it is signed with"
-
-
-class Neuron(Section):
-    """The Neuron stack (R-NEURON). What has no version here is left as the base AMI has it."""
-
-    repository: Repository | None = Field(
-        default=None, json_schema_extra=variable("NEURON_REPOSITORY", optional=True)
-    )
-    """The package repository of the stack: its URL."""
-    fingerprint: Fingerprint | None = None
-    """The fingerprint of the repository's signing key."""
-    nogpgcheck: bool = False
-    """Whether the stack is installed although its repository's signature can't be verified."""
-    runtime_lib: PackageVersion | None = None
-    """The version of aws-neuronx-runtime-lib, mandatory for torch-neuronx."""
-    dkms: PackageVersion | None = None
-    """The version of aws-neuronx-dkms, the driver."""
-    collectives: PackageVersion | None = None
-    """The version of aws-neuronx-collectives."""
-    tools: PackageVersion | None = None
-    """The version of aws-neuronx-tools."""
-    python_index: Repository | None = Field(
-        default=None, json_schema_extra=variable("NEURON_PYTHON_INDEX", optional=True)
-    )
-    """The index of the Neuron SDK's Python packages: with it the worker draws on Neuron, else on the CPU."""
-    sizes: tuple[Size, ...] = ("1024x1024",)
-    """The sizes of images, in pixels, that are compiled for Neuron: no others are drawn."""
-
-    @property
-    def pinned(self) -> dict[str, str]:
-        """Package -> version, of those that the profile pins."""
-        versions = {name: getattr(self, field) for field, name in NEURON_PACKAGES.items()}
-        return {name: version for name, version in versions.items() if version is not None}
-
-    def conflicts(self) -> Iterator[str]:
-        """Pinned packages come from a repository, whose key is known unless nobody is to look at it."""
-        if any(getattr(self, field) is not None for field in NEURON_PACKAGES) and self.repository is None:
-            yield f"{', '.join(NEURON_PACKAGES)} need repository: where they come from"
-        if self.repository is not None and self.fingerprint is None and not self.nogpgcheck:
-            yield "repository needs fingerprint, the key that it is signed with, or nogpgcheck: true"
-        if not self.sizes:
-            yield "sizes needs one at least"
-        sides = {int(side) for size in self.sizes for side in size.split("x")}
-        if wrong := sorted(side for side in sides if not 256 <= side <= 1440 or side % 16):
-            yield f"sizes are multiples of 16 from 256 to 1440, not {', '.join(map(str, wrong))}"
 
 
 class Worker(Section):
@@ -383,6 +306,25 @@ class Profile(Section):
     image: Image
     nvidia: Nvidia = Field(default_factory=Nvidia)
     neuron: Neuron = Field(default_factory=Neuron)
+    checks: tuple[CheckFile, ...] = Field((), max_length=32)
+    """Test files, or folders of `test_*.py`, that run beside bake's own checks; relative to the profile."""
+    waivers: tuple[Waiver, ...] = Field((), max_length=100)
+    """Failures that somebody accepted, each until a day."""
+    reports: str | None = Field(None, json_schema_extra=variable("BAKE_REPORTS", optional=True))
+    """A bucket and prefix (s3://bucket/prefix) that a run's reports go to as well."""
+    fail_on: Severity = "critical"
+    """The severity from which a vulnerability that `bake scan` finds counts as a failure."""
+
+    @field_validator("reports")
+    @classmethod
+    def _bucket(cls, value: str | None) -> str | None:
+        return values.bucket(value)
+
+    def conflicts(self) -> Iterator[str]:
+        """One waiver a check: of two nobody knows which day counts."""
+        waived = [waiver.check for waiver in self.waivers]
+        if len(set(waived)) < len(waived):
+            yield "waivers name a check twice"
 
     @property
     def worker_types(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from bake.profile.patterns import REMOVABLE
+from bake.profile.patterns import MIRROR, REMOVABLE
 
 # The widest networks allowed, by IP version; nobody's own network is wider.
 WIDEST = {4: 8, 6: 32}
@@ -26,6 +26,13 @@ def ssh_network(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
             f"{network.num_addresses:,} addresses"
         )
     return network
+
+
+def bucket(value: str | None) -> str | None:
+    """A bucket with or without a prefix, or None; ValueError for anything else."""
+    if value is not None and not re.fullmatch(MIRROR, value):
+        raise ValueError("must be s3://bucket or s3://bucket/prefix, of plain letters")
+    return value
 
 
 def removable(value: str) -> None:

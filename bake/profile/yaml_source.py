@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -77,15 +78,28 @@ class Document:
 
     def over(self, parent: Document) -> Document:
         """This document over its `parent`: mappings are merged, everything else is replaced."""
+        marks = {path: mark for path, mark in parent.marks.items() if not self._replaces(path)}
+        keys = {path: mark for path, mark in parent.keys.items() if not self._replaces(path)}
         return Document(
             self.file,
             _merged(self.value, parent.value),
-            {**parent.marks, **self.marks},
-            {**parent.keys, **self.keys},
-            self.unread | parent.unread,
+            {**marks, **self.marks},
+            {**keys, **self.keys},
+            self.unread | {path for path in parent.unread if not self._replaces(path)},
             [*self.problems, *parent.problems],
             self.partial or parent.partial,
         )
+
+    def _replaces(self, path: Path_) -> bool:
+        """Whether a value of this document, such as a list, stands in place of all that `path` is in."""
+        value: Any = self.value
+        for part in path:
+            if not isinstance(value, dict):
+                return True
+            if part not in value:
+                return False
+            value = value[part]
+        return False
 
 
 def _merged(child: dict[str, Any], parent: dict[str, Any]) -> dict[str, Any]:
@@ -129,10 +143,16 @@ class _Loader(yaml.SafeLoader):
 
 
 def read(
-    file: Path, *, what: str = "profile", max_bytes: int = MAX_BYTES, max_values: int = MAX_VALUES
+    file: Path,
+    *,
+    what: str = "profile",
+    max_bytes: int = MAX_BYTES,
+    max_values: int = MAX_VALUES,
+    is_day: Callable[[Path_], bool] = lambda path: False,
 ) -> Document:
     """Read one YAML mapping; `what` is what messages call such a file.
 
+    A date stays text as it is written where `is_day` holds for its path; elsewhere it is a problem.
     Syntax that leaves nothing to go on raises UsageError at its place; what leaves the rest readable
     (duplicate keys, say) is collected in `problems`.
     """
@@ -154,7 +174,7 @@ def read(
             f"a {what} is a mapping (`key: value`), this is not",
         )
     document = Document(file)
-    _Reader(document, max_values).root(node)
+    _Reader(document, max_values, is_day).root(node)
     return document
 
 
@@ -204,9 +224,10 @@ class _Reader:
     what is written; where that would happen it is a problem, so that nothing is taken for what it is not.
     """
 
-    def __init__(self, document: Document, max_values: int) -> None:
+    def __init__(self, document: Document, max_values: int, is_day: Callable[[Path_], bool]) -> None:
         self.document = document
         self.max_values = max_values
+        self.is_day = is_day
         self.values = 0
 
     def root(self, node: yaml.MappingNode) -> None:
@@ -264,6 +285,8 @@ class _Reader:
                 return self.misread(text, path, "as true or false", "put it in quotes if the word is meant")
             case "int" | "float":
                 return self.misread(text, path, _number(node), "write a plain decimal number")
+            case "timestamp" if self.is_day(path):
+                return text
             case "timestamp":
                 return self.misread(text, path, "as a date", "put it in quotes if the text is meant")
         return self.unread(path, f"the tag {node.tag.replace(TAG, '!!')} is not read here")

@@ -21,6 +21,7 @@ from bake.steps.launch import Instance
 SHOWN = 6  # findings of the base AMI that are printed
 # Reports are written here first, so that a full disk of the controller fails no machine.
 MEMORY = Path("/dev/shm")  # noqa: S108
+NOTHING_KNOWN = Baseline()
 EXPECTED = "facts/expectations.json"
 
 
@@ -93,6 +94,15 @@ def _base(report: Report) -> str:
 def expectations(plan: Plan, aws: Aws, instance: Instance, baseline: Baseline | None = None) -> Expectations:
     """Collect what the checks expect: plan, base, and the root volume as DescribeVolumes reports it."""
     volume = aws.ec2.describe_volumes(VolumeIds=[instance.root_volume])["Volumes"][0]
+    token = plan.profile.weights.token.get_secret_value()
+    found = (volume["Size"], str(volume["VolumeType"]))
+    return expected(plan, found, token, baseline or Baseline())
+
+
+def expected(
+    plan: Plan, volume: tuple[int, str] | None, token: str | None, baseline: Baseline = NOTHING_KNOWN
+) -> Expectations:
+    """What a plan expects. `volume` is the root volume's size in GiB and its type, if AWS was asked."""
     profile, lock = plan.profile, plan.weights.lock
     assert lock is not None  # what is not locked is not baked
     kept = lock.files if profile.weights.keep_source else {}
@@ -109,12 +119,13 @@ def expectations(plan: Plan, aws: Aws, instance: Instance, baseline: Baseline | 
         digests={path: file.digest or "" for path, file in kept.items()},
         root_volume_gib=profile.root_volume.size_gib,
         root_volume_type=profile.root_volume.type,
-        volume_gib=volume["Size"],
-        volume_type=volume["VolumeType"],
+        volume_gib=volume and volume[0],
+        volume_type=volume and volume[1],
         python=plan.sources.python,
         region=profile.builder.region,
         accelerator=plan.verify.drivers.accelerator,
         backend=plan.verify.drivers.backend,
+        drawn_on=plan.verify.drivers.drawn_on,
         device=plan.verify.drivers.on_builder,
         cuda=plan.verify.drivers.cuda,
         driver_minimum=plan.provision.settings["BAKE_DRIVER_MINIMUM"] or None,
@@ -122,6 +133,6 @@ def expectations(plan: Plan, aws: Aws, instance: Instance, baseline: Baseline | 
         precision=profile.weights.precision,
         removed=profile.base.remove,
         neuron_sizes=plan.verify.drivers.compiled,
-        baseline=baseline or Baseline(),
-        token=profile.weights.token.get_secret_value(),
+        baseline=baseline,
+        token=token,
     )

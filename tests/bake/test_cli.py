@@ -14,7 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from bake.cli import main_group
+from bake.cli import LazyGroup, main_group
 from bake.localcloud import options
 
 pytestmark = pytest.mark.integration
@@ -44,6 +44,19 @@ def test_help_shows_examples_and_exit_codes() -> None:
     assert "bake --profile g6e-ubuntu --rehearse" in done.stdout
     codes = done.stdout[done.stdout.index("Exit codes:") :]
     assert re.findall(r"^ +(\d+) +\S", codes, re.M) == ["0", "1", "2", "3", "4", "5", "6", "130"]
+
+
+def test_help_lists_every_command_in_one_section() -> None:
+    assert isinstance(main_group, LazyGroup)
+    named = [name for names in LazyGroup.sections.values() for name in names]
+    assert len(named) == len(set(named))
+    there = set(main_group.list_commands(click.Context(main_group)))
+    assert there <= set(named)
+    shown = run("--help").stdout
+    titles = [f"{title}:" for title in LazyGroup.sections]
+    assert [line for line in shown.splitlines() if line in titles] == titles
+    for name in there:
+        assert re.search(rf"^  {name} ", shown, re.MULTILINE), name
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -51,7 +51,7 @@ def put(root: Path, name: str, text: str = "") -> Path:
 def deb(
     name: str, needs: str = "", provides: str = "", *, status: str = "installed", want: str = "install"
 ) -> str:
-    return f"{status}\t{want}\t{name}\t1:2.0-1\tamd64\t, {needs}\t{provides}\r"
+    return f"{status}\t{want}\t{name}\t1:2.0-1\tamd64\t{name}-source 2.0-1\t, {needs}\t{provides}\r"
 
 
 def test_the_packages_of_dpkg(installed: ModuleType) -> None:
@@ -62,19 +62,20 @@ def test_the_packages_of_dpkg(installed: ModuleType) -> None:
     assert [one["name"] for one in found] == ["git", "linux-aws"]
     assert installed.identity(found[0]) == {
         "kind": "deb", "name": "git", "version": "1:2.0-1", "arch": "amd64", "where": "",
+        "source": "git-source 2.0-1",
     }  # fmt: skip
     assert found[0]["needs"] == ["libc6", "perl", "perl-lite", "libcurl3"]
     assert [one["held"] for one in found] == [False, True]
 
 
 def test_the_packages_of_rpm(installed: ModuleType) -> None:
-    told = "kernel\t6.1.1-2\tx86_64\tbash,coreutils,\tkernel,\ngpg-pubkey\t1-2\t(none)\t\tgpg(x),\n"
+    told = "kernel\t6.1.1-2\tx86_64\tkernel-6.1.1-2.src.rpm\tbash,coreutils,\tkernel,\ngpg-pubkey\t1-2\t(none)\t(none)\t\tgpg(x),\n"
     held = installed.excluded("[main]\nexclude=kernel nvidia-open,cuda\ngpgcheck=1\n")
     assert held == ["kernel", "nvidia-open", "cuda"]
     found = installed.rpms(told, held)
-    assert [(one["name"], one["arch"], one["held"], one["needs"]) for one in found] == [
-        ("kernel", "x86_64", True, ["bash", "coreutils"]),
-        ("gpg-pubkey", "", False, []),
+    assert [(one["name"], one["arch"], one["held"], one["source"], one["needs"]) for one in found] == [
+        ("kernel", "x86_64", True, "kernel-6.1.1-2.src.rpm", ["bash", "coreutils"]),
+        ("gpg-pubkey", "", False, "", []),
     ]
 
 

@@ -20,11 +20,11 @@ PATH = "/usr/sbin:/usr/bin:/sbin:/bin"  # sudo may keep a user's, without the fi
 # dpkg folds long fields, so a record ends with a character that no field has.
 DEB = (
     "${db:Status-Status}\\t${db:Status-Want}\\t${Package}\\t${Version}\\t${Architecture}"
-    "\\t${Pre-Depends}, ${Depends}\\t${Provides}\\r"
+    "\\t${source:Package} ${source:Version}\\t${Pre-Depends}, ${Depends}\\t${Provides}\\r"
 )
 RPM = (
     "%{NAME}\\t%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\\t%{ARCH}"
-    "\\t[%{REQUIRENAME},]\\t[%{PROVIDENAME},]\\n"
+    "\\t%{SOURCERPM}\\t[%{REQUIRENAME},]\\t[%{PROVIDENAME},]\\n"
 )
 SYSTEM_PYTHON = (
     "usr/lib/python3*/dist-packages",
@@ -80,11 +80,14 @@ def debs(told: str) -> list[Package]:
             "name": name,
             "version": version,
             "arch": arch,
+            "source": source,
             "held": want == "hold",
             "needs": names(needs),
             "provides": names(provides),
         }
-        for status, want, name, version, arch, needs, provides in (row for row in rows if len(row) == 7)
+        for status, want, name, version, arch, source, needs, provides in (
+            row for row in rows if len(row) == 8
+        )
         if status == "installed"
     ]
 
@@ -104,12 +107,13 @@ def rpms(told: str, held: Iterable[str]) -> list[Package]:
             "name": name,
             "version": version,
             "arch": "" if arch == "(none)" else arch,
+            "source": "" if source == "(none)" else source,
             "held": name in kept,
             "needs": needs.split(",")[:-1],
             "provides": provides.split(",")[:-1],
         }
-        for name, version, arch, needs, provides in (
-            row for row in (line.split("\t") for line in told.splitlines()) if len(row) == 5
+        for name, version, arch, source, needs, provides in (
+            row for row in (line.split("\t") for line in told.splitlines()) if len(row) == 6
         )
     ]
 
@@ -229,7 +233,7 @@ def program(name: str, version: str, where: str) -> Package:
 
 def identity(package: Package) -> dict[str, str]:
     """What of a package goes into the report."""
-    return {name: package.get(name, "") for name in ("kind", "name", "version", "arch", "where")}
+    return {name: package.get(name, "") for name in ("kind", "name", "version", "arch", "where", "source")}
 
 
 def kernel(root: Path) -> str:

@@ -23,8 +23,10 @@ EXAMPLES = {
     "HF_TOKEN": "example",
     "NEURON_PYTHON_INDEX": "https://example.com/simple",
 }
-# The user's own queue, bucket, bus and mirror do not exist on the local cloud.
-NOT_REHEARSED = dict.fromkeys(("FLUX_QUEUE_URL", "FLUX_BUCKET", "FLUX_EVENT_BUS", "FLUX_MIRROR"), "")
+# The user's own queue, bucket, bus, mirror and place for reports do not exist on the local cloud.
+NOT_REHEARSED = dict.fromkeys(
+    ("FLUX_QUEUE_URL", "FLUX_BUCKET", "FLUX_EVENT_BUS", "FLUX_MIRROR", "BAKE_REPORTS"), ""
+)
 
 
 def sources(cloud: LocalCloud, system: str = "ubuntu") -> Sources:

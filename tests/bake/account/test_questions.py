@@ -57,6 +57,17 @@ def test_everything_that_does_not_fit_comes_in_one_message(plan_cloud: PlanCloud
     assert caught.value.exit_code == 2
 
 
+def test_the_bucket_of_reports_is_looked_for(plan_cloud: PlanCloud) -> None:
+    aws = plan_cloud.aws()
+    found = plan_cloud.profile().model_copy(update={"reports": "s3://kept-reports/flux"})
+    sources = Sources(sizes=flux.SIZES)
+    with pytest.raises(UsageError, match=r"^reports: there is no bucket kept-reports$"):
+        ask_and_plan(found, aws, sources)
+    where: Any = {"LocationConstraint": "eu-west-1"}
+    aws.s3.create_bucket(Bucket="kept-reports", CreateBucketConfiguration=where)
+    assert "the reports' bucket kept-reports is in eu-west-1" in ask_and_plan(found, aws, sources).checked
+
+
 def test_planning_changes_nothing(plan_cloud: PlanCloud) -> None:
     ec2 = plan_cloud.aws().ec2
 

@@ -106,6 +106,8 @@ SEEN_BY_EDITORS = [
         "literal-queue",
         "cache-relative",
     ),
+    *("waivers-mistyped", "waivers-mapping", "waiver-text", "waiver-key-mistyped", "waiver-keys-missing"),
+    *("waiver-check-all", "waiver-until-a-number", "checks-text", "checks-absolute", "fail-on-mistyped"),
     *("literal-token", "share-with-all", "variable-malformed", "extends-list", "extends-path", "empty"),
 ]
 
@@ -113,6 +115,20 @@ SEEN_BY_EDITORS = [
 @pytest.mark.parametrize("name", SEEN_BY_EDITORS)
 def test_the_schema_refuses_what_bake_refuses(name: str) -> None:
     assert not valid(yaml.safe_load(BROKEN[name].content))
+
+
+def test_the_schema_knows_what_stands_in_no_section() -> None:
+    content = yaml.safe_load((PROFILES / "g6e-ubuntu.yaml").read_text())
+    waiver = dict.fromkeys(("reason", "approved_by", "risk"), "${WHY}")
+    content |= {
+        "checks": ["checks/our_policy.py", "${MORE}"],
+        "waivers": [{**waiver, "check": "security.private_keys", "until": "2027-01-31"}],
+        "reports": "s3://bucket/prefix",
+        "fail_on": "high",
+    }
+    assert valid(content)
+    assert not valid({**content, "waivers": [waiver]})
+    assert not valid({**content, "waivers": {}})
 
 
 @pytest.mark.parametrize("section", ["base", "builder", "root_volume", "weights", "worker", "image"])

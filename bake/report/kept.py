@@ -1,0 +1,61 @@
+"""Reports that are kept in run directories: read one, and find the one of an AMI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bake.errors import UsageError
+
+if TYPE_CHECKING:
+    from bake.report.model import Report
+
+REPORT = "report.json"
+
+
+def read(file: Path) -> Report:
+    """Read a report.json, or the one of a run directory. Raises UsageError where there is none."""
+    file = file / REPORT if file.is_dir() else file
+    try:
+        return parse(file.read_bytes(), file)
+    except OSError as error:
+        raise UsageError(f"there is no report {file}: {error.strerror}") from error
+
+
+def parse(content: bytes, source: object) -> Report:
+    """A report from its text. Raises UsageError, naming `source`, where that is none of this version."""
+    from pydantic import ValidationError
+
+    from bake.report.model import Report
+
+    try:
+        return Report.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the text"
+        raise UsageError(
+            f"{source} is no report that this version of bake reads: {where}: {first['msg']}",
+            hint="the version of bake that wrote it is its run.bake_version",
+        ) from error
+
+
+def directories(runs: Path) -> list[Path]:
+    """The run directories, newest first: their names sort by time."""
+    return sorted((one for one in runs.glob("*/") if one.is_dir()), reverse=True) if runs.is_dir() else []
+
+
+def of_image(runs: Path, image: str) -> Iterator[Report]:
+    """The reports about an AMI, newest first: of the bake that made it, and of boot checks.
+
+    What can't be read is about no image that anybody asks for.
+    """
+    for directory in directories(runs):
+        file = directory / REPORT
+        if file.is_file() and image.encode() in (content := file.read_bytes()):
+            try:
+                report = parse(content, file)
+            except UsageError:
+                continue
+            if report.image and report.image.id == image:
+                yield report
