@@ -9,23 +9,14 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bake import aws_errors, costs, interrupt
+from bake import costs, interrupt
 from bake import run as runs_of
 from bake.agreement import render as agreement_render
 from bake.aws import unanswered
 from bake.commands import facts
 from bake.commands import proposal as proposal_of
-from bake.errors import (
-    EXIT_BUG,
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    EXIT_USAGE,
-    BakeError,
-    Interrupted,
-    LeftBehind,
-    Resumable,
-    disk_full,
-)
+from bake.commands.ending import reported, tell_end
+from bake.errors import EXIT_BUG, BakeError, Interrupted, Resumable, disk_full
 from bake.journal import Record
 from bake.pipeline import bake
 from bake.planning import render as plan_render
@@ -77,7 +68,7 @@ def running(proposal: Proposal, run: Run, command: str = "bake") -> Iterator[Run
     """Hold a run's directory; however it ends, what it cost is told, and its report is written."""
     progress = run.progress
     with (
-        _reported(run),
+        reported(proposal, run),
         naming(run.leaks),
         _explaining(run),
         runs_of.alone(run.directory),
@@ -98,56 +89,6 @@ def cost_of(run: Run) -> str:
     """What the run cost so far, by its journal."""
     record = Record.read(run.directory)
     return str(costs.of(record.entries, datetime.now(UTC))) if record else "not known: there is no journal"
-
-
-@contextmanager
-def _reported(run: Run) -> Iterator[None]:
-    """Write the run's report at its end, once all is removed; verdict and place are the last that is told."""
-    try:
-        yield
-    except BaseException as error:
-        _tell_end(run.progress, error)
-        raise
-    finally:
-        with interrupt.deferred():
-            _report(run)
-
-
-def _report(run: Run) -> None:
-    """Whatever goes wrong with a report is told, and changes nothing about how the run ended."""
-    from bake.report import writing
-
-    progress = run.progress
-    progress.stop_recording()
-    try:
-        report = writing.write(run.directory, progress.note)
-    except Exception as error:
-        progress.note(f"there is no report: {type(error).__name__}: {error}")
-        return
-    file, verdict = run.directory / writing.SHOWN, report.verdict
-    text = f"{verdict.state.upper()} ({report.venue.name}): {verdict.sentence}\nReport         {file}"
-    progress.emit("reported", verdict=verdict.state, venue=report.venue.name, report=str(file), text=text)
-
-
-def _tell_end(progress: Progress, error: BaseException) -> None:
-    """Tell what ended the run or the command, once."""
-    if progress.ended_by is error:
-        return
-    progress.ended_by = error
-    match error:
-        case LeftBehind():
-            cause = error.__cause__
-            why = {"cause": str(cause), "interrupted": isinstance(cause, KeyboardInterrupt)} if cause else {}
-            told = {"message": error.message, "hint": error.hint, "left_behind": list(error.leaks), **why}
-            progress.emit("failed", **told, exit_code=error.exit_code)
-        case BakeError():
-            progress.emit("failed", message=error.message, hint=error.hint, exit_code=error.exit_code)
-        case Interrupted():
-            progress.emit("interrupted", signal=str(error), exit_code=EXIT_INTERRUPTED)
-        case Exception():
-            message, hint = aws_errors.explain(error) or (f"{type(error).__name__}: {error}", None)
-            code = EXIT_USAGE if aws_errors.is_mistake(error) else EXIT_FAILED
-            progress.emit("failed", message=message, hint=hint, exit_code=code)
 
 
 @contextmanager
@@ -222,7 +163,7 @@ def reporting(as_json: bool) -> Iterator[Progress]:
     try:
         yield progress
     except (BakeError, Interrupted) as error:
-        _tell_end(progress, error)
+        tell_end(progress, error)
         raise
     finally:
         progress.close()

@@ -21,8 +21,9 @@ from bake.errors import UsageError
 from bake.report import check_facts, content, last_good, meant, timeline
 from bake.report.image_facts import base_facts, image_facts
 from bake.report.meant import Intended
-from bake.report.model import Agreement, Changes, Cost, Log, Note, Report, RunFacts, Venue, Verdict
+from bake.report.model import Agreement, Changes, Cost, Log, Note, Report, RunFacts, Scan, Venue, Verdict
 from bake.report.run_directory import RunDirectory
+from bake.report.scan import FILE as SCAN
 from bake.report.verdict import Ending, ending, verdict
 
 MOMENTS = ("base", "sealed", "booted")
@@ -59,6 +60,7 @@ def collect(directory: Path) -> Report:
         timeline=run.part("events.jsonl", lambda: timeline.spans(run.events), ()),
         cost=run.part("the journal", lambda: _cost(run, came_to), None),
         warnings=run.part("plan.json", lambda: tuple(map(str, run.plan.get("warnings", ()))), ()),
+        scan=run.part(SCAN, lambda: Scan.model_validate(run.json(SCAN)) if run.json(SCAN) else None, None),
         logs=_logs(run),
         plan=run.plan,
     )
