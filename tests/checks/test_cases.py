@@ -101,9 +101,9 @@ def test_a_waiver_of_the_profile_counts_until_its_day(run: Run) -> None:
         check="performance.memory", reason="r", approved_by="a", risk="low", until=date(2026, 12, 1)
     )
     for day, outcome in ((date(2026, 12, 1), "waived"), (date(2026, 12, 2), "failed")):
-        with recording(run, "booted", "boot-check", [], [waiver], lambda day=day: day) as cases:  # type: ignore[misc]
-            with cases.case("performance.memory") as case:
-                case.holds(False, "1 byte", "2 bytes", "VmHWM")
+        recorded = recording(run, "booted", "boot-check", [], [waiver], lambda day=day: day)  # type: ignore[misc]
+        with recorded as cases, cases.case("performance.memory") as case:
+            case.holds(False, "1 byte", "2 bytes", "VmHWM")
         assert kept(run, "booted", "boot-check")["performance.memory"].outcome == outcome
 
 
