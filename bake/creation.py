@@ -149,6 +149,8 @@ class Labels:
     worker: str
     os: str
     accelerator: str
+    venue: str = "AWS"
+    """`REHEARSAL` on the local cloud."""
 
 
 def tags(labels: Labels, run: str, name: str, expires: datetime) -> list[TagTypeDef]:
@@ -158,6 +160,7 @@ def tags(labels: Labels, run: str, name: str, expires: datetime) -> list[TagType
     """
     facts = {"Name": name, "bake:run": run, "bake:profile": labels.profile, "bake:plan": labels.plan}
     facts |= {"bake:worker": labels.worker, "bake:os": labels.os, "bake:accelerator": labels.accelerator}
+    facts |= {"bake:venue": labels.venue}
     facts |= {"bake:state": "draft", "bake:expires": stamp(expires)}
     return [{"Key": key, "Value": value} for key, value in facts.items()]
 

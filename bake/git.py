@@ -78,6 +78,15 @@ def _environment() -> dict[str, str]:
     }
 
 
+def last_change(file: Path) -> tuple[str | None, bool]:
+    """The commit that last changed a file, and whether it has changed since; None without one."""
+    try:
+        commit = _git(file.parent, "log", "-1", "--format=%H", "--", file.name).strip()
+        return commit or None, bool(_git(file.parent, "status", "--porcelain", "--", file.name))
+    except (BakeError, OSError):
+        return None, False
+
+
 def head(directory: Path) -> tuple[str | None, bool]:
     """The commit of a checkout, and whether its files differ from it; None without Git."""
     try:

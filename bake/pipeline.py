@@ -6,7 +6,7 @@ from bake import builder_lease
 from bake.aws import Aws
 from bake.lease import Lease
 from bake.planning.plan import Plan
-from bake.release import Baked, Built, Release, release, write_manifest
+from bake.release import Baked, Built, Release, release
 from bake.run import Run
 from bake.steps import keep_interrupted, prefetch, provision
 from bake.steps.boot_check import Drawing, boot_check
@@ -17,6 +17,7 @@ from bake.steps.judge import judge
 from bake.steps.launch import Instance, launch_builder
 from bake.steps.publish import publish
 from bake.steps.quantize import Checkpoint, quantize
+from bake.steps.record_image import record_image
 from bake.steps.seal import seal
 from bake.steps.survey import Survey, survey
 from bake.steps.take_over import take_over
@@ -39,14 +40,14 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
             stop(aws, run, builder)
         image, removal = create_image(plan, aws, run, builder, undo, earlier.image)
         baked = Baked(image, built)
-        with judge(plan.image, aws, run, image, undo, lambda state: write_manifest(plan, run, baked, state)):
+        with judge(plan.image, aws, run, image, undo, lambda state: record_image(aws, run, image, state)):
             undo.forget(removal)  # from here on the image is kept unless it is bad
             clean_up(undo, run, "remove builder")
             drawing = run.once(
                 "boot check", Drawing, lambda: boot_check(plan, aws, run, undo, image.id, built.base)
             )
         clean_up(undo, run)
-    return release(plan, run, baked, publish(plan.image, aws, run, image), drawing)
+    return release(aws, run, baked, publish(plan.image, aws, run, image), drawing)
 
 
 def build(builder: Instance, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Built:
@@ -61,5 +62,5 @@ def build(builder: Instance, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Buil
             checkpoint = run.once("quantize", Checkpoint | None, lambda: quantize(session, plan, run))
             provision.compile_for_neuron(session, plan.provision, run)
             report = verify(session, plan, aws, run, builder, base.baseline)
-        seal(session, plan.weights, aws, run)
+        seal(session, plan, aws, run)
         return Built(base, weights, checkpoint, report)

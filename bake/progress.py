@@ -11,15 +11,19 @@ import re
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from bake import interrupt
 from bake.redaction import redact_all
 from bake.waits import Wait, Waits
+
+EARLY = 200  # events that are kept until there is a file for them
 
 
 @dataclass
@@ -101,16 +105,36 @@ class Progress:
         self.tally.waits.tell, self.tally.waits.over = self._waits, self._waited
         self.steps: list[StepTime] = []
         self.notes: list[str] = []
+        self.ended_by: BaseException | None = None  # the error that was told last
         self._screen = screen
         self._file: IO[str] | None = None
+        self._early: deque[dict[str, Any]] = deque(maxlen=EARLY)
         self._lock = threading.Lock()
-        self._started = time.monotonic()
+        self._started, self._began = time.monotonic(), datetime.now(UTC)
         self._begin: Callable[[str], None] = lambda step: None
 
     def record_to(self, path: Path, begin: Callable[[str], None] = lambda step: None) -> None:
-        """Write every event from now on to `path`, a JSON object a line; call `begin` with each new step."""
-        self._file = path.open("a", encoding="utf-8")
+        """Write every event to `path`, a JSON object a line; call `begin` with each new step from now on.
+
+        The first one, `began`, has the time to which the `at` of those that follow are the seconds.
+        """
+        began = self._began.strftime("%Y-%m-%dT%H:%M:%SZ")
+        with self._lock:
+            self._file = path.open("a", encoding="utf-8")
+            early = list(self._early)
+            self._early.clear()
+            first = {"event": "began", "at": 0.0, "time": began}
+            told = [lost for event in (first, *early) if (lost := self._record(event))]
+            for lost in told:
+                self._show({**first, "event": "note", "text": lost})
         self._begin = begin
+
+    def stop_recording(self) -> None:
+        """Close the file: what is told from now on is about files that have its hash."""
+        with self._lock, suppress(OSError, ValueError):
+            if self._file is not None:
+                self._file.close()
+        self._file = None
 
     def emit(self, kind: str, **facts: Any) -> None:
         """Record an event, and show it."""
@@ -126,6 +150,7 @@ class Progress:
     def _record(self, event: dict[str, Any]) -> str:
         """Write it to the file; why that is not done any more, once."""
         if self._file is None:
+            self._early.append(event)
             return ""
         try:
             self._file.write(json.dumps(event) + "\n")
@@ -176,6 +201,18 @@ class Progress:
                 api_calls=done.api_calls,
                 ssh_commands=done.ssh_commands,
             )
+
+    @contextmanager
+    def unit(self, name: str) -> Iterator[None]:
+        """Record when the block, a unit that works on the builder, began and ended; nothing is shown."""
+        started, outcome = time.monotonic(), "failed"
+        self.emit("unit_started", unit=name)
+        try:
+            yield
+            outcome = "done"
+        finally:
+            seconds = round(time.monotonic() - started, 2)
+            self.emit("unit_ended", unit=name, outcome=outcome, seconds=seconds)
 
     def note(self, text: str) -> None:
         """Show a line on every screen and keep it for the report."""
@@ -288,7 +325,7 @@ def _line(event: dict[str, Any]) -> str:
             return f"    {event['text']}"
         case "run":
             return f"\nRun {event['id']}, kept in {event['directory']}"
-        case "plan" | "released" | "proved":
+        case "plan" | "released" | "proved" | "reported":
             return str(event["text"])
         case "transfer":
             line = f"    {event['what']}: {readable(event['done'])} of {readable(event['total'])}"

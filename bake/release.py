@@ -1,26 +1,22 @@
-"""The result of a bake: the AMI, and the manifest that records how it was made."""
+"""The result of a bake: the AMI, and what was built for it."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from bake.aws import Aws
 from bake.checks import Report
 from bake.image import Image
 from bake.layout import INSTANCE_ENV
-from bake.planning import render as plan_render
-from bake.planning.plan import Plan
 from bake.progress import StepTime
 from bake.run import Run
 from bake.steps.boot_check import SIZE, Drawing
-from bake.steps.check_capacity import as_dict as capacity_facts
-from bake.steps.judge import Outcome
 from bake.steps.prefetch import Weights
 from bake.steps.quantize import Checkpoint
+from bake.steps.record_image import record_image
 from bake.steps.survey import Survey
 
 
@@ -44,7 +40,7 @@ class Baked:
 
 @dataclass(frozen=True)
 class Release:
-    """A verified AMI. `directory` holds plan, events, logs, JUnit XML, manifest and the first image."""
+    """A verified AMI. `directory` holds its report, and all that that is made of."""
 
     image: Image
     directory: Path
@@ -53,48 +49,11 @@ class Release:
     steps: tuple[StepTime, ...]
 
 
-def release(plan: Plan, run: Run, baked: Baked, published: Image, drawing: Drawing) -> Release:
-    """Write the manifest of an image that passed its boot check and is published; return the release."""
-    write_manifest(plan, run, replace(baked, image=published), "good", drawing)
+def release(aws: Aws, run: Run, baked: Baked, published: Image, drawing: Drawing) -> Release:
+    """Record an image that passed its boot check and is published; return the release."""
+    record_image(aws, run, published, "good", published=True)
     checks = len(baked.built.report.checks)
     return Release(published, run.directory, drawing, checks, tuple(run.progress.steps))
-
-
-def write_manifest(
-    plan: Plan, run: Run, baked: Baked, state: Outcome, drawing: Drawing | None = None
-) -> None:
-    """Write `manifest.json`: how the image was made, and its state."""
-    lock = plan.weights.lock and plan.weights.lock.as_dict()
-    built = baked.built
-    manifest = {
-        "run": run.id,
-        "state": state,
-        "image": asdict(baked.image),
-        "plan": plan_render.as_dict(plan),
-        "base": capacity_facts(built.base.capacity),
-        "weights": {**asdict(built.weights), "bytes": built.weights.bytes, "lock": lock},
-        "int8": asdict(built.checkpoint) if built.checkpoint else None,
-        "checks": [
-            {"id": one.id, "title": one.about.title, "outcome": one.outcome, "base": list(one.base)}
-            for one in built.report.checks
-        ],
-        "boot_check": boot_check_facts(drawing) if drawing else None,
-        "notes": list(run.progress.notes),
-        "steps": [asdict(step) for step in run.progress.steps],
-    }
-    run.keep("manifest.json", json.dumps(manifest, indent=2) + "\n")
-
-
-def boot_check_facts(drawing: Drawing) -> dict[str, Any]:
-    """The boot check, for the manifest."""
-    return {
-        "width": drawing.width,
-        "height": drawing.height,
-        "object": drawing.s3,
-        "precision": drawing.precision,
-        "device": drawing.device,
-        "ready_seconds_after_boot": drawing.ready_seconds,
-    }
 
 
 def summary(release: Release, cost: str, *, rehearsal: bool) -> str:

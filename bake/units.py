@@ -189,9 +189,10 @@ class Unit:
         raise AssertionError("unreachable: its exit code is not 0")
 
     def save_logs(self, run: Run, result: CommandResult) -> None:
-        """Keep both streams in the run directory, even if they are empty."""
+        """Keep both streams in the run directory, unless they are empty."""
         for suffix, text in (("out", result.stdout), ("err", result.stderr)):
-            run.keep(f"logs/{self.name}.{suffix}.log", text)
+            if text:
+                run.keep(f"logs/{self.name}.{suffix}.log", text)
 
 
 def settle(session: Session) -> None:

@@ -81,23 +81,37 @@ def main() -> int:
 def both(seal: dict[str, Any], kept: list[Path]) -> int:
     """Delete, delete again what was written meanwhile, check; print the result as one JSON object."""
     said = io.StringIO()
+    gone: dict[str, int] = {}
     with contextlib.redirect_stdout(said):
-        failures = delete(seal, kept)
+        failures = delete(seal, kept, gone)
         late = [f"{path}: written to again, and removed again: {held_by(path)}" for path, _ in left_of(seal)]
         # A process that can't be stopped may have written one more line. One that goes on is found below.
-        failures += remove(seal["entries"], kept) if late else []
-    left = [f"{path}  ({why}): {held_by(path)}" for path, why in left_of(seal)]
-    print(json.dumps({"log": said.getvalue(), "notes": late, "failures": failures, "left": left}))
+        failures += remove(seal["entries"], kept, gone) if late else []
+    entries = [
+        {
+            "case": entry.get("case", ""),
+            "path": entry["path"],
+            "action": entry["action"],
+            "gone": gone.get(entry["path"], 0),
+            "left": [f"{path}  ({entry['why']}): {held_by(path)}" for path in leftovers(entry)],
+        }
+        for entry in seal["entries"]
+    ]
+    left = [line for entry in entries for line in entry["left"]]
+    told = {"log": said.getvalue(), "notes": late, "failures": failures, "left": left, "entries": entries}
+    print(json.dumps(told))
     return 1 if failures or left else 0
 
 
-def delete(seal: dict[str, Any], kept: list[Path]) -> list[str]:
+def delete(seal: dict[str, Any], kept: list[Path], counts: dict[str, int] | None = None) -> list[str]:
     """Stop writers, remove what is listed, discard the freed blocks; return failures."""
-    return silence(seal["stop"]) + silence_audit() + remove(seal["entries"], kept)
+    return silence(seal["stop"]) + silence_audit() + remove(seal["entries"], kept, counts)
 
 
-def remove(entries: list[dict[str, Any]], kept: list[Path]) -> list[str]:
-    """Remove what is listed and discard the freed blocks; return failures."""
+def remove(
+    entries: list[dict[str, Any]], kept: list[Path], counts: dict[str, int] | None = None
+) -> list[str]:
+    """Remove what is listed and discard the freed blocks; return failures, and add to `counts` by path."""
     failures = []
     mounts: set[Path] = set()
     for entry in entries:
@@ -114,6 +128,8 @@ def remove(entries: list[dict[str, Any]], kept: list[Path]) -> list[str]:
             except OSError as error:
                 failures.append(f"{path}: {error.strerror or error}")
         if gone:
+            if counts is not None:
+                counts[entry["path"]] = counts.get(entry["path"], 0) + gone
             print(f"{entry['action']} {entry['path']}: {gone} files ({entry['why']})")
     os.sync()
     for mount in sorted(mounts | {Path("/")}):

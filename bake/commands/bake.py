@@ -13,8 +13,10 @@ from bake import costs, interrupt
 from bake import run as runs_of
 from bake.agreement import render as agreement_render
 from bake.aws import unanswered
+from bake.commands import facts
 from bake.commands import proposal as proposal_of
-from bake.errors import EXIT_BUG, EXIT_INTERRUPTED, BakeError, Interrupted, Resumable, disk_full
+from bake.commands.ending import reported, tell_end
+from bake.errors import EXIT_BUG, BakeError, Interrupted, Resumable, disk_full
 from bake.journal import Record
 from bake.pipeline import bake
 from bake.planning import render as plan_render
@@ -63,9 +65,16 @@ def proposed(request: BakeRequest, stack: ExitStack, progress: Progress) -> Prop
 
 @contextmanager
 def running(proposal: Proposal, run: Run, command: str = "bake") -> Iterator[Run]:
-    """Hold a run's directory; however it ends, what it cost is told, and what is left behind last."""
+    """Hold a run's directory; however it ends, what it cost is told, and its report is written."""
     progress = run.progress
-    with naming(run.leaks), _explaining(run), runs_of.alone(run.directory), _noted(proposal, run, command):
+    with (
+        reported(proposal, run),
+        naming(run.leaks),
+        _explaining(run),
+        runs_of.alone(run.directory),
+        _noted(proposal, run, command),
+    ):
+        facts.keep(proposal, run, command)
         kept = {**plan_render.as_dict(proposal.plan), **proposal_of.as_dict(proposal)}
         run.keep("plan.json", json.dumps(kept, indent=2) + "\n")
         text, found = plan_render.as_text(proposal.plan), plan_render.as_dict(proposal.plan)
@@ -153,11 +162,8 @@ def reporting(as_json: bool) -> Iterator[Progress]:
     progress = Progress(choose_screen(as_json=as_json))
     try:
         yield progress
-    except BakeError as error:
-        progress.emit("failed", message=error.message, hint=error.hint, exit_code=error.exit_code)
-        raise
-    except Interrupted as error:
-        progress.emit("interrupted", signal=str(error), exit_code=EXIT_INTERRUPTED)
+    except (BakeError, Interrupted) as error:
+        tell_end(progress, error)
         raise
     finally:
         progress.close()

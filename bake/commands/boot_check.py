@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -97,29 +96,16 @@ def _check(plan: Plan, aws: Aws, run: Run, image: Image) -> Drawing:
     from bake.steps.clean_up import clean_up
     from bake.steps.judge import judge
     from bake.steps.publish import publish
+    from bake.steps.record_image import record_image
     from bake.undo import Undo
 
     with Undo(run.progress.status, run.leaks, run.journal.write) as undo:
-        with judge(plan.image, aws, run, image, undo):
+        with judge(plan.image, aws, run, image, undo, lambda state: record_image(aws, run, image, state)):
             drawing = check(plan, aws, run, undo, image.id)
         clean_up(undo, run)
     image = publish(plan.image, aws, run, image)
-    _keep(run, image, drawing)
+    record_image(aws, run, image, "good", published=True)
     return drawing
-
-
-def _keep(run: Run, image: Image, drawing: Drawing) -> None:
-    from dataclasses import asdict
-
-    from bake.release import boot_check_facts
-
-    manifest = {
-        "run": run.id,
-        "state": "good",
-        "image": asdict(image),
-        "boot_check": boot_check_facts(drawing),
-    }
-    run.keep("boot-check.json", json.dumps(manifest, indent=2) + "\n")
 
 
 def _image(aws: Aws, ami: str) -> Image:

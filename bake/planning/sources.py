@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from bake.resources import LOCKS
 
@@ -40,3 +41,8 @@ class Sources:
     scratch: str | None = None
     devices: frozenset[str] = frozenset({"cuda", "neuron"})
     checks: tuple[Path, ...] = ()
+
+    @property
+    def venue(self) -> Literal["REHEARSAL", "AWS"]:
+        """Where it is baked: a rehearsal says how it differs."""
+        return "REHEARSAL" if self.differences else "AWS"

@@ -6,16 +6,22 @@ else sees this one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bake.aws import Aws, ClientError
-from bake.errors import BakeError, TimedOut
+from bake.checks.baseline import Baseline
+from bake.checks.case_list import BOOT_CHECK
+from bake.checks.cases import Case, Cases, recording
+from bake.checks.result import Check
+from bake.checks.waivers import waive
+from bake.errors import BakeError, NotVerified, TimedOut
 from bake.layout import INSTANCE_ENV, WORKER_ENV
 from bake.planning.plan import Plan
 from bake.retries import error_code
@@ -23,10 +29,13 @@ from bake.run import Run
 from bake.ssh import Session
 from bake.steps.check_power import check_power
 from bake.steps.check_worker_rights import check_receives, check_rights
-from bake.steps.connect import WrongMachine, log_in
+from bake.steps.connect import WrongMachine, check_source, log_in
+from bake.steps.first_boot import check_first_boot
 from bake.steps.launch import Instance, LaunchSpec, launch
+from bake.steps.record_inventory import record_inventory
 from bake.steps.survey import Survey
 from bake.steps.tags import tags
+from bake.steps.verify import expectations, run_checks
 from bake.steps.wait_for_worker import ImageIsBad, raise_if_failed, service, wait_until_ready
 from bake.undo import Undo
 from bake.wiring import Wiring, wire
@@ -34,6 +43,8 @@ from bake.wiring import Wiring, wire
 # Pixels. A worker with compiled sizes generates no others, and gets a job of the smallest one.
 SIZE = (256, 256)
 STEPS = 4
+PROMPT, SEED = "a lighthouse at dawn", 7
+FACTS = "facts/boot-check.json"
 # Seconds without progress; longer than the unit's TimeoutStartSec= and a restart.
 STALL, STALL_ON_NEURON = 1800, 3900
 # Seconds to wait for capacity: by now the AMI exists, and may have taken hours.
@@ -51,7 +62,8 @@ PNG_HEADER = b"\x89PNG\r\n\x1a\n"
 class Drawing:
     """The first image: the PNG's size in pixels, its place in S3, and the file that keeps it now.
 
-    `device` is the backend that generated it: cuda, neuron or cpu.
+    `device` is the backend that generated it: cuda, neuron or cpu. `seconds` is how long that took, as the
+    worker says; `memory_bytes` its largest resident memory.
     """
 
     width: int
@@ -61,6 +73,14 @@ class Drawing:
     ready_seconds: float
     precision: str
     device: str
+    sha256: str = ""
+    prompt: str = PROMPT
+    seed: int = SEED
+    steps: int = STEPS
+    seconds: float | None = None
+    instance: str = ""
+    instance_type: str | None = None
+    memory_bytes: int | None = None
 
 
 def boot_check(
@@ -71,7 +91,10 @@ def boot_check(
     `survey` is of the base AMI, if there was one. Raises ImageIsBad if the AMI failed; any other error
     says nothing about the AMI.
     """
-    with run.progress.step("boot check"):
+    with (
+        run.progress.step("boot check"),
+        recording(run, "booted", "boot-check", BOOT_CHECK, plan.verify.waivers) as cases,
+    ):
         name = run.name
         known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, name)}
         wiring = wire(aws, run.id, known, undo)
@@ -79,43 +102,110 @@ def boot_check(
         files = {INSTANCE_ENV: wiring.environment(plan.profile.worker.region, plan.launch.settings)}
         spec = LaunchSpec("boot-check", image, plan.profile.worker_types, files, patience=CAPACITY)
         instance = launch(spec, plan, aws, run, undo)
-        size = size_of(plan.verify.drivers.compiled)
-        with _log_in(instance, plan, aws, run) as session:
+        kind = check_source(instance, image, aws, cases)
+        with _log_in(instance, plan, aws, run, cases) as session:
             try:
-                check_power(session, run, survey.baseline if survey else None)
-                stall = STALL_ON_NEURON if plan.verify.drivers.compiled else STALL
-                limit = 3600 * plan.profile.worker.start_hours
-                seconds = wait_until_ready(session, aws, run, stall=stall, limit=limit)
-                check_units(session, run.progress.note)
-                check_rights(session, run)
-                check_receives(session, aws)
-                detail = _draw(session, aws, run, wiring, size)
+                seconds = _start(session, plan, aws, run, cases, survey)
+                drawing, detail = _first_image(session, plan, aws, run, wiring, seconds, cases)
+                memory = check_first_boot(session, cases)
+                record_inventory(session, plan, run, "booted")
+                found = _checks(session, plan, aws, run, instance, survey)
             except Exception:  # not after an interrupt: then the removals come first
                 _keep_journal(session, run)
                 raise
             _keep_journal(session, run)
-        check_precision(detail, plan.profile.weights.precision)
-        drawing = fetch(aws, run, detail, seconds, size)
-        check_device(drawing, plan.verify.drivers.drawn_on)
+        drawing = replace(drawing, instance=instance.id, instance_type=kind, memory_bytes=memory)
+        run.keep(FACTS, json.dumps(asdict(drawing), indent=1, default=str) + "\n")
+        wanted = plan.profile.weights.precision
+        with cases.case("worker.precision") as case:
+            case(wanted, detail["precision"], "the worker's event")
+            check_precision(detail, wanted)
+        with cases.case("worker.device") as case:
+            case(plan.verify.drivers.drawn_on, drawing.device, "the image's record in S3")
+            check_device(drawing, plan.verify.drivers.drawn_on)
+        own = waive(cases.results(), plan.verify.waivers, aws.now().date())
+        raise_if_wrong((*own, *found))
         return drawing
 
 
-def _log_in(instance: Instance, plan: Plan, aws: Aws, run: Run) -> Session:
+def _log_in(instance: Instance, plan: Plan, aws: Aws, run: Run, cases: Cases) -> Session:
     try:
-        return log_in(instance, plan, aws, run)
+        return log_in(instance, plan, aws, run, cases)
     except WrongMachine as error:
         raise ImageIsBad(error.message, hint=error.hint) from error
+
+
+def _start(session: Session, plan: Plan, aws: Aws, run: Run, cases: Cases, survey: Survey | None) -> float:
+    """Wait for the worker, and check what it needs before a job waits in vain; return seconds since boot."""
+    with cases.case("system.stays_on") as case:
+        case(
+            "nothing, or the base AMI's own", check_power(session, run, _baseline(survey)), "the probe power"
+        )
+    with cases.case("worker.ready") as case:
+        stall = STALL_ON_NEURON if plan.verify.drivers.compiled else STALL
+        limit = 3600 * plan.profile.worker.start_hours
+        seconds = wait_until_ready(session, aws, run, stall=stall, limit=limit)
+        case("READY=1", f"active {seconds} s after the boot", "systemctl show flux-worker.service")
+    with cases.case("performance.ready_time") as case:
+        by = "UserspaceTimestampMonotonic and ActiveEnterTimestampMonotonic"
+        case.holds(seconds <= limit, f"at most {limit:.0f} s (worker.start_hours)", f"{seconds} s", by)
+    with cases.case("drivers.daemons") as case:
+        check_units(session, run.progress.note, case)
+    with cases.case("worker.rights") as case:
+        check_rights(session, run, case)
+    with cases.case("worker.receives") as case:
+        case("it receives", check_receives(session, aws), "StatusText of flux-worker.service")
+    return seconds
+
+
+def _baseline(survey: Survey | None) -> Baseline | None:
+    return survey.baseline if survey else None
+
+
+def _first_image(
+    session: Session, plan: Plan, aws: Aws, run: Run, wiring: Wiring, seconds: float, cases: Cases
+) -> tuple[Drawing, dict[str, Any]]:
+    size = size_of(plan.verify.drivers.compiled)
+    with cases.case("worker.first_image") as case:
+        detail = _draw(session, aws, run, wiring, size)
+        drawing = fetch(aws, run, detail, seconds, size)
+        png = f"PNG of {drawing.width} x {drawing.height}, sha256 {drawing.sha256}"
+        case(f"one PNG of {size[0]} x {size[1]}", png, f"the event FluxImageReady and {drawing.s3}")
+    return drawing, detail
+
+
+def _checks(
+    session: Session, plan: Plan, aws: Aws, run: Run, instance: Instance, survey: Survey | None
+) -> tuple[Check, ...]:
+    """Repeat the checks that a boot may change; without a record of the base AMI nobody knows whose it is."""
+    if survey is None:
+        run.progress.note("the booted machine is not compared with the base AMI: only a bake records that")
+        return ()
+    expect = expectations(plan, aws, instance, survey.baseline)
+    expect = replace(expect, moment="booted", device=plan.verify.drivers.on_worker)
+    return run_checks(session, plan, aws, run, expect, "checks").checks
+
+
+def raise_if_wrong(checks: Sequence[Check]) -> None:
+    """Raise NotVerified for failed checks of an image that has drawn: it is not good, and not thrown away."""
+    failed = [one for one in checks if one.outcome == "failed"]
+    if failed:
+        lines = [f"  {one.id}: {one.about.title}: {one.reason.splitlines()[0]}" for one in failed]
+        raise NotVerified(
+            "\n".join(["the image has drawn, and is not what it should be:", *lines]),
+            hint="the report has what was expected and found; a waiver of the profile may accept it",
+        )
 
 
 def _draw(session: Session, aws: Aws, run: Run, wiring: Wiring, size: tuple[int, int]) -> dict[str, Any]:
     """Send one job, wait for its event and return the event's detail."""
     job = {
         "id": f"boot-check-{run.id}",
-        "prompt": "a lighthouse at dawn",
+        "prompt": PROMPT,
         "width": size[0],
         "height": size[1],
         "steps": STEPS,
-        "seed": 7,
+        "seed": SEED,
     }
     aws.sqs.send_message(QueueUrl=wiring.jobs, MessageBody=json.dumps(job))
     run.progress.status("waiting for the first image")
@@ -159,7 +249,7 @@ def check_device(drawing: Drawing, wanted: str) -> None:
         )
 
 
-def check_units(session: Session, note: Callable[[str], None]) -> None:
+def check_units(session: Session, note: Callable[[str], None], case: Case | None = None) -> None:
     """Raise ImageIsBad if a daemon of the driver failed, which a builder without a GPU could not try.
 
     A Deep Learning AMI enables the fabric manager for all types. Without NVSwitch it fails, harmlessly.
@@ -170,6 +260,8 @@ def check_units(session: Session, note: Callable[[str], None]) -> None:
     if fabric and session.run("sh", "-c", HAS_NVSWITCH, check=False).exit_code:
         note("nvidia-fabricmanager.service failed, as it does without NVSwitch: the base AMI enables it")
         failed.remove(fabric[0])
+    if case is not None:
+        case("none", failed, "systemctl list-units --failed nvidia-*")
     if failed:
         raise ImageIsBad("the driver does not start on the new image:\n" + "\n".join(failed))
 
@@ -206,7 +298,17 @@ def fetch(
     if (width, height) != asked:
         raise ImageIsBad(f"{where} has {width} x {height} pixels, {asked[0]} x {asked[1]} were asked for")
     record = json.loads(_object(aws, detail["bucket"], detail["sidecar"]))
-    return Drawing(width, height, where, file, seconds, detail["precision"], device=record["model"]["device"])
+    return Drawing(
+        width,
+        height,
+        where,
+        file,
+        seconds,
+        detail["precision"],
+        device=record["model"]["device"],
+        sha256=hashlib.sha256(content).hexdigest(),
+        seconds=record.get("seconds", {}).get("draw"),
+    )
 
 
 def _object(aws: Aws, bucket: str, key: str) -> bytes:

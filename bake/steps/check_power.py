@@ -15,8 +15,8 @@ KIND = "powers_off"
 SECONDS = 60  # the disk of a new machine is slow
 
 
-def check_power(session: Session, run: Run, brought: Baseline | None = None) -> None:
-    """Raise ImageIsBad for what would power the machine off.
+def check_power(session: Session, run: Run, brought: Baseline | None = None) -> list[str]:
+    """Raise ImageIsBad for what would power the machine off; name what the base AMI brought.
 
     Without a record of the base AMI a note names what was found, and only a builder's lease makes it bad.
     """
@@ -33,6 +33,7 @@ def check_power(session: Session, run: Run, brought: Baseline | None = None) -> 
     for name in found:
         whose = "the base AMI brought it" if known else "nobody recorded what the base AMI brought"
         run.progress.note(f"WARNING: may power the machine off, and {whose}: {name}: {lines[name]}")
+    return sorted(found)
 
 
 def is_lease(name: str) -> bool:

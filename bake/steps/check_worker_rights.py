@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from bake.aws import Aws
+from bake.checks.cases import Case
 from bake.errors import BakeError, TimedOut
 from bake.layout import SERVICE
 from bake.run import Run
@@ -22,7 +23,7 @@ CANNOT = "Cannot receive"  # the worker's words
 RECEIVES = 60
 
 
-def check_rights(session: Session, run: Run) -> None:
+def check_rights(session: Session, run: Run, case: Case | None = None) -> None:
     """Raise BakeError with every missing right; that says nothing about the image.
 
     Runs the worker's own check as its user, with its unit's environment files. That writes one object and
@@ -36,16 +37,34 @@ def check_rights(session: Session, run: Run) -> None:
         old = done.exit_code == _UNKNOWN_OPTION
         why = "the image's worker is older than the check" if old else done.stderr.strip()[-300:]
         run.progress.note(f"the instance profile's rights were not checked: {why}")
+        if case is not None:
+            case.does_not_apply = f"the worker on the image can't tell: {why}"
         return
     run.keep("logs/boot-check.rights.json", json.dumps(found, indent=2) + "\n")
+    if case is not None:
+        _tell(found, case)
     raise_if_missing(found)
     states = [one["state"] for one in found["findings"]]
     text = f"the instance profile: {states.count('holds')} rights and places are there"
     run.progress.note(f"{text}, {states.count('untold')} could not be told")
 
 
-def check_receives(session: Session, aws: Aws) -> None:
-    """Raise BakeError if the worker says that it cannot receive jobs, which only its own calls can show."""
+def _tell(told: Mapping[str, Any], case: Case) -> None:
+    for one in told["findings"]:
+        where = f" on {one['on']}" if one["on"] else ""
+        wanted = "may be missing" if one["optional"] else "holds"
+        case(
+            f"{one['what']}{where} {wanted}",
+            f"{one['state']}: {one['why']}",
+            "flux-worker check --aws --write",
+        )
+
+
+def check_receives(session: Session, aws: Aws) -> str:
+    """Return what the worker says of itself.
+
+    Raises BakeError if that is that it cannot receive jobs, which only its own calls can show.
+    """
 
     def look() -> str | None:
         said.append(service(session).get("StatusText", ""))
@@ -53,7 +72,7 @@ def check_receives(session: Session, aws: Aws) -> None:
 
     said: list[str] = []
     try:
-        aws.wait("the worker to receive jobs", look, timeout=RECEIVES)
+        return aws.wait("the worker to receive jobs", look, timeout=RECEIVES)
     except TimedOut as error:
         raise BakeError(
             f"the worker is up, and takes no job: {said[-1]}",

@@ -11,11 +11,14 @@ from contextlib import suppress
 
 from bake import retries
 from bake.aws import Aws, call_errors
+from bake.checks.case_list import CONNECT
+from bake.checks.cases import Case, Cases, recording
 from bake.errors import BakeError
 from bake.instance import describe
 from bake.planning.plan import Plan
 from bake.run import Run
 from bake.ssh import CommandResult, NoShell, Session, connect
+from bake.ssh.login import named
 from bake.steps.launch import Instance
 from bake.systems import SYSTEMS
 
@@ -104,27 +107,50 @@ def keep_console(instance: Instance, aws: Aws, run: Run) -> None:
 
 def connect_to_builder(builder: Instance, plan: Plan, aws: Aws, run: Run) -> Session:
     """Log in to the builder."""
-    with run.progress.step("connect"):
-        return log_in(builder, plan, aws, run)
+    with (
+        run.progress.step("connect"),
+        recording(run, "base", "connect", CONNECT, plan.verify.waivers) as cases,
+    ):
+        check_source(builder, plan.launch.base.id, aws, cases)
+        return log_in(builder, plan, aws, run, cases)
 
 
-def log_in(instance: Instance, plan: Plan, aws: Aws, run: Run) -> Session:
+def check_source(instance: Instance, image: str, aws: Aws, cases: Cases) -> str | None:
+    """Compare the AMI that EC2 says an instance runs from; return its type, as far as EC2 answers."""
+    with cases.case("system.image") as case:
+        try:
+            with retries.until(time.monotonic() + LOOK):
+                facts = describe(aws, instance.id)
+        except call_errors() as error:
+            case.untold = f"EC2 did not tell: {error}"
+            return None
+        found = (facts or {}).get("ImageId", "nothing")
+        case(image, found, f"DescribeInstances of {instance.id}")
+        if facts is not None and found != image:
+            raise WrongMachine(
+                f"{instance.id} was launched from {found}, and not from {image}",
+                hint="nothing was installed; look in CloudTrail who launched it",
+            )
+        return str(facts["InstanceType"]) if facts is not None else None
+
+
+def log_in(instance: Instance, plan: Plan, aws: Aws, run: Run, cases: Cases | None = None) -> Session:
     """Connect with the pinned host keys, check the system, and wait until cloud-init has finished.
 
-    Raises WrongMachine if the machine can't be baked: another operating system than the profile says, too old
-    a systemd, a login shell that runs something else, no sudo, or a cloud-init that fails or does not end.
+    `cases` records what was found. Raises WrongMachine if the machine can't be baked: another operating
+    system than the profile says, too old a systemd, a login shell that runs something else, no sudo, or a
+    cloud-init that fails or does not end.
     """
-    watch = Watch(instance, aws, run)
-    users = tuple(system.user for system in SYSTEMS.values())
+    cases = cases or Cases("base")
+    session = _connect(instance, aws, run, cases)
     try:
-        session = connect(instance.login, run.progress.tally, other_users=users, watch=watch)
-    except BakeError:
-        keep_console(instance, aws, run)
-        raise
-    try:
-        _greet(session, instance)
-        _may_sudo(session)
-        _wait_for_cloud_init(session, instance, run, 60 * plan.profile.builder.cloud_init_wait_minutes)
+        with cases.case("system.os") as case:
+            _greet(session, instance, case)
+        with cases.case("users.becomes_root") as case:
+            _may_sudo(session, case)
+        with cases.case("system.cloud_init") as case:
+            limit = 60 * plan.profile.builder.cloud_init_wait_minutes
+            _wait_for_cloud_init(session, instance, run, limit, case)
     except BaseException as error:
         if isinstance(error, BakeError):
             with suppress(BakeError):
@@ -134,13 +160,31 @@ def log_in(instance: Instance, plan: Plan, aws: Aws, run: Run) -> Session:
     return session
 
 
-def _greet(session: Session, instance: Instance) -> None:
+def _connect(instance: Instance, aws: Aws, run: Run, cases: Cases) -> Session:
+    """Log in as soon as the machine answers with one of the host keys that were made for it."""
+    watch = Watch(instance, aws, run)
+    users = tuple(system.user for system in SYSTEMS.values())
+    try:
+        with cases.case("security.host_key") as case:
+            session = connect(instance.login, run.progress.tally, other_users=users, watch=watch)
+            keys = [named(key) for key in instance.login.host_keys]
+            case(f"one of {', '.join(keys)}", "one of them, or no login", "the SSH handshake")
+            return session
+    except BakeError:
+        keep_console(instance, aws, run)
+        raise
+
+
+def _greet(session: Session, instance: Instance, case: Case) -> None:
     """Run a first command, and check the system that it reports."""
     try:
         lines = session.run("sh", "-c", _GREETING).stdout.splitlines()
     except NoShell as error:
         raise WrongMachine(error.message, hint=error.hint) from error
     facts = {key: value.strip("'\"") for key, _, value in (line.partition("=") for line in lines)}
+    wanted = f"{instance.system.title} (ID={' or '.join(sorted(instance.system.os_ids))})"
+    found = f"{facts.get('os.PRETTY_NAME')} (ID={facts.get('os.ID')}), user {session.login.user}"
+    case(f"{wanted}, user {instance.system.user}", found, "/etc/os-release and the login")
     _check_system(facts, session, instance)
     _check_age(facts, instance)
 
@@ -176,8 +220,9 @@ def _check_age(facts: Mapping[str, str], instance: Instance) -> None:
         )
 
 
-def _may_sudo(session: Session) -> None:
+def _may_sudo(session: Session, case: Case) -> None:
     done = session.run("true", sudo=True, check=False)
+    case("exit code 0", f"exit code {done.exit_code}", "sudo -n true")
     if done.exit_code:
         said = " ".join((done.stderr or done.stdout).split()) or "sudo says nothing"
         raise WrongMachine(
@@ -187,7 +232,7 @@ def _may_sudo(session: Session) -> None:
         )
 
 
-def _wait_for_cloud_init(session: Session, instance: Instance, run: Run, limit: int) -> None:
+def _wait_for_cloud_init(session: Session, instance: Instance, run: Run, limit: int, case: Case) -> None:
     """Wait until it ends, and show what is still running; `limit` is in seconds."""
     with run.progress.tally.waiting("cloud-init", limit) as wait:
         while True:
@@ -203,6 +248,10 @@ def _wait_for_cloud_init(session: Session, instance: Instance, run: Run, limit: 
                     f"{_status(session)}",
                     hint="mend that unit on the base AMI; builder.cloud_init_wait_minutes sets the limit",
                 )
+    said = " ".join(done.stdout.split()) or "nothing"
+    case(
+        "exit code 0, or 2 for what it could recover", f"{done.exit_code}: {said}", "cloud-init status --long"
+    )
     _judge_cloud_init(done, session, instance, run)
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from bake import retries
 from bake.agreement.facts import check_image
 from bake.aws import Aws, call_errors
+from bake.checks.case_list import IMAGE
+from bake.checks.cases import Cases, recording
 from bake.creation import Found, Resource, tag_of
 from bake.errors import BakeError
-from bake.image import Image, describe_image, image_of, remove, remove_by_hand, root_of
+from bake.image import IMDSV2, Image, describe_image, image_of, remove, remove_by_hand, root_of
 from bake.instance import describe
 from bake.planning.plan import Plan
 from bake.run import Run
@@ -52,7 +55,10 @@ def create_image(
 
     The removal that is returned is registered; forget it once the image is to be kept whatever happens.
     """
-    with run.progress.step("create image"):
+    with (
+        run.progress.step("create image"),
+        recording(run, "sealed", "image", IMAGE, plan.verify.waivers) as cases,
+    ):
         name = plan.image.name_for(run.id)
         image_tags = tags(plan, run, name)
 
@@ -86,11 +92,17 @@ def create_image(
         run.progress.note(f"{image_id} is being made")
         image = aws.wait(
             f"AMI {image_id}",
-            lambda: _when_available(plan, aws, run, image_id),
+            lambda: _when_available(plan, aws, run, image_id, cases),
             timeout=MADE,
             hint="large first snapshots take long; the AMI was removed again",
         )
-        return ensure_imdsv2(aws, run, image), removal
+        image = ensure_imdsv2(aws, run, image)
+        with cases.case("security.image_imdsv2") as case:
+            # A note has the command; what AWS refuses does not cost the image.
+            case.holds(
+                image.imds_support == IMDSV2, IMDSV2, image.imds_support or "optional", "DescribeImages"
+            )
+        return image, removal
 
 
 def _adopt(resource: Resource, aws: Aws, undo: Undo, known: str) -> tuple[str, Removal]:
@@ -107,7 +119,7 @@ def _look_by_hand(aws: Aws, name: str) -> str:
     return f"$({aws.command('ec2', 'describe-images', *filters, *query)})"
 
 
-def _when_available(plan: Plan, aws: Aws, run: Run, image_id: str) -> Image | None:
+def _when_available(plan: Plan, aws: Aws, run: Run, image_id: str, cases: Cases) -> Image | None:
     facts = describe_image(aws, image_id)
     if facts is None:
         if aws.fresh.any(iter([image_id])):
@@ -121,8 +133,21 @@ def _when_available(plan: Plan, aws: Aws, run: Run, image_id: str) -> Image | No
         run.progress.status(snapshot_progress(aws, root.get("SnapshotId")))
         return None
     # The agreement about disks covers the finished image too, whatever devices the base AMI adds.
-    check_image(plan.facts, facts["BlockDeviceMappings"], facts["RootDeviceName"])
+    with cases.case("disk.image_as_agreed") as case:
+        case(*_disks(plan, facts["BlockDeviceMappings"]), f"DescribeImages of {image_id}")
+        check_image(plan.facts, facts["BlockDeviceMappings"], facts["RootDeviceName"])
     return image_of(facts)
+
+
+def _disks(plan: Plan, mappings: Sequence[Any]) -> tuple[str, str]:
+    """The disks that were agreed, and those of the AMI, in words."""
+    volume = plan.profile.root_volume
+    wanted = f"one disk: {volume.size_gib} GiB {volume.type}{', encrypted' if volume.kms_key else ''}"
+    disks = [one["Ebs"] for one in mappings if "Ebs" in one]
+    each = (f"{one.get('VolumeSize')} GiB {one.get('VolumeType')}" for one in disks)
+    marks = (", encrypted" if one.get("Encrypted") else "" for one in disks)
+    found = "; ".join(f"{size}{mark}" for size, mark in zip(each, marks, strict=True))
+    return wanted, f"{len(disks)} disk{'' if len(disks) == 1 else 's'}: {found}"
 
 
 def snapshot_progress(aws: Aws, snapshot: str | None) -> str:

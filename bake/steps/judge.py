@@ -53,7 +53,7 @@ def judge(
 
     A block that succeeds makes it good. ImageIsBad removes it. Any other error says nothing about the image,
     which took hours, so it is kept as unproven. `undo` holds what the check created: if the check fails, its
-    removals start first. `tell` is called with the outcome, unless it is good.
+    removals start first. `tell` is called with the outcome.
     """
     try:
         yield
@@ -89,6 +89,7 @@ def judge(
                 hint="it is kept as a draft, which a `bake sweep` removes once the lease has ended: tag it "
                 f"before, or prove it again with `bake boot-check {image.id}{_where(aws)}`",
             )
+        tell("good")
 
 
 def _gone(run: Run, image: Image, when: str) -> BakeError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bake import units
@@ -27,6 +27,7 @@ from bake.weights.lock import Lock
 from bake.weights.mirror import Mirror
 
 UNIT = "bake-prefetch"
+FACTS = "facts/weights.json"
 # Owned by the user and its primary group, whose name may differ from the user's.
 _FOLDERS = 'user=$1; shift; install -d -o "$user" -g "$(id --group --name "$user")" "$@"'
 STARTS = 4  # in all, of a downloader that ends without a result
@@ -161,22 +162,29 @@ class Download:
             assert self._weights is not None
             self._progress.transfer("weights", self._weights.bytes, self._weights.bytes)
             self._job.run.remember("prefetch", Weights, self._weights)
+            told = {**asdict(self._weights), "bytes": self._weights.bytes}
+            self._job.run.keep(FACTS, json.dumps(told, indent=1) + "\n")
             return self._weights
 
     def _follow(self, unit: units.Unit) -> None:
         try:
-            for number in range(1, STARTS + 1):
-                unit = self._job.start(number) if number > 1 else unit
-                events = Events()
-                ended = self._watch(unit, events)
-                if "refused" in events.last:
-                    raise _refusal(events.last["refused"])
-                if "done" in events.last and ended is not None and ended.exit_code == 0:
-                    self._weights = _weights(events.last, number)
-                    return
-                self._restart_or_fail(ended, number)
+            with self._progress.unit("prefetch"):
+                self._weights = self._download(unit)
         except BaseException as error:
             self._error = error  # check() and wait() raise it
+
+    def _download(self, unit: units.Unit) -> Weights:
+        """Follow it to its result, and start it again where it ends without one."""
+        for number in range(1, STARTS + 1):
+            unit = self._job.start(number) if number > 1 else unit
+            events = Events()
+            ended = self._watch(unit, events)
+            if "refused" in events.last:
+                raise _refusal(events.last["refused"])
+            if "done" in events.last and ended is not None and ended.exit_code == 0:
+                return _weights(events.last, number)
+            self._restart_or_fail(ended, number)
+        raise AssertionError("unreachable: the last start raises")
 
     def _watch(self, unit: units.Unit, events: Events) -> CommandResult | None:
         """Follow one start to its end; None if the machine was restarted and lost the unit."""

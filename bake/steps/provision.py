@@ -110,23 +110,24 @@ def _run_unit(
 ) -> CommandResult:
     name = " ".join([Path(script).name, *words])
     run.progress.status(name)
-    unit = units.start(
-        session,
-        "-".join(["bake", Path(script).stem, *words]),
-        "bash",
-        f"{BAKE}/{script}",
-        *words,
-        directory=BAKE,
-        environment_file=f"{BAKE}/settings.env",
-        stdin=stdin,
-    )
-    waits = Waits(unit, run)
+    with run.progress.unit(name):
+        unit = units.start(
+            session,
+            "-".join(["bake", Path(script).stem, *words]),
+            "bash",
+            f"{BAKE}/{script}",
+            *words,
+            directory=BAKE,
+            environment_file=f"{BAKE}/settings.env",
+            stdin=stdin,
+        )
+        waits = Waits(unit, run)
 
-    def each() -> None:
-        look()
-        waits.look()
+        def each() -> None:
+            look()
+            waits.look()
 
-    result = unit.wait(each, seconds=1.0)
+        result = unit.wait(each, seconds=1.0)
     unit.save_logs(run, result)
     if result.exit_code == 0:
         run.progress.note(f"{name} {result.seconds:.1f} s")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bake import units
@@ -21,6 +21,7 @@ from bake.steps.prefetch import Events
 UNIT = "bake-quantize"
 PICTURES = f"{BAKE}/pictures"
 PROVENANCE, COMPARISON = "quantization.json", "comparison.json"
+FACTS = "facts/int8.json"
 # Two unrelated images have a PSNR of about 10 dB.
 LOWEST_PSNR = 20.0
 RUN_AGAIN = "the run directory has the logs of bake-quantize; fix that and bake again"
@@ -59,7 +60,7 @@ def quantize(session: Session, plan: Plan, run: Run) -> Checkpoint | None:
         check_likeness(comparison["psnr"])
         removed = _remove_source(session, plan, run)
         made = last["quantized"]
-        return Checkpoint(
+        checkpoint = Checkpoint(
             plan.weights.model_dir,
             made["bytes"],
             made["seconds"],
@@ -68,6 +69,8 @@ def quantize(session: Session, plan: Plan, run: Run) -> Checkpoint | None:
             comparison,
             removed,
         )
+        run.keep(FACTS, json.dumps(asdict(checkpoint), indent=1) + "\n")
+        return checkpoint
 
 
 def _make(session: Session, plan: Plan, folder: str, run: Run) -> Mapping[str, Mapping[str, Any]]:
@@ -81,7 +84,8 @@ def _make(session: Session, plan: Plan, folder: str, run: Run) -> Mapping[str, M
         for event in events.take(unit.output("out", after=events.read)):
             _tell(event, run)
 
-    result = unit.wait(look, seconds=1.0, talks=True)
+    with run.progress.unit("quantize"):
+        result = unit.wait(look, seconds=1.0, talks=True)
     unit.save_logs(run, result)
     if "refused" in events.last:
         reason = events.last["refused"]["reason"]

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from bake.checks.baseline import CALLED, RECORDED, Baseline
+from bake.checks.case_list import baseline_case
+from bake.checks.cases import Cases
 from bake.checks.probes import probe
 from bake.layout import LEASE_UNIT
 from bake.planning.plan import Plan
@@ -20,6 +22,7 @@ from bake.ssh.program import facts
 from bake.steps.check_power import is_lease
 
 KEPT = "baseline.json"
+SHOWN = 12  # findings of a kind that its case shows
 SEARCH = 20.0  # seconds for the search for keys, which on a cold disk covers only a part
 # Seconds that each program may take, and the kinds of findings that it records.
 LIMITS = {"system": 20, "rights": 25, "packages": 30, "secrets": 30, "power": 30}
@@ -33,7 +36,7 @@ KINDS: dict[str, tuple[str, ...]] = {
 CREDENTIALS = ("aws_keys", "hf_tokens", "hf_token_files")  # each one found is a warning
 
 
-def record_baseline(session: Session, plan: Plan, run: Run) -> Baseline:
+def record_baseline(session: Session, plan: Plan, run: Run, cases: Cases | None = None) -> Baseline:
     """Record the machine as it is. A note names what could not be recorded; that alone fails nothing."""
     run.progress.status("recording what the base AMI contains")
     salt = secrets.token_hex(16)
@@ -57,7 +60,23 @@ def record_baseline(session: Session, plan: Plan, run: Run) -> Baseline:
     baseline = Baseline(told["system"].get("now", 0.0), found, tuple(unknown), salt)
     run.keep(KEPT, json.dumps(baseline.as_dict(), indent=2, sort_keys=True) + "\n")
     _tell(baseline, run)
+    if cases is not None:
+        _record(baseline, cases)
     return baseline
+
+
+def _record(baseline: Baseline, cases: Cases) -> None:
+    """Make a case of each kind: whether it was recorded, and what the base AMI has of it."""
+    programs = {kind: name for name, kinds in KINDS.items() for kind in kinds}
+    for kind in RECORDED:
+        with cases.case(baseline_case(kind)) as case:
+            found = sorted(baseline.found.get(kind, {}))
+            shown = ", ".join(found[:SHOWN]) + (
+                f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+            )
+            case("recorded", shown or "none", f"the probe {programs[kind]}")
+            if kind in baseline.unknown:
+                case.untold = f"the probe {programs[kind]} did not answer in time, or not to the end"
 
 
 def _missing(facts: Mapping[str, Any], name: str) -> set[str]:

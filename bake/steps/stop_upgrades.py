@@ -14,8 +14,8 @@ LIBRARY = [PROVISION / "lib" / f"{name}.sh" for name in ("environment", "package
 EVERY = 1.0  # seconds between two checks of the locks
 
 
-def stop_upgrades(session: Session, plan: Plan, run: Run) -> None:
-    """Stop the machine's own upgrades until its next boot, and wait for one that is running.
+def stop_upgrades(session: Session, plan: Plan, run: Run) -> list[str]:
+    """Stop the machine's own upgrades until its next boot, and wait for one that is running; name them.
 
     Nothing is disabled: the image upgrades itself as its base does. Raises BakeError if the package manager
     is still locked after `builder.package_wait_minutes`, and says by whom.
@@ -27,6 +27,7 @@ def stop_upgrades(session: Session, plan: Plan, run: Run) -> None:
         run.progress.note(f"stopped until the image boots: {', '.join(sorted(stopped))}")
     if _ask(session, "packages_unfinished || true"):
         _finish(session, plan, run)
+    return sorted(stopped)
 
 
 def wait_for_packages(session: Session, run: Run, seconds: float) -> None:

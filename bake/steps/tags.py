@@ -21,5 +21,6 @@ def tags(plan: Plan, run: Run, name: str) -> list[TagTypeDef]:
         worker=plan.provision.worker.version,
         os=plan.profile.base.os,
         accelerator=plan.profile.base.accelerator,
+        venue=plan.sources.venue,
     )
     return creation.tags(labels, run.id, name, run.expires())

@@ -347,7 +347,7 @@ def test_sealed_disk_holds_no_trace(builder: Builder, cloud_settings: Settings) 
         f"install -d /var/lib/flux-worker/outbox; echo {trace} > /var/lib/flux-worker/outbox/a.json",
         "sync",
     )
-    seal(builder.session, builder.plan.weights, builder.aws, builder.run)
+    seal(builder.session, builder.plan, builder.aws, builder.run)
     listing = builder.session.run(
         "find", seeded_faults.CACHE, "/opt", "-maxdepth", "1", sudo=True
     ).stdout.split()

@@ -55,6 +55,7 @@ def test_an_installed_bake_rehearses_in_an_empty_folder(
     done = installed.run("bake", "--profile", "g6e-ubuntu", "--rehearse", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     run = next((folder / ".bake" / "runs").iterdir())
-    manifest = json.loads((run / "manifest.json").read_text())
-    assert manifest["state"] == "good"
+    report = json.loads((run / "report.json").read_text())
+    assert report["verdict"]["state"] == "good"
+    assert done.stdout.splitlines()[-1].startswith('{"event": "reported"')
     assert (run / "first-image.png").is_file()

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+from bake.checks.case_list import SEAL
+
 PROVISION = Path(__file__).parents[2] / "provision"
 LIST: dict[str, Any] = yaml.safe_load((PROVISION / "seal.yaml").read_text(encoding="utf-8"))
 
@@ -50,7 +52,8 @@ def test_every_entry_is_whole(item: dict[str, Any]) -> None:
     assert item["action"] in ("remove", "empty", "truncate", "lines")
     assert item["path"].startswith(("/", "~/")) and item["path"] not in ("/", "~/")
     assert item["why"]
-    assert set(item) <= {"path", "action", "why", "overwrite", "own"}
+    assert set(item) <= {"path", "action", "why", "overwrite", "own", "case"}
+    assert item["case"] in SEAL
     assert item["action"] == "remove" or "own" not in item
 
 

@@ -40,7 +40,7 @@ def test_a_writer_that_goes_on_is_named(machine: Machine) -> None:
     assert upload_again == ""
     try:
         with pytest.raises(NotVerified, match=r"stubborn\.log .*: open in process \d+ \(bash\)"):
-            seal(machine.session, machine.plan.weights, machine.aws, machine.run)
+            seal(machine.session, machine.plan, machine.aws, machine.run)
     finally:
         root(machine, "systemctl kill --signal=KILL stubborn; mv /opt/kept /opt/bake")
         root(machine, "rm -f /run/audit-off")
@@ -49,7 +49,7 @@ def test_a_writer_that_goes_on_is_named(machine: Machine) -> None:
 def test_what_is_audited_is_quiet_from_the_deletion_on(machine: Machine) -> None:
     root(machine, "systemctl start auditd; until [ -s /run/auditd.pid ]; do sleep 0.1; done")
     assert int(root(machine, f"stat -c %s {LOG}")) > 0
-    seal(machine.session, machine.plan.weights, machine.aws, machine.run)
+    seal(machine.session, machine.plan, machine.aws, machine.run)
     assert root(machine, f"stat -c %s {LOG}").strip() == "0"
     assert root(machine, f"python3 {SEAL}/seal.py check") == ""
     assert root(machine, "systemctl is-enabled auditd").strip() == "enabled"

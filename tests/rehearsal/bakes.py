@@ -125,9 +125,13 @@ class Outcome:
         return self.desk / str(self.of("run")[0]["directory"])
 
     @property
-    def manifest(self) -> dict[str, Any]:
-        """What a whole bake leaves of itself."""
-        found: dict[str, Any] = json.loads((self.directory / "manifest.json").read_text())
+    def report(self) -> dict[str, Any]:
+        """What a bake leaves of itself, however it ended."""
+        return self.kept("report.json")
+
+    def kept(self, name: str) -> dict[str, Any]:
+        """A JSON file of the run's directory."""
+        found: dict[str, Any] = json.loads((self.directory / name).read_text())
         return found
 
 

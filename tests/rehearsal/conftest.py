@@ -66,4 +66,4 @@ def _values(cloud: LocalCloud, aws: Aws) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def image(baked: Outcome) -> str:
     """The AMI that came of it."""
-    return str(baked.manifest["image"]["id"])
+    return str(baked.report["image"]["id"])

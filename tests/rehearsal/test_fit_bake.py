@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -35,14 +34,13 @@ def test_it_bakes_and_the_image_has_neither(
     (tmp_path / "profiles/mine.yaml").write_text(MINE)
     outcome = rehearse(tmp_path, "mine", profiles=tmp_path / "profiles")
     assert outcome.code == 0, outcome.errors
-    manifest = outcome.manifest
-    (removed,) = manifest["base"]["removed"]
+    report, fetched = outcome.report, outcome.kept("facts/weights.json")
+    (removed,) = outcome.kept("base-content.json")["removed"]
     assert (removed["name"], round(removed["bytes"] / GIB)) == ("cuda-12.6", 10)
-    assert any("cuda-12.6 (/usr/local/cuda-12.6) is gone" in note for note in manifest["notes"])
-    assert manifest["weights"]["disk"]["filesystem"] == "tmpfs"
-    assert manifest["int8"]["source_removed"] == 0
-    assert json.loads((outcome.directory / "base-content.json").read_text()) == manifest["base"]
-    files = manifest["weights"]["files"]
+    assert any("cuda-12.6 (/usr/local/cuda-12.6) is gone" in note["text"] for note in report["notes"])
+    assert fetched["disk"]["filesystem"] == "tmpfs"
+    assert outcome.kept("facts/int8.json")["source_removed"] == 0
+    files = fetched["files"]
     gone, kept = (words(cloud, name) for name in (largest(files, "transformer"), largest(files, "vae")))
-    disk = ImageStore(cloud_settings.images).disk(manifest["image"]["snapshot"])
+    disk = ImageStore(cloud_settings.images).disk(report["image"]["volumes"][0]["snapshot"])
     assert found_in(disk, gone | kept) == kept

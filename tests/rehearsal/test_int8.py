@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import urllib.request
-import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
@@ -29,41 +28,44 @@ def directory(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture(scope="module")
-def manifest(directory: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((directory / "manifest.json").read_text())
+def report(directory: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((directory / "report.json").read_text())
     return found
 
 
-def test_the_booted_image_drew_in_int8(directory: Path, manifest: dict[str, Any]) -> None:
-    assert manifest["boot_check"]["precision"] == "int8"
+def test_the_booted_image_drew_in_int8(directory: Path, report: dict[str, Any]) -> None:
+    first, *pair = report["pictures"]
+    assert first["precision"] == "int8"
+    assert [(one["file"], one["precision"]) for one in pair] == [("bf16.png", "bf16"), ("int8.png", "int8")]
     assert (directory / "first-image.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_manifest_says_what_int8_is_made_of_and_how_near_it_is(
-    directory: Path, manifest: dict[str, Any]
+def test_the_facts_say_what_int8_is_made_of_and_how_near_it_is(
+    directory: Path, report: dict[str, Any]
 ) -> None:
-    made, lock = manifest["int8"], manifest["weights"]["lock"]
+    made, fetched = (
+        json.loads((directory / f"facts/{name}.json").read_text()) for name in ("int8", "weights")
+    )
+    lock = report["plan"]["lock"]
     assert made["provenance"]["revision"] == lock["revision"]
     assert {path: file["bytes"] for path, file in made["provenance"]["inputs"].items()} == {
         path: file["bytes"] for path, file in lock["files"].items()
     }
     assert made["comparison"]["psnr"] > 30
     assert made["comparison"]["drawn_on"] == {"bf16": "cpu", "int8": "cpu"}
-    assert made["source_removed"] == manifest["weights"]["bytes"]
+    assert made["source_removed"] == fetched["bytes"]
+    assert report["weights"]["bytes"] == made["bytes"]
+    assert report["weights"]["int8_psnr_db"] == made["comparison"]["psnr"]
     assert all((directory / name).stat().st_size > 1000 for name in ("bf16.png", "int8.png"))
-    properties = ET.parse(directory / "junit.xml").getroot().iter("property")
-    assert str(made["comparison"]["psnr"]) in [
-        item.get("value") for item in properties if item.get("name") == "psnr_db"
-    ]
 
 
 def test_the_bfloat16_weights_are_not_in_the_images_raw_bytes(
-    cloud: LocalCloud, cloud_settings: Settings, manifest: dict[str, Any]
+    cloud: LocalCloud, cloud_settings: Settings, directory: Path, report: dict[str, Any]
 ) -> None:
     """Freed blocks are discarded, so that the image shrinks."""
-    files = manifest["weights"]["files"]
+    files = json.loads((directory / "facts/weights.json").read_text())["files"]
     gone, kept = (words(cloud, name) for name in (largest(files, "transformer"), largest(files, "vae")))
-    disk = ImageStore(cloud_settings.images).disk(manifest["image"]["snapshot"])
+    disk = ImageStore(cloud_settings.images).disk(report["image"]["volumes"][0]["snapshot"])
     assert found_in(disk, gone | kept) == kept
 
 

@@ -74,7 +74,7 @@ def test_a_stopped_builder_is_kept_and_gone_on_with_at_its_new_address(
     assert left(aws, run) == []
     assert aws.scheduler.list_schedule_groups(NamePrefix=f"bake-{run}")["ScheduleGroups"] == []
     assert Record.read(directory).held() == []  # type: ignore[union-attr]
-    assert json.loads((directory / "manifest.json").read_text())["state"] == "good"
+    assert json.loads((directory / "report.json").read_text())["verdict"]["state"] == "good"
 
 
 def _says_what_happened(outcome: Outcome, run: str, builder: str) -> None:

@@ -140,8 +140,8 @@ def test_an_interrupted_boot_check_keeps_the_image_and_another_proves_it(
     assert f"bake boot-check {image} --rehearse" in outcome.errors
     assert state(machine.aws, image) == "unproven"
     assert of_run(machine.aws, run) == []
-    manifest = json.loads((tmp_path / ".bake/runs" / run / "manifest.json").read_text())
-    assert (manifest["state"], manifest["boot_check"]) == ("unproven", None)
+    report = json.loads((tmp_path / ".bake/runs" / run / "report.json").read_text())
+    assert (report["verdict"]["state"], report["image"]["id"], report["pictures"]) == ("unproven", image, [])
 
     proved = boot_check(tmp_path, image, str(profiles))
     assert proved.code == 0, proved.errors

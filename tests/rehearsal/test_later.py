@@ -57,7 +57,7 @@ def of(tmp_path_factory: pytest.TempPathFactory) -> Kernel:
 @pytest.fixture
 def disk(cloud: LocalCloud, baked: Outcome) -> Path:
     """The root disk of the AMI, as its snapshot has it."""
-    return Settings.load().images / f"{baked.manifest['image']['snapshot']}.img"
+    return Settings.load().images / f"{baked.report['image']['volumes'][0]['snapshot']}.img"
 
 
 def ramdisk(of: Kernel, units: dict[str, str]) -> bytes:

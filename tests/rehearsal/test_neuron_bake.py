@@ -51,14 +51,14 @@ def baked(name: str, changes: str, folder: Path) -> Outcome:
 
 def checks(outcome: Outcome) -> dict[str, str]:
     """Id -> outcome."""
-    return {check["id"]: check["outcome"] for check in outcome.manifest["checks"]}
+    return {check["about"]["id"]: check["outcome"] for check in outcome.report["checks"]}
 
 
 def assert_the_stack_is_verified(image: Outcome) -> None:
     stack = {name: outcome for name, outcome in checks(image).items() if "neuron_stack" in name}
     assert len(stack) == len(STUBS)
     assert set(stack.values()) == {"passed"}
-    notes = image.manifest["notes"]
+    notes = [note["text"] for note in image.report["notes"]]
     assert "the Neuron stack is there already and left alone" in notes
     assert all(
         any(note.startswith(f"{package} {version}") for note in notes) for package, version in STUBS.items()
@@ -74,9 +74,9 @@ def test_with_the_sdks_index_it_is_compiled_while_baking_and_draws_on_neuron(
     plan = " ".join(image.of("plan")[0]["text"].split())
     assert "optimum-neuron's compiler copies the model" in plan.partition("How this rehearsal differs")[2]
     assert "experimental" in plan and "The image draws 320x256, 272x256 and no other size" in plan
-    assert "draws on the CPU" not in "".join(image.manifest["plan"]["warnings"])
+    assert "draws on the CPU" not in "".join(image.report["warnings"])
     for note in ("backend is neuron, which is experimental", "compiled 320x256", "compiled 272x256"):
-        assert any(note in line for line in image.manifest["notes"]), note
+        assert any(note in line["text"] for line in image.report["notes"]), note
     for check in (
         "drivers.compiled_for_neuron",
         "drivers.worker_finds_what_is_compiled",
@@ -86,7 +86,7 @@ def test_with_the_sdks_index_it_is_compiled_while_baking_and_draws_on_neuron(
         "worker.backend",
     ):
         assert checks(image)[check] == "passed", check
-    drawn = image.manifest["boot_check"]
+    (drawn,) = image.report["pictures"]
     assert (drawn["width"], drawn["height"], drawn["device"]) == (272, 256, "neuron")
     assert 'local draw "a cat" --width 272 --height 256 --out' in image.of("released")[0]["text"]
     journal = (image.directory / "logs" / "boot-check.journal.log").read_text()
@@ -100,7 +100,7 @@ def test_without_that_index_the_stack_is_verified_and_the_cpu_draws(
 ) -> None:
     image = baked("inf2-amazon-linux", "", tmp_path)
     assert_the_stack_is_verified(image)
-    assert any("draws on the CPU" in warning for warning in image.manifest["plan"]["warnings"])
+    assert any("draws on the CPU" in warning for warning in image.report["warnings"])
     assert checks(image)["drivers.compiled_for_neuron"] == "passed"
     assert checks(image)["worker.backend"] == "passed"
-    assert image.manifest["boot_check"]["device"] == "cpu"
+    assert image.report["pictures"][0]["device"] == "cpu"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -33,8 +34,8 @@ def directory(baked: Outcome) -> Path:
 
 
 @pytest.fixture(scope="module")
-def manifest(baked: Outcome) -> dict[str, Any]:
-    return baked.manifest
+def report(baked: Outcome) -> dict[str, Any]:
+    return baked.report
 
 
 def leftovers(aws: Aws, run: str) -> list[str]:
@@ -74,49 +75,85 @@ def test_the_plan_comes_first_and_says_how_a_rehearsal_differs(baked: Outcome) -
     assert re.search(r"backend +cuda; launched with FLUX_BACKEND=cpu, for no instance here has it\n", text)
 
 
-def test_the_booted_image_drew_a_png_of_the_asked_size(directory: Path, manifest: dict[str, Any]) -> None:
+def test_the_booted_image_drew_a_png_of_the_asked_size(directory: Path, report: dict[str, Any]) -> None:
     content = (directory / "first-image.png").read_bytes()
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
     assert struct.unpack(">II", content[16:24]) == (256, 256)
-    assert manifest["boot_check"]["object"].startswith("s3://")
-    assert manifest["boot_check"]["device"] == "cpu"
+    (picture,) = report["pictures"]
+    assert (picture["width"], picture["height"], picture["device"]) == (256, 256, "cpu")
+    assert picture["sha256"] == hashlib.sha256(content).hexdigest()
+    assert picture["seconds"] > 0 and picture["memory_bytes"] > 100_000_000
+    assert picture["instance"].startswith("i-") and picture["instance_type"] == "g6e.xlarge"
 
 
-def test_at_least_25_checks_passed_and_are_kept_as_junit_xml(
-    directory: Path, manifest: dict[str, Any]
+def test_checks_of_all_three_moments_passed_and_are_kept_as_junit_xml(
+    directory: Path, report: dict[str, Any]
 ) -> None:
-    assert len(manifest["checks"]) >= 25
-    assert {check["outcome"] for check in manifest["checks"]} == {"passed"}
-    suite = ET.parse(directory / "junit.xml").getroot()
-    assert len(list(suite.iter("testcase"))) == len(manifest["checks"])
-    assert not list(suite.iter("failure"))
+    outcomes = [(check["moment"], check["outcome"]) for check in report["checks"]]
+    assert {outcome for _, outcome in outcomes} == {"passed", "not applicable"}
+    assert min(outcomes.count((moment, "passed")) for moment in ("base", "sealed", "booted")) > 20
+    suites = ET.parse(directory / "junit.xml").getroot()
+    assert len(list(suites.iter("testcase"))) >= len(report["checks"])
+    assert "REHEARSAL" in str(next(suites.iter("testsuite")).get("name"))
+    assert not list(suites.iter("failure"))
+
+
+def test_it_ends_with_verdict_and_report(baked: Outcome, directory: Path) -> None:
+    assert baked.events[-1]["event"] == "reported"
+    assert baked.events[-1]["verdict"] == "good"
+    assert baked.events[-1]["text"].endswith(str(directory.relative_to(baked.desk) / "report.html"))
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=directory, check=True)
+
+
+def test_the_bake_changed_nothing_that_it_did_not_mean_to(report: dict[str, Any]) -> None:
+    changes = report["changed_on_machine"]["changes"]
+    assert len(changes) > 20
+    assert [change for change in changes if not change["meant"]] == []
+
+
+def test_the_timeline_shows_that_the_weights_came_while_the_machine_was_provisioned(
+    report: dict[str, Any],
+) -> None:
+    spans = {(span["lane"], span["name"]): span for span in report["timeline"]}
+    provision, prefetch = spans["bake", "provision"], spans["builder", "prefetch"]
+    assert prefetch["began"] < provision["began"] + provision["seconds"]
+    assert ("builder", "20-worker.sh") in spans
 
 
 def test_the_run_directory_has_all_the_evidence(directory: Path) -> None:
     names = {str(file.relative_to(directory)) for file in directory.rglob("*")}
-    assert {"plan.json", "events.jsonl", "junit.xml", "manifest.json", "first-image.png"} <= names
+    assert {
+        "plan.json",
+        "events.jsonl",
+        "junit.xml",
+        "report.json",
+        "report.html",
+        "first-image.png",
+    } <= names
+    assert {"report.md", "hdf.json", "sbom.cdx.json", "SHA256SUMS"} <= names
     assert {"logs/verify.log", "logs/seal.log", "logs/bake-prefetch.out.log"} <= names
     assert [name for name in names if name.startswith("logs/bake-20")]
 
 
-def test_the_summary_shows_the_image_and_the_next_command(baked: Outcome, manifest: dict[str, Any]) -> None:
+def test_the_summary_shows_the_image_and_the_next_command(baked: Outcome, report: dict[str, Any]) -> None:
     text = baked.of("released")[0]["text"]
-    for part in (manifest["image"]["id"], "bake local boot", "create image", "in all"):
+    for part in (report["image"]["id"], "bake local boot", "create image", "in all"):
         assert part in text
 
 
 def test_the_weights_are_the_ones_that_were_locked(
-    baked: Outcome, directory: Path, manifest: dict[str, Any]
+    baked: Outcome, directory: Path, report: dict[str, Any]
 ) -> None:
-    lock = manifest["weights"]["lock"]
-    assert {path: file["bytes"] for path, file in lock["files"].items()} == manifest["weights"]["files"]
+    lock, fetched = report["plan"]["lock"], baked.kept("facts/weights.json")
+    assert {path: file["bytes"] for path, file in lock["files"].items()} == fetched["files"]
+    assert (report["weights"]["fetched"], report["weights"]["bytes"]) == (True, fetched["bytes"])
     assert all(file.keys() & {"sha256", "git_oid"} for file in lock["files"].values())
     written = baked.desk / ".bake/rehearsal/g6e-ubuntu.lock.yaml"
     assert lockfile.read(written).weights is not None
     notes = "\n".join(event["text"] for event in baked.of("note"))
     assert "locked the local Hub's weights for rehearsals" in notes
     assert "the cache is on /dev/loop" in notes
-    assert manifest["weights"]["disk"]["stand_in"] is True
+    assert fetched["disk"]["stand_in"] is True
     assert json.loads((directory / "plan.json").read_text())["lock"]["locked"] is True
 
 
@@ -128,20 +165,20 @@ def test_the_frozen_agreement_was_held_to_and_not_touched(baked: Outcome, direct
     assert [entry.why for entry in held.agreement.history] == ["first agreement"]
 
 
-def test_the_image_matches_the_agreement(aws: Aws, manifest: dict[str, Any]) -> None:
-    image = aws.ec2.describe_images(ImageIds=[manifest["image"]["id"]])["Images"][0]
+def test_the_image_matches_the_agreement(aws: Aws, report: dict[str, Any]) -> None:
+    image = aws.ec2.describe_images(ImageIds=[report["image"]["id"]])["Images"][0]
     root = image["BlockDeviceMappings"][0]["Ebs"]
     assert (image["State"], root["VolumeSize"]) == ("available", 80)
-    assert image["ImdsSupport"] == manifest["image"]["imds_support"] == "v2.0"
+    assert image["ImdsSupport"] == report["image"]["imds_support"] == "v2.0"
     snapshot = aws.ec2.describe_snapshots(SnapshotIds=[root["SnapshotId"]])["Snapshots"][0]
     assert (snapshot["State"], snapshot["VolumeSize"]) == ("completed", 80)
     for tags in (image["Tags"], snapshot["Tags"]):
-        assert {"Key": "bake:plan", "Value": manifest["plan"]["id"]} in tags
+        assert {"Key": "bake:plan", "Value": report["run"]["plan"]} in tags
 
 
-def test_everything_else_is_removed(aws: Aws, manifest: dict[str, Any]) -> None:
-    assert leftovers(aws, manifest["run"]) == []
-    assert images(aws, manifest["run"]) == [manifest["image"]["id"]]
+def test_everything_else_is_removed(aws: Aws, report: dict[str, Any]) -> None:
+    assert leftovers(aws, report["run"]["id"]) == []
+    assert images(aws, report["run"]["id"]) == [report["image"]["id"]]
 
 
 def test_the_token_is_in_no_file_of_the_run(cloud: LocalCloud, directory: Path) -> None:
@@ -151,11 +188,11 @@ def test_the_token_is_in_no_file_of_the_run(cloud: LocalCloud, directory: Path) 
 
 
 def test_the_token_the_runs_names_and_its_lease_are_not_in_the_images_raw_bytes(
-    cloud: LocalCloud, cloud_settings: Settings, manifest: dict[str, Any]
+    cloud: LocalCloud, cloud_settings: Settings, report: dict[str, Any]
 ) -> None:
-    disk = ImageStore(cloud_settings.images).disk(manifest["image"]["snapshot"])
+    disk = ImageStore(cloud_settings.images).disk(report["image"]["volumes"][0]["snapshot"])
     # Only a file that was deleted and not discarded would still hold them: `rm` alone is not enough.
-    secrets = [cloud.environment["HF_TOKEN"].encode(), f"bake-{manifest['run']}-builder".encode()]
+    secrets = [cloud.environment["HF_TOKEN"].encode(), f"bake-{report['run']['id']}-builder".encode()]
     secrets.append(LEASE_UNIT.encode())
     known = b"flux-worker.service"
     seen = set()
@@ -165,10 +202,10 @@ def test_the_token_the_runs_names_and_its_lease_are_not_in_the_images_raw_bytes(
 
 
 def test_no_machines_name_or_address_is_in_the_images_raw_bytes(
-    cloud_settings: Settings, manifest: dict[str, Any]
+    cloud_settings: Settings, report: dict[str, Any]
 ) -> None:
     """Whichever machine's: the builder's, or of one that the base was made on."""
-    disk = ImageStore(cloud_settings.images).disk(manifest["image"]["snapshot"])
+    disk = ImageStore(cloud_settings.images).disk(report["image"]["volumes"][0]["snapshot"])
     network = str(cloud_settings.network.network_address).encode().rpartition(b".")[0]
     name = b"ip-" + network.replace(b".", b"-") + b"-"
     address = network + b"."

@@ -62,10 +62,11 @@ def test_a_run_that_is_killed_at_every_step_ends_with_a_good_image(aws: Aws, tmp
     outcome = finish(resume(tmp_path, run), tmp_path)
     assert outcome.code == 0, outcome.errors
     assert [event for event in outcome.of("step_started") if event["step"] == "provision"] == []
-    manifest = json.loads((directory / "manifest.json").read_text())
-    assert manifest["state"] == "good"
-    assert manifest["boot_check"]["width"] == 256
-    tags = aws.ec2.describe_images(ImageIds=[manifest["image"]["id"]])["Images"][0]["Tags"]
+    report = json.loads((directory / "report.json").read_text())
+    assert (report["verdict"]["state"], report["pictures"][0]["width"]) == ("good", 256)
+    assert {check["outcome"] for check in report["checks"]} == {"passed", "not applicable"}
+    assert report["run"]["attempts"] == max(span["attempt"] for span in report["timeline"]) > 1
+    tags = aws.ec2.describe_images(ImageIds=[report["image"]["id"]])["Images"][0]["Tags"]
     assert {"Key": "bake:state", "Value": "good"} in tags
     assert left(aws, run) == []
     record = Record.read(directory)

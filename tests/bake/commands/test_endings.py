@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -148,3 +149,53 @@ def test_a_full_disk_of_the_controller_is_no_bug(
     assert "TMPDIR" in said
     assert "bug in bake" not in said
     assert report(OSError(code, os.strerror(code))) == 5  # of a command that is no bake
+
+
+def last_report(runs: Path) -> dict[str, Any]:
+    """The report that a run has left."""
+    (file,) = runs.glob("*/report.json")
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
+@pytest.mark.parametrize(("error", "code"), ENDINGS)
+def test_however_it_ends_there_is_a_report(
+    proposal: Proposal, runs: Path, error: BaseException | None, code: int
+) -> None:
+    end(proposal, runs, error)
+    found = last_report(runs)
+    assert found["verdict"]["exit_code"] == code
+    expected = {0: "good", 130: "interrupted"}.get(code, "failed")
+    assert found["verdict"]["state"] == expected
+    assert found["run"]["account"] == "123456789012"
+    assert {"report.html", "report.md", "junit.xml", "SHA256SUMS"} <= {
+        file.name for file in next(runs.iterdir()).iterdir()
+    }
+
+
+def test_the_report_names_what_was_left_behind_and_what_ended_the_run(proposal: Proposal, runs: Path) -> None:
+    end(proposal, runs, NotVerified("2 of 73 checks"), LEAK)
+    verdict = last_report(runs)["verdict"]
+    assert (verdict["exit_code"], verdict["left_behind"]) == (6, [LEAK])
+    assert verdict["error"] == "2 of 73 checks"
+
+
+def test_a_report_that_can_not_be_made_changes_no_ending(
+    proposal: Proposal, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RecursionError("x")
+
+    monkeypatch.setattr("bake.report.writing.collect", broken)
+    assert end(proposal, runs, None) == 0
+    assert end(proposal, runs, NotVerified("2 of 73 checks")) == 4
+    assert "2 of 73 checks" in capsys.readouterr().err
+
+
+def test_the_last_that_is_told_is_verdict_and_report(proposal: Proposal, runs: Path) -> None:
+    stream = io.StringIO()
+    with running(proposal, new(runs, Progress(PlainScreen(stream)))):
+        pass
+    *_, verdict, place = stream.getvalue().splitlines()
+    assert verdict.startswith("GOOD (AWS): ")
+    assert place == f"Report         {next(runs.iterdir()) / 'report.html'}"

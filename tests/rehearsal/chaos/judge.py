@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from bake.localcloud.images.store import ImageStore
@@ -163,10 +161,3 @@ def of_images(lane: Lane, kept: Left) -> list[str]:
         if not snapshots or not all(store.disk(one).exists() for one in snapshots):
             wrong.append(f"{identity} is lost")
     return wrong
-
-
-def manifest(desk: Path, run: str) -> dict[str, Any]:
-    """What a whole bake leaves of itself; nothing if it left none."""
-    file = desk / ".bake/runs" / run / "manifest.json"
-    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    return found

@@ -1,0 +1,44 @@
+"""The checks of a run: those that ran, and those that should have and did not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from pydantic import TypeAdapter
+
+from bake.checks.case_list import STEPS
+from bake.checks.cases import not_run
+from bake.checks.result import Check
+from bake.report.run_directory import RunDirectory
+
+MOMENTS = ("base", "sealed", "booted")
+CHECKS = TypeAdapter(tuple[Check, ...])
+OWN = tuple(f"facts/checks-{moment}-{name}.json" for moment, name, _ in STEPS)
+
+
+def checks(run: RunDirectory) -> tuple[Check, ...]:
+    """All checks that ran, by moment; first those of the bake's own steps, in their order."""
+    there = list(run.files("facts/checks-*.json"))
+    ordered = [name for name in OWN if name in there] + [name for name in there if name not in OWN]
+    return by_moment([check for name in ordered for check in run.part(name, partial(_read, run, name), ())])
+
+
+def _read(run: RunDirectory, name: str) -> tuple[Check, ...]:
+    return CHECKS.validate_python(run.any_json(name) or [])
+
+
+def missing(run: RunDirectory, command: str, reason: str) -> tuple[Check, ...]:
+    """The cases of steps that the run did not come to; `reason` says why."""
+    there = set(run.files("facts/checks-*.json"))
+    return tuple(
+        check
+        for moment, name, ids in STEPS
+        if f"facts/checks-{moment}-{name}.json" not in there and (command == "bake" or moment == "booted")
+        for check in not_run(moment, ids, reason)
+    )
+
+
+def by_moment(found: Sequence[Check]) -> tuple[Check, ...]:
+    """The checks in the order of their moments."""
+    return tuple(sorted(found, key=lambda check: MOMENTS.index(check.moment)))
