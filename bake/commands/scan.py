@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bake.commands.options import say
 from bake.errors import BakeError, NotVerified
 
 if TYPE_CHECKING:
@@ -46,12 +47,14 @@ def scan(obj: dict[str, Any], run: str, fail_on: str | None, as_json: bool) -> N
     """
     from bake.commands.runs import record_of
     from bake.report.scan import failing
+    from bake.report.writing import write
     from bake.run import alone
 
     record = record_of(obj["runs"], run)
     with alone(record.directory):
         found = _scan(record, fail_on)
         _keep(record.directory, found)
+        write(record.directory, say)
     click.echo(found.model_dump_json(indent=2) if as_json or obj["as_json"] else _table(record, found))
     if not found.covered:
         raise BakeError(

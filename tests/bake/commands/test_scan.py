@@ -109,6 +109,14 @@ def test_the_answer_is_shown_and_kept(tmp_path: Path) -> None:
     ]
 
 
+def test_the_reports_have_the_answer(tmp_path: Path) -> None:
+    folder = ended_run(tmp_path)
+    called(tmp_path)
+    assert json.loads((folder / "report.json").read_text())["scan"]["database"] == "2026-11-28T06:00:00Z"
+    assert "CVE-2026-0001" in (folder / "report.md").read_text()
+    assert "facts/scan.json" in (folder / "SHA256SUMS").read_text()
+
+
 def test_json_is_the_scan_as_it_is_kept(tmp_path: Path) -> None:
     ended_run(tmp_path)
     assert Scan.model_validate_json(called(tmp_path, "--json").output) == kept(tmp_path)
