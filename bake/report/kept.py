@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,10 @@ def read(file: Path) -> Report:
 
 
 def parse(content: bytes, source: object) -> Report:
-    """A report from its text. Raises UsageError, naming `source`, where that is none of this version."""
+    """A report from its text. Raises UsageError, naming `source`, where that is none of this version.
+
+    Fields that this version does not know are left out: a newer one may have more (`SCHEMA`).
+    """
     from pydantic import ValidationError
 
     from bake.report.model import Report
@@ -32,12 +36,25 @@ def parse(content: bytes, source: object) -> Report:
     try:
         return Report.model_validate_json(content)
     except ValidationError as error:
+        if unknown := [one["loc"] for one in error.errors() if one["type"] == "extra_forbidden"]:
+            return parse(_without(content, unknown), source)
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "the text"
         raise UsageError(
             f"{source} is no report that this version of bake reads: {where}: {first['msg']}",
             hint="the version of bake that wrote it is its run.bake_version",
         ) from error
+
+
+def _without(content: bytes, places: Iterable[tuple[int | str, ...]]) -> bytes:
+    """The text without the fields at these places."""
+    found = json.loads(content)
+    for *way, last in places:
+        part = found
+        for name in way:
+            part = part[name]
+        del part[last]
+    return json.dumps(found).encode()
 
 
 def directories(runs: Path) -> list[Path]:

@@ -42,6 +42,20 @@ def test_what_is_no_report_is_named_with_what_is_wrong(tmp_path: Path) -> None:
         read(file)
 
 
+def test_a_newer_report_may_have_more_fields(tmp_path: Path) -> None:
+    newer = json.loads(GOOD.model_dump_json())
+    newer["mood"] = "fine"
+    newer["image"]["volumes"][0]["iops"] = 3000
+    newer["checks"][1]["about"]["author"] = {"name": "somebody"}
+    file = tmp_path / REPORT
+    file.write_text(json.dumps(newer))
+    assert read(file) == GOOD
+    newer["verdict"]["state"] = "splendid"
+    file.write_text(json.dumps(newer))
+    with pytest.raises(UsageError, match=r"verdict\.state"):
+        read(file)
+
+
 def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
     for name in ("20261128-1", "20261129-1", "20251231-9"):
         (tmp_path / name).mkdir()
