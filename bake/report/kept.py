@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from bake.report.model import Report
 
 REPORT = "report.json"
+# How a report names its image, which stands before everything that a machine answered.
+IMAGE = re.compile(rb'"image": *\{\s*"id": *"(ami-[0-9a-f]+)"')
+HEAD = 1 << 18  # bytes
 
 
 def read(file: Path) -> Report:
@@ -62,17 +66,15 @@ def directories(runs: Path) -> list[Path]:
     return sorted((one for one in runs.glob("*/") if one.is_dir()), reverse=True) if runs.is_dir() else []
 
 
-def of_image(runs: Path, image: str) -> Iterator[Report]:
-    """The reports about an AMI, newest first: of the bake that made it, and of boot checks.
-
-    What can't be read is about no image that anybody asks for.
-    """
+def by_image(runs: Path) -> dict[str, list[Path]]:
+    """AMI -> the run directories whose reports are about it, newest first: its bake and boot checks."""
+    found: dict[str, list[Path]] = {}
     for directory in directories(runs):
-        file = directory / REPORT
-        if file.is_file() and image.encode() in (content := file.read_bytes()):
-            try:
-                report = parse(content, file)
-            except UsageError:
-                continue
-            if report.image and report.image.id == image:
-                yield report
+        try:
+            with (directory / REPORT).open("rb") as file:
+                named = IMAGE.search(file.read(HEAD))
+        except OSError:
+            continue
+        if named:
+            found.setdefault(named[1].decode(), []).append(directory)
+    return found

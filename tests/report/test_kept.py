@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bake.errors import UsageError
-from bake.report.kept import REPORT, directories, of_image, read
+from bake.report.kept import REPORT, by_image, directories, read
 from bake.report.model import Report
 from tests.report.samples import FAILED, GOOD
 
@@ -71,5 +71,6 @@ def test_the_reports_of_an_image_are_found_among_others(tmp_path: Path) -> None:
     keep(tmp_path, "2", later)
     (keep(tmp_path, "4", GOOD) / REPORT).write_text(f"not JSON, with {IMAGE}")
     (tmp_path / "5").mkdir()
-    assert list(of_image(tmp_path, IMAGE)) == [later, GOOD]
-    assert list(of_image(tmp_path, "ami-00000000000000000")) == []
+    indented = keep(tmp_path, "6", GOOD)
+    (indented / REPORT).write_text(GOOD.model_dump_json(indent=2))
+    assert by_image(tmp_path) == {IMAGE: [tmp_path / name for name in "621"]}
