@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,11 +108,20 @@ class Reports:
 
     def local(self, image: str) -> Found | None:
         """The report of an AMI that a run on this machine made."""
-        from bake.report.kept import of_image
+        from bake.report.kept import read
 
-        known = list(of_image(self.runs, image))
-        best = next((one for one in known if one.inventories), next(iter(known), None))
-        return None if best is None else Found(best, self.runs / best.run.id)
+        known = []
+        for directory in self._by_image.get(image, ()):
+            with suppress(UsageError):  # of another version
+                known.append(Found(read(directory), directory))
+        telling = (one for one in known if one.report.inventories)
+        return next(telling, next(iter(known), None))
+
+    @cached_property
+    def _by_image(self) -> dict[str, list[Path]]:
+        from bake.report.kept import by_image
+
+        return by_image(self.runs)
 
     def _of_tags(self, image: str) -> Found | None:
         from bake.image import describe_image

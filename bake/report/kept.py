@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
     from bake.report.model import Report
 
 REPORT = "report.json"
+# How a report names its image, which stands before everything that a machine answered.
+IMAGE = re.compile(rb'"image": *\{\s*"id": *"(ami-[0-9a-f]+)"')
+HEAD = 1 << 18  # bytes
 
 
 def read(file: Path) -> Report:
@@ -24,7 +29,10 @@ def read(file: Path) -> Report:
 
 
 def parse(content: bytes, source: object) -> Report:
-    """A report from its text. Raises UsageError, naming `source`, where that is none of this version."""
+    """A report from its text. Raises UsageError, naming `source`, where that is none of this version.
+
+    Fields that this version does not know are left out: a newer one may have more (`SCHEMA`).
+    """
     from pydantic import ValidationError
 
     from bake.report.model import Report
@@ -32,6 +40,8 @@ def parse(content: bytes, source: object) -> Report:
     try:
         return Report.model_validate_json(content)
     except ValidationError as error:
+        if unknown := [one["loc"] for one in error.errors() if one["type"] == "extra_forbidden"]:
+            return parse(_without(content, unknown), source)
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "the text"
         raise UsageError(
@@ -40,22 +50,31 @@ def parse(content: bytes, source: object) -> Report:
         ) from error
 
 
+def _without(content: bytes, places: Iterable[tuple[int | str, ...]]) -> bytes:
+    """The text without the fields at these places."""
+    found = json.loads(content)
+    for *way, last in places:
+        part = found
+        for name in way:
+            part = part[name]
+        del part[last]
+    return json.dumps(found).encode()
+
+
 def directories(runs: Path) -> list[Path]:
     """The run directories, newest first: their names sort by time."""
     return sorted((one for one in runs.glob("*/") if one.is_dir()), reverse=True) if runs.is_dir() else []
 
 
-def of_image(runs: Path, image: str) -> Iterator[Report]:
-    """The reports about an AMI, newest first: of the bake that made it, and of boot checks.
-
-    What can't be read is about no image that anybody asks for.
-    """
+def by_image(runs: Path) -> dict[str, list[Path]]:
+    """AMI -> the run directories whose reports are about it, newest first: its bake and boot checks."""
+    found: dict[str, list[Path]] = {}
     for directory in directories(runs):
-        file = directory / REPORT
-        if file.is_file() and image.encode() in (content := file.read_bytes()):
-            try:
-                report = parse(content, file)
-            except UsageError:
-                continue
-            if report.image and report.image.id == image:
-                yield report
+        try:
+            with (directory / REPORT).open("rb") as file:
+                named = IMAGE.search(file.read(HEAD))
+        except OSError:
+            continue
+        if named:
+            found.setdefault(named[1].decode(), []).append(directory)
+    return found

@@ -31,6 +31,7 @@ KERNEL = ("kernel*", "linux-image-*", "linux-headers-*", "linux-modules-*", "lin
 # A driver's daemon that 12-nvidia.sh starts at each boot; the name behind an alias is the base AMI's.
 PERSISTENCE = "nvidia-persistenced*"
 DRIVER_PACKAGE = "nvidia-open"
+RPM_KEY = "gpg-pubkey"  # how rpm lists a key that it trusts
 WORKER_PACKAGE = "flux-worker"
 OF_THE_WORKER = ("torch", "diffusers", "transformers", "flux-worker", "python", "cuda")
 
@@ -187,9 +188,21 @@ class Judge:
         if package.kind == "program":
             ours = package.where.startswith(f"{layout.WORKER}/")
             return "the worker's Python" if ours else ""
+        if package.name == RPM_KEY:
+            return self._of_key(change)
         if package.name in self.packages:
             return self.packages[package.name]
         return self._of_pinned(package.name, change.after)
+
+    def _of_key(self, change: Change) -> str:
+        """Of the keys that rpm trusts: it keeps a repository's from the first install from there on.
+
+        Where a script installs from a vendor's repository, nobody can tell whose key is new.
+        """
+        before, after = (set((keys or "").split(", ")) - {""} for keys in (change.before, change.after))
+        ours = self.packages and not self.wanted.pinned and before <= after
+        same = self.before.repositories == self.after.repositories
+        return "the key of a repository of the base AMI" if ours and same else ""
 
     def _of_pinned(self, name: str, after: str | None) -> str:
         """Of a package that was there before."""

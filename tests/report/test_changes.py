@@ -145,6 +145,31 @@ def test_new_packages_are_meant_with_what_they_need() -> None:
     assert [one.why for one in found if not one.meant] == ["nothing in the bake asks for it"]
 
 
+def rpm(name: str, version: str) -> Package:
+    return Package(kind="rpm", name=name, version=version, arch="")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "settings", "meant"),
+    [
+        (["b"], ["b", "a"], CUDA, True),
+        (["b"], ["a"], CUDA, False),
+        (["b"], ["b", "a"], PINNED, False),
+    ],
+    ids=["one more", "another", "a vendor's, too"],
+)
+def test_rpm_trusts_the_keys_of_the_bases_repositories_from_the_first_install_on(
+    before: list[str], after: list[str], settings: dict[str, str], meant: bool
+) -> None:
+    old = machine(packages=[rpm("gpg-pubkey", one) for one in before], repositories={"/etc/x.repo": "00"})
+    keys = [rpm("gpg-pubkey", one) for one in after]
+    new = machine(packages=[*keys, rpm("git", "1")], repositories={"/etc/x.repo": "00"})
+    assert verdicts(judged(old, new, settings))["rpm gpg-pubkey"] == meant
+    assert not verdicts(judged(old, machine(packages=keys), CUDA))["rpm gpg-pubkey"]
+    another = new.model_copy(update={"repositories": {"/etc/x.repo": "11"}})
+    assert not verdicts(judged(old, another, CUDA))["rpm gpg-pubkey"]
+
+
 def test_an_upgrade_is_a_finding_even_of_what_a_script_asks_for() -> None:
     before = machine(packages=(deb("git", "1"), deb("libc6", "1")))
     after = machine(packages=(deb("git", "2"), deb("libc6", "2")), dependencies={"libc6": "git"})

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bake.errors import UsageError
-from bake.report.kept import REPORT, directories, of_image, read
+from bake.report.kept import REPORT, by_image, directories, read
 from bake.report.model import Report
 from tests.report.samples import FAILED, GOOD
 
@@ -42,6 +42,20 @@ def test_what_is_no_report_is_named_with_what_is_wrong(tmp_path: Path) -> None:
         read(file)
 
 
+def test_a_newer_report_may_have_more_fields(tmp_path: Path) -> None:
+    newer = json.loads(GOOD.model_dump_json())
+    newer["mood"] = "fine"
+    newer["image"]["volumes"][0]["iops"] = 3000
+    newer["checks"][1]["about"]["author"] = {"name": "somebody"}
+    file = tmp_path / REPORT
+    file.write_text(json.dumps(newer))
+    assert read(file) == GOOD
+    newer["verdict"]["state"] = "splendid"
+    file.write_text(json.dumps(newer))
+    with pytest.raises(UsageError, match=r"verdict\.state"):
+        read(file)
+
+
 def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
     for name in ("20261128-1", "20261129-1", "20251231-9"):
         (tmp_path / name).mkdir()
@@ -57,5 +71,6 @@ def test_the_reports_of_an_image_are_found_among_others(tmp_path: Path) -> None:
     keep(tmp_path, "2", later)
     (keep(tmp_path, "4", GOOD) / REPORT).write_text(f"not JSON, with {IMAGE}")
     (tmp_path / "5").mkdir()
-    assert list(of_image(tmp_path, IMAGE)) == [later, GOOD]
-    assert list(of_image(tmp_path, "ami-00000000000000000")) == []
+    indented = keep(tmp_path, "6", GOOD)
+    (indented / REPORT).write_text(GOOD.model_dump_json(indent=2))
+    assert by_image(tmp_path) == {IMAGE: [tmp_path / name for name in "621"]}

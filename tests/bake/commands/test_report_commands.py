@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
@@ -171,6 +173,28 @@ def test_a_hostile_verdict_stays_one_line(runs: Path) -> None:
     keep(runs, of(GOOD, FIRST, verdict=verdict))
     shown = printed(bake(runs, "report"))
     assert shown.splitlines()[0] == "REHEARSAL good: good\\n\\x1b[2Jx\\u202e"
+
+
+def test_runs_and_their_images_are_completed(runs: Path) -> None:
+    keep(runs, of(GOOD, FIRST))
+    keep(runs, of(FAILED, SECOND, None))
+    words = {"_BAKE_COMPLETE": "bash_complete", "COMP_WORDS": f"bake --runs {runs} diff ", "COMP_CWORD": "4"}
+    shown = bake_completion(words)
+    assert shown == [f"plain,{SECOND}", f"plain,{FIRST}", f"plain,{IMAGE}"]
+    assert bake_completion({**words, "COMP_WORDS": f"bake --runs {runs} report ami"}) == [f"plain,{IMAGE}"]
+
+
+def bake_completion(words: dict[str, str]) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "bake.cli"],
+        env={**os.environ, **words},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout.splitlines()
 
 
 # bake diff
