@@ -45,15 +45,13 @@ class Release:
     image: Image
     directory: Path
     drawing: Drawing
-    checks: int
     steps: tuple[StepTime, ...]
 
 
 def release(aws: Aws, run: Run, baked: Baked, published: Image, drawing: Drawing) -> Release:
     """Record an image that passed its boot check and is published; return the release."""
     record_image(aws, run, published, "good", published=True)
-    checks = len(baked.built.report.checks)
-    return Release(published, run.directory, drawing, checks, tuple(run.progress.steps))
+    return Release(published, run.directory, drawing, tuple(run.progress.steps))
 
 
 def summary(release: Release, cost: str, *, rehearsal: bool) -> str:
@@ -78,7 +76,6 @@ def summary(release: Release, cost: str, *, rehearsal: bool) -> str:
   {"in all":<15} {total:7.1f} s
 
 AMI            {image}  {release.image.name}
-Checks         {release.checks} passed
 First image    {drawing.file} ({drawing.width} x {drawing.height}), \
 worker ready {drawing.ready_seconds:.0f} s after boot
 Cost           {cost}

@@ -38,7 +38,8 @@ VERIFY = """\
 
 What a bake verifies, on the builder before the seal; [reports.md](reports.md) explains outcomes and waivers.
 The checks that are marked "booted" look once more at an instance of the finished AMI, and `bake check` runs
-all but a few on any machine. A failure of any severity stands in the way of the image, unless it is waived.
+all but a few on any machine. Those marked "step" are made by a step of the bake: they need a login, AWS or a
+job. A failure of any severity stands in the way of the image, unless it is waived.
 """
 
 
@@ -163,16 +164,18 @@ def shown(default: Any) -> str:
 
 def checks() -> Iterator[str]:
     """A table for each group of checks."""
+    from bake.checks.case_list import CASES
     from bake.checks.catalogue import checks
     from bake.checks.result import GROUPS
 
-    every = checks()
+    every = [*checks(), *((about, ("step",)) for about in CASES.values())]
     for group in GROUPS:
         yield f"### Checks: {group}\n"
         yield "| check | severity | what holds | why | ids |\n|---|---|---|---|---|"
         for about, moments in every:
             if about.group == group:
-                severity = f"{about.severity}, booted" if "booted" in moments else about.severity
+                when = "booted" if "booted" in moments else "step" if "step" in moments else ""
+                severity = f"{about.severity}, {when}" if when else about.severity
                 ids = ", ".join([*about.requirements, *([f"CIS {about.cis}"] if about.cis else [])])
                 cells = (f"`{about.id}`", severity, about.title, about.rationale, ids)
                 yield f"| {' | '.join(map(cell, cells))} |"

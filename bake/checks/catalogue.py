@@ -6,6 +6,7 @@ import inspect
 from importlib import import_module
 from pathlib import Path
 
+from bake.checks.case_list import CASES
 from bake.checks.declare import HERE, about, declaration
 from bake.checks.result import About, Moment
 
@@ -23,5 +24,10 @@ def checks() -> tuple[tuple[About, tuple[Moment, ...]], ...]:
 
 
 def ids() -> frozenset[str]:
-    """The ids of all checks; what follows a `[` in a result's id are parameters."""
+    """The ids of all checks of a machine; what follows a `[` in a result's id are parameters."""
     return frozenset(one.id for one, _ in checks())
+
+
+def known() -> frozenset[str]:
+    """The same with those that the steps of a bake make: all that a waiver may name."""
+    return ids() | frozenset(CASES)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from bake import aws_errors, interrupt
 from bake.aws import call_errors, unanswered
+from bake.checks.result import Outcome
 from bake.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, BakeError, Interrupted, LeftBehind
 from bake.progress import Progress
 from bake.request import Proposal
@@ -45,8 +46,16 @@ def _report(proposal: Proposal, run: Run) -> None:
         return
     page, verdict = run.directory / formats.PAGE, report.verdict
     file = page if page.exists() else run.directory / "report.json"
-    text = f"{verdict.state.upper()} ({report.venue.name}): {verdict.sentence}\nReport         {file}"
+    told = f"{verdict.state.upper()} ({report.venue.name}): {verdict.sentence}"
+    text = "\n".join([told, *_checks(report), f"Report         {file}"])
     progress.emit("reported", verdict=verdict.state, venue=report.venue.name, report=str(file), text=text)
+
+
+def _checks(report: Report) -> list[str]:
+    """A line that counts the checks by outcome, if there are any."""
+    outcomes = [one.outcome for one in report.checks]
+    counts = [f"{outcomes.count(one)} {one}" for one in get_args(Outcome) if one in outcomes]
+    return [f"Checks         {', '.join(counts)}"] if counts else []
 
 
 def _publish(report: Report, proposal: Proposal, run: Run) -> None:

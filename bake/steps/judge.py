@@ -9,7 +9,7 @@ from typing import Literal
 
 from bake import interrupt, retries
 from bake.aws import Aws, call_errors, error_code, unanswered
-from bake.errors import BakeError, Interrupted
+from bake.errors import BakeError, Interrupted, NotVerified
 from bake.image import (
     Image,
     State,
@@ -72,9 +72,10 @@ def judge(
             raise _gone(run, image, f"before it was proved: {_why(error)}") from error
         tell("unproven")
         if isinstance(error, (BakeError, Interrupted, *call_errors())):
-            raise Unproven(
-                f"{image.id} ({image.name}) is there, and unproven: {_why(error)}", hint=kept
-            ) from error
+            told = Unproven(f"{image.id} ({image.name}) is there, and unproven: {_why(error)}", hint=kept)
+            if isinstance(error, NotVerified):  # it draws, and is not what it should be
+                told.exit_code = error.exit_code
+            raise told from error
         error.add_note(kept)  # a bug in bake
         raise
     run.kept.append(f"{image.id} ({image.name}) is good, and kept")

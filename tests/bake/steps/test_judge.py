@@ -104,6 +104,15 @@ def test_a_bad_image_that_cannot_be_removed_is_named(one_run: OneRun) -> None:
     assert facts(one_run, image)["State"] == "available"
 
 
+def test_one_that_drew_and_failed_a_check_is_kept_and_not_verified(one_run: OneRun) -> None:
+    """Its exit code says that it is the image: 4, as of a builder that fails a check."""
+    image = one_run.kept_image()
+    with pytest.raises(Unproven, match="an open port") as caught:
+        check(one_run, image, NotVerified("an open port"))
+    assert caught.value.exit_code == 4
+    assert state_of(facts(one_run, image)) == "unproven"
+
+
 UNPROVEN = [
     pytest.param(TimedOut("capacity for g6e.xlarge: not there after 1800 s"), id="no-capacity"),
     pytest.param(refusal("VcpuLimitExceeded"), id="quota"),
