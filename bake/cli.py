@@ -114,7 +114,7 @@ class LazyGroup(click.Group):
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(".bake/runs"),
     show_default=True,
-    help="Where each run keeps its plan, logs, JUnit XML and manifest.",
+    help="Where each run keeps its plan, its logs and its report.",
 )
 @click.version_option(package_name="ami-bake")
 @click.pass_context

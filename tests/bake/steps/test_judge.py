@@ -14,6 +14,7 @@ from bake.errors import (
     ConnectionLost,
     Interrupted,
     LeftBehind,
+    NotVerified,
     RemoteCommandError,
     TimedOut,
 )
