@@ -32,7 +32,7 @@ def no_lease() -> datetime:
 
 @dataclass
 class Run:
-    """`directory` keeps the plan, the events, the logs of each step, the JUnit XML and the manifest.
+    """`directory` keeps the plan, the events, the logs of each step, facts, and the report made of them.
 
     `leaks` names what this run created and could not remove, `kept` what it leaves on purpose. `attempt`
     is 1, and one more each time the run is resumed. With `exclusive`, no other bake of the profile may go on.

@@ -23,7 +23,7 @@ FLEETING = {
 }
 
 # Values that a secret store may hold because they differ between accounts (R-CONFIG), and that are public:
-# redacted, an AMI id or a region would be missing from plan and manifest.
+# redacted, an AMI id or a region would be missing from plan and report.
 PUBLIC = re.compile(
     r"(ami|subnet|sg|vpc)-[0-9a-f]{8,17}"  # ids of EC2
     r"|arn:aws[\w-]*:\S+|alias/\S+"
