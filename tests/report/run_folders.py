@@ -133,6 +133,7 @@ def whole(folder: Folder) -> Folder:
     folder.put(facts__checks_base_connect=results("base", CONNECT))
     folder.put(facts__checks_base_survey=results("base", SURVEY))
     folder.put(facts__checks_sealed_seal=results("sealed", SEAL))
+    folder.put(facts__checks_sealed_verify=[], facts__checks_booted_checks=[])
     folder.put(facts__checks_sealed_image=results("sealed", IMAGE))
     (folder.path / "first-image.png").write_bytes(png())
     (folder.path / "logs/seal.log").write_text("removed\n")
