@@ -6,7 +6,7 @@ from bake import builder_lease
 from bake.aws import Aws
 from bake.lease import Lease
 from bake.planning.plan import Plan
-from bake.release import Baked, Built, Release, release
+from bake.release import Built, Release, release
 from bake.run import Run
 from bake.steps import keep_interrupted, prefetch, provision
 from bake.steps.boot_check import Drawing, boot_check
@@ -39,7 +39,6 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
         if earlier.image is None:
             stop(aws, run, builder)
         image, removal = create_image(plan, aws, run, builder, undo, earlier.image)
-        baked = Baked(image, built)
         with judge(plan.image, aws, run, image, undo, lambda state: record_image(aws, run, image, state)):
             undo.forget(removal)  # from here on the image is kept unless it is bad
             clean_up(undo, run, "remove builder")
@@ -47,7 +46,7 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
                 "boot check", Drawing, lambda: boot_check(plan, aws, run, undo, image.id, built.base)
             )
         clean_up(undo, run)
-    return release(aws, run, baked, publish(plan.image, aws, run, image), drawing)
+    return release(aws, run, publish(plan.image, aws, run, image), drawing)
 
 
 def build(builder: Instance, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Built:

@@ -31,14 +31,6 @@ class Built:
 
 
 @dataclass(frozen=True)
-class Baked:
-    """An available AMI, and what was built for it."""
-
-    image: Image
-    built: Built
-
-
-@dataclass(frozen=True)
 class Release:
     """A verified AMI. `directory` holds its report, and all that that is made of."""
 
@@ -48,7 +40,7 @@ class Release:
     steps: tuple[StepTime, ...]
 
 
-def release(aws: Aws, run: Run, baked: Baked, published: Image, drawing: Drawing) -> Release:
+def release(aws: Aws, run: Run, published: Image, drawing: Drawing) -> Release:
     """Record an image that passed its boot check and is published; return the release."""
     record_image(aws, run, published, "good", published=True)
     return Release(published, run.directory, drawing, tuple(run.progress.steps))

@@ -145,9 +145,7 @@ def alone(directory: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=PATIENCE)
     except Timeout:
-        raise UsageError(
-            f"run {directory.name} still goes on in another process", hint="bake runs shows its state"
-        ) from None
+        raise _busy(directory) from None
     except OSError:  # a full disk: tags and the journal's state still tell
         yield
         return
@@ -155,6 +153,12 @@ def alone(directory: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _busy(directory: Path) -> UsageError:
+    return UsageError(
+        f"run {directory.name} still goes on in another process", hint="bake runs shows its state"
+    )
 
 
 def new(parent: Path, progress: Progress, *, exclusive: bool = False) -> Run:
@@ -169,7 +173,12 @@ def new(parent: Path, progress: Progress, *, exclusive: bool = False) -> Run:
 
 
 def again(record: Record, progress: Progress) -> Run:
-    """The same run once more, with what its earlier attempts finished."""
+    """The same run once more, with what its earlier attempts finished.
+
+    Raises UsageError while another process goes on with it: nothing is written to its events then.
+    """
+    if is_running(record.directory):
+        raise _busy(record.directory)
     directory, journal = record.directory, Journal(record.directory, progress.note)
     memory = Memory.read(directory, progress.note)
     run = Run(record.id, directory, progress, journal=journal, memory=memory, attempt=record.attempt + 1)

@@ -9,6 +9,7 @@ from typing import Final
 
 from bake.checks.baseline import RECORDED
 from bake.checks.result import About, Group, Moment, Severity
+from bake.layout import WORKER_ENV
 
 
 def _about(
@@ -271,7 +272,7 @@ _BOOTED = (
         "R-DTYPE",
         "The image was drawn in the profile's precision",
         "Another precision needs another amount of memory and draws other images.",
-        "Look at FLUX_MODEL_DIR in /etc/flux-worker/worker.env of the image.",
+        f"Look at FLUX_MODEL_DIR in {WORKER_ENV} of the image.",
         _BOOT,
     ),
     _about(

@@ -82,7 +82,7 @@ class Cases:
             about=CASES[told.id],
             moment=self.moment,
             outcome=outcome,
-            reason="\n".join(redact(reason).splitlines()[:LINES]),
+            reason=first(reason),
             evidence=tuple(told.evidence),
             base=tuple(redact(one) for one in told.base),
             seconds=round(time.monotonic() - started, 3),
@@ -99,9 +99,14 @@ class Cases:
         return tuple(one for one in self._found.values() if one.red)
 
 
+def first(reason: str) -> str:
+    """The first lines of a reason, without secrets."""
+    return "\n".join(redact(reason).splitlines()[:LINES])
+
+
 def not_run(moment: Moment, names: Sequence[str], reason: str) -> tuple[Check, ...]:
     """Cases that should have run and did not."""
-    text = "\n".join(redact(reason).splitlines()[:LINES])
+    text = first(reason)
     return tuple(Check(about=CASES[name], moment=moment, outcome="not run", reason=text) for name in names)
 
 

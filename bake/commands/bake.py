@@ -68,10 +68,10 @@ def running(proposal: Proposal, run: Run, command: str = "bake") -> Iterator[Run
     """Hold a run's directory; however it ends, what it cost is told, and its report is written."""
     progress = run.progress
     with (
+        runs_of.alone(run.directory),
         reported(proposal, run),
         naming(run.leaks),
         _explaining(run),
-        runs_of.alone(run.directory),
         _noted(proposal, run, command),
     ):
         facts.keep(proposal, run, command)

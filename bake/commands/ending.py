@@ -33,11 +33,11 @@ def reported(proposal: Proposal, run: Run) -> Iterator[None]:
 
 def _report(proposal: Proposal, run: Run) -> None:
     """Whatever goes wrong with a report is told, and changes nothing about how the run ended."""
-    from bake.report import formats, markdown, writing
-
     progress = run.progress
     progress.stop_recording()
     try:
+        from bake.report import formats, markdown, writing  # bake may have been upgraded meanwhile
+
         report = writing.write(run.directory, progress.note)
         markdown.summarize(report)
         _publish(report, proposal, run)

@@ -8,12 +8,14 @@ from functools import partial
 from pydantic import TypeAdapter
 
 from bake.checks.case_list import STEPS
-from bake.checks.cases import not_run
-from bake.checks.result import Check
+from bake.checks.cases import first, not_run
+from bake.checks.result import Check, Moment
 from bake.report.run_directory import RunDirectory
 
 MOMENTS = ("base", "sealed", "booted")
 CHECKS = TypeAdapter(tuple[Check, ...])
+MACHINES: tuple[tuple[Moment, str], ...] = (("sealed", "verify"), ("booted", "checks"))
+"""When the checks of a machine's content run, and what their results are called."""
 OWN = tuple(f"facts/checks-{moment}-{name}.json" for moment, name, _ in STEPS)
 
 
@@ -29,14 +31,27 @@ def _read(run: RunDirectory, name: str) -> tuple[Check, ...]:
 
 
 def missing(run: RunDirectory, command: str, reason: str) -> tuple[Check, ...]:
-    """The cases of steps that the run did not come to; `reason` says why."""
+    """The checks of steps that the run did not come to; `reason` says why."""
     there = set(run.files("facts/checks-*.json"))
-    return tuple(
+    found = [
         check
         for moment, name, ids in STEPS
         if f"facts/checks-{moment}-{name}.json" not in there and (command == "bake" or moment == "booted")
         for check in not_run(moment, ids, reason)
-    )
+    ]
+    if command == "bake":  # a boot check by itself knows no base AMI to compare with
+        for moment, name in MACHINES:
+            if f"facts/checks-{moment}-{name}.json" not in there:
+                found += _of_machines(moment, reason)
+    return tuple(found)
+
+
+def _of_machines(moment: Moment, reason: str) -> list[Check]:
+    """The checks of a machine's content, none of which was run."""
+    from bake.checks.catalogue import checks as catalogue  # pytest and testinfra take 0.3 s to import
+
+    abouts = [about for about, moments in catalogue() if moment in moments]
+    return [Check(about=one, moment=moment, outcome="not run", reason=first(reason)) for one in abouts]
 
 
 def by_moment(found: Sequence[Check]) -> tuple[Check, ...]:

@@ -147,6 +147,8 @@ def test_an_interrupted_boot_check_keeps_the_image_and_another_proves_it(
     assert proved.code == 0, proved.errors
     assert state(machine.aws, image) == "good"
     assert proved.of("proved")[0]["image"] == image
+    assert (proved.report["run"]["command"], proved.report["verdict"]["state"]) == ("boot-check", "good")
+    assert {(one["moment"], one["outcome"]) for one in proved.report["checks"]} == {("booted", "passed")}
     assert of_run(machine.aws, proved.of("run")[0]["id"]) == []
     again = boot_check(tmp_path, image, str(profiles))
     assert again.code == 2

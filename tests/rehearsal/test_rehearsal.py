@@ -256,7 +256,7 @@ def interrupted(
     ],
 )
 def test_an_interrupt_leaves_nothing(
-    aws: Aws, interrupted: subprocess.Popen[str], step: str, number: signal.Signals
+    aws: Aws, interrupted: subprocess.Popen[str], tmp_path: Path, step: str, number: signal.Signals
 ) -> None:
     assert interrupted.stdout is not None
     run = ""
@@ -272,6 +272,10 @@ def test_an_interrupt_leaves_nothing(
     assert interrupted.returncode == 130, errors
     assert "interrupted: everything that was created has been removed" in errors
     assert "Traceback" not in errors
+    (file,) = (tmp_path / ".bake/runs").glob("*/report.json")
+    verdict = json.loads(file.read_text())["verdict"]
+    assert (verdict["state"], verdict["exit_code"], verdict["left_behind"]) == ("interrupted", 130, [])
+    assert verdict["sentence"] == f"interrupted by {number.name} in step {step!r}, so no AMI was made"
     assert leftovers(aws, run) == []
     assert images(aws, run) == []
 
@@ -296,6 +300,11 @@ def test_a_failing_script_is_shown_whole_and_leaves_nothing(
         assert part in outcome.errors
     assert "Traceback" not in outcome.errors
     assert "/does/not/exist" in outcome.of("failed")[0]["message"]
+    assert outcome.report["verdict"]["state"] == "failed"
+    assert "/does/not/exist" in outcome.report["verdict"]["error"]
+    states = {(check["moment"], check["outcome"]) for check in outcome.report["checks"]}
+    assert {("base", "passed"), ("sealed", "not run"), ("booted", "not run")} <= states
+    assert not states & {("sealed", "passed"), ("booted", "passed")}
     assert (outcome.directory / "logs/bake-05-broken.err.log").exists()
     assert leftovers(aws, outcome.directory.name) == []
     assert images(aws, outcome.directory.name) == []

@@ -196,6 +196,7 @@ def test_the_last_that_is_told_is_verdict_and_report(proposal: Proposal, runs: P
     stream = io.StringIO()
     with running(proposal, new(runs, Progress(PlainScreen(stream)))):
         pass
-    *_, verdict, place = stream.getvalue().splitlines()
+    *_, verdict, checks, place = stream.getvalue().splitlines()
     assert verdict.startswith("GOOD (AWS): ")
+    assert checks.startswith("Checks  ")
     assert place == f"Report         {next(runs.iterdir()) / 'report.html'}"
