@@ -106,7 +106,7 @@ def test_cache_belongs_to_worker(answers: Answers, cache: Facts, compare: Compar
 @check(
     "high",
     "The licence asks for its notice wherever the model goes.",
-    "provision/rootfs brings the notice: find what removed it.",
+    "Find what removed the notice, which comes from provision/rootfs.",
     asks=lambda expect: {"notice": f"cat {layout.NOTICE}"},
 )
 def test_licence_notice(answers: Answers, compare: Compare, expect: Expectations) -> None:
