@@ -66,7 +66,7 @@ NOT_ON_A_CPU_BUILDER = {
 }
 
 # A capital, or a name that has none.
-BEGIN = "(?:[A-Z`]|huggingface_hub |xformers |accelerate |float16 )"
+BEGIN = "(?:[A-Z`]|huggingface_hub |xformers |accelerate |float16 |systemd )"
 Answer = Callable[[str], CommandResult]
 
 
