@@ -79,11 +79,12 @@ SECURITY = [
         "install -m 664 /dev/null '/opt/flux-worker/a name'; chmod 757 /etc/systemd/system/flux-worker.path",
         "rm '/opt/flux-worker/a name'; chmod 644 /etc/systemd/system/flux-worker.path",
     ),
+    # In a file too large to be searched for what only looks like a token.
     Fault(
         "security.token_not_on_disk",
-        "/srv/notes.txt",
-        'echo "token = $TOKEN" >/srv/notes.txt',
-        "rm /srv/notes.txt",
+        "/srv/notes",
+        '{ head --bytes=2M /dev/zero; echo "token = $TOKEN"; } >/srv/notes',
+        "rm /srv/notes",
     ),
     Fault(
         "security.token_not_in_processes",
@@ -91,10 +92,13 @@ SECURITY = [
         "HF_TOKEN=$TOKEN setsid sleep infinity >/dev/null 2>&1 & echo $! >/run/fault.pid",
         "kill $(cat /run/fault.pid); rm /run/fault.pid",
     ),
+    # At the end of a long message, which the journal compresses: its file does not hold the token as it is.
     Fault(
         "security.token_not_in_journal",
         "the token in the journal",
-        'journalctl --relinquish-var; logger <<<"fetching with $TOKEN"; journalctl --sync',
+        "journalctl --relinquish-var;"
+        ' (head --bytes=6K /etc/services | tr "\\n" " "; echo "$TOKEN") | logger --size 8KiB;'
+        " journalctl --sync",
         "rm -rf /run/log/journal/*; systemctl restart systemd-journald; journalctl --flush",
     ),
     Fault(
