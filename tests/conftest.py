@@ -187,6 +187,35 @@ def faults(cloud: LocalCloud) -> Iterator[RemoteFaults]:
     planted.clear()
 
 
+@contextmanager
+def launch(
+    cloud: LocalCloud, folder: Path, name: str = "g6e-ubuntu", *, hostile: str | None = None
+) -> Iterator[Machine]:
+    """Launch a builder of a profile, log in, and remove it; its run directory is made in `folder`."""
+    progress = Progress(PlainScreen())
+    found = profile.load(name, PROFILES, cloud.environment)
+    if hostile:
+        base = hostile_bases.find(hostile, found.base.os)
+        named = found.base.model_copy(update={"ami": None, "name": base.name, "owner": base.owner})
+        found = found.model_copy(update={"base": named})
+    localcloud.provide(found.base.os, found.base.accelerator, print)
+    aws = Aws(
+        region=found.builder.region,
+        worker_region=found.worker.region,
+        endpoint=cloud.endpoint,
+        endpoint_key=cloud.keys,
+        tally=progress.tally,
+    )
+    lock = locks.resolve(found.weights, cloud.hub)
+    plan = ask_and_plan(found, aws, sources(cloud, found.base.os), lock=lock)
+    run = runs_of.new(folder, progress)
+    Lease(plan.lease, aws, run)  # what is created has its expiry
+    with Undo() as undo:
+        instance = launch_builder(plan, aws, run, undo)
+        with log_in(instance, plan, aws, run) as session:
+            yield Machine(plan, aws, run, instance, session)
+
+
 @pytest.fixture(scope="session")
 def new_machine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> NewMachine:
     """Launches a builder of a profile and removes it; slow enough to be shared by a module or a session.
@@ -194,29 +223,7 @@ def new_machine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> 
     `hostile` is a hostile base to launch instead of the profile's, such as "umask-077".
     """
 
-    @contextmanager
-    def launched(name: str = "g6e-ubuntu", *, hostile: str | None = None) -> Iterator[Machine]:
-        progress = Progress(PlainScreen())
-        found = profile.load(name, PROFILES, cloud.environment)
-        if hostile:
-            base = hostile_bases.find(hostile, found.base.os)
-            named = found.base.model_copy(update={"ami": None, "name": base.name, "owner": base.owner})
-            found = found.model_copy(update={"base": named})
-        localcloud.provide(found.base.os, found.base.accelerator, print)
-        aws = Aws(
-            region=found.builder.region,
-            worker_region=found.worker.region,
-            endpoint=cloud.endpoint,
-            endpoint_key=cloud.keys,
-            tally=progress.tally,
-        )
-        lock = locks.resolve(found.weights, cloud.hub)
-        plan = ask_and_plan(found, aws, sources(cloud, found.base.os), lock=lock)
-        run = runs_of.new(tmp_path_factory.mktemp("runs"), progress)
-        Lease(plan.lease, aws, run)  # what is created has its expiry
-        with Undo() as undo:
-            instance = launch_builder(plan, aws, run, undo)
-            with log_in(instance, plan, aws, run) as session:
-                yield Machine(plan, aws, run, instance, session)
+    def launched(name: str = "g6e-ubuntu", *, hostile: str | None = None) -> AbstractContextManager[Machine]:
+        return launch(cloud, tmp_path_factory.mktemp("runs"), name, hostile=hostile)
 
     return launched

@@ -93,7 +93,7 @@ class Gathered:
         return Answers(mine, every.began, every.ended)
 
     def _probe(self, name: str, given: Mapping[str, Any]) -> Facts:
-        prefix = _as_worker(self._expect) if name == "model" else [SYSTEM_PYTHON]
+        prefix = _worker_python(self._expect) if name == "model" else [SYSTEM_PYTHON]
         return _run(self._host, name, given, prefix)
 
     def _ask(self) -> Answers:
@@ -139,14 +139,14 @@ def _send(host: Host, line: str, program: Program, given: Mapping[str, Any]) -> 
     return host.run(f"echo {base64.b64encode(stdin).decode()} | base64 -d | {line}")
 
 
-def _as_worker(expect: Expectations) -> list[str]:
+def as_worker(expect: Expectations) -> list[str]:
     """Return the start of a command that runs a program as the worker's unit would, but without a network."""
     properties = (f"User={expect.user}", f"EnvironmentFile={expect.worker_env}", "PrivateNetwork=yes")
+    unit = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--setenv=CUDA_VISIBLE_DEVICES="]
+    return [*unit, *(f"--property={name}" for name in properties)]
+
+
+def _worker_python(expect: Expectations) -> list[str]:
     # Without a visible GPU the weights are only mapped, which takes seconds and checks the same. The worker's
     # own environment chooses its backend.
-    unit = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--setenv=CUDA_VISIBLE_DEVICES="]
-    python = ["env", "FLUX_BACKEND=cpu", f"{expect.venv}/bin/python"]
-    return [*unit, *(f"--property={name}" for name in properties), *python]
-
-
-as_worker = _as_worker
+    return [*as_worker(expect), "env", "FLUX_BACKEND=cpu", f"{expect.venv}/bin/python"]

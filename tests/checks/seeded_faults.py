@@ -1,247 +1,275 @@
-"""Faults to seed on a provisioned builder, each with the checks that must see it.
-
-The scripts run as root by bash, with these set: SNAPSHOT and BLOBS (folders of the cache), BLOB (the name of
-one), PY (such as `python3.11`), TOKEN.
-"""
+"""Faults to seed on a provisioned builder: of the system, its secrets, the model's files, the disk."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from .faults import Change, Fault, stand_in
 from .seeded_secrets import AWS_KEY, HF_TOKEN, PRIVATE_KEY
 
 CACHE = "/home/ubuntu/.cache/huggingface/hub"
-UNIT = "/etc/systemd/system/flux-worker.service"
-ENVIRONMENT = "/etc/flux-worker/worker.env"
-XFORMERS = "/opt/flux-worker/venv/lib/$PY/site-packages/xformers-1.0.dist-info"
 
-
-@dataclass(frozen=True)
-class Fault:
-    """One fault: how to seed it, how to mend it, and the checks that must go red."""
-
-    seed: str
-    mend: str
-    red: tuple[str, ...]
-
-
+USERS = [
+    Fault(
+        "users.user_and_home",
+        "/home/admin",
+        "ln -s ubuntu /home/admin; sed -i.kept 's#:/home/ubuntu:#:/home/admin:#' /etc/passwd",
+        "mv /etc/passwd.kept /etc/passwd; rm /home/admin",
+    ),
+    Fault("users.home_belongs_to_user", "777", "chmod 777 /home/ubuntu", "chmod 755 /home/ubuntu"),
+    # Of this one command, since the tests become root by `sudo` themselves.
+    Fault(
+        "users.user_may_become_root",
+        "a password is required",
+        "echo 'ubuntu ALL=(ALL) PASSWD: /usr/bin/id, /bin/id' >/etc/sudoers.d/zz-fault",
+        "rm /etc/sudoers.d/zz-fault",
+    ),
+    Fault("users.no_passwords", "ubuntu", "echo ubuntu:letmein | chpasswd", "passwd -qdl ubuntu"),
+]
+HALF = "Package: half-there\\nStatus: install ok half-configured\\nVersion: 1\\nArchitecture: all\\n"
 SYSTEM = [
     Fault(
+        "system.operating_system",
+        "ID=arch",
         "sed -i.kept 's/^ID=.*/ID=arch/' /etc/os-release",
         "mv /etc/os-release.kept /etc/os-release",
-        ("system.operating_system",),
-    ),
-    Fault("chmod 777 ~ubuntu", "chmod 755 ~ubuntu", ("users.home_belongs_to_user",)),
-    Fault("echo ubuntu:letmein | chpasswd", "passwd -qdl ubuntu", ("users.no_passwords",)),
-    Fault(
-        "systemd-run -q --unit=fault-port python3 -m http.server --bind 0.0.0.0 8099; "
-        "until (: </dev/tcp/127.0.0.1/8099) 2>/dev/null; do sleep 0.1; done",
-        "systemctl stop fault-port",
-        ("security.only_ssh_listens",),
     ),
     Fault(
+        "system.packages_are_consistent",
+        "half-there",
+        f"printf '{HALF}Maintainer: x\\nDescription: x\\n\\n' >>/var/lib/dpkg/status",
+        "sed -i '/^Package: half-there$/,/^$/d' /var/lib/dpkg/status",
+    ),
+    Fault(
+        "system.system_python_is_untouched",
+        "/this.py",
+        "cp -a /usr/lib/$PY/this.py /root/; echo >>/usr/lib/$PY/this.py",
+        "mv /root/this.py /usr/lib/$PY/",
+    ),
+    Fault(
+        "system.no_failed_units",
+        "fault-failed.service",
         "systemd-run -q --unit=fault-failed false; "
         "until systemctl is-failed -q fault-failed; do sleep 0.1; done",
         "systemctl reset-failed fault-failed",
-        ("system.no_failed_units",),
-    ),
-    Fault("install -m 4755 /usr/bin/env /opt/env", "rm /opt/env", ("security.no_new_rights",)),
-    Fault(
-        "cp -a /usr/lib/$PY/this.py /root/; echo >> /usr/lib/$PY/this.py",
-        "mv /root/this.py /usr/lib/$PY/",
-        ("system.system_python_is_untouched",),
     ),
     Fault(
-        "echo '/swapfile none swap sw 0 0' >> /etc/fstab",
+        "system.no_swap",
+        "/swapfile",
+        "echo '/swapfile none swap sw 0 0' >>/etc/fstab",
         "sed -i /swapfile/d /etc/fstab",
-        ("system.no_swap",),
     ),
     Fault(
+        "system.clock",
+        "s off",
+        stand_in("date", 'exec /bin/date --date="1 hour ago" "$@"'),
+        "rm /usr/local/bin/date",
+    ),
+]
+SECURITY = [
+    Fault(
+        "security.only_ssh_listens",
+        "8099 (tcp, 0.0.0.0)",
+        "systemd-run -q --unit=fault-port python3 -m http.server --bind 0.0.0.0 8099; "
+        "until (: </dev/tcp/127.0.0.1/8099) 2>/dev/null; do sleep 0.1; done",
+        "systemctl stop fault-port",
+    ),
+    Fault("security.no_new_rights", "/opt/env", "install -m 4755 /usr/bin/env /opt/env", "rm /opt/env"),
+    Fault(
+        "security.nothing_is_writable_for_others",
+        "/opt/flux-worker/a name",
         "install -m 664 /dev/null '/opt/flux-worker/a name'; chmod 757 /etc/systemd/system/flux-worker.path",
         "rm '/opt/flux-worker/a name'; chmod 644 /etc/systemd/system/flux-worker.path",
-        ("security.nothing_is_writable_for_others",),
     ),
-]
-SERVICE = [
+    # In a file too large to be searched for what only looks like a token.
     Fault(
-        "rmdir /var/lib/flux-worker",
-        "install -d -o ubuntu -g ubuntu /var/lib/flux-worker",
-        ("worker.working_directory",),
-    ),
-    Fault("systemctl disable -q flux-worker", "systemctl enable -q flux-worker", ("worker.enabled",)),
-    Fault(
-        f"cp -a {UNIT} /root/unit; sed -i 's/^User=.*/User=root/; s/^Type=.*/Type=exec/;"
-        " s/^TimeoutStopSec=.*/TimeoutStopSec=600/; s/^Restart=.*/Restart=no/; s/^WatchdogSec=.*//;"
-        " s/^Protect.*//; s/^Restrict.*//;"
-        f" s/^WorkingDirectory=/#/; s#^EnvironmentFile={ENVIRONMENT}##' {UNIT}; systemctl daemon-reload",
-        f"mv /root/unit {UNIT}; systemctl daemon-reload",
-        (
-            "worker.unit_user",
-            "worker.unit_type",
-            "worker.unit_time_limits",
-            "worker.unit_restarts",
-            "worker.unit_watchdog",
-            "worker.environment_files",
-            "worker.working_directory",
-            "worker.unit_sandbox",
-        ),
-    ),
-    Fault(f"chmod 666 {ENVIRONMENT}", f"chmod 644 {ENVIRONMENT}", ("worker.environment_is_roots",)),
-    Fault(
-        "echo 'export HF_HOME=/opt/hf' > /etc/profile.d/hf.sh",
-        "rm /etc/profile.d/hf.sh",
-        ("worker.no_hf_home",),
+        "security.token_not_on_disk",
+        "/srv/notes",
+        '{ head --bytes=2M /dev/zero; echo "token = $TOKEN"; } >/srv/notes',
+        "rm /srv/notes",
     ),
     Fault(
-        f"sed -i 's#^HF_HUB_CACHE=.*#&/#' {ENVIRONMENT}",
-        f"sed -i 's#^\\(HF_HUB_CACHE=.*\\)/$#\\1#' {ENVIRONMENT}",
-        ("worker.worker_environment",),
-    ),
-    Fault(
-        f"sed -i 's/^FLUX_BACKEND=.*/FLUX_BACKEND=auto/' {ENVIRONMENT}",
-        f"sed -i 's/^FLUX_BACKEND=.*/FLUX_BACKEND=cuda/' {ENVIRONMENT}",
-        ("worker.backend",),
-    ),
-    Fault(
-        f"install -d {XFORMERS}; touch {XFORMERS}/RECORD;"
-        f" printf 'Wheel-Version: 1.0\\nTag: py3-none-any\\n' > {XFORMERS}/WHEEL;"
-        f" printf 'Metadata-Version: 2.1\\nName: xformers\\nVersion: 1.0\\n' > {XFORMERS}/METADATA",
-        f"rm -r {XFORMERS}",
-        ("worker.no_xformers",),
-    ),
-]
-FILES = [
-    Fault(
-        "mv /usr/share/doc/flux-worker/NOTICE /root/",
-        "mv /root/NOTICE /usr/share/doc/flux-worker/",
-        ("weights.licence_notice",),
-    ),
-    Fault(
-        "install -o ubuntu /dev/null $BLOBS/0123.incomplete",
-        "rm $BLOBS/0123.incomplete",
-        ("weights.nothing_partly_downloaded",),
-    ),
-    Fault(
-        f"install -D -o ubuntu /dev/null {CACHE}/.locks/x/y.lock",
-        f"rm -r {CACHE}/.locks",
-        ("weights.no_locks",),
-    ),
-    Fault(
-        "ln -s ../../blobs/$BLOB $SNAPSHOT/flux1-dev.safetensors; chown -h ubuntu $SNAPSHOT/flux1*",
-        "rm $SNAPSHOT/flux1-dev.safetensors",
-        ("weights.nothing_unneeded",),
-    ),
-    Fault(
-        # One byte of white space is another: the same size, the same configuration, and not what is locked.
-        "mv $SNAPSHOT/vae/config.json /root/link;"
-        " cp -p $BLOBS/$(basename $(readlink /root/link)) $BLOBS/89ab;"
-        " printf ' ' | dd of=$BLOBS/89ab bs=1 seek=1 conv=notrunc status=none;"
-        " ln -s ../../../blobs/89ab $SNAPSHOT/vae/config.json; chown -h ubuntu $SNAPSHOT/vae/config.json",
-        "mv -f /root/link $SNAPSHOT/vae/config.json; rm $BLOBS/89ab",
-        ("weights.files_are_the_locked_ones", "weights.no_unused_blobs"),
-    ),
-    Fault(
-        "echo 0123 > $SNAPSHOT/../../refs/old; chown ubuntu $SNAPSHOT/../../refs/old",
-        "rm $SNAPSHOT/../../refs/old",
-        ("weights.only_this_revision",),
-    ),
-    Fault("install -o ubuntu /dev/null $BLOBS/4567", "rm $BLOBS/4567", ("weights.no_unused_blobs",)),
-    Fault(
-        f"install -d -o ubuntu {CACHE}/models--black-forest-labs--FLUX.1-schnell",
-        f"rmdir {CACHE}/models--black-forest-labs--FLUX.1-schnell",
-        ("weights.only_this_model",),
-    ),
-    Fault(
-        "install -d -o ubuntu $SNAPSHOT/../0123",
-        "rmdir $SNAPSHOT/../0123",
-        ("weights.only_this_revision",),
-    ),
-    Fault("chown root $BLOBS/$BLOB", "chown ubuntu $BLOBS/$BLOB", ("weights.cache_belongs_to_worker",)),
-]
-SECRETS = [
-    Fault(
-        'echo "token = $TOKEN" > /srv/notes.txt',
-        "rm /srv/notes.txt",
-        ("security.token_not_on_disk",),
-    ),
-    Fault(
-        "HF_TOKEN=$TOKEN setsid sleep infinity > /dev/null 2>&1 & echo $! > /run/fault.pid",
+        "security.token_not_in_processes",
+        "environ of process",
+        "HF_TOKEN=$TOKEN setsid sleep infinity >/dev/null 2>&1 & echo $! >/run/fault.pid",
         "kill $(cat /run/fault.pid); rm /run/fault.pid",
-        ("security.token_not_in_processes",),
     ),
+    # At the end of a long message, which the journal compresses: its file does not hold the token as it is.
     Fault(
-        'journalctl --relinquish-var; logger <<< "fetching with $TOKEN"; journalctl --sync',
+        "security.token_not_in_journal",
+        "the token in the journal",
+        "journalctl --relinquish-var;"
+        ' (head --bytes=6K /etc/services | tr "\\n" " "; echo "$TOKEN") | logger --size 8KiB;'
+        " journalctl --sync",
         "rm -rf /run/log/journal/*; systemctl restart systemd-journald; journalctl --flush",
-        ("security.token_not_in_journal",),
     ),
     Fault(
+        "security.no_hf_token_file",
+        "/root/.cache/huggingface/token",
         "install -D /dev/null /root/.cache/huggingface/token",
         "rm /root/.cache/huggingface/token",
-        ("security.no_hf_token_file",),
     ),
-    Fault(f"echo {HF_TOKEN} > /etc/motd.hf", "rm /etc/motd.hf", ("security.no_other_hf_token",)),
+    Fault("security.no_other_hf_token", "/etc/motd.hf", f"echo {HF_TOKEN} >/etc/motd.hf", "rm /etc/motd.hf"),
     Fault(
-        f"mkdir ~ubuntu/.aws; echo {AWS_KEY} > ~ubuntu/.aws/credentials",
-        "rm -r ~ubuntu/.aws",
-        ("security.no_aws_keys",),
-    ),
-    Fault(f"echo '{PRIVATE_KEY}' > ~ubuntu/.ssh/id_x", "rm ~ubuntu/.ssh/id_x", ("security.no_private_keys",)),
-]
-PERSISTENCED = "/etc/systemd/system/nvidia-persistenced.service"
-DAEMON = "[Service]\\nExecStart=/bin/true\\n[Install]\\nWantedBy=multi-user.target\\n"
-KERNEL = "Package: linux-image-fault\\nVersion: 1\\nArchitecture: all\\nMaintainer: x\\nDescription: x\\n"
-TORCH = "/opt/flux-worker/venv/lib/$PY/site-packages/torch/version.py"
-DRIVERS = [
-    Fault(
-        f"printf '{DAEMON}' > {PERSISTENCED}",
-        f"rm {PERSISTENCED}; systemctl daemon-reload",
-        ("drivers.persistence_daemon_is_enabled",),
+        "security.no_aws_keys",
+        "/home/ubuntu/.aws/credentials",
+        f"mkdir /home/ubuntu/.aws; echo {AWS_KEY} >/home/ubuntu/.aws/credentials",
+        "rm -r /home/ubuntu/.aws",
     ),
     Fault(
-        f"mkdir -p /root/k/DEBIAN; printf '{KERNEL}' > /root/k/DEBIAN/control;"
-        " dpkg-deb -b /root/k /root/k.deb; dpkg -i /root/k.deb",
-        "dpkg --purge linux-image-fault; rm -r /root/k /root/k.deb",
-        ("drivers.kernel_is_held",),
-    ),
-    Fault(
-        f"cp -a {TORCH} /root/version.py; sed -i \"s/^cuda.*/cuda = '12.8'/\" {TORCH}",
-        f"mv /root/version.py {TORCH}",
-        ("drivers.torch_is_built_for_the_planned_cuda",),
-    ),
-    Fault(
-        "touch /etc/apt/sources.list.d/bake-neuron.list",
-        "rm /etc/apt/sources.list.d/bake-neuron.list",
-        ("drivers.no_source_of_the_bake_is_left",),
+        "security.no_private_keys",
+        "/home/ubuntu/.ssh/id_x",
+        f"echo '{PRIVATE_KEY}' >/home/ubuntu/.ssh/id_x",
+        "rm /home/ubuntu/.ssh/id_x",
     ),
 ]
-# All of these live on one machine together, since each has a check of its own.
-FAULTS = [*SYSTEM, *DRIVERS, *SERVICE, *FILES, *SECRETS]
-
-DROP_IN = "/etc/systemd/system/flux-worker.service.d"
 
 
-def _start(change: str, *red: str) -> Fault:
-    """A change of what the service starts with: of worker.env, or to be written to $FAULT, a drop-in."""
-    return Fault(
-        f"cp -a {ENVIRONMENT} /root/env; install -d {DROP_IN}; FAULT={DROP_IN}/fault.conf;"
-        f" echo '[Service]' >$FAULT; {change}; systemctl daemon-reload",
-        f"mv /root/env {ENVIRONMENT}; rm -rf {DROP_IN} /root/more; systemctl daemon-reload",
-        red,
+VAE, CLIP = "$SNAPSHOT/vae/config.json", "$SNAPSHOT/text_encoder/config.json"
+MERGES = "$SNAPSHOT/tokenizer/merges.txt"
+WEIGHTS = [
+    Fault(
+        "weights.licence_notice",
+        "No such file",
+        "mv /usr/share/doc/flux-worker/NOTICE /root/",
+        "mv /root/NOTICE /usr/share/doc/flux-worker/",
+    ),
+    # diffusers takes the tokenizer from tokenizer.json, and does not miss this one.
+    Fault(
+        "weights.files_are_there",
+        "tokenizer/merges.txt",
+        f"mv $(readlink -f {MERGES}) /root/; mv {MERGES} /root/merges.link",
+        f"mv /root/$(basename $(readlink /root/merges.link)) $BLOBS/; mv /root/merges.link {MERGES}",
+    ),
+    # The worker itself refuses a file of another size: see COMBINED. Here it is the lock that says another.
+    Fault(
+        "weights.files_have_their_size",
+        "tokenizer/vocab.json: ",
+        expect=lambda expect: {"files": {**expect.files, "tokenizer/vocab.json": 1}},
+    ),
+    # The same bytes under another name: the name is the hash that was verified.
+    Fault(
+        "weights.files_are_the_locked_ones",
+        "vae/config.json: 89ab",
+        f"cp -a {VAE} /root/vae.link; mv $(readlink -f {VAE}) $BLOBS/89ab;"
+        f" ln -sfn ../../../blobs/89ab {VAE}; chown -h ubuntu {VAE}",
+        f"mv -f /root/vae.link {VAE}; mv $BLOBS/89ab $BLOBS/$(basename $(readlink {VAE}))",
+    ),
+    Fault(
+        "weights.links_resolve",
+        "text_encoder/config.json",
+        f"cp -a {CLIP} /root/clip.link; mv $(readlink -f {CLIP}) /srv/;"
+        f" ln -sfn /srv/$(basename $(readlink /root/clip.link)) {CLIP}; chown -h ubuntu {CLIP}",
+        f"mv -f /root/clip.link {CLIP}; mv /srv/$(basename $(readlink {CLIP})) $BLOBS/",
+    ),
+    Fault(
+        "weights.nothing_partly_downloaded",
+        "0123.incomplete",
+        "install -o ubuntu /dev/null $BLOBS/0123.incomplete",
+        "rm $BLOBS/0123.incomplete",
+    ),
+    Fault(
+        "weights.no_locks",
+        "y.lock",
+        f"install -D -o ubuntu /dev/null {CACHE}/.locks/x/y.lock",
+        f"rm -r {CACHE}/.locks",
+    ),
+    Fault(
+        "weights.nothing_unneeded",
+        "flux1-dev.safetensors",
+        "ln -s ../../blobs/$BLOB $SNAPSHOT/flux1-dev.safetensors; chown -h ubuntu $SNAPSHOT/flux1*",
+        "rm $SNAPSHOT/flux1-dev.safetensors",
+    ),
+    Fault("weights.no_unused_blobs", "4567", "install -o ubuntu /dev/null $BLOBS/4567", "rm $BLOBS/4567"),
+    Fault(
+        "weights.only_this_revision",
+        "old",
+        "echo 0123 >$SNAPSHOT/../../refs/old; chown ubuntu $SNAPSHOT/../../refs/old",
+        "rm $SNAPSHOT/../../refs/old",
+    ),
+    Fault(
+        "weights.only_this_revision",
+        "no other snapshot, found 0123",
+        "install -d -o ubuntu $SNAPSHOT/../0123",
+        "rmdir $SNAPSHOT/../0123",
+    ),
+    Fault(
+        "weights.only_this_model",
+        "FLUX.1-schnell",
+        f"install -d -o ubuntu {CACHE}/models--black-forest-labs--FLUX.1-schnell",
+        f"rmdir {CACHE}/models--black-forest-labs--FLUX.1-schnell",
+    ),
+    Fault(
+        "weights.cache_belongs_to_worker", "found 0", "chown root $BLOBS/$BLOB", "chown ubuntu $BLOBS/$BLOB"
+    ),
+]
+DISK = [
+    Fault("disk.volume_size_as_agreed", "found 81 GiB", expect=lambda expect: {"volume_gib": 81}),
+    Fault("disk.volume_type_as_agreed", "found gp2", expect=lambda expect: {"volume_type": "gp2"}),
+    Fault(
+        "disk.what_was_removed_is_gone",
+        "/usr/local/cuda-12.6",
+        "mkdir /usr/local/cuda-12.6",
+        "rmdir /usr/local/cuda-12.6",
+        expect=lambda expect: {"removed": ("cuda-12.6", "docker-images")},
+    ),
+    # All but 1.5 GiB; of a file that was not written the local cloud keeps nothing.
+    Fault(
+        "disk.space_is_left",
+        "1.5 GiB free",
+        "fallocate --length $(($(df --output=avail --block-size=1 / | tail -n 1) - (3 << 29))) /srv/full",
+        "rm /srv/full",
+    ),
+]
+READ_AHEAD = "/etc/udev/rules.d/60-bake-read-ahead.rules"
+PERFORMANCE = [
+    Fault(
+        "performance.read_ahead_rule",
+        'expected 2560 KiB for KERNEL=="xvd*"',
+        f"cp {READ_AHEAD} /root/rule; sed -i '/xvd/d' {READ_AHEAD}",
+        f"mv /root/rule {READ_AHEAD}",
+    ),
+]
+
+
+def _rule(change: str, found: str) -> Change:
+    return Change(
+        f"cp {READ_AHEAD} /root/rule; {change} {READ_AHEAD}",
+        f"mv /root/rule {READ_AHEAD}",
+        {"performance.read_ahead_rule": found},
+        select="read_ahead",
     )
 
 
-# One after the other, each by itself.
-START = {
-    "auto": _start(f"sed -i s/=cuda/=auto/ {ENVIRONMENT}", "worker.backend"),
-    "nothing": _start(f"sed -i /FLUX_BACKEND/d {ENVIRONMENT}", "worker.backend"),
-    "another, later on": _start(f"echo FLUX_BACKEND=cpu >>{ENVIRONMENT}", "worker.backend"),
-    "another file": _start(
-        "echo FLUX_BACKEND=cpu >/root/more; echo EnvironmentFile=/root/more >>$FAULT", "worker.backend"
-    ),
-    "taken away": _start("echo UnsetEnvironment=FLUX_BACKEND >>$FAULT", "worker.backend"),
-    "a variable, which files override": _start("echo Environment=FLUX_BACKEND=cpu >>$FAULT"),
-    "started again whatever it says": _start("echo Restart=always >>$FAULT", "worker.unit_restarts"),
-    "given up by systemd": _start(
-        "printf '[Unit]\\nStartLimitIntervalSec=10\\n' >>$FAULT", "worker.unit_restarts"
-    ),
+READ_AHEAD_RULES = {
+    "no rule": _rule("rm", "found none"),
+    "as Linux has it": _rule("sed -i s/2560/128/", 'read_ahead_kb}="128"'),
+    "malformed": _rule("sed -i 's/KERNEL==/KERNEL/'", "expected no line that is no rule, found"),
+    "not on NVMe": _rule("sed -i /nvme/d", "Amazon Elastic Block Store"),
 }
+IN_MEMORY = Change(
+    f"mount -t tmpfs none {CACHE}",
+    f"umount {CACHE}",
+    {"disk.cache_on_root_volume": CACHE, "disk.cache_on_a_disk": "found tmpfs"},
+    select="disk",
+    why="a file system in memory is neither the root volume's nor on a disk",
+)
+
+NOT_LOADED = {
+    f"weights.{name}": "the model does not load: see weights.loads_offline"
+    for name in ("is_flux_dev", "precision", "no_offload")
+}
+GONE, CUT = (f"transformer/diffusion_pytorch_model-0000{number}-of-00003.safetensors" for number in (1, 2))
+# A shard that is missing and one that is cut short: sizes, links and the model itself tell.
+BROKEN_WEIGHTS = Change(
+    f"mv $SNAPSHOT/{GONE} /root/shard; cp --preserve=all -L $SNAPSHOT/{CUT} /root/whole;"
+    f" truncate -s 100 $SNAPSHOT/{CUT}",
+    f"mv /root/shard $SNAPSHOT/{GONE}; cp --preserve=all /root/whole $SNAPSHOT/{CUT}; rm /root/whole",
+    {
+        "weights.files_are_there": GONE,
+        "weights.files_have_their_size": f"{CUT}: 100 bytes",
+        "weights.no_unused_blobs": "no unused blob",
+        "weights.loads_offline": GONE,
+        **NOT_LOADED,
+    },
+    select="weights",
+    why="the worker refuses weights that are not whole, and the link's blob stays without a link",
+)

@@ -111,7 +111,7 @@ BROUGHT = [
         "security.no_hf_token_file",
     ),
 ]
-SELECT = " or ".join(brought.check.partition("::")[2] for brought in BROUGHT)
+SELECT = " or ".join(brought.check.partition(".")[2] for brought in BROUGHT)
 
 
 @pytest.fixture(scope="module", params=["g6e-ubuntu", "g6e-amazon-linux"])
