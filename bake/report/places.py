@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bake.aws import ClientError, error_code
 from bake.errors import BakeError, UsageError
@@ -55,18 +55,15 @@ class Place:
         return f"s3://{self.bucket}/{self.prefix}"
 
 
-def upload(aws: Aws, directory: Path, place: str, *, kms_key: str | None = None) -> tuple[str, str]:
+def upload(aws: Aws, directory: Path, place: str) -> tuple[str, str]:
     """Copy a run's report to `place`/PROFILE/RUN; return that folder's URL and the hash of report.json.
 
-    What SHA256SUMS lists goes there without the wheels, encrypted by `kms_key` or else by S3's own key. The
-    last one is report.json, so that a folder which has it is whole. Raises BakeError where a file is not what
+    What SHA256SUMS lists goes there without the wheels. S3 encrypts every object, by the key that the bucket's
+    owner chose: naming another one here would overrule that. The last one is report.json, so that a folder which has it is whole. Raises BakeError where a file is not what
     SHA256SUMS says, and what S3 answers.
     """
     report = parse((directory / REPORT).read_bytes(), directory / REPORT)
     folder = Place.of(place) / report.run.profile / report.run.id
-    encryption: dict[str, Any] = {"ServerSideEncryption": "AES256"}
-    if kms_key:
-        encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
     digests = dict(_listed(directory))
     for name in sorted(digests, key=lambda name: (name == REPORT, name)):
         content = (directory / name).read_bytes()
@@ -74,7 +71,7 @@ def upload(aws: Aws, directory: Path, place: str, *, kms_key: str | None = None)
             raise BakeError(f"{directory / name} is not what {SUMS} says", hint="bake report makes it anew")
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         where = folder / name
-        aws.s3.put_object(Bucket=where.bucket, Key=where.prefix, Body=content, ContentType=kind, **encryption)
+        aws.s3.put_object(Bucket=where.bucket, Key=where.prefix, Body=content, ContentType=kind)
     return str(folder), digests[REPORT]
 
 
