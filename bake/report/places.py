@@ -58,9 +58,9 @@ class Place:
 def upload(aws: Aws, directory: Path, place: str) -> tuple[str, str]:
     """Copy a run's report to `place`/PROFILE/RUN; return that folder's URL and the hash of report.json.
 
-    What SHA256SUMS lists goes there without the wheels. S3 encrypts every object, by the key that the bucket's
-    owner chose: naming another one here would overrule that. The last one is report.json, so that a folder which has it is whole. Raises BakeError where a file is not what
-    SHA256SUMS says, and what S3 answers.
+    What SHA256SUMS lists goes there without the wheels; report.json last, so that a folder which has it is
+    whole. S3 encrypts every object, by the key that the bucket's owner chose: a key named here would overrule
+    that. Raises BakeError where a file is not what SHA256SUMS says, and what S3 answers.
     """
     report = parse((directory / REPORT).read_bytes(), directory / REPORT)
     folder = Place.of(place) / report.run.profile / report.run.id
