@@ -79,12 +79,13 @@ def called(
     profiles: Path | None = None,
     checkout: Path = ROOT,
     environment: dict[str, str] | None = None,
+    as_json: bool = True,
     **how: Any,
 ) -> subprocess.Popen[str]:
     """Start `bake … --json` in a folder; `how` is for Popen."""
     places = ("--profiles", str(profiles or checkout / "profiles"))
     return subprocess.Popen(
-        [sys.executable, "-m", "bake.cli", *places, *words, "--json"],
+        [sys.executable, "-m", "bake.cli", *places, *words, *["--json"] * as_json],
         cwd=desk,
         env={**os.environ, "PYTHONPATH": str(checkout), **(environment or {})},
         stdin=subprocess.DEVNULL,
