@@ -24,7 +24,7 @@ from bake.report.meant import Intended
 from bake.report.model import Agreement, Changes, Cost, Log, Note, Report, RunFacts, Scan, Venue, Verdict
 from bake.report.run_directory import RunDirectory
 from bake.report.scan import FILE as SCAN
-from bake.report.verdict import Ending, ending, verdict
+from bake.report.verdict import Ending, ending, first_line, verdict
 
 MOMENTS = ("base", "sealed", "booted")
 TAIL, LINES = 8000, 60  # of a log: bytes and lines
@@ -134,7 +134,7 @@ def _checks(
     why = {
         "unfinished": "the run has not come to it",
         "good": "its results were not kept",
-    }.get(came_to.state, f"the run ended before: {came_to.error or came_to.sentence}")
+    }.get(came_to.state, f"the run ended before: {first_line(came_to.error or came_to.sentence)}")
     where = f" (in step {end.step})" if end.step and came_to.state not in ("good", "unfinished") else ""
     missing = check_facts.missing(run, command, f"{why}{where}")
     return check_facts.by_moment((*ran, *missing))
