@@ -51,7 +51,7 @@ def made(lane: Lane) -> Forks:
 @pytest.mark.root
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell.row}-{cell.cut}".replace(" ", "-"))
 def test_a_bake_that_is_cut_leaves_nothing_and_loses_nothing(cell: Cell, lane: Lane, made: Forks) -> None:
-    outcome = case.run(cell, lane, made)
+    (outcome,) = case.run_all([cell], lane, made)
     assert (outcome.verdict, outcome.wrong) == ("ok", []), outcome.message
 
 

@@ -14,10 +14,8 @@ from bake.aws import Aws
 from bake.errors import BakeError, UsageError
 from bake.report.kept import REPORT
 from bake.report.places import SUMS, Place, download, upload
-from tests.bake.conftest import HOME, PlanCloud, plan_account, plan_cloud
+from tests.bake.conftest import HOME, PlanCloud
 from tests.report.samples import GOOD
-
-__all__ = ["plan_account", "plan_cloud"]
 
 PNG = b"\x89PNG a picture"
 REPORT_WITH_PICTURE = GOOD.model_copy(
