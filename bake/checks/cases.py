@@ -21,7 +21,6 @@ from bake.errors import BakeError, ConnectionLost
 from bake.redaction import redact
 from bake.run import Run
 
-LONGEST = 4000  # characters of a side of a comparison
 LINES = 12  # of a reason
 
 
@@ -41,13 +40,14 @@ class Case:
 
     def __call__(self, expected: object, found: object, by: str) -> None:
         """Note what was expected and found, and the command, call or program that showed it."""
-        self.evidence.append(Evidence(expected=_text(expected), found=_text(found), by=_text(by)))
+        self.evidence.append(Evidence.of(_text(expected), _text(found), by))
 
     def holds(self, ok: bool, expected: object, found: object, by: str) -> None:
         """The same, and fail the case unless `ok`; the step goes on."""
         self(expected, found, by)
         if not ok:
-            self.wrong.append(f"expected {_text(expected)}, found {_text(found)}")
+            told = self.evidence[-1]
+            self.wrong.append(f"expected {told.expected}, found {told.found}")
 
 
 class Cases:
@@ -149,6 +149,5 @@ def _of(error: BaseException) -> tuple[Outcome, str]:
 
 def _text(value: object) -> str:
     if isinstance(value, list | tuple | set | frozenset):
-        value = ", ".join(str(one) for one in value) or "none"
-    text = redact(str(value))
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} … ({len(text)} characters)"
+        return ", ".join(str(one) for one in value) or "none"
+    return str(value)

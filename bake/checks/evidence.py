@@ -17,7 +17,6 @@ from bake.checks.expectations import Expectations
 from bake.checks.result import Evidence
 from bake.redaction import redact
 
-LONGEST = 4000  # characters of a side of a comparison
 NOTHING = "none"
 BOOK: pytest.StashKey[Book] = pytest.StashKey()
 
@@ -47,9 +46,7 @@ class Compare:
 
     def holds(self, by: object, ok: bool, expected: str, found: object) -> None:
         """`ok` says whether what was found is as expected, both given in words."""
-        evidence = Evidence(
-            expected=_cut(expected), found=_cut(shown(found)), by=_cut(getattr(by, "by", str(by)))
-        )
+        evidence = Evidence.of(expected, shown(found), getattr(by, "by", str(by)))
         self._book.evidence.append(evidence)
         if not ok:
             self._book.wrong.append(f"expected {evidence.expected}, found {evidence.found}")
@@ -90,9 +87,3 @@ def shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "\n".join(shown(one) for one in value) or NOTHING
     return str(value)
-
-
-def _cut(text: str) -> str:
-    text = redact(text)
-    left_out = len(text) - LONGEST
-    return text if left_out <= 0 else f"{text[:LONGEST]}… ({left_out} more characters)"

@@ -11,6 +11,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from bake.redaction import redact
+
 Moment = Literal["base", "sealed", "booted"]
 """When a check looked: at the base AMI after the first login, at the disk that becomes the image, or at an
 instance that booted from the finished AMI."""
@@ -31,6 +33,9 @@ GROUPS: tuple[Group, ...] = (
 SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low")
 
 
+LONGEST = 4000  # characters of a side of a comparison
+
+
 class Record(BaseModel):
     """A part of a report: frozen, and an unknown key is an error."""
 
@@ -44,6 +49,17 @@ class Evidence(Record):
     found: str
     by: str
     """The command, API call or program whose answer is `found`."""
+
+    @classmethod
+    def of(cls, expected: str, found: str, by: str) -> Evidence:
+        """Make it of texts that may be long or hold a secret."""
+        return cls(expected=_cut(expected), found=_cut(found), by=_cut(by))
+
+
+def _cut(text: str) -> str:
+    text = redact(text)
+    left_out = len(text) - LONGEST
+    return text if left_out <= 0 else f"{text[:LONGEST]}… ({left_out} more characters)"
 
 
 class Waiver(Record):

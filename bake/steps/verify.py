@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from bake import checks, interrupt
 from bake.aws import Aws
-from bake.checks import Check, Expectations, Report
+from bake.checks import Expectations, Report
 from bake.checks.baseline import Baseline
+from bake.checks.cases import keep
 from bake.checks.waivers import stale, waive
 from bake.errors import NotVerified
 from bake.planning.plan import Plan
@@ -58,16 +57,10 @@ def run_checks(session: Session, plan: Plan, aws: Aws, run: Run, expect: Expecta
     interrupt.check()
     waivers = plan.verify.waivers
     found = waive(ran.checks, waivers, aws.now().date())
-    keep(run, f"{expect.moment}-{name}", found)
+    keep(run, expect.moment, name, found)
     for text in stale(found, waivers):
         run.progress.note(text)
     return Report(found, ran.seconds)
-
-
-def keep(run: Run, name: str, found: Sequence[Check]) -> None:
-    """Keep results for the report."""
-    told = [check.model_dump(mode="json") for check in found]
-    run.keep(f"facts/checks-{name}.json", json.dumps(told, indent=1) + "\n")
 
 
 def _others(report: Report) -> str:

@@ -12,8 +12,8 @@ import pytest
 
 from bake.checks.baseline import RECORDED
 from bake.checks.case_list import BOOT_CHECK, CASES, CONNECT, STEPS, SURVEY, baseline_case
-from bake.checks.cases import LONGEST, Cases, recording
-from bake.checks.result import Check, Waiver
+from bake.checks.cases import Cases, recording
+from bake.checks.result import LONGEST, Check, Waiver
 from bake.errors import BakeError, ConnectionLost, Interrupted
 from bake.progress import PlainScreen, Progress
 from bake.run import Run
