@@ -58,6 +58,7 @@ from bake.localcloud.settings import (
 
 # Instances ask for metadata at another address than the one that answers.
 METADATA_NAMES = (METADATA_ADDRESS, f"{METADATA_ADDRESS}:80")
+GATEWAY_NAMES = (GATEWAY, f"{GATEWAY}:{PACKAGES_PORT}")
 
 
 def start(
@@ -115,18 +116,17 @@ def start(
     serve(settings.address, NEURON_PORT, WheelIndex(prepared.neuron_files), "the Neuron SDK's index")
     repositories = [("/", str(base.packages)) for base in prepared.bases.values() if base.packages]
     packages = SharedDataMiddleware(NotFound(), repositories)
-    named = (GATEWAY, f"{GATEWAY}:{PACKAGES_PORT}")
-    serve(settings.address, PACKAGES_PORT, packages, "Amazon Linux's packages", named)
+    serve(settings.address, PACKAGES_PORT, packages, "Amazon Linux's packages", GATEWAY_NAMES)
     serve(settings.address, API_PORT, api, "the API", now=time.now)
     serve_control(settings.control, routes)
-    _in_background(api.prepare)
-    _in_background(wheels.prepare)
+    _in_background(api.prepare, wheels.prepare)
     return about, instances.terminate_all
 
 
-def _in_background(work: Callable[[], None]) -> None:
+def _in_background(*works: Callable[[], None]) -> None:
     """Do now what somebody would wait for later."""
-    threading.Thread(target=work, daemon=True).start()
+    for work in works:
+        threading.Thread(target=work, daemon=True).start()
 
 
 def _account(
