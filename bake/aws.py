@@ -306,13 +306,20 @@ class Aws:
         return self._client("pricing", PRICING_REGION, **BRIEFLY)
 
     def wait(
-        self, what: str, look: Callable[[], T | None], *, timeout: float = HOURS, hint: str | None = None
+        self,
+        what: str,
+        look: Callable[[], T | None],
+        *,
+        timeout: float = HOURS,
+        hint: str | None = None,
+        longest: float = 5.0,
     ) -> T:
         """Call `look` until it returns something other than None; at most `timeout` seconds.
 
         Transient failures (throttling, 5xx, a lost connection) are retried until then. The pause grows from
-        0.2 s to 5 s, so that short waits end promptly and long ones cost few calls. tenacity would need a
-        predicate each for answers and errors, and hide the deadline that the retries within `look` need.
+        0.2 s to `longest`, so that short waits end promptly and long ones cost few calls. tenacity would
+        need a predicate each for answers and errors, and hide the deadline that the retries within `look`
+        need.
         """
         deadline = time.monotonic() + timeout
         pause = 0.2
@@ -333,7 +340,7 @@ class Aws:
                     why = f"; AWS: {error_code(trouble) or type(trouble).__name__}" if trouble else ""
                     raise TimedOut(f"{what}: not there after {timeout:.0f} s{why}", hint=hint) from trouble
                 wait.pause(pause)
-                pause = min(pause * 1.3, 5.0)
+                pause = min(pause * 1.3, longest)
 
 
 def _without_settings(new: Callable[..., boto3.Session], key: AccessKey) -> boto3.Session:

@@ -12,7 +12,7 @@ from bake.steps import keep_interrupted, prefetch, provision
 from bake.steps.boot_check import Drawing, boot_check
 from bake.steps.clean_up import clean_up
 from bake.steps.connect import connect_to_builder
-from bake.steps.create_image import create_image, stop
+from bake.steps.create_image import create_image
 from bake.steps.judge import judge
 from bake.steps.launch import Instance, launch_builder
 from bake.steps.publish import publish
@@ -36,8 +36,6 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
         builder = earlier.builder or launch_builder(plan, aws, run, undo)
         with keep_interrupted.kept(builder, plan, aws, run, undo):
             built = run.once("build", Built, lambda: build(builder, plan, aws, run, undo))
-        if earlier.image is None:
-            stop(aws, run, builder)
         image, removal = create_image(plan, aws, run, builder, undo, earlier.image)
         with judge(plan.image, aws, run, image, undo, lambda state: record_image(aws, run, image, state)):
             undo.forget(removal)  # from here on the image is kept unless it is bad
@@ -51,10 +49,11 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
 
 def build(builder: Instance, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Built:
     """Install, verify and seal; nobody can log in to the builder after that."""
+    wheel = provision.build_worker(plan)
     with connect_to_builder(builder, plan, aws, run) as session:
         with builder_lease.renewed(session, run, run.expires(), plan.lease):
             base = run.once("survey", Survey, lambda: survey(session, plan, run))
-            provision.prepare(session, plan, aws, run)
+            provision.prepare(session, plan, aws, run, wheel)
             download = prefetch.start(session, plan, aws, run, undo, builder)
             provision.run_scripts(session, run, download.check)
             weights = download.wait()

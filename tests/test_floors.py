@@ -39,7 +39,7 @@ BAKE = (
     "costs",
     "journal",
     "aws_errors git progress tokens",
-    "columns errors interrupt layout redaction retries surroundings terminal trees waits",
+    "background columns errors interrupt layout redaction retries surroundings terminal trees waits",
 )
 WORKER = (
     "cli",

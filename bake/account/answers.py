@@ -1,10 +1,8 @@
-"""Ask questions side by side, and tell "it does not exist" from "nobody answered"."""
+"""Tell "it does not exist" from "nobody answered"."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,24 +17,6 @@ class Unanswered:
     """A question that got no answer. `why` continues "not checked: …": "AWS answers AccessDenied"."""
 
     why: str
-
-
-def start(question: Callable[[], T]) -> Future[T]:
-    """Ask in a new thread.
-
-    The threads are daemons, unlike those of a ThreadPoolExecutor: Ctrl-C ends the program at once, and not
-    when the slowest service has answered.
-    """
-    answer: Future[T] = Future()
-
-    def work() -> None:
-        try:
-            answer.set_result(question())
-        except BaseException as error:
-            answer.set_exception(error)
-
-    threading.Thread(target=work, name="question", daemon=True).start()
-    return answer
 
 
 def look_up(call: Callable[[], T], *absent: str) -> T | None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bake.account.answers import start
 from bake.account.facts import AccountFacts, NetworkFacts, TypeFacts, WiringFacts
 from bake.account.hub import ask_hub
 from bake.account.images import ask_base, ask_name
@@ -18,6 +17,7 @@ from bake.account.quotas import ask_quotas
 from bake.account.wiring import ask_bucket, ask_bus, ask_mirror, ask_queue, ask_reports
 from bake.account.worker_code import ask_code
 from bake.aws import Aws
+from bake.background import start
 from bake.profile import Profile
 
 

@@ -7,9 +7,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from bake.account.answers import Unanswered, ask, start
+from bake.account.answers import Unanswered, ask
 from bake.account.prices import Price, on_demand_hour, snapshot_month, volume_month
 from bake.aws import Aws
+from bake.background import start
 from bake.lifecycle import machines, services
 from bake.lifecycle.holding import Holding
 from bake.lifecycle.kinds import Kind

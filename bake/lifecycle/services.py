@@ -11,8 +11,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from bake.account.answers import start
 from bake.aws import Aws, ClientError
+from bake.background import start
 from bake.creation import tag_of, unless_absent
 from bake.lifecycle.holding import PREFIX, Holding, concerns, tags_of
 from bake.lifecycle.kinds import Kind

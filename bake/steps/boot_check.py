@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bake import background
 from bake.aws import Aws, ClientError
 from bake.checks.baseline import Baseline
 from bake.checks.case_list import BOOT_CHECK
@@ -28,7 +29,7 @@ from bake.retries import error_code
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps.check_power import check_power
-from bake.steps.check_worker_rights import check_receives, check_rights
+from bake.steps.check_worker_rights import ask_rights, check_receives, judge_rights
 from bake.steps.connect import WrongMachine, check_source, log_in
 from bake.steps.first_boot import check_first_boot
 from bake.steps.launch import Instance, LaunchSpec, launch
@@ -107,9 +108,10 @@ def boot_check(
             try:
                 seconds = _start(session, plan, aws, run, cases, survey)
                 drawing, detail = _first_image(session, plan, aws, run, wiring, seconds, cases)
+                recorded = background.start(lambda: record_inventory(session, plan, run, "booted"))
                 memory = check_first_boot(session, cases)
-                record_inventory(session, plan, run, "booted")
                 found = _checks(session, plan, aws, run, instance, survey)
+                recorded.result()
             except Exception:  # not after an interrupt: then the removals come first
                 _keep_journal(session, run)
                 raise
@@ -137,6 +139,7 @@ def _log_in(instance: Instance, plan: Plan, aws: Aws, run: Run, cases: Cases) ->
 
 def _start(session: Session, plan: Plan, aws: Aws, run: Run, cases: Cases, survey: Survey | None) -> float:
     """Wait for the worker, and check what it needs before a job waits in vain; return seconds since boot."""
+    asked = background.start(lambda: ask_rights(session))  # needs the network alone, while the model loads
     with cases.case("system.stays_on") as case:
         case(
             "nothing, or the base AMI's own", check_power(session, run, _baseline(survey)), "the probe power"
@@ -152,7 +155,7 @@ def _start(session: Session, plan: Plan, aws: Aws, run: Run, cases: Cases, surve
     with cases.case("drivers.daemons") as case:
         check_units(session, run.progress.note, case)
     with cases.case("worker.rights") as case:
-        check_rights(session, run, case)
+        judge_rights(asked.result(), run, case)
     with cases.case("worker.receives") as case:
         case("it receives", check_receives(session, aws), "StatusText of flux-worker.service")
     return seconds

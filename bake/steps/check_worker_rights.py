@@ -23,13 +23,17 @@ CANNOT = "Cannot receive"  # the worker's words
 RECEIVES = 60
 
 
-def check_rights(session: Session, run: Run, case: Case | None = None) -> None:
-    """Raise BakeError with every missing right; that says nothing about the image.
+def ask_rights(session: Session) -> CommandResult:
+    """Run the worker's own check as its user, with its unit's environment files.
 
-    Runs the worker's own check as its user, with its unit's environment files. That writes one object and
-    sends one event, FluxProbe.
+    That writes one object and sends one event, FluxProbe. It can be done while the worker still starts.
     """
-    done = _ask(session)
+    shown = session.run("systemctl", "show", SERVICE, "-p", "ExecStart,User,EnvironmentFiles").stdout
+    return session.run(*_command(shown), sudo=True, check=False)
+
+
+def judge_rights(done: CommandResult, run: Run, case: Case | None = None) -> None:
+    """Raise BakeError with every right that the worker's check misses; that says nothing about the image."""
     found: Mapping[str, Any] | None = None
     with suppress(ValueError):
         found = json.loads(done.stdout)
@@ -89,11 +93,6 @@ def raise_if_missing(found: Mapping[str, Any]) -> None:
     if found["statements"]:
         lines += [f"add to the policy of {found['identity']}:", json.dumps(found["statements"], indent=2)]
     raise BakeError("\n".join(["the worker is up, and its instance profile lacks what it needs:", *lines]))
-
-
-def _ask(session: Session) -> CommandResult:
-    shown = session.run("systemctl", "show", SERVICE, "-p", "ExecStart,User,EnvironmentFiles").stdout
-    return session.run(*_command(shown), sudo=True, check=False)
 
 
 def _command(shown: str) -> list[str]:

@@ -51,10 +51,13 @@ def stop(aws: Aws, run: Run, instance: Instance) -> None:
 def create_image(
     plan: Plan, aws: Aws, run: Run, instance: Instance, undo: Undo, known: str | None = None
 ) -> tuple[Image, Removal]:
-    """Create the AMI unless it is `known`, wait until it is available, and make its instances require IMDSv2.
+    """Stop the builder and create the AMI, unless it is `known`; wait until it is available.
 
-    The removal that is returned is registered; forget it once the image is to be kept whatever happens.
+    Its instances will require IMDSv2. The removal that is returned is registered; forget it once the image
+    is to be kept whatever happens.
     """
+    if known is None:
+        stop(aws, run, instance)
     with (
         run.progress.step("create image"),
         recording(run, "sealed", "image", IMAGE, plan.verify.waivers) as cases,

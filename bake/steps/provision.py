@@ -10,13 +10,15 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import yaml
 from jinja2 import Environment, StrictUndefined
 
-from bake import layout, units, worker_source
+from bake import background, layout, units, worker_source
 from bake.aws import Aws
 from bake.errors import BakeError
 from bake.layout import BAKE
@@ -35,27 +37,44 @@ PYTHON_NEEDED = "fetch"  # printed by the script if it needs the pinned Python, 
 TOOLS_SCRIPT = "scripts/00-tools.sh"
 # By bake's own setuptools, as it is pinned; not by pip, which environments of uv lack.
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+_UNPACK = 'mkdir -p -m 755 "$1" && exec tar --extract --gzip --directory "$1" --owner=root'
 NEURON_SCRIPT = "compile-neuron.sh"  # not in scripts/, since it needs the weights
 
 
-def prepare(session: Session, plan: Plan, aws: Aws, run: Run) -> None:
+@dataclass(frozen=True)
+class Wheel:
+    """The worker's wheel: the name and the content of its file."""
+
+    name: str
+    content: bytes
+
+
+def build_worker(plan: Plan) -> Future[Wheel]:
+    """Build the worker's wheel in the background, while the builder boots."""
+    return background.start(lambda: _build(plan))
+
+
+def _build(plan: Plan) -> Wheel:
+    with worker_source.unpacked(plan.provision.worker) as project, TemporaryDirectory() as scratch:
+        file = build_wheel(project, Path(scratch))
+        return Wheel(file.name, file.read_bytes())
+
+
+def prepare(session: Session, plan: Plan, aws: Aws, run: Run, wheel: Future[Wheel]) -> None:
     """Send what provisioning needs and install its tools, with which the prefetch can start."""
     with run.progress.step("tools"):
-        upload(session, plan, run)
+        upload(session, plan, run, wheel)
         install_tools(session, plan, aws, run)
 
 
-def upload(session: Session, plan: Plan, run: Run) -> None:
+def upload(session: Session, plan: Plan, run: Run, built: Future[Wheel] | None = None) -> None:
     """Send scripts, rendered files, locks and the worker's wheel to the builder."""
-    run.progress.status("building the worker's wheel")
-    building = run.progress.tally.waiting("the worker's wheel")
-    with building, worker_source.unpacked(plan.provision.worker) as project, TemporaryDirectory() as scratch:
-        wheel = build_wheel(project, Path(scratch))
-        run.keep(f"wheels/{wheel.name}", wheel.read_bytes())
-        bundle = pack(plan, wheel)
+    with run.progress.tally.waiting("the worker's wheel"):
+        wheel = built.result() if built is not None else _build(plan)
+    run.keep(f"wheels/{wheel.name}", wheel.content)
+    bundle = pack(plan, wheel)
     run.progress.status(f"sending {len(bundle) // 1024} KiB to {BAKE}")
-    session.run("mkdir", "-p", "-m", "755", BAKE, sudo=True)
-    session.run("tar", "--extract", "--gzip", "--directory", BAKE, "--owner=root", stdin=bundle, sudo=True)
+    session.run("sh", "-c", _UNPACK, "sh", BAKE, stdin=bundle, sudo=True)
 
 
 def install_tools(session: Session, plan: Plan, aws: Aws, run: Run) -> None:
@@ -180,7 +199,7 @@ def build_wheel(project: Path, directory: Path) -> Path:
     return wheels[0]
 
 
-def pack(plan: Plan, wheel: Path) -> bytes:
+def pack(plan: Plan, wheel: Wheel) -> bytes:
     """Pack everything that goes to the builder into a gzipped tar, owned by root."""
     buffer, settings = io.BytesIO(), {**layout.SETTINGS, **plan.provision.settings}
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as tar:
@@ -196,7 +215,7 @@ def pack(plan: Plan, wheel: Path) -> bytes:
         _add(tar, "requirements/tools.txt", plan.sources.tools.read_bytes())
         if plan.provision.drivers.compiled:
             _add(tar, "requirements/worker-neuron.txt", plan.sources.neuron.read_bytes())
-        _add(tar, f"wheels/{wheel.name}", wheel.read_bytes())
+        _add(tar, f"wheels/{wheel.name}", wheel.content)
     return buffer.getvalue()
 
 

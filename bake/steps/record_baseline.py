@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+from bake.background import start
 from bake.checks.baseline import CALLED, RECORDED, Baseline
 from bake.checks.case_list import baseline_case
 from bake.checks.cases import Cases
@@ -49,7 +51,8 @@ def record_baseline(session: Session, plan: Plan, run: Run, cases: Cases | None 
         "seconds": SEARCH,
         "lease": LEASE_UNIT,
     }
-    told = {name: _ask(session, name, given, limit) for name, limit in LIMITS.items()}
+    asked = [(name, start(partial(_ask, session, name, given, limit))) for name, limit in LIMITS.items()]
+    told = {name: answer.result() for name, answer in asked}
     # A unit that is about to be restarted may have failed by the time of the checks.
     if failing := told["system"].get("failing_units"):
         told["system"]["failed_units"] = dict.fromkeys(failing, "")

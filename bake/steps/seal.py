@@ -15,7 +15,6 @@ from bake.layout import BAKE, SEAL, SYSTEM_PYTHON
 from bake.planning.plan import Plan
 from bake.run import Run
 from bake.ssh import Session
-from bake.steps.record_inventory import record_inventory
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
@@ -38,7 +37,6 @@ def seal(session: Session, plan: Plan, aws: Aws, run: Run) -> None:
         recording(run, "sealed", "seal", CASES, plan.verify.waivers) as cases,
         cases.case("security.seal_whole") as case,
     ):
-        record_inventory(session, plan, run, "sealed")
         # One sudo deletes and checks: auditd and syslog would log another, and the check would find it.
         # A second run has the same result. The keys are deleted last: if the connection breaks after that, no
         # new one can be opened, and the bake stops, because nobody can tell whether the seal is complete.

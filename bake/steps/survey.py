@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bake import background
 from bake.checks.baseline import Baseline
 from bake.checks.case_list import SURVEY
 from bake.checks.cases import Case, recording
@@ -37,8 +38,9 @@ def survey(session: Session, plan: Plan, run: Run) -> Survey:
     """Record what the base contains, stop the machine's own upgrades, and check that the bake fits."""
     with recording(run, "base", "survey", SURVEY, plan.verify.waivers) as cases:
         with run.progress.step("survey"):
+            recorded = background.start(lambda: record_inventory(session, plan, run, "base"))
             brought = record_baseline(session, plan, run, cases)
-            record_inventory(session, plan, run, "base")
+            recorded.result()
             with cases.case("disk.boot_room") as case:
                 check_boot(session, plan, case)
             with cases.case("system.upgrades_stopped") as case:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from bake import checks, interrupt
+from bake import background, checks, interrupt
 from bake.aws import Aws
 from bake.checks import Expectations, Report
 from bake.checks.baseline import Baseline
@@ -16,6 +16,7 @@ from bake.planning.plan import Plan
 from bake.run import Run
 from bake.ssh import Session
 from bake.steps.launch import Instance
+from bake.steps.record_inventory import record_inventory
 
 SHOWN = 6  # findings of the base AMI that are printed
 # Reports are written here first, so that a full disk of the controller fails no machine.
@@ -31,6 +32,7 @@ def verify(
     with run.progress.step("verify"):
         expect = expectations(plan, aws, instance, baseline)
         run.keep(EXPECTED, expect.as_json())
+        recorded = background.start(lambda: record_inventory(session, plan, run, "sealed"))
         report = run_checks(session, plan, aws, run, expect, "verify")
         passed, others = report.count("passed"), len(report.checks) - report.count("passed")
         run.progress.note(
@@ -38,6 +40,7 @@ def verify(
         )
         if report.base:
             run.progress.note(f"the base's own, not of this bake: {_base(report)}")
+        recorded.result()
         if not report.ok:
             raise NotVerified(
                 "\n".join(told(report)), hint=f"the whole report: {run.directory / 'report.html'}"

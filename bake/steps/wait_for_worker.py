@@ -19,6 +19,15 @@ from bake.ssh import Session
 # A start that timed out is the disk's fault if bytes were read within these last seconds.
 LATELY = 300
 _LEAST_BYTES = 1 << 20
+_SHOW = "systemctl show --value -p"
+_LOOKS = 0.5  # seconds between two looks at most: a machine is asked, and no service of AWS
+# Prints the worker's unit as systemd shows it, and the bytes that its process has read (proc(5)), as root.
+_LOOK = """
+shown=$(systemctl show "$1" -p LoadState,ActiveState,SubState,StatusText,NRestarts,MainPID,Result) || exit
+printf '%s\\n' "$shown"
+process=$(printf '%s\\n' "$shown" | sed -n s/^MainPID=//p)
+sed -n 's/^read_bytes: /read_bytes=/p' "/proc/$process/io" 2>/dev/null || true
+"""
 _TIMED_OUT = "start operation timed out"  # systemd's words
 # Prints what the kernel and NVIDIA's daemon log about the accelerator, and whether it answers.
 _DRIVER = r"""
@@ -43,11 +52,11 @@ class _Start:
     _bytes: int = 0
     text: str = ""
 
-    def look(self, facts: Mapping[str, str], session: Session) -> None:
+    def look(self, facts: Mapping[str, str]) -> None:
         """Update it with what systemd and the kernel report now."""
         now = time.monotonic()
         process, text = facts.get("MainPID", "0"), facts.get("StatusText", "")
-        found = _bytes_read(process, session)
+        found = int(facts.get("read_bytes", 0))
         if process != self.process:
             self.process, self._bytes = process, found
         if found - self._bytes >= _LEAST_BYTES:
@@ -71,7 +80,7 @@ def wait_until_ready(session: Session, aws: Aws, run: Run, *, stall: float, limi
     def look() -> str | None:
         facts = service(session)
         before = start.moved
-        start.look(facts, session)
+        start.look(facts)
         if start.moved != before:
             run.progress.tally.moved("the worker's start went on")
         run.progress.status(f"worker: {facts.get('StatusText') or facts.get('SubState')}")
@@ -83,7 +92,7 @@ def wait_until_ready(session: Session, aws: Aws, run: Run, *, stall: float, limi
         return None
 
     try:
-        aws.wait("the worker's READY", look, timeout=limit)
+        aws.wait("the worker's READY", look, timeout=limit, longest=_LOOKS)
     except TimedOut as error:
         raise BakeError(
             f"{error.message}; the worker still gets on: {start.text or 'it reads from the disk'}",
@@ -93,9 +102,8 @@ def wait_until_ready(session: Session, aws: Aws, run: Run, *, stall: float, limi
 
 
 def service(session: Session) -> dict[str, str]:
-    """Return the worker's unit as systemd shows it."""
-    properties = "LoadState,ActiveState,SubState,StatusText,NRestarts,MainPID,Result"
-    output = session.run("systemctl", "show", SERVICE, "-p", properties).stdout
+    """Return the worker's unit as systemd shows it, and the bytes that its process read, as `read_bytes`."""
+    output = session.run("sh", "-c", _LOOK, "sh", SERVICE, sudo=True).stdout
     return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
 
 
@@ -135,13 +143,6 @@ def _raise_if_stalled(start: _Start, stall: float, session: Session) -> None:
     raise ImageIsBad(what, hint="see logs/boot-check.journal.log")
 
 
-def _bytes_read(process: str, session: Session) -> int:
-    """Return the bytes that the worker's process has read from disks, by page faults too (proc(5))."""
-    shown = session.run("cat", f"/proc/{process}/io", sudo=True, check=False).stdout
-    facts = dict(line.split(": ", 1) for line in shown.splitlines() if ": " in line)
-    return int(facts.get("read_bytes", 0))
-
-
 def _waits_for_disk(process: str, session: Session) -> bool:
     """Whether one of its threads is in uninterruptible sleep, as in a read that does not return."""
     shown = session.run("ps", "-L", "-o", "stat=", "-p", process, check=False).stdout
@@ -154,6 +155,6 @@ def _journal(session: Session, lines: int) -> str:
 
 def _seconds_since_boot(session: Session) -> float:
     """Return the seconds from the start of systemd to the worker's READY, by systemd's clock."""
-    booted = session.run("systemctl", "show", "--value", "-p", "UserspaceTimestampMonotonic").stdout
-    ready = session.run("systemctl", "show", "--value", "-p", "ActiveEnterTimestampMonotonic", SERVICE)
-    return round((int(ready.stdout) - int(booted)) / 1e6, 1)
+    script = f"{_SHOW} UserspaceTimestampMonotonic && {_SHOW} ActiveEnterTimestampMonotonic {SERVICE}"
+    booted, ready = session.run("sh", "-c", script).stdout.split()
+    return round((int(ready) - int(booted)) / 1e6, 1)

@@ -35,14 +35,15 @@ END
 }
 
 python_tools() {
-  local python
-  # `pip` is the last thing that a new environment gets: without it the environment is half made.
-  [ ! -x /opt/bake/tools/bin/pip ] || return 0
+  local python pip
+  # The place of pip is written last: without it the environment is half made.
+  [ ! -e /opt/bake/tools/pip ] || return 0
   for python in "$(python_system 3)" "$(python_system)" "$(_python_unpacked /opt/bake/python)"; do
     # The locks of the tools begin with Python 3.10. Whether a system's Python can make an environment shows when
     # it does: Debian and Ubuntu ship it without the part that puts pip there, or with half of that.
     if [ -n "$python" ] && "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null &&
-      "$python" -I -m venv --clear /opt/bake/tools >/dev/null 2>&1; then
+      pip=$(_python_environment "$python" /opt/bake/tools); then
+      echo "$pip" >/opt/bake/tools/pip
       return
     fi
   done
@@ -78,6 +79,24 @@ python_fetch() {
   echo "  what to do: let the subnet reach ${hosts[-1]:-the archive}, name a bucket in weights.mirror, or choose a" \
     "base AMI with python$BAKE_PYTHON" >&2
   return 1
+}
+
+_python_environment() { # PYTHON DIRECTORY; print what its python runs as pip
+  # Out of the wheel that a Python brings for new environments: to unpack and compile it there takes 2 s.
+  local wheel
+  if wheel=$("$1" -I - 2>/dev/null <<'END'
+import ensurepip, glob, os, sysconfig  # Fedora and Debian keep the wheel elsewhere
+own = os.path.join(os.path.dirname(ensurepip.__file__), "_bundled")
+places = [sysconfig.get_config_var("WHEEL_PKG_DIR"), own, "/usr/share/python-wheels"]
+print([wheel for place in places if place for wheel in sorted(glob.glob(place + "/pip-*.whl"))][0])
+END
+  ) && "$1" -I -m venv --clear --without-pip "$2" >/dev/null 2>&1; then
+    echo "$wheel/pip"
+  elif "$1" -I -m venv --clear "$2" >/dev/null 2>&1; then
+    "$2/bin/python" -I -c 'import pip; print(pip.__path__[0])'
+  else
+    return 1
+  fi
 }
 
 _python_unpacked() { # DIRECTORY

@@ -11,5 +11,5 @@ source /opt/bake/lib/python.sh
 tools=/opt/bake/tools
 
 python_tools
-"$tools/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --no-cache-dir --no-compile \
-  --require-hashes --requirement /opt/bake/requirements/tools.txt
+"$tools/bin/python" -I "$(<"$tools/pip")" install --quiet --disable-pip-version-check --no-input \
+  --no-cache-dir --no-compile --require-hashes --requirement /opt/bake/requirements/tools.txt

@@ -11,7 +11,7 @@ from bake.image import Image
 from bake.localcloud.api.faults.faults import AwsFault
 from bake.planning.plan import Plan
 from bake.run import Run
-from bake.steps.create_image import create_image, stop
+from bake.steps.create_image import create_image
 from bake.steps.launch import Instance, LaunchSpec, launch
 from bake.steps.tags import tags
 from bake.undo import Undo
@@ -133,7 +133,6 @@ class OneRun:
     def image(self, undo: Undo) -> Image:
         """A builder, and an AMI of it; both go with `undo`."""
         builder = self.launch(undo)
-        stop(self.aws, self.run, builder)
         image, _ = create_image(self.plan, self.aws, self.run, builder, undo)
         return image
 
@@ -141,7 +140,6 @@ class OneRun:
         """An AMI that is to be kept; its builder is gone."""
         with Undo() as undo:
             builder = self.launch(undo)
-            stop(self.aws, self.run, builder)
             image, removal = create_image(self.plan, self.aws, self.run, builder, undo)
             undo.forget(removal)
         return image

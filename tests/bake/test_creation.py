@@ -13,7 +13,7 @@ import pytest
 from bake.errors import BakeError, LeftBehind
 from bake.image import images_of
 from bake.retries import error_code
-from bake.steps.create_image import create_image, stop
+from bake.steps.create_image import create_image
 from bake.undo import Undo
 from tests.bake.one_run import OneRun
 from tests.plans import changed
@@ -121,7 +121,6 @@ def test_an_ami_of_the_same_name_is_neither_taken_over_nor_removed(one_run: OneR
     plan = changed(one_run.plan, profile.model_copy(update={"image": named}))
     with Undo() as undo:
         builder = one_run.launch(undo)
-        stop(one_run.aws, one_run.run, builder)
         theirs = one_run.aws.ec2.create_image(InstanceId=builder.id, Name=named.name)["ImageId"]
         with pytest.raises(BakeError, match=f"exists already, and is not this run's: {theirs}"):
             create_image(plan, one_run.aws, one_run.run, builder, undo)

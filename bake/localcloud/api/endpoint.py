@@ -49,6 +49,10 @@ class Api:
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         return self._gateway(environ, start_response)
 
+    def prepare(self) -> None:
+        """Load what the first calls need; a cloud's first user asks a dozen questions at once."""
+        self._moto.prepare()
+
     def _of_host(self, address: str | None) -> bool:
         """Whether a call comes from this host, whose calls to the bridge's address come from that address."""
         return address == self._instances.settings.address

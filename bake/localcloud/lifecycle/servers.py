@@ -6,6 +6,7 @@ Importing this imports moto, which reads its settings from the environment at th
 from __future__ import annotations
 
 import os
+import threading
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -57,6 +58,7 @@ from bake.localcloud.settings import (
 
 # Instances ask for metadata at another address than the one that answers.
 METADATA_NAMES = (METADATA_ADDRESS, f"{METADATA_ADDRESS}:80")
+GATEWAY_NAMES = (GATEWAY, f"{GATEWAY}:{PACKAGES_PORT}")
 
 
 def start(
@@ -108,16 +110,23 @@ def start(
     serve(settings.address, IMDS_PORT, Imds(metadata), "instance metadata", METADATA_NAMES, time.now)
     serve(settings.address, HUB_PORT, hub, "the Hub")
     pythons = {f"/{python_release.FOLDER}": str(python_release.folder(prepared.base))}
-    index = SharedDataMiddleware(WheelIndex(prepared.wheel_files), pythons)
+    wheels = WheelIndex(prepared.wheel_files)
+    index = SharedDataMiddleware(wheels, pythons)
     serve(settings.address, WHEELS_PORT, index, "the wheel index")
     serve(settings.address, NEURON_PORT, WheelIndex(prepared.neuron_files), "the Neuron SDK's index")
     repositories = [("/", str(base.packages)) for base in prepared.bases.values() if base.packages]
     packages = SharedDataMiddleware(NotFound(), repositories)
-    named = (GATEWAY, f"{GATEWAY}:{PACKAGES_PORT}")
-    serve(settings.address, PACKAGES_PORT, packages, "Amazon Linux's packages", named)
+    serve(settings.address, PACKAGES_PORT, packages, "Amazon Linux's packages", GATEWAY_NAMES)
     serve(settings.address, API_PORT, api, "the API", now=time.now)
     serve_control(settings.control, routes)
+    _in_background(api.prepare, wheels.prepare)
     return about, instances.terminate_all
+
+
+def _in_background(*works: Callable[[], None]) -> None:
+    """Do now what somebody would wait for later."""
+    for work in works:
+        threading.Thread(target=work, daemon=True).start()
 
 
 def _account(

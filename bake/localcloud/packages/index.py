@@ -32,6 +32,11 @@ class WheelIndex:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
+    def prepare(self) -> None:
+        """Hash the wheels, which the pages of the index show."""
+        for path in self._wheels().values():
+            sha256(path)
+
     def __call__(self, environ: Any, start_response: Any) -> Any:
         request = Request(environ)
         return self._answer(request)(environ, start_response)

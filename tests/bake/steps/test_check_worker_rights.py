@@ -15,7 +15,7 @@ from bake.errors import BakeError
 from bake.progress import PlainScreen, Progress
 from bake.run import Run
 from bake.ssh import CommandResult
-from bake.steps.check_worker_rights import check_rights
+from bake.steps.check_worker_rights import ask_rights, judge_rights
 from tests.worker.conftest import COMMAND, CREDENTIALS, REGION, Aws, moto_server
 from tests.worker.refusing_proxy import RefusingProxy
 
@@ -77,7 +77,7 @@ def rights(tmp_path: Path) -> Callable[[Any], str]:
     shown = io.StringIO()
 
     def check(machine: Any) -> str:
-        check_rights(machine, Run("1", tmp_path, Progress(PlainScreen(shown))))
+        judge_rights(ask_rights(machine), Run("1", tmp_path, Progress(PlainScreen(shown))))
         return shown.getvalue()
 
     return check

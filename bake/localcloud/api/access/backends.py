@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from moto.core import responses
 from moto.core.responses import BaseResponse
 from moto.iam.exceptions import NotFoundException
 from moto.iam.models import iam_backends
@@ -18,7 +19,7 @@ from bake.localcloud.api.access.keys import Principal
 from bake.localcloud.api.access.operation_request import OperationRequest
 from bake.localcloud.api.access.refusals import Refused
 from bake.localcloud.api.access.services import SERVICES
-from bake.localcloud.api.faults import errors
+from bake.localcloud.api.faults import errors, operations
 from bake.localcloud.settings import ACCOUNT
 
 # What the gateway adds to a request's environ.
@@ -38,6 +39,18 @@ def install() -> None:
         self.RESPONSE_KEY_PATH_TO_TRANSFORMER = dict(type(self).RESPONSE_KEY_PATH_TO_TRANSFORMER)
 
     BaseResponse.__init__ = init
+    responses.get_service_model = _one_at_a_time(responses.get_service_model)
+
+
+def _one_at_a_time(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Let the first callers, who come at once, wait for the one that reads and caches."""
+    reading = threading.Lock()
+
+    def locked(service: str) -> Any:
+        with reading:
+            return read(service)
+
+    return locked
 
 
 class Backends:
@@ -55,18 +68,29 @@ class Backends:
         requested: OperationRequest = environ[OPERATION_REQUEST]
         if (requested.service, requested.operation) == ("sts", "GetCallerIdentity"):
             return _identity(environ[PRINCIPAL])(environ, start_response)
-        name, _ = SERVICES[requested.service]
-        with self._lock:
-            if name not in self._apps:
-                self._apps[name] = create_backend_app(name)
+        app = self._app(requested.service)
         try:
-            answer: Iterable[bytes] = self._apps[name](environ, start_response)
+            answer: Iterable[bytes] = app(environ, start_response)
         except NotImplementedError as error:
             # moto would answer 500, which SDKs retry.
             call = addressee(environ)
             told = errors.answer(call, Refused("lacking", str(error)).error(call))
             answer = told(environ, start_response)
         return answer
+
+    def prepare(self) -> None:
+        """Load what the first call of each service would load, so that it is answered as later ones are."""
+        for service in SERVICES:
+            operations.names(service)
+            responses.get_service_model(operations.folder(service))
+            self._app(service)
+
+    def _app(self, service: str) -> Any:
+        name, _ = SERVICES[service]
+        with self._lock:
+            if name not in self._apps:
+                self._apps[name] = create_backend_app(name)
+            return self._apps[name]
 
 
 def _identity(principal: Principal) -> Response:

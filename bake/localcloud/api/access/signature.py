@@ -217,14 +217,10 @@ def _stamp(request: Request) -> str:
 @cache
 def regions() -> frozenset[str]:
     """The AWS regions that botocore knows."""
-    from botocore.session import Session
+    from botocore.loaders import create_loader
 
-    session = Session()
-    return frozenset(
-        region
-        for partition in session.get_available_partitions()
-        for region in session.get_available_regions("ec2", partition)
-    )
+    partitions = create_loader().load_data("endpoints")["partitions"]
+    return frozenset(region for partition in partitions for region in partition["regions"])
 
 
 def _check_token(request: Request, key: Key) -> None:

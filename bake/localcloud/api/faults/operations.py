@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +17,7 @@ from bake.errors import UsageError
 # Signing names that are not the names of botocore's folders.
 _FOLDERS = {"monitoring": "cloudwatch", "servicequotas": "service-quotas", "states": "stepfunctions"}
 _WILD = re.compile(r"[*?\[]")
+_READING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,12 @@ def rest_operation(
 
 def names(service: str) -> frozenset[str]:
     """The operations of a service; none for a service that botocore does not know."""
-    return _names(_FOLDERS.get(service, service))
+    return _names(folder(service))
+
+
+def folder(service: str) -> str:
+    """The name of botocore's folder of a service, given by its signing name."""
+    return _FOLDERS.get(service, service)
 
 
 @cache
@@ -150,12 +157,17 @@ def _services() -> frozenset[str]:
 
 def _model(service: str) -> Mapping[str, Any] | None:
     """Not cached whole: most of a model is documentation."""
-    folder = _FOLDERS.get(service, service)
-    return _loader().load_service_model(folder, "service-2") if folder in _folders() else None
+    name = folder(service)
+    return _loader().load_service_model(name, "service-2") if name in _folders() else None
+
+
+def _names(service: str) -> frozenset[str]:
+    with _READING:  # the first callers come at once, and EC2's model takes each a quarter of a second
+        return _read_names(service)
 
 
 @cache
-def _names(service: str) -> frozenset[str]:
+def _read_names(service: str) -> frozenset[str]:
     model = _model(service)
     return frozenset(model["operations"]) if model else frozenset()
 
