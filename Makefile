@@ -22,7 +22,7 @@ TOOLS := systemd-nspawn:systemd-container mmdebstrap:mmdebstrap nft:nftables ip:
 # What tests need of npm: each folder of theirs that has a package.json, as its lock has it.
 NODE_MODULES := $(patsubst %/package.json,%/node_modules/.package-lock.json,$(wildcard tests/report/*/package.json))
 
-.PHONY: help rehearse rehearse-all rehearse-hostile test-unit test test-long test-fast chaos bench docs lint lock wheel system-packages clean
+.PHONY: help rehearse rehearse-all rehearse-hostile test-unit test test-long test-clients test-fast chaos bench docs lint lock wheel system-packages clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -48,6 +48,11 @@ test: system-packages $(VENV)/ready $(NODE_MODULES)  ## Run all tests but the lo
 test-long: TOOLS += qemu-system-x86_64:qemu-system-x86
 test-long: system-packages $(VENV)/ready  ## Run the tests that `make test` leaves out for their length
 	$(VENV)/bin/pytest -n 2 -m long
+
+# Packer where the system has a package of it; its test fails where there is none, and says so.
+test-clients: TOOLS += $(if $(shell apt-cache show packer 2>/dev/null),packer:packer)
+test-clients: system-packages $(VENV)/ready .venv-clients/ready  ## Run AWS CLI, Ansible, Libcloud and Packer on the local cloud
+	$(VENV)/bin/pytest -n 2 -m clients tests/clients
 
 test-fast: $(VENV)/ready  ## Run the tests that need no root and no machine
 	$(VENV)/bin/pytest -m 'not root'
@@ -109,10 +114,15 @@ $(VENV)/ready: pyproject.toml worker/pyproject.toml $(LOCK)
 	@$(VENV)/bin/pip check >/dev/null || { $(VENV)/bin/pip check; exit 1; }
 	@touch $@
 
+.venv-clients/ready: requirements/clients.txt
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/pip install --quiet --require-hashes --only-binary :all: --requirement $<
+	@touch $@
+
 # npm runs no script of a package, and what it installs has a hash in the lock.
 %/node_modules/.package-lock.json: %/package.json %/package-lock.json | system-packages
 	@npm ci --prefix $* --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
 	@touch $@
 
 clean:  ## Remove the virtual environment and the runs; the caches in ~/.cache/bake stay
-	rm -rf $(VENV) .bake build dist worker/build *.egg-info worker/*.egg-info tests/report/*/node_modules
+	rm -rf $(VENV) .venv-clients .bake build dist worker/build *.egg-info worker/*.egg-info tests/report/*/node_modules

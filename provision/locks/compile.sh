@@ -12,6 +12,7 @@
 # For the controller, on any machine with Python 3.11 or newer, installed by the Makefile:
 #   ../../requirements/controller.txt   what `bake`, the local cloud and the tests need, from pyproject.toml;
 #                          what the worker needs as well is in the version of worker.txt
+#   ../../requirements/clients.txt      tools that others wrote, for the tests of the local cloud (`make test-clients`)
 #   ../../requirements/bake.txt         of these what `bake` alone needs to bake on AWS; it comes with bake's wheel
 # `UV` names the uv to use; further arguments go to every `uv pip compile` (`--upgrade`, `--upgrade-package X`).
 set -euo pipefail
@@ -36,6 +37,7 @@ compile ../../pyproject.toml ../../requirements/controller.txt 3.11 --universal 
   --constraint worker.txt "$@"
 compile ../../pyproject.toml ../../requirements/bake.txt 3.11 --universal \
   --constraint ../../requirements/controller.txt "$@"
+compile ../../requirements/clients.in ../../requirements/clients.txt 3.11 --universal "$@"
 if [ -n "${NEURON_PYTHON_INDEX:-}" ]; then
   # Some packages are on both indexes, the SDK's real versions on AWS's alone.
   compile worker-neuron-sdk.in worker-neuron-sdk.txt 3.11 --python-platform x86_64-manylinux_2_28 \
