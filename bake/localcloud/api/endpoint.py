@@ -16,7 +16,7 @@ from bake.localcloud.api.access.backends import OPERATION_REQUEST, Backends
 from bake.localcloud.api.access.gateway import Gateway
 from bake.localcloud.api.access.keys import Keys
 from bake.localcloud.api.access.operation_request import OperationRequest
-from bake.localcloud.api.ec2 import CALL
+from bake.localcloud.api.call import CALL
 from bake.localcloud.api.faults.faults import AwsFaults
 from bake.localcloud.api.faults.middleware import Faulty
 from bake.localcloud.api.instances import LocalInstances

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from moto.core import utils
+from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
 from bake.localcloud.machines import disks
@@ -219,6 +220,14 @@ class LocalInstance:
         self.moto.state_reason.message = reason
         who = "User" if reason.startswith("Client.") else "Server"
         self.moto._reason = f"{who} initiated ({utils.utcnow():%Y-%m-%d %H:%M:%S} GMT)" if reason else ""
+
+
+def wrong_state(instance: LocalInstance, done: str) -> EC2ClientError:
+    """The error for a call that an instance's state does not allow."""
+    return EC2ClientError(
+        "IncorrectInstanceState",
+        f"The instance '{instance.moto.id}' is not in a state from which it can be {done}: {instance.state}",
+    )
 
 
 class LocalInstances:
