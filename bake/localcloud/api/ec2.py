@@ -18,7 +18,7 @@ from moto.ec2.models.instances import Instance, Reservation
 from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.utils import filter_dict_attribute_mapping
 
-from bake.localcloud.api import attributes, metadata_options, spot
+from bake.localcloud.api import attributes, block_devices, image_attributes, metadata_options, spot
 from bake.localcloud.api import run_instances as launch
 from bake.localcloud.api.call import CALL
 from bake.localcloud.api.clock import CloudClock
@@ -44,6 +44,8 @@ class LocalEc2(spot.SpotRequests, attributes.Attributes, Images, EC2Backend):  #
         self._launching = threading.Lock()
         self._recording = threading.RLock()
         self.local_requests = {}
+        self.ebs_encryption_by_default = False
+        self.image_copies = {}
         self._launched: dict[str, tuple[Mapping[str, str], Reservation]] = {}
         super().__init__(region_name, account_id)
 
@@ -68,20 +70,23 @@ class LocalEc2(spot.SpotRequests, attributes.Attributes, Images, EC2Backend):  #
             request: spot.SpotRequest | None = kwargs.pop("spot_request", None)
             once = copy.deepcopy(kwargs)
             image: LocalAmi = self.describe_images(ami_ids=[image_id])[0]
-            volume = launch.root_volume(image, CALL.get())
+            volumes = block_devices.requested(image, CALL.get(), self)
             asked = kwargs.get("metadata_options") or {}
             kwargs["metadata_options"] = metadata_options.at_launch(image.imds_support, asked)
-            kwargs["block_device_mappings"] = [volume.mapping()]
+            kwargs["block_device_mappings"] = [volume.mapping() for volume in volumes]
             if not kwargs.get("subnet_id") and not kwargs.get("nics"):
                 kwargs["subnet_id"] = self.subnet_default
             reservation = super().run_instances(image_id, count, user_data, security_group_names, **kwargs)
             self._launched[token] = (launch.comparable(CALL.get()), reservation)
         for instance in reservation.instances:
             instance.reservation_id = reservation.id
-            volume.describe(self, instance)
+            instance.stores = block_devices.stores(image, CALL.get())
+            for volume in volumes:
+                volume.describe(self, instance)
             launch.public_is_private(instance)
             prepare = preparation(self.local_instances.settings, image.ebs_snapshot.hostile_base)
             local = self.local_instances.add(instance)
+            self.plug_all(local)
             if market:
                 tags = (kwargs.get("tags") or {}).get("spot-instances-request", {})
                 request = request or spot.SpotRequest(self, market, instance, tags)
@@ -90,7 +95,7 @@ class LocalEc2(spot.SpotRequests, attributes.Attributes, Images, EC2Backend):  #
                 self.local_requests[request.id] = request
                 self.relaunch_after(local)
                 request = None  # of one instance each
-            local.launch(self._disk_of(image), volume.gib, prepare)
+            local.launch(image.ebs_snapshot.path, volumes[0].gib, prepare, self.volumes_maker(local))
         return reservation
 
     def launch_again(self, request: spot.SpotRequest) -> None:
@@ -146,6 +151,7 @@ class LocalEc2(spot.SpotRequests, attributes.Attributes, Images, EC2Backend):  #
         def start(instance: LocalInstance) -> None:
             if instance.state == "stopped":
                 self.check_start(instance.moto)
+                self.root_of(instance)
                 instance.start()
             elif instance.state not in {"pending", "running"}:
                 raise wrong_state(instance, "started")
@@ -205,7 +211,8 @@ def install(instances: LocalInstances, store: ImageStore, clock: CloudClock) -> 
     LocalEc2.store = store
     LocalEc2.later = staticmethod(lambda span, act: clock.at(clock.now() + span, act))
     filter_dict_attribute_mapping["client-token"] = "client_token"  # a filter that moto lacks
-    # moto rejects instance stores; launch.root_volume reads the mappings itself.
+    # moto rejects instance stores; block_devices reads the mappings itself.
     InstanceResponse._validate_block_device_mapping = staticmethod(lambda mapping: None)
     attributes.install()
+    image_attributes.install()
     ec2_backends.backend = LocalEc2

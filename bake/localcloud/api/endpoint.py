@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 _XMLNS = "http://ec2.amazonaws.com/doc/2016-11-15/"
 # moto would accept these, and nothing would happen to any disk.
-NOT_REAL = {"ModifyVolume", "CreateVolume", "AttachVolume", "DetachVolume", "CreateSnapshots", "CopySnapshot"}
-NOT_REAL |= {"CopyImage", "RegisterImage", "RequestSpotInstances", "RequestSpotFleet", "CreateFleet"}
+NOT_REAL = {"RequestSpotInstances", "RequestSpotFleet", "CreateFleet", "ImportVolume"}
+NOT_REAL |= {"ModifySnapshotTier", "RestoreSnapshotTier"}
 
 
 class Api:

@@ -18,6 +18,7 @@ from moto.ec2.models.instance_types import INSTANCE_TYPES
 from bake.localcloud.machines import disks
 from bake.localcloud.machines.lazy import LazyDisk
 from bake.localcloud.machines.nspawn import Hardware, Machine
+from bake.localcloud.machines.volumes import VolumeFiles
 from bake.localcloud.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -45,8 +46,17 @@ class LocalInstance:
         self.ended: Callable[[], None] = lambda: None
         """Called when the instance is terminated."""
 
-    def launch(self, disk: Path, gib: int, prepare: Callable[[Machine], None]) -> None:
-        """Make the root volume from an image's disk, `gib` large, `prepare` it, and boot."""
+    def launch(
+        self,
+        disk: Path,
+        gib: int,
+        prepare: Callable[[Machine], None],
+        more: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make the root volume from an image's disk, `gib` large, `prepare` it, and boot.
+
+        `more` makes the other volumes' disks.
+        """
 
         def run() -> None:
             self.machine.directory.mkdir(parents=True, exist_ok=True)
@@ -54,6 +64,7 @@ class LocalInstance:
             # Before anything mounts it: the kernel may hold a mount longer than `umount` takes.
             disks.grow(self.machine.disk, gib)
             prepare(self.machine)
+            more()
             self._follow()
 
         self._state("pending")
@@ -166,6 +177,7 @@ class LocalInstance:
         again = True
         while again and not self._terminating:
             self._reachable = False
+            disks.grow(self.machine.disk, self.moto.ec2_backend.root_of(self).size)  # by ModifyVolume
             self.machine.start()
             with self._lock:
                 if self._terminating:  # TerminateInstances came while it was starting
@@ -199,11 +211,10 @@ class LocalInstance:
         reason, transition = self.moto.state_reason, self.moto._reason
         self._console = self.machine.console_text()
         self.machine.unplug()
+        self.moto.ec2_backend.release_volumes(self)
         shutil.rmtree(self.machine.directory, ignore_errors=True)
         while self._captures:
             self._captures.pop(0)()  # the disk is gone: each fails, and tells whoever waits for it
-        for volume in self.moto.block_device_mapping.values():
-            volume.delete_on_termination = True  # the local cloud keeps no volumes without an instance
         self.moto.terminate()
         self.moto.nics[0].subnet.del_subnet_ip(self.machine.hardware.address)
         self.moto.state_reason, self.moto._reason = reason, transition
@@ -239,6 +250,7 @@ class LocalInstances:
         """MB/s at which disks of later instances fill while they are read; None: complete at once."""
         self.closing = False
         """Whether the cloud goes down: nothing is launched any more."""
+        self.volumes = VolumeFiles(settings.instances)
         self._instances: dict[str, LocalInstance] = {}
 
     def __getitem__(self, instance_id: str) -> LocalInstance:
@@ -281,3 +293,4 @@ class LocalInstances:
                 log.exception("instance %s", instance.moto.id)
         for instance in self.all():
             instance.join(max(0.0, deadline - time.monotonic()))
+        self.volumes.clear()

@@ -48,7 +48,4 @@ def link_images(source: Path, target: Path) -> None:
     for file in source.iterdir():
         if ".partial" in file.name or (target / file.name).exists():
             continue
-        try:
-            os.link(file, target / file.name)
-        except OSError:  # another file system
-            disks.clone(file, target / file.name)
+        disks.link_or_clone(file, target / file.name)
