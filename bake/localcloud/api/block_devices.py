@@ -51,7 +51,7 @@ class Volume:
         """Write the requested values into moto's volume of the instance, and return that."""
         volume = backend.get_volume(instance.block_device_mapping[self.device].volume_id)
         volume.volume_type, volume.iops, volume.throughput = self.kind, self.iops, self.throughput
-        volume.snapshot_id = self.snapshot_id
+        volume.snapshot_id = self.snapshot_id or ""
         return volume
 
 

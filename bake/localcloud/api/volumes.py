@@ -120,7 +120,7 @@ class Volumes(EC2Backend):  # type: ignore[misc]
         throughput: int | None,
     ) -> LocalVolume:
         volume = LocalVolume(
-            self, random_volume_id(), gib, zone, snapshot_id, encryption.on, encryption.key, kind, iops,
+            self, random_volume_id(), gib, zone, snapshot_id or "", encryption.on, encryption.key, kind, iops,
             throughput, False,
         )  # fmt: skip
         self.volumes[volume.id] = volume
