@@ -61,11 +61,11 @@ class EbsAccount:
         return getattr(self.of(region=region), operation)(**parameters)
 
     def refused(self, operation: str, region: str = SPOT_REGION, **parameters: Any) -> tuple[str, str]:
-        """The code and message of a call that must be refused as a user's mistake: with HTTP 400."""
+        """The code and message of a call that must be refused as a user's mistake, not with HTTP 500."""
         with pytest.raises(ClientError) as caught:
             self.call(operation, region, **parameters)
         answer: Any = caught.value.response
-        assert answer["ResponseMetadata"]["HTTPStatusCode"] == 400, answer
+        assert answer["ResponseMetadata"]["HTTPStatusCode"] in {400, 401}, answer
         return answer["Error"]["Code"], answer["Error"]["Message"]
 
     def launch(self, image: str = BASE, **changes: Any) -> str:

@@ -23,7 +23,6 @@ from bake.localcloud.api import run_instances as launch
 from bake.localcloud.api.call import CALL
 from bake.localcloud.api.clock import CloudClock
 from bake.localcloud.api.image_calls import Images
-from bake.localcloud.api.images import LocalAmi
 from bake.localcloud.api.instances import LocalInstance, LocalInstances, wrong_state
 from bake.localcloud.images.store import ImageStore
 from bake.localcloud.machines.hostile import preparation
@@ -69,7 +68,7 @@ class LocalEc2(spot.SpotRequests, attributes.Attributes, Images, EC2Backend):  #
             market = spot.market(CALL.get())
             request: spot.SpotRequest | None = kwargs.pop("spot_request", None)
             once = copy.deepcopy(kwargs)
-            image: LocalAmi = self.describe_images(ami_ids=[image_id])[0]
+            image = self.available_image(image_id)
             volumes = block_devices.requested(image, CALL.get(), self)
             asked = kwargs.get("metadata_options") or {}
             kwargs["metadata_options"] = metadata_options.at_launch(image.imds_support, asked)

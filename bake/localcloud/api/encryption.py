@@ -95,7 +95,7 @@ class EbsEncryption(EC2Backend):  # type: ignore[misc]
             return None, INACCESSIBLE
         try:
             key = kms_backends[self.account_id][self.region_name].describe_key(named)
-        except (JsonRESTError, KeyError):
+        except (JsonRESTError, KeyError, AttributeError):  # moto looks no further than its dictionaries
             return None, INACCESSIBLE
         usable = key.enabled and key.key_state == "Enabled" and key.key_spec == "SYMMETRIC_DEFAULT"
         return str(key.arn), "" if usable else INACCESSIBLE

@@ -57,6 +57,11 @@ class LocalSnapshot(Snapshot):  # type: ignore[misc]
         self.state_message: str | None = None
 
     @property
+    def tag_set(self) -> list[dict[str, str]] | None:
+        """Its tags; None without any, which answers then leave out as EC2's do."""
+        return self.get_tags() or None
+
+    @property
     def volume_size(self) -> int:
         return self.gib
 
@@ -160,20 +165,10 @@ class LocalAmi(Ami):  # type: ignore[misc]
         for name, value in attributes.items():
             setattr(self, name, value)
 
-    # The names that moto's DescribeImageAttribute has for some attributes.
     @property
-    def imds(self) -> str | None:
-        return self.imds_support
-
-    @property
-    def sriov(self) -> str:
-        return str(self.sriov_net_support)
-
-    @property
-    def tmp(self) -> str | None:
-        """TpmSupport."""
-        value: str | None = self.tpm_support
-        return value
+    def tag_set(self) -> list[dict[str, str]] | None:
+        """Its tags; None without any, which answers then leave out as EC2's do."""
+        return self.get_tags() or None
 
     @property
     def block_device_mappings(self) -> list[dict[str, Any]]:
