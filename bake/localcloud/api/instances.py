@@ -75,7 +75,8 @@ class LocalInstance:
         if self.state == "terminated":
             return
         self.machine.directory.mkdir(parents=True, exist_ok=True)
-        disks.clone(disk, self.machine.disk)
+        if disk.exists():  # its root volume may be detached
+            disks.clone(disk, self.machine.disk)
         if self.state == "running":
             self._spawn(self._follow)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 from moto.core import utils
@@ -21,6 +22,7 @@ from bake.localcloud.api import block_devices, volume_limits
 from bake.localcloud.api.call import CALL
 from bake.localcloud.api.encryption import Encryption
 from bake.localcloud.api.instances import LocalInstance, LocalInstances
+from bake.localcloud.machines import disks
 from bake.localcloud.machines.volumes import VolumeFiles, extend
 
 FEWEST_HOURS = 6  # between two modifications of a volume
@@ -299,6 +301,20 @@ class Volumes(EC2Backend):  # type: ignore[misc]
         """The volumes that an instance has, by their devices."""
         mapped = sorted(instance.moto.block_device_mapping.items())
         return [self.volumes[one.volume_id] for _, one in mapped if one.volume_id in self.volumes]
+
+    def save_volumes(self, folder: Path) -> None:
+        """Copy the disks of all volumes that are no machine's root, as they are at this moment."""
+        for volume in list(self.volumes.values()):
+            if not self._is_root(volume) and self.files.path(volume.id).exists():
+                if volume.attachment:
+                    self.local_instances[volume.attachment.instance.id].machine.volumes.flush(volume.id)
+                disks.clone(self.files.path(volume.id), folder / f"{volume.id}.img")
+
+    def restore_volumes(self, folder: Path) -> None:
+        """Take the disks that `save_volumes` has copied."""
+        for volume in self.volumes.values():
+            if (disk := folder / f"{volume.id}.img").exists():
+                self.files.make(volume.id, volume.size, disk)
 
     def release_volumes(self, instance: LocalInstance) -> None:
         """Delete the volumes that end with their instance, which is off, and keep the others."""
