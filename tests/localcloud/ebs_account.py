@@ -109,6 +109,15 @@ class EbsAccount:
     def key(self, region: str = SPOT_REGION) -> str:
         return str(self.of("kms", region).create_key()["KeyMetadata"]["Arn"])
 
+    def reset(self) -> None:
+        """End encryption by default, and remove all images but the base."""
+        for region in (SPOT_REGION, ELSEWHERE):
+            self.call("disable_ebs_encryption_by_default", region)
+            self.call("reset_ebs_default_kms_key_id", region)
+            for image in self.call("describe_images", region, IncludeDisabled=True)["Images"]:
+                if image["ImageId"] != BASE:
+                    self.call("deregister_image", region, ImageId=image["ImageId"])
+
     def file(self, volume: str) -> Path:
         return self.instances.volumes.path(volume)
 
@@ -179,3 +188,13 @@ def ebs_account(folder: Path) -> Iterator[EbsAccount]:
                 delattr(EC2Response, name)
             InstanceResponse._validate_block_device_mapping = validate
             InstanceResponse._attribute_value_handler = handle
+
+
+def copied(account: EbsAccount, region: str = SPOT_REGION, **changes: Any) -> str:
+    """CopyImage of the base."""
+    asked = {"Name": "a copy", "SourceImageId": BASE, "SourceRegion": SPOT_REGION, **changes}
+    return str(account.call("copy_image", region, **asked)["ImageId"])
+
+
+def snapshot_of(image: dict[str, Any]) -> str:
+    return str(image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,75 +14,69 @@ pytestmark = pytest.mark.integration
 ZONE = "eu-north-1b"
 
 
-@pytest.fixture(scope="module")
-def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EbsAccount]:
-    with ebs_account(tmp_path_factory.mktemp("ebs")) as account:
-        yield account
-
-
-def ebs(device: str, **more: Any) -> dict[str, Any]:
+def maps(device: str, **more: Any) -> dict[str, Any]:
     return {"DeviceName": device, "Ebs": more}
 
 
 # --- launches ---------------------------------------------------------------------------------------
 
 
-def test_a_launch_has_the_volumes_that_it_maps(account: EbsAccount) -> None:
-    snapshot = account.snapshot(account.volume(Size=3, VolumeType="gp3"))
-    instance = account.launch(
+def test_a_launch_has_the_volumes_that_it_maps(ebs: EbsAccount) -> None:
+    snapshot = ebs.snapshot(ebs.volume(Size=3, VolumeType="gp3"))
+    instance = ebs.launch(
         BlockDeviceMappings=[
-            ebs("/dev/sdf", VolumeSize=5, VolumeType="io2", Iops=500, DeleteOnTermination=False),
-            ebs("/dev/sdg", SnapshotId=snapshot, VolumeType="gp3", Throughput=250),
-            ebs("/dev/sdh", VolumeSize=8, Encrypted=True),
+            maps("/dev/sdf", VolumeSize=5, VolumeType="io2", Iops=500, DeleteOnTermination=False),
+            maps("/dev/sdg", SnapshotId=snapshot, VolumeType="gp3", Throughput=250),
+            maps("/dev/sdh", VolumeSize=8, Encrypted=True),
         ]
     )
-    volumes = account.mapped(instance)
+    volumes = ebs.mapped(instance)
     assert sorted(volumes) == ["/dev/sda1", "/dev/sdf", "/dev/sdg", "/dev/sdh"]
     blank, copied, encrypted = (volumes[device] for device in ("/dev/sdf", "/dev/sdg", "/dev/sdh"))
     assert (blank["Size"], blank["VolumeType"], blank["Iops"], blank["SnapshotId"]) == (5, "io2", 500, "")
     assert (copied["Size"], copied["SnapshotId"], copied["Throughput"]) == (3, snapshot, 250)
     assert (encrypted["Encrypted"], encrypted["VolumeType"]) == (True, "gp2")
     assert blank["Attachments"][0]["DeleteOnTermination"] is False
-    assert account.file(blank["VolumeId"]).stat().st_size == 5 << 30
-    assert account.file(copied["VolumeId"]).stat().st_size == 3 << 30
-    account.call("terminate_instances", InstanceIds=[instance])
-    account.wait(lambda: not account.file(copied["VolumeId"]).exists())
-    account.wait(lambda: account.described("volume", blank["VolumeId"])["State"] == "available")
-    assert account.file(blank["VolumeId"]).exists()
-    account.call("delete_volume", VolumeId=blank["VolumeId"])
-    assert not account.file(blank["VolumeId"]).exists()
+    assert ebs.file(blank["VolumeId"]).stat().st_size == 5 << 30
+    assert ebs.file(copied["VolumeId"]).stat().st_size == 3 << 30
+    ebs.call("terminate_instances", InstanceIds=[instance])
+    ebs.wait(lambda: not ebs.file(copied["VolumeId"]).exists())
+    ebs.wait(lambda: ebs.described("volume", blank["VolumeId"])["State"] == "available")
+    assert ebs.file(blank["VolumeId"]).exists()
+    ebs.call("delete_volume", VolumeId=blank["VolumeId"])
+    assert not ebs.file(blank["VolumeId"]).exists()
 
 
-def test_a_root_volume_that_is_kept_can_be_another_instances(account: EbsAccount) -> None:
-    first = account.launch(BlockDeviceMappings=[ebs("/dev/sda1", DeleteOnTermination=False)])
-    root = account.mapped(first)["/dev/sda1"]["VolumeId"]
-    assert not account.file(root).exists()
-    account.call("terminate_instances", InstanceIds=[first])
-    account.wait(lambda: account.described("volume", root)["State"] == "available")
-    assert account.file(root).stat().st_size == 2 << 30
-    second = account.launch()
-    account.call("stop_instances", InstanceIds=[second])
-    own = account.mapped(second)["/dev/sda1"]["VolumeId"]
-    account.call("detach_volume", VolumeId=own)
-    code, message = account.refused("start_instances", InstanceIds=[second])
+def test_a_root_volume_that_is_kept_can_be_another_instances(ebs: EbsAccount) -> None:
+    first = ebs.launch(BlockDeviceMappings=[maps("/dev/sda1", DeleteOnTermination=False)])
+    root = ebs.mapped(first)["/dev/sda1"]["VolumeId"]
+    assert not ebs.file(root).exists()
+    ebs.call("terminate_instances", InstanceIds=[first])
+    ebs.wait(lambda: ebs.described("volume", root)["State"] == "available")
+    assert ebs.file(root).stat().st_size == 2 << 30
+    second = ebs.launch()
+    ebs.call("stop_instances", InstanceIds=[second])
+    own = ebs.mapped(second)["/dev/sda1"]["VolumeId"]
+    ebs.call("detach_volume", VolumeId=own)
+    code, message = ebs.refused("start_instances", InstanceIds=[second])
     assert (code, "a volume attached at root (/dev/sda1)" in message) == ("InvalidParameterValue", True)
-    account.call("attach_volume", VolumeId=root, InstanceId=second, Device="/dev/sda1")
-    assert account.instances[second].machine.disk.exists()
-    assert not account.file(root).exists()
-    account.call("delete_volume", VolumeId=own)
-    account.call("terminate_instances", InstanceIds=[second])
+    ebs.call("attach_volume", VolumeId=root, InstanceId=second, Device="/dev/sda1")
+    assert ebs.instances[second].machine.disk.exists()
+    assert not ebs.file(root).exists()
+    ebs.call("delete_volume", VolumeId=own)
+    ebs.call("terminate_instances", InstanceIds=[second])
 
 
 @pytest.mark.parametrize(
     ("mapping", "code", "words"),
     [
         pytest.param(
-            ebs("/dev/sdf"), "InvalidBlockDeviceMapping", "snapshot ID or volume size", id="nothing"
+            maps("/dev/sdf"), "InvalidBlockDeviceMapping", "snapshot ID or volume size", id="nothing"
         ),
-        pytest.param(ebs("nonsense", VolumeSize=1), "InvalidBlockDeviceMapping", "device name", id="device"),
-        pytest.param(ebs("/dev/sda1", VolumeSize=1), "InvalidBlockDeviceMapping", "smaller", id="too-small"),
+        pytest.param(maps("nonsense", VolumeSize=1), "InvalidBlockDeviceMapping", "device name", id="device"),
+        pytest.param(maps("/dev/sda1", VolumeSize=1), "InvalidBlockDeviceMapping", "smaller", id="too-small"),
         pytest.param(
-            ebs("/dev/sdf", SnapshotId="snap-0123456789abcdef0"),
+            maps("/dev/sdf", SnapshotId="snap-0123456789abcdef0"),
             "InvalidSnapshot.NotFound",
             "",
             id="snapshot",
@@ -95,15 +88,18 @@ def test_a_root_volume_that_is_kept_can_be_another_instances(account: EbsAccount
             {"DeviceName": "/dev/sdf", "VirtualName": "floppy0"}, "InvalidBlockDeviceMapping", "", id="store"
         ),
         pytest.param(
-            ebs("/dev/sdf", VolumeSize=1, VolumeType="gp3", Iops=2), "InvalidParameterValue", "low", id="iops"
+            maps("/dev/sdf", VolumeSize=1, VolumeType="gp3", Iops=2),
+            "InvalidParameterValue",
+            "low",
+            id="iops",
         ),
     ],
 )
 def test_a_mapping_that_ec2_refuses_launches_nothing(
-    account: EbsAccount, mapping: Any, code: str, words: str
+    ebs: EbsAccount, mapping: Any, code: str, words: str
 ) -> None:
-    before = len(account.call("describe_volumes")["Volumes"]), len(account.instances.all())
-    got, message = account.refused(
+    before = len(ebs.call("describe_volumes")["Volumes"]), len(ebs.instances.all())
+    got, message = ebs.refused(
         "run_instances",
         ImageId=BASE,
         MinCount=1,
@@ -112,119 +108,117 @@ def test_a_mapping_that_ec2_refuses_launches_nothing(
         BlockDeviceMappings=[mapping],
     )
     assert (got, words in message) == (code, True), message
-    assert (len(account.call("describe_volumes")["Volumes"]), len(account.instances.all())) == before
+    assert (len(ebs.call("describe_volumes")["Volumes"]), len(ebs.instances.all())) == before
 
 
 # --- images -----------------------------------------------------------------------------------------
 
 
-def test_an_image_has_all_volumes_and_a_launch_of_it_has_them_again(account: EbsAccount) -> None:
+def test_an_image_has_all_volumes_and_a_launch_of_it_has_them_again(ebs: EbsAccount) -> None:
     mappings = [
-        ebs("/dev/sdf", VolumeSize=4, VolumeType="gp3", Throughput=200, DeleteOnTermination=False),
+        maps("/dev/sdf", VolumeSize=4, VolumeType="gp3", Throughput=200, DeleteOnTermination=False),
         {"DeviceName": "/dev/sdb", "VirtualName": "ephemeral0"},
         {"DeviceName": "/dev/sdc", "VirtualName": "ephemeral1"},
     ]
-    instance = account.launch(BlockDeviceMappings=mappings)
-    data = account.mapped(instance)["/dev/sdf"]["VolumeId"]
-    with account.file(data).open("r+b") as file:
+    instance = ebs.launch(BlockDeviceMappings=mappings)
+    data = ebs.mapped(instance)["/dev/sdf"]["VolumeId"]
+    with ebs.file(data).open("r+b") as file:
         file.write(b"what it holds")
-    image = account.call(
+    image = ebs.call(
         "create_image",
         InstanceId=instance,
         Name="all of it",
         BlockDeviceMappings=[
             {"DeviceName": "/dev/sdc", "NoDevice": ""},
-            ebs("/dev/sda1", VolumeSize=6, DeleteOnTermination=False),
-            ebs("/dev/sdg", VolumeSize=2),
+            maps("/dev/sda1", VolumeSize=6, DeleteOnTermination=False),
+            maps("/dev/sdg", VolumeSize=2),
         ],
     )["ImageId"]
-    found = {one["DeviceName"]: one for one in account.available(image)["BlockDeviceMappings"]}
+    found = {one["DeviceName"]: one for one in ebs.available(image)["BlockDeviceMappings"]}
     assert sorted(found) == ["/dev/sda1", "/dev/sdb", "/dev/sdf", "/dev/sdg"]
     root, more, blank = (found[device]["Ebs"] for device in ("/dev/sda1", "/dev/sdf", "/dev/sdg"))
     assert (root["VolumeSize"], root["DeleteOnTermination"]) == (6, False)
     assert (more["VolumeSize"], more["Throughput"], more["DeleteOnTermination"]) == (4, 200, False)
     assert "SnapshotId" not in blank
-    assert account.described("snapshot", root["SnapshotId"])["VolumeSize"] == 2
-    assert account.described("snapshot", more["SnapshotId"])["VolumeId"] == data
-    assert [one.id for one in account.store.images() if one.id == image] == [image]
-    again = account.mapped(account.launch(image, BlockDeviceMappings=[ebs("/dev/sdf", VolumeSize=9)]))
+    assert ebs.described("snapshot", root["SnapshotId"])["VolumeSize"] == 2
+    assert ebs.described("snapshot", more["SnapshotId"])["VolumeId"] == data
+    assert [one.id for one in ebs.store.images() if one.id == image] == [image]
+    again = ebs.mapped(ebs.launch(image, BlockDeviceMappings=[maps("/dev/sdf", VolumeSize=9)]))
     assert {device: volume["Size"] for device, volume in again.items()} == {
         "/dev/sda1": 6,
         "/dev/sdf": 9,
         "/dev/sdg": 2,
     }
-    assert account.file(again["/dev/sdf"]["VolumeId"]).open("rb").read(13) == b"what it holds"
-    without = account.launch(image, BlockDeviceMappings=[{"DeviceName": "/dev/sdf", "NoDevice": ""}])
-    assert sorted(account.mapped(without)) == ["/dev/sda1", "/dev/sdg"]
-    code, message = account.refused("delete_snapshot", SnapshotId=more["SnapshotId"])
+    assert ebs.file(again["/dev/sdf"]["VolumeId"]).open("rb").read(13) == b"what it holds"
+    without = ebs.launch(image, BlockDeviceMappings=[{"DeviceName": "/dev/sdf", "NoDevice": ""}])
+    assert sorted(ebs.mapped(without)) == ["/dev/sda1", "/dev/sdg"]
+    code, message = ebs.refused("delete_snapshot", SnapshotId=more["SnapshotId"])
     assert (code, image in message) == ("InvalidSnapshot.InUse", True)
-    removed = account.call("deregister_image", ImageId=image, DeleteAssociatedSnapshots=True)
+    removed = ebs.call("deregister_image", ImageId=image, DeleteAssociatedSnapshots=True)
     assert sorted(one["SnapshotId"] for one in removed["DeleteSnapshotResults"]) == sorted(
         (root["SnapshotId"], more["SnapshotId"])
     )
     for gone in (root["SnapshotId"], more["SnapshotId"]):
-        assert account.refused("describe_snapshots", SnapshotIds=[gone])[0] == "InvalidSnapshot.NotFound"
-    assert account.refused("describe_images", ImageIds=[image])[0] == "InvalidAMIID.NotFound"
-    assert account.refused("deregister_image", ImageId=image)[0] == "InvalidAMIID.NotFound"
+        assert ebs.refused("describe_snapshots", SnapshotIds=[gone])[0] == "InvalidSnapshot.NotFound"
+    assert ebs.refused("describe_images", ImageIds=[image])[0] == "InvalidAMIID.NotFound"
+    assert ebs.refused("deregister_image", ImageId=image)[0] == "InvalidAMIID.NotFound"
 
 
-def test_an_image_can_not_shrink_or_encrypt_what_it_copies(account: EbsAccount) -> None:
-    instance = account.launch(BlockDeviceMappings=[ebs("/dev/sdf", VolumeSize=4)])
+def test_an_image_can_not_shrink_or_encrypt_what_it_copies(ebs: EbsAccount) -> None:
+    instance = ebs.launch(BlockDeviceMappings=[maps("/dev/sdf", VolumeSize=4)])
     for mapping, words in (
-        (ebs("/dev/sdf", VolumeSize=3), "smaller"),
-        (ebs("/dev/sda1", Encrypted=True), "encrypted flag"),
+        (maps("/dev/sdf", VolumeSize=3), "smaller"),
+        (maps("/dev/sda1", Encrypted=True), "encrypted flag"),
         ({"DeviceName": "/dev/sda1", "NoDevice": ""}, "root"),
     ):
-        code, message = account.refused(
+        code, message = ebs.refused(
             "create_image", InstanceId=instance, Name="not made", BlockDeviceMappings=[mapping]
         )
         assert (code, words in message) == ("InvalidBlockDeviceMapping", True), message
     named = [{"Name": "name", "Values": ["not made"]}]
-    assert account.call("describe_images", Filters=named)["Images"] == []
+    assert ebs.call("describe_images", Filters=named)["Images"] == []
 
 
 # --- volumes ----------------------------------------------------------------------------------------
 
 
-def test_a_volume_is_attached_detached_and_deleted(account: EbsAccount) -> None:
-    instance, volume = account.launch(), account.volume(Size=1)
+def test_a_volume_is_attached_detached_and_deleted(ebs: EbsAccount) -> None:
+    instance, volume = ebs.launch(), ebs.volume(Size=1)
     where = {"VolumeId": volume, "InstanceId": instance}
-    assert account.refused("detach_volume", **where)[0] == "IncorrectState"
-    account.call("attach_volume", Device="/dev/sdf", **where)
-    assert account.refused("attach_volume", Device="/dev/sdg", **where)[0] == "VolumeInUse"
-    assert account.refused("delete_volume", VolumeId=volume)[0] == "VolumeInUse"
+    assert ebs.refused("detach_volume", **where)[0] == "IncorrectState"
+    ebs.call("attach_volume", Device="/dev/sdf", **where)
+    assert ebs.refused("attach_volume", Device="/dev/sdg", **where)[0] == "VolumeInUse"
+    assert ebs.refused("delete_volume", VolumeId=volume)[0] == "VolumeInUse"
     [mapping] = [
         one
-        for one in account.call("describe_instances", InstanceIds=[instance])["Reservations"][0]["Instances"][
-            0
-        ]["BlockDeviceMappings"]
+        for one in ebs.call("describe_instances", InstanceIds=[instance])["Reservations"][0]["Instances"][0][
+            "BlockDeviceMappings"
+        ]
         if one["DeviceName"] == "/dev/sdf"
     ]
     assert (mapping["Ebs"]["VolumeId"], mapping["Ebs"]["DeleteOnTermination"]) == (volume, False)
-    root = account.mapped(instance)["/dev/sda1"]["VolumeId"]
-    assert account.refused("detach_volume", VolumeId=root)[0] == "OperationNotPermitted"
-    other = account.launch()
-    assert (
-        account.refused("detach_volume", VolumeId=volume, InstanceId=other)[0] == "InvalidAttachment.NotFound"
-    )
-    account.call("detach_volume", VolumeId=volume)
-    assert account.described("volume", volume)["State"] == "available"
-    assert sorted(account.mapped(instance)) == ["/dev/sda1"]
-    account.call("delete_volume", VolumeId=volume)
-    assert account.refused("describe_volumes", VolumeIds=[volume])[0] == "InvalidVolume.NotFound"
+    root = ebs.mapped(instance)["/dev/sda1"]["VolumeId"]
+    assert ebs.refused("detach_volume", VolumeId=root)[0] == "OperationNotPermitted"
+    other = ebs.launch()
+    assert ebs.refused("detach_volume", VolumeId=volume, InstanceId=other)[0] == "InvalidAttachment.NotFound"
+    ebs.call("detach_volume", VolumeId=volume)
+    assert ebs.described("volume", volume)["State"] == "available"
+    assert sorted(ebs.mapped(instance)) == ["/dev/sda1"]
+    ebs.call("delete_volume", VolumeId=volume)
+    assert ebs.refused("describe_volumes", VolumeIds=[volume])[0] == "InvalidVolume.NotFound"
 
 
-def test_where_a_volume_can_not_be_attached(account: EbsAccount) -> None:
-    instance, volume = account.launch(), account.volume(Size=1)
+def test_where_a_volume_can_not_be_attached(ebs: EbsAccount) -> None:
+    instance, volume = ebs.launch(), ebs.volume(Size=1)
     for device in ("/dev/sda1", "sdz99", ""):
-        code, _ = account.refused("attach_volume", VolumeId=volume, InstanceId=instance, Device=device)
+        code, _ = ebs.refused("attach_volume", VolumeId=volume, InstanceId=instance, Device=device)
         assert code == "InvalidParameterValue", device
-    elsewhere = account.volume(Size=1, AvailabilityZone="eu-north-1a")
-    code, _ = account.refused("attach_volume", VolumeId=elsewhere, InstanceId=instance, Device="/dev/sdf")
+    elsewhere = ebs.volume(Size=1, AvailabilityZone="eu-north-1a")
+    code, _ = ebs.refused("attach_volume", VolumeId=elsewhere, InstanceId=instance, Device="/dev/sdf")
     assert code == "InvalidVolume.ZoneMismatch"
-    account.call("terminate_instances", InstanceIds=[instance])
-    account.wait(lambda: account.instances[instance].state == "terminated")
-    code, _ = account.refused("attach_volume", VolumeId=volume, InstanceId=instance, Device="/dev/sdf")
+    ebs.call("terminate_instances", InstanceIds=[instance])
+    ebs.wait(lambda: ebs.instances[instance].state == "terminated")
+    code, _ = ebs.refused("attach_volume", VolumeId=volume, InstanceId=instance, Device="/dev/sdf")
     assert code == "IncorrectState"
 
 
@@ -246,49 +240,49 @@ def test_where_a_volume_can_not_be_attached(account: EbsAccount) -> None:
         pytest.param({"Size": 1, "KmsKeyId": "alias/x"}, "InvalidParameterDependency", id="key"),
     ],
 )
-def test_a_volume_that_ec2_does_not_make(account: EbsAccount, parameters: Any, code: str) -> None:
-    before = len(account.call("describe_volumes")["Volumes"])
-    assert account.refused("create_volume", **{"AvailabilityZone": ZONE, **parameters})[0] == code
-    assert len(account.call("describe_volumes")["Volumes"]) == before
+def test_a_volume_that_ec2_does_not_make(ebs: EbsAccount, parameters: Any, code: str) -> None:
+    before = len(ebs.call("describe_volumes")["Volumes"])
+    assert ebs.refused("create_volume", **{"AvailabilityZone": ZONE, **parameters})[0] == code
+    assert len(ebs.call("describe_volumes")["Volumes"]) == before
 
 
-def test_a_modified_volume_is_really_larger(account: EbsAccount) -> None:
-    volume = account.volume(Size=1, VolumeType="gp2")
-    account.call("modify_volume", VolumeId=volume, Size=3, VolumeType="gp3", Throughput=300, Iops=3000)
-    assert account.file(volume).stat().st_size == 3 << 30
-    found = account.described("volume", volume)
+def test_a_modified_volume_is_really_larger(ebs: EbsAccount) -> None:
+    volume = ebs.volume(Size=1, VolumeType="gp2")
+    ebs.call("modify_volume", VolumeId=volume, Size=3, VolumeType="gp3", Throughput=300, Iops=3000)
+    assert ebs.file(volume).stat().st_size == 3 << 30
+    found = ebs.described("volume", volume)
     assert (found["Size"], found["VolumeType"], found["Throughput"]) == (3, "gp3", 300)
-    assert account.refused("modify_volume", VolumeId=volume, Size=5)[0] == "VolumeModificationRateExceeded"
-    code, message = account.refused("modify_volume", VolumeId=account.volume(Size=2), Size=1)
+    assert ebs.refused("modify_volume", VolumeId=volume, Size=5)[0] == "VolumeModificationRateExceeded"
+    code, message = ebs.refused("modify_volume", VolumeId=ebs.volume(Size=2), Size=1)
     assert (code, "smaller" in message) == ("InvalidParameterValue", True)
 
 
-def test_a_snapshot_stays_as_large_as_its_volume_was(account: EbsAccount) -> None:
-    volume = account.volume(Size=1)
-    snapshot = account.snapshot(volume)
-    account.call("modify_volume", VolumeId=volume, Size=3)
-    assert account.described("snapshot", snapshot)["VolumeSize"] == 1
+def test_a_snapshot_stays_as_large_as_its_volume_was(ebs: EbsAccount) -> None:
+    volume = ebs.volume(Size=1)
+    snapshot = ebs.snapshot(volume)
+    ebs.call("modify_volume", VolumeId=volume, Size=3)
+    assert ebs.described("snapshot", snapshot)["VolumeSize"] == 1
 
 
-def test_snapshots_of_all_volumes_at_once(account: EbsAccount) -> None:
-    instance = account.launch(BlockDeviceMappings=[ebs("/dev/sdf", VolumeSize=4)])
-    volumes = {device: volume["VolumeId"] for device, volume in account.mapped(instance).items()}
-    made = account.call("create_snapshots", InstanceSpecification={"InstanceId": instance})["Snapshots"]
+def test_snapshots_of_all_volumes_at_once(ebs: EbsAccount) -> None:
+    instance = ebs.launch(BlockDeviceMappings=[maps("/dev/sdf", VolumeSize=4)])
+    volumes = {device: volume["VolumeId"] for device, volume in ebs.mapped(instance).items()}
+    made = ebs.call("create_snapshots", InstanceSpecification={"InstanceId": instance})["Snapshots"]
     assert {one["VolumeId"] for one in made} == set(volumes.values())
     data = {"InstanceId": instance, "ExcludeBootVolume": True}
-    [one] = account.call("create_snapshots", InstanceSpecification=data)["Snapshots"]
+    [one] = ebs.call("create_snapshots", InstanceSpecification=data)["Snapshots"]
     assert one["VolumeId"] == volumes["/dev/sdf"]
     for snapshot in [*made, one]:
-        account.completed(snapshot["SnapshotId"])
+        ebs.completed(snapshot["SnapshotId"])
 
 
-def test_machines_live_in_one_region_and_volumes_in_all(account: EbsAccount) -> None:
-    code, message = account.refused(
+def test_machines_live_in_one_region_and_volumes_in_all(ebs: EbsAccount) -> None:
+    code, message = ebs.refused(
         "run_instances", ELSEWHERE, ImageId=BASE, MinCount=1, MaxCount=1, InstanceType="g6e.xlarge"
     )
     assert (code, "machines live in eu-north-1" in message) == ("UnsupportedOperation", True)
-    made = account.call("create_volume", ELSEWHERE, AvailabilityZone=f"{ELSEWHERE}a", Size=1)["VolumeId"]
-    account.wait(lambda: account.described("volume", made, ELSEWHERE)["State"] == "available")
+    made = ebs.call("create_volume", ELSEWHERE, AvailabilityZone=f"{ELSEWHERE}a", Size=1)["VolumeId"]
+    ebs.wait(lambda: ebs.described("volume", made, ELSEWHERE)["State"] == "available")
 
 
 def test_volumes_end_with_the_cloud(tmp_path: Path) -> None:

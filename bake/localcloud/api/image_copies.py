@@ -178,6 +178,7 @@ class ImageCopies(EC2Backend):  # type: ignore[misc]
 
 
 def already_encrypted(device: str) -> EC2ClientError:
+    """The error for a mapping that changes the encryption of what a snapshot holds."""
     return EC2ClientError(
         "InvalidBlockDeviceMapping",
         f"the encrypted flag cannot be specified since device {device} has a snapshot specified.",

@@ -251,4 +251,5 @@ def region_of(backend: Any, name: str) -> Any:
 
 
 def not_found(snapshot_id: str) -> EC2ClientError:
+    """The error for a snapshot that there is not, or that another account has."""
     return EC2ClientError("InvalidSnapshot.NotFound", f"The snapshot '{snapshot_id[:60]}' does not exist.")
