@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from moto.ec2.models import ec2_backends
 
-from bake.localcloud.images.store import ImageStore
+from bake.localcloud.images.store import ImageStore, StoredImage, StoredSnapshot
 from bake.localcloud.lifecycle.known_images import restore
 from bake.localcloud.settings import ACCOUNT, SPOT_REGION
 
@@ -334,9 +336,11 @@ def test_images_of_all_regions_are_there_again_in_the_next_cloud(ebs: EbsAccount
     there = copied(ebs, ELSEWHERE, SourceImageId=image, Name="kept elsewhere")
     sent = ebs.available(there, ELSEWHERE)
     backends = [ec2_backends[ACCOUNT][region] for region in (SPOT_REGION, ELSEWHERE)]
+    base = backends[0].amis[BASE]  # which no cloud keeps on disk
     for backend in backends:
         backend.amis.clear()
         backend.snapshots.clear()
+    backends[0].amis[BASE], backends[0].snapshots[base.ebs_snapshot.id] = base, base.ebs_snapshot
     restore(ImageStore(ebs.store.directory), lambda region: ec2_backends[ACCOUNT][region])
     assert ebs.described("image", image) == before
     assert ebs.described("image", there, ELSEWHERE) == sent
@@ -344,3 +348,53 @@ def test_images_of_all_regions_are_there_again_in_the_next_cloud(ebs: EbsAccount
     assert permissions["LaunchPermissions"] == [{"UserId": "210987654321"}]
     for snapshot in [one["Ebs"]["SnapshotId"] for one in sent["BlockDeviceMappings"]]:
         assert ebs.described("snapshot", snapshot, ELSEWHERE)["State"] == "completed"
+
+
+def test_tags_for_what_a_call_does_not_make_leave_nothing_behind(ebs: EbsAccount) -> None:
+    instance = ebs.launch()
+    before = len(ebs.call("describe_snapshots")["Snapshots"])
+    tags: Any = [{"ResourceType": "volume", "Tags": [{"Key": "a", "Value": "b"}]}]
+    for call, asked in (
+        ("create_image", {"InstanceId": instance, "Name": "tagged"}),
+        ("copy_image", {"SourceImageId": BASE, "SourceRegion": SPOT_REGION, "Name": "tagged"}),
+        ("register_image", registered()),
+    ):
+        assert ebs.refused(call, **asked, TagSpecifications=tags)[0] == "InvalidParameterValue", call
+    assert len(ebs.call("describe_snapshots")["Snapshots"]) == before
+
+
+def test_an_old_record_on_disk_is_read(ebs: EbsAccount) -> None:
+    """Of a cloud from before images had further volumes, regions and attributes."""
+    record = {
+        "id": "ami-0123456789abcdef1", "name": "old", "description": "", "created": "2026-01-01T00:00:00",
+        "snapshot_id": "snap-00000000000000001", "volume_type": "gp3", "iops": 3000, "throughput": 125,
+        "source_instance": None, "tags": {}, "imds_support": None, "root_device": "/dev/sda1",
+        "more_mappings": [{"DeviceName": "/dev/sdb", "VirtualName": "ephemeral0"}],
+    }  # fmt: skip
+    file = ebs.store.directory / "ami-0123456789abcdef1.json"
+    file.write_text(json.dumps(record))
+    try:
+        restore(ImageStore(ebs.store.directory), lambda region: ec2_backends[ACCOUNT][region])
+        found = ebs.described("image", "ami-0123456789abcdef1")
+        assert [one["DeviceName"] for one in found["BlockDeviceMappings"]] == ["/dev/sda1", "/dev/sdb"]
+        assert found["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"] == 2
+    finally:
+        file.unlink()
+
+
+def test_pruning_keeps_snapshots_that_newer_images_are_made_of(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path)
+    for number in (1, 2):
+        for snapshot in (f"snap-{number}", "snap-shared"):
+            store.save(StoredSnapshot(snapshot, "vol-1", 1, "", f"2026-01-0{number}T00:00:00"))
+            store.disk(snapshot).touch()
+        more = [{"DeviceName": "/dev/sdf", "Ebs": {"SnapshotId": "snap-shared"}}]
+        made = f"2026-01-0{number}T00:00:00"
+        store.save(
+            StoredImage(
+                f"ami-{number}", "n", "", made, f"snap-{number}", "gp3", 3000, 125, more_mappings=more
+            )
+        )
+    store.prune(lambda text: None, kept=1)
+    assert [image.id for image in store.images()] == ["ami-2"]
+    assert sorted(one.id for one in store.snapshots()) == ["snap-2", "snap-shared"]

@@ -67,13 +67,13 @@ class EbsEncryption(EC2Backend):  # type: ignore[misc]
         What is made of something encrypted is encrypted, with its key unless another is named; a copy in
         another region (not `as_source`) with the region's.
         """
-        if key and not encrypted:
-            raise EC2ClientError(
-                "InvalidParameterDependency",
-                "The parameter KmsKeyId requires the parameter Encrypted to be set.",
-            )
         of_source = source is not None and source.encrypted
         if not (encrypted or of_source or self.ebs_encryption_by_default):
+            if key:
+                raise EC2ClientError(
+                    "InvalidParameterDependency",
+                    "The parameter KmsKeyId requires the parameter Encrypted to be set.",
+                )
             return Encryption()
         if key:
             found, problem = self._found(key)

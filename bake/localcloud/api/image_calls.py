@@ -13,7 +13,13 @@ from bake.localcloud.api import block_devices
 from bake.localcloud.api.call import CALL
 from bake.localcloud.api.encryption import EbsEncryption
 from bake.localcloud.api.image_attributes import ImageAttributes
-from bake.localcloud.api.image_copies import INHERITED, ImageCopies, already_encrypted, with_snapshot
+from bake.localcloud.api.image_copies import (
+    INHERITED,
+    ImageCopies,
+    already_encrypted,
+    check_taggable,
+    with_snapshot,
+)
 from bake.localcloud.api.images import LocalAmi, LocalSnapshot
 from bake.localcloud.api.instances import LocalInstance, wrong_state
 from bake.localcloud.api.snapshot_calls import Snapshots
@@ -29,6 +35,7 @@ class Images(ImageCopies, ImageAttributes, Snapshots, Volumes, EbsEncryption):
     ) -> Any:
         """Copy an instance's volumes into a new AMI, which is `pending` until the copies are complete."""
         self.check_name(name)
+        check_taggable(tag_specifications, {"image", "snapshot"})
         instance = self.local_instance(instance_id)
         if instance.state not in {"running", "stopped", "stopping"}:
             raise wrong_state(instance, "imaged")
@@ -73,7 +80,7 @@ class Images(ImageCopies, ImageAttributes, Snapshots, Volumes, EbsEncryption):
         volumes = {volume.attachment.device: volume for volume in self.volumes_of(instance)}
         pairs: list[tuple[LocalVolume, LocalSnapshot]] = []
         made: dict[str, LocalSnapshot] = {}
-        for device in (device for device in mappings if device in volumes):
+        for device in (device for device in sizes if device in volumes):
             made[device] = self.snapshot_of(volumes[device], "")
             pairs.append((volumes[device], made[device]))
         root_device = root.attachment.device

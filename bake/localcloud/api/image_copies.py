@@ -55,6 +55,8 @@ class ImageCopies(EC2Backend):  # type: ignore[misc]
         if earlier := self._copied_before(call):
             return earlier
         self.check_name(name or "")
+        tags = _tag_specifications(call)
+        check_taggable(tags, {"image", "snapshot"})
         source = region_of(self, source_region).available_image(source_image_id)
         encrypted, key = block_devices.true(call.get("Encrypted")), call.get("KmsKeyId")
         image, copies = self._copy_of(source, encrypted, key, str(name))
@@ -63,7 +65,7 @@ class ImageCopies(EC2Backend):  # type: ignore[misc]
             image.add_tags(
                 {one["key"]: one["value"] for one in source.get_tags() if one["key"][:4] != "aws:"}
             )
-        self.tag_made(image, image.snapshots(), _tag_specifications(call))
+        self.tag_made(image, image.snapshots(), tags)
         self.amis[image.id] = image
         if token := call.get("ClientToken"):
             self.image_copies[token] = comparable(call), image
@@ -111,6 +113,8 @@ class ImageCopies(EC2Backend):  # type: ignore[misc]
         """Register an image of snapshots, which is available at once."""
         call = CALL.get()
         self.check_name(name or "")
+        tags = _tag_specifications(call)
+        check_taggable(tags, {"image"})
         if call.get("ImageLocation"):
             raise EC2ClientError("UnsupportedOperation", "The local cloud has no images in S3")
         attributes = _registered(call)
@@ -138,7 +142,7 @@ class ImageCopies(EC2Backend):  # type: ignore[misc]
             for device, one in mappings.items()
             if device != root_device
         )
-        self.tag_made(image, [], _tag_specifications(call))
+        self.tag_made(image, [], tags)
         with self._recording:
             self.amis[image.id] = image
             self.save(image.id)
@@ -166,15 +170,19 @@ class ImageCopies(EC2Backend):  # type: ignore[misc]
 
     def tag_made(self, image: LocalAmi, snapshots: list[LocalSnapshot], specifications: list[Any]) -> None:
         for specification in specifications:
-            resources: Any = {"image": [image], "snapshot": snapshots}.get(specification["ResourceType"])
-            if resources is None:
-                raise EC2ClientError(
-                    "InvalidParameterValue",
-                    f"'{specification['ResourceType']}' is not a valid taggable resource type for this "
-                    "operation.",
-                )
-            for resource in resources:
+            kinds: Any = {"image": [image], "snapshot": snapshots}
+            for resource in kinds[specification["ResourceType"]]:
                 resource.add_tags({tag["Key"]: tag["Value"] for tag in specification["Tags"]})
+
+
+def check_taggable(specifications: list[Any], kinds: set[str]) -> None:
+    """Refuse tags for what a call does not make."""
+    for one in specifications:
+        if one["ResourceType"] not in kinds:
+            raise EC2ClientError(
+                "InvalidParameterValue",
+                f"'{one['ResourceType']}' is not a valid taggable resource type for this operation.",
+            )
 
 
 def already_encrypted(device: str) -> EC2ClientError:

@@ -144,8 +144,7 @@ class Snapshots(EC2Backend):  # type: ignore[misc]
     ) -> tuple[LocalSnapshot, Callable[[], None]]:
         """A copy of a snapshot that has no disk yet, and what gives it one."""
         here = source.ec2_backend is self
-        # The key alone is enough for a copy, which a new volume's is not.
-        encryption = self.encryption(encrypted or bool(key), key, source, as_source=here)
+        encryption = self.encryption(encrypted, key, source, as_source=here)
         volume = LocalVolume(
             self, "vol-ffffffff", source.gib, None, None, encryption.on, encryption.key,
             source.volume.volume_type, source.volume.iops, source.volume.throughput,

@@ -214,7 +214,11 @@ class Volumes(EC2Backend):  # type: ignore[misc]
             delete_on_termination=delete_on_termination,
         )
         if CALL.get().get("Action") == "AttachVolume":
-            self._plug(volume)
+            try:
+                self._plug(volume)
+            except Exception:  # any: it has no volume of which it does not know
+                self._free(volume)
+                raise
         return volume.attachment
 
     def _check_attachable(self, volume: LocalVolume, instance: LocalInstance, device: str) -> None:
