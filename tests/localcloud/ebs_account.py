@@ -28,7 +28,7 @@ from bake.localcloud.api.faults.faults import AwsFaults
 from bake.localcloud.api.images import LocalAmi, LocalSnapshot
 from bake.localcloud.api.instances import CODES, LocalInstance, LocalInstances
 from bake.localcloud.api.security_groups import Groups
-from bake.localcloud.api.volumes import LocalVolume
+from bake.localcloud.api.volume_records import LocalVolume
 from bake.localcloud.images.store import ImageStore
 from bake.localcloud.network.server import serve
 from bake.localcloud.settings import ACCOUNT, SPOT_REGION, Settings
@@ -163,6 +163,7 @@ def ebs_account(folder: Path) -> Iterator[EbsAccount]:
     layer = {name: value for name, value in vars(EC2Response).items() if not name.startswith("__")}
     validate = InstanceResponse.__dict__["_validate_block_device_mapping"]
     handle = InstanceResponse.__dict__["_attribute_value_handler"]
+    mapped = InstanceResponse.__dict__["_block_device_mapping_handler"]
     with (
         mock.patch.object(LocalInstance, "launch", fake_launch),
         mock.patch.object(LocalInstance, "stop", fake_stop),
@@ -188,6 +189,7 @@ def ebs_account(folder: Path) -> Iterator[EbsAccount]:
                 delattr(EC2Response, name)
             InstanceResponse._validate_block_device_mapping = validate
             InstanceResponse._attribute_value_handler = handle
+            InstanceResponse._block_device_mapping_handler = mapped
 
 
 def copied(account: EbsAccount, region: str = SPOT_REGION, **changes: Any) -> str:

@@ -264,6 +264,29 @@ def test_a_snapshot_stays_as_large_as_its_volume_was(ebs: EbsAccount) -> None:
     assert ebs.described("snapshot", snapshot)["VolumeSize"] == 1
 
 
+def test_a_volume_can_be_kept_after_all(ebs: EbsAccount) -> None:
+    instance = ebs.launch(BlockDeviceMappings=[maps("/dev/sdf", VolumeSize=1)])
+    volume = ebs.mapped(instance)["/dev/sdf"]["VolumeId"]
+    kept = [maps("/dev/sdf", DeleteOnTermination=False)]
+    ebs.call("modify_instance_attribute", InstanceId=instance, BlockDeviceMappings=kept)
+    unknown = [maps("/dev/sdz", DeleteOnTermination=False)]
+    code, _ = ebs.refused("modify_instance_attribute", InstanceId=instance, BlockDeviceMappings=unknown)
+    assert code == "InvalidInstanceAttributeValue"
+    ebs.call("terminate_instances", InstanceIds=[instance])
+    ebs.wait(lambda: ebs.described("volume", volume)["State"] == "available")
+
+
+def test_an_instance_has_no_more_volumes_than_its_type_allows(ebs: EbsAccount) -> None:
+    devices = [f"/dev/sd{letter}" for letter in "bcdefghijklmnopqrstuvwxyz"] + ["/dev/xvdaa", "/dev/xvdab"]
+    full = ebs.launch(
+        InstanceType="inf2.8xlarge", BlockDeviceMappings=[maps(one, VolumeSize=1) for one in devices[:25]]
+    )
+    volume = ebs.volume(Size=1)
+    code, _ = ebs.refused("attach_volume", VolumeId=volume, InstanceId=full, Device="/dev/xvdab")
+    assert code == "AttachmentLimitExceeded"
+    ebs.call("terminate_instances", InstanceIds=[full])
+
+
 def test_snapshots_of_all_volumes_at_once(ebs: EbsAccount) -> None:
     instance = ebs.launch(BlockDeviceMappings=[maps("/dev/sdf", VolumeSize=4)])
     volumes = {device: volume["VolumeId"] for device, volume in ebs.mapped(instance).items()}

@@ -35,6 +35,11 @@ class Volume:
     snapshot_id: str | None
     encryption: Encryption
 
+    @property
+    def kms_key(self) -> str | None:
+        """The key as it was named, where there is no such key; None of a volume that is not encrypted."""
+        return self.encryption.key
+
     def mapping(self) -> dict[str, Any]:
         """As moto's run_instances takes it; it knows nothing of IOPS, hence gp3 for all until `describe`."""
         ebs = {

@@ -20,6 +20,7 @@ from moto.ec2.utils import filter_dict_attribute_mapping
 
 from bake.localcloud.api import attributes, block_devices, image_attributes, metadata_options, spot
 from bake.localcloud.api import run_instances as launch
+from bake.localcloud.api import volumes as volumes_of_ec2
 from bake.localcloud.api.call import CALL
 from bake.localcloud.api.clock import CloudClock
 from bake.localcloud.api.image_calls import Images
@@ -214,4 +215,5 @@ def install(instances: LocalInstances, store: ImageStore, clock: CloudClock) -> 
     InstanceResponse._validate_block_device_mapping = staticmethod(lambda mapping: None)
     attributes.install()
     image_attributes.install()
+    volumes_of_ec2.install()
     ec2_backends.backend = LocalEc2

@@ -24,7 +24,8 @@ from bake.localcloud.api.images import LocalAmi, LocalSnapshot
 from bake.localcloud.api.instances import LocalInstance, wrong_state
 from bake.localcloud.api.snapshot_calls import Snapshots
 from bake.localcloud.api.volume_limits import VOLUME_TYPES
-from bake.localcloud.api.volumes import LocalVolume, Volumes
+from bake.localcloud.api.volume_records import LocalVolume
+from bake.localcloud.api.volumes import Volumes
 
 
 class Images(ImageCopies, ImageAttributes, Snapshots, Volumes, EbsEncryption):

@@ -17,7 +17,6 @@ from moto.ec2.utils import random_ami_id, random_snapshot_id
 from bake.localcloud.images.hostile import HostileBase
 from bake.localcloud.images.hostile.catalogue import ROOT_DEVICE
 from bake.localcloud.images.store import ImageStore, StoredImage, StoredSnapshot
-from bake.localcloud.machines import disks
 from bake.localcloud.settings import SPOT_REGION
 
 # Attributes of an AMI beside those that `StoredImage` names, with their values for one made by CreateImage.
@@ -94,7 +93,7 @@ class LocalSnapshot(Snapshot):  # type: ignore[misc]
         def follow(percent: int) -> None:
             self.percent = percent
 
-        disks.clone(source, store.disk(self.id), follow)
+        store.copy(self.id, source, follow)
 
     def complete(self) -> None:
         self.status, self.percent = "completed", 100
@@ -115,6 +114,8 @@ class LocalAmi(Ami):  # type: ignore[misc]
 
     `root` are the fields of the root volume's mapping, without its snapshot and encryption.
     """
+
+    sriov_net_support: str | None = None
 
     def __init__(
         self,

@@ -178,7 +178,7 @@ class LocalInstance:
         again = True
         while again and not self._terminating:
             self._reachable = False
-            disks.grow(self.machine.disk, self.moto.ec2_backend.root_of(self).size)  # by ModifyVolume
+            self.moto.ec2_backend.grow_root(self)
             self.machine.start()
             with self._lock:
                 if self._terminating:  # TerminateInstances came while it was starting

@@ -14,9 +14,8 @@ from bake.localcloud.api.call import CALL
 from bake.localcloud.api.encryption import INACCESSIBLE, check_shared
 from bake.localcloud.api.images import LocalAmi, LocalSnapshot
 from bake.localcloud.api.instances import LocalInstance, LocalInstances
-from bake.localcloud.api.volumes import LocalVolume
+from bake.localcloud.api.volume_records import LocalVolume
 from bake.localcloud.images.store import ImageStore
-from bake.localcloud.machines.disks import link_or_clone
 
 _DEFAULT_KEY = "Encrypted snapshots with EBS default key cannot be shared"
 
@@ -158,7 +157,7 @@ class Snapshots(EC2Backend):  # type: ignore[misc]
             if source.hostile_base or not source.path.exists():
                 snapshot.disk = source.path  # a base, which is built when it is launched
             else:
-                link_or_clone(source.path, self.store.disk(snapshot.id))
+                self.store.take(snapshot.id, source.path)
 
         return snapshot, copy
 

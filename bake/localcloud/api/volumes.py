@@ -16,49 +16,18 @@ from moto.ec2.models import EC2Backend
 from moto.ec2.models.block_device import BlockDeviceType
 from moto.ec2.models.elastic_block_store import Volume, VolumeAttachment, VolumeModification
 from moto.ec2.models.instance_types import INSTANCE_TYPES
+from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.utils import random_volume_id
 
 from bake.localcloud.api import block_devices, volume_limits
 from bake.localcloud.api.call import CALL
 from bake.localcloud.api.encryption import Encryption
 from bake.localcloud.api.instances import LocalInstance, LocalInstances
+from bake.localcloud.api.volume_records import LocalAttachment, LocalVolume
 from bake.localcloud.machines import disks
 from bake.localcloud.machines.volumes import VolumeFiles, extend
 
 FEWEST_HOURS = 6  # between two modifications of a volume
-_IN_PROGRESS = {"creating", "error"}
-
-
-class LocalVolume(Volume):  # type: ignore[misc]
-    """A volume; `making` is its state as long as it can't be used: "creating" or "error"."""
-
-    making = ""
-
-    @property
-    def status(self) -> str:
-        return self.making or str(super().status)
-
-    @property
-    def state(self) -> str:
-        return self.status
-
-    def get_filter_value(self, filter_name: str, method_name: str | None = None) -> Any:
-        if filter_name == "attachment.delete-on-termination" and self.attachment:
-            return self.attachment.delete_on_termination
-        return super().get_filter_value(filter_name, method_name)
-
-
-class LocalAttachment(VolumeAttachment):  # type: ignore[misc]
-    """A volume's attachment, with what its instance says of it."""
-
-    @property
-    def delete_on_termination(self) -> bool:
-        mapped = self.instance.block_device_mapping.get(self.device)
-        return bool(mapped and mapped.delete_on_termination)
-
-    @property
-    def state(self) -> str:
-        return str(self.status)
 
 
 class Volumes(EC2Backend):  # type: ignore[misc]
@@ -192,7 +161,7 @@ class Volumes(EC2Backend):  # type: ignore[misc]
 
     def _grow(self, volume: LocalVolume) -> None:
         if self._is_root(volume):
-            return  # LocalInstance grows it before the machine's next start
+            return  # before the machine's next start: `grow_root`
         extend(self.files.path(volume.id), volume.size)
         if volume.attachment:
             self.local_instances[volume.attachment.instance.id].machine.volumes.learn_size(volume.id)
@@ -242,6 +211,12 @@ class Volumes(EC2Backend):  # type: ignore[misc]
                 f"Value ({device[:60]}) for parameter device is invalid. {device[:60]} is not a valid EBS "
                 "device name.",
             ) from error
+        most = INSTANCE_TYPES[moto.instance_type].get("EbsInfo", {}).get("MaximumEbsAttachments", 28)
+        if len(moto.block_device_mapping) >= most:
+            raise EC2ClientError(
+                "AttachmentLimitExceeded",
+                f"The maximum number of attachments to instance '{moto.id}' is {most}",
+            )
         if device in moto.block_device_mapping:
             raise EC2ClientError(
                 "InvalidParameterValue",
@@ -350,6 +325,12 @@ class Volumes(EC2Backend):  # type: ignore[misc]
         volume: LocalVolume = self.volumes[mapping.volume_id]
         return volume
 
+    def grow_root(self, instance: LocalInstance) -> None:
+        """Make the root disk of an instance that is about to start as large as ModifyVolume has said."""
+        root = self.root_of(instance)
+        if root.modifications:
+            disks.grow(instance.machine.disk, root.size)
+
     def _is_root(self, volume: LocalVolume) -> bool:
         attached = volume.attachment
         return attached is not None and attached.device == attached.instance.root_device_name
@@ -377,6 +358,22 @@ class Volumes(EC2Backend):  # type: ignore[misc]
         attached.instance.block_device_mapping.pop(attached.device, None)
         attached.status = "detached"
         volume.attachment = None
+
+
+def install() -> None:
+    """Let ModifyInstanceAttribute refuse devices that there are not, on which moto fails."""
+    of_moto = InstanceResponse._block_device_mapping_handler
+
+    def handle(self: Any) -> bool:
+        mapped = self.ec2_backend.get_instance(self._get_param("InstanceId")).block_device_mapping
+        for mapping in self._get_param("BlockDeviceMappings", []):
+            if (device := str(mapping.get("DeviceName", ""))) not in mapped:
+                raise EC2ClientError(
+                    "InvalidInstanceAttributeValue", f"No device is currently mapped at {device[:60]}"
+                )
+        return bool(of_moto(self))
+
+    InstanceResponse._block_device_mapping_handler = handle
 
 
 def _wrong_volume_state(volume: LocalVolume) -> EC2ClientError:
