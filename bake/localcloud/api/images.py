@@ -17,6 +17,7 @@ from moto.ec2.utils import random_ami_id, random_snapshot_id
 from bake.localcloud.images.hostile import HostileBase
 from bake.localcloud.images.hostile.catalogue import ROOT_DEVICE
 from bake.localcloud.images.store import ImageStore, StoredImage, StoredSnapshot
+from bake.localcloud.machines import disks
 from bake.localcloud.settings import SPOT_REGION
 
 # Attributes of an AMI beside those that `StoredImage` names, with their values for one made by CreateImage.
@@ -93,7 +94,7 @@ class LocalSnapshot(Snapshot):  # type: ignore[misc]
         def follow(percent: int) -> None:
             self.percent = percent
 
-        store.copy(self.id, source, follow)
+        store.fill(self.id, lambda target: disks.clone(source, target, follow))
 
     def complete(self) -> None:
         self.status, self.percent = "completed", 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from moto.ec2.exceptions import EC2ClientError, InvalidSnapshotInUse
@@ -16,6 +17,7 @@ from bake.localcloud.api.images import LocalAmi, LocalSnapshot
 from bake.localcloud.api.instances import LocalInstance, LocalInstances
 from bake.localcloud.api.volume_records import LocalVolume
 from bake.localcloud.images.store import ImageStore
+from bake.localcloud.machines.disks import link_or_clone
 
 _DEFAULT_KEY = "Encrypted snapshots with EBS default key cannot be shared"
 
@@ -157,7 +159,7 @@ class Snapshots(EC2Backend):  # type: ignore[misc]
             if source.hostile_base or not source.path.exists():
                 snapshot.disk = source.path  # a base, which is built when it is launched
             else:
-                self.store.take(snapshot.id, source.path)
+                self.store.fill(snapshot.id, partial(link_or_clone, source.path))
 
         return snapshot, copy
 

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bake.localcloud.machines import disks
-
 KEPT = 3
 
 
@@ -73,13 +71,9 @@ class ImageStore:
     def disk(self, snapshot_id: str) -> Path:
         return self.directory / f"{snapshot_id}.img"
 
-    def copy(self, snapshot_id: str, source: Path, progress: Callable[[int], None]) -> None:
-        """Copy a volume's disk to be a snapshot's; `progress` is called with percentages."""
-        disks.clone(source, self.disk(snapshot_id), progress)
-
-    def take(self, snapshot_id: str, source: Path) -> None:
-        """Let a snapshot have another snapshot's disk, which nobody writes to again."""
-        disks.link_or_clone(source, self.disk(snapshot_id))
+    def fill(self, snapshot_id: str, make: Callable[[Path], None]) -> None:
+        """Let `make` write a snapshot's disk, to the path that it is given."""
+        make(self.disk(snapshot_id))
 
     def save(self, record: StoredImage | StoredSnapshot) -> None:
         """Write a record atomically."""
