@@ -15,6 +15,7 @@ from bake.instance import KeyPair, user_data
 from bake.localcloud.lifecycle.local_cloud import LocalCloud
 from bake.ssh import Login
 
+from .ebs_account import EbsAccount, ebs_account
 from .moto_account import MotoAccount, served
 
 PATIENCE = 300  # seconds for what takes some: a busy host is ten times slower at times
@@ -132,3 +133,16 @@ def moto_account(moto_served: MotoAccount) -> Iterator[MotoAccount]:
     """An account without machines, and without faults."""
     yield moto_served
     moto_served.faults.clear()
+
+
+@pytest.fixture(scope="module")
+def ebs_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EbsAccount]:
+    with ebs_account(tmp_path_factory.mktemp("ebs")) as account:
+        yield account
+
+
+@pytest.fixture
+def ebs(ebs_served: EbsAccount) -> Iterator[EbsAccount]:
+    """The local cloud's EC2 without machines; it ends without encryption by default, and with one image."""
+    yield ebs_served
+    ebs_served.reset()

@@ -195,9 +195,10 @@ def test_what_is_made_of_an_encrypted_snapshot_is_encrypted(account: Account) ->
 def test_instance_stores_are_mapped_and_volumes_are_mapped_away(account: Account, booted: Any) -> None:
     store = {"DeviceName": "/dev/sdg", "VirtualName": "ephemeral0"}
     assert booted("ephemeral", "echo yes", store, {"DeviceName": "/dev/sdb", "NoDevice": ""}) == "yes\n"
-    with pytest.raises(ClientError, match=r"a root volume \(/dev/sda1\) and no other: /dev/sdf"):
-        launch(account, "data-volume")
     instance = launch(account, "data-volume", {"DeviceName": "/dev/sdf", "NoDevice": ""})
+    attached = [{"Name": "attachment.instance-id", "Values": [instance.id]}]
+    [volume] = account.ec2.describe_volumes(Filters=attached)["Volumes"]
+    assert volume["Attachments"][0]["Device"] == "/dev/sda1"
     account.terminate(instance.id)
 
 

@@ -19,7 +19,7 @@ from bake.localcloud.images.store import ImageStore, StoredImage, StoredSnapshot
 from bake.localcloud.lifecycle import render as table
 from bake.localcloud.lifecycle.owners import Owners
 from bake.localcloud.lifecycle.state import ImageStatus, InstanceStatus, Status, images
-from bake.localcloud.machines import disks
+from bake.localcloud.machines import disks, udev
 from bake.localcloud.network.server import serve
 from bake.localcloud.packages import wheels
 from bake.localcloud.packages.index import WheelIndex
@@ -190,6 +190,15 @@ def test_images_survive_and_the_newest_are_kept(tmp_path: Path) -> None:
     assert "ami-1" in said[0]
     assert len(list(tmp_path.iterdir())) == 9
     assert [image.volume_gib for image in images(store)] == [80, 80, 80]
+
+
+def test_disks_are_named_as_mapped_where_rules_of_amazons_ask_them(tmp_path: Path) -> None:
+    rules = tmp_path / "usr/lib/udev/rules.d"
+    rules.mkdir(parents=True)
+    (rules / "60-other.rules").write_text('KERNEL=="nvme*", SYMLINK+="disk/x"\n')
+    assert not udev.names_as_mapped(tmp_path)
+    (rules / "70-ec2-nvme-devices.rules").write_text('PROGRAM="/sbin/ebsnvme-id -u /dev/%k", SYMLINK+="%c"\n')
+    assert udev.names_as_mapped(tmp_path)
 
 
 def test_nobody_joins_what_its_last_owner_has_left() -> None:

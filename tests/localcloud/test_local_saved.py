@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .conftest import Account, Launched
 
 pytestmark = pytest.mark.root
+DATA = [{"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1, "VolumeType": "gp3"}}]
 TAGGED: Any = [{"Name": "tag:bake:run", "Values": ["*"]}]
 
 
@@ -47,6 +48,8 @@ def told(account: Account) -> dict[str, Any]:
         "groups": ec2.describe_security_groups()["SecurityGroups"],
         "images": ec2.describe_images(Owners=["self"], Filters=TAGGED)["Images"],
         "snapshots": snapshots,
+        "volumes": ec2.describe_volumes()["Volumes"],
+        "copies": account.client("ec2").describe_images(Owners=["self"])["Images"],
         "tags": sorted(ec2.describe_tags()["Tags"], key=repr),
         "queues": {url: sqs.list_queue_tags(QueueUrl=url).get("Tags") for url in queues},
         "objects": s3.list_objects_v2(Bucket="pictures")["Contents"],
@@ -56,15 +59,21 @@ def told(account: Account) -> dict[str, Any]:
 
 def filled(account: Account) -> tuple[Launched, Launched]:
     """A machine that runs and one that is stopped, an AMI, and something of each service."""
-    runs, stopped = account.launch(), account.launch()
+    runs, stopped = account.launch(BlockDeviceMappings=DATA), account.launch()
     for one in (runs, stopped):
         account.reach(one.id, "running")
-    command(runs, "sh", "-c", "echo kept > ~/file && sync")
+    command(runs, "sh", "-c", "echo kept > ~/file && printf data | sudo dd of=/dev/nvme1n1 && sync")
     account.ec2.stop_instances(InstanceIds=[stopped.id])
     account.reach(stopped.id, "stopped")
     tags = [{"Key": "bake:run", "Value": "x"}, {"Key": "bake:state", "Value": "good"}]
     for_image = [{"ResourceType": kind, "Tags": tags} for kind in ("image", "snapshot")]
-    account.image_of(stopped.id, "an image", TagSpecifications=for_image)
+    image = account.image_of(stopped.id, "an image", TagSpecifications=for_image)
+    home = account.client("ec2")
+    here = account.cloud.environment["SPOT_AWS_REGION"]
+    copy = home.copy_image(Name="a copy", SourceImageId=image, SourceRegion=here)["ImageId"]
+    home.get_waiter("image_available").wait(ImageIds=[copy], WaiterConfig={"Delay": 1})
+    zone = account.ec2.describe_volumes()["Volumes"][0]["AvailabilityZone"]
+    account.ec2.create_volume(AvailabilityZone=zone, Size=1, Encrypted=True)
     queue = account.client("sqs").create_queue(QueueName="jobs", tags={"bake:run": "x"})["QueueUrl"]
     account.client("sqs").send_message(QueueUrl=queue, MessageBody="a job")
     place = {"LocationConstraint": account.cloud.environment["AWS_REGION"]}
@@ -87,6 +96,7 @@ def test_a_copy_has_all_that_was_saved(own: Settings, tmp_path: Path, account_of
     copy = account_of(up(owner_pid=os.getpid(), saved=tmp_path / "saved"))
     assert told(copy) == before
     assert command(runs, "cat", "file").strip() == "kept"  # by the same key, at the same address
+    assert command(runs, "sudo", "head", "-c", "4", "/dev/nvme1n1") == "data"
     assert over_socket(own)("GET", "/-/clock", None)["ahead_s"] == 3 * 3600
     sqs = copy.client("sqs")
     [message] = sqs.receive_message(QueueUrl=sqs.list_queues()["QueueUrls"][0])["Messages"]

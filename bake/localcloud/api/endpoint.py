@@ -16,7 +16,7 @@ from bake.localcloud.api.access.backends import OPERATION_REQUEST, Backends
 from bake.localcloud.api.access.gateway import Gateway
 from bake.localcloud.api.access.keys import Keys
 from bake.localcloud.api.access.operation_request import OperationRequest
-from bake.localcloud.api.ec2 import CALL
+from bake.localcloud.api.call import CALL
 from bake.localcloud.api.faults.faults import AwsFaults
 from bake.localcloud.api.faults.middleware import Faulty
 from bake.localcloud.api.instances import LocalInstances
@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 _XMLNS = "http://ec2.amazonaws.com/doc/2016-11-15/"
 # moto would accept these, and nothing would happen to any disk.
-NOT_REAL = {"ModifyVolume", "CreateVolume", "AttachVolume", "DetachVolume", "CreateSnapshots", "CopySnapshot"}
-NOT_REAL |= {"CopyImage", "RegisterImage", "RequestSpotInstances", "RequestSpotFleet", "CreateFleet"}
+NOT_REAL = {"RequestSpotInstances", "RequestSpotFleet", "CreateFleet", "ImportVolume"}
+NOT_REAL |= {"ModifySnapshotTier", "RestoreSnapshotTier"}
 
 
 class Api:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from moto.core import utils
+from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
 from bake.localcloud.machines import disks
 from bake.localcloud.machines.lazy import LazyDisk
 from bake.localcloud.machines.nspawn import Hardware, Machine
+from bake.localcloud.machines.volumes import VolumeFiles
 from bake.localcloud.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -44,8 +46,17 @@ class LocalInstance:
         self.ended: Callable[[], None] = lambda: None
         """Called when the instance is terminated."""
 
-    def launch(self, disk: Path, gib: int, prepare: Callable[[Machine], None]) -> None:
-        """Make the root volume from an image's disk, `gib` large, `prepare` it, and boot."""
+    def launch(
+        self,
+        disk: Path,
+        gib: int,
+        prepare: Callable[[Machine], None],
+        more: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make the root volume from an image's disk, `gib` large, `prepare` it, and boot.
+
+        `more` makes the other volumes' disks.
+        """
 
         def run() -> None:
             self.machine.directory.mkdir(parents=True, exist_ok=True)
@@ -53,6 +64,7 @@ class LocalInstance:
             # Before anything mounts it: the kernel may hold a mount longer than `umount` takes.
             disks.grow(self.machine.disk, gib)
             prepare(self.machine)
+            more()
             self._follow()
 
         self._state("pending")
@@ -63,7 +75,8 @@ class LocalInstance:
         if self.state == "terminated":
             return
         self.machine.directory.mkdir(parents=True, exist_ok=True)
-        disks.clone(disk, self.machine.disk)
+        if disk.exists():  # its root volume may be detached
+            disks.clone(disk, self.machine.disk)
         if self.state == "running":
             self._spawn(self._follow)
 
@@ -165,6 +178,7 @@ class LocalInstance:
         again = True
         while again and not self._terminating:
             self._reachable = False
+            self.moto.ec2_backend.grow_root(self)
             self.machine.start()
             with self._lock:
                 if self._terminating:  # TerminateInstances came while it was starting
@@ -198,11 +212,10 @@ class LocalInstance:
         reason, transition = self.moto.state_reason, self.moto._reason
         self._console = self.machine.console_text()
         self.machine.unplug()
+        self.moto.ec2_backend.release_volumes(self)
         shutil.rmtree(self.machine.directory, ignore_errors=True)
         while self._captures:
             self._captures.pop(0)()  # the disk is gone: each fails, and tells whoever waits for it
-        for volume in self.moto.block_device_mapping.values():
-            volume.delete_on_termination = True  # the local cloud keeps no volumes without an instance
         self.moto.terminate()
         self.moto.nics[0].subnet.del_subnet_ip(self.machine.hardware.address)
         self.moto.state_reason, self.moto._reason = reason, transition
@@ -221,6 +234,14 @@ class LocalInstance:
         self.moto._reason = f"{who} initiated ({utils.utcnow():%Y-%m-%d %H:%M:%S} GMT)" if reason else ""
 
 
+def wrong_state(instance: LocalInstance, done: str) -> EC2ClientError:
+    """The error for a call that an instance's state does not allow."""
+    return EC2ClientError(
+        "IncorrectInstanceState",
+        f"The instance '{instance.moto.id}' is not in a state from which it can be {done}: {instance.state}",
+    )
+
+
 class LocalInstances:
     """All instances of one local cloud."""
 
@@ -230,6 +251,7 @@ class LocalInstances:
         """MB/s at which disks of later instances fill while they are read; None: complete at once."""
         self.closing = False
         """Whether the cloud goes down: nothing is launched any more."""
+        self.volumes = VolumeFiles(settings.instances)
         self._instances: dict[str, LocalInstance] = {}
 
     def __getitem__(self, instance_id: str) -> LocalInstance:
@@ -272,3 +294,4 @@ class LocalInstances:
                 log.exception("instance %s", instance.moto.id)
         for instance in self.all():
             instance.join(max(0.0, deadline - time.monotonic()))
+        self.volumes.clear()

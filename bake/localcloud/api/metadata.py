@@ -34,7 +34,7 @@ def _tree(instance: Any, keys: Keys) -> Tree:
         "ami-id": instance.image_id,
         "ami-launch-index": str(instance.ami_launch_index),
         "ami-manifest-path": "(unknown)",
-        "block-device-mapping": {"ami": instance.root_device_name, "root": instance.root_device_name},
+        "block-device-mapping": _devices(instance),
         "hostname": instance.private_dns_name,
         "instance-action": "none",
         "instance-id": instance.id,
@@ -72,6 +72,16 @@ def _interface(instance: Any) -> Tree:
         "vpc-id": instance.vpc_id,
         "vpc-ipv4-cidr-block": nic.subnet.cidr_block,
     }
+
+
+def _devices(instance: Any) -> Tree:
+    """The devices of the launch, or of now: ami and root, ebs1 and so on, ephemeral0 and so on."""
+    root = instance.root_device_name
+    more = sorted(device for device in list(instance.block_device_mapping) if device != root)
+    found: Tree = {"ami": root, "root": root}
+    found |= {f"ebs{number}": device.removeprefix("/dev/") for number, device in enumerate(more, 1)}
+    stores = getattr(instance, "stores", ())
+    return found | {one["VirtualName"]: one["DeviceName"].removeprefix("/dev/") for one in stores}
 
 
 def _keys(instance: Any) -> Tree:

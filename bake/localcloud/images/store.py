@@ -15,7 +15,8 @@ KEPT = 3
 class StoredSnapshot:
     """A snapshot. `gib` is the size of the volume it was made from; `created` is ISO 8601 in UTC.
 
-    `kms_key` is the ARN of the key that it is encrypted with, None where it is not.
+    `kms_key` is the ARN of the key that it is encrypted with, None where it is not. `region` is empty for the
+    region in which the cloud's machines live.
     """
 
     id: str
@@ -25,13 +26,16 @@ class StoredSnapshot:
     created: str
     tags: dict[str, str] = field(default_factory=dict)
     kms_key: str | None = None
+    region: str = ""
 
 
 @dataclass
 class StoredImage:
-    """An AMI with one root volume. `imds_support` is "v2.0" where its instances need IMDSv2.
+    """An AMI. `imds_support` is "v2.0" where its instances need IMDSv2.
 
-    `more_mappings` are block device mappings beside the root volume's: instance stores.
+    `snapshot_id` is its root volume's. `more_mappings` are the block device mappings beside it, as
+    DescribeImages has them: volumes of snapshots, blank volumes, instance stores. `region` is as a
+    snapshot's. `attributes` are those of api/images.py's LocalAmi that differ from their defaults.
     """
 
     id: str
@@ -47,6 +51,14 @@ class StoredImage:
     imds_support: str | None = None
     root_device: str = "/dev/sda1"
     more_mappings: list[dict[str, Any]] = field(default_factory=list)
+    region: str = ""
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def snapshots(self) -> list[str]:
+        """The snapshots of all its volumes, the root volume's first."""
+        more = [mapping.get("Ebs", {}).get("SnapshotId") for mapping in self.more_mappings]
+        return [self.snapshot_id, *(one for one in more if one)]
 
 
 class ImageStore:
@@ -58,6 +70,10 @@ class ImageStore:
 
     def disk(self, snapshot_id: str) -> Path:
         return self.directory / f"{snapshot_id}.img"
+
+    def fill(self, snapshot_id: str, make: Callable[[Path], None]) -> None:
+        """Let `make` write a snapshot's disk, to the path that it is given."""
+        make(self.disk(snapshot_id))
 
     def save(self, record: StoredImage | StoredSnapshot) -> None:
         """Write a record atomically."""
@@ -72,9 +88,9 @@ class ImageStore:
             (self.directory / f"{identity}.{suffix}").unlink(missing_ok=True)
 
     def images(self) -> list[StoredImage]:
-        """The AMIs whose disk exists, oldest first."""
+        """The AMIs whose disks exist, oldest first."""
         found = [StoredImage(**json.loads(path.read_text())) for path in self.directory.glob("ami-*.json")]
-        whole = [image for image in found if self.disk(image.snapshot_id).exists()]
+        whole = [image for image in found if all(self.disk(one).exists() for one in image.snapshots)]
         return sorted(whole, key=lambda image: image.created)
 
     def snapshots(self) -> list[StoredSnapshot]:
@@ -86,10 +102,13 @@ class ImageStore:
 
     def prune(self, say: Callable[[str], None], kept: int = KEPT) -> None:
         """Keep the newest AMIs; remove older ones and incomplete files that a crash left."""
-        for image in self.images()[:-kept]:
+        images = self.images()
+        shared = {snapshot for image in images[-kept:] for snapshot in image.snapshots}
+        for image in images[:-kept]:
             say(f"removing the local AMI {image.id} ({image.name}): only the newest {kept} are kept")
-            self.forget(image.id)
-            self.forget(image.snapshot_id)
+            for identity in (image.id, *image.snapshots):
+                if identity not in shared:
+                    self.forget(identity)
         whole = {image.id for image in self.images()} | {snapshot.id for snapshot in self.snapshots()}
         for path in self.directory.iterdir():
             if path.name.split(".")[0] not in whole:

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from moto.ec2.models.elastic_block_store import Volume
 
 from bake.localcloud.api.ec2 import LocalEc2
 from bake.localcloud.api.images import LocalAmi, LocalSnapshot
+from bake.localcloud.api.snapshot_calls import region_of
 from bake.localcloud.images.bases import BaseAmi
 from bake.localcloud.images.hostile.catalogue import Hostile
-from bake.localcloud.images.store import StoredImage, StoredSnapshot
+from bake.localcloud.images.store import ImageStore, StoredImage, StoredSnapshot
+from bake.localcloud.settings import SPOT_REGION
 
 
 def register(ec2: LocalEc2, bases: Iterable[BaseAmi]) -> None:
-    """Add the images on disk and `bases` to a region's EC2."""
-    for stored in ec2.store.snapshots():
-        _snapshot(ec2, stored)
-    for image in ec2.store.images():
-        if image.snapshot_id in ec2.snapshots:
-            ec2.amis[image.id] = LocalAmi.restored(ec2, ec2.snapshots[image.snapshot_id], image)
+    """Add the images on disk to their regions' EC2, and `bases` to that of the machines, `ec2`."""
+    restore(ec2.store, lambda region: region_of(ec2, region))
     for base in bases:
         ec2.amis[base.id] = _base(ec2, base)
+
+
+def restore(store: ImageStore, region: Callable[[str], LocalEc2]) -> None:
+    """Add the images and snapshots on disk to their regions' EC2."""
+    for stored in store.snapshots():
+        _snapshot(region(stored.region or SPOT_REGION), stored)
+    for image in store.images():
+        ec2 = region(image.region or SPOT_REGION)
+        if image.snapshot_id in ec2.snapshots:
+            ec2.amis[image.id] = LocalAmi.restored(ec2, ec2.snapshots[image.snapshot_id], image)
 
 
 def _snapshot(ec2: LocalEc2, stored: StoredSnapshot) -> LocalSnapshot:

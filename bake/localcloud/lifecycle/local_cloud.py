@@ -66,8 +66,10 @@ def describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
             "compiler copies the model and fixes its shapes, which the CPU then draws.",
             "The model is a tiny FLUX with random weights: the same files and code, pictures of noise.",
             "Disks are sparse files: no EBS speeds, no lazy loading from S3 unless it was asked for by "
-            "`bake local up --lazy-disks`, and they are not grown by the machine itself. Memory (tmpfs) "
-            "stands for an instance store where weights.scratch wants one.",
+            "`bake local up --lazy-disks`, for root volumes; these grow at launch, and by ModifyVolume when "
+            "the machine next starts. Volumes beside the root volume are block devices that a machine can "
+            "read and write, but not mount. Encrypted ones are only called so. Memory (tmpfs) stands for an "
+            "instance store where weights.scratch wants one.",
             "Roles' policies are enforced, without conditions, and by resource for queues, buckets and event "
             "buses alone; security groups between machines, while SSH from here reaches all. Resources' "
             "own policies and quotas are accepted and not enforced.",

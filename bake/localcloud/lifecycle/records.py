@@ -83,7 +83,10 @@ def save(
             if one.state == "running":
                 stack.enter_context(disks.frozen(one.machine.root))
         for one in living:
-            disks.clone(one.machine.disk, partial / DISKS / f"{one.moto.id}.img")
+            if one.machine.disk.exists():  # a root volume can be detached
+                disks.clone(one.machine.disk, partial / DISKS / f"{one.moto.id}.img")
+        for backend in _of_ec2():
+            backend.save_volumes(partial / DISKS)
         records = {
             "environment": environment,
             "ahead": clock.ahead,
@@ -107,11 +110,16 @@ def _settle(instances: LocalInstances) -> None:
 
 def _changing(instances: LocalInstances) -> list[str]:
     found = [one.moto.id for one in instances.all() if one.state not in SETTLED]
-    for _, backend in _backends():
-        if isinstance(backend, LocalEc2):
-            found += [one.id for one in list(backend.amis.values()) if one.state == "pending"]
-            found += [one.id for one in list(backend.snapshots.values()) if one.status == "pending"]
+    for backend in _of_ec2():
+        found += [one.id for one in list(backend.amis.values()) if one.state == "pending"]
+        found += [one.id for one in list(backend.snapshots.values()) if one.status == "pending"]
+        found += [one.id for one in list(backend.volumes.values()) if one.status == "creating"]
     return [str(one) for one in found]
+
+
+def _of_ec2() -> list[LocalEc2]:
+    """The backends of EC2, one a region."""
+    return [backend for _, backend in _backends() if isinstance(backend, LocalEc2)]
 
 
 def _backends() -> list[tuple[tuple[str, str, str], Any]]:
@@ -150,10 +158,12 @@ def restore(folder: Path, instances: LocalInstances, store: ImageStore, clock: C
         if isinstance(backend, LocalEc2):
             _skip_reserved_addresses(backend)
             backend.forget_notices()
+            backend.restore_volumes(folder / DISKS)
             for reservation in backend.reservations.values():
                 for moto in reservation.instances:
                     local = instances.add(moto)
                     backend.relaunch_after(local)
+                    backend.plug_all(local)
                     local.resume(folder / DISKS / f"{moto.id}.img")
     for _, backend in records["backends"]:
         if isinstance(backend, LocalScheduler):

@@ -1,9 +1,9 @@
 """The folder of a saved local cloud.
 
-`network` is where its machines have their addresses, `api.pickle` has AWS's records, `disks/` the disk of
-each instance, `images/` the AMIs and snapshots. Machines of a copy boot from their disks as after a power
-cut, with the same ids and addresses; its schedules are carried out, and its spot requests are filled again,
-as the saved cloud's. Not saved are faults, access keys, sessions and notices of spot interruptions.
+`network` is where its machines have their addresses, `api.pickle` has AWS's records, `disks/` the disks of
+instances and volumes, `images/` the AMIs and snapshots. Machines of a copy boot from their disks as after a
+power cut, with the same ids and addresses; its schedules are carried out, and its spot requests are filled
+again, as the saved cloud's. Not saved are faults, access keys, sessions and notices of spot interruptions.
 """
 
 from __future__ import annotations
@@ -48,7 +48,4 @@ def link_images(source: Path, target: Path) -> None:
     for file in source.iterdir():
         if ".partial" in file.name or (target / file.name).exists():
             continue
-        try:
-            os.link(file, target / file.name)
-        except OSError:  # another file system
-            disks.clone(file, target / file.name)
+        disks.link_or_clone(file, target / file.name)

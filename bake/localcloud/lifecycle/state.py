@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InstanceStatus:
-    """An instance; `disk_bytes` is what its volume of `volume_gib` really takes."""
+    """An instance; `disk_bytes` is what its volumes, of `volume_gib` together, really take."""
 
     id: str
     type: str
@@ -29,7 +29,7 @@ class InstanceStatus:
 
 @dataclass(frozen=True)
 class ImageStatus:
-    """An AMI on disk; `disk_bytes` is what its snapshot of `volume_gib` really takes."""
+    """An AMI on disk; `disk_bytes` is what its snapshots, of `volume_gib` together, really take."""
 
     id: str
     name: str
@@ -75,7 +75,8 @@ def report(
 
 
 def _instance(instance: Any) -> dict[str, Any]:
-    moto, disk = instance.moto, instance.machine.disk
+    moto = instance.moto
+    found = [moto.ec2_backend.disk_of(volume) for volume in moto.ec2_backend.volumes_of(instance)]
     tags = {tag["key"]: tag["value"] for tag in moto.get_tags()}
     return {
         "id": moto.id,
@@ -85,7 +86,7 @@ def _instance(instance: Any) -> dict[str, Any]:
         "image": moto.image_id,
         "name": tags.get("Name", ""),
         "volume_gib": sum(block.size for block in list(moto.block_device_mapping.values())),
-        "disk_bytes": disks.used(disk) if disk.exists() else 0,
+        "disk_bytes": sum(disks.used(disk) for disk in found if disk.exists()),
     }
 
 
@@ -93,9 +94,7 @@ def images(store: ImageStore) -> list[ImageStatus]:
     """The AMIs on disk, oldest first; the cloud need not be up."""
     found = []
     for image in store.images():
-        disk = store.disk(image.snapshot_id)
-        size = disk.stat()
-        found.append(
-            ImageStatus(image.id, image.name, image.created, size.st_size >> 30, size.st_blocks * 512)
-        )
+        sizes = [store.disk(snapshot).stat() for snapshot in image.snapshots]
+        gib, used = sum(one.st_size >> 30 for one in sizes), sum(one.st_blocks * 512 for one in sizes)
+        found.append(ImageStatus(image.id, image.name, image.created, gib, used))
     return found

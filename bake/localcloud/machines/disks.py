@@ -40,6 +40,14 @@ def clone(source: Path, target: Path, progress: Callable[[int], None] = lambda p
     progress(100)
 
 
+def link_or_clone(source: Path, target: Path) -> None:
+    """Take a file that nobody writes to again, without copying it where the file system is the same."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        clone(source, target)
+
+
 def _reflink(reader: int, writer: int) -> bool:
     try:
         fcntl.ioctl(writer, _FICLONE, reader)

@@ -1,6 +1,6 @@
 """Run the script of a hostile base on the disk of a machine that has not booted yet.
 
-Instance stores are only mapped: these machines can't have further block devices.
+Instance stores are only mapped: machines have none.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from bake.localcloud.machines import disks, isolation, rooted_files
 from bake.localcloud.machines.calls import Calls
 from bake.localcloud.machines.cgroups import Cgroups
 from bake.localcloud.machines.lazy import LazyDisk
+from bake.localcloud.machines.volumes import BlockDevices
 from bake.localcloud.network import bridge
 from bake.localcloud.settings import Settings
 
@@ -63,6 +64,8 @@ class Machine:
         self.console = self.directory / "console.log"
         self.lazy: LazyDisk | None = None
         """Mounts the disk if it fills lazily."""
+        self.volumes = BlockDevices(self.root)
+        """Its volumes beside the root volume."""
         self._settings = settings
         self._cgroups = Cgroups(settings, name)
         self._process: subprocess.Popen[bytes] | None = None
@@ -131,6 +134,7 @@ class Machine:
 
     def _plug(self, init: int) -> None:
         bridge.attach(self._settings, self.hardware.address, self.hardware.mac, init)
+        self.volumes.plug(init)
 
     def _command(self) -> list[str]:
         return [
@@ -187,6 +191,7 @@ class Machine:
         self._leader = None
         self._cgroups.kill()
         self._cgroups.remove()
+        self.volumes.release()
         disks.unmount(self.root)
         if self.lazy is not None:
             self.lazy.unmount()

@@ -53,6 +53,14 @@ def read_ahead(root: Path, device: Mapping[tuple[str, str], str]) -> int | None:
     return found
 
 
+def names_as_mapped(root: Path) -> bool:
+    """Whether rules below `root` name an EBS disk as it is mapped (/dev/sdf), by asking the disk.
+
+    Amazon Linux has such rules (ec2-utils); their PROGRAM needs the real disk, so that only the rule is seen.
+    """
+    return any("ebsnvme-id" in text for text in _files(root).values())
+
+
 def _files(root: Path) -> dict[str, str]:
     """The rules' files by name, in their order."""
     found: dict[str, str] = {}
