@@ -13,10 +13,10 @@ from bake.errors import UsageError
 if TYPE_CHECKING:
     from bake.aws import Aws
     from bake.iam import Audience, Subject
-    from bake.profile import Origins, Profile
+    from bake.profile import Profile
 
 ROLE = re.compile(r"(arn:[a-z-]+:iam::\d{12}:role/)?[\w+=,.@/-]{1,512}", re.ASCII)
-SECRET = re.compile(r"secretsmanager:(?P<name>[^#]+)#")
+STORED = "secretsmanager:"
 # Variables that stand in no policy; an example is as good.
 NOWHERE = ("HF_TOKEN", "NEURON_PYTHON_INDEX")
 
@@ -81,21 +81,28 @@ def iam(
         say(f"{wrong}; aws iam put-role-policy makes it an inline one")
 
 
-def _load(name: str, obj: dict[str, Any], audience: Audience) -> tuple[Profile, Origins]:
-    """The profile and its origins; no secret is read, and what stands in no such policy needs no value."""
+def _load(name: str, obj: dict[str, Any], audience: Audience) -> tuple[Profile, tuple[str, ...]]:
+    """The profile, and the names of its secrets. None is read; what stands in no policy needs no value."""
     from bake import profile as profiles
     from bake.localcloud import EXAMPLES
 
     given = profiles.environment(obj["env_file"])
     free = {key for key in EXAMPLES if key in NOWHERE or (audience != "caller" and "REGION" not in key)}
     absent = {key: value for key, value in EXAMPLES.items() if key in free and not given.get(key)}
-    absent["HF_TOKEN"] = EXAMPLES["HF_TOKEN"]
-    variables = given.overlaid(absent, "an example")
-    return profiles.load_with_origins(name, obj["directory"], variables, lambda *_: "example")
+    if not given.get("HF_TOKEN", "").startswith(STORED):
+        absent["HF_TOKEN"] = EXAMPLES["HF_TOKEN"]
+    secrets: set[str] = set()
+
+    def read(name: str, key: str) -> str:
+        secrets.add(name)
+        return "example"
+
+    found = profiles.load(name, obj["directory"], given.overlaid(absent, "an example"), read)
+    return found, tuple(sorted(secrets))
 
 
 def _subject(
-    profile: Profile, origins: Origins, audience: Audience, account: str | None, role: str | None
+    profile: Profile, secrets: tuple[str, ...], audience: Audience, account: str | None, role: str | None
 ) -> Subject:
     """The profile in its account, with what AWS tells where it is not given."""
     from bake.aws import Aws
@@ -112,7 +119,7 @@ def _subject(
         _role_arn(role, partition, number) if role else _role_of(profile, partition, number, aws),
         partition,
         None if key is None else _key_arn(key, aws),
-        tuple(sorted({named["name"] for text in origins.values() if (named := SECRET.match(text))})),
+        secrets,
     )
 
 
