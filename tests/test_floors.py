@@ -24,6 +24,7 @@ BAKE = (
     "pipeline release",  # the whole bake in order; what it hands over
     "steps",  # one step, one module, one verb
     "request",  # load a profile, plan it, compare it with the agreement
+    "rehearsal",  # who calls there, with which rights
     "localcloud",  # where rehearsals run instead of AWS
     "lifecycle",  # what all bakes have in the account, and what expired ones left
     "planning",  # pure: profile + facts of the account -> plan

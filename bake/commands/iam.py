@@ -111,15 +111,14 @@ def _subject(
     aws = Aws(region=profile.builder.region, worker_region=profile.worker.region)
     partition, number = partition_of(profile.builder.region), _account(account, aws)
     if audience != "caller":
-        return Subject(profile, number, "", partition)
-    key = profile.root_volume.kms_key
-    return Subject(
+        return Subject.of(profile, number, partition=partition)
+    return Subject.of(
         profile,
         number,
-        _role_arn(role, partition, number) if role else _role_of(profile, partition, number, aws),
-        partition,
-        None if key is None else _key_arn(key, aws),
-        secrets,
+        partition=partition,
+        role=_role_arn(role, partition, number) if role else _role_of(profile, partition, number, aws),
+        kms_key=_key_of(profile, aws),
+        secrets=secrets,
     )
 
 
@@ -139,30 +138,25 @@ def _role_arn(role: str, partition: str, account: str) -> str:
 
 def _role_of(profile: Profile, partition: str, account: str, aws: Aws) -> str:
     """The role of the instance profile; its namesake where AWS does not tell."""
-    from bake.aws import call_errors, unanswered
+    from bake.account.answers import Unanswered
+    from bake.account.roles import ask_worker_role
 
-    name = profile.builder.instance_profile
-    try:
-        roles = aws.iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"].get("Roles")
-        why = "it has none"
-    except call_errors() as error:
-        roles, why = [], f"AWS: {unanswered(error)}"
-    if roles:
-        return str(roles[0]["Arn"])
-    say(
-        f"the role of the instance profile {name} is not known ({why}): written for a role {name}; see --role"
-    )
+    found, name = ask_worker_role(profile, aws), profile.builder.instance_profile
+    if isinstance(found, str):
+        return found
+    why = found.why if isinstance(found, Unanswered) else "there is none"
+    say(f"the role of the instance profile {name} is not known ({why}): taken to be {name}; see --role")
     return _role_arn(name, partition, account)
 
 
-def _key_arn(key: str, aws: Aws) -> str | None:
+def _key_of(profile: Profile, aws: Aws) -> str | None:
     """The ARN of the volume's key; None, for all keys of the account, where AWS does not tell."""
-    from bake.aws import call_errors, unanswered
+    from bake.account.answers import Unanswered
+    from bake.account.roles import ask_key_arn
 
-    if re.fullmatch(r"arn:[a-z-]+:kms:[a-z0-9-]+:\d{12}:key/[\w-]+", key):
-        return key
-    try:
-        return str(aws.kms.describe_key(KeyId=key)["KeyMetadata"]["Arn"])
-    except call_errors() as error:
-        say(f"the ARN of the key {key} is not known (AWS: {unanswered(error)}): written for all keys")
+    found = ask_key_arn(profile, aws)
+    if isinstance(found, Unanswered):
+        key = profile.root_volume.kms_key
+        say(f"the ARN of the key {key} is not known ({found.why}): written for all keys of the account")
         return None
+    return found

@@ -11,17 +11,21 @@ from typing import Literal, get_args
 
 from bake.iam import caller, schedule, sweep, worker
 from bake.iam.statement import INLINE, MANAGED, Statement, Trust, document, size, too_large
-from bake.iam.subject import Subject, partition_of
+from bake.iam.subject import Account, Subject, partition_of
 
 __all__ = [
     "AUDIENCES",
     "INLINE",
     "MANAGED",
+    "Account",
     "Audience",
     "Statement",
     "Subject",
     "Trust",
     "document",
+    "of_schedules",
+    "of_sweep",
+    "of_worker",
     "partition_of",
     "size",
     "statements",
@@ -38,7 +42,7 @@ _STATEMENTS: Mapping[Audience, Callable[[Subject], Iterator[Statement]]] = {
     "schedule": schedule.statements,
     "sweep": sweep.statements,
 }
-_TRUSTS: Mapping[Audience, Callable[[Subject], Trust]] = {"worker": worker.trust, "schedule": schedule.trust}
+_TRUSTS: Mapping[Audience, Callable[[Account], Trust]] = {"worker": worker.trust, "schedule": schedule.trust}
 
 
 def statements(audience: Audience, subject: Subject) -> tuple[Statement, ...]:
@@ -46,7 +50,22 @@ def statements(audience: Audience, subject: Subject) -> tuple[Statement, ...]:
     return tuple(_STATEMENTS[audience](subject))
 
 
-def trust(audience: Audience, subject: Subject) -> Trust | None:
+def of_schedules(account: Account) -> tuple[Statement, ...]:
+    """What the reaper's role may do: one serves all profiles of a region."""
+    return tuple(schedule.statements(account))
+
+
+def of_sweep(account: Account) -> tuple[Statement, ...]:
+    """What whoever sweeps may do: without a profile, since bakes of all profiles leave things."""
+    return tuple(sweep.statements(account))
+
+
+def of_worker(account: Account, *names: str) -> tuple[Statement, ...]:
+    """What a worker may do whose queue, bucket and bus have such names."""
+    return tuple(worker.at(account, worker.Places.named(account, *names)))
+
+
+def trust(audience: Audience, account: Account) -> Trust | None:
     """Who may take the audience's role; None where that is the account's own choice."""
     made = _TRUSTS.get(audience)
-    return made(subject) if made else None
+    return made(account) if made else None

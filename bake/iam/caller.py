@@ -249,13 +249,21 @@ def _owning(subject: Subject) -> Iterator[Statement]:
 
 
 def _key(subject: Subject) -> Iterator[Statement]:
-    key = subject.kms_key or subject.arn("kms", "key/*")
+    key, when = subject.kms_key or subject.arn("kms", "key/*"), "`root_volume.kms_key`"
+    yield Statement(
+        "LookAtTheVolumesKey",
+        "the plan looks whether the key is there and enabled",
+        ("kms:DescribeKey",),
+        (key,),
+        when=when,
+    )
     yield Statement(
         "UseTheVolumesKey",
-        "EC2 encrypts and decrypts the volume and the snapshot for whoever calls",
-        ("kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:Decrypt", "kms:ReEncrypt*"),
+        "EC2, and nobody else, encrypts and decrypts with it for whoever bakes",
+        ("kms:GenerateDataKeyWithoutPlaintext", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo"),
         (key,),
-        when="`root_volume.kms_key`",
+        {"StringEquals": {"kms:ViaService": f"ec2.{subject.region}.amazonaws.com"}},
+        when,
     )
     yield Statement(
         "LendTheVolumesKey",
@@ -263,7 +271,7 @@ def _key(subject: Subject) -> Iterator[Statement]:
         ("kms:CreateGrant",),
         (key,),
         {"Bool": {"kms:GrantIsForAWSResource": "true"}},
-        when="`root_volume.kms_key`",
+        when,
     )
 
 

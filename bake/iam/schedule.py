@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bake.iam.statement import Statement, Trust
-from bake.iam.subject import ANY_RUN, OURS, Subject
+from bake.iam.subject import ANY_RUN, OURS, Account
 
 SERVICE = "scheduler.amazonaws.com"
 
 
-def statements(subject: Subject) -> Iterator[Statement]:
+def statements(account: Account) -> Iterator[Statement]:
     """The statements of the role; one serves all profiles of a region."""
     yield Statement(
         "EndWhatBakesLaunched",
         "an instance that hangs when its lease is over, and the spot request that would replace it",
         ("ec2:TerminateInstances", "ec2:CancelSpotInstanceRequests"),
-        subject.ec2("instance", "spot-instances-request"),
+        account.ec2("instance", "spot-instances-request"),
         ANY_RUN,
     )
 
 
-def trust(subject: Subject) -> Trust:
+def trust(account: Account) -> Trust:
     """The Scheduler takes the role, for the schedules of bakes alone."""
-    return Trust(SERVICE, subject.account, (subject.arn("scheduler", f"schedule-group/{OURS}"),))
+    return Trust(SERVICE, account.id, (account.arn("scheduler", f"schedule-group/{OURS}"),))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from bake.creation import RUN_TAG
@@ -22,29 +23,13 @@ def partition_of(region: str) -> str:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A profile in an account.
+class Account:
+    """An account by its id, with the region of machines, and that of queues, buckets, buses and secrets."""
 
-    `role` is the ARN of the worker's role, `kms_key` that of the key that `root_volume.kms_key` names, where
-    it is known, and `secrets` are the names of the profile's secrets in Secrets Manager.
-    """
-
-    profile: Profile
-    account: str
-    role: str
+    id: str
+    region: str
+    worker_region: str
     partition: str = "aws"
-    kms_key: str | None = None
-    secrets: tuple[str, ...] = ()
-
-    @property
-    def region(self) -> str:
-        """The builder's region."""
-        return self.profile.builder.region
-
-    @property
-    def worker_region(self) -> str:
-        """The region of queue, bucket, bus and secrets."""
-        return self.profile.worker.region
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -52,13 +37,13 @@ class Subject:
         return tuple(dict.fromkeys((self.region, self.worker_region)))
 
     def arn(self, service: str, resource: str, *, region: str | None = "", account: str | None = None) -> str:
-        """An ARN of this account in the builder's region, unless another or none (None) is given."""
+        """An ARN of this account in the machines' region, unless another or none (None) is given."""
         where = self.region if region == "" else region or ""
-        owner = self.account if account is None else account
+        owner = self.id if account is None else account
         return f"arn:{self.partition}:{service}:{where}:{owner}:{resource}"
 
     def ec2(self, *kinds: str) -> tuple[str, ...]:
-        """The ARNs of EC2's resources in the builder's region: of all of a kind, or of the one that is named.
+        """The ARNs of EC2's resources: of all of a kind, or of the one that is named.
 
         Images and snapshots have no account in their ARNs.
         """
@@ -70,7 +55,7 @@ class Subject:
 
     @property
     def all_of_ec2(self) -> tuple[str, ...]:
-        """The ARNs of all that EC2 has in the builder's region, for statements that tags limit."""
+        """The ARNs of all that EC2 has in the machines' region, for statements that tags limit."""
         return self.arn("ec2", "*/*"), self.arn("ec2", "*/*", account="")
 
     def regional(self, service: str, *resources: str) -> tuple[str, ...]:
@@ -82,13 +67,37 @@ class Subject:
         return f"arn:{self.partition}:s3:::{name}{f'/{objects}' if objects else ''}"
 
     @property
+    def ec2_service(self) -> str:
+        """The service to which the worker's role is passed."""
+        return f"ec2.amazonaws.com{'.cn' if self.partition == 'aws-cn' else ''}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject(Account):
+    """A profile in an account.
+
+    `role` is the ARN of the worker's role, `kms_key` that of the key that `root_volume.kms_key` names, where
+    it is known, and `secrets` are the names of the profile's secrets in Secrets Manager.
+    """
+
+    profile: Profile
+    role: str = ""
+    kms_key: str | None = None
+    secrets: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, profile: Profile, account: str, **known: Any) -> Subject:
+        """A profile in the account with this id; its regions are the profile's."""
+        return cls(account, profile.builder.region, profile.worker.region, profile=profile, **known)
+
+    @property
     def queue(self) -> str | None:
         """The ARN of the profile's queue, from its URL; None if it names none."""
         url = self.profile.worker.queue
         if url is None:
             return None
         account, _, name = urlsplit(url).path.strip("/").rpartition("/")
-        owner = account if re.fullmatch(r"\d{12}", account) else None
+        owner = account if re.fullmatch(r"[0-9]{12}", account) else None
         return self.arn("sqs", name, region=self.worker_region, account=owner)
 
     @property
@@ -111,14 +120,8 @@ class Subject:
 
     def _tagged(self, where: str) -> Condition:
         """A tag of the profile, and a run's tag that is not empty."""
-        return {
-            "StringLike": {f"aws:{where}/{PROFILE_TAG}": self.profile.name, f"aws:{where}/{RUN_TAG}": "?*"}
-        }
-
-    @property
-    def ec2_service(self) -> str:
-        """The service to which the worker's role is passed."""
-        return f"ec2.amazonaws.com{'.cn' if self.partition == 'aws-cn' else ''}"
+        tags = {PROFILE_TAG: self.profile.name, RUN_TAG: "?*"}
+        return {"StringLike": {f"aws:{where}/{tag}": value for tag, value in tags.items()}}
 
 
 # On what any bake created.

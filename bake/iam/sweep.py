@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bake.iam.statement import Statement
-from bake.iam.subject import ANY_RUN, OURS, Subject, within
+from bake.iam.subject import ANY_RUN, OURS, Account, within
 
 
-def statements(subject: Subject) -> Iterator[Statement]:
+def statements(account: Account) -> Iterator[Statement]:
     """The statements for `bake sweep`, in the profile's regions."""
     yield Statement(
         "Look",
@@ -20,7 +20,7 @@ def statements(subject: Subject) -> Iterator[Statement]:
             *("events:ListRules", "scheduler:ListScheduleGroups"),
         ),
         ("*",),
-        within(subject.regions),
+        within(account.regions),
     )
     yield Statement(
         "AskBucketsAndPrices",
@@ -36,25 +36,25 @@ def statements(subject: Subject) -> Iterator[Statement]:
             *("ec2:DeleteVolume", "ec2:DeleteSecurityGroup", "ec2:DeregisterImage", "ec2:DeleteSnapshot"),
             "ec2:DeleteKeyPair",
         ),
-        subject.all_of_ec2,
+        account.all_of_ec2,
         ANY_RUN,
     )
-    yield from _first_jobs(subject)
-    yield from _schedules(subject)
+    yield from _first_jobs(account)
+    yield from _schedules(account)
 
 
-def _first_jobs(subject: Subject) -> Iterator[Statement]:
+def _first_jobs(account: Account) -> Iterator[Statement]:
     yield Statement(
         "Queues",
         "their tags say whether they go",
         ("sqs:ListQueueTags", "sqs:DeleteQueue"),
-        subject.regional("sqs", OURS),
+        account.regional("sqs", OURS),
     )
     yield Statement(
         "Buckets",
         "their tags say whether they go; a bucket goes after what is in it",
         ("s3:GetBucketTagging", "s3:ListBucket", "s3:DeleteObject", "s3:DeleteBucket"),
-        (subject.bucket(OURS), subject.bucket(OURS, "*")),
+        (account.bucket(OURS), account.bucket(OURS, "*")),
     )
     yield Statement(
         "Buses",
@@ -66,21 +66,21 @@ def _first_jobs(subject: Subject) -> Iterator[Statement]:
                 "DeleteEventBus",
             )
         ),
-        subject.regional("events", f"event-bus/{OURS}", f"rule/{OURS}"),
+        account.regional("events", f"event-bus/{OURS}", f"rule/{OURS}"),
     )
 
 
-def _schedules(subject: Subject) -> Iterator[Statement]:
+def _schedules(account: Account) -> Iterator[Statement]:
     """Of both regions: a group may be in either."""
     yield Statement(
         "ScheduleGroups",
         "their tags say whether they go",
         ("scheduler:GetScheduleGroup", "scheduler:ListTagsForResource", "scheduler:DeleteScheduleGroup"),
-        tuple(subject.arn("scheduler", f"schedule-group/{OURS}", region=one) for one in subject.regions),
+        tuple(account.arn("scheduler", f"schedule-group/{OURS}", region=one) for one in account.regions),
     )
     yield Statement(
         "SchedulesInThem",
         "deleted with their group",
         ("scheduler:DeleteSchedule",),
-        tuple(subject.arn("scheduler", f"schedule/{OURS}", region=one) for one in subject.regions),
+        tuple(account.arn("scheduler", f"schedule/{OURS}", region=one) for one in account.regions),
     )
