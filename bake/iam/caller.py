@@ -37,14 +37,14 @@ def statements(subject: Subject) -> Iterator[Statement]:
 
 def _looking(subject: Subject) -> Iterator[Statement]:
     profile = subject.profile
-    looks = [f"ec2:Describe{what}" for what in _DESCRIBED]
+    looks = [*(f"ec2:Describe{what}" for what in _DESCRIBED), "events:ListRules"]
     if profile.builder.market == "spot":
         looks += ["ec2:DescribeSpotInstanceRequests", "ec2:DescribeSpotPriceHistory"]
     if profile.image.share_with and profile.root_volume.kms_key is None:
         looks += ["ec2:GetEbsEncryptionByDefault", "ec2:GetEbsDefaultKmsKeyId"]
     yield Statement(
         "Look",
-        "to plan, and to follow what is created; EC2 has no ARNs for these",
+        "to plan, and to follow what is created; there are no ARNs for these",
         tuple(looks),
         ("*",),
         within(subject.regions),
@@ -141,13 +141,6 @@ def _launching(subject: Subject) -> Iterator[Statement]:
         subject.ec2(*given),
     )
     yield Statement(
-        "LaunchFromOurs",
-        "the run's key pair and temporary security group, and for the boot check the new AMI",
-        ("ec2:RunInstances",),
-        subject.ec2("image", "key-pair", *(["security-group"] if temporary else [])),
-        subject.ours,
-    )
-    yield Statement(
         "LaunchWithTags",
         "what a launch creates carries the run's tags",
         ("ec2:RunInstances",),
@@ -231,6 +224,7 @@ def _owning(subject: Subject) -> Iterator[Statement]:
     )
     images = ("DescribeImageAttribute", "ModifyImageAttribute", "DeregisterImage", "DeleteSnapshot")
     used = [
+        "RunInstances",  # with the run's key pair and security group, and for the boot check from the new AMI
         *("GetConsoleOutput", "ModifyInstanceAttribute", "StartInstances", "StopInstances", "CreateImage"),
         *("TerminateInstances", "DeleteKeyPair", *images),
     ]
@@ -298,13 +292,6 @@ def _first_job(subject: Subject) -> Iterator[Statement]:
             *(f"events:{action}" for action in bus),
         ),
         (*_queues(subject), subject.bucket(OURS), subject.bucket(OURS, "*"), *_buses(subject)),
-    )
-    yield Statement(
-        "ListRules",
-        "a bus goes after its rules; EventBridge has no ARN for this",
-        ("events:ListRules",),
-        ("*",),
-        within(subject.worker_region),
     )
 
 
