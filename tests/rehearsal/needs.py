@@ -62,10 +62,13 @@ class Recorder:
     def walk(self, path: Callable[[Recorder], None]) -> None:
         """Walk a path, and keep what came on it first."""
         print(f"{path.__name__} …", flush=True)
-        path(self)
-        for need in localcloud.needs(self.ask):
-            if not need["allowed"]:
-                raise SystemExit(f"{path.__name__}: denied: {json.dumps(need)}")
+        try:
+            path(self)
+        finally:
+            found = localcloud.needs(self.ask)
+            if denied := [json.dumps(need) for need in found if not need["allowed"]]:
+                raise SystemExit("\n".join([f"{path.__name__}: denied:", *denied]))
+        for need in found:
             line = self._line(need)
             self.lines.setdefault(json.dumps(line, sort_keys=True), {"path": path.__name__, **line})
 
@@ -76,8 +79,11 @@ class Recorder:
         context = {key: self._alike(need["context"][key]) for key in KEYS if key in need["context"]}
         resource = self._alike(need["resource"])
         return {
-            **{"for": audience, "profile": profile},
-            **{"action": need["action"], "resource": resource, "context": context},
+            "for": audience,
+            "profile": profile,
+            "action": need["action"],
+            "resource": resource,
+            "context": context,
         }
 
     def _alike(self, found: Any) -> Any:
