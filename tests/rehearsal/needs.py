@@ -3,7 +3,8 @@
 It walks the paths that a bake can take on a local cloud of its own, as root, in about ten minutes: a green
 bake, one with all that a profile may want, refused, interrupted, killed, resumed, swept. Each need that the
 gateway saw is a line: who had it, for which profile, and on which path it first came. Ids, times and runs
-are written alike, so that another recording differs by what has changed.
+are written alike, so that another recording differs by what has changed. With names of paths behind it, it
+walks `green` and those, and keeps what is there of the others.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,10 @@ def _optional(need: Mapping[str, Any]) -> bool:
     return need["action"] in OPTIONAL and "/flux-rehearsal/" in need["principal"]
 
 
+class Failed(Exception):
+    """A path did not end as it should."""
+
+
 class Recorder:
     """The paths on one cloud, and the needs that came on each."""
 
@@ -75,10 +81,10 @@ class Recorder:
         finally:
             found = localcloud.needs(self.ask)
             if denied := [json.dumps(need) for need in found if not need["allowed"] and not _optional(need)]:
-                raise SystemExit("\n".join([f"{path.__name__}: denied:", *denied]))
+                raise Failed("\n".join([f"{path.__name__}: denied:", *denied]))
         for need in (one for one in found if one["allowed"]):
             line = self._line(need)
-            self.lines.setdefault(json.dumps(line, sort_keys=True), {"path": path.__name__, **line})
+            self.lines.setdefault(json.dumps(line), {**line, "path": path.__name__})
 
     def _line(self, need: Mapping[str, Any]) -> dict[str, Any]:
         role = need["principal"].split("/")[1]
@@ -114,7 +120,7 @@ class Recorder:
         """Wait for a bake that must end well."""
         outcome = finish(process, self.desk)
         if outcome.code:
-            raise SystemExit(outcome.errors)
+            raise Failed(outcome.errors)
         return outcome
 
     def until(self, process: Any, step: str) -> str:
@@ -125,7 +131,7 @@ class Recorder:
             run = event["id"] if event["event"] == "run" else run
             if (event["event"], event.get("step")) == ("step_started", step):
                 return run
-        raise SystemExit(f"{step} never came: {process.communicate()[1]}")
+        raise Failed(f"{step} never came: {process.communicate()[1]}")
 
     def kill(self, process: Any, step: str) -> str:
         """Kill a bake when a step begins; the run's id."""
@@ -139,7 +145,7 @@ class Recorder:
         done = called(self.desk, *words, profiles=self.profiles, as_json=False)
         out, errors = done.communicate(timeout=900)
         if done.returncode not in codes:
-            raise SystemExit(f"{words}: {errors}")
+            raise Failed(f"{words}: {errors}")
         return str(out)
 
     def machines(self, run: str) -> Iterator[str]:
@@ -195,7 +201,7 @@ def refused(at: Recorder) -> None:
     """A bake whose machine a check refuses."""
     outcome = finish(at.bake(REFUSED), at.desk)
     if outcome.code != 4:
-        raise SystemExit(outcome.errors)
+        raise Failed(outcome.errors)
 
 
 def interrupted(at: Recorder) -> None:
@@ -241,19 +247,28 @@ def _orphan(aws: Aws, run: str) -> None:
 PATHS = (green, everything, refused, interrupted, swept)
 
 
-def main() -> None:
-    """Walk all paths, and write the ledger."""
+def main(names: list[str]) -> int:
+    """Walk the paths, and write the ledger; 1 if one did not end as it should."""
+    chosen = [path for path in PATHS if path is green or path.__name__ in names or not names]
+    walked, failed = {path.__name__ for path in chosen}, []
     with (
         tempfile.TemporaryDirectory() as folder,
         localcloud.running(lambda text: print(text, file=sys.stderr)) as cloud,
     ):
         recorder = Recorder(cloud, Path(folder))
-        for path in PATHS:
-            recorder.walk(path)
-        text = "".join(f"{json.dumps(recorder.lines[key])}\n" for key in sorted(recorder.lines))
-        LEDGER.write_text(text, encoding="utf-8")
-    print(f"{len(recorder.lines)} needs: {LEDGER}")
+        for path in chosen:
+            try:
+                recorder.walk(path)
+            except Exception:
+                failed.append(path.__name__)
+                traceback.print_exc()
+        found = {json.dumps(line): line for line in recorder.lines.values()}
+    old = LEDGER.read_text(encoding="utf-8").splitlines() if LEDGER.exists() else []
+    found |= {text: json.loads(text) for text in old if json.loads(text)["path"] not in walked - {*failed}}
+    LEDGER.write_text("".join(f"{text}\n" for text in sorted(found)), encoding="utf-8")
+    print(f"{len(found)} needs: {LEDGER}; failed: {', '.join(failed) or 'none'}")
+    return int(bool(failed))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))
