@@ -41,6 +41,7 @@ KEYS = (
 RUN, ALIKE = "20260101-000000-0a1b2c", "0fedcba9876543210"
 _RUN = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 _ID = re.compile(r"\b(ami|eni|i|snap|sg|sir|subnet|vol|vpc)-[0-9a-f]{8,17}\b")
+_OBJECT = re.compile(r"(arn:aws:s3:::[^/\"]+/(?:\w+/)?)[^\"]+")
 _ROLES = {"flux-rehearsal": "worker", "bake-reaper": "schedule", "bake-sweep": "sweep"}
 
 
@@ -72,6 +73,7 @@ class Recorder:
             endpoint_key=cloud.keys,
         )
         self.lines: dict[str, dict[str, Any]] = {}
+        self.seen = 0  # needs of the cloud, which tells them in the order in which they came
 
     def walk(self, path: Callable[[Recorder], None]) -> None:
         """Walk a path, and keep what came on it first."""
@@ -79,12 +81,19 @@ class Recorder:
         try:
             path(self)
         finally:
-            found = localcloud.needs(self.ask)
-            if denied := [json.dumps(need) for need in found if not need["allowed"] and not _optional(need)]:
+            denied = [json.dumps(need) for need in self._new(path.__name__) if not _optional(need)]
+            if denied:
                 raise Failed("\n".join([f"{path.__name__}: denied:", *denied]))
-        for need in (one for one in found if one["allowed"]):
-            line = self._line(need)
-            self.lines.setdefault(json.dumps(line), {**line, "path": path.__name__})
+
+    def _new(self, path: str) -> Iterator[dict[str, Any]]:
+        """Keep what was allowed since the last path; what was denied."""
+        for need in localcloud.needs(self.ask)[self.seen :]:
+            self.seen += 1
+            if need["allowed"]:
+                line = self._line(need)
+                self.lines.setdefault(json.dumps(line), {**line, "path": path})
+            else:
+                yield need
 
     def _line(self, need: Mapping[str, Any]) -> dict[str, Any]:
         role = need["principal"].split("/")[1]
@@ -108,9 +117,7 @@ class Recorder:
         text = _ID.sub(lambda one: f"{one[1]}-{ALIKE}", _RUN.sub(RUN, text))
         for name, value in of_iam.VARIABLES.items():
             text = text.replace(f"<{name}>", value)
-        text = re.sub(r"/[0-9a-f]{64}\b", f"/{'0' * 64}", text)  # the mirror's objects
-        text = re.sub(r"/cat[^/\"]*|=probe-[^/\"]*", lambda one: one[0][:4], text)
-        return json.loads(text)
+        return json.loads(_OBJECT.sub(r"\1object", text))
 
     def bake(self, profile: str, **how: Any) -> Any:
         """Start a bake."""
