@@ -24,9 +24,7 @@ def needs(baked: Outcome) -> list[dict[str, Any]]:
     return localcloud.needs(localcloud.over_socket(Settings.load()))
 
 
-def test_whoever_bakes_is_a_role_with_just_these_rights(
-    cloud: LocalCloud, baked: Outcome, needs: Any
-) -> None:
+def test_whoever_bakes_is_a_role_with_just_these_rights(baked: Outcome, needs: Any) -> None:
     assert baked.kept("facts/identity.json")["operator"] == BAKER
     mine = [one for one in needs if one["principal"] == BAKER]
     assert {one["action"] for one in mine} >= {"ec2:RunInstances", "iam:PassRole", "ec2:TerminateInstances"}
