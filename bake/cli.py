@@ -38,6 +38,7 @@ class LazyGroup(click.Group):
         "boot-check": ("bake.commands.boot_check", "boot_check", "Prove or condemn an unproven AMI."),
         "approve": ("bake.commands.approve", "approve", "Record what a profile may use."),
         "check": ("bake.commands.check", "check", "Check a machine against a profile or a run."),
+        "iam": ("bake.commands.iam", "iam", "Print the policies that a bake and a worker need."),
         "init": ("bake.commands.init", "init", "Start a folder to bake from."),
         "lock": ("bake.commands.lock", "lock", "Pin the weights' files by size and hash."),
         "local": ("bake.localcloud", "local", "Try images by hand on the local cloud."),
@@ -55,7 +56,7 @@ class LazyGroup(click.Group):
     }
 
     sections: ClassVar = {
-        "Bake": ("init", "new-profile", "profiles", "lock", "plan", "approve", "resume"),
+        "Bake": ("init", "new-profile", "profiles", "iam", "lock", "plan", "approve", "resume"),
         "Review": ("check", "report", "diff", "scan"),
         "Release": ("boot-check", "images", "userdata"),
         "Operate": ("runs", "sweep", "completion"),
@@ -134,6 +135,7 @@ def main_group(
     Examples:
       bake --profile g6e-ubuntu --rehearse    the whole bake on this machine, without AWS
       bake init                               start a folder to bake from, with example profiles
+      bake iam --profile g6e-ubuntu           the policy that whoever bakes needs
       bake lock --profile g6e-ubuntu          pin the weights that a bake downloads, by hash
       bake plan --profile g6e-ubuntu          what a bake would do, and whether all of it is agreed
       bake --profile g6e-ubuntu               on AWS, with the variables of .env.local

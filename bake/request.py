@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bake import localcloud, surroundings
+from bake import localcloud, rehearsal, surroundings
 from bake import profile as profiles
 from bake.account.asking import Hub, ask
 from bake.agreement import lockfile
@@ -79,11 +79,6 @@ def local_cloud(
         return cloud
 
 
-def endpoint_of(cloud: LocalCloud | None) -> dict[str, Any]:
-    """The arguments that tell `Aws` where a rehearsal's calls go, and what they are signed with."""
-    return {"endpoint": cloud.endpoint, "endpoint_key": cloud.keys} if cloud else {}
-
-
 def propose(
     request: BakeRequest, cloud: LocalCloud | None, tally: Tally, *, baking: bool = False
 ) -> Proposal:
@@ -100,7 +95,7 @@ def propose(
     aws = Aws(
         region=profile.builder.region,
         worker_region=profile.worker.region,
-        **endpoint_of(cloud),
+        **rehearsal.as_baker(cloud, profile),
         tally=tally,
     )
     try:

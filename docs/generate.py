@@ -25,6 +25,7 @@ INTRODUCTION = """\
 - [`flux-worker`](#flux-worker): the worker's commands; [worker/README.md](../worker/README.md) explains them
 - [Keys of a profile](#keys-of-a-profile): the schema; [profiles.md](profiles.md) explains it
 - [Checks](#checks): what a bake verifies; [requirements.md](requirements.md) explains the ids
+- [Statements of the policies](#statements-of-the-policies): what `bake iam` allows, and why
 """
 PROFILE = """\
 ## Keys of a profile
@@ -46,6 +47,7 @@ job. A failure of any severity stands in the way of the image, unless it is waiv
 def page() -> str:
     """The whole page."""
     from bake.cli import main_group
+    from docs import policies
     from flux_worker.cli import main as worker
 
     return "\n".join(
@@ -58,7 +60,7 @@ def page() -> str:
             *no_sections(),
             VERIFY,
             *checks(),
-            "",
+            *policies.tables(),
         ]
     )
 

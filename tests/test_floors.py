@@ -24,11 +24,12 @@ BAKE = (
     "pipeline release",  # the whole bake in order; what it hands over
     "steps",  # one step, one module, one verb
     "request",  # load a profile, plan it, compare it with the agreement
+    "rehearsal",  # who calls there, with which rights
     "localcloud",  # where rehearsals run instead of AWS
     "lifecycle",  # what all bakes have in the account, and what expired ones left
     "planning",  # pure: profile + facts of the account -> plan
     "account",  # asks AWS and the Hub
-    "agreement userdata worker_source",
+    "agreement iam userdata worker_source",
     "weights",  # the model: its files, their lock, the Hub, the mirror
     "profile",
     "report",  # what reviewers read, made of a run directory

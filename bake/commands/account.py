@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from bake.aws import Aws
     from bake.localcloud import LocalCloud
+    from bake.profile import Profile
 
 
 def local_cloud(stack: ExitStack) -> LocalCloud:
@@ -25,34 +26,55 @@ def local_cloud(stack: ExitStack) -> LocalCloud:
 
 
 def clients(cloud: LocalCloud | None, region: str, worker_region: str) -> Aws:
-    """Clients of the account; what they wait for is told after a minute."""
+    """Clients of the account in these regions; in a rehearsal they may do what whoever sweeps may."""
+    from bake.rehearsal import as_sweeper
+
+    return _patient(region, worker_region, as_sweeper(cloud, region, worker_region))
+
+
+def clients_of(cloud: LocalCloud | None, profile: Profile) -> Aws:
+    """Clients in a profile's regions; in a rehearsal they may do what whoever bakes it may."""
+    from bake.rehearsal import as_baker
+
+    return _patient(profile.builder.region, profile.worker.region, as_baker(cloud, profile))
+
+
+def _patient(region: str, worker_region: str, endpoint: dict[str, Any]) -> Aws:
+    """What they wait for is told after a minute."""
     from bake.aws import Aws
     from bake.progress import Tally
-    from bake.request import endpoint_of
     from bake.waits import Waits
 
     tally = Tally(waits=Waits(lambda wait: say(f"waiting for {wait}"), first=60.0))
-    return Aws(region=region, worker_region=worker_region, tally=tally, **endpoint_of(cloud))
+    return Aws(region=region, worker_region=worker_region, tally=tally, **endpoint)
 
 
 def regions(obj: dict[str, Any], profile: str | None, local: Mapping[str, str]) -> tuple[str, str]:
     """Where machines, and where queues, buckets and buses are: the profile's, or the variables'."""
     from bake import profile as profiles
-    from bake.localcloud import EXAMPLES
 
-    variables = profiles.environment(obj["env_file"]).overlaid(local, "the local cloud")
     if profile:
-        absent = {
-            name: value
-            for name, value in EXAMPLES.items()
-            if not variables.get(name) and name not in ("SPOT_AWS_REGION", "AWS_REGION")
-        }
-        known = variables.overlaid(absent, "an example")
-        found = profiles.load(profile, obj["directory"], known, lambda name, key: EXAMPLES["HF_TOKEN"])
+        found = profile_of(obj, profile, local)
         return found.builder.region, found.worker.region
+    variables = profiles.environment(obj["env_file"]).overlaid(local, "the local cloud")
     names = ("SPOT_AWS_REGION", "AWS_REGION")
     if missing := [name for name in names if not variables.get(name)]:
         raise UsageError(
             f"not set: {', '.join(missing)}", hint="set them, name the --profile, or say --region REGION"
         )
     return variables["SPOT_AWS_REGION"], variables["AWS_REGION"]
+
+
+def profile_of(obj: dict[str, Any], name: str, local: Mapping[str, str]) -> Profile:
+    """A profile of which only the regions must be known: examples stand for what is not set, and secrets."""
+    from bake import profile as profiles
+    from bake.localcloud import EXAMPLES
+
+    variables = profiles.environment(obj["env_file"]).overlaid(local, "the local cloud")
+    absent = {
+        key: value
+        for key, value in EXAMPLES.items()
+        if not variables.get(key) and key not in ("SPOT_AWS_REGION", "AWS_REGION")
+    }
+    known = variables.overlaid(absent, "an example")
+    return profiles.load(name, obj["directory"], known, lambda *_: EXAMPLES["HF_TOKEN"])

@@ -70,7 +70,7 @@ def _profile_of(ami: str, obj: dict[str, Any], rehearsal: bool, stack: ExitStack
     from bake.creation import tag_of
     from bake.image import describe_image
     from bake.profile import environment
-    from bake.request import endpoint_of
+    from bake.rehearsal import as_sweeper
 
     cloud = None
     if rehearsal:
@@ -81,7 +81,7 @@ def _profile_of(ami: str, obj: dict[str, Any], rehearsal: bool, stack: ExitStack
     region = (cloud.environment if cloud else environment(obj["env_file"])).get("SPOT_AWS_REGION")
     if not region:
         raise UsageError("the variable SPOT_AWS_REGION is not set", hint="set it, or name the --profile")
-    aws = Aws(region=region, worker_region=region, **endpoint_of(cloud))
+    aws = Aws(region=region, worker_region=region, **as_sweeper(cloud, region, region))
     facts = describe_image(aws, ami)
     if facts is None:
         raise UsageError(f"there is no {ami} in {region}", hint="is it in another region or account?")

@@ -56,8 +56,10 @@ class Reports:
         from bake.commands import account
 
         cloud = account.local_cloud(self.stack) if self.rehearsal else None
-        where = account.regions(self.obj, self.profile, cloud.environment if cloud else {})
-        return account.clients(cloud, *where)
+        local = cloud.environment if cloud else {}
+        if self.profile:
+            return account.clients_of(cloud, account.profile_of(self.obj, self.profile, local))
+        return account.clients(cloud, *account.regions(self.obj, None, local))
 
     def find(self, name: str | None) -> Found:
         """The report of a run, an AMI, a directory or a file; without a name, of the newest run."""

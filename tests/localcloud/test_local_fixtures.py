@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import re
-from pathlib import Path
-
 from moto.ec2.models import EC2Backend
 
+from bake import iam
 from bake.localcloud.lifecycle import fixtures
 from bake.localcloud.settings import SPOT_REGION, Settings
 
@@ -31,16 +28,9 @@ def test_other_ids_stay_random() -> None:
     assert len(made) == 2
 
 
-def test_a_worker_may_do_what_its_readme_says() -> None:
-    """But for Auto Scaling, which is not there."""
-    readme = (Path(__file__).parents[2] / "worker/README.md").read_text(encoding="utf-8")
-    [policy] = [
-        json.loads(text) for text in re.findall(r"```json\n(.*?)```", readme, re.S) if "Statement" in text
-    ]
-
-    def actions(document: dict[str, list[dict[str, list[str] | str]]]) -> set[str]:
-        named = [statement["Action"] for statement in document["Statement"]]
-        return {one for action in named for one in ([action] if isinstance(action, str) else action)}
-
-    told = {action for action in actions(policy) if not action.startswith("autoscaling:")}
-    assert actions(fixtures.role_policy()) == told
+def test_the_workers_role_has_the_rights_that_bake_iam_prints() -> None:
+    """For the names of the local cloud's queues, buckets and buses."""
+    policy = fixtures.role_policy()
+    printed = iam.of_worker(iam.Account("123456789012", SPOT_REGION, "eu-west-1"), *fixtures.NAMES)
+    assert policy == iam.document(printed)
+    assert "arn:aws:sqs:eu-west-1:123456789012:bake-*" in policy["Statement"][0]["Resource"]

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
+from bake import iam
 from bake.localcloud.images.bases import base_amis
 from bake.localcloud.lifecycle.prepared import Prepared
 from bake.localcloud.settings import ACCOUNT, FIRST_INSTANCE, REGION, SPOT_REGION, Settings
@@ -84,54 +85,40 @@ def _lasting_ids(cidr: str) -> Iterator[None]:
         yield
 
 
+# Of queues, buckets and buses: the boot check's, and those of workers that people start by hand.
+NAMES = ("bake-*", "flux*", "pictures*")
+
+
 def role_policy() -> dict[str, Any]:
-    """The policy of a worker's role: that of worker/README.md, for the names that rehearsals use."""
-    names = ("bake-*", "flux*", "pictures*")
-    queues = [f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}" for name in names]
-    buckets = [f"arn:aws:s3:::{name}" for name in names]
-    buses = [f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{name}" for name in names]
-    receiving = ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility", "GetQueueAttributes")
-    announcing = ("PutEvents", "DescribeEventBus")
-    objects = ("GetObject", "PutObject", "DeleteObject")
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {"Effect": "Allow", "Action": [f"sqs:{one}" for one in receiving], "Resource": queues},
-            {
-                "Effect": "Allow",
-                "Action": [f"s3:{one}" for one in objects],
-                "Resource": [f"{bucket}/*" for bucket in buckets],
-            },
-            {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": buckets},
-            {"Effect": "Allow", "Action": [f"events:{one}" for one in announcing], "Resource": buses},
-        ],
-    }
+    """The policy of a worker's role: that of `bake iam --for worker`, for the names that are used here."""
+    return iam.document(iam.of_worker(_account(), *NAMES))
 
 
-def _profile(iam: Any) -> None:
-    role = _role(iam, PROFILE, "ec2.amazonaws.com", "What instances of the local cloud may do")
-    iam.put_role_policy(PROFILE, "worker", json.dumps(role_policy()))
-    iam.create_instance_profile(name=PROFILE, path="/", role_names=[role.name])
+def _account() -> iam.Account:
+    return iam.Account(ACCOUNT, SPOT_REGION, REGION)
 
 
-def _reaper(iam: Any) -> str:
-    """The role of docs/aws.md for `builder.reaper_role`; its ARN."""
-    role = _role(iam, REAPER, "scheduler.amazonaws.com", "Ends instances of bakes that hang")
-    allowed = {
-        "Effect": "Allow",
-        "Action": ["ec2:TerminateInstances", "ec2:CancelSpotInstanceRequests"],
-        "Resource": "*",
-    }
-    iam.put_role_policy(REAPER, "reaper", json.dumps({"Version": "2012-10-17", "Statement": [allowed]}))
+def _profile(aws_iam: Any) -> None:
+    role = _role(
+        aws_iam, PROFILE, iam.trust("worker", _account()), "What instances of the local cloud may do"
+    )
+    aws_iam.put_role_policy(PROFILE, "worker", json.dumps(role_policy()))
+    aws_iam.create_instance_profile(name=PROFILE, path="/", role_names=[role.name])
+
+
+def _reaper(aws_iam: Any) -> str:
+    """The role of `bake iam --for schedule` for `builder.reaper_role`; its ARN."""
+    role = _role(aws_iam, REAPER, iam.trust("schedule", _account()), "Ends instances of bakes that hang")
+    policy = iam.document(iam.of_schedules(_account()))
+    aws_iam.put_role_policy(REAPER, "reaper", json.dumps(policy))
     return str(role.arn)
 
 
-def _role(iam: Any, name: str, service: str, description: str) -> Any:
+def _role(aws_iam: Any, name: str, trust: iam.Trust | None, description: str) -> Any:
     """A role that a service of AWS may assume."""
-    trust = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
-    return iam.create_role(
+    return aws_iam.create_role(
         role_name=name,
-        assume_role_policy_document=json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
+        assume_role_policy_document=json.dumps(trust.as_dict() if trust else {}),
         path="/",
         permissions_boundary=None,
         description=description,

@@ -12,7 +12,7 @@ from bake.aws import AccessKey
 from bake.localcloud.api.access import keys
 from bake.localcloud.lifecycle.prepared import Prepared
 from bake.localcloud.machines import cgroups
-from bake.localcloud.settings import Settings
+from bake.localcloud.settings import ACCOUNT, Settings
 
 _TRUSTED = "A machine's root is this host's root (--trust-guests): whoever has the one has the other."
 
@@ -26,7 +26,7 @@ class LocalCloud:
     worker's) and `tools_requirements` are hashed locks of the wheels on the index at `wheels`;
     `neuron_requirements` adds the stand-ins on the index that NEURON_PYTHON_INDEX names. `differences` says
     how the cloud differs from AWS, and `bases`, by operating system, what its base AMI is. `keys` are the
-    owner's, which sign calls.
+    owner's, which sign calls of its administrator in `account`; of a `lenient` cloud all calls.
     """
 
     endpoint: str
@@ -41,6 +41,8 @@ class LocalCloud:
     differences: tuple[str, ...]
     bases: Mapping[str, str]
     keys: AccessKey = field(repr=False)
+    account: str = ACCOUNT
+    lenient: bool = False
 
 
 def describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
@@ -70,15 +72,16 @@ def describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
             "the machine next starts. Volumes beside the root volume are block devices that a machine can "
             "read and write, but not mount. Encrypted ones are only called so. Memory (tmpfs) stands for an "
             "instance store where weights.scratch wants one.",
-            "Roles' policies are enforced, without conditions, and by resource for queues, buckets and event "
-            "buses alone; security groups between machines, while SSH from here reaches all. Resources' "
-            "own policies and quotas are accepted and not enforced.",
+            "A bake, a sweep, machines and schedules may do what `bake iam` prints, by resource and by "
+            "condition; who has the pair of `bake local env` may do everything. Security groups hold between "
+            "machines, while SSH from here reaches all. Quotas are not enforced.",
             "Signatures and roles' sessions are judged by this host's clock, also when `bake local clock` "
             "has moved the API's on; machines have this host's clock.",
             *([_TRUSTED] if running["trust_guests"] else []),
         ),
         bases={system: base.what for system, base in prepared.bases.items()},
         keys=keys.read(settings.state),
+        lenient=bool(running.get("lenient")),
     )
 
 

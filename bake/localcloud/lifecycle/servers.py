@@ -17,10 +17,11 @@ from moto.ec2.models import ec2_backends
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.shared_data import SharedDataMiddleware
 
-from bake.localcloud.api import clock, ec2, interruptions, s3, scheduler
-from bake.localcloud.api.access import backends
+from bake.localcloud.api import clock, ec2, events, iam, interruptions, s3, scheduler
+from bake.localcloud.api.access import backends, callers
 from bake.localcloud.api.access import keys as access_keys
 from bake.localcloud.api.access.keys import Keys
+from bake.localcloud.api.access.policies import Authoriser, NeedLog
 from bake.localcloud.api.clock import CloudClock
 from bake.localcloud.api.endpoint import Api
 from bake.localcloud.api.faults.faults import AwsFaults, parse_fault
@@ -72,11 +73,9 @@ def start(
     keys = Keys(lives=lambda name: name in instances and instances[name].state != "terminated")
     access_keys.write(settings.state, keys.owner)
     time = CloudClock()
-    clock.install(time)
-    ec2.install(instances, store, time)
-    s3.install()
-    scheduler.install(time)
-    backends.install()
+    needs = NeedLog()
+    authoriser = Authoriser(record=needs.add)
+    _install(instances, store, time, authoriser)
     about: dict[str, Any] = {
         "id": uuid.uuid4().hex,
         "pid": os.getpid(),
@@ -92,13 +91,14 @@ def start(
     hub = Hub(prepared.hub, prepared.token)
     groups = Groups(instances)
     groups.follow()  # of a saved cloud's instances
-    api = Api(instances, groups, faults, keys)
+    api = Api(instances, groups, faults, keys, authoriser)
     routes = {
         ("GET", "/-/health"): lambda request: about,
         ("GET", "/-/calls"): lambda request: api.called,
         ("GET", "/-/status"): lambda request: report(settings, about, instances, store),
         **_owner_routes(owners),
         **_fault_routes(faults),
+        **callers.routes(keys, needs),
         **_lazy_disk_routes(instances),
         ("POST", "/-/save"): lambda request: records.save(
             Path(request.get_data(as_text=True)), instances, store, time, about["environment"]
@@ -127,6 +127,17 @@ def _in_background(*works: Callable[[], None]) -> None:
     """Do now what somebody would wait for later."""
     for work in works:
         threading.Thread(target=work, daemon=True).start()
+
+
+def _install(instances: LocalInstances, store: ImageStore, time: CloudClock, authoriser: Authoriser) -> None:
+    """Change moto where it is not as AWS is; before the first request."""
+    clock.install(time)
+    ec2.install(instances, store, time)
+    s3.install()
+    scheduler.install(time, authoriser)
+    events.install(authoriser.inventory)
+    iam.install()
+    backends.install()
 
 
 def _account(

@@ -14,6 +14,7 @@ from moto.iam.models import iam_backends
 from moto.moto_server.werkzeug_app import create_backend_app
 from werkzeug.wrappers import Response
 
+from bake.localcloud.api.access import simulation
 from bake.localcloud.api.access.addressee import addressee
 from bake.localcloud.api.access.keys import Principal
 from bake.localcloud.api.access.operation_request import OperationRequest
@@ -68,6 +69,8 @@ class Backends:
         requested: OperationRequest = environ[OPERATION_REQUEST]
         if (requested.service, requested.operation) == ("sts", "GetCallerIdentity"):
             return _identity(environ[PRINCIPAL])(environ, start_response)
+        if requested.service == "iam" and requested.operation in simulation.OPERATIONS:
+            return simulation.answer(requested.operation, requested.content)(environ, start_response)
         app = self._app(requested.service)
         try:
             answer: Iterable[bytes] = app(environ, start_response)
@@ -98,9 +101,9 @@ def _identity(principal: Principal) -> Response:
     user = ACCOUNT
     if not principal.is_owner:
         try:
-            user = f"{iam_backends[ACCOUNT]['aws'].get_role(principal.role).id}:{principal.instance}"
+            user = f"{iam_backends[ACCOUNT]['aws'].get_role(principal.role).id}:{principal.session_name}"
         except NotFoundException:
-            user = f"AROAGONE:{principal.instance}"
+            user = f"AROAGONE:{principal.session_name}"
     return Response(
         '<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">'
         f"<GetCallerIdentityResult><Arn>{principal.arn}</Arn><UserId>{user}</UserId>"
