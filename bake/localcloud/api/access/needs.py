@@ -24,11 +24,7 @@ class Need:
     @property
     def key(self) -> tuple[str, str, tuple[tuple[str, tuple[str, ...]], ...]]:
         """All of it in a form that can be hashed and sorted."""
-        return (
-            self.action,
-            self.resource,
-            tuple(sorted((key, *[value]) for key, value in self.context.items())),
-        )
+        return self.action, self.resource, tuple(sorted(self.context.items()))
 
     def __hash__(self) -> int:
         return hash(self.key)

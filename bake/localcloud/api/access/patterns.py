@@ -66,11 +66,11 @@ def of_arn(pattern: list[Token]) -> list[Token]:
     """The pattern for an ARN: a `*` goes beyond a colon only at the end of a part, and in the last part."""
     found: list[Token] = []
     colons = 0
-    for index, token in enumerate(pattern):
-        colons += token == ":"
+    for index, sign in enumerate(pattern):
+        colons += sign == ":"
         following = pattern[index + 1] if index + 1 < len(pattern) else ":"
         inside = colons < _PARTS and following != ":" and following is not Wild.MANY
-        found.append(Wild.WITHIN if token is Wild.MANY and inside else token)
+        found.append(Wild.WITHIN if sign is Wild.MANY and inside else sign)
     return found
 
 
