@@ -52,10 +52,11 @@ ANSWER = 20.0
 
 @dataclass(frozen=True)
 class AccessKey:
-    """A key pair that signs calls."""
+    """A key pair that signs calls; temporary credentials have a session token, too."""
 
     id: str
     secret: str = field(repr=False)
+    token: str = field(default="", repr=False)
 
 
 # For a server that checks no signatures.
@@ -123,6 +124,7 @@ class Aws:
             session = _without_settings(boto3.Session, self.endpoint_key)
             if self.endpoint_key is not DUMMY:
                 redaction.register(self.endpoint_key.secret)
+                redaction.register(self.endpoint_key.token)
             session.events.register("before-send", self._refuse_elsewhere)
         session.events.register("before-call", self._count)
         session.events.register("after-call", self._read_clock)
@@ -345,7 +347,12 @@ def _without_settings(new: Callable[..., boto3.Session], key: AccessKey) -> boto
     for name in ("config_file", "credentials_file"):
         settings[name] = (None, None, os.devnull, None)
     bare = Session(session_vars=settings)
-    return new(botocore_session=bare, aws_access_key_id=key.id, aws_secret_access_key=key.secret)
+    return new(
+        botocore_session=bare,
+        aws_access_key_id=key.id,
+        aws_secret_access_key=key.secret,
+        aws_session_token=key.token or None,
+    )
 
 
 def call_errors() -> tuple[type[Exception], ...]:

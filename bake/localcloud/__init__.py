@@ -30,6 +30,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bake.localcloud.api.access.callers import needs as needs
+    from bake.localcloud.api.access.callers import take_role as take_role
     from bake.localcloud.api.faults.remote import RemoteFaults as RemoteFaults
     from bake.localcloud.cli import local as local
     from bake.localcloud.hub.control import RemoteHub as RemoteHub
@@ -63,11 +65,13 @@ _ROOMS = {
     "Settings": "settings",
     "down": "lifecycle.cloud",
     "local": "cli",
+    "needs": "api.access.callers",
     "over_socket": "network.control",
     "provide": "lifecycle.cloud",
     "running": "lifecycle.cloud",
     "save": "lifecycle.cloud",
     "sources": "lifecycle.environment",
+    "take_role": "api.access.callers",
     "trust_guests": "options",
     "trusted": "options",
     "up": "lifecycle.cloud",

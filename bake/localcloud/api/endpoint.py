@@ -16,6 +16,7 @@ from bake.localcloud.api.access.backends import OPERATION_REQUEST, Backends
 from bake.localcloud.api.access.gateway import Gateway
 from bake.localcloud.api.access.keys import Keys
 from bake.localcloud.api.access.operation_request import OperationRequest
+from bake.localcloud.api.access.policies import Authoriser
 from bake.localcloud.api.ec2 import CALL
 from bake.localcloud.api.faults.faults import AwsFaults
 from bake.localcloud.api.faults.middleware import Faulty
@@ -38,11 +39,18 @@ class Api:
     of the first calls.
     """
 
-    def __init__(self, instances: LocalInstances, groups: Groups, faults: AwsFaults, keys: Keys) -> None:
+    def __init__(
+        self,
+        instances: LocalInstances,
+        groups: Groups,
+        faults: AwsFaults,
+        keys: Keys,
+        authoriser: Authoriser | None = None,
+    ) -> None:
         self._instances = instances
         self._groups = groups
         faulty = Faulty(self._aws, faults, is_instance=lambda address: not self._of_host(address))
-        self._gateway = Gateway(faulty, keys)
+        self._gateway = Gateway(faulty, keys, authoriser)
         self._moto = Backends()
         self.called: dict[str, int] = {}
 

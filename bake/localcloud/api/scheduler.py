@@ -19,8 +19,9 @@ from moto.iam.models import iam_backends
 from moto.scheduler.exceptions import JsonRESTError, ValidationException
 from moto.scheduler.models import EventBridgeSchedulerBackend, Schedule, ScheduleGroup, scheduler_backends
 
+from bake.localcloud.api.access import ec2_needs
 from bake.localcloud.api.access.keys import Principal
-from bake.localcloud.api.access.policies import authorise, role_documents
+from bake.localcloud.api.access.policies import Authoriser
 from bake.localcloud.api.clock import CloudClock
 from bake.localcloud.settings import ACCOUNT
 
@@ -29,15 +30,18 @@ log = logging.getLogger(__name__)
 _AT = re.compile(r"at\((\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\)")
 SERVICE = "scheduler.amazonaws.com"
 _ARN = "arn:aws:scheduler:::aws-sdk:ec2:"
-TARGETS: dict[str, tuple[str, str, Callable[[Any, list[str]], Any]]] = {
+# By target: the call's list of ids, the same in EC2's own parameters, its name, and how it is made.
+TARGETS: dict[str, tuple[str, str, str, Callable[[Any, list[str]], Any]]] = {
     f"{_ARN}terminateInstances": (
         "InstanceIds",
-        "ec2:TerminateInstances",
+        "InstanceId",
+        "TerminateInstances",
         lambda ec2, ids: ec2.terminate_instances(ids),
     ),
     f"{_ARN}cancelSpotInstanceRequests": (
         "SpotInstanceRequestIds",
-        "ec2:CancelSpotInstanceRequests",
+        "SpotInstanceRequestId",
+        "CancelSpotInstanceRequests",
         lambda ec2, ids: ec2.cancel_spot_instance_requests(ids),
     ),
 }
@@ -50,6 +54,7 @@ class LocalScheduler(EventBridgeSchedulerBackend):  # type: ignore[misc]
     __module__ = EventBridgeSchedulerBackend.__module__
 
     clock: ClassVar[CloudClock]
+    authoriser: ClassVar[Authoriser] = Authoriser()
 
     def create_schedule(self, **asked: Any) -> Schedule:
         """Create a schedule, or refuse it as Scheduler does."""
@@ -110,11 +115,14 @@ class LocalScheduler(EventBridgeSchedulerBackend):  # type: ignore[misc]
             return
         if schedule.version is not version or schedule.state != "ENABLED":
             return
-        _, action, act = TARGETS[schedule.target["Arn"]]
+        _, parameter, operation, act = TARGETS[schedule.target["Arn"]]
+        ids = _ids(schedule.target)
         try:
-            role = Principal(role=_name(schedule.target["RoleArn"]), instance=schedule.name)
-            authorise(role, [(action, None)], role_documents)
-            act(ec2_backends[ACCOUNT][self.region_name], _ids(schedule.target))
+            role = Principal(role=_name(schedule.target["RoleArn"]), session=schedule.name)
+            named = {f"{parameter}.{number}": one for number, one in enumerate(ids, 1)}
+            needs = ec2_needs.needs_of(operation, self.region_name, named, self.authoriser.inventory)
+            self.authoriser.authorise(role, needs, self.region_name)
+            act(ec2_backends[ACCOUNT][self.region_name], ids)
         except Exception as error:  # as Scheduler: what the target refuses is not told to anybody
             log.warning("schedule %s/%s: %s", schedule.group_name, schedule.name, error)
         if schedule.action_after_completion == "DELETE":
@@ -131,7 +139,7 @@ def _moment(expression: str) -> datetime | None:
 
 def _ids(target: dict[str, Any]) -> list[str]:
     """What the call is about, by the JSON that is sent to it."""
-    name, _, _ = TARGETS[target["Arn"]]
+    name, *_ = TARGETS[target["Arn"]]
     try:
         given = json.loads(target.get("Input") or "{}")
     except ValueError as error:
@@ -155,7 +163,8 @@ def _trusts(arn: str) -> bool:
     return any(SERVICE in (one if isinstance(one, list) else [one]) for one in services)
 
 
-def install(clock: CloudClock) -> None:
+def install(clock: CloudClock, authoriser: Authoriser) -> None:
     """Make moto build its Scheduler from LocalScheduler; to be called before the first request."""
     LocalScheduler.clock = clock
+    LocalScheduler.authoriser = authoriser
     scheduler_backends.backend = LocalScheduler

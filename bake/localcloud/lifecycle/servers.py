@@ -17,9 +17,10 @@ from werkzeug.exceptions import NotFound
 from werkzeug.middleware.shared_data import SharedDataMiddleware
 
 from bake.localcloud.api import clock, ec2, interruptions, s3, scheduler
-from bake.localcloud.api.access import backends
+from bake.localcloud.api.access import backends, callers
 from bake.localcloud.api.access import keys as access_keys
 from bake.localcloud.api.access.keys import Keys
+from bake.localcloud.api.access.policies import Authoriser, NeedLog
 from bake.localcloud.api.clock import CloudClock
 from bake.localcloud.api.endpoint import Api
 from bake.localcloud.api.faults.faults import AwsFaults, parse_fault
@@ -73,7 +74,9 @@ def start(
     clock.install(time)
     ec2.install(instances, store, time)
     s3.install()
-    scheduler.install(time)
+    needs = NeedLog()
+    authoriser = Authoriser(record=needs.add)
+    scheduler.install(time, authoriser)
     backends.install()
     about: dict[str, Any] = {
         "id": uuid.uuid4().hex,
@@ -90,13 +93,14 @@ def start(
     hub = Hub(prepared.hub, prepared.token)
     groups = Groups(instances)
     groups.follow()  # of a saved cloud's instances
-    api = Api(instances, groups, faults, keys)
+    api = Api(instances, groups, faults, keys, authoriser)
     routes = {
         ("GET", "/-/health"): lambda request: about,
         ("GET", "/-/calls"): lambda request: api.called,
         ("GET", "/-/status"): lambda request: report(settings, about, instances, store),
         **_owner_routes(owners),
         **_fault_routes(faults),
+        **callers.routes(keys, needs),
         **_lazy_disk_routes(instances),
         ("POST", "/-/save"): lambda request: records.save(
             Path(request.get_data(as_text=True)), instances, store, time, about["environment"]

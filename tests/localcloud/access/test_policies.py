@@ -12,7 +12,8 @@ from moto.iam.models import iam_backends
 
 from bake.localcloud.api.access import s3_actions
 from bake.localcloud.api.access.keys import Key, Principal
-from bake.localcloud.api.access.policies import authorise
+from bake.localcloud.api.access.needs import Need
+from bake.localcloud.api.access.policies import Authoriser
 from bake.localcloud.api.access.refusals import Refused
 from bake.localcloud.lifecycle import fixtures
 
@@ -26,10 +27,10 @@ def statement(effect: str, action: Any, resource: Any = "*", **more: Any) -> dic
     return {"Effect": effect, "Action": action, "Resource": resource, **more}
 
 
-def allowed(action: str, resource: str | None, *statements: Any) -> bool:
+def allowed(action: str, resource: str, *statements: Any) -> bool:
     documents = [json.dumps({"Statement": one}) for one in statements]
     try:
-        authorise(WORKER, [(action, resource)], lambda role: documents)
+        Authoriser(lambda role: documents).authorise(WORKER, [Need(action, resource)], REGION)
     except Refused as refused:
         assert refused.kind == "denied"
         return False
@@ -84,14 +85,17 @@ def test_statements(expected: bool, statements: list[Any]) -> None:
     assert allowed("sqs:SendMessage", QUEUE, *statements) is expected
 
 
-def test_where_the_resource_is_not_looked_at() -> None:
-    assert allowed("ec2:RunInstances", None, statement("Allow", "ec2:*", "arn:aws:ec2:*:*:instance/x"))
+def test_what_has_no_resource_is_allowed_on_all_only() -> None:
+    assert allowed("ec2:DescribeImages", "*", statement("Allow", "ec2:*", "*"))
+    assert not allowed("ec2:DescribeImages", "*", statement("Allow", "ec2:*", "arn:aws:ec2:*:*:image/*"))
 
 
 def test_a_document_that_is_no_json() -> None:
     for document in ("{", "[]", "{}", '{"Statement": 1}', "null"):
         with pytest.raises(Refused):
-            authorise(WORKER, [("sqs:SendMessage", QUEUE)], lambda role, it=document: [it])  # type: ignore[misc]
+            Authoriser(lambda role, it=document: [it]).authorise(  # type: ignore[misc]
+                WORKER, [Need("sqs:SendMessage", QUEUE)], REGION
+            )
 
 
 def test_many_stars_take_no_time() -> None:
@@ -100,7 +104,7 @@ def test_many_stars_take_no_time() -> None:
 
 
 def test_the_owner_may_do_everything() -> None:
-    authorise(Principal(), [("ec2:RunInstances", None)], lambda role: [])
+    Authoriser(lambda role: []).authorise(Principal(), [Need("ec2:RunInstances", "*")], REGION)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +127,7 @@ def test_what_operations_on_objects_need(
     operation: str, query: dict[str, str], headers: dict[str, str], needs: list[str]
 ) -> None:
     found = s3_actions.needed(operation, "b", "k", query, headers, b"")
-    assert list(found) == [(action, "arn:aws:s3:::b/k") for action in needs]
+    assert list(found) == [Need(action, "arn:aws:s3:::b/k") for action in needs]
 
 
 @pytest.mark.parametrize(
@@ -139,14 +143,14 @@ def test_what_operations_on_objects_need(
     ],
 )
 def test_what_operations_on_buckets_need(operation: str, action: str) -> None:
-    assert list(s3_actions.needed(operation, "b", "", {}, {}, b"")) == [(action, "arn:aws:s3:::b")]
+    assert list(s3_actions.needed(operation, "b", "", {}, {}, b"")) == [Need(action, "arn:aws:s3:::b")]
 
 
 def test_a_copy_needs_its_source() -> None:
     headers = {"x-amz-copy-source": "/other/a%2Fb?versionId=3"}
     assert list(s3_actions.needed("CopyObject", "b", "k", {}, headers, b"")) == [
-        ("s3:PutObject", "arn:aws:s3:::b/k"),
-        ("s3:GetObjectVersion", "arn:aws:s3:::other/a/b"),
+        Need("s3:PutObject", "arn:aws:s3:::b/k"),
+        Need("s3:GetObjectVersion", "arn:aws:s3:::other/a/b"),
     ]
 
 

@@ -74,9 +74,9 @@ def _identity(principal: Principal) -> Response:
     user = ACCOUNT
     if not principal.is_owner:
         try:
-            user = f"{iam_backends[ACCOUNT]['aws'].get_role(principal.role).id}:{principal.instance}"
+            user = f"{iam_backends[ACCOUNT]['aws'].get_role(principal.role).id}:{principal.session_name}"
         except NotFoundException:
-            user = f"AROAGONE:{principal.instance}"
+            user = f"AROAGONE:{principal.session_name}"
     return Response(
         '<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">'
         f"<GetCallerIdentityResult><Arn>{principal.arn}</Arn><UserId>{user}</UserId>"

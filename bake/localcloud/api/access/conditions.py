@@ -132,7 +132,7 @@ def hold(block: Any, scope: Scope) -> bool:
     return all(
         _holds(operator, key, values_of(given), scope)
         for operator, keys in block.items()
-        for key, given in (keys.items() if isinstance(keys, Mapping) else [("", [])])
+        for key, given in (keys.items() if isinstance(keys, Mapping) and keys else [("", [])])
     )
 
 

@@ -11,8 +11,9 @@ from typing import Any
 from bake.localcloud.api.access.addressee import addressee
 from bake.localcloud.api.access.backends import OPERATION_REQUEST, PRINCIPAL
 from bake.localcloud.api.access.keys import Keys, now
+from bake.localcloud.api.access.needed import needs_of
 from bake.localcloud.api.access.operation_request import normalize
-from bake.localcloud.api.access.policies import Policies, authorise, role_documents
+from bake.localcloud.api.access.policies import Authoriser
 from bake.localcloud.api.access.refusals import Refused
 from bake.localcloud.api.access.services import check_content, check_service
 from bake.localcloud.api.access.signature import verify
@@ -34,12 +35,12 @@ class Gateway:
         self,
         app: WsgiApp,
         keys: Keys,
-        policies: Policies = role_documents,
+        authoriser: Authoriser | None = None,
         clock: Callable[[], datetime] = now,
     ) -> None:
         self._app = app
         self._keys = keys
-        self._policies = policies
+        self._authoriser = authoriser or Authoriser()
         self._clock = clock
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -54,8 +55,12 @@ class Gateway:
         check_service(verified.service)
         requested = normalize(environ, verified)
         check_content(requested.service, requested.operation, requested.content)
-        authorise(verified.key.principal, requested.needs, self._policies)
-        environ[PRINCIPAL] = verified.key.principal
+        principal = verified.key.principal
+        if not principal.is_owner:
+            needs = needs_of(requested, self._authoriser.inventory)
+            called = f"{requested.service}:{requested.operation}"
+            self._authoriser.authorise(principal, needs, requested.region, called)
+        environ[PRINCIPAL] = principal
         environ[OPERATION_REQUEST] = requested
 
 

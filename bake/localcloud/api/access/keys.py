@@ -1,4 +1,4 @@
-"""The keys that sign calls: the owner's pair, and sessions of instances' roles."""
+"""The keys that sign calls: the owner's pair, and sessions of roles, of instances and of other callers."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ LASTING = timedelta(hours=6)
 RENEWED = timedelta(minutes=15)
 # How long an expired session is answered as expired rather than as unknown.
 REMEMBERED = timedelta(hours=24)
+CALLER = "bake"  # the session of a role that somebody took who named none
 _ALPHABET = string.ascii_uppercase + "234567"
 
 
@@ -35,10 +36,11 @@ def now() -> datetime:
 
 @dataclass(frozen=True)
 class Principal:
-    """Who calls: the owner (`role` is ""), or an instance by its role."""
+    """Who calls: the owner (`role` is ""), an instance by its role, or whoever took a role in a `session`."""
 
     role: str = ""
     instance: str = ""
+    session: str = ""
 
     @property
     def is_owner(self) -> bool:
@@ -49,12 +51,17 @@ class Principal:
         """The caller as STS names it."""
         if self.is_owner:
             return f"arn:aws:iam::{ACCOUNT}:root"
-        return f"arn:aws:sts::{ACCOUNT}:assumed-role/{self.role}/{self.instance}"
+        return f"arn:aws:sts::{ACCOUNT}:assumed-role/{self.role}/{self.session_name}"
+
+    @property
+    def session_name(self) -> str:
+        """The name of the session of the role: an instance's id, or what the caller named it."""
+        return self.instance or self.session
 
 
 @dataclass(frozen=True)
 class Key:
-    """A key pair; an instance's also has a session token and an expiry."""
+    """A key pair; a role's also has a session token and an expiry."""
 
     id: str
     secret: str = field(repr=False)
@@ -84,7 +91,13 @@ class Keys:
 
     def of_role(self, instance: str, role: str) -> Key:
         """The instance's current session, renewed when less than 15 minutes of it are left."""
-        asked = Principal(role, instance)
+        return self._session(Principal(role, instance))
+
+    def of_caller(self, role: str, session: str = CALLER) -> Key:
+        """The current session of a role that belongs to no instance, as sts:AssumeRole would make it."""
+        return self._session(Principal(role, session=session))
+
+    def _session(self, asked: Principal) -> Key:
         with self._lock:
             self._forget()
             soon = self._clock() + RENEWED
@@ -103,12 +116,15 @@ class Keys:
             return self.owner
         with self._lock:
             key = self._sessions.get(identity)
-        return key if key is not None and self._lives(key.principal.instance) else None
+        return key if key is not None and self._there(key.principal) else None
+
+    def _there(self, principal: Principal) -> bool:
+        return not principal.instance or self._lives(principal.instance)
 
     def _forget(self) -> None:
         at = self._clock() - REMEMBERED
         kept = {identity: key for identity, key in self._sessions.items() if not key.expired(at)}
-        self._sessions = {one: key for one, key in kept.items() if self._lives(key.principal.instance)}
+        self._sessions = {one: key for one, key in kept.items() if self._there(key.principal)}
 
 
 def write(directory: Path, key: Key) -> None:

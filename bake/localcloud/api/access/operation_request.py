@@ -15,13 +15,13 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode
 
 from bake.localcloud.api.access import s3_actions
+from bake.localcloud.api.access.needs import Need
 from bake.localcloud.api.access.refusals import Refused
 from bake.localcloud.api.access.request import Request, replace_body
 from bake.localcloud.api.access.services import TARGETS, VERSIONS, check_operation
 from bake.localcloud.api.access.signature import Verified
 from bake.localcloud.api.faults import operations
 from bake.localcloud.api.faults.errors import AwsError
-from bake.localcloud.settings import ACCOUNT
 
 FORM = "application/x-www-form-urlencoded"
 _JSON = {"application/x-amz-json-1.0", "application/x-amz-json-1.1"}
@@ -38,12 +38,17 @@ _OBJECTS = {"PutObject", "CreateMultipartUpload", "CopyObject"}
 
 @dataclass(frozen=True)
 class OperationRequest:
-    """One operation; `needs` are the IAM actions that it needs, with the ARNs that it needs them on."""
+    """One operation: `content` has its parameters, but those of S3, whose `needs` are read from the request.
+
+    `path` is that of the request, which may name a queue.
+    """
 
     service: str
     operation: str
+    region: str
     content: Mapping[str, Any] = field(default_factory=dict)
-    needs: tuple[tuple[str, str | None], ...] = ()
+    path: str = "/"
+    needs: tuple[Need, ...] = ()
 
 
 def normalize(environ: dict[str, Any], verified: Verified) -> OperationRequest:
@@ -107,10 +112,14 @@ def _s3(environ: dict[str, Any], request: Request, verified: Verified) -> Operat
     if not _SOURCE.fullmatch(headers.get("x-amz-copy-source", "/bucket/key")):
         text = "Copy Source must mention the source bucket and key: sourcebucket/sourcekey"
         raise Refused("request", text, error=AwsError("InvalidArgument", text))
-    body = verified.body.bytes() if operation == "DeleteObjects" else b""
+    body = verified.body.bytes() if operation in {"CreateBucket", "DeleteObjects"} else b""
     _place(environ, request.path, urlencode(pairs))
     needs = s3_actions.needed(operation, bucket, key, query, headers, body)
-    return OperationRequest("s3", operation, needs=tuple(needs))
+    return OperationRequest("s3", operation, verified.region, _object_of(bucket, key), needs=tuple(needs))
+
+
+def _object_of(bucket: str, key: str) -> dict[str, str]:
+    return {"Bucket": bucket, "Key": key}
 
 
 def _rest(environ: dict[str, Any], request: Request, verified: Verified) -> OperationRequest:
@@ -118,7 +127,7 @@ def _rest(environ: dict[str, Any], request: Request, verified: Verified) -> Oper
     service = verified.service
     pairs = [(name, value) for name, value in request.parameters if name not in _AUTH]
     query, headers = dict(pairs), frozenset(request.header_names())
-    operation, _ = operations.rest_operation(service, request.method, request.path, query, headers)
+    operation, labels = operations.rest_operation(service, request.method, request.path, query, headers)
     check_operation(service, operation)
     if len(query) != len(pairs) or query.keys() - operations.query_names(service, operation):
         raise Refused("request", "its query has what the operation does not know, or the same twice")
@@ -126,12 +135,12 @@ def _rest(environ: dict[str, Any], request: Request, verified: Verified) -> Oper
     replace_body(environ, json.dumps(content).encode() if content else b"")
     environ["CONTENT_TYPE"] = "application/json"
     _place(environ, request.path, urlencode(pairs))
-    needs: list[tuple[str, str | None]] = [(f"{service}:{operation}", None)]
-    if isinstance(target := content.get("Target"), dict):  # who makes a schedule hands a role over
-        needs.append(("iam:PassRole", None))
-        if not isinstance(target.get("RoleArn"), str) or not isinstance(target.get("Arn"), str):
-            raise Refused("request", "a schedule's target names an Arn and a RoleArn")
-    return OperationRequest(service, operation, content, tuple(needs))
+    if isinstance(target := content.get("Target"), dict) and not all(
+        isinstance(target.get(name), str) for name in ("RoleArn", "Arn")
+    ):
+        raise Refused("request", "a schedule's target names an Arn and a RoleArn")
+    named = {label: unquote(value) for label, value in labels.items()}
+    return OperationRequest(service, operation, verified.region, {**query, **content, **named}, request.path)
 
 
 def _object(verified: Verified) -> dict[str, Any]:
@@ -159,7 +168,7 @@ def _json(environ: dict[str, Any], request: Request, verified: Verified, target:
         environ["CONTENT_TYPE"] = "application/x-amz-json-1.0"
     # moto takes the Action from the query before it looks in the body.
     _place(environ, request.path, urlencode({"Action": operation}))
-    return OperationRequest(service, operation, content, _needs(verified, operation, content, request.path))
+    return OperationRequest(service, operation, verified.region, content, request.path)
 
 
 def _form(environ: dict[str, Any], request: Request, verified: Verified) -> OperationRequest:
@@ -185,35 +194,4 @@ def _form(environ: dict[str, Any], request: Request, verified: Verified) -> Oper
     environ["CONTENT_TYPE"] = f"{FORM}; charset=utf-8"
     replace_body(environ, urlencode(pairs).encode())
     _place(environ, request.path, "")
-    return OperationRequest(
-        service, operation, parameters, _needs(verified, operation, parameters, request.path)
-    )
-
-
-def _needs(
-    verified: Verified, operation: str, content: Mapping[str, Any], path: str
-) -> tuple[tuple[str, str | None], ...]:
-    if verified.service == "sqs":
-        return (
-            (f"sqs:{operation.removesuffix('Batch')}", _queue(verified.region, operation, content, path)),
-        )
-    if (verified.service, operation) == ("events", "PutEvents"):
-        entries = content.get("Entries")
-        buses = [_bus(verified.region, one) for one in (entries if isinstance(entries, list) else [{}])]
-        return tuple(("events:PutEvents", bus) for bus in buses or [_bus(verified.region, {})])
-    return ((f"{verified.service}:{operation}", None),)
-
-
-def _queue(region: str, operation: str, content: Mapping[str, Any], path: str) -> str:
-    """The ARN of the queue that moto finds: by its name, the last part of its URL, or the request's path."""
-    named = content.get("QueueName" if operation in {"CreateQueue", "GetQueueUrl"} else "QueueUrl", path)
-    if not isinstance(named, str):
-        raise Refused("request", "a queue's name is a text")
-    name = named.rpartition("/")[2]
-    return f"arn:aws:sqs:{region}:{ACCOUNT}:{name}" if name else "*"
-
-
-def _bus(region: str, entry: Any) -> str:
-    """The ARN of the bus that moto finds: by the last part of what an entry names."""
-    named = entry.get("EventBusName") if isinstance(entry, dict) else None
-    return f"arn:aws:events:{region}:{ACCOUNT}:event-bus/{str(named or 'default').rpartition('/')[2]}"
+    return OperationRequest(service, operation, verified.region, parameters, request.path)

@@ -1,27 +1,22 @@
-"""Evaluate the policies of an instance's role as IAM does, in a subset.
+"""Authorise calls by the policies of their caller's role, and of the queue or bucket that they are about.
 
-The subset: actions with wildcards, and as resources queues, buckets, objects and event buses. For other
-operations Resource is ignored: a statement applies to all of them. Conditions are not evaluated: an Allow
-with conditions allows nothing, a Deny with conditions always denies. Resource policies, permissions
-boundaries and session policies are not supported.
+The administrator, whose pair `bake local env` shows, may do everything. Of other callers each need is
+recorded. Permissions boundaries, session policies and service control policies are not supported.
 """
 
 from __future__ import annotations
 
-import fnmatch
-import json
-import re
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Protocol
 
+from bake.localcloud.api.access.evaluation import Caller, Decision, evaluate
+from bake.localcloud.api.access.inventory import Inventory, MotoInventory
 from bake.localcloud.api.access.keys import Principal
+from bake.localcloud.api.access.needs import Context, Need
 from bake.localcloud.api.access.refusals import Refused
 from bake.localcloud.settings import ACCOUNT
-
-Needs = Iterable[tuple[str, str | None]]
-# On AWS these need no permission and can't be denied.
-FREE = {"sts:GetCallerIdentity"}
 
 
 class Policies(Protocol):
@@ -45,64 +40,91 @@ def role_documents(role: str) -> list[str]:
     return documents
 
 
-def authorise(principal: Principal, needs: Needs, policies: Policies) -> None:
-    """Raise Refused unless the role's policies allow all actions that a call needs; the owner may do all.
+class NeedLog:
+    """The needs that callers had, each once, in the order in which they first came; thread-safe."""
 
-    `needs` are actions, each with the ARN that it is needed on, or None where the resource is ignored.
-    """
-    if principal.is_owner:
-        return
-    statements = [statement for document in policies(principal.role) for statement in _statements(document)]
-    for action, resource in needs:
-        if action in FREE:
-            continue
-        effects = {one["Effect"] for one in statements if _concerns(one, action, resource)}
-        if effects != {"Allow"}:
-            why = (
-                "with an explicit deny in an identity-based policy"
-                if "Deny" in effects
-                else f"because no identity-based policy allows the {action} action"
-            )
-            on = f" on resource: {resource}" if resource else ""
-            text = f"User: {principal.arn} is not authorized to perform: {action}{on} {why}"
-            raise Refused("denied", text)
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: dict[tuple[str, Need, bool], None] = {}
 
+    def add(self, principal: Principal, need: Need, allowed: bool) -> None:
+        """Record that a caller needed something, and whether it was allowed."""
+        with self._lock:
+            self._found[principal.arn, need, allowed] = None
 
-def _statements(document: str) -> list[Mapping[str, Any]]:
-    """The statements of a policy; an unreadable policy denies everything."""
-    try:
-        found = json.loads(document)["Statement"]
-        found = found if isinstance(found, list) else [found]
-        if all(isinstance(one, dict) and one.get("Effect") in {"Allow", "Deny"} for one in found):
-            return found
-    except (ValueError, KeyError, TypeError):
-        pass
-    return [{"Effect": "Deny", "Action": "*", "Resource": "*"}]
+    def listed(self) -> list[dict[str, Any]]:
+        """The needs in a form for JSON."""
+        with self._lock:
+            found = list(self._found)
+        return [
+            {
+                "principal": principal,
+                "action": need.action,
+                "resource": need.resource,
+                "context": {key: list(values) for key, values in need.context.items()},
+                "allowed": allowed,
+            }
+            for principal, need, allowed in found
+        ]
 
 
-def _concerns(statement: Mapping[str, Any], action: str, resource: str | None) -> bool:
-    if statement["Effect"] == "Allow" and "Condition" in statement:
-        return False
-    if not _fits(statement, "Action", action.lower(), str.lower):
-        return False
-    if resource is None:
-        return True
-    return _fits(statement, "Resource", resource, str)
+class Authoriser:
+    """Decides whether a caller's policies allow what a call needs."""
+
+    def __init__(
+        self,
+        policies: Policies = role_documents,
+        inventory: Inventory | None = None,
+        record: Callable[[Principal, Need, bool], None] = lambda principal, need, allowed: None,
+    ) -> None:
+        self._policies = policies
+        self.inventory: Inventory = inventory or MotoInventory()
+        self._record = record
+
+    def authorise(
+        self, principal: Principal, needs: Iterable[Need] | None, region: str, call: str = ""
+    ) -> None:
+        """Raise Refused unless all needs are allowed; the owner may do all.
+
+        No needs at all (None) are those of a `call` that the local cloud has no entry for.
+        """
+        if principal.is_owner:
+            return
+        if needs is None:
+            text = f"User: {principal.arn} is not authorized to perform: {call} because the local cloud does "
+            raise Refused("denied", f"{text}not know what it needs; only its administrator may call it")
+        for need in needs:
+            decision = self.decide(principal, need, region)
+            if not decision.allowed:
+                raise Refused("denied", refusal(principal, need, decision))
+
+    def decide(self, principal: Principal, need: Need, region: str) -> Decision:
+        """Decide, and record, one need of a caller that is not the owner."""
+        role = self.inventory.role(principal.role)
+        full = replace(need, context={**need.context, **_of_request(role, need, region)})
+        caller = Caller("AWS", frozenset({principal.arn, role}), ACCOUNT)
+        of_resource = self.inventory.policies_of(need.resource)
+        decision = evaluate(self._policies(principal.role), full, of_resource, caller)
+        self._record(principal, full, decision.allowed)
+        return decision
 
 
-def _fits(statement: Mapping[str, Any], element: str, value: str, prepare: Any) -> bool:
-    """Whether an element, or its negation (NotAction, NotResource), includes a value."""
-    opposite = f"Not{element}"
-    if opposite in statement:
-        return not any(_pattern(prepare(one)).fullmatch(value) for one in _texts(statement[opposite]))
-    return any(_pattern(prepare(one)).fullmatch(value) for one in _texts(statement.get(element, [])))
+def _of_request(role: str, need: Need, region: str) -> Context:
+    """The condition keys that each request has."""
+    found: dict[str, tuple[str, ...]] = {
+        "aws:PrincipalAccount": (ACCOUNT,),
+        "aws:PrincipalArn": (role,),
+        "aws:RequestedRegion": (region,),
+    }
+    return found | ({"ec2:Region": (region,)} if need.action.startswith("ec2:") else {})
 
 
-def _texts(value: Any) -> list[str]:
-    return [str(one) for one in value] if isinstance(value, list) else [str(value)]
-
-
-@lru_cache(1000)
-def _pattern(text: str) -> re.Pattern[str]:
-    """`*` stands for any text, `?` for one character."""
-    return re.compile(fnmatch.translate(text.replace("[", "[[]")))
+def refusal(principal: Principal, need: Need, decision: Decision) -> str:
+    """The message of a refusal, as AWS's services write it."""
+    why = f"because no identity-based policy allows the {need.action} action"
+    if decision.effect == "explicitDeny" and decision.source is not None:
+        kind = "a resource-based policy" if decision.source.of_resource else "an identity-based policy"
+        why = f"with an explicit deny in {kind}"
+    resource = f'"{need.resource}"' if need.action.startswith("s3:") else need.resource
+    on = "" if need.resource == "*" else f" on resource: {resource}"
+    return f"User: {principal.arn} is not authorized to perform: {need.action}{on} {why}"

@@ -147,8 +147,8 @@ _TABLE: dict[Kind, tuple[AwsError, AwsError, AwsError, AwsError, AwsError]] = {
         AwsError("UnsupportedOperation", "Not in the local cloud: {}"),
     ),
     "denied": (
-        AwsError("UnauthorizedOperation", _NOT_AUTHORIZED, 403),
-        AwsError("AccessDenied", "Access Denied", 403),
+        AwsError("UnauthorizedOperation", f"{_NOT_AUTHORIZED} {{}}", 403),
+        AwsError("AccessDenied", "{}", 403),
         AwsError("AccessDenied", "{}", 403),
         AwsError("AccessDenied", "{}", 403),
         AwsError("AccessDeniedException", "{}"),

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
+from bake.localcloud.api.access.needs import Context, Need
 from bake.localcloud.api.access.refusals import Refused
 
 # Operations whose action has another name.
@@ -56,27 +57,49 @@ _LARGEST_LIST = 4 << 20
 
 def needed(
     operation: str, bucket: str, key: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes
-) -> Iterator[tuple[str, str]]:
-    """The actions that an operation needs, each with its ARN.
-
-    `headers` are those that start with x-amz-, in small letters.
-    """
+) -> Iterator[Need]:
+    """What an operation needs; `headers` are those that start with x-amz-, in small letters."""
     action = _ACTIONS.get(operation, operation)
     if operation == "DeleteObjects":
         for deleted, versioned in _listed(body):
-            yield f"s3:{action}{'Version' if versioned else ''}", _arn(bucket, deleted)
+            yield Need(f"s3:{action}{'Version' if versioned else ''}", _arn(bucket, deleted))
+        return
+    if operation == "CreateBucket":
+        yield from _bucket(bucket, body)
         return
     if "versionId" in query and action in _VERSIONED:
         action += "Version"
-    yield f"s3:{action}", _arn(bucket, key)
+    yield Need(f"s3:{action}", _arn(bucket, key), _prefix(action, query))
     if action == "PutObject":
         if "x-amz-tagging" in headers:
-            yield "s3:PutObjectTagging", _arn(bucket, key)
+            yield Need("s3:PutObjectTagging", _arn(bucket, key))
         if any(name == "x-amz-acl" or name.startswith("x-amz-grant-") for name in headers):
-            yield "s3:PutObjectAcl", _arn(bucket, key)
+            yield Need("s3:PutObjectAcl", _arn(bucket, key))
     if source := headers.get("x-amz-copy-source"):
         path, _, version = unquote(source).partition("?versionId=")
-        yield "s3:GetObjectVersion" if version else "s3:GetObject", f"arn:aws:s3:::{path.lstrip('/')}"
+        action = "s3:GetObjectVersion" if version else "s3:GetObject"
+        yield Need(action, f"arn:aws:s3:::{path.lstrip('/')}")
+
+
+def _prefix(action: str, query: Mapping[str, str]) -> Context:
+    given = {f"s3:{name}": (query[name],) for name in ("prefix", "delimiter") if name in query}
+    return given if action.startswith("ListBucket") else {}
+
+
+def _bucket(bucket: str, body: bytes) -> Iterator[Need]:
+    """A bucket that is created with tags needs the right to tag it, too.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html
+    """
+    root = _xml(body, "the configuration of the bucket") if body else None
+    listed = root.iterfind("{*}Tags/{*}Tag") if root is not None else []
+    tags = {tag.findtext("{*}Key", ""): (tag.findtext("{*}Value", ""),) for tag in listed}
+    context: dict[str, tuple[str, ...]] = {f"aws:RequestTag/{key}": value for key, value in tags.items()}
+    if tags:
+        context["aws:TagKeys"] = tuple(sorted(tags))
+    yield Need("s3:CreateBucket", _arn(bucket, ""), context)
+    if tags:
+        yield Need("s3:TagResource", _arn(bucket, ""), context)
 
 
 def _arn(bucket: str, key: str) -> str:
@@ -87,13 +110,17 @@ def _arn(bucket: str, key: str) -> str:
 
 def _listed(body: bytes) -> list[tuple[str, bool]]:
     """The keys of a DeleteObjects request, and whether a version is named. Refused if it is malformed."""
-    if len(body) > _LARGEST_LIST or b"<!" in body:
-        raise Refused("request", "the list of objects to delete is no such list")
-    try:
-        root = ElementTree.fromstring(body)  # noqa: S314 - without declarations there is nothing to expand
-    except ElementTree.ParseError as error:
-        raise Refused("request", "the list of objects to delete is no XML") from error
+    root = _xml(body, "the list of objects to delete")
     found = root.findall("{*}Object")
     if not found:
         raise Refused("request", "the list of objects to delete is empty")
     return [(one.findtext("{*}Key", ""), one.findtext("{*}VersionId") is not None) for one in found]
+
+
+def _xml(body: bytes, what: str) -> ElementTree.Element:
+    if len(body) > _LARGEST_LIST or b"<!" in body:
+        raise Refused("request", f"{what} is no such XML")
+    try:
+        return ElementTree.fromstring(body)  # noqa: S314 - without declarations there is nothing to expand
+    except ElementTree.ParseError as error:
+        raise Refused("request", f"{what} is no XML") from error
