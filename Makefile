@@ -20,7 +20,7 @@ PROFILES ?= g6e-ubuntu g6e-amazon-linux g5-ubuntu g5-amazon-linux g6-ubuntu
 TOOLS := systemd-nspawn:systemd-container mmdebstrap:mmdebstrap nft:nftables ip:iproute2 mkfs.ext4:e2fsprogs ssh:openssh-client
 
 # What tests need of npm: each folder of theirs that has a package.json, as its lock has it.
-NODE_MODULES := $(patsubst %/package.json,%/node_modules/.package-lock.json,$(wildcard tests/report/*/package.json))
+NODE_MODULES := $(patsubst %/package.json,%/node_modules/.package-lock.json,$(wildcard tests/*/*/package.json))
 
 .PHONY: help rehearse rehearse-all rehearse-hostile test-unit test test-long test-fast chaos bench docs lint lock wheel system-packages clean
 
@@ -114,4 +114,4 @@ $(VENV)/ready: pyproject.toml worker/pyproject.toml $(LOCK)
 	@touch $@
 
 clean:  ## Remove the virtual environment and the runs; the caches in ~/.cache/bake stay
-	rm -rf $(VENV) .bake build dist worker/build *.egg-info worker/*.egg-info tests/report/*/node_modules
+	rm -rf $(VENV) .bake build dist worker/build *.egg-info worker/*.egg-info tests/*/*/node_modules

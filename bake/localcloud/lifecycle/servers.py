@@ -16,7 +16,7 @@ from moto.ec2.models import ec2_backends
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.shared_data import SharedDataMiddleware
 
-from bake.localcloud.api import clock, ec2, interruptions, s3, scheduler
+from bake.localcloud.api import clock, ec2, events, interruptions, s3, scheduler
 from bake.localcloud.api.access import backends, callers
 from bake.localcloud.api.access import keys as access_keys
 from bake.localcloud.api.access.keys import Keys
@@ -77,6 +77,7 @@ def start(
     needs = NeedLog()
     authoriser = Authoriser(record=needs.add)
     scheduler.install(time, authoriser)
+    events.install(authoriser.inventory)
     backends.install()
     about: dict[str, Any] = {
         "id": uuid.uuid4().hex,

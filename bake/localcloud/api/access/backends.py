@@ -13,6 +13,7 @@ from moto.iam.models import iam_backends
 from moto.moto_server.werkzeug_app import create_backend_app
 from werkzeug.wrappers import Response
 
+from bake.localcloud.api.access import simulation
 from bake.localcloud.api.access.addressee import addressee
 from bake.localcloud.api.access.keys import Principal
 from bake.localcloud.api.access.operation_request import OperationRequest
@@ -55,6 +56,8 @@ class Backends:
         requested: OperationRequest = environ[OPERATION_REQUEST]
         if (requested.service, requested.operation) == ("sts", "GetCallerIdentity"):
             return _identity(environ[PRINCIPAL])(environ, start_response)
+        if requested.service == "iam" and requested.operation in simulation.OPERATIONS:
+            return simulation.answer(requested.operation, requested.content)(environ, start_response)
         name, _ = SERVICES[requested.service]
         with self._lock:
             if name not in self._apps:

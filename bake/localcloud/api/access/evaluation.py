@@ -153,7 +153,9 @@ def _is_resource(statement: Mapping[str, Any], resource: str, lookup: Lookup | N
 
 
 def _names(given: str, resource: str, lookup: Lookup | None) -> bool | None:
-    """None where a variable has no value."""
+    """None where a variable has no value, or stands before an ARN's last part, where none may stand."""
+    if lookup is not None and "${" in ":".join(given.split(":", 5)[:5]):
+        return None
     pattern = tokens(given, lookup)
     return None if pattern is None else matches(of_arn(pattern), resource)
 

@@ -8,11 +8,12 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+from bake.localcloud.api.access import absent_objects
 from bake.localcloud.api.access.addressee import addressee
 from bake.localcloud.api.access.backends import OPERATION_REQUEST, PRINCIPAL
-from bake.localcloud.api.access.keys import Keys, now
+from bake.localcloud.api.access.keys import Keys, Principal, now
 from bake.localcloud.api.access.needed import needs_of
-from bake.localcloud.api.access.operation_request import normalize
+from bake.localcloud.api.access.operation_request import OperationRequest, normalize
 from bake.localcloud.api.access.policies import Authoriser
 from bake.localcloud.api.access.refusals import Refused
 from bake.localcloud.api.access.services import check_content, check_service
@@ -46,9 +47,18 @@ class Gateway:
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         try:
             self._admit(environ)
+            return self._pass_on(environ, start_response)
         except Refused as refused:
             return _refuse(environ, start_response, refused)
-        return self._app(environ, start_response)
+
+    def _pass_on(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        requested: OperationRequest = environ[OPERATION_REQUEST]
+        principal: Principal = environ[PRINCIPAL]
+        if principal.is_owner or not absent_objects.may_be_absent(requested):
+            return self._app(environ, start_response)
+        return absent_objects.answer(
+            self._app, environ, start_response, requested, principal, self._authoriser
+        )
 
     def _admit(self, environ: dict[str, Any]) -> None:
         verified = verify(environ, self._keys, self._clock())

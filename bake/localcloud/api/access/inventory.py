@@ -44,6 +44,10 @@ class Inventory(Protocol):
         """The ARN of a role, with its path."""
         ...
 
+    def has_bucket(self, name: str) -> bool:
+        """Whether there is such a bucket."""
+        ...
+
     def policies_of(self, arn: str) -> list[str]:
         """The policies of a resource itself: of queues and buckets, objects included."""
         ...
@@ -125,6 +129,11 @@ class MotoInventory:
         return next(
             (str(one.arn) for one in roles if one.name == name), f"arn:aws:iam::{ACCOUNT}:role/{name}"
         )
+
+    def has_bucket(self, name: str) -> bool:
+        from moto.s3.models import s3_backends
+
+        return name in s3_backends[ACCOUNT]["aws"].buckets
 
     def policies_of(self, arn: str) -> list[str]:
         from moto.s3.models import s3_backends
