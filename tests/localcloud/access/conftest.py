@@ -15,9 +15,11 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from moto.iam.models import iam_backends
 
+from bake.localcloud.api.access import callers
 from bake.localcloud.api.access.backends import Backends
 from bake.localcloud.api.access.gateway import Gateway
 from bake.localcloud.api.access.keys import Key, Keys, now
+from bake.localcloud.api.access.policies import Authoriser, NeedLog
 from bake.localcloud.lifecycle import fixtures
 from bake.localcloud.network.server import serve
 
@@ -43,6 +45,7 @@ class Cloud:
     keys: Keys = None  # type: ignore[assignment]
     clock: Clock = field(default_factory=Clock)
     living: set[str] = field(default_factory=lambda: {INSTANCE})
+    needs: NeedLog = field(default_factory=NeedLog)
 
     @property
     def url(self) -> str:
@@ -50,6 +53,16 @@ class Cloud:
 
     def session(self, role: str = fixtures.PROFILE, instance: str = INSTANCE) -> Key:
         return self.keys.of_role(instance, role)
+
+    def caller(self, *statements: dict[str, Any], name: str = "") -> Key:
+        """A session of a role that may do just this."""
+        name = name or f"caller-{uuid.uuid4().hex[:8]}"
+        callers.put_role(name, [{"Version": "2012-10-17", "Statement": list(statements)}])
+        return self.keys.of_caller(name)
+
+    def needed(self, key: Key) -> list[dict[str, Any]]:
+        """What a caller needed so far."""
+        return [one for one in self.needs.listed() if one["principal"] == key.principal.arn]
 
     def client(self, service: str, key: Key | None = None, region: str = REGION, **config: Any) -> Any:
         """A client that tries each call once; of the owner where nobody else is named."""
@@ -91,7 +104,8 @@ def served() -> Iterator[Cloud]:
     iam = iam_backends[fixtures.ACCOUNT]["aws"]
     if fixtures.PROFILE not in [role.name for role in iam.get_roles()]:
         fixtures._profile(iam)
-    server = serve("127.0.0.1", 0, Gateway(Backends(), cloud.keys, clock=cloud.clock), "AWS")
+    gateway = Gateway(Backends(), cloud.keys, Authoriser(record=cloud.needs.add), clock=cloud.clock)
+    server = serve("127.0.0.1", 0, gateway, "AWS")
     cloud.host = f"127.0.0.1:{server.server_port}"
     yield cloud
     server.shutdown()

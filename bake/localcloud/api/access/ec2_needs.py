@@ -107,10 +107,7 @@ def requested(tags: Mapping[str, str], resource: Mapping[str, str] | None = None
     return found
 
 
-def _instances(*, tagged: str = "InstanceId") -> tuple[Existing]:
-    return (Existing("instance", tagged),)
-
-
+_INSTANCES: Final = (Existing("instance", "InstanceId"),)
 _IMAGE: Final = (Existing("image", "ImageId"),)
 _SNAPSHOT: Final = (Existing("snapshot", "SnapshotId"),)
 _GROUP: Final = (Existing("security-group", "GroupId"),)
@@ -120,19 +117,18 @@ _TEMPLATE: Final = (Existing("launch-template", "LaunchTemplateId"),)
 
 # By operation: the resources that its action is needed on. `RunInstances` and tags have functions below.
 TABLE: Final[Mapping[str, tuple[Existing | Created, ...]]] = {
-    "AttachVolume": (*_instances(), *_VOLUME),
+    "AttachVolume": (*_INSTANCES, *_VOLUME),
     "AuthorizeSecurityGroupEgress": _RULES,
     "AuthorizeSecurityGroupIngress": _RULES,
     "CancelSpotInstanceRequests": (Existing("spot-instances-request", "SpotInstanceRequestId"),),
     "CopyImage": (Created("image"), Created("snapshot")),
     "CopySnapshot": (Created("snapshot"),),
-    "CreateImage": (*_instances(), Created("image"), Created("snapshot")),
+    "CreateImage": (*_INSTANCES, Created("image"), Created("snapshot")),
     "CreateKeyPair": (Created("key-pair"),),
     "CreateLaunchTemplate": (Created("launch-template"),),
     "CreateLaunchTemplateVersion": _TEMPLATE,
     "CreateSecurityGroup": (Created("security-group"), Existing("vpc", "VpcId")),
     "CreateSnapshot": (Created("snapshot"), *_VOLUME),
-    "CreateSnapshots": (*_instances(tagged="InstanceSpecification.InstanceId"), Created("snapshot")),
     "CreateVolume": (Created("volume"), Existing("snapshot", "SnapshotId", optional=True)),
     "DeleteKeyPair": (Existing("key-pair", "KeyName"),),
     "DeleteLaunchTemplate": _TEMPLATE,
@@ -142,25 +138,25 @@ TABLE: Final[Mapping[str, tuple[Existing | Created, ...]]] = {
     "DeleteVolume": _VOLUME,
     "DeregisterImage": _IMAGE,
     "DescribeImageAttribute": _IMAGE,
-    "DescribeInstanceAttribute": _instances(),
+    "DescribeInstanceAttribute": _INSTANCES,
     "DescribeSnapshotAttribute": _SNAPSHOT,
     "DetachVolume": (*_VOLUME, Existing("instance", "InstanceId", optional=True)),
-    "GetConsoleOutput": _instances(),
+    "GetConsoleOutput": _INSTANCES,
     "ImportKeyPair": (Created("key-pair"),),
     "ModifyImageAttribute": _IMAGE,
-    "ModifyInstanceAttribute": _instances(),
-    "ModifyInstanceMetadataOptions": _instances(),
+    "ModifyInstanceAttribute": _INSTANCES,
+    "ModifyInstanceMetadataOptions": _INSTANCES,
     "ModifySnapshotAttribute": _SNAPSHOT,
     "ModifyVolume": _VOLUME,
-    "MonitorInstances": _instances(),
-    "RebootInstances": _instances(),
+    "MonitorInstances": _INSTANCES,
+    "RebootInstances": _INSTANCES,
     "RegisterImage": (Created("image"), Existing("snapshot", "BlockDeviceMapping.N.Ebs.SnapshotId")),
     "ResetImageAttribute": _IMAGE,
     "RevokeSecurityGroupEgress": _GROUP,
     "RevokeSecurityGroupIngress": _GROUP,
-    "StartInstances": _instances(),
-    "StopInstances": _instances(),
-    "TerminateInstances": _instances(),
+    "StartInstances": _INSTANCES,
+    "StopInstances": _INSTANCES,
+    "TerminateInstances": _INSTANCES,
 }
 # Other names of the resources that operations take instead: the parameter, and the type in whose place it is.
 _OTHERWISE: Final[Mapping[str, str]] = {
