@@ -258,7 +258,16 @@ def test_the_instance_has_credentials_and_events_arrive(session: Session, accoun
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     events.create_event_bus(Name="test")
     pattern = json.dumps({"source": ["flux.worker"]})
-    events.put_rule(Name="all", EventBusName="test", EventPattern=pattern)
+    rule = events.put_rule(Name="all", EventBusName="test", EventPattern=pattern)["RuleArn"]
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+        "Condition": {"ArnEquals": {"aws:SourceArn": rule}},
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": policy})
     events.put_targets(Rule="all", EventBusName="test", Targets=[{"Id": "q", "Arn": arn}])
     entry = {"Source": "flux.worker", "DetailType": "t", "Detail": '{"id": "1"}', "EventBusName": "test"}
     assert events.put_events(Entries=[entry])["FailedEntryCount"] == 0

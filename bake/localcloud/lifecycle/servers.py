@@ -16,7 +16,7 @@ from moto.ec2.models import ec2_backends
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.shared_data import SharedDataMiddleware
 
-from bake.localcloud.api import clock, ec2, events, interruptions, s3, scheduler
+from bake.localcloud.api import clock, ec2, events, iam, interruptions, s3, scheduler
 from bake.localcloud.api.access import backends, callers
 from bake.localcloud.api.access import keys as access_keys
 from bake.localcloud.api.access.keys import Keys
@@ -71,14 +71,9 @@ def start(
     keys = Keys(lives=lambda name: name in instances and instances[name].state != "terminated")
     access_keys.write(settings.state, keys.owner)
     time = CloudClock()
-    clock.install(time)
-    ec2.install(instances, store, time)
-    s3.install()
     needs = NeedLog()
     authoriser = Authoriser(record=needs.add)
-    scheduler.install(time, authoriser)
-    events.install(authoriser.inventory)
-    backends.install()
+    _install(instances, store, time, authoriser)
     about: dict[str, Any] = {
         "id": uuid.uuid4().hex,
         "pid": os.getpid(),
@@ -123,6 +118,17 @@ def start(
     serve(settings.address, API_PORT, api, "the API", now=time.now)
     serve_control(settings.control, routes)
     return about, instances.terminate_all
+
+
+def _install(instances: LocalInstances, store: ImageStore, time: CloudClock, authoriser: Authoriser) -> None:
+    """Change moto where it is not as AWS is; before the first request."""
+    clock.install(time)
+    ec2.install(instances, store, time)
+    s3.install()
+    scheduler.install(time, authoriser)
+    events.install(authoriser.inventory)
+    iam.install()
+    backends.install()
 
 
 def _account(

@@ -14,7 +14,9 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from moto.iam.models import iam_backends
+from moto.iam.policy_validation import IAMPolicyDocumentValidator
 
+from bake.localcloud.api import iam as local_iam
 from bake.localcloud.api.access import callers
 from bake.localcloud.api.access.backends import Backends
 from bake.localcloud.api.access.gateway import Gateway
@@ -57,7 +59,8 @@ class Cloud:
     def caller(self, *statements: dict[str, Any], name: str = "") -> Key:
         """A session of a role that may do just this."""
         name = name or f"caller-{uuid.uuid4().hex[:8]}"
-        callers.put_role(name, [{"Version": "2012-10-17", "Statement": list(statements)}])
+        policies = [{"Version": "2012-10-17", "Statement": list(statements)}] if statements else []
+        callers.put_role(name, policies)
         return self.keys.of_caller(name)
 
     def needed(self, key: Key) -> list[dict[str, Any]]:
@@ -101,6 +104,8 @@ class Cloud:
 def served() -> Iterator[Cloud]:
     cloud = Cloud()
     cloud.keys = Keys(lives=lambda instance: instance in cloud.living, clock=cloud.clock)
+    of_moto = IAMPolicyDocumentValidator.validate
+    local_iam.install()
     iam = iam_backends[fixtures.ACCOUNT]["aws"]
     if fixtures.PROFILE not in [role.name for role in iam.get_roles()]:
         fixtures._profile(iam)
@@ -109,6 +114,7 @@ def served() -> Iterator[Cloud]:
     cloud.host = f"127.0.0.1:{server.server_port}"
     yield cloud
     server.shutdown()
+    IAMPolicyDocumentValidator.validate = of_moto
 
 
 @pytest.fixture(scope="session")

@@ -295,7 +295,7 @@ def test_an_error_is_an_exception_of_the_service(cloud: Cloud) -> None:
         ("kms", "describe_custom_key_stores", {}),
         ("sqs", "list_message_move_tasks", {"SourceArn": "arn:aws:sqs:eu-west-1:123456789012:flux"}),
         ("service-quotas", "list_services", {}),
-        ("iam", "simulate_principal_policy", {"PolicySourceArn": "x" * 20, "ActionNames": ["s3:GetObject"]}),
+        ("iam", "get_context_keys_for_principal_policy", {"PolicySourceArn": "x" * 20}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
