@@ -61,7 +61,14 @@ def explain(error: BaseException) -> tuple[str, str] | None:
         return None
     code = error_code(error)
     hint = _of_code(code) if code else _of_kind(error)
-    return redacted(f"AWS: {error}"), redacted(hint)
+    return redacted(f"AWS: {without_encoded(str(error))}"), redacted(hint)
+
+
+def without_encoded(text: str) -> str:
+    """Return EC2's refusal without the part for sts:DecodeAuthorizationMessage if it is in words, too."""
+    if "is not authorized to perform" not in text:
+        return text
+    return re.sub(r"\.? ?Encoded authorization failure message: [\w-]+", "", text)
 
 
 def is_mistake(error: BaseException) -> bool:

@@ -183,3 +183,21 @@ def test_what_the_apis_refuse(code: str, expected: str) -> None:
 @pytest.mark.parametrize("error", [ValueError("x"), BakeError("x"), OSError("x"), ConnectionError("x")])
 def test_other_errors_are_not_awss(error: Exception) -> None:
     assert aws_errors.explain(error) is None
+
+
+ENCODED = "Encoded authorization failure message: g4oZPBqZ4Bni8dE5d_GjxYTnOZ-x"
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (f"User: a is not authorized to perform: b. {ENCODED}", "User: a is not authorized to perform: b"),
+        # All that such an answer tells is in the encoded part.
+        (f"You are not authorized. {ENCODED}", f"You are not authorized. {ENCODED}"),
+    ],
+)
+def test_what_ec2_says_in_words_is_not_shown_encoded(message: str, shown: str) -> None:
+    error = ClientError({"Error": {"Code": "UnauthorizedOperation", "Message": message}}, "RunInstances")
+    explained = aws_errors.explain(error)
+    assert explained is not None
+    assert explained[0].endswith(f": {shown}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from typing import Any
 
@@ -26,6 +27,8 @@ def test_ec2_names_caller_action_and_resource(cloud: Cloud) -> None:
     key = cloud.caller(allow("ec2:RunInstances", f"{EC2}volume/*"), name="ec2-refused")
     code, status, said = refusal(cloud.client("ec2", key).run_instances, **RUN)
     assert (code, status) == ("UnauthorizedOperation", 403)
+    said, encoded = said.split(". Encoded authorization failure message: ")
+    assert re.fullmatch(r"[\w-]{400,}", encoded)
     assert said == (
         "You are not authorized to perform this operation. User: "
         "arn:aws:sts::123456789012:assumed-role/ec2-refused/bake is not authorized to perform: "
@@ -38,7 +41,7 @@ def test_an_explicit_deny_is_named(cloud: Cloud) -> None:
     deny = {"Effect": "Deny", "Action": "ec2:TerminateInstances", "Resource": "*"}
     key = cloud.caller(allow("*"), deny)
     said = refusal(cloud.client("ec2", key).terminate_instances, InstanceIds=["i-1"])[2]
-    assert said.endswith(f"{EC2}instance/i-1 with an explicit deny in an identity-based policy")
+    assert f"{EC2}instance/i-1 with an explicit deny in an identity-based policy. Encoded" in said
 
 
 @pytest.mark.parametrize(
@@ -167,6 +170,36 @@ def test_a_queues_own_policy_counts(cloud: Cloud) -> None:
     mine = cloud.client("sqs", caller)
     mine.send_message(QueueUrl=url, MessageBody="x")
     said = refusal(mine.get_queue_attributes, QueueUrl=url, AttributeNames=["All"])[2]
+    assert said.endswith("with an explicit deny in a resource-based policy")
+
+
+def test_a_keys_policy_decides_whether_the_accounts_own_count(cloud: Cloud) -> None:
+    kms = cloud.client("kms")
+    key = kms.create_key()["KeyMetadata"]["Arn"]
+    caller = cloud.caller(allow("kms:DescribeKey", key))
+    assert cloud.client("kms", caller).describe_key(KeyId=key)["KeyMetadata"]["Arn"] == key
+    other = allow("kms:*", Principal={"AWS": "arn:aws:iam::123456789012:role/other"})
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [other]})
+    kms.put_key_policy(KeyId=key, PolicyName="default", Policy=policy)
+    assert refusal(cloud.client("kms", caller).describe_key, KeyId=key)[0] == "AccessDeniedException"
+    mine = policy.replace("role/other", f"role/{caller.principal.role}")
+    kms.put_key_policy(KeyId=key, PolicyName="default", Policy=mine)
+    cloud.client("kms", caller).describe_key(KeyId=key)
+
+
+def test_a_buckets_own_policy_counts(cloud: Cloud) -> None:
+    s3, name = cloud.client("s3"), f"own-{uuid.uuid4().hex[:8]}"
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    caller = cloud.client("s3", cloud.caller(allow("s3:*")))
+    caller.put_object(Bucket=name, Key="k", Body=b"x")
+    deny = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:PutObject",
+        "Resource": f"arn:aws:s3:::{name}/*",
+    }
+    s3.put_bucket_policy(Bucket=name, Policy=json.dumps({"Version": "2012-10-17", "Statement": [deny]}))
+    said = refusal(caller.put_object, Bucket=name, Key="k", Body=b"x")[2]
     assert said.endswith("with an explicit deny in a resource-based policy")
 
 

@@ -24,7 +24,7 @@ ROLE = f"arn:aws:iam::{ACCOUNT}:role/bake-reaper"
 ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
 TAGS = [{"Key": "bake:run", "Value": "r-1"}]
 # On each request: who calls, and where.
-USUAL = {"aws:PrincipalAccount", "aws:PrincipalArn", "aws:RequestedRegion", "ec2:Region"}
+USUAL = {"aws:PrincipalAccount", "aws:PrincipalArn", "aws:RequestedRegion", "ec2:Region", "kms:CallerAccount"}
 
 
 def tagged(*kinds: str) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ KEYS: Final = frozenset(
         "ec2:CreateAction",
         "ec2:Region",
         "iam:PassedToService",
+        "kms:CallerAccount",
         "kms:GrantIsForAWSResource",
         "kms:ViaService",
     )

@@ -49,7 +49,7 @@ class Inventory(Protocol):
         ...
 
     def policies_of(self, arn: str) -> list[str]:
-        """The policies of a resource itself: of queues and buckets, objects included."""
+        """The policies of a resource itself: of queues, of buckets with their objects, and of KMS keys."""
         ...
 
     def disk_key(self, region: str, name: str) -> str | None:
@@ -70,7 +70,7 @@ class MotoInventory:
             found = ec2.get_security_group_by_name_or_id(name)
             return str(found.id) if found else name
         if kind == "key-pair" and name.startswith("key-"):
-            return next((pair.key_name for pair in ec2.key_pairs.values() if pair.id == name), name)
+            return next((pair.key_name for pair in list(ec2.key_pairs.values()) if pair.id == name), name)
         if kind == "launch-template" and not name.startswith("lt-"):
             return str(ec2.launch_template_name_to_ids.get(name, name))
         return name
@@ -92,14 +92,12 @@ class MotoInventory:
     def role_of_profile(self, profile: str) -> str | None:
         from moto.iam.models import iam_backends
 
-        profiles = iam_backends[ACCOUNT]["aws"].get_instance_profiles()
+        profiles = list(iam_backends[ACCOUNT]["aws"].get_instance_profiles())
         roles: list[Any] = next((one.roles for one in profiles if profile in {one.name, one.arn}), [])
         return str(roles[0].arn) if roles else None
 
     def own_key(self, region: str, name: str) -> str | None:
-        from moto.kms.models import kms_backends
-
-        kms = kms_backends[ACCOUNT][region]
+        kms = _kms(region)
         if name.endswith(_EBS_ALIAS):
             return None
         try:
@@ -115,7 +113,7 @@ class MotoInventory:
     def secret(self, region: str, name: str) -> tuple[str, Tags]:
         from moto.secretsmanager.models import secretsmanager_backends
 
-        for secret in secretsmanager_backends[ACCOUNT][region].secrets.values():
+        for secret in list(secretsmanager_backends[ACCOUNT][region].secrets.values()):
             if name in {secret.name, secret.arn, secret.arn.rpartition("-")[0]}:
                 return secret.arn, {tag["Key"]: tag["Value"] for tag in secret.tags or []}
         return name if name.startswith(
@@ -125,7 +123,7 @@ class MotoInventory:
     def role(self, name: str) -> str:
         from moto.iam.models import iam_backends
 
-        roles = iam_backends[ACCOUNT]["aws"].get_roles()
+        roles = list(iam_backends[ACCOUNT]["aws"].get_roles())
         return next(
             (str(one.arn) for one in roles if one.name == name), f"arn:aws:iam::{ACCOUNT}:role/{name}"
         )
@@ -143,13 +141,17 @@ class MotoInventory:
         found: Any = None
         if service == "sqs" and region:
             found = getattr(sqs_backends[ACCOUNT][region].queues.get(rest[0]), "_policy_json", None)
+        elif service == "kms":
+            found = getattr(_kms(region).keys.get(rest[0].removeprefix("key/")), "policy", None)
         elif service == "s3":
             found = getattr(
                 s3_backends[ACCOUNT]["aws"].buckets.get(rest[0].partition("/")[0]), "policy", None
             )
         if not found:
             return []
-        return [json.dumps(found) if isinstance(found, dict) else bytes(found).decode()]
+        if isinstance(found, dict):
+            found = json.dumps(found)
+        return [found.decode() if isinstance(found, bytes) else str(found)]
 
     def disk_key(self, region: str, name: str) -> str | None:
         ec2 = _ec2(region)
@@ -167,3 +169,9 @@ def _ec2(region: str) -> Any:
     from moto.ec2.models import ec2_backends
 
     return ec2_backends[ACCOUNT][region]
+
+
+def _kms(region: str) -> Any:
+    from moto.kms.models import kms_backends
+
+    return kms_backends[ACCOUNT][region]

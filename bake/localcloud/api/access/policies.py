@@ -18,6 +18,10 @@ from bake.localcloud.api.access.needs import Context, Need
 from bake.localcloud.api.access.refusals import Refused
 from bake.localcloud.settings import ACCOUNT
 
+# Whom a key's policy must name for the account's own policies to count at all.
+# https://docs.aws.amazon.com/kms/latest/developerguide/key-policy-default.html
+_ACCOUNT = Caller("AWS", frozenset({ACCOUNT, f"arn:aws:iam::{ACCOUNT}:root"}), ACCOUNT)
+
 
 class Policies(Protocol):
     """Returns the documents of a role's policies, inline and attached."""
@@ -104,9 +108,15 @@ class Authoriser:
         full = replace(need, context={**need.context, **_of_request(role, need, region)})
         caller = Caller("AWS", frozenset({principal.arn, role}), ACCOUNT)
         of_resource = self.inventory.policies_of(need.resource)
-        decision = evaluate(self._policies(principal.role), full, of_resource, caller)
+        delegated = not need.action.startswith("kms:") or _delegates(of_resource, full)
+        decision = evaluate(self._policies(principal.role) if delegated else [], full, of_resource, caller)
         self._record(principal, full, decision.allowed)
         return decision
+
+
+def _delegates(of_key: list[str], need: Need) -> bool:
+    """Whether a key's policy lets the account's own policies decide; a key that is not there has none."""
+    return not of_key or evaluate([], need, of_key, _ACCOUNT).allowed
 
 
 def _of_request(role: str, need: Need, region: str) -> Context:
@@ -116,7 +126,8 @@ def _of_request(role: str, need: Need, region: str) -> Context:
         "aws:PrincipalArn": (role,),
         "aws:RequestedRegion": (region,),
     }
-    return found | ({"ec2:Region": (region,)} if need.action.startswith("ec2:") else {})
+    more = {"ec2:": ("ec2:Region", region), "kms:": ("kms:CallerAccount", ACCOUNT)}.get(need.action[:4])
+    return found | ({more[0]: (more[1],)} if more else {})
 
 
 def refusal(principal: Principal, need: Need, decision: Decision) -> str:

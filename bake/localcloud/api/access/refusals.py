@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html.
 
 from __future__ import annotations
 
+import secrets
 from typing import Literal
 
 from bake.localcloud.api.faults.calls import Call
@@ -44,6 +45,8 @@ _INVALID = "The security token included in the request is invalid."
 _EXPIRED = "The security token included in the request is expired"
 _V4 = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
 _NOT_AUTHORIZED = "You are not authorized to perform this operation."
+# EC2 repeats in it, encrypted for sts:DecodeAuthorizationMessage, what the message says before.
+_ENCODED = ". Encoded authorization failure message: [encoded]"
 _SHA256 = "The provided 'x-amz-content-sha256' header does not match what was computed."
 
 # Rows: the kinds above; `{}` is the text of the refusal. Columns: EC2, S3, then the protocols of the other
@@ -147,7 +150,7 @@ _TABLE: dict[Kind, tuple[AwsError, AwsError, AwsError, AwsError, AwsError]] = {
         AwsError("UnsupportedOperation", "Not in the local cloud: {}"),
     ),
     "denied": (
-        AwsError("UnauthorizedOperation", f"{_NOT_AUTHORIZED} {{}}", 403),
+        AwsError("UnauthorizedOperation", f"{_NOT_AUTHORIZED} {{}}{_ENCODED}", 403),
         AwsError("AccessDenied", "{}", 403),
         AwsError("AccessDenied", "{}", 403),
         AwsError("AccessDenied", "{}", 403),
@@ -170,7 +173,10 @@ class Refused(Exception):
         if self._error is not None and call.protocol == "s3":
             return self._error
         row = _TABLE[self.kind][_column(call)]
-        return AwsError(row.code, row.message.replace("{}", self.text), row.status)
+        message = row.message.replace("{}", self.text)
+        if "[encoded]" in message:
+            message = message.replace("[encoded]", secrets.token_urlsafe(330))
+        return AwsError(row.code, message, row.status)
 
 
 def _column(call: Call) -> int:
