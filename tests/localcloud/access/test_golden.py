@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from bake.localcloud.api.access.evaluation import WITH_VARIABLES, Caller, evaluate
 from bake.localcloud.api.access.needs import Need
 
+from .made_up import MadeUp
 from .node import ask
 
 FILE = Path(__file__).parent / "golden.yaml"
@@ -63,9 +65,8 @@ def test_each_case_has_a_name_of_its_own_and_a_source() -> None:
     assert all(one["source"].startswith(("reference_policies", "access_", "id_roles")) for one in CASES)
 
 
-@pytest.mark.integration
-def test_another_evaluator_decides_the_same() -> None:
-    asked = [one for one in CASES if "apart" not in one]
+def others(cases: list[dict[str, Any]]) -> list[str]:
+    """What @cloud-copilot/iam-simulate decides."""
     questions = [
         {
             "principal": ROLE,
@@ -73,9 +74,25 @@ def test_another_evaluator_decides_the_same() -> None:
             **{name: one[name] for name in ("action", "resource", "context", "policies")},
             "ofResource": one.get("of_resource"),
         }
-        for one in asked
+        for one in cases
     ]
-    answers = ask("simulate.mjs", questions)
-    other = {one["name"]: answer for one, answer in zip(asked, answers, strict=True)}
-    assert other == {one["name"]: one["expect"] for one in asked}
+    return list(ask("simulate.mjs", questions))
+
+
+@pytest.mark.integration
+def test_another_evaluator_decides_the_same() -> None:
+    asked = [one for one in CASES if "apart" not in one]
+    found = {one["name"]: answer for one, answer in zip(asked, others(asked), strict=True)}
+    assert found == {one["name"]: one["expect"] for one in asked}
     assert len(asked) >= 90
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("seed", range(3))
+def test_another_evaluator_decides_the_same_of_made_up_policies(seed: int) -> None:
+    made_up = MadeUp(seed)
+    asked = [made_up.request() for _ in range(2000)]
+    answers = others(asked)
+    differing = [(one, answer) for one, answer in zip(asked, answers, strict=True) if decided(one) != answer]
+    assert differing == []
+    assert min(Counter(answers)[effect] for effect in ("allowed", "explicitDeny", "implicitDeny")) > 100

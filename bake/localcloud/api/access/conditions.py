@@ -44,7 +44,7 @@ def values_of(given: Any) -> list[str]:
     return [str(one).lower() if isinstance(one, bool) else str(one) for one in listed]
 
 
-# Each compares a value of the request with one of the policy; None for a policy's value that has no meaning.
+# Each compares a value of the request with one of the policy; None where they can't be compared.
 Comparison = Callable[[str, str, Lookup | None], bool | None]
 
 
@@ -69,7 +69,7 @@ def _arn(value: str, given: str, lookup: Lookup | None) -> bool | None:
     if lookup is not None and "${" in given:  # a variable may have colons of its own, and a name with one
         return _like(value, given, lookup)
     if len(parts) != 6 or len(wanted) != 6:
-        return False
+        return None
     compared = [_like(part, pattern, lookup) for part, pattern in zip(parts, wanted, strict=True)]
     return all(compared)
 
@@ -172,6 +172,6 @@ def _matches(operator: Operator, value: str, given: list[str], scope: Scope) -> 
     found = [compare(value, one, scope.lookup) for one in given]
     if positive:
         return True in found
-    if None in found and True not in found:  # a variable without a value
+    if None in found and True not in found:
         return scope.otherwise
     return True not in found
