@@ -66,7 +66,7 @@ def test_a_policy_that_iam_refuses_changes_nothing(cloud: Cloud, ask: Ask) -> No
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"name": "a"}', b'{"name": "", "policies": []}'])
-def test_what_is_no_caller_is_refused(ask: Ask, content: bytes) -> None:
+def test_what_is_no_caller_is_refused(cloud: Cloud, ask: Ask, content: bytes) -> None:
     with pytest.raises(UsageError, match="a caller is"):
         ask("POST", "/-/caller", content)
 

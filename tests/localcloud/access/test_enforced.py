@@ -219,6 +219,15 @@ def test_an_absent_object_is_denied_to_whoever_may_not_list_the_bucket(cloud: Cl
     assert refusal(seeing.head_object, Bucket=bucket, Key="absent")[:2] == ("404", 404)
 
 
+def test_so_is_the_absent_source_of_a_copy(cloud: Cloud, bucket: str) -> None:
+    objects = allow(["s3:GetObject", "s3:PutObject"])
+    copy = {"Bucket": bucket, "Key": "copy", "CopySource": {"Bucket": bucket, "Key": "absent"}}
+    assert refusal(cloud.client("s3", cloud.caller(objects)).copy_object, **copy)[0] == "AccessDenied"
+    seeing = cloud.client("s3", cloud.caller(objects, allow("s3:ListBucket")))
+    assert refusal(seeing.copy_object, **copy)[0] == "NoSuchKey"
+    assert refusal(seeing.copy_object, **{**copy, "Bucket": "none-such"})[0] == "NoSuchBucket"
+
+
 def test_an_absent_bucket_is_absent_for_all(cloud: Cloud) -> None:
     caller = cloud.client("s3", cloud.caller(allow("s3:GetObject")))
     assert refusal(caller.get_object, Bucket="none-such", Key="k")[:2] == ("NoSuchBucket", 404)

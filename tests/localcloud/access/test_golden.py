@@ -53,13 +53,11 @@ def decided(found: dict[str, Any]) -> str:
     return evaluate(documents, need(found), of_resource, CALLER).effect
 
 
-@pytest.mark.unit
 @pytest.mark.parametrize("found", CASES, ids=IDS)
 def test_it_decides_as_aws_documents(found: dict[str, Any]) -> None:
     assert decided(found) == found["expect"]
 
 
-@pytest.mark.unit
 def test_each_case_has_a_name_of_its_own_and_a_source() -> None:
     assert len(set(IDS)) == len(IDS) >= 100
     assert all(one["source"].startswith(("reference_policies", "access_", "id_roles")) for one in CASES)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 import uuid
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from bake.localcloud.api.access import ec2_needs, service_needs
 from bake.localcloud.api.access.ec2_needs import EBS_KMS, TABLE
+from bake.localcloud.api.access.inventory import MotoInventory
 
 from .conftest import REGION, Cloud
 from .node import ask
 
+ROOT = Path(__file__).parents[3]
 ACCOUNT = "123456789012"
 EC2 = f"arn:aws:ec2:{REGION}:{ACCOUNT}:"
 SHARED = f"arn:aws:ec2:{REGION}::"
@@ -321,13 +325,10 @@ def _known(key: str, keys: list[str]) -> bool:
 
 
 def test_each_need_is_one_of_the_service_authorization_reference(cloud: Cloud) -> None:
-    from bake.localcloud.api.access.ec2_needs import needs_of
-    from bake.localcloud.api.access.inventory import MotoInventory
-
     found: list[tuple[str, str, tuple[str, ...]]] = []
     for service, operation, parameters in samples():
         if operation in TABLE:
-            listed = needs_of(operation, REGION, {}, MotoInventory()) or []
+            listed = ec2_needs.needs_of(operation, REGION, {}, MotoInventory()) or []
             found += [(one.action, one.resource, tuple(one.context)) for one in listed]
         else:
             found += [
@@ -356,3 +357,29 @@ def test_each_need_is_one_of_the_service_authorization_reference(cloud: Cloud) -
             and not any(_covers(arn, one["arn"]) for named, arn, _ in found if named == action)
         }
         assert not missing, (action, missing)
+
+
+def documented() -> list[str]:
+    """The actions in the policies of the documentation."""
+    texts = [
+        (ROOT / name).read_text(encoding="utf-8")
+        for name in ("docs/aws.md", "docs/weights.md", "worker/README.md")
+    ]
+    services = "ec2|sqs|events|scheduler|kms|ssm|secretsmanager|servicequotas|pricing"
+    found = {action for text in texts for action in re.findall(rf'"(?:{services}):\w+"', text)}
+    return sorted(action.strip('"') for action in found)
+
+
+@pytest.mark.parametrize("action", documented())
+def test_each_documented_action_is_one_that_the_local_cloud_asks_for(action: str) -> None:
+    """But those that come with another call, as kms:CreateGrant with a launch."""
+    service, operation = action.split(":")
+    if service == "kms" and operation in {"CreateGrant", *EBS_KMS}:
+        return
+    any_name = dict.fromkeys(("Name", "KeyId", "SecretId", "ResourceARN", "ResourceArn"), "x")
+    if service == "ec2":
+        needs = ec2_needs.needs_of(operation, REGION, {"ResourceId.1": "i-1"}, MotoInventory())
+    else:
+        needs = service_needs.needs_of(service, operation, REGION, any_name, "/", MotoInventory())
+    assert needs is not None
+    assert action in [need.action for need in needs]

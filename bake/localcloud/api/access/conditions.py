@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bake.localcloud.api.access.needs import Need
-from bake.localcloud.api.access.patterns import Lookup, matches, tokens
+from bake.localcloud.api.access.patterns import Lookup, covers, matches, tokens
 
 # The keys that the local cloud knows the values of: absent from a need, they have none. A need may have more.
 KEYS: Final = frozenset(
@@ -59,8 +59,7 @@ def _equal_in_any_case(value: str, given: str, lookup: Lookup | None) -> bool | 
 
 
 def _like(value: str, given: str, lookup: Lookup | None) -> bool | None:
-    pattern = tokens(given, lookup)
-    return None if pattern is None else matches(pattern, value)
+    return covers(given, value, lookup)
 
 
 def _arn(value: str, given: str, lookup: Lookup | None) -> bool | None:

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 from bake.localcloud.api.access import conditions
 from bake.localcloud.api.access.conditions import Scope, values_of
 from bake.localcloud.api.access.needs import Need
-from bake.localcloud.api.access.patterns import Lookup, matches, of_arn, tokens
+from bake.localcloud.api.access.patterns import Lookup, covers
 
 Document = str | Mapping[str, Any]
 Effect = Literal["allowed", "explicitDeny", "implicitDeny"]
@@ -141,7 +141,7 @@ def _is_action(statement: Mapping[str, Any], action: str) -> bool:
 
 
 def _names_action(given: Any, action: str) -> bool:
-    return any(matches(tokens(one.lower(), None) or [], action.lower()) for one in values_of(given))
+    return any(covers(one.lower(), action.lower(), None) for one in values_of(given))
 
 
 def _is_resource(statement: Mapping[str, Any], resource: str, lookup: Lookup | None, denies: bool) -> bool:
@@ -156,8 +156,7 @@ def _names(given: str, resource: str, lookup: Lookup | None) -> bool | None:
     """None where a variable has no value, or stands before an ARN's last part, where none may stand."""
     if lookup is not None and "${" in ":".join(given.split(":", 5)[:5]):
         return None
-    pattern = tokens(given, lookup)
-    return None if pattern is None else matches(of_arn(pattern), resource)
+    return covers(given, resource, lookup, arn=True)
 
 
 def _concerns(statement: Mapping[str, Any], caller: Caller, denies: bool) -> bool:

@@ -115,11 +115,7 @@ def _s3(environ: dict[str, Any], request: Request, verified: Verified) -> Operat
     body = verified.body.bytes() if operation in {"CreateBucket", "DeleteObjects"} else b""
     _place(environ, request.path, urlencode(pairs))
     needs = s3_actions.needed(operation, bucket, key, query, headers, body)
-    return OperationRequest("s3", operation, verified.region, _object_of(bucket, key), needs=tuple(needs))
-
-
-def _object_of(bucket: str, key: str) -> dict[str, str]:
-    return {"Bucket": bucket, "Key": key}
+    return OperationRequest("s3", operation, verified.region, needs=tuple(needs))
 
 
 def _rest(environ: dict[str, Any], request: Request, verified: Verified) -> OperationRequest:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 Lookup = Callable[[str], Sequence[str]]
@@ -24,8 +25,31 @@ class Wild(Enum):
 
 Token = str | Wild
 _VARIABLE: Final = re.compile(r"\$\{([^}]*)\}")
+_WILDCARD: Final = re.compile(r"[*?]")
 _DEFAULT: Final = re.compile(r"([^,]+?)\s*,\s*'([^']*)'")
 _PARTS: Final = 5  # colons of an ARN: partition, service, region and account are before the last one
+
+
+def covers(pattern: str, text: str, lookup: Lookup | None, *, arn: bool = False) -> bool | None:
+    """Whether a pattern covers a whole text; None where a variable in it has no value, or several.
+
+    With `arn` the text is an ARN, in whose parts a `*` stays that does not end one.
+    """
+    if lookup is None or "${" not in pattern:
+        return _covers(pattern, text, arn)
+    found = tokens(pattern, lookup)
+    return None if found is None else matches(of_arn(found) if arn else found, text)
+
+
+@lru_cache(50_000)  # the same calls come again and again
+def _covers(pattern: str, text: str, arn: bool) -> bool:
+    first = _WILDCARD.search(pattern)
+    if first is None:
+        return pattern == text
+    if not text.startswith(pattern[: first.start()]):
+        return False
+    found = tokens(pattern, None) or []
+    return matches(of_arn(found) if arn else found, text)
 
 
 def tokens(text: str, lookup: Lookup | None, *, wild: bool = True) -> list[Token] | None:
