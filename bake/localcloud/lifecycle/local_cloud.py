@@ -16,6 +16,12 @@ from bake.localcloud.settings import Settings
 
 _TRUSTED = "A machine's root is this host's root (--trust-guests): whoever has the one has the other."
 
+_DELAYED = (
+    "What AWS shows late, the API shows a few seconds late, where AWS may take minutes; which delays those "
+    "are is drawn from a seed, and `--seed {seed}` repeats them."
+)
+_LENIENT = "The API shows at once what AWS shows late (--lenient)."
+
 
 @dataclass(frozen=True)
 class LocalCloud:
@@ -73,6 +79,7 @@ def describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
             "own policies and quotas are accepted and not enforced.",
             "Signatures and roles' sessions are judged by this host's clock, also when `bake local clock` "
             "has moved the API's on; machines have this host's clock.",
+            _LENIENT if running["lenient"] else _DELAYED.format(seed=running["seed"]),
             *([_TRUSTED] if running["trust_guests"] else []),
         ),
         bases={system: base.what for system, base in prepared.bases.items()},

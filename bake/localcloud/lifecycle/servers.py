@@ -75,13 +75,7 @@ def start(
     s3.install()
     scheduler.install(time)
     backends.install()
-    about: dict[str, Any] = {
-        "id": uuid.uuid4().hex,
-        "pid": os.getpid(),
-        "since": datetime.now(UTC).isoformat(),
-        "environment": _account(settings, prepared, instances, store, time, saved),
-        "trust_guests": settings.trust_guests,
-    }
+    about = _about(settings, _account(settings, prepared, instances, store, time, saved))
 
     def metadata(address: str) -> Metadata | None:
         instance = instances.at(address)
@@ -118,6 +112,19 @@ def start(
     serve(settings.address, API_PORT, api, "the API", now=time.now)
     serve_control(settings.control, routes)
     return about, instances.terminate_all
+
+
+def _about(settings: Settings, environment: dict[str, str]) -> dict[str, Any]:
+    """What the cloud tells of itself."""
+    return {
+        "id": uuid.uuid4().hex,
+        "pid": os.getpid(),
+        "since": datetime.now(UTC).isoformat(),
+        "environment": environment,
+        "trust_guests": settings.trust_guests,
+        "seed": settings.seed,
+        "lenient": settings.lenient,
+    }
 
 
 def _account(
