@@ -25,6 +25,8 @@ GATEWAY = "_gateway"
 FIRST_INSTANCE = 10
 _TRUST = "BAKE_LOCAL_TRUST_GUESTS"  # set for the cloud's process; users pass --trust-guests
 _SEED, _LENIENT = "BAKE_LOCAL_SEED", "BAKE_LOCAL_LENIENT"
+_VCPUS = "BAKE_LOCAL_VCPUS"
+VCPUS = 192  # of each quota: as many as the largest single instance of a profile needs
 SEED = 1  # of the delays, unless another one is asked for: a run that fails is repeatable
 
 ACCOUNT = "123456789012"
@@ -47,7 +49,7 @@ class Settings:
     `amazon_linux` is an image of Amazon Linux (a path or URL) to make its base of; empty for a stand-in.
     `owner` is the user id, beside root's, that may reach the cloud. With `trust_guests` a machine's root is
     this host's root. `seed` decides when the API shows what was created or changed; a `lenient` cloud shows
-    it at once.
+    it at once. `vcpus` is the account's quota of each family of instance types and market.
     """
 
     cache: Path
@@ -58,12 +60,13 @@ class Settings:
     trust_guests: bool = False
     seed: int = SEED
     lenient: bool = False
+    vcpus: int = VCPUS
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None) -> Settings:
-        """Read BAKE_CACHE, BAKE_AMAZON_LINUX_IMAGE and BAKE_LOCAL_STATE, _NETWORK, _SEED and _LENIENT.
+        """Read BAKE_CACHE, BAKE_AMAZON_LINUX_IMAGE and BAKE_LOCAL_STATE, _NETWORK, _SEED, _LENIENT, _VCPUS.
 
-        The owner is the user who called sudo. UsageError for an unusable network or seed.
+        The owner is the user who called sudo. UsageError for an unusable network or number.
         """
         env = os.environ if environment is None else environment
         cache = Path(env.get("BAKE_CACHE") or "~/.cache/bake").expanduser().absolute()
@@ -77,8 +80,9 @@ class Settings:
             _image(env.get("BAKE_AMAZON_LINUX_IMAGE") or ""),
             int(user) if user.isascii() and user.isdigit() else 0,
             env.get(_TRUST) == "yes",
-            _seed(env.get(_SEED) or str(SEED)),
+            _whole(_SEED, env.get(_SEED) or str(SEED)),
             env.get(_LENIENT) == "yes",
+            _whole(_VCPUS, env.get(_VCPUS) or str(VCPUS)),
         )
 
     def with_delays(self, asked: Delays) -> Settings:
@@ -97,6 +101,7 @@ class Settings:
             _TRUST: "yes" if self.trust_guests else "no",
             _SEED: str(self.seed),
             _LENIENT: "yes" if self.lenient else "no",
+            _VCPUS: str(self.vcpus),
         }
 
     @property
@@ -163,9 +168,9 @@ def _network(text: str) -> ipaddress.IPv4Network:
     return network
 
 
-def _seed(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise UsageError(f"{_SEED}: {text!r} is not a whole number from 0 on", hint=f"{_SEED}={SEED}")
+def _whole(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise UsageError(f"{name}: {text[:40]!r} is not a whole number from 0 on", hint=f"{name}=64")
     return int(text)
 
 

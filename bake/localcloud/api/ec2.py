@@ -25,6 +25,7 @@ from moto.ec2.utils import filter_dict_attribute_mapping
 from bake.localcloud.api import attributes, metadata_options, spot
 from bake.localcloud.api import run_instances as launch
 from bake.localcloud.api.clock import CloudClock
+from bake.localcloud.api.consistency.ec2 import Settled
 from bake.localcloud.api.images import LocalAmi, LocalSnapshot
 from bake.localcloud.api.instances import LocalInstance, LocalInstances
 from bake.localcloud.images.store import ImageStore, StoredImage, StoredSnapshot
@@ -35,7 +36,7 @@ from bake.localcloud.settings import SPOT_REGION
 CALL: ContextVar[Mapping[str, str]] = ContextVar("CALL", default=MappingProxyType({}))
 
 
-class LocalEc2(spot.SpotRequests, attributes.Attributes, EC2Backend):  # type: ignore[misc]
+class LocalEc2(spot.SpotRequests, attributes.Attributes, Settled, EC2Backend):  # type: ignore[misc]
     """One region's EC2. Machines live in the spot region only."""
 
     # moto finds a service's URLs by the module of its backend's class.
@@ -216,6 +217,7 @@ class LocalEc2(spot.SpotRequests, attributes.Attributes, EC2Backend):  # type: i
         instance = self._local_instance(instance_id)
         if instance.state not in {"running", "stopped", "stopping"}:
             raise _wrong_state(instance, "imaged")
+        self.check_stopped(instance)
         volume = self._root_volume(instance)
         snapshot = self._snapshot_of(volume, "")
         image = LocalAmi(self, snapshot, name=name, description=description, instance=instance.moto)
@@ -232,6 +234,7 @@ class LocalEc2(spot.SpotRequests, attributes.Attributes, EC2Backend):  # type: i
             resource.add_tags({tag["Key"]: tag["Value"] for tag in specification["Tags"]})
         self.amis[image.id] = image
         self.snapshots[snapshot.id] = snapshot
+        self.begin_image(image)
         reboot = CALL.get().get("NoReboot", "false").lower() != "true"
         instance.capture(lambda: self._copy(instance, snapshot, image), reboot=reboot)
         return image
@@ -255,6 +258,7 @@ class LocalEc2(spot.SpotRequests, attributes.Attributes, EC2Backend):  # type: i
         """Make the copy, then set the states of snapshot and image."""
         try:
             snapshot.copy_from(instance.machine.disk, self.store)
+            self.hold_image(image)
         except Exception as error:  # any: this is a thread's end, and callers wait until `pending` is over
             snapshot.status = "error"
             if image is not None:

@@ -12,6 +12,7 @@ from bake.aws import AccessKey
 from bake.localcloud.api.access import keys
 from bake.localcloud.lifecycle.prepared import Prepared
 from bake.localcloud.machines import cgroups
+from bake.localcloud.prices import SNAPSHOT_MONTH, SPOT_VCPU_HOUR, VCPU_HOUR, VOLUME_MONTH
 from bake.localcloud.settings import Settings
 
 _TRUSTED = "A machine's root is this host's root (--trust-guests): whoever has the one has the other."
@@ -76,7 +77,10 @@ def describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
             "stands for an instance store where weights.scratch wants one.",
             "Roles' policies are enforced, without conditions, and by resource for queues, buckets and event "
             "buses alone; security groups between machines, while SSH from here reaches all. Resources' "
-            "own policies and quotas are accepted and not enforced.",
+            "own policies are accepted and not enforced.",
+            f"Prices and quotas are this cloud's own: {VCPU_HOUR:.2f} dollars an hour for a vCPU, "
+            f"{SPOT_VCPU_HOUR:.2f} on the spot market, {VOLUME_MONTH:.2f} a month for a GB of volume and "
+            f"{SNAPSHOT_MONTH:.2f} of snapshot; {running['vcpus']} vCPUs for each quota (BAKE_LOCAL_VCPUS).",
             "Signatures and roles' sessions are judged by this host's clock, also when `bake local clock` "
             "has moved the API's on; machines have this host's clock.",
             _LENIENT if running["lenient"] else _DELAYED.format(seed=running["seed"]),

@@ -16,11 +16,13 @@ from moto.ec2.models import ec2_backends
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.shared_data import SharedDataMiddleware
 
-from bake.localcloud.api import clock, ec2, interruptions, s3, scheduler
+from bake.localcloud.api import clock, ec2, interruptions, s3, scheduler, tables
 from bake.localcloud.api.access import backends
 from bake.localcloud.api.access import keys as access_keys
 from bake.localcloud.api.access.keys import Keys
 from bake.localcloud.api.clock import CloudClock
+from bake.localcloud.api.consistency import installing
+from bake.localcloud.api.consistency.schedule import Schedule
 from bake.localcloud.api.endpoint import Api
 from bake.localcloud.api.faults.faults import AwsFaults, parse_fault
 from bake.localcloud.api.imds import Imds, Metadata
@@ -75,6 +77,7 @@ def start(
     s3.install()
     scheduler.install(time)
     backends.install()
+    tables.install()
     about = _about(settings, _account(settings, prepared, instances, store, time, saved))
 
     def metadata(address: str) -> Metadata | None:
@@ -84,7 +87,8 @@ def start(
     hub = Hub(prepared.hub, prepared.token)
     groups = Groups(instances)
     groups.follow()  # of a saved cloud's instances
-    api = Api(instances, groups, faults, keys)
+    delayed = installing.install(Schedule(settings.seed, lenient=settings.lenient))
+    api = Api(instances, groups, faults, keys, delayed)
     routes = {
         ("GET", "/-/health"): lambda request: about,
         ("GET", "/-/calls"): lambda request: api.called,
@@ -124,6 +128,7 @@ def _about(settings: Settings, environment: dict[str, str]) -> dict[str, Any]:
         "trust_guests": settings.trust_guests,
         "seed": settings.seed,
         "lenient": settings.lenient,
+        "vcpus": settings.vcpus,
     }
 
 
