@@ -13,7 +13,9 @@ import pytest
 
 from bake.instance import KeyPair, user_data
 from bake.localcloud.lifecycle.local_cloud import LocalCloud
+from bake.retries import Fresh
 from bake.ssh import Login
+from tests.patient import Patience
 
 from .moto_account import MotoAccount, served
 
@@ -34,10 +36,12 @@ class Account:
 
     def __init__(self, cloud: LocalCloud) -> None:
         self.cloud = cloud
+        self._fresh = Fresh()
         self.ec2 = self.client("ec2", "SPOT_AWS_REGION")
 
     def client(self, service: str, region: str = "AWS_REGION", **more: Any) -> Any:
-        return boto3.client(
+        """A client that takes "not found" about what it has just created for "not yet", as on AWS."""
+        client = boto3.client(
             service,
             endpoint_url=self.cloud.endpoint,
             region_name=self.cloud.environment[region],
@@ -45,6 +49,8 @@ class Account:
             aws_secret_access_key=self.cloud.keys.secret,
             **more,
         )
+        Patience(PATIENCE, self._fresh).attach(client)
+        return client
 
     def launch(self, image: str | None = None, **changes: Any) -> Launched:
         """RunInstances as the bake calls it; `changes` replace parameters."""

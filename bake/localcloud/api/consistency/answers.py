@@ -57,7 +57,9 @@ def without(call: Call, content: bytes, hidden: Hidden) -> bytes:
     if not names or call.protocol != "json":
         return content
     answer = json.loads(content)
-    kept = [one for one in answer.get(items, []) if _name(one, member) not in names]
+    if items not in answer:
+        return content
+    kept = [one for one in answer[items] if _name(one, member) not in names]
     return json.dumps({**answer, items: kept}).encode()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,6 +13,8 @@ from bake.localcloud.api.consistency.replicas import Replicas
 from bake.localcloud.api.consistency.settling import PENDING, Settling
 from bake.localcloud.api.faults import calls, errors
 from bake.localcloud.api.faults.calls import Call
+
+log = logging.getLogger(__name__)
 
 WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -30,6 +33,9 @@ class Consistent:
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         call = calls.read(environ)
         if error := self._replicas.missing(call):
+            log.info(
+                "%s %s: %s, as a replica that does not know it yet", call.service, call.action, error.code
+            )
             calls.drain(environ)
             answer = errors.answer(call, error, environ.get("CONTENT_TYPE", ""))
             return answer(environ, start_response)
