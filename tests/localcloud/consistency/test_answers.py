@@ -30,7 +30,7 @@ def texts(content: bytes, name: str) -> list[str | None]:
 
 def test_an_instance_that_is_hidden_goes_with_its_reservation() -> None:
     asked = Call("ec2", "DescribeInstances", "ec2", {"Filter.1.Value.1": "i-1"})
-    found = answers.without(asked, INSTANCES, lambda prefix: {"i-1", "i-2"})
+    found = answers.without(asked, INSTANCES, lambda prefix, named: {"i-1", "i-2"})
     assert texts(found, "instanceId") == ["i-3"]
     assert texts(found, "reservationId") == ["r-2"]
     assert ElementTree.fromstring(found).tag == f"{{{SPACE}}}DescribeInstancesResponse"
@@ -38,7 +38,7 @@ def test_an_instance_that_is_hidden_goes_with_its_reservation() -> None:
 
 def test_what_a_call_names_is_in_its_answer() -> None:
     asked = Call("ec2", "DescribeInstances", "ec2", {"InstanceId.1": "i-1"})
-    assert answers.without(asked, INSTANCES, lambda prefix: {"i-1"}) == INSTANCES
+    assert answers.without(asked, INSTANCES, lambda prefix, named: {"i-1"} - set(named)) == INSTANCES
 
 
 @pytest.mark.parametrize("early", [True, False])
@@ -75,7 +75,7 @@ def test_lists_of_names(
 ) -> None:
     asked = Call(service, action, "json", {})
     assert answers.lists(asked)
-    found = answers.without(asked, json.dumps(content).encode(), lambda prefix: hidden)
+    found = answers.without(asked, json.dumps(content).encode(), lambda prefix, named: hidden)
     assert json.loads(found) == expected
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
 from bake.localcloud.api.faults.calls import Call
 
-Hidden = Callable[[str], set[str]]
+# What is hidden of the keys that begin with this, but for these.
+Hidden = Callable[[str, Collection[str]], set[str]]
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,14 @@ def lists(call: Call) -> bool:
 
 
 def without(call: Call, content: bytes, hidden: Hidden) -> bytes:
-    """The answer without what is hidden, unless the call names it; `hidden` takes a prefix of keys."""
+    """The answer without what is hidden, unless the call names it."""
     if call.protocol == "ec2":
         listed = _EC2[call.action]
         asked = {value for name, value in call.parameters.items() if not name.startswith("Filter.")}
-        left_out = hidden(listed.prefix) - asked
+        left_out = hidden(listed.prefix, asked)
         return _without_items(content, listed, left_out) if left_out else content
     items, member, created = _JSON[call.service, call.action]
-    names = {key.removeprefix(created) for key in hidden(created)}
+    names = {key.removeprefix(created) for key in hidden(created, ())}
     if not names or call.protocol != "json":
         return content
     answer = json.loads(content)

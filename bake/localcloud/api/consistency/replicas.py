@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from bake.localcloud.api.consistency.schedule import LONGEST, Delay, Schedule
@@ -72,9 +72,9 @@ class Replicas:
             fresh.asked += 1
             return (fresh.asked % 2 == 1) == fresh.delay.shown_first
 
-    def left_out(self, prefix: str) -> set[str]:
-        """The fresh keys that begin with this and that the next answer does not know."""
-        return {key for key in self._keys(prefix) if not self.shows(key)}
+    def left_out(self, prefix: str, named: Collection[str] = ()) -> set[str]:
+        """The fresh keys with this beginning, except `named`, that the next answer does not know."""
+        return {key for key in self._keys(prefix) if key not in named and not self.shows(key)}
 
     def _keys(self, prefix: str) -> set[str]:
         with self._lock:
