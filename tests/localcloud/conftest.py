@@ -10,6 +10,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from bake.instance import KeyPair, user_data
 from bake.localcloud.lifecycle.local_cloud import LocalCloud
@@ -98,6 +99,19 @@ class Account:
     def terminate(self, instance_id: str) -> None:
         self.ec2.terminate_instances(InstanceIds=[instance_id])
         self.reach(instance_id, "terminated")
+
+    def delete_group(self, group: str) -> None:
+        """DeleteSecurityGroup, as soon as no interface has it any more."""
+
+        def deleted() -> bool | None:
+            try:
+                self.ec2.delete_security_group(GroupId=group)
+            except ClientError as error:
+                assert error.response["Error"]["Code"] == "DependencyViolation"
+                return None
+            return True
+
+        self.wait(f"the end of {group}", deleted)
 
     def image_of(self, instance_id: str, name: str, **parameters: Any) -> str:
         """CreateImage, and wait until it is available."""

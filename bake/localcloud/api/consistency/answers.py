@@ -33,6 +33,8 @@ _EC2 = {
     "DescribeVolumes": _Listed("volumeSet", "volumeId", "vol-"),
     "DescribeKeyPairs": _Listed("keySet", "keyPairId", "key-"),
 }
+# Parameters that name what has an id, too.
+_BY_NAME = ("KeyName.", "GroupName.")
 # (service, operation) -> the list, the member of an item that is its name or None, what created it.
 _JSON = {
     ("sqs", "ListQueues"): ("QueueUrls", None, "sqs:CreateQueue "),
@@ -49,6 +51,8 @@ def lists(call: Call) -> bool:
 def without(call: Call, content: bytes, hidden: Hidden) -> bytes:
     """The answer without what is hidden, unless the call names it."""
     if call.protocol == "ec2":
+        if any(name.startswith(_BY_NAME) for name in call.parameters):
+            return content
         listed = _EC2[call.action]
         asked = {value for name, value in call.parameters.items() if not name.startswith("Filter.")}
         left_out = hidden(listed.prefix, asked)
