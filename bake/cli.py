@@ -20,9 +20,10 @@ from bake.errors import (
     BakeError,
     Interrupted,
     LeftBehind,
+    UsageError,
     disk_full,
 )
-from bake.localcloud import trust_guests, trusted
+from bake.localcloud import Delays, asked_delays, delays, trust_guests, trusted
 from bake.redaction import redact
 
 # Import boto3, paramiko, pydantic, rich and moto inside the commands, so that `bake --help` stays fast.
@@ -93,6 +94,7 @@ class LazyGroup(click.Group):
     "--rehearse", is_flag=True, help="Bake on the local cloud instead of AWS. Needs root, no account."
 )
 @trust_guests
+@delays
 @click.option("--exclusive", is_flag=True, help="Refuse to start while another bake of the profile goes on.")
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines on stdout.")
 @click.option(
@@ -176,8 +178,16 @@ def main_group(
     from bake.commands.bake import bake_profile
     from bake.request import BakeRequest
 
-    request = BakeRequest(profile, directory, env_file, rehearse, trusted())
+    request = BakeRequest(profile, directory, env_file, rehearse, trusted(), _delays(rehearse))
     bake_profile(request, runs, as_json=as_json, exclusive=exclusive)
+
+
+def _delays(rehearse: bool) -> Delays:
+    """The delays of the local cloud; UsageError for a bake on AWS, which has its own."""
+    found = asked_delays()
+    if not rehearse and found != Delays():
+        raise UsageError("--seed and --lenient are for rehearsals", hint="add --rehearse")
+    return found
 
 
 @main_group.command()

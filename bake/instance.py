@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bake import redaction
 from bake.aws import Aws, ClientError
-from bake.creation import unless_absent
+from bake.creation import APPEARS_WITHIN, unless_absent
 from bake.errors import BakeError
 from bake.retries import ABSENT, error_code
 
@@ -142,14 +142,17 @@ def once_free(aws: Aws, what: str, delete: Callable[[], object]) -> None:
 
 
 def cancel_spot_requests(aws: Aws, run: str, name: str) -> None:
-    """Cancel the spot requests of a run that have this name, whether or not they launched anything."""
-    filters: Any = [
-        {"Name": "tag:bake:run", "Values": [run]},
-        {"Name": "tag:Name", "Values": [name]},
-        {"Name": "state", "Values": ["open", "active", "disabled"]},
-    ]
-    found = aws.ec2.describe_spot_instance_requests(Filters=filters)["SpotInstanceRequests"]
-    if requests := [request["SpotInstanceRequestId"] for request in found]:
+    """Cancel the spot request of an instance of this name, and wait until there is one: it appears late."""
+    filters: Any = [{"Name": "tag:bake:run", "Values": [run]}, {"Name": "tag:Name", "Values": [name]}]
+    with aws.tally.waiting(f"the spot request of {name}", APPEARS_WITHIN) as wait:
+        while True:
+            found = aws.ec2.describe_spot_instance_requests(Filters=filters)["SpotInstanceRequests"]
+            if found or wait.seconds > APPEARS_WITHIN:
+                break
+            wait.pause(1)
+    live = {"open", "active", "disabled"}
+    if requests := [one["SpotInstanceRequestId"] for one in found if one["State"] in live]:
+        aws.fresh.add(*requests)
         aws.ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=requests)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bake import localcloud, rehearsal, surroundings
@@ -16,7 +16,7 @@ from bake.agreement.facts import Agreement, Difference, Guarded, compare
 from bake.agreement.render import ProfileRequest
 from bake.aws import Aws
 from bake.errors import NotAgreed, UsageError
-from bake.localcloud import EXAMPLES, NOT_REHEARSED
+from bake.localcloud import EXAMPLES, NOT_REHEARSED, Delays
 from bake.planning import plan as planning
 from bake.planning.guarded import stated_facts
 from bake.planning.plan import Plan
@@ -37,9 +37,11 @@ class BakeRequest(ProfileRequest):
     """What was asked for: which profile, from where, and whether on the local cloud.
 
     `trust_guests` allows a rehearsal where the machines' root can't be kept apart from this host's.
+    `delays` are those of a rehearsal's API.
     """
 
     trust_guests: bool = False
+    delays: Delays = field(default_factory=Delays)
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ def local_cloud(
     )
     lockfile.read(request.lock)
     with progress.step("local cloud") if progress else nullcontext():
-        cloud = stack.enter_context(localcloud.running(say, trust_guests=request.trust_guests))
+        cloud = stack.enter_context(
+            localcloud.running(say, trust_guests=request.trust_guests, delays=request.delays)
+        )
         localcloud.provide(profile.base.os, profile.base.accelerator, say)
         return cloud
 

@@ -67,6 +67,13 @@ SETTLING = {
     "DeleteSnapshot": {"InvalidSnapshot.InUse"},
     "CreateQueue": {"QueueDeletedRecently", "AWS.SimpleQueueService.QueueDeletedRecently"},
 }
+# The same where a code tells too little: operation -> code, a part of its message, and for how many seconds.
+SETTLING_BY_MESSAGE = {
+    # Right after DescribeInstances has shown "stopped": https://github.com/hashicorp/packer/pull/9579
+    "CreateImage": ("InvalidParameterValue", "Instance is not in state", FRESH),
+    # A new instance profile takes about ten seconds to reach EC2; a wrong name is as invalid.
+    "RunInstances": ("InvalidParameterValue", "Invalid IAM Instance Profile", 30.0),
+}
 # Creating operation -> keys of its answer and its parameters that name the new thing.
 CREATED = {
     "RunInstances": {"InstanceId", "SpotInstanceRequestId"},
@@ -79,6 +86,8 @@ CREATED = {
     "PutRule": {"Name", "RuleArn"},
     "CreateScheduleGroup": {"Name"},
 }
+# Operations whose answers about something fresh are the first to tell of what was created with it.
+BESIDE = {"DescribeImages": {"SnapshotId"}, "DescribeInstances": {"VolumeId", "SpotInstanceRequestId"}}
 _PARAMETERS, _SINCE, _UNSURE = "bake_parameters", "bake_since", "bake_unsure"
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
@@ -130,28 +139,35 @@ def _of_the_network(error: BaseException) -> bool:
 
 @dataclass
 class Fresh:
-    """Ids and names that were created in the last minutes. Safe to use from several threads."""
+    """Ids and names that were created in the last minutes. Safe to use from several threads.
+
+    `seconds` is for how long they stay fresh. Things of several kinds may share a name: the end of one is not
+    the end of the others.
+    """
 
     seconds: float = FRESH
-    _since: dict[str, float] = field(default_factory=dict)
+    _until: dict[tuple[str, str], float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, *names: str) -> None:
-        """Remember names that were just created."""
+    def add(self, *names: str, kind: str = "", seconds: float | None = None) -> None:
+        """Remember names that were just created, or that a list has just shown, for so many seconds."""
+        until = time.monotonic() + (self.seconds if seconds is None else seconds)
         with self._lock:
-            self._since.update(dict.fromkeys(names, time.monotonic()))
+            for key in ((kind, name) for name in names):
+                self._until[key] = max(until, self._until.get(key, until))
 
-    def drop(self, *names: str) -> None:
-        """Forget names that were deleted: from now on "not found" is true."""
+    def drop(self, *names: str, kind: str) -> None:
+        """Forget names of a kind that were deleted: from now on "not found" is true."""
         with self._lock:
             for name in names:
-                self._since.pop(name, None)
+                self._until.pop((kind, name), None)
 
     def any(self, names: Iterator[str]) -> bool:
         """Whether one of them was created in the last minutes."""
+        wanted = set(names)
         with self._lock:
             now = time.monotonic()
-            return any(now - self._since.get(name, -FRESH - now) < self.seconds for name in names)
+            return any(name in wanted and now < until for (_, name), until in self._until.items())
 
 
 @dataclass
@@ -193,7 +209,8 @@ class RetryPolicy:
         parsed = response[1] if response is not None else {}
         code = str(parsed.get("Error", {}).get("Code", ""))
         status = parsed.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if not self._again(code, status, caught_exception, operation.name, context, now) or now >= limit:
+        error = parsed.get("Error", {})
+        if not self._again(error, status, caught_exception, operation.name, context, now) or now >= limit:
             if response is not None and context.get(_UNSURE):  # an earlier try may have succeeded
                 parsed.setdefault("ResponseMetadata", {})[_UNSURE] = True
             return None
@@ -205,21 +222,27 @@ class RetryPolicy:
 
     def _again(
         self,
-        code: str,
+        error: Mapping[str, Any],
         status: int,
-        error: BaseException | None,
+        exception: BaseException | None,
         operation: str,
         context: Mapping[str, Any],
         now: float,
     ) -> bool:
-        if error is not None:
-            return _of_the_network(error)
+        if exception is not None:
+            return _of_the_network(exception)
+        code = str(error.get("Code", ""))
         if not code:
             return False
         if ABSENT.search(code):
-            return self.fresh.any(_texts(context.get(_PARAMETERS)))
+            names = list(_texts(context.get(_PARAMETERS)))
+            meant = [name for name in names if name in str(error.get("Message", ""))]
+            return self.fresh.any(iter(meant or names))
         if code in SETTLING.get(operation, ()):
             return now - float(context[_SINCE]) < FRESH
+        known, told, seconds = SETTLING_BY_MESSAGE.get(operation, ("", "", 0.0))
+        if code == known and told in str(error.get("Message", "")):
+            return now - float(context[_SINCE]) < seconds
         return _passing(code, status)
 
     def _learn(
@@ -230,9 +253,16 @@ class RetryPolicy:
             return
         parameters = context.get(_PARAMETERS)
         if keys := CREATED.get(model.name):
-            self.fresh.add(*_texts(parsed, keys), *_texts(parameters, keys))
+            self.fresh.add(*_texts(parsed, keys), *_texts(parameters, keys), kind=_noun(model.name))
+        elif (beside := BESIDE.get(model.name)) and self.fresh.any(_texts(parameters)):
+            self.fresh.add(*_texts(parsed, beside))
         elif model.name.startswith(("Delete", "Deregister")):
-            self.fresh.drop(*_texts(parameters))
+            self.fresh.drop(*_texts(parameters), kind=_noun(model.name))
+
+
+def _noun(operation: str) -> str:
+    """What an operation creates or deletes: `Image` of CreateImage and DeregisterImage."""
+    return re.sub("^[A-Z][a-z]+", "", operation)
 
 
 def _texts(value: Any, keys: set[str] | None = None) -> Iterator[str]:

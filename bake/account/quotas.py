@@ -58,6 +58,21 @@ def _ask(shared: str, market: str, aws: Aws) -> Quota | Unanswered:
     return Quota(quota.get("QuotaName", code), round(quota["Value"]), _used(shared, market == "spot", aws))
 
 
+def ended_lately(aws: Aws, instance_type: str) -> bool:
+    """Whether an instance that shares this type's quota ends or has ended lately.
+
+    It counts for minutes: https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
+    """
+    shared = quota_class(instance_type)
+    pages = aws.ec2.get_paginator("describe_instances").paginate(
+        Filters=[{"Name": "instance-state-name", "Values": ["shutting-down", "terminated"]}]
+    )
+    types = (
+        one["InstanceType"] for page in pages for group in page["Reservations"] for one in group["Instances"]
+    )
+    return any(quota_class(one) == shared for one in types)
+
+
 def _used(shared: str, spot: bool, aws: Aws) -> int:
     """Count the vCPUs of running instances that use the same quota."""
     pages: Any = aws.ec2.get_paginator("describe_instances").paginate(

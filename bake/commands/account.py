@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bake.commands.options import say
 from bake.errors import UsageError
-from bake.localcloud import trusted
+from bake.localcloud import asked_delays, trusted
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -22,7 +22,7 @@ def local_cloud(stack: ExitStack) -> LocalCloud:
     from bake import localcloud, surroundings
 
     surroundings.set_aside()
-    return stack.enter_context(localcloud.running(say, trust_guests=trusted()))
+    return stack.enter_context(localcloud.running(say, trust_guests=trusted(), delays=asked_delays()))
 
 
 def clients(cloud: LocalCloud | None, region: str, worker_region: str) -> Aws:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bake.errors import UsageError
-from bake.localcloud import trust_guests, trusted
+from bake.localcloud import asked_delays, trust_guests, trusted
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -52,9 +52,8 @@ def boot_check(obj: dict[str, Any], ami: str, profile: str | None, rehearse: boo
     with reporting(as_json or obj["as_json"]) as progress, ExitStack() as stack:
         check_place(obj["runs"])
         name = profile or obj["profile"] or _profile_of(ami, obj, rehearsal, stack)
-        proposal = proposed(
-            BakeRequest(name, obj["directory"], obj["env_file"], rehearsal, trusted()), stack, progress
-        )
+        request = BakeRequest(name, obj["directory"], obj["env_file"], rehearsal, trusted(), asked_delays())
+        proposal = proposed(request, stack, progress)
         aws = proposal.aws.patiently()
         image = _image(aws, ami)
         with running(proposal, new(obj["runs"], progress), "boot-check") as run:
@@ -77,7 +76,7 @@ def _profile_of(ami: str, obj: dict[str, Any], rehearsal: bool, stack: ExitStack
         from bake import localcloud, surroundings
 
         surroundings.set_aside()
-        cloud = stack.enter_context(localcloud.running(trust_guests=trusted()))
+        cloud = stack.enter_context(localcloud.running(trust_guests=trusted(), delays=asked_delays()))
     region = (cloud.environment if cloud else environment(obj["env_file"])).get("SPOT_AWS_REGION")
     if not region:
         raise UsageError("the variable SPOT_AWS_REGION is not set", hint="set it, or name the --profile")

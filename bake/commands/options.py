@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bake.errors import UsageError
-from bake.localcloud import trust_guests, trusted
+from bake.localcloud import asked_delays, trust_guests, trusted
 from bake.redaction import redact
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def request_of(obj: dict[str, Any], profile: str | None, *, rehearse: bool) -> B
     name = profile or obj.get("profile")
     if not name:
         raise UsageError("--profile NAME is missing", hint="bake profiles lists them")
-    return BakeRequest(str(name), obj["directory"], obj["env_file"], rehearse or obj["rehearse"], trusted())
+    rehearsal = rehearse or obj["rehearse"]
+    return BakeRequest(str(name), obj["directory"], obj["env_file"], rehearsal, trusted(), asked_delays())
 
 
 def say(text: str) -> None:

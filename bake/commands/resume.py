@@ -63,12 +63,13 @@ def _check(record: Record) -> None:
 def _request(record: Record) -> BakeRequest:
     from pathlib import Path
 
-    from bake.localcloud import trusted
+    from bake.localcloud import asked_delays, trusted
     from bake.request import BakeRequest
 
     begun = record.begun
     paths = Path(begun["directory"]), Path(begun["env_file"])
-    return BakeRequest(begun["profile"], *paths, rehearsal=begun["rehearsal"], trust_guests=trusted())
+    how = {"rehearsal": begun["rehearsal"], "trust_guests": trusted(), "delays": asked_delays()}
+    return BakeRequest(begun["profile"], *paths, **how)
 
 
 def _go_on(proposal: Proposal, record: Record, progress: Progress) -> None:

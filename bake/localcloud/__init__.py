@@ -48,13 +48,17 @@ if TYPE_CHECKING:
     from bake.localcloud.lifecycle.environment import sources as sources
     from bake.localcloud.lifecycle.local_cloud import LocalCloud as LocalCloud
     from bake.localcloud.network.control import over_socket as over_socket
+    from bake.localcloud.options import asked_delays as asked_delays
+    from bake.localcloud.options import delays as delays
     from bake.localcloud.options import trust_guests as trust_guests
     from bake.localcloud.options import trusted as trusted
+    from bake.localcloud.settings import Delays as Delays
     from bake.localcloud.settings import Settings as Settings
 
 # The facade: each public name of the local cloud, and the module that defines it. A module is imported when
 # one of its names is first used, since moto takes a second to import.
 _ROOMS = {
+    "Delays": "settings",
     "EXAMPLES": "lifecycle.environment",
     "Hub": "hub.server",
     "ImageStore": "images.store",
@@ -63,6 +67,8 @@ _ROOMS = {
     "RemoteFaults": "api.faults.remote",
     "RemoteHub": "hub.control",
     "Settings": "settings",
+    "asked_delays": "options",
+    "delays": "options",
     "down": "lifecycle.cloud",
     "local": "cli",
     "needs": "api.access.callers",

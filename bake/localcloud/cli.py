@@ -15,7 +15,7 @@ from bake.errors import UsageError
 from bake.localcloud.clock_command import clock
 from bake.localcloud.fault_commands import fault
 from bake.localcloud.interrupt_command import interrupt
-from bake.localcloud.options import trust_guests, trusted
+from bake.localcloud.options import asked_delays, delays, trust_guests, trusted
 from bake.localcloud.packages.needed import require_packages
 from bake.localcloud.save_command import save
 
@@ -51,6 +51,7 @@ def _say(text: str) -> None:
 
 @local.command()
 @trust_guests
+@delays
 @click.option(
     "--lazy-disks",
     type=click.FloatRange(0.1, 10_000),
@@ -73,10 +74,11 @@ def up(lazy_disks: float | None, saved: Path | None) -> None:
       bake local up
       bake local up --lazy-disks 17
       bake local up --saved /var/tmp/before
+      bake local up --lenient
     """
     from bake.localcloud.lifecycle import cloud
 
-    up = cloud.up(trust_guests=trusted(), lazy_rate=lazy_disks, saved=saved, say=_say)
+    up = cloud.up(trust_guests=trusted(), delays=asked_delays(), lazy_rate=lazy_disks, saved=saved, say=_say)
     click.echo(f"the local cloud is up: {up.endpoint} (AWS API), {up.hub} (Hub), {up.wheels} (wheels)")
     click.echo(f"its base AMI is {up.environment['BASE_AMI_ID']}; try: bake local status")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bake.errors import UsageError
@@ -24,10 +24,22 @@ METADATA_ADDRESS = "169.254.169.254"
 GATEWAY = "_gateway"
 FIRST_INSTANCE = 10
 _TRUST = "BAKE_LOCAL_TRUST_GUESTS"  # set for the cloud's process; users pass --trust-guests
+_SEED, _LENIENT = "BAKE_LOCAL_SEED", "BAKE_LOCAL_LENIENT"
+_VCPUS = "BAKE_LOCAL_VCPUS"
+VCPUS = 192  # of each quota: as many as the largest single instance of a profile needs
+SEED = 1  # of the delays, unless another one is asked for: a run that fails is repeatable
 
 ACCOUNT = "123456789012"
 REGION = "eu-west-1"
 SPOT_REGION = "eu-north-1"
+
+
+@dataclass(frozen=True)
+class Delays:
+    """The delays of the API that are asked for: those of a seed (None: whichever), or none at all."""
+
+    seed: int | None = None
+    lenient: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,7 +48,8 @@ class Settings:
 
     `amazon_linux` is an image of Amazon Linux (a path or URL) to make its base of; empty for a stand-in.
     `owner` is the user id, beside root's, that may reach the cloud. With `trust_guests` a machine's root is
-    this host's root.
+    this host's root. `seed` decides when the API shows what was created or changed; a `lenient` cloud shows
+    it at once. `vcpus` is the account's quota of each family of instance types and market.
     """
 
     cache: Path
@@ -45,12 +58,15 @@ class Settings:
     amazon_linux: str = ""
     owner: int = 0
     trust_guests: bool = False
+    seed: int = SEED
+    lenient: bool = False
+    vcpus: int = VCPUS
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None) -> Settings:
-        """Read BAKE_CACHE, BAKE_LOCAL_STATE, BAKE_LOCAL_NETWORK and BAKE_AMAZON_LINUX_IMAGE.
+        """Read BAKE_CACHE, BAKE_AMAZON_LINUX_IMAGE and BAKE_LOCAL_STATE, _NETWORK, _SEED, _LENIENT, _VCPUS.
 
-        The owner is the user who called sudo. UsageError for an unusable network.
+        The owner is the user who called sudo. UsageError for an unusable network or number.
         """
         env = os.environ if environment is None else environment
         cache = Path(env.get("BAKE_CACHE") or "~/.cache/bake").expanduser().absolute()
@@ -64,7 +80,15 @@ class Settings:
             _image(env.get("BAKE_AMAZON_LINUX_IMAGE") or ""),
             int(user) if user.isascii() and user.isdigit() else 0,
             env.get(_TRUST) == "yes",
+            _whole(_SEED, env.get(_SEED) or str(SEED)),
+            env.get(_LENIENT) == "yes",
+            _whole(_VCPUS, env.get(_VCPUS) or str(VCPUS)),
         )
+
+    def with_delays(self, asked: Delays) -> Settings:
+        """The same with the delays that are asked for."""
+        seed = self.seed if asked.seed is None else asked.seed
+        return replace(self, seed=seed, lenient=self.lenient or asked.lenient)
 
     def environment(self) -> dict[str, str]:
         """The variables that make `load` return an equal value, for a child process."""
@@ -75,6 +99,9 @@ class Settings:
             "BAKE_AMAZON_LINUX_IMAGE": self.amazon_linux,
             "SUDO_UID": str(self.owner),
             _TRUST: "yes" if self.trust_guests else "no",
+            _SEED: str(self.seed),
+            _LENIENT: "yes" if self.lenient else "no",
+            _VCPUS: str(self.vcpus),
         }
 
     @property
@@ -139,6 +166,12 @@ def _network(text: str) -> ipaddress.IPv4Network:
     if not 16 <= network.prefixlen <= 27:
         raise UsageError(f"BAKE_LOCAL_NETWORK: {network} must be between a /16 and a /27", hint=_HINT)
     return network
+
+
+def _whole(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise UsageError(f"{name}: {text[:40]!r} is not a whole number from 0 on", hint=f"{name}=64")
+    return int(text)
 
 
 def _image(text: str) -> str:

@@ -15,11 +15,23 @@ class NotAlone(BakeError):
     """Another bake of the profile goes on."""
 
 
+# A builder that was launched a moment ago may be left out of a list.
+LOOKS, PAUSE = 3, 0.5
+
+
 def refuse_second(plan: Plan, aws: Aws, run: Run) -> None:
     """Raise NotAlone if an earlier run of the profile has a builder whose lease goes on.
 
     Of two that start at once both see the other, and the one with the later id ends.
     """
+    with aws.tally.waiting(f"other builders of {plan.profile.name}") as wait:
+        for look in range(LOOKS):
+            _look(plan, aws, run)
+            if look + 1 < LOOKS:
+                wait.pause(PAUSE)
+
+
+def _look(plan: Plan, aws: Aws, run: Run) -> None:
     filters: Any = [
         {"Name": "tag:bake:profile", "Values": [plan.profile.name]},
         {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},

@@ -9,6 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from bake import builder_lease
+from bake.account.quotas import ended_lately
 from bake.aws import Aws, ClientError
 from bake.creation import Found, Resource, tag_of
 from bake.errors import BakeError
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 # must cover more than any bake takes. What replaces a builder that somebody ended powers off at
 # the expiry in its user data.
 LEASES = 4
+# Seconds until a quota no longer counts an instance that has ended.
+RELEASES = 300.0
 
 
 @dataclass(frozen=True)
@@ -170,11 +173,10 @@ def _run_instance(
 ) -> str:
     """Call RunInstances with the first agreed type that has capacity, and with no other type.
 
-    With patience it also waits for quotas: an instance that has just ended still counts.
+    An instance that has just ended still counts in quotas: those it waits for, also without patience.
     """
-    tries, without = count(1), set[str]()
+    tries, without, counted = count(1), set[str](), set[str]()
     types, patience = spec.types, spec.patience
-    waits = CAPACITY | QUOTA if patience else CAPACITY
 
     def attempt() -> str | None:
         number = next(tries)
@@ -183,7 +185,9 @@ def _run_instance(
                 return _run_one(aws, run, undo, request, instance_type, number)
             except ClientError as error:
                 code = error_code(error)
-                if code not in waits:
+                if code in QUOTA and (patience or ended_lately(aws, instance_type)):
+                    counted.add(instance_type)
+                elif code not in CAPACITY:
                     raise
                 if instance_type not in without:
                     why = "AWS has no capacity in the subnet's zone right now"
@@ -201,7 +205,7 @@ def _run_instance(
     )
     if found := attempt():
         return found
-    if patience:
+    if patience := patience or (RELEASES if counted else 0):
         return aws.wait(f"capacity for {what}", attempt, timeout=patience, hint=hint)
     raise BakeError(f"AWS has no capacity for {what}", hint=hint)
 

@@ -22,6 +22,10 @@ from werkzeug.wrappers import Request, Response
 from bake import aws as clients
 from bake import creation, profile
 from bake.aws import Aws
+from bake.localcloud.api.consistency.middleware import Consistent
+from bake.localcloud.api.consistency.replicas import Replicas
+from bake.localcloud.api.consistency.schedule import Schedule
+from bake.localcloud.api.consistency.settling import Settling
 from bake.localcloud.api.faults.faults import AwsFaults
 from bake.localcloud.api.faults.middleware import Faulty
 from bake.planning.plan import Plan
@@ -55,6 +59,9 @@ def changed(name: str, variables: Mapping[str, str], changes: Mapping[str, dict[
         section: getattr(found, section).model_copy(update=fields) for section, fields in changes.items()
     }
     return found.model_copy(update=sections)
+
+
+LENIENT = Schedule(0, lenient=True)
 
 
 class Front:
@@ -95,7 +102,12 @@ class PlanCloud:
     endpoint: str
     front: Front
     faults: AwsFaults = field(default_factory=AwsFaults)
+    replicas: Replicas = field(default_factory=lambda: Replicas(LENIENT))
     variables: dict[str, str] = field(default_factory=dict)
+
+    def strict(self, seed: int | None) -> None:
+        """From now on show what is created as late as a local cloud of this seed; None: at once."""
+        self.replicas.schedule = LENIENT if seed is None else Schedule(seed)
 
     def aws(self) -> Aws:
         """Clients of its own; what botocore knows of EC2 takes half a second to read, and is read once."""
@@ -133,12 +145,11 @@ def image_named(aws: Aws, name: str) -> str:
 @pytest.fixture(scope="session")
 def plan_account() -> Iterator[PlanCloud]:
     """One account for all; what a test adds to it stays, so names are the test's own."""
-    front, faults = Front(), AwsFaults()
-    server = make_server(
-        "127.0.0.1", 0, Faulty(front, faults), threaded=True, request_handler=front.handler()
-    )
+    front, faults, replicas = Front(), AwsFaults(), Replicas(LENIENT)
+    app = Faulty(Consistent(front, replicas, Settling(LENIENT)), faults)
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=front.handler())
     Thread(target=server.serve_forever, daemon=True).start()
-    cloud = PlanCloud(f"http://127.0.0.1:{server.server_port}", front, faults)
+    cloud = PlanCloud(f"http://127.0.0.1:{server.server_port}", front, faults, replicas)
     aws = cloud.aws()
     ubuntu, amazon = (image_named(aws, name) for name in ("ubuntu/images/*", "al2023-ami-ecs-hvm-*x86_64"))
     with pytest.MonkeyPatch.context() as patch:  # moto takes seconds for its first answer about IAM
@@ -168,6 +179,7 @@ def plan_cloud(plan_account: PlanCloud) -> Iterator[PlanCloud]:
     plan_account.front.answers.clear()
     plan_account.front.ahead = timedelta()
     plan_account.faults.clear()
+    plan_account.strict(None)
 
 
 @pytest.fixture(scope="session")

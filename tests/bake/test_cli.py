@@ -15,7 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from bake.cli import LazyGroup, main_group
-from bake.localcloud import options
+from bake.errors import UsageError
+from bake.localcloud import Delays, options
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
@@ -319,3 +320,39 @@ def test_trust_guests_counts_before_the_command_and_behind_it(words: list[str], 
         click.echo(options.trusted())
 
     assert CliRunner().invoke(group, words).output == f"{expected}\n"
+
+
+@pytest.mark.parametrize("command", [(), ("local", "up")], ids=" ".join)
+def test_what_starts_a_local_cloud_takes_its_delays(command: tuple[str, ...]) -> None:
+    found = CliRunner().invoke(main_group, [*command, "--help"])
+    assert "--seed" in found.output and "--lenient" in found.output
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        pytest.param(["--seed", "7", "ask"], Delays(7), id="before"),
+        pytest.param(["ask", "--lenient"], Delays(lenient=True), id="behind"),
+        pytest.param(["--seed", "0", "ask", "--lenient"], Delays(0, lenient=True), id="both"),
+        pytest.param(["ask"], Delays(), id="not at all"),
+    ],
+)
+def test_delays_count_before_the_command_and_behind_it(words: list[str], expected: Delays) -> None:
+    @click.group()
+    @options.delays
+    def group() -> None:
+        pass
+
+    @group.command()
+    @options.delays
+    def ask() -> None:
+        click.echo(options.asked_delays())
+
+    assert CliRunner().invoke(group, words).output == f"{expected}\n"
+
+
+@pytest.mark.parametrize("option", [("--lenient",), ("--seed", "3")], ids=" ".join)
+def test_a_bake_on_aws_takes_no_delays(option: tuple[str, ...]) -> None:
+    found = CliRunner().invoke(main_group, ["--profile", "g6e-ubuntu", *option])
+    assert isinstance(found.exception, UsageError)
+    assert "--rehearse" in str(found.exception.hint)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bake.errors import Interrupted, TimedOut
+from bake.instance import KeyPair
 from bake.localcloud.api.faults.faults import AwsFault
 from bake.retries import FRESH, Fresh, error_code
 
@@ -146,3 +147,16 @@ def test_an_interrupt_ends_the_retries_of_a_call(plan_cloud: PlanCloud, aws: Aws
             aws.ec2.run_instances(ImageId=plan_cloud.variables["BASE_AMI_ID"], MinCount=1, MaxCount=1)
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_what_is_beside_something_fresh_and_does_not_exist_is_not_waited_for(
+    plan_cloud: PlanCloud, aws: Aws
+) -> None:
+    aws.ec2.import_key_pair(KeyName="fresh-key", PublicKeyMaterial=KeyPair.generate().public.encode())
+    started = time.monotonic()
+    image, group = plan_cloud.variables["BASE_AMI_ID"], "sg-00000000000000000"
+    named: Any = {"ImageId": image, "KeyName": "fresh-key", "SecurityGroupIds": [group]}
+    with pytest.raises(Exception, match=group) as caught:
+        aws.ec2.run_instances(**named, MinCount=1, MaxCount=1)
+    assert error_code(caught.value) == "InvalidGroup.NotFound"
+    assert time.monotonic() - started < PATIENCE

@@ -10,10 +10,13 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from bake.instance import KeyPair, user_data
 from bake.localcloud.lifecycle.local_cloud import LocalCloud
+from bake.retries import Fresh
 from bake.ssh import Login
+from tests.patient import Patience
 
 from .ebs_account import EbsAccount, ebs_account
 from .moto_account import MotoAccount, served
@@ -35,10 +38,12 @@ class Account:
 
     def __init__(self, cloud: LocalCloud) -> None:
         self.cloud = cloud
+        self._fresh = Fresh()
         self.ec2 = self.client("ec2", "SPOT_AWS_REGION")
 
     def client(self, service: str, region: str = "AWS_REGION", **more: Any) -> Any:
-        return boto3.client(
+        """A client that takes "not found" about what it has just created for "not yet", as on AWS."""
+        client = boto3.client(
             service,
             endpoint_url=self.cloud.endpoint,
             region_name=self.cloud.environment[region],
@@ -46,6 +51,8 @@ class Account:
             aws_secret_access_key=self.cloud.keys.secret,
             **more,
         )
+        Patience(PATIENCE, self._fresh).attach(client)
+        return client
 
     def launch(self, image: str | None = None, **changes: Any) -> Launched:
         """RunInstances as the bake calls it; `changes` replace parameters."""
@@ -93,6 +100,19 @@ class Account:
     def terminate(self, instance_id: str) -> None:
         self.ec2.terminate_instances(InstanceIds=[instance_id])
         self.reach(instance_id, "terminated")
+
+    def delete_group(self, group: str) -> None:
+        """DeleteSecurityGroup, as soon as no interface has it any more."""
+
+        def deleted() -> bool | None:
+            try:
+                self.ec2.delete_security_group(GroupId=group)
+            except ClientError as error:
+                assert error.response["Error"]["Code"] == "DependencyViolation"
+                return None
+            return True
+
+        self.wait(f"the end of {group}", deleted)
 
     def image_of(self, instance_id: str, name: str, **parameters: Any) -> str:
         """CreateImage, and wait until it is available."""

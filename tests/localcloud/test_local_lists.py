@@ -39,7 +39,11 @@ def test_a_runs_things_are_found_by_their_tags(account: Any) -> None:
         ec2.create_tags(Resources=[described["KeyPairId"], group, image, snapshot], Tags=tags)
         for kind, (operation, listed, fields) in LISTS.items():
             for key, value in (("tag-key", f"only-{name}"), ("tag:bake:run", name)):
-                found = getattr(ec2, operation)(Filters=[{"Name": key, "Values": [value]}])[listed]
+                asked = [{"Name": key, "Values": [value]}]
+                ask = getattr(ec2, operation)
+                found = account.wait(
+                    kind, lambda ask=ask, asked=asked, listed=listed: ask(Filters=asked)[listed] or None
+                )
                 assert len(found) == 1, (kind, key)
                 assert fields <= found[0].keys(), kind
                 shown = found[0]["Instances"][0] if kind == "instance" else found[0]
@@ -68,9 +72,12 @@ def test_queues_buckets_and_buses_are_listed_by_prefix_with_tags(account: Any) -
     region: Any = {"LocationConstraint": account.cloud.environment["AWS_REGION"], "Tags": tag}
     s3.create_bucket(Bucket=name, CreateBucketConfiguration=region)
     try:
-        assert sqs.list_queues(QueueNamePrefix=name)["QueueUrls"] == [urls[0]]
+        listed = account.wait(
+            "a queue", lambda: sqs.list_queues(QueueNamePrefix=name).get("QueueUrls") or None
+        )
+        assert listed == [urls[0]]
         assert sqs.list_queue_tags(QueueUrl=urls[0])["Tags"] == {"bake:run": name}
-        buses = events.list_event_buses(NamePrefix=name)["EventBuses"]
+        buses = account.wait("a bus", lambda: events.list_event_buses(NamePrefix=name)["EventBuses"] or None)
         assert [bus["Name"] for bus in buses] == [name]
         assert events.list_tags_for_resource(ResourceARN=arns[0])["Tags"] == tag
         [bucket] = [one for one in s3.list_buckets()["Buckets"] if one["Name"] == name]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from bake.errors import UsageError
 from bake.localcloud import host
 from bake.localcloud.images import base
 from bake.localcloud.images.store import ImageStore, StoredImage, StoredSnapshot
+from bake.localcloud.lifecycle import cloud
 from bake.localcloud.lifecycle import render as table
 from bake.localcloud.lifecycle.owners import Owners
 from bake.localcloud.lifecycle.state import ImageStatus, InstanceStatus, Status, images
@@ -23,7 +25,7 @@ from bake.localcloud.machines import disks, udev
 from bake.localcloud.network.server import serve
 from bake.localcloud.packages import wheels
 from bake.localcloud.packages.index import WheelIndex
-from bake.localcloud.settings import Settings
+from bake.localcloud.settings import Delays, Settings
 
 
 def test_a_sparse_copy_is_equal_and_stays_sparse(tmp_path: Path) -> None:
@@ -130,6 +132,42 @@ def test_names_fit_an_interface_and_differ_between_networks() -> None:
     assert Settings.load(one.environment()) == one
 
 
+def test_delays_reach_the_clouds_process() -> None:
+    there = {"BAKE_LOCAL_SEED": "7", "BAKE_LOCAL_LENIENT": "yes"}
+    loaded = Settings.load(there)
+    assert (loaded.seed, loaded.lenient) == (7, True)
+    assert Settings.load(loaded.environment()) == loaded
+    assert Settings.load({}).with_delays(Delays(9, lenient=True)) == replace(
+        Settings.load({}), seed=9, lenient=True
+    )
+    assert Settings.load(there).with_delays(Delays()) == loaded
+
+
+@pytest.mark.parametrize("seed", ["-1", "x", "1.5", "٣"])
+def test_a_seed_that_is_none_is_refused(seed: str) -> None:
+    with pytest.raises(UsageError, match="BAKE_LOCAL_SEED"):
+        Settings.load({"BAKE_LOCAL_SEED": seed})
+
+
+@pytest.mark.parametrize(
+    ("has", "wanted", "asked", "told"),
+    [
+        pytest.param(Delays(1), Delays(1), Delays(), None, id="alike"),
+        pytest.param(Delays(5), Delays(1), Delays(), None, id="no-seed-asked"),
+        pytest.param(Delays(5), Delays(1), Delays(1), "the delays of seed 5", id="another-seed"),
+        pytest.param(Delays(5, True), Delays(1), Delays(), "no delays", id="lenient"),
+        pytest.param(Delays(5), Delays(1, True), Delays(None, True), "the delays of seed 5", id="strict"),
+    ],
+)
+def test_a_cloud_that_is_up_says_that_it_keeps_its_delays(
+    has: Delays, wanted: Delays, asked: Delays, told: str | None
+) -> None:
+    running = {"seed": has.seed, "lenient": has.lenient}
+    found = cloud._other_delays(running, Settings.load({}).with_delays(wanted), asked)
+    assert (found is None) == (told is None)
+    assert (told or "") in (found or "")
+
+
 def test_without_root_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(UsageError, match="needs root") as refused:
@@ -212,7 +250,9 @@ def test_nobody_joins_what_its_last_owner_has_left() -> None:
 def test_the_status_reads_well() -> None:
     instance = InstanceStatus("i-1", "g6e.xlarge", "running", "10.0.0.10", "ami-1", "builder", 80, 1 << 30)
     image = ImageStatus("ami-2", "baked", "2026-01-02T03:04:05", 80, 3 << 29)
-    status = Status("http://a", "http://h", "http://w", 7, "2026-01-01T00:00:00+00:00", (instance,), (image,))
+    status = Status(
+        "http://a", "http://h", "http://w", 7, "2026-01-01T00:00:00+00:00", 3, False, (instance,), (image,)
+    )
     text = table.render(status)
     assert "i-1  running  g6e.xlarge  10.0.0.10  ami-1  80 GiB (1.0 used)  builder" in text
     assert "ami-2  2026-01-02 03:04  80 GiB (1.5 used)  baked" in text

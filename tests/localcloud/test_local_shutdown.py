@@ -90,5 +90,5 @@ def test_a_group_in_use_stays(account: Any) -> None:
         assert refused(account.ec2.delete_security_group, GroupId=group) == "DependencyViolation"
     finally:
         account.terminate(launched.id)
-    account.ec2.delete_security_group(GroupId=group)
+    account.delete_group(group)
     assert refused(account.ec2.describe_security_groups, GroupIds=[group]) == "InvalidGroup.NotFound"

@@ -25,8 +25,10 @@ def tagged(name: str) -> list[dict[str, Any]]:
 
 
 def requests(account: Any, name: str) -> Any:
+    """The requests of a name; a new one is left out of some answers."""
     filters = [{"Name": "tag:bake:run", "Values": [name]}]
-    return account.ec2.describe_spot_instance_requests(Filters=filters)["SpotInstanceRequests"]
+    ask = account.ec2.describe_spot_instance_requests
+    return account.wait("a request", lambda: ask(Filters=filters)["SpotInstanceRequests"] or None)
 
 
 def state(account: Any, name: str, wanted: str) -> bool | None:

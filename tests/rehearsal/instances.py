@@ -8,18 +8,26 @@ from typing import Any
 import boto3
 
 from bake.localcloud import LocalCloud
+from bake.retries import Fresh
 from bake.ssh import Login
 from bake.steps.launch import KeyPair
+from tests.patient import Patience
+
+PATIENCE = 120.0  # seconds
+_fresh = Fresh()
 
 
 def client(cloud: LocalCloud, service: str, region: str = "AWS_REGION") -> Any:
-    return boto3.client(
+    """A client that takes "not found" about what it has just created for "not yet", as on AWS."""
+    found = boto3.client(
         service,
         endpoint_url=cloud.endpoint,
         region_name=cloud.environment[region],
         aws_access_key_id=cloud.keys.id,
         aws_secret_access_key=cloud.keys.secret,
     )
+    Patience(PATIENCE, _fresh).attach(found)
+    return found
 
 
 def launch(cloud: LocalCloud, image: str, data: str, kind: str = "g6e.xlarge") -> tuple[Any, Login]:

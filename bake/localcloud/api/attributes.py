@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instances import Instance
 from moto.ec2.responses.instances import InstanceResponse
 
-from bake.localcloud.api.instances import LocalInstances
+from bake.localcloud.api.instances import LocalInstance, LocalInstances
 from bake.localcloud.api.security_groups import groups_of
 
 SHUTDOWN = "instance_initiated_shutdown_behavior"
@@ -27,6 +28,7 @@ class Attributes:
     """The part of a region's backend that changes instances and refuses to delete what they have."""
 
     local_instances: ClassVar[LocalInstances]
+    has_interface: Callable[[LocalInstance], bool]
 
     def modify_instance_attribute(self, instance_id: str, key: str, value: Any) -> Instance:
         """As moto's, which takes any value for the shutdown behavior."""
@@ -35,10 +37,10 @@ class Attributes:
         return super().modify_instance_attribute(instance_id, key, value)  # type: ignore[misc]
 
     def delete_security_group(self, name: str | None = None, group_id: str | None = None) -> None:
-        """As moto's, but a group that an instance has is refused until the instance is terminated."""
+        """As moto's, but a group that an instance has is refused until its interface is gone."""
         wanted = {group_id, name} - {None}
         for instance in self.local_instances.all():
-            groups = groups_of(instance.moto) if instance.state != "terminated" else []
+            groups = groups_of(instance.moto) if self.has_interface(instance) else []
             if any(wanted & {group.id, group.name} for group in groups):
                 raise EC2ClientError(
                     "DependencyViolation", f"resource {group_id or name} has a dependent object"

@@ -23,6 +23,7 @@ from bake.localcloud.api import run_instances as launch
 from bake.localcloud.api import volumes as volumes_of_ec2
 from bake.localcloud.api.call import CALL
 from bake.localcloud.api.clock import CloudClock
+from bake.localcloud.api.consistency.ec2 import Settled
 from bake.localcloud.api.image_calls import Images
 from bake.localcloud.api.instances import LocalInstance, LocalInstances, wrong_state
 from bake.localcloud.images.store import ImageStore
@@ -30,7 +31,7 @@ from bake.localcloud.machines.hostile import preparation
 from bake.localcloud.settings import SPOT_REGION
 
 
-class LocalEc2(spot.SpotRequests, attributes.Attributes, Images, EC2Backend):  # type: ignore[misc]
+class LocalEc2(spot.SpotRequests, attributes.Attributes, Settled, Images, EC2Backend):  # type: ignore[misc]
     """One region's EC2. Machines live in the spot region only."""
 
     # moto finds a service's URLs by the module of its backend's class.

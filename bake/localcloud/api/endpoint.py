@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import logging
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from xml.sax.saxutils import escape
 
 from moto.core import utils
 from werkzeug.wrappers import Response
 
+from bake.localcloud.api import tables
 from bake.localcloud.api.access.backends import OPERATION_REQUEST, Backends
 from bake.localcloud.api.access.gateway import Gateway
 from bake.localcloud.api.access.keys import Keys
@@ -19,7 +20,7 @@ from bake.localcloud.api.access.operation_request import OperationRequest
 from bake.localcloud.api.access.policies import Authoriser
 from bake.localcloud.api.call import CALL
 from bake.localcloud.api.faults.faults import AwsFaults
-from bake.localcloud.api.faults.middleware import Faulty
+from bake.localcloud.api.faults.middleware import Faulty, WsgiApp
 from bake.localcloud.api.instances import LocalInstances
 from bake.localcloud.api.security_groups import Groups
 
@@ -35,8 +36,8 @@ class Api:
     """WSGI application that passes AWS calls on to moto.
 
     The gateway admits calls that are signed with one of `keys` and allowed to their caller. Faults strike
-    admitted calls only. `called` counts what this host called, each `service Operation` in the order
-    of the first calls.
+    admitted calls only; `consistent` adds AWS's delays to the others. `called` counts what this host called,
+    each `service Operation` in the order of the first calls.
     """
 
     def __init__(
@@ -46,10 +47,11 @@ class Api:
         faults: AwsFaults,
         keys: Keys,
         authoriser: Authoriser | None = None,
+        consistent: Callable[[WsgiApp], WsgiApp] = lambda app: app,
     ) -> None:
         self._instances = instances
         self._groups = groups
-        faulty = Faulty(self._aws, faults, is_instance=lambda address: not self._of_host(address))
+        faulty = Faulty(consistent(self._aws), faults, is_instance=lambda address: not self._of_host(address))
         self._gateway = Gateway(faulty, keys, authoriser)
         self._moto = Backends()
         self.called: dict[str, int] = {}
@@ -76,6 +78,9 @@ class Api:
         if call.get("Action") in NOT_REAL:
             what = f"Not in the local cloud: {call['Action']} would have no effect"
             return error_response("UnsupportedOperation", what)(environ, start_response)
+        limit = self._instances.settings.vcpus
+        if told := tables.answer(requested, environ.get("HTTP_AUTHORIZATION", ""), limit):
+            return told(environ, start_response)
         token = CALL.set(call)
         try:
             answer = self._moto(environ, start_response)

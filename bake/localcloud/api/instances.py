@@ -43,6 +43,8 @@ class LocalInstance:
         self._captures: list[Callable[[], None]] = []
         self._reachable = False
         self._console = ""
+        self.changed: float | None = None
+        """When it was last stopped or terminated (monotonic); None if that was not since the cloud is up."""
         self.ended: Callable[[], None] = lambda: None
         """Called when the instance is terminated."""
 
@@ -203,6 +205,7 @@ class LocalInstance:
                 self._terminating = self.moto.instance_initiated_shutdown_behavior == "terminate"
             if not self._terminating:
                 self._thread = None
+                self.changed = time.monotonic()
                 self.moto._state.name, self.moto._state.code = "stopped", CODES["stopped"]
                 return
         self._cleanup()
@@ -216,6 +219,7 @@ class LocalInstance:
         shutil.rmtree(self.machine.directory, ignore_errors=True)
         while self._captures:
             self._captures.pop(0)()  # the disk is gone: each fails, and tells whoever waits for it
+        self.changed = time.monotonic()
         self.moto.terminate()
         self.moto.nics[0].subnet.del_subnet_ip(self.machine.hardware.address)
         self.moto.state_reason, self.moto._reason = reason, transition

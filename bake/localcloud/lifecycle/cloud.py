@@ -39,10 +39,11 @@ from bake.localcloud.network import bridge, control
 from bake.localcloud.packages import neuron_sdk, python_release
 from bake.localcloud.packages.needed import require_packages
 from bake.localcloud.packages.wheels import wheels
-from bake.localcloud.settings import Settings
+from bake.localcloud.settings import Delays, Settings
 
 Say = Callable[[str], None]
 START_TIMEOUT = 180.0
+ANY_DELAYS = Delays()
 STOP_TIMEOUT = 150.0  # longer than the daemon itself waits for its machines
 
 
@@ -54,6 +55,7 @@ def up(
     *,
     owner_pid: int | None = None,
     trust_guests: bool = False,
+    delays: Delays = ANY_DELAYS,
     lazy_rate: float | None = None,
     saved: Path | None = None,
     say: Say = _quiet,
@@ -63,11 +65,12 @@ def up(
     With `owner_pid` it goes down by itself once that process and all other owners have ended; without, it
     stays until `down`. With `lazy_rate`, root volumes of instances launched from now on fill at so many MB/s
     while they are read. With `saved`, the folder of a saved cloud, it comes up as a copy of that one.
+    A cloud that is up keeps its `delays`.
     UsageError without root, if a tool or the network is not available, or if machines
     would have this host's root and the caller doesn't `trust_guests`.
     """
     host.require_root()
-    settings = Settings.load()
+    settings = Settings.load().with_delays(delays)
     host.require_tools()
     require_packages()
     if saved is not None:
@@ -88,9 +91,21 @@ def up(
             prepared = _prepare(settings, say)
             _start(settings, prepared, owner_pid, saved, say)
             running = _health(settings) or {}
+        elif differing := _other_delays(running, settings, delays):
+            say(differing)
         if lazy_rate is not None:
             control.over_socket(settings)("POST", f"/-/lazy-disks?rate={lazy_rate}", None)
         return describe(settings, running)
+
+
+def _other_delays(running: dict[str, Any], settings: Settings, asked: Delays) -> str | None:
+    """That the cloud that is up has other delays than are wanted; None if it has not."""
+    has = Delays(running["seed"], running["lenient"])
+    other_seed = asked.seed is not None and not settings.lenient and asked.seed != has.seed
+    if has.lenient == settings.lenient and not other_seed:
+        return None
+    kept = "no delays (--lenient)" if has.lenient else f"the delays of seed {has.seed}"
+    return f"the local cloud that is up keeps {kept}; for others take it down first: bake local down"
 
 
 def _join(settings: Settings, owner_pid: int | None) -> bool:
@@ -148,10 +163,12 @@ def status() -> Status | None:
 
 
 @contextmanager
-def running(say: Say = _quiet, *, trust_guests: bool = False) -> Iterator[LocalCloud]:
+def running(
+    say: Say = _quiet, *, trust_guests: bool = False, delays: Delays = ANY_DELAYS
+) -> Iterator[LocalCloud]:
     """Use the cloud, bringing it up if it is down; then it goes down with its last user."""
     settings = Settings.load()
-    cloud = up(owner_pid=os.getpid(), trust_guests=trust_guests, say=say)
+    cloud = up(owner_pid=os.getpid(), trust_guests=trust_guests, delays=delays, say=say)
     pid = (_health(settings) or {}).get("pid")
     try:
         yield cloud

@@ -85,7 +85,8 @@ def _live(
         about, stop = servers.start(settings, prepared, owners, saved)
         try:
             _write(settings.state / "cloud.json", about)
-            log.info("the local cloud is up at %s", settings.endpoint)
+            delays = "none" if settings.lenient else f"those of seed {settings.seed}"
+            log.info("the local cloud is up at %s; the API's delays: %s", settings.endpoint, delays)
             done.wait()
         finally:
             stop()

@@ -12,9 +12,16 @@ from bake.aws import AccessKey
 from bake.localcloud.api.access import keys
 from bake.localcloud.lifecycle.prepared import Prepared
 from bake.localcloud.machines import cgroups
+from bake.localcloud.prices import SNAPSHOT_MONTH, SPOT_VCPU_HOUR, VCPU_HOUR, VOLUME_MONTH
 from bake.localcloud.settings import ACCOUNT, Settings
 
 _TRUSTED = "A machine's root is this host's root (--trust-guests): whoever has the one has the other."
+
+_DELAYED = (
+    "What AWS shows late, the API shows a few seconds late, where AWS may take minutes; which delays those "
+    "are is drawn from a seed, and `--seed {seed}` repeats them."
+)
+_LENIENT = "The API shows at once what AWS shows late (--lenient)."
 
 
 @dataclass(frozen=True)
@@ -74,9 +81,13 @@ def describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
             "instance store where weights.scratch wants one.",
             "A bake, a sweep, machines and schedules may do what `bake iam` prints, by resource and by "
             "condition; who has the pair of `bake local env` may do everything. Security groups hold between "
-            "machines, while SSH from here reaches all. Quotas are not enforced.",
+            "machines, while SSH from here reaches all.",
+            f"Prices and quotas are this cloud's own: {VCPU_HOUR:.2f} dollars an hour for a vCPU, "
+            f"{SPOT_VCPU_HOUR:.2f} on the spot market, {VOLUME_MONTH:.2f} a month for a GB of volume and "
+            f"{SNAPSHOT_MONTH:.2f} of snapshot; {running['vcpus']} vCPUs for each quota (BAKE_LOCAL_VCPUS).",
             "Signatures and roles' sessions are judged by this host's clock, also when `bake local clock` "
             "has moved the API's on; machines have this host's clock.",
+            _LENIENT if running["lenient"] else _DELAYED.format(seed=running["seed"]),
             *([_TRUSTED] if running["trust_guests"] else []),
         ),
         bases={system: base.what for system, base in prepared.bases.items()},

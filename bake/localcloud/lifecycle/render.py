@@ -16,6 +16,7 @@ def render(status: Status | None) -> str:
     lines = [
         f"the local cloud is up since {status.since[:19].replace('T', ' ')} UTC (process {status.pid})",
         f"  AWS API {status.endpoint}   Hub {status.hub}   wheels {status.wheels}",
+        "  no delays (--lenient)" if status.lenient else f"  delays of AWS's API: seed {status.seed}",
         "",
         "Instances" if status.instances else "No instances.",
     ]

@@ -17,12 +17,14 @@ from moto.ec2.models import ec2_backends
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.shared_data import SharedDataMiddleware
 
-from bake.localcloud.api import clock, ec2, events, iam, interruptions, s3, scheduler
+from bake.localcloud.api import clock, ec2, events, iam, interruptions, s3, scheduler, tables
 from bake.localcloud.api.access import backends, callers
 from bake.localcloud.api.access import keys as access_keys
 from bake.localcloud.api.access.keys import Keys
 from bake.localcloud.api.access.policies import Authoriser, NeedLog
 from bake.localcloud.api.clock import CloudClock
+from bake.localcloud.api.consistency import installing
+from bake.localcloud.api.consistency.schedule import Schedule
 from bake.localcloud.api.endpoint import Api
 from bake.localcloud.api.faults.faults import AwsFaults, parse_fault
 from bake.localcloud.api.imds import Imds, Metadata
@@ -76,13 +78,7 @@ def start(
     needs = NeedLog()
     authoriser = Authoriser(record=needs.add)
     _install(instances, store, time, authoriser)
-    about: dict[str, Any] = {
-        "id": uuid.uuid4().hex,
-        "pid": os.getpid(),
-        "since": datetime.now(UTC).isoformat(),
-        "environment": _account(settings, prepared, instances, store, time, saved),
-        "trust_guests": settings.trust_guests,
-    }
+    about = _about(settings, _account(settings, prepared, instances, store, time, saved))
 
     def metadata(address: str) -> Metadata | None:
         instance = instances.at(address)
@@ -91,7 +87,8 @@ def start(
     hub = Hub(prepared.hub, prepared.token)
     groups = Groups(instances)
     groups.follow()  # of a saved cloud's instances
-    api = Api(instances, groups, faults, keys, authoriser)
+    delayed = installing.install(Schedule(settings.seed, lenient=settings.lenient))
+    api = Api(instances, groups, faults, keys, authoriser, delayed)
     routes = {
         ("GET", "/-/health"): lambda request: about,
         ("GET", "/-/calls"): lambda request: api.called,
@@ -138,6 +135,21 @@ def _install(instances: LocalInstances, store: ImageStore, time: CloudClock, aut
     events.install(authoriser.inventory)
     iam.install()
     backends.install()
+    tables.install()
+
+
+def _about(settings: Settings, environment: dict[str, str]) -> dict[str, Any]:
+    """What the cloud tells of itself."""
+    return {
+        "id": uuid.uuid4().hex,
+        "pid": os.getpid(),
+        "since": datetime.now(UTC).isoformat(),
+        "environment": environment,
+        "trust_guests": settings.trust_guests,
+        "seed": settings.seed,
+        "lenient": settings.lenient,
+        "vcpus": settings.vcpus,
+    }
 
 
 def _account(

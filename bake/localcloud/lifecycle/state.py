@@ -40,13 +40,15 @@ class ImageStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """A local cloud that is up."""
+    """A local cloud that is up. Its API's delays are those of `seed`, or none if it is `lenient`."""
 
     endpoint: str
     hub: str
     wheels: str
     pid: int
     since: str
+    seed: int
+    lenient: bool
     instances: tuple[InstanceStatus, ...]
     images: tuple[ImageStatus, ...]
 
@@ -69,6 +71,8 @@ def report(
         "wheels": settings.wheels,
         "pid": about["pid"],
         "since": about["since"],
+        "seed": about["seed"],
+        "lenient": about["lenient"],
         "instances": [_instance(instance) for instance in live],
         "images": [vars(image) for image in images(store)],
     }

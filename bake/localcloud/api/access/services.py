@@ -55,6 +55,8 @@ SERVICES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     # `bake.localcloud.api.scheduler` limits what a schedule may do.
     "scheduler": ("scheduler", ("*Schedule*", *_TAGS)),
     "servicequotas": ("servicequotas", ("Get*", "List*")),
+    # Answered by `bake.localcloud.api.tables`; moto has no prices.
+    "pricing": ("pricing", ("GetProducts",)),
 }
 # Matched by these patterns, but not supported: they would act elsewhere, or have no effect.
 _EXCEPT: Mapping[str, tuple[str, ...]] = {
@@ -69,6 +71,7 @@ TARGETS: Mapping[str, str] = {
     "AmazonSSM": "ssm",
     "secretsmanager": "secretsmanager",
     "ServiceQuotasV20190624": "servicequotas",
+    "AWSPriceListService": "pricing",
 }
 # The parameter Version of the query protocol.
 VERSIONS: Mapping[str, str] = {

@@ -9,7 +9,7 @@ import fnmatch
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from bake.localcloud.api.faults.calls import Call
@@ -59,6 +59,7 @@ _QUEUE = "AWS.SimpleQueueService.NonExistentQueue", "The specified queue does no
 _BUCKET = "NoSuchBucket", "The specified bucket does not exist", 404
 _BUS = "ResourceNotFoundException", "Event bus {} does not exist."
 _RULE = "ResourceNotFoundException", "Rule {} does not exist."
+_SCHEDULES = "ResourceNotFoundException", "Schedule group {} does not exist.", 404
 _ROLE = "NoSuchEntity", "The role with name {} cannot be found.", 404
 _PROFILE = "NoSuchEntity", "Instance Profile {} cannot be found.", 404
 # RunInstances reports a profile that it does not see yet as an invalid parameter.
@@ -68,6 +69,7 @@ _PROFILE_NAME = (
 )
 _SECRET = "ResourceNotFoundException", "Secrets Manager can't find the specified secret."
 _BY_BUS = "events:*EventBus Name", "events:* EventBusName", "events:* Entries.*.EventBusName"
+_BY_GROUP = "scheduler:* GroupName", "scheduler:* groupName", "scheduler:*ScheduleGroup Name"
 _BY_PROFILE = "ec2:* IamInstanceProfile.Name", "ec2:* IamInstanceProfile.Arn"
 _NAMED = (
     _Named("ec2:CreateKeyPair", "KeyName", ("ec2:* KeyName*",), *_KEY),
@@ -77,6 +79,7 @@ _NAMED = (
     _Named("s3:CreateBucket", "Bucket", ("s3:* Bucket",), *_BUCKET),
     _Named("events:CreateEventBus", "Name", _BY_BUS, *_BUS),
     _Named("events:PutRule", "Name", ("events:* Rule", "events:*Rule Name"), *_RULE),
+    _Named("scheduler:CreateScheduleGroup", "Name", _BY_GROUP, *_SCHEDULES),
     _Named("iam:CreateRole", "RoleName", ("iam:* RoleName",), *_ROLE),
     _Named("iam:CreateInstanceProfile", "InstanceProfileName", ("iam:* InstanceProfileName",), *_PROFILE),
     _Named("iam:CreateInstanceProfile", "InstanceProfileName", _BY_PROFILE, *_PROFILE_NAME),
@@ -85,37 +88,50 @@ _NAMED = (
 
 
 class EventualConsistency:
-    """What was created while faults were watching, and when. Thread-safe."""
+    """What was created while somebody was watching, and when. Thread-safe.
+
+    A key is an id, or `service:Operation name` of what has a name; a kind is an id's prefix, or
+    `service:Operation`.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._ids: dict[str, float] = {}
-        self._names: dict[tuple[_Named, str], float] = {}
+        self._created: dict[str, float] = {}
 
     def clear(self) -> None:
         """Forget everything that was created."""
         with self._lock:
-            self._ids.clear()
-            self._names.clear()
+            self._created.clear()
 
-    def learn(self, call: Call, answer: str) -> None:
-        """Remember what a successful call created."""
+    def forget(self, key: str) -> None:
+        """Forget what was deleted."""
+        with self._lock:
+            self._created.pop(key, None)
+
+    def learn(self, call: Call, answer: str) -> list[tuple[str, str]]:
+        """Remember what a successful call created; return the keys that are new, and their kinds."""
         now = time.monotonic()
         with self._lock:
-            for identity in self._made(call, answer):
-                self._ids.setdefault(identity, now)
+            made = [(identity, identity.partition("-")[0]) for identity in self._made(call, answer)]
             for named in _NAMED:
                 if named.created == f"{call.service}:{call.action}" and named.parameter in call.parameters:
-                    self._names.setdefault((named, call.parameters[named.parameter]), now)
+                    made.append((f"{named.created} {call.parameters[named.parameter]}", named.created))
+            new = [(key, kind) for key, kind in dict.fromkeys(made) if key not in self._created]
+            self._created.update(dict.fromkeys((key for key, _ in new), now))
+            return new
 
     def missing(self, call: Call, seconds: float) -> AwsError | None:
         """The error for a resource that the call names and that is younger than `seconds`, or None."""
         since = time.monotonic() - seconds
-        with self._lock:
-            for error, created in self._named(call):
-                if created > since:
-                    return error
+        for key, error in self.named(call):
+            if self._created.get(key, since) > since:
+                return error
         return None
+
+    def named(self, call: Call, among: Collection[str] | None = None) -> list[tuple[str, AwsError]]:
+        """The keys of the resources that a call names, `among` these, with the not-found error of each."""
+        with self._lock:
+            return list(self._named(call, self._created if among is None else among))
 
     def _made(self, call: Call, answer: str) -> Iterator[str]:
         """The ids that this answer is the first to contain."""
@@ -124,21 +140,24 @@ class EventualConsistency:
         asked = set(call.parameters.values())
         kinds = _MADE.get(call.action, set(_IDS))
         if not _CREATING.match(call.action):
-            kinds = _BESIDE if asked & self._ids.keys() else set()
+            kinds = _BESIDE if any(one in self._created for one in asked) else set()
+        if not kinds:
+            return
         for match in _ID.finditer(answer):
             if match[1] in kinds and match[0] not in asked:
                 yield match[0]
 
-    def _named(self, call: Call) -> Iterator[tuple[AwsError, float]]:
-        """The resources that the call names: the not-found error of each, and when it was created."""
+    def _named(self, call: Call, among: Collection[str]) -> Iterator[tuple[str, AwsError]]:
         for parameter, value in call.parameters.items():
             # A filter that matches nothing is no error: its answer is empty.
-            if call.service == "ec2" and value in self._ids and not parameter.startswith("Filter."):
+            if call.service == "ec2" and value in among and not parameter.startswith("Filter."):
                 code, message = _IDS[value.partition("-")[0]]
-                yield AwsError(code, message.format(_listed(value))), self._ids[value]
-        for (named, name), created in self._names.items():
-            if _names(call, named, name):
-                yield AwsError(named.code, named.message.format(name), named.status), created
+                yield value, AwsError(code, message.format(_listed(value)))
+        for key in among:
+            created, _, name = key.partition(" ")
+            for named in _NAMED if name else ():
+                if named.created == created and _names(call, named, name):
+                    yield key, AwsError(named.code, named.message.format(name), named.status)
 
 
 def _names(call: Call, named: _Named, name: str) -> bool:
