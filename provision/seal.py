@@ -54,6 +54,10 @@ OWN = {
     "public-ipv4s",
 }
 OWN |= {"ipv6", "ipv6s", "mac", "instance-id", "interface-id"}
+# Of /proc/net/tcp and tcp6 (proc(5)): state and port in hexadecimal, addresses in the order of their words.
+ESTABLISHED, SSH_PORT = "01", ":0016"
+LOOPBACK = re.compile(r"([0-9A-F]{6}7F|0{24}01000000|0{16}FFFF0000[0-9A-F]{6}7F):")
+CONNECTED = "Systems Manager's agent was not stopped: the bake is connected through it; its files are gone"
 
 
 def main() -> int:
@@ -84,6 +88,7 @@ def both(seal: dict[str, Any], kept: list[Path]) -> int:
     gone: dict[str, int] = {}
     with contextlib.redirect_stdout(said):
         failures = delete(seal, kept, gone)
+        connected = [CONNECTED] if reached_from_here() else []
         late = [f"{path}: written to again, and removed again: {held_by(path)}" for path, _ in left_of(seal)]
         # A process that can't be stopped may have written one more line. One that goes on is found below.
         failures += remove(seal["entries"], kept, gone) if late else []
@@ -98,14 +103,32 @@ def both(seal: dict[str, Any], kept: list[Path]) -> int:
         for entry in seal["entries"]
     ]
     left = [line for entry in entries for line in entry["left"]]
-    told = {"log": said.getvalue(), "notes": late, "failures": failures, "left": left, "entries": entries}
+    told = {
+        "log": said.getvalue(),
+        "notes": connected + late,
+        "failures": failures,
+        "left": left,
+        "entries": entries,
+    }
     print(json.dumps(told))
     return 1 if failures or left else 0
 
 
 def delete(seal: dict[str, Any], kept: list[Path], counts: dict[str, int] | None = None) -> list[str]:
     """Stop writers, remove what is listed, discard the freed blocks; return failures."""
-    return silence(seal["stop"]) + silence_audit() + remove(seal["entries"], kept, counts)
+    carriers = [] if reached_from_here() else seal.get("stop_unless_connected_through", [])
+    return silence([*seal["stop"], *carriers]) + silence_audit() + remove(seal["entries"], kept, counts)
+
+
+def reached_from_here(tables: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")) -> bool:
+    """Whether SSH comes from this machine itself, as through Session Manager, whose agent is its client."""
+    for table in tables:
+        with contextlib.suppress(OSError):  # a machine without IPv6
+            for line in Path(table).read_text(encoding="ascii").splitlines()[1:]:
+                local, remote, state = line.split()[1:4]
+                if state == ESTABLISHED and local.endswith(SSH_PORT) and LOOPBACK.match(remote):
+                    return True
+    return False
 
 
 def remove(

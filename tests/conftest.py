@@ -8,10 +8,11 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -189,15 +190,24 @@ def faults(cloud: LocalCloud) -> Iterator[RemoteFaults]:
 
 @contextmanager
 def launch(
-    cloud: LocalCloud, folder: Path, name: str = "g6e-ubuntu", *, hostile: str | None = None
+    cloud: LocalCloud,
+    folder: Path,
+    name: str = "g6e-ubuntu",
+    *,
+    hostile: str | None = None,
+    builder: Mapping[str, object] | None = None,
 ) -> Iterator[Machine]:
-    """Launch a builder of a profile, log in, and remove it; its run directory is made in `folder`."""
+    """Launch a builder of a profile, log in, and remove it; its run directory is made in `folder`.
+
+    `builder` changes fields of that section.
+    """
     progress = Progress(PlainScreen())
     found = profile.load(name, PROFILES, cloud.environment)
     if hostile:
         base = hostile_bases.find(hostile, found.base.os)
         named = found.base.model_copy(update={"ami": None, "name": base.name, "owner": base.owner})
         found = found.model_copy(update={"base": named})
+    found = found.model_copy(update={"builder": found.builder.model_copy(update=builder)})
     localcloud.provide(found.base.os, found.base.accelerator, print)
     aws = Aws(
         region=found.builder.region,
@@ -220,10 +230,11 @@ def launch(
 def new_machine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> NewMachine:
     """Launches a builder of a profile and removes it; slow enough to be shared by a module or a session.
 
-    `hostile` is a hostile base to launch instead of the profile's, such as "umask-077".
+    `hostile` is a hostile base to launch instead of the profile's, such as "umask-077"; `builder` changes
+    fields of that section.
     """
 
-    def launched(name: str = "g6e-ubuntu", *, hostile: str | None = None) -> AbstractContextManager[Machine]:
-        return launch(cloud, tmp_path_factory.mktemp("runs"), name, hostile=hostile)
+    def launched(name: str = "g6e-ubuntu", **changes: Any) -> AbstractContextManager[Machine]:
+        return launch(cloud, tmp_path_factory.mktemp("runs"), name, **changes)
 
     return launched

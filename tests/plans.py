@@ -7,6 +7,7 @@ from dataclasses import replace
 from bake.planning.drivers import Drivers
 from bake.planning.parts import ImagePlan, ProvisionPlan, WeightsPlan
 from bake.planning.plan import Plan
+from bake.planning.reaching import Reach
 from bake.planning.sources import Sources
 from bake.profile import Profile
 
@@ -26,7 +27,11 @@ def changed(
         plan,
         profile=profile,
         sources=sources,
-        launch=replace(plan.launch, settings={**sources.worker, **drivers.launched_with}),
+        launch=replace(
+            plan.launch,
+            settings={**sources.worker, **drivers.launched_with},
+            reach=Reach.of(profile, sources),
+        ),
         weights=weights,
         provision=ProvisionPlan.of(profile, sources, weights, plan.provision.worker, drivers),
         verify=replace(plan.verify, drivers=drivers),

@@ -20,6 +20,7 @@ MAY = {
     "bake/builder_lease/__init__.py:settle": "joins a renewal, whose SSH command shows itself",
     "bake/steps/keep_interrupted.py:look": "looks for a notice, in a thread of its own",
     "bake/ssh/__init__.py:_is_lost": "the end of a command, whose wait shows it",
+    "bake/ssh/proxy.py": "within the connection, and its end; whoever uses or opens one shows the wait",
     "bake/ssh/channel.py:one": "a slot for a command, whose wait shows it",
     "bake/ssh/channel.py:_exchange": "a command's streams, whose wait shows it",
 }

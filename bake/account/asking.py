@@ -13,6 +13,7 @@ from bake.account.instance_types import ask_types, ask_zones
 from bake.account.keys import ask_keys
 from bake.account.network import Subnet, ask_group, ask_instance_profile, ask_subnet
 from bake.account.prices import ask_prices
+from bake.account.proxy import ask_program
 from bake.account.quotas import ask_quotas
 from bake.account.wiring import ask_bucket, ask_bus, ask_mirror, ask_queue, ask_reports
 from bake.account.worker_code import ask_code
@@ -60,7 +61,9 @@ def ask(profile: Profile, aws: Aws, requirements: Path, hub: Hub | None) -> Acco
         asked=datetime.now(UTC),
         base=base.result(),
         types=TypeFacts(types.result(), zones.result(), quotas.result(), prices.result()),
-        network=NetworkFacts(subnet.result(), group.result(), instance_profile.result()),
+        network=NetworkFacts(
+            subnet.result(), group.result(), instance_profile.result(), ask_program(profile)
+        ),
         wiring=WiringFacts(queue.result(), bucket.result(), bus.result(), mirror.result(), reports.result()),
         taken=taken.result(),
         keys=keys.result(),

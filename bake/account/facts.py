@@ -12,6 +12,7 @@ from bake.account.instance_types import InstanceType
 from bake.account.keys import KeyFacts
 from bake.account.network import Group, InstanceProfile, Subnet
 from bake.account.prices import PriceFacts
+from bake.account.proxy import Program
 from bake.account.quotas import Quota
 from bake.account.wiring import Bucket, Bus, Queue
 from bake.account.worker_code import WorkerCode
@@ -20,11 +21,15 @@ from bake.weights.hub import Refusal, Revision
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """Where the builder is launched. None is what does not exist, or is not named."""
+    """Where the builder is launched, and by which program it is reached.
+
+    None is what does not exist, or is not named.
+    """
 
     subnet: Subnet | None = None
     group: Group | None = None
     instance_profile: InstanceProfile | Unanswered | None = None
+    program: Program | None = None
 
 
 @dataclass(frozen=True)

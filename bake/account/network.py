@@ -13,12 +13,16 @@ TEMPORARY = "temporary"  # the security group that a bake makes for itself
 
 @dataclass(frozen=True)
 class Subnet:
-    """A subnet as EC2 describes it. `ipv6`: it has a block of IPv6 addresses, or will have one."""
+    """A subnet as EC2 describes it. `ipv6`: it has a block of IPv6 addresses, or will have one.
+
+    `public`: it gives each instance a public IPv4 address.
+    """
 
     vpc: str | None
     zone: str | None
     free_addresses: int | None
     ipv6: bool = False
+    public: bool = True
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ def ask_subnet(profile: Profile, aws: Aws) -> Subnet | None:
         zone=facts.get("AvailabilityZone"),
         free_addresses=facts.get("AvailableIpAddressCount"),
         ipv6=not all(state.startswith(("disassociat", "fail")) for state in states),
+        public=facts.get("MapPublicIpOnLaunch", True),
     )
 
 

@@ -31,6 +31,8 @@ GUARDED: dict[str, type | tuple[type, ...]] = {
     "sharing": list,
     "base.remove": list,
     "reaper_role": (str, type(None)),
+    "address": str,
+    "proxy_command": (str, type(None)),
 }
 # Facts that were added later, each with the value that means "not used": an older lock file does not have the
 # fact, and needs no new agreement as long as nobody uses it.
@@ -38,6 +40,8 @@ OFF: dict[str, FactValue] = {
     "worker_instance_types": None,
     "base.remove": [],
     "reaper_role": None,
+    "address": "auto",
+    "proxy_command": None,
 }
 # Other inputs of the image, which the agreement pins as well. The weights have a lock of their own
 # (bake/weights/lock.py).

@@ -49,14 +49,15 @@ def run_on(
     files: Sequence[Path] = (),
     ssh_config: str | None = None,
     identity: str | None = None,
+    proxy: Sequence[str] = (),
 ) -> Report:
     """The same for a machine that testinfra connects to: `ssh://ubuntu@192.0.2.1`, `docker://name`, `local://`.
 
-    `ssh_config` and `identity` are files for ssh(1). Raises BakeError if nobody becomes root there.
+    `ssh_config` and `identity` are files for ssh(1), `proxy` is a command that leads there. Raises
+    BakeError if nobody becomes root there.
     """
     from bake.checks import backend
     from bake.checks.runner import run_checks
 
-    return run_checks(
-        backend.named(url, ssh_config=ssh_config, identity=identity), expect, log, select, files
-    )
+    machine = backend.named(url, ssh_config=ssh_config, identity=identity, proxy=proxy)
+    return run_checks(machine, expect, log, select, files)

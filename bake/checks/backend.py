@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import testinfra
@@ -60,10 +61,18 @@ def host(session: Session) -> testinfra.host.Host:
     return machine
 
 
-def named(url: str, *, ssh_config: str | None = None, identity: str | None = None) -> testinfra.host.Host:
-    """Connect as testinfra does, as root; UsageError for an unknown kind of connection."""
+def named(
+    url: str, *, ssh_config: str | None = None, identity: str | None = None, proxy: Sequence[str] = ()
+) -> testinfra.host.Host:
+    """Connect as testinfra does, as root; UsageError for an unknown kind of connection.
+
+    `proxy` is a command that leads to the machine, for ssh(1); where it is not empty, `url` is of SSH.
+    """
+    through = {"ssh_extra_args": f"-o {shlex.quote(_option(proxy))}"} if proxy else {}
     try:
-        machine = testinfra.get_host(url, sudo=True, ssh_config=ssh_config, ssh_identity_file=identity)
+        machine = testinfra.get_host(
+            url, sudo=True, ssh_config=ssh_config, ssh_identity_file=identity, **through
+        )
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"{url}: {error}", hint="such as ssh://ubuntu@192.0.2.1") from error
     try:
@@ -74,3 +83,8 @@ def named(url: str, *, ssh_config: str | None = None, identity: str | None = Non
     if done.stdout.strip() != "0":
         raise BakeError(f"nobody becomes root on {url}: {(done.stderr or done.stdout).strip()}")
     return machine
+
+
+def _option(proxy: Sequence[str]) -> str:
+    """The option of ssh(1), which hands the command to a shell, and replaces what begins with %."""
+    return f"ProxyCommand={shlex.join(proxy).replace('%', '%%')}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from bake.checks import Check, Expectations
     from bake.checks.result import Waiver
 
+OVER_SSH = ("ssh", "safe-ssh")
+OWN_WAY = re.compile(r"^\s*Proxy(Command|Jump)\b", re.IGNORECASE | re.MULTILINE)
 MARKS = {"passed": "✓", "failed": "✗", "waived": "~", "not applicable": "-", "not run": "?"}
 
 
@@ -58,7 +62,8 @@ def check(
 
     For a worker that was launched from an image, or any other machine; it changes nothing there. The user
     that logs in must be able to become root without a password. What the base AMI brought is known with
-    --run alone. The profile's waivers count. Exit code 4 if a check fails.
+    --run alone. The profile's waivers count, and its builder.proxy_command leads to the machine, unless
+    --ssh-config names a proxy. Exit code 4 if a check fails.
 
     \b
     Examples:
@@ -78,11 +83,19 @@ def check(
         return
     if host is None:
         raise UsageError("--host is missing", hint="such as --host ssh://ubuntu@192.0.2.1")
-    expect, waivers, files = (
-        _of_run(obj["runs"], run) if run else _of_profile(obj, profile, rehearse=rehearse)
-    )
-    found = _run(host, expect, files, select, ssh_config=ssh_config, identity=identity)
-    _tell(_waived(found, waivers), as_json=as_json)
+    wanted = _of_run(obj["runs"], run) if run else _of_profile(obj, profile, rehearse=rehearse)
+    found = _run(host, wanted, select, ssh_config=ssh_config, identity=identity)
+    _tell(_waived(found, wanted.waivers), as_json=as_json)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is expected of a machine, and the words of the command that leads to it, if any."""
+
+    expect: Expectations
+    waivers: Sequence[Waiver]
+    files: Sequence[Path] = ()
+    proxy: tuple[str, ...] = ()
 
 
 def _list(*, as_json: bool) -> None:
@@ -97,7 +110,7 @@ def _list(*, as_json: bool) -> None:
     click.echo(table(("check", "severity", "requirements", "title"), rows))
 
 
-def _of_run(runs: Path, run: str) -> tuple[Expectations, Sequence[Waiver], Sequence[Path]]:
+def _of_run(runs: Path, run: str) -> _Wanted:
     from bake.checks import Expectations
 
     directory = Path(run) if Path(run).is_dir() else runs / run
@@ -106,23 +119,23 @@ def _of_run(runs: Path, run: str) -> tuple[Expectations, Sequence[Waiver], Seque
         raise UsageError(
             f"{directory} does not say what its checks expected", hint="a run keeps that when it verifies"
         )
-    return Expectations.read(file), _waivers(directory / "plan.json"), ()
+    waivers, proxy = _planned(directory / "plan.json")
+    return _Wanted(Expectations.read(file), waivers, proxy=proxy)
 
 
-def _waivers(plan: Path) -> list[Waiver]:
-    """The waivers of the profile that a run was planned from."""
+def _planned(plan: Path) -> tuple[list[Waiver], tuple[str, ...]]:
+    """The waivers of the profile that a run was planned from, and the command that led to its builder."""
     from bake.checks.result import Waiver
 
     try:
-        profile = json.loads(plan.read_text(encoding="utf-8"))["profile"]
-        return [Waiver(**one) for one in profile.get("waivers", ())]
+        content = json.loads(plan.read_text(encoding="utf-8"))
+        waivers = [Waiver(**one) for one in content["profile"].get("waivers", ())]
+        return waivers, tuple(content.get("reach", {}).get("proxy", ()))
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"{plan} does not say which waivers the profile has: {error}") from error
 
 
-def _of_profile(
-    obj: dict[str, Any], profile: str | None, *, rehearse: bool
-) -> tuple[Expectations, Sequence[Waiver], Sequence[Path]]:
+def _of_profile(obj: dict[str, Any], profile: str | None, *, rehearse: bool) -> _Wanted:
     from contextlib import ExitStack
 
     from bake.commands.options import request_of
@@ -141,33 +154,53 @@ def _of_profile(
                 f"{proposal.unlocked} ({request.lock})", hint=f"bake lock --profile {request.profile}"
             )
     plan = proposal.plan
-    return expected(plan, volume=None, token=None), plan.verify.waivers, plan.verify.files
+    expect = expected(plan, volume=None, token=None)
+    return _Wanted(expect, plan.verify.waivers, plan.verify.files, plan.launch.reach.proxy)
+
+
+def _way(words: Sequence[str], url: str, ssh_config: str | None) -> tuple[str, ...]:
+    """The profile's command for this machine; empty where it is reached in another way."""
+    from urllib.parse import urlsplit
+
+    from bake.profile import proxy
+
+    where = urlsplit(url)
+    if not words or where.scheme not in OVER_SSH or (ssh_config and OWN_WAY.search(_text(ssh_config))):
+        return ()
+    host = where.hostname or ""
+    by_id = any("{instance}" in proxy.placeholders(word) for word in words)
+    if by_id and not re.fullmatch(r"i-[0-9a-f]{8,17}", host):
+        raise UsageError(
+            f"builder.proxy_command leads to {{instance}}, and {url} names none",
+            hint="such as --host ssh://ubuntu@i-0123456789abcdef0; or name a ProxyCommand in --ssh-config",
+        )
+    return proxy.filled(words, instance=host, host=host, port=where.port or 22)
+
+
+def _text(file: str) -> str:
+    return Path(file).read_text(encoding="utf-8", errors="replace")
 
 
 def _run(
-    host: str,
-    expect: Expectations,
-    files: Sequence[Path],
-    select: str | None,
-    *,
-    ssh_config: str | None,
-    identity: str | None,
+    host: str, wanted: _Wanted, select: str | None, *, ssh_config: str | None, identity: str | None
 ) -> tuple[Check, ...]:
     import dataclasses
     import tempfile
 
     from bake import checks
 
-    expect = dataclasses.replace(expect, moment="booted", by_hand=True)
+    expect = dataclasses.replace(wanted.expect, moment="booted", by_hand=True)
+    proxy = _way(wanted.proxy, host, ssh_config)
     with tempfile.TemporaryDirectory() as scratch:
         report = checks.run_on(
             host,
             expect,
             Path(scratch, "log"),
             select=select,
-            files=files,
+            files=wanted.files,
             ssh_config=ssh_config,
             identity=identity,
+            proxy=proxy,
         )
     if not report.checks:
         raise UsageError(f"no check matches {select!r}", hint="bake check --list names them")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -51,6 +52,8 @@ def stated_facts(profile: Profile, origins: Mapping[str, str] | None = None) -> 
         ("sharing", list(profile.image.share_with), "image.share_with"),
         ("base.remove", list(profile.base.remove), "base.remove"),
         ("reaper_role", builder.reaper_role, "builder.reaper_role"),
+        ("address", builder.address, "builder.address"),
+        ("proxy_command", shlex.join(builder.proxy_command or ()) or None, "builder.proxy_command"),
     ]
     if profile.base.ami is not None:
         stated.insert(5, ("base_ami", profile.base.ami, "base.ami"))

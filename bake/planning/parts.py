@@ -21,6 +21,7 @@ from bake.planning.drivers import Drivers
 from bake.planning.egress import Egress
 from bake.planning.memory import Memory
 from bake.planning.network import Network
+from bake.planning.reaching import Reach
 from bake.planning.sources import Sources
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
@@ -34,7 +35,8 @@ class LaunchPlan:
     """What instances are launched from, as which types and where.
 
     `types` are the builder's, `worker_types` those that the image is for; each in the order in which they are
-    tried. `settings` is what a booted worker gets beside its queue, bucket and bus.
+    tried. `settings` is what a booted worker gets beside its queue, bucket and bus; `reach` how the bake gets
+    to its instances.
     """
 
     base: BaseImage
@@ -42,6 +44,7 @@ class LaunchPlan:
     worker_types: tuple[InstanceType, ...]
     network: Network
     settings: Mapping[str, str]
+    reach: Reach
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from bake.planning import (
     network,
     prices,
     quotas,
+    reaching,
     review,
     wiring,
 )
@@ -39,7 +40,9 @@ from bake.planning.estimates import Estimates
 from bake.planning.findings import Findings
 from bake.planning.hardware import Types
 from bake.planning.memory import Memory
+from bake.planning.network import Network
 from bake.planning.parts import ImagePlan, LaunchPlan, ProvisionPlan, VerifyPlan, WeightsPlan
+from bake.planning.reaching import Reach
 from bake.planning.sources import Sources
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
@@ -49,10 +52,11 @@ from bake.trees import hash_file, hash_tree
 from bake.weights.lock import Lock
 from bake.worker_source import WorkerSource
 
-# Where the weights come from does not change what they are, nor does what is made of the checks' results.
-# The checks themselves are among the inputs.
+# Where the weights come from does not change what they are, nor how the builder is reached what is on it, nor
+# what is made of the checks' results. The checks themselves are among the inputs.
 NOT_IN_THE_IMAGE: dict[str, Any] = {
     "weights": {"token", "mirror"},
+    "builder": {"address", "proxy_command"},
     **dict.fromkeys(("checks", "waivers", "reports", "fail_on"), True),
 }
 
@@ -115,6 +119,7 @@ def make(
     base = base_image.find(profile, facts, findings)
     types = hardware.find(profile, facts, findings)
     where = network.find(profile, facts, findings)
+    reaching.check(profile, sources, facts, findings)
     wiring.check(profile, facts, findings)
     image.check_name(profile, facts.taken, findings)
     disk_of.check_key(profile, facts, findings)
@@ -145,9 +150,7 @@ def make(
         id=_plan_id(profile, base, sources, inputs, lock),
         sources=sources,
         inputs=inputs,
-        launch=LaunchPlan(
-            base, types.builder, types.worker, where, {**sources.worker, **drivers.launched_with}
-        ),
+        launch=_launch(profile, sources, base, types, where, drivers),
         weights=weights,
         provision=ProvisionPlan.of(profile, sources, weights, code, drivers),
         verify=VerifyPlan(drivers, memories, builder_memory, reviewed.waivers, reviewed.files),
@@ -160,6 +163,13 @@ def make(
         unchecked=tuple(findings.unchecked),
         unbakeable=_unbakeable(profile),
     )
+
+
+def _launch(
+    profile: Profile, sources: Sources, base: BaseImage, types: Types, where: Network, drivers: Drivers
+) -> LaunchPlan:
+    settings = {**sources.worker, **drivers.launched_with}
+    return LaunchPlan(base, types.builder, types.worker, where, settings, Reach.of(profile, sources))
 
 
 def _check_types(

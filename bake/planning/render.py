@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from dataclasses import asdict
 from typing import Any
@@ -28,6 +29,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "instance_types": [asdict(kind) for kind in plan.launch.types],
         "worker_instance_types": [asdict(kind) for kind in plan.launch.worker_types],
         "network": asdict(plan.launch.network),
+        "reach": asdict(plan.launch.reach),
         "cache": plan.weights.cache,
         "weights": asdict(plan.weights.files),
         "disk": {
@@ -112,6 +114,7 @@ def _used(plan: Plan) -> list[tuple[str, str, str]]:
         ("network", f"{where.subnet} in {where.zone}", "builder.subnet"),
         ("", where.vpc or "", ""),
         ("", where.security_group, "builder.security_group"),
+        *_reached(plan),
         ("root volume", _volume(plan), "root_volume.size_gib"),
         ("weights", f"{profile.weights.repo} at {profile.weights.revision[:12]}", "weights.revision"),
         ("", _precision(plan), "weights.precision"),
@@ -124,6 +127,16 @@ def _used(plan: Plan) -> list[tuple[str, str, str]]:
         *_reviewed(plan),
     ]
     return [(name, value, plan.origins.get(path, "")) for name, value, path in rows]
+
+
+def _reached(plan: Plan) -> list[tuple[str, str, str]]:
+    """Rows of how the builder is reached, where the profile says so."""
+    reach, rows = plan.launch.reach, []
+    if reach.address != "auto":
+        rows.append(("", f"reached at its {reach.address} address", "builder.address"))
+    if reach.proxy:
+        rows.append(("", f"reached through {shlex.join(reach.proxy)}", "builder.proxy_command"))
+    return rows
 
 
 def _backend(plan: Plan) -> str:

@@ -24,7 +24,8 @@ class Sources:
     `disk` is the kind of device that stands for EBS on a local cloud (None: EBS itself). `devices` are the
     accelerators that instances have where their type does: on a local cloud not all of them. `scratch` is the
     kind of file system that stands for an instance store there (None: an instance store itself). `checks` is
-    where the profile's own `checks` are, a path for each: a file or a folder.
+    where the profile's own `checks` are, a path for each: a file or a folder. `not_rehearsed` are
+    programs that lead to machines on AWS alone.
     """
 
     requirements: Path = LOCKS / "worker.txt"
@@ -41,6 +42,7 @@ class Sources:
     scratch: str | None = None
     devices: frozenset[str] = frozenset({"cuda", "neuron"})
     checks: tuple[Path, ...] = ()
+    not_rehearsed: frozenset[str] = frozenset()
 
     @property
     def venue(self) -> Literal["REHEARSAL", "AWS"]:

@@ -16,6 +16,8 @@ from bake.profile.types import Unit
 from bake.profile.variables import TOKEN, Filled
 from bake.profile.yaml_source import Path_, dotted, printable
 
+ANOTHER_NAME = "a variable is secret by its name (TOKEN, SECRET, _KEY …): give a key file's path another one"
+
 
 def validated(name: str, filled: Filled) -> Profile | None:
     """The profile; or None, after adding each error to the document's problems."""
@@ -53,11 +55,16 @@ def _numbers_from_variables(values: dict[str, Any], filled: Filled) -> None:
 
 
 def _refuse_secrets(filled: Filled) -> None:
-    """Report secrets in what everybody reads: a check's path, a waiver's texts."""
+    """Report secrets in what everybody reads: a check's path, a waiver's texts, a command's arguments."""
     for path in sorted(filled.private - filled.unresolved, key=str):
-        if path[0] in ("checks", "waivers"):
-            filled.unresolved.add(path)
-            filled.document.problem(path, "must not come from a secret: it is shown in every report")
+        if path[:2] == ("builder", "proxy_command"):
+            why, hint = "everybody on this machine sees a command's arguments", ANOTHER_NAME
+        elif path[0] in ("checks", "waivers"):
+            why, hint = "it is shown in every report", None
+        else:
+            continue
+        filled.unresolved.add(path)
+        filled.document.problem(path, f"must not come from a secret: {why}", hint)
 
 
 def _refuse_duplicates(values: Mapping[str, Any], filled: Filled) -> None:

@@ -18,6 +18,7 @@ from bake.checks.result import Severity
 from bake.profile import values
 from bake.profile.accelerators import Neuron, Nvidia
 from bake.profile.patterns import CACHE, FLEETING, REMOVABLE
+from bake.profile.proxy import ProxyCommand
 from bake.profile.review import CheckFile, Waiver
 from bake.profile.section import Section, variable
 from bake.profile.types import (
@@ -97,6 +98,12 @@ class Builder(Section):
     """A group that lets port 22 in from where `bake` runs; or `temporary`, with `ssh_from`."""
     ssh_from: str | None = Field(None, json_schema_extra=variable("BAKE_SSH_FROM"))
     """The network (CIDR, IPv4 or IPv6) that a temporary security group lets in on port 22."""
+    address: Literal["auto", "public", "private"] = "auto"
+    """The address that `bake` connects to. `auto`: the public one if there is one, else the private one."""
+    proxy_command: ProxyCommand | None = Field(
+        None, json_schema_extra=variable("BAKE_PROXY_COMMAND", optional=True)
+    )
+    """A command that leads to {port} of {host} or {instance}, such as by a bastion or Session Manager."""
     instance_profile: str = Field(
         min_length=1, max_length=128, json_schema_extra=variable("BAKE_INSTANCE_PROFILE")
     )
@@ -137,6 +144,8 @@ class Builder(Section):
             yield "security_group: temporary and ssh_from (whom to let in on port 22) go together"
         if (self.reaper is None) != (self.reaper_role is None):
             yield "reaper: scheduler and reaper_role (the role that terminates what hangs) go together"
+        if self.address == "private" and self.ssh_from and values.ssh_network(self.ssh_from).version == 6:
+            yield "address: private is IPv4, and ssh_from lets IPv6 in alone: name an IPv4 network"
 
     @property
     def types(self) -> tuple[str, ...]:

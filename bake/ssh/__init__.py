@@ -20,7 +20,8 @@ from bake.progress import Tally
 from bake.redaction import redact
 from bake.ssh.channel import AS_ROOT, Channels, Ended
 from bake.ssh.login import Login
-from bake.ssh.opening import Opening, Watch, nobody_watches
+from bake.ssh.opening import Opening, Watch, end, nobody_watches
+from bake.ssh.proxy import Proxy
 from bake.waits import Wait
 
 __all__ = ["CommandResult", "Login", "NoShell", "Session", "connect"]
@@ -88,7 +89,8 @@ class Session:
     def close(self) -> None:
         """Close the connection; no command runs after that."""
         self._closed = True
-        self._client.close()
+        if transport := self._client.get_transport():
+            end(transport)
 
     def run(
         self,
@@ -133,7 +135,7 @@ class Session:
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise ConnectionLost(
                 f"the SSH connection to {self.login.address} broke while running: {shlex.join(shown)}\n"
-                f"  {error}"
+                f"  {self._why(error)}"
             ) from error
         if not ended.began:
             raise _no_shell(self.login, ended)
@@ -143,11 +145,21 @@ class Session:
         transport = self._client.get_transport()
         if transport is None:
             raise EOFError("the connection is closed")
-        ended = self._channels.run(transport, command, stdin, wait)
+        try:
+            ended = self._channels.run(transport, command, stdin, wait)
+        except (EOFError, OSError):
+            end(transport)  # its own thread may not have noticed yet, and then nobody would reconnect
+            raise
         # No exit status: a signal killed the command, or the connection is gone.
         if ended.exit_code == KILLED and _is_lost(transport):
             raise EOFError("the connection closed before the command's exit code came")
         return ended
+
+    def _why(self, error: Exception) -> str:
+        """Why the connection broke, also as the command tells through which it goes."""
+        transport = self._client.get_transport()
+        told = transport.sock.told if transport and isinstance(transport.sock, Proxy) else ""
+        return ": ".join(part for part in (str(error), told) if part)
 
     def reconnect(self) -> None:
         """Reconnect with the same pinned host keys, if the machine still runs."""
@@ -158,7 +170,8 @@ class Session:
             if transport is not None and transport.is_active():
                 return  # another thread has reconnected
             self._watch()
-            self._client.close()
+            if transport is not None:
+                end(transport)
             opening = Opening(self.login, REBOOT_SECONDS, watch=self._watch, known=True)
             with self.tally.waiting(f"SSH to {self.login.address} again", REBOOT_SECONDS) as wait:
                 self._client, _ = opening.open(wait)

@@ -9,6 +9,7 @@ import paramiko
 
 from bake.errors import BakeError
 
+SSH_PORT = 22
 _KINDS: tuple[type[paramiko.PKey], ...] = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 
 
@@ -17,14 +18,16 @@ class Login:
     """How to log in to a machine. Keys are in OpenSSH's format, one or several concatenated.
 
     `private_key` logs in. The machine must show one of `host_key`: a line such as `ssh-ed25519 AAAA…` for
-    each kind of key that was made for it.
+    each kind of key that was made for it. `proxy` is a command through which it is reached, with everything
+    filled in; empty where it is reached directly.
     """
 
     address: str
     user: str
     private_key: str
     host_key: str
-    port: int = 22
+    port: int = SSH_PORT
+    proxy: tuple[str, ...] = ()
 
     def __repr__(self) -> str:  # the private key must never reach a log
         return f"Login({self.user}@{self.address}:{self.port})"

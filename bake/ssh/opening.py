@@ -12,6 +12,7 @@ import paramiko
 
 from bake.errors import BakeError
 from bake.ssh.login import Login, named
+from bake.ssh.proxy import NoWay, Proxy, by_hand
 from bake.waits import Wait
 
 # Refusals of the key that are tolerated. sshd is slow to refuse, so this takes about half a minute.
@@ -19,6 +20,10 @@ PATIENT_REFUSALS = 20
 # Seconds of broken handshakes that are tolerated: some break while a machine boots, all if sshd has no key.
 PATIENT_BREAKS = 40.0
 LOOK_SECONDS = 5  # between two checks whether the machine still runs
+# Seconds until a machine has said its name: a command may first ask AWS for a way to it.
+NAMED, NAMED_THROUGH_PROXY = 10, 40
+# Seconds between two attempts; each one through a command may cost a request to AWS.
+PAUSE, PAUSE_WITH_PROXY = 0.3, 2.0
 # Seconds of silence before a probe, and between two probes; a machine that answers neither is lost.
 SILENT = 4
 
@@ -67,7 +72,7 @@ class Opening:
                     raise _closed_to_keys(self.login, why) from error
                 self._met(error)
                 wait.detail = str(error) or type(error).__name__
-                wait.pause(0.3)
+                wait.pause(PAUSE_WITH_PROXY if self.login.proxy else PAUSE)
 
     def _next(self, keys: list[paramiko.PKey]) -> tuple[str, paramiko.PKey]:
         """Return the next user and key: a machine that refuses one kind of key may accept another."""
@@ -119,6 +124,7 @@ def _connect(login: Login, key: paramiko.PKey, hosts: list[paramiko.PKey]) -> pa
     for host in hosts:
         client.get_host_keys().add(name, host.get_name(), host)
     client.set_missing_host_key_policy(paramiko.RejectPolicy())
+    proxy = Proxy(login.proxy) if login.proxy else None
     try:
         client.connect(
             login.address,
@@ -126,20 +132,43 @@ def _connect(login: Login, key: paramiko.PKey, hosts: list[paramiko.PKey]) -> pa
             username=login.user,
             pkey=key,
             timeout=5,
-            banner_timeout=10,
+            banner_timeout=NAMED_THROUGH_PROXY if proxy else NAMED,
             auth_timeout=10,
             allow_agent=False,
             look_for_keys=False,
+            sock=proxy,  # type: ignore[arg-type]  # it has what is used of a socket
         )
-    except BaseException:
+    except BaseException as error:
         client.close()
+        if proxy is not None:
+            proxy.close()
+            _blame(proxy, error)
         raise
     transport = client.get_transport()
     if transport is not None:
-        transport.set_keepalive(SILENT)
-        if isinstance(transport.sock, socket.socket):
-            _notice_silence(transport.sock)
+        _notice_loss(transport)
     return client
+
+
+def end(transport: paramiko.Transport) -> None:
+    """Close a connection, and wait until the command through which it goes, if any, has ended."""
+    transport.close()
+    if isinstance(transport.sock, Proxy):
+        transport.sock.close()
+
+
+def _blame(proxy: Proxy, error: BaseException) -> None:
+    """Raise NoWay where nothing came through the command: then it is not the machine that failed."""
+    if proxy.heard == 0 and isinstance(error, paramiko.SSHException | OSError | EOFError):
+        raise NoWay(proxy.told) from error
+
+
+def _notice_loss(transport: paramiko.Transport) -> None:
+    transport.set_keepalive(SILENT)
+    if isinstance(transport.sock, socket.socket):
+        _notice_silence(transport.sock)
+    elif isinstance(transport.sock, Proxy):
+        transport.sock.watch(transport)
 
 
 def _notice_silence(sock: socket.socket) -> None:
@@ -195,6 +224,8 @@ def _no_handshake(login: Login, error: Exception) -> BakeError:
 
 def _no_connection(login: Login, timeout: float, error: Exception, refused: int) -> BakeError:
     hint = "is port 22 open from here in the security group, and is the address reachable?"
+    if login.proxy:
+        hint = f"builder.proxy_command must lead there; by hand: {by_hand(login.proxy)}"
     if refused:
         hint = f"it answers, and refuses {login.user}: is that the base AMI's user, and does it take keys?"
     return BakeError(

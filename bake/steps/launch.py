@@ -29,12 +29,13 @@ from bake.retries import CAPACITY, QUOTA, error_code
 from bake.run import Run
 from bake.ssh import Login
 from bake.steps.exclusive import refuse_second
+from bake.steps.locate import locate
 from bake.steps.tags import tags
 from bake.systems import System
 from bake.undo import Undo
 
 if TYPE_CHECKING:
-    from mypy_boto3_ec2.type_defs import InstanceTypeDef, TagTypeDef
+    from mypy_boto3_ec2.type_defs import TagTypeDef
 
 # Of a spot request's life: AWS moves no ValidUntil, and starts no interrupted builder after it, so it
 # must cover more than any bake takes. What replaces a builder that somebody ended powers off at
@@ -115,17 +116,11 @@ def launch(spec: LaunchSpec, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Inst
     if reaper is not None:
         arm(reaper, instance_id, run)
     run.progress.status(f"{instance_id} is starting")
-    address, volume = aws.wait(
-        f"{spec.role} {instance_id}",
-        lambda: _when_running(aws, instance_id, plan.profile.builder.ssh_from),
-        timeout=600,
-    )
-    login = Login(
-        address,
-        plan.system.user,
-        private_key="".join(key.private for key in logins),
-        host_key="\n".join(key.public for key in hosts),
-    )
+    what = f"{spec.role} {instance_id}"
+    volume = aws.wait(what, lambda: _when_running(aws, instance_id), timeout=600)
+    keys = "".join(key.private for key in logins)
+    login = Login("", plan.system.user, keys, host_key="\n".join(key.public for key in hosts))
+    login = locate(plan.launch.reach, aws, instance_id, login)
     return Instance(instance_id, volume, login, plan.system, spec.role)
 
 
@@ -272,7 +267,7 @@ def _request(
         "UserData": data,
         "BlockDeviceMappings": [{"DeviceName": plan.launch.base.root_device, "Ebs": kept}],
     }
-    if builder.ssh_from and ssh_network(builder.ssh_from).version == 6:
+    if plan.launch.reach.ipv6:
         request["Ipv6AddressCount"] = 1  # the security group's rule admits IPv6 only
     kinds = ["instance", "volume", "network-interface"]
     if builder.market == "spot":
@@ -346,15 +341,8 @@ def ingress(cidr: str) -> dict[str, Any]:
     return {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, ranges: [source]}
 
 
-def address_of(facts: InstanceTypeDef, ssh_from: str | None) -> str | None:
-    """Return the address to connect to: IPv6 if `ssh_from` is, and the instance has one."""
-    four = facts.get("PublicIpAddress") or facts.get("PrivateIpAddress")
-    six = facts.get("Ipv6Address")
-    return six if six and ssh_from and ssh_network(ssh_from).version == 6 else four
-
-
-def _when_running(aws: Aws, instance_id: str, ssh_from: str | None) -> tuple[str, str] | None:
-    """Return address and root volume of a running instance; None while it is pending."""
+def _when_running(aws: Aws, instance_id: str) -> str | None:
+    """Return the root volume of a running instance; None while it is pending."""
     facts = describe(aws, instance_id)
     if facts is None or facts["State"]["Name"] == "pending":
         return None
@@ -365,5 +353,4 @@ def _when_running(aws: Aws, instance_id: str, ssh_from: str | None) -> tuple[str
     volumes = {
         mapping["DeviceName"]: mapping["Ebs"]["VolumeId"] for mapping in facts.get("BlockDeviceMappings", [])
     }
-    address = address_of(facts, ssh_from)
-    return (address, volumes[root]) if address and root in volumes else None
+    return volumes.get(root)

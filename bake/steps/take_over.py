@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -24,7 +24,8 @@ from bake.reaper import Reaper
 from bake.retries import CAPACITY
 from bake.run import Run
 from bake.steps.create_image import MADE, snapshot_progress
-from bake.steps.launch import Instance, Launched, address_of, arm, made_reaper
+from bake.steps.launch import Instance, Launched, arm, made_reaper
+from bake.steps.locate import locate
 from bake.steps.seal import undone
 from bake.undo import Undo
 
@@ -176,7 +177,8 @@ def _builder(plan: Plan, aws: Aws, run: Run, held: Sequence[Holding]) -> Instanc
     if not run.recalls("build") and record is not None and record.step == "seal":
         raise Lost("it was cut while the seal removed the keys: nobody can log in and see how far it was")
     if not run.recalls("build"):  # a sealed one is only stopped
-        login = replace(login, address=_wait_until_running(plan, aws, run, known.id, held_one.expires))
+        _wait_until_running(plan, aws, run, known.id, held_one.expires)
+        login = locate(plan.launch.reach, aws, known.id, login)
     renew(aws, run.id, stamp(run.expires()))
     run.progress.note(f"the builder {known.id} is taken over, after {_last(run)}")
     return Instance(known.id, known.root_volume, login, plan.system)
@@ -209,8 +211,8 @@ def _other_than(known: Launched, facts: InstanceTypeDef, plan: Plan) -> str:
     return ""
 
 
-def _wait_until_running(plan: Plan, aws: Aws, run: Run, instance: str, expires: datetime | None) -> str:
-    """Wait until the builder runs, and return its address, which changes when it was stopped.
+def _wait_until_running(plan: Plan, aws: Aws, run: Run, instance: str, expires: datetime | None) -> None:
+    """Wait until the builder runs; it may have been stopped.
 
     A spot builder that was interrupted is started by EC2 alone, as soon as it has capacity: for that its
     lease is waited for.
@@ -224,7 +226,7 @@ def _wait_until_running(plan: Plan, aws: Aws, run: Run, instance: str, expires: 
             f"EC2 has interrupted {instance}, and starts it when it has capacity: waiting{until}"
         )
 
-    def look() -> str | None:
+    def look() -> bool | None:
         facts = describe(aws, instance)
         state = facts["State"]["Name"] if facts else "terminated"
         if facts is None or state in ENDED:
@@ -232,12 +234,11 @@ def _wait_until_running(plan: Plan, aws: Aws, run: Run, instance: str, expires: 
         aws.tally.waits.say(f"it is {state}")
         if state == "stopped" and not is_interrupted(facts):
             _start(aws, instance)
-        return address_of(facts, plan.profile.builder.ssh_from) if state == "running" else None
+        return state == "running" or None
 
     try:
-        address = aws.wait(f"{instance} to run again", look, timeout=patience)
+        aws.wait(f"{instance} to run again", look, timeout=patience)
         run.journal.write("started", what=f"instance {instance}")
-        return address
     except TimedOut as error:
         if not interrupted:
             raise

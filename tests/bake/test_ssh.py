@@ -21,67 +21,10 @@ from bake.steps.connect import gone
 from bake.steps.launch import Instance
 from bake.systems import SYSTEMS
 
+from .ssh_server import Server, host_key
+
 pytestmark = pytest.mark.integration
 TIMEOUT = 600.0  # seconds that an attempt may take in all: a test that used them up would be noticed
-
-
-class Lets(paramiko.ServerInterface):
-    """Lets everybody in who has a key, of the one kind that is accepted, or whichever."""
-
-    def __init__(self, accepted: str | None = None) -> None:
-        self.accepted = accepted
-
-    def get_allowed_auths(self, username: str) -> str:
-        return "publickey"
-
-    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
-        if self.accepted not in (None, key.get_name()):
-            return int(paramiko.common.AUTH_FAILED)
-        return int(paramiko.common.AUTH_SUCCESSFUL)
-
-
-class Server:
-    """A machine that takes SSH connections on loopback; `key` is its host key, and may change."""
-
-    def __init__(self, key: paramiko.PKey) -> None:
-        self.key = key
-        self.only: str | None = None
-        """The name of the one kind of host keys that it offers; its key's own unless set."""
-        self.accepted: str | None = None
-        """The name of the one kind of keys that lets in; any unless set."""
-        self.logins = 0
-        self._transports: list[paramiko.Transport] = []
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._socket.getsockname()[1])
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:  # closed
-                return
-            self.logins += 1
-            transport = paramiko.Transport(connection)
-            transport.add_server_key(self.key)
-            if self.only:
-                transport.server_key_dict[self.only] = self.key  # type: ignore[attr-defined]
-                transport._preferred_keys = (self.only,)
-            self._transports.append(transport)
-            transport.start_server(threading.Event(), Lets(self.accepted))
-
-    def drop(self) -> None:
-        """End all connections."""
-        for transport in self._transports:
-            transport.close()
-
-    def close(self) -> None:
-        self._socket.close()
-        self.drop()
-
-
-def host_key(pair: KeyPair) -> paramiko.PKey:
-    return paramiko.Ed25519Key.from_private_key(io.StringIO(pair.private))
 
 
 def openssh(tmp_path: Path, public: str) -> str:

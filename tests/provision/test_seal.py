@@ -245,6 +245,45 @@ def test_the_keys_go_last() -> None:
     assert all("/ssh" in path or "/.ssh" in path for path in paths[-4:])
 
 
+HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+SIX = "0000000000000000FFFF0000"
+
+
+@pytest.mark.parametrize(
+    ("row", "here"),
+    [
+        ("0: 0100007F:0016 0100007F:D431 01 00000000:00000000", True),
+        ("0: 0B01D60A:0016 0101D60A:D431 01 00000000:00000000", False),
+        ("0: 0100007F:0016 0100007F:D431 06 00000000:00000000", False),
+        ("0: 0100007F:D431 0100007F:0016 01 00000000:00000000", False),
+        ("0: 00000000:0016 00000000:0000 0A 00000000:00000000", False),
+        (f"0: {SIX}0100007F:0016 {SIX}0100007F:D431 01 00000000:00000000", True),
+        (f"0: {SIX}0B01D60A:0016 {SIX}0101D60A:D431 01 00000000:00000000", False),
+        (f"0: {'0' * 24}01000000:0016 {'0' * 24}01000000:D431 01 00000000:00000000", True),
+    ],
+    ids=["agent", "network", "ended", "the-agents-end", "listening", "mapped", "mapped-network", "ipv6"],
+)
+def test_a_connection_from_the_machine_itself_is_known(
+    seal: ModuleType, tmp_path: Path, row: str, here: bool
+) -> None:
+    table = tmp_path / "tcp"
+    table.write_text(f"{HEAD}   {row}\n")
+    assert seal.reached_from_here((str(tmp_path / "absent"), str(table))) is here
+
+
+@pytest.mark.parametrize("here", [False, True])
+def test_the_agent_that_the_bake_comes_through_goes_on(
+    quiet: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, here: bool
+) -> None:
+    stopped: list[str] = []
+    monkeypatch.setattr(quiet, "silence", lambda units: stopped.extend(units) or [])
+    monkeypatch.setattr(quiet, "reached_from_here", lambda: here)
+    quiet.delete({**LIST, "entries": []}, [])
+    agents = {"amazon-ssm-agent.service", "snap.amazon-ssm-agent.amazon-ssm-agent.service"}
+    assert agents & set(stopped) == (set() if here else agents)
+    assert "cron.service" in stopped
+
+
 def test_an_empty_list_stops_nothing(
     seal: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

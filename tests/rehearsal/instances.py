@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import boto3
@@ -30,8 +31,13 @@ def client(cloud: LocalCloud, service: str, region: str = "AWS_REGION") -> Any:
     return found
 
 
-def launch(cloud: LocalCloud, image: str, data: str, kind: str = "g6e.xlarge") -> tuple[Any, Login]:
-    """RunInstances as somebody who uses the image; returns the instance and how to log in."""
+def launch(
+    cloud: LocalCloud, image: str, data: str, kind: str = "g6e.xlarge", groups: Sequence[str] = ()
+) -> tuple[Any, Login]:
+    """RunInstances as somebody who uses the image; returns the instance and how to log in.
+
+    `groups` are other security groups than the cloud's own.
+    """
     ec2 = client(cloud, "ec2", "SPOT_AWS_REGION")
     name, user = f"test-{uuid.uuid4().hex[:8]}", KeyPair.generate()
     ec2.import_key_pair(KeyName=name, PublicKeyMaterial=user.public.encode())
@@ -42,7 +48,7 @@ def launch(cloud: LocalCloud, image: str, data: str, kind: str = "g6e.xlarge") -
         MaxCount=1,
         KeyName=name,
         SubnetId=cloud.environment["BAKE_SUBNET_ID"],
-        SecurityGroupIds=[cloud.environment["BAKE_SECURITY_GROUP_ID"]],
+        SecurityGroupIds=groups or [cloud.environment["BAKE_SECURITY_GROUP_ID"]],
         IamInstanceProfile={"Name": cloud.environment["BAKE_INSTANCE_PROFILE"]},
         MetadataOptions={"HttpTokens": "required"},
         UserData=data,

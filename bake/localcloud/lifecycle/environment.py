@@ -23,9 +23,18 @@ EXAMPLES = {
     "HF_TOKEN": "example",
     "NEURON_PYTHON_INDEX": "https://example.com/simple",
 }
-# The user's own queue, bucket, bus, mirror and place for reports do not exist on the local cloud.
+# The user's own queue, bucket, bus, mirror and place for reports do not exist on the local cloud, and their
+# bastion does not lead there.
 NOT_REHEARSED = dict.fromkeys(
-    ("FLUX_QUEUE_URL", "FLUX_BUCKET", "FLUX_EVENT_BUS", "FLUX_MIRROR", "BAKE_REPORTS"), ""
+    (
+        "FLUX_QUEUE_URL",
+        "FLUX_BUCKET",
+        "FLUX_EVENT_BUS",
+        "FLUX_MIRROR",
+        "BAKE_REPORTS",
+        "BAKE_PROXY_COMMAND",
+    ),
+    "",
 )
 
 
@@ -52,5 +61,6 @@ def sources(cloud: LocalCloud, system: str = "ubuntu") -> Sources:
         disk="loop",
         scratch="tmpfs",
         devices=frozenset({"neuron"}),  # as stand-ins; of a GPU there is none
+        not_rehearsed=frozenset({"aws"}),  # neither Session Manager nor Instance Connect is here
         sizes=flux.SIZES,  # the plan is about the real weights, however small the stand-ins are
     )

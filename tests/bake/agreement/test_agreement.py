@@ -31,6 +31,8 @@ FACTS: dict[str, FactValue] = {
     "sharing": [],
     "base.remove": [],
     "reaper_role": None,
+    "address": "auto",
+    "proxy_command": None,
 }
 PINS: dict[str, FactValue] = {"worker.lock": f"sha256:{'b' * 64}"}
 
@@ -92,6 +94,8 @@ def test_without_an_agreement_everything_is_new() -> None:
         ("sharing", ["210987654321"]),
         ("base.remove", ["cuda-12.6"]),
         ("reaper_role", "arn:aws:iam::123456789012:role/bake-reaper"),
+        ("address", "private"),
+        ("proxy_command", "ssh -W '{host}:{port}' ada@bastion"),
         ("worker.lock", f"sha256:{'c' * 64}"),
     ],
 )

@@ -18,7 +18,7 @@ from bake.instance import KeyPair, user_data
 from bake.resources import WORKER
 from bake.steps import prefetch, provision
 from bake.steps.boot_check import png_size
-from bake.steps.launch import address_of, ingress
+from bake.steps.launch import ingress
 
 
 def png(width: int, height: int) -> bytes:
@@ -51,20 +51,6 @@ def test_a_file_that_is_no_png_is_reported_with_its_place(content: bytes) -> Non
 )
 def test_the_rule_of_a_temporary_group(network: str, ranges: dict[str, Any]) -> None:
     assert ingress(network) == {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, **ranges}
-
-
-def test_an_instance_is_reached_the_way_that_is_let_in() -> None:
-    private: Any = {"PrivateIpAddress": "10.0.0.4"}
-    public: Any = {**private, "PublicIpAddress": "198.51.100.4"}
-    both: Any = {**public, "Ipv6Address": "2001:db8::4"}
-    assert [address_of(facts, None) for facts in (private, public, both)] == [
-        "10.0.0.4",
-        "198.51.100.4",
-        "198.51.100.4",
-    ]
-    assert address_of(both, "203.0.113.7/32") == "198.51.100.4"
-    assert address_of(both, "2001:db8::7/128") == "2001:db8::4"
-    assert address_of(private, "2001:db8::7/128") == "10.0.0.4"
 
 
 def test_user_data_carries_the_host_key_and_the_files() -> None:
