@@ -22,7 +22,7 @@ from moto.ec2.models.instances import Instance, Reservation
 from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.utils import filter_dict_attribute_mapping
 
-from bake.localcloud.api import attributes, metadata_options, spot
+from bake.localcloud.api import attributes, metadata_options, networks, security_rules, spot
 from bake.localcloud.api import run_instances as launch
 from bake.localcloud.api.clock import CloudClock
 from bake.localcloud.api.images import LocalAmi, LocalSnapshot
@@ -35,7 +35,13 @@ from bake.localcloud.settings import SPOT_REGION
 CALL: ContextVar[Mapping[str, str]] = ContextVar("CALL", default=MappingProxyType({}))
 
 
-class LocalEc2(spot.SpotRequests, attributes.Attributes, EC2Backend):  # type: ignore[misc]
+class LocalEc2(
+    spot.SpotRequests,
+    attributes.Attributes,
+    networks.Networks,
+    security_rules.SecurityRules,
+    EC2Backend,  # type: ignore[misc]
+):
     """One region's EC2. Machines live in the spot region only."""
 
     # moto finds a service's URLs by the module of its backend's class.
@@ -43,7 +49,6 @@ class LocalEc2(spot.SpotRequests, attributes.Attributes, EC2Backend):  # type: i
 
     local_instances: ClassVar[LocalInstances]
     store: ClassVar[ImageStore]
-    subnet_default: ClassVar[str] = ""
 
     def __init__(self, region_name: str, account_id: str) -> None:
         self._launching = threading.Lock()
@@ -78,14 +83,14 @@ class LocalEc2(spot.SpotRequests, attributes.Attributes, EC2Backend):  # type: i
             asked = kwargs.get("metadata_options") or {}
             kwargs["metadata_options"] = metadata_options.at_launch(image.imds_support, asked)
             kwargs["block_device_mappings"] = [volume.mapping()]
-            if not kwargs.get("subnet_id") and not kwargs.get("nics"):
-                kwargs["subnet_id"] = self.subnet_default
+            self.place(kwargs, count)
             reservation = super().run_instances(image_id, count, user_data, security_group_names, **kwargs)
             self._launched[token] = (launch.comparable(CALL.get()), reservation)
         for instance in reservation.instances:
             instance.reservation_id = reservation.id
             volume.describe(self, instance)
-            launch.public_is_private(instance)
+            self.give_public_addresses(instance)
+            self.keep_or_delete_with(instance, CALL.get())
             prepare = preparation(self.local_instances.settings, image.ebs_snapshot.hostile_base)
             local = self.local_instances.add(instance)
             if market:

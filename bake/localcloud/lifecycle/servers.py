@@ -89,6 +89,7 @@ def start(
 
     hub = Hub(prepared.hub, prepared.token)
     groups = Groups(instances)
+    instances.network_changed = groups.follow
     groups.follow()  # of a saved cloud's instances
     api = Api(instances, groups, faults, keys)
     routes = {
@@ -102,7 +103,7 @@ def start(
             Path(request.get_data(as_text=True)), instances, store, time, about["environment"]
         ),
         **clock.routes(time),
-        **interruptions.routes(interruptions.Interruptions(instances, time, groups.follow)),
+        **interruptions.routes(interruptions.Interruptions(instances, time)),
         **hub_control.routes(hub),
     }
     serve(settings.address, IMDS_PORT, Imds(metadata), "instance metadata", METADATA_NAMES, time.now)
