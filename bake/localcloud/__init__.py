@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bake.localcloud.hub.control import RemoteHub as RemoteHub
     from bake.localcloud.hub.server import Hub as Hub
     from bake.localcloud.images.store import ImageStore as ImageStore
+    from bake.localcloud.lifecycle.cloud import declare_egress as declare_egress
     from bake.localcloud.lifecycle.cloud import down as down
     from bake.localcloud.lifecycle.cloud import provide as provide
     from bake.localcloud.lifecycle.cloud import running as running
@@ -61,6 +62,7 @@ _ROOMS = {
     "RemoteFaults": "api.faults.remote",
     "RemoteHub": "hub.control",
     "Settings": "settings",
+    "declare_egress": "lifecycle.cloud",
     "down": "lifecycle.cloud",
     "local": "cli",
     "over_socket": "network.control",

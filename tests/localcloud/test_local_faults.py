@@ -115,7 +115,7 @@ def test_a_wrong_fault_is_answered_with_what_is_wrong(account: Any, faults: Remo
 def machine(account: Any) -> Iterator[int]:
     """A process that is plugged in as a machine is."""
     settings = Settings.load()
-    with plugged_in(settings, str(settings.network[250])) as process:
+    with plugged_in(settings, str(settings.subnet[-3])) as process:
         yield process
 
 

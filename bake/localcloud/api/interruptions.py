@@ -51,7 +51,7 @@ class Interruptions:
         return found
 
     def restore(self, identity: str) -> str:
-        """Start an interrupted instance, as EC2 does when it has capacity; return its address (a public one is new)."""
+        """Start an interrupted instance, as EC2 does when it has capacity; return its new public address."""
         instance, request = self._find(identity)
         if not request.is_interrupted:
             raise UsageError(f"{identity} is {instance.state}, and no interruption has stopped it")
@@ -64,7 +64,7 @@ class Interruptions:
             )
         request.interrupted = ""
         instance.start()
-        return str(instance.moto.public_ip or instance.machine.hardware.address)
+        return str(instance.moto.public_ip or "")
 
     def _interrupt(self, instance: LocalInstance, request: SpotRequest, notice: Notice) -> None:
         if request.notice is not notice:
