@@ -28,6 +28,12 @@ NOBODY = 65534
 EVERY = (*SERVED, IMDS_PORT)
 
 
+def vpc_of(ec2: Any, group: str) -> list[Any]:
+    """A filter for what is in the VPC of a group."""
+    [found] = ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"]
+    return [{"Name": "vpc-id", "Values": [found["VpcId"]]}]
+
+
 def ssh_from(network: str) -> dict[str, Any]:
     return {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": network}]}
 
@@ -165,7 +171,9 @@ def test_instances_reach_each_other_where_a_security_group_says_so(
     everything = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group}]}
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[everything])
     assert from_machine(session, other, 22) == "open"
-    another = account.cloud.environment["BAKE_SECURITY_GROUP_ID"]
+    named = [{"Name": "group-name", "Values": ["default"]}, *vpc_of(ec2, group)]
+    [default] = ec2.describe_security_groups(Filters=named)["SecurityGroups"]
+    another = default["GroupId"]
     ec2.modify_instance_attribute(InstanceId=machines[1].id, Groups=[another])
     assert from_machine(session, other, 22) == "TimeoutError"
 

@@ -47,7 +47,12 @@ class Network:
             public_ip_auto_assign=public and place.map_public_ip_on_launch,
         )
         moto: Any = SimpleNamespace(
-            ec2_backend=self.ec2, nics={0: nic}, private_ip=address, security_groups=[], state="running"
+            ec2_backend=self.ec2,
+            nics={0: nic},
+            private_ip=address,
+            security_groups=[],
+            state="running",
+            _state=SimpleNamespace(name="running"),
         )
         nic.instance = moto
         self.ec2.give_public_addresses(moto)
@@ -179,7 +184,7 @@ def test_a_rule_that_can_not_be_enforced_is_refused(
 ) -> None:
     with pytest.raises(EC2ClientError) as refused:
         network.rule(network.group, way, **{"ip_ranges": [{"CidrIp": "192.0.2.0/24"}], **rule})
-    assert refused.value.error_type == code
+    assert refused.value.code == code
 
 
 def test_private_instances_are_seen_as_their_nat_gateway_and_answer_to_nobody(network: Network) -> None:
@@ -242,7 +247,7 @@ def test_what_is_in_use_is_not_deleted(network: Network) -> None:
     ):
         with pytest.raises(EC2ClientError) as refused:
             act()
-        assert refused.value.error_type == "DependencyViolation"
+        assert refused.value.code == "DependencyViolation"
     with pytest.raises(EC2ClientError, match="is currently in use"):
         network.ec2.delete_network_interface(one.nics[0].id)
 
@@ -277,7 +282,7 @@ def test_a_launch_where_no_machine_can_be_is_refused(
         launch = {"subnet_id": network.ec2.create_subnet(vpc.id, "10.9.1.0/24").id}
     with pytest.raises(EC2ClientError) as refused:
         network.ec2.place(launch, 1)
-    assert refused.value.error_type == code
+    assert refused.value.code == code
 
 
 def test_a_full_subnet_refuses_the_launch_and_the_default_is_the_public_one(network: Network) -> None:

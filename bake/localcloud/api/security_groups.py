@@ -85,7 +85,7 @@ def _ingress(rule: Any, address: str, instances: list[Any], settings: Settings) 
 def _egress(rule: Any, address: str, instances: list[Any], settings: Settings) -> Iterator[Opening]:
     for peer in _peers(rule, instances):
         yield from _opening("leaving", rule, address, peer)
-    if names_controller(rule, settings):
+    if rule.cidr_ipv4 and names_controller(rule, settings):
         yield from _to_servers(rule, address)
 
 

@@ -69,8 +69,10 @@ def describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
             "`bake local up --lazy-disks`, and they are not grown by the machine itself. Memory (tmpfs) "
             "stands for an instance store where weights.scratch wants one.",
             "Roles' policies are enforced, without conditions, and by resource for queues, buckets and event "
-            "buses alone; security groups between machines, while SSH from here reaches all. Resources' "
-            "own policies and quotas are accepted and not enforced.",
+            "buses alone. Resources' own policies and quotas are accepted and not enforced.",
+            "This host stands for a controller outside the VPC, with a VPN into it: rules of security groups "
+            "for any network outside it, IPv6 ones too, admit it, and it reaches private addresses. Public "
+            "addresses are a part of the cloud's own network, and machines have no IPv6.",
             "Signatures and roles' sessions are judged by this host's clock, also when `bake local clock` "
             "has moved the API's on; machines have this host's clock.",
             *([_TRUSTED] if running["trust_guests"] else []),

@@ -114,7 +114,7 @@ def host_of(text: str) -> str:
 def addresses_of(host: str) -> list[str]:
     """The IPv4 addresses of a host now, or the network itself; none for a pattern or an unknown host."""
     with suppress(ValueError):
-        return [str(ipaddress.IPv4Network(host))]
+        return [str(ipaddress.IPv4Network(host)).removesuffix("/32")]
     if "*" in host:
         return []
     try:
