@@ -115,6 +115,14 @@ def start(
     serve(settings.address, IMDS_PORT, Imds(metadata), "instance metadata", METADATA_NAMES, time.now)
     names.serve(settings.address, DNS_PORT, bridge.name_servers(), egress.heard)
     serve(settings.address, HUB_PORT, hub, "the Hub")
+    _serve_packages(settings, prepared)
+    serve(settings.address, API_PORT, api, "the API", now=time.now)
+    serve_control(settings.control, routes)
+    return about, instances.terminate_all
+
+
+def _serve_packages(settings: Settings, prepared: Prepared) -> None:
+    """Serve the package indexes and Amazon Linux's packages."""
     pythons = {f"/{python_release.FOLDER}": str(python_release.folder(prepared.base))}
     index = SharedDataMiddleware(WheelIndex(prepared.wheel_files), pythons)
     serve(settings.address, WHEELS_PORT, index, "the wheel index")
@@ -123,9 +131,6 @@ def start(
     packages = SharedDataMiddleware(NotFound(), repositories)
     named = (GATEWAY, f"{GATEWAY}:{PACKAGES_PORT}")
     serve(settings.address, PACKAGES_PORT, packages, "Amazon Linux's packages", named)
-    serve(settings.address, API_PORT, api, "the API", now=time.now)
-    serve_control(settings.control, routes)
-    return about, instances.terminate_all
 
 
 def _account(
