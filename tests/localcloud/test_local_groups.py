@@ -285,6 +285,27 @@ def test_a_launch_where_no_machine_can_be_is_refused(
     assert refused.value.code == code
 
 
+def test_an_interface_is_of_one_instance_and_free_again_after_it(network: Network) -> None:
+    one = network.instance()
+    launch: dict[str, Any] = {"nics": [{"DeviceIndex": 0, "NetworkInterfaceId": one.nics[0].id}]}
+    with pytest.raises(EC2ClientError, match="in use"):
+        network.ec2.place(launch, 1)
+    with pytest.raises(EC2ClientError, match="does not exist"):
+        network.ec2.place({"nics": [{"NetworkInterfaceId": "eni-0"}]}, 1)
+    network.ec2.detach_interfaces(one)
+    network.ec2.place(launch, 1)
+    network.ec2.delete_network_interface(one.nics[0].id)
+    assert one.private_ip not in network.public._subnet_ips
+
+
+def test_an_own_interface_ends_with_its_instance_unless_the_launch_keeps_it(network: Network) -> None:
+    one = network.instance()
+    kept = {"NetworkInterface.1.DeleteOnTermination": "false"}
+    for call, ends in (({}, True), (kept, False)):
+        network.ec2.keep_or_delete_with(one, call)
+        assert one.nics[0].delete_on_termination is ends
+
+
 def test_a_full_subnet_refuses_the_launch_and_the_default_is_the_public_one(network: Network) -> None:
     launch: dict[str, Any] = {}
     network.ec2.place(launch, 1)

@@ -197,7 +197,7 @@ class LocalInstance:
         for volume in self.moto.block_device_mapping.values():
             volume.delete_on_termination = True  # the local cloud keeps no volumes without an instance
         self.moto.terminate()
-        self.moto.nics[0].subnet.del_subnet_ip(self.machine.hardware.address)
+        self.moto.ec2_backend.detach_interfaces(self.moto)
         self.moto.state_reason, self.moto._reason = reason, transition
         self.network_changed()
         self.ended()

@@ -32,6 +32,7 @@ class Networks:
     groups: dict[str, dict[str, Any]]
     region_name: str
     get_subnet: Any
+    get_network_interface: Any
 
     # --- public addresses ------------------------------------------------------------------------
 
@@ -143,8 +144,16 @@ class Networks:
                 "InvalidParameterValue", f"Network interface '{eni_id}' is currently in use."
             )
         super().delete_network_interface(eni_id)  # type: ignore[misc]
-        for address in nic.private_ip_addresses:
-            nic.subnet.del_subnet_ip(address["PrivateIpAddress"])
+        if nic.instance is None:  # moto frees those of an interface that ends with its instance
+            for address in nic.private_ip_addresses:
+                nic.subnet.del_subnet_ip(address["PrivateIpAddress"])
+
+    def detach_interfaces(self, instance: Any) -> None:
+        """Let go of the interfaces that outlive their terminated instance."""
+        for nic in instance.nics.values():
+            if nic.id in self.enis:
+                nic.instance = nic.attachment_id = nic.attach_time = None
+                nic.status = "available"
 
     def keep_or_delete_with(self, instance: Any, call: Mapping[str, str]) -> None:
         """Let an instance's own interface end with it, as on EC2, unless its launch says otherwise."""
@@ -203,8 +212,11 @@ class Networks:
         if len(nics) > 1 or any(str(nic.get("DeviceIndex", "0")) != "0" for nic in nics):
             raise EC2ClientError("UnsupportedOperation", "The local cloud's instances have one interface")
         subnet_id = launch.get("subnet_id") or next((nic.get("SubnetId") for nic in nics), None)
-        if nics and nics[0].get("NetworkInterfaceId"):
-            subnet_id = self.enis[nics[0]["NetworkInterfaceId"]].subnet.id
+        if nics and (identity := nics[0].get("NetworkInterfaceId")):
+            nic = self.get_network_interface(identity)
+            if nic.instance is not None:
+                raise EC2ClientError("InvalidNetworkInterface.InUse", f"Interface: [{identity}] in use.")
+            subnet_id = nic.subnet.id
         elif not subnet_id:
             subnet_id = self.subnet_default
             (nics[0] if nics else launch)["SubnetId" if nics else "subnet_id"] = subnet_id
