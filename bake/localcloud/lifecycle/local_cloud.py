@@ -72,7 +72,8 @@ def describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
             "buses alone. Resources' own policies and quotas are accepted and not enforced.",
             "This host stands for a controller outside the VPC, with a VPN into it: rules of security groups "
             "for any network outside it, IPv6 ones too, admit it, and it reaches private addresses. Public "
-            "addresses are a part of the cloud's own network, and machines have no IPv6.",
+            "addresses are a part of the cloud's own network, by which machines reach each other only where "
+            "this host's bridges do not filter (br_netfilter), and machines have no IPv6.",
             "Signatures and roles' sessions are judged by this host's clock, also when `bake local clock` "
             "has moved the API's on; machines have this host's clock.",
             *([_TRUSTED] if running["trust_guests"] else []),
