@@ -64,8 +64,8 @@ class Status:
     since: str
     instances: tuple[InstanceStatus, ...]
     images: tuple[ImageStatus, ...]
-    egress: tuple[str, ...] | None
-    refused: tuple[RefusedStatus, ...]
+    egress: tuple[str, ...] | None = None
+    refused: tuple[RefusedStatus, ...] = ()
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Status:
