@@ -10,6 +10,8 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from ipaddress import IPv4Network
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +23,13 @@ from bake.localcloud.cli import local
 from bake.localcloud.lifecycle import cloud as localcloud
 from bake.localcloud.lifecycle.render import render
 from bake.localcloud.lifecycle.state import RefusedStatus, Status
-from bake.localcloud.network import firewall, names
+from bake.localcloud.network import bridge, firewall, names
 from bake.localcloud.network.egress import Egress, host_of, named
-from bake.localcloud.settings import Settings
+from bake.localcloud.settings import DNS_PORT, Settings
 from bake.ssh import connect
+from tests.outside import outside as world
 
-from .plugged import CONNECT, SECONDS
+from .plugged import CONNECT, SECONDS, connected, inside, plugged_in
 
 if TYPE_CHECKING:
     from tests.outside import Outside
@@ -80,9 +83,10 @@ def upstream() -> Iterator[str]:
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
         socket.socket(socket.AF_INET, socket.SOCK_STREAM) as streams,
     ):
-        datagrams.bind(("127.0.0.1", 0))
-        port = datagrams.getsockname()[1]
-        streams.bind(("127.0.0.1", port))
+        streams.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        streams.bind(("127.0.0.1", 0))
+        port = streams.getsockname()[1]
+        datagrams.bind(("127.0.0.1", port))
         streams.listen()
 
         def over_udp() -> None:
@@ -210,6 +214,54 @@ def test_the_counters_of_refused_packets_are_read(monkeypatch: pytest.MonkeyPatc
         assert firewall.refused(SETTINGS) == {("192.0.2.9", "tcp", 443): 0}
     finally:
         firewall.down(SETTINGS)
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Iterator[Settings]:
+    """The network of a cloud without the cloud."""
+    settings = Settings(tmp_path, tmp_path, IPv4Network("10.214.97.0/24"))
+    bridge.up(settings)
+    yield settings
+    bridge.down(settings)
+
+
+@pytest.mark.root
+def test_packets_of_a_strict_instance_are_refused_at_once_and_counted(bare: Settings, upstream: str) -> None:
+    own = str(bare.subnet[20])
+    leaving = frozenset({firewall.Opening("leaving", own, "-1", None, "0.0.0.0/0")})
+    heard: list[str] = []
+    end = names.serve(bare.address, DNS_PORT, [upstream], lambda name, found: heard.append(name))
+    try:
+        with world() as out, plugged_in(bare, own) as process, out.make(listener(out.address)) as server:
+            place = out.address, server.getsockname()[1]
+            assert connected(inside(process), *place) == "TimeoutError", "no group lets it out"
+            firewall.allow(bare, firewall.Traffic(leaving, strict=frozenset({own})))
+            assert connected(inside(process), *place) == "ConnectionRefusedError"
+            assert firewall.refused(bare) == {(place[0], "tcp", place[1]): 1}
+            firewall.declare(bare, [place[0]])
+            assert connected(inside(process), *place) == "open"
+            assert asked_for(process, "x.example") == ["192.0.2.9"] and heard == ["x.example"]
+            firewall.allow(bare, firewall.Traffic(leaving, cut_off=frozenset({own})))
+            assert connected(inside(process), *place) == "TimeoutError"
+    finally:
+        end()
+
+
+ASK = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+    client.settimeout(60)
+    client.connect(("192.0.2.53", 53))
+    client.send(bytes.fromhex(sys.argv[1]))
+    print(client.recv(65535).hex())
+"""
+
+
+def asked_for(process: int, name: str) -> list[str]:
+    """The addresses that an instance is told for a name, whatever server it asks."""
+    command = [*inside(process), "/usr/bin/python3", "-c", ASK, question(name).hex()]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return names.parse(bytes.fromhex(told))[1]
 
 
 @pytest.mark.root
