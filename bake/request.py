@@ -17,6 +17,7 @@ from bake.agreement.render import ProfileRequest
 from bake.aws import Aws
 from bake.errors import NotAgreed, UsageError
 from bake.localcloud import EXAMPLES, NOT_REHEARSED, Delays
+from bake.planning import egress
 from bake.planning import plan as planning
 from bake.planning.guarded import stated_facts
 from bake.planning.plan import Plan
@@ -116,6 +117,8 @@ def propose(
         raise UsageError(plan.unbakeable, hint=f"bake plan --profile {request.profile} shows the whole plan")
     if baking:
         _refuse(request, guarded, agreement, unlocked=unlocked)
+    if baking and cloud is not None:
+        localcloud.declare_egress(egress.hosts(profile, plan.provision.egress))
     differences = compare(guarded, agreement)
     return Proposal(request, plan, aws, guarded, agreement, differences, held.weights, unlocked)
 

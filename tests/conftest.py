@@ -174,9 +174,10 @@ def cloud(cloud_settings: Settings) -> Iterator[LocalCloud]:
 
 
 @pytest.fixture(scope="session")
-def outside() -> Iterator[Outside]:
-    """The world beyond this host, for servers that machines reach as they reach any other."""
+def outside(cloud: LocalCloud) -> Iterator[Outside]:
+    """The world beyond this host, for servers that machines reach as they reach any that was declared."""
     with beyond() as place:
+        localcloud.declare_egress([place.address])
         yield place
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bake.localcloud.hub.control import RemoteHub as RemoteHub
     from bake.localcloud.hub.server import Hub as Hub
     from bake.localcloud.images.store import ImageStore as ImageStore
+    from bake.localcloud.lifecycle.cloud import declare_egress as declare_egress
     from bake.localcloud.lifecycle.cloud import down as down
     from bake.localcloud.lifecycle.cloud import provide as provide
     from bake.localcloud.lifecycle.cloud import running as running
@@ -69,6 +70,7 @@ _ROOMS = {
     "Settings": "settings",
     "asked_delays": "options",
     "delays": "options",
+    "declare_egress": "lifecycle.cloud",
     "down": "lifecycle.cloud",
     "local": "cli",
     "needs": "api.access.callers",

@@ -64,7 +64,14 @@ def _say(text: str) -> None:
     metavar="FOLDER",
     help="As a copy of the cloud that `bake local save` kept there.",
 )
-def up(lazy_disks: float | None, saved: Path | None) -> None:
+@click.option(
+    "--egress",
+    multiple=True,
+    metavar="HOST",
+    help="Machines reach this host outside, and none that was not declared; a name, *.name or address. "
+    "Give it once a host.",
+)
+def up(lazy_disks: float | None, saved: Path | None, egress: tuple[str, ...]) -> None:
     """Bring the local cloud up; it stays until `down`.
 
     The first time builds its base AMI, a tiny FLUX and a set of wheels, which takes two or three minutes.
@@ -73,12 +80,25 @@ def up(lazy_disks: float | None, saved: Path | None) -> None:
     Example:
       bake local up
       bake local up --lazy-disks 17
+      bake local up --egress pypi.org --egress '*.pythonhosted.org'
       bake local up --saved /var/tmp/before
       bake local up --lenient
     """
     from bake.localcloud.lifecycle import cloud
+    from bake.localcloud.network.egress import host_of
 
-    up = cloud.up(trust_guests=trusted(), delays=asked_delays(), lazy_rate=lazy_disks, saved=saved, say=_say)
+    if wrong := [host for host in egress if not host_of(host)]:
+        raise UsageError(
+            f"--egress {wrong[0]}: this is no host", hint="pypi.org, *.hf.co, 192.0.2.7, 192.0.2.0/24"
+        )
+    up = cloud.up(
+        trust_guests=trusted(),
+        delays=asked_delays(),
+        lazy_rate=lazy_disks,
+        egress_hosts=egress,
+        saved=saved,
+        say=_say,
+    )
     click.echo(f"the local cloud is up: {up.endpoint} (AWS API), {up.hub} (Hub), {up.wheels} (wheels)")
     click.echo(f"its base AMI is {up.environment['BASE_AMI_ID']}; try: bake local status")
 

@@ -16,6 +16,7 @@ WHEELS_PORT = 4581
 IMDS_PORT = 4582
 PACKAGES_PORT = 4583
 NEURON_PORT = 4584
+DNS_PORT = 4585
 # The ports that instances reach at the bridge's address; metadata has its own address.
 SERVED = (API_PORT, HUB_PORT, WHEELS_PORT, PACKAGES_PORT, NEURON_PORT)
 RUN = Path("/run/bake")  # shared by all local clouds of this machine
@@ -108,6 +109,26 @@ class Settings:
     def address(self) -> str:
         """The bridge's address, the only one that the servers bind."""
         return str(self.network[1])
+
+    @property
+    def vpc(self) -> ipaddress.IPv4Network:
+        """The addresses of the VPC: the lower half of the network."""
+        return next(self.network.subnets())
+
+    @property
+    def subnet(self) -> ipaddress.IPv4Network:
+        """The subnet whose instances get a public address: the lower half of the VPC."""
+        return next(self.vpc.subnets())
+
+    @property
+    def private_subnet(self) -> ipaddress.IPv4Network:
+        """The subnet whose instances have none: the upper half of the VPC."""
+        return list(self.vpc.subnets())[1]
+
+    @property
+    def public_addresses(self) -> ipaddress.IPv4Network:
+        """What stands for public addresses: the upper half of the network."""
+        return list(self.network.subnets())[1]
 
     @property
     def tag(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -35,6 +35,12 @@ def find(profile: Profile, sources: Sources, archive: Archive) -> tuple[Egress, 
         _packages(profile),
         *_repositories(profile),
     )
+
+
+def hosts(profile: Profile, found: Iterable[Egress]) -> list[str]:
+    """All hosts of a plan, and the Git host of the worker's code, from which an image may fetch it."""
+    source = [profile.worker.source] if profile.worker.source else []
+    return [host for one in found for host in one.hosts] + source
 
 
 def _mirror(profile: Profile) -> Iterator[Egress]:

@@ -55,7 +55,7 @@ class Account:
         return client
 
     def launch(self, image: str | None = None, **changes: Any) -> Launched:
-        """RunInstances as the bake calls it; `changes` replace parameters."""
+        """RunInstances as the bake calls it; `changes` replace parameters, or leave them out (None)."""
         environment = self.cloud.environment
         name = f"test-{uuid.uuid4().hex[:8]}"
         user, host_key = KeyPair.generate(), KeyPair.generate()
@@ -77,6 +77,7 @@ class Account:
             "TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "bake:run", "Value": name}]}],
             **changes,
         }
+        parameters = {key: value for key, value in parameters.items() if value is not None}
         [instance] = self.ec2.run_instances(**parameters)["Instances"]
         assert instance["State"]["Name"] == "pending"
         login = Login(instance["PrivateIpAddress"], "ubuntu", user.private, host_key.public)

@@ -42,6 +42,12 @@ def plugged_in(settings: Settings, address: str, mac: str = "02:00:00:00:00:fa")
         process.wait()
 
 
+def let_out(settings: Settings, address: str) -> None:
+    """Let it out to the cloud's servers, which a security group would do, until some group changes."""
+    rule = ["ip", settings.table, "to_servers", "ip", "saddr", address, "return"]
+    subprocess.run(["nft", "insert", "rule", *rule], check=True)
+
+
 def connected(before: list[str], address: str, port: int, *, source: str = "") -> str:
     """Try a connection with /usr/bin/python3, by a command that is put before: "open", or why not."""
     words = [address, str(port), str(SECONDS), *([source] if source else [])]

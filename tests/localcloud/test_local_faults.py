@@ -23,7 +23,7 @@ from bake.localcloud.network.control import over_socket
 from bake.localcloud.settings import Settings
 
 from .moto_account import PATIENCE
-from .plugged import plugged_in
+from .plugged import let_out, plugged_in
 
 
 def fault(*words: str) -> str:
@@ -115,7 +115,9 @@ def test_a_wrong_fault_is_answered_with_what_is_wrong(account: Any, faults: Remo
 def machine(account: Any) -> Iterator[int]:
     """A process that is plugged in as a machine is."""
     settings = Settings.load()
-    with plugged_in(settings, str(settings.network[250])) as process:
+    address = str(settings.subnet[-3])
+    with plugged_in(settings, address) as process:
+        let_out(settings, address)
         yield process
 
 

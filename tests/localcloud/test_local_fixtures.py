@@ -12,8 +12,8 @@ from bake.localcloud.settings import SPOT_REGION, Settings
 def ids(network: str) -> tuple[str, ...]:
     settings = Settings.load({"BAKE_LOCAL_STATE": "/nowhere", "BAKE_LOCAL_NETWORK": network})
     backend = EC2Backend(SPOT_REGION, "123456789012")
-    subnet, group = fixtures._network(backend, settings)
-    return backend.get_subnet(subnet).vpc_id, subnet, group
+    subnet, private, group = fixtures._network(backend, settings)
+    return backend.get_subnet(subnet).vpc_id, subnet, private, group
 
 
 def test_ids_follow_from_the_network() -> None:

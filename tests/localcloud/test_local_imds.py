@@ -111,6 +111,9 @@ def test_strangers_and_switched_off_instances_get_nothing(service: Imds) -> None
         pytest.param("/latest/meta-data/public-keys/", b"0=mine", id="keys"),
         pytest.param("/latest/meta-data/public-keys/0/", b"openssh-key", id="key"),
         pytest.param("/latest/", b"meta-data/\ndynamic/", id="top"),
+        pytest.param("/latest", b"meta-data/\ndynamic/", id="top-without-slash"),
+        pytest.param("/latest/meta-data/placement", b"region", id="folder-without-slash"),
+        pytest.param("/1.0/meta-data/placement/", b"region", id="first-version"),
     ],
 )
 def test_listings(lax: ImdsClient, path: str, listing: bytes) -> None:
@@ -118,10 +121,27 @@ def test_listings(lax: ImdsClient, path: str, listing: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/latest/meta-data/no", "/1999-1-1/meta-data/", "/x", "/latest/meta-data/instance-id/x"]
+    "path",
+    [
+        *("/latest/meta-data/no", "/x", "/latest/meta-data/instance-id/x"),
+        *("/1999-01-01/", "/1999-01-01/meta-data/", "/1999-1-1/meta-data/", "/2030-01-01/meta-data/"),
+        "/latest/meta-data/instance-id/",
+    ],
 )
 def test_unknown_paths(lax: ImdsClient, path: str) -> None:
     assert lax.get(path)[0] == 404
+
+
+def test_user_data_is_a_leaf(strict: ImdsClient) -> None:
+    token = strict.token()[1]
+    assert strict.get("/latest/user-data", token)[0] == 200
+    assert strict.get("/latest/user-data/", token)[0] == 404
+
+
+def test_each_listed_version_is_there_and_no_other(lax: ImdsClient) -> None:
+    listed = lax.get("/")[1].decode().splitlines()
+    assert listed[:2] == ["1.0", "2007-01-19"] and listed[-1] == "latest"
+    assert all(lax.get(f"/{version}/meta-data/instance-id") == (200, b"i-1") for version in listed)
 
 
 IP_MINTTL = 21  # Linux's number; Python's socket module has no name for it

@@ -64,13 +64,13 @@ def listening(account: Any) -> tuple[str, Any]:
     return url, remove
 
 
-def test_a_stopped_one_is_started_by_ec2_alone_at_another_address(account: Any) -> None:
+def test_a_stopped_one_is_started_by_ec2_alone_at_another_public_address(account: Any) -> None:
     name = new("spot")
     launched = account.launch(TagSpecifications=tagged(name), **market())
     url, remove = listening(account)
     try:
         account.reach(launched.id, "running")
-        before = described(account, launched.id)["PrivateIpAddress"]
+        before = described(account, launched.id)
         with connect(launched.login) as session:
             session.run("sh", "-c", "echo kept >kept")
             assert session.run_shell(ASK).stdout.split() == ["none", "none"]
@@ -96,7 +96,9 @@ def test_a_stopped_one_is_started_by_ec2_alone_at_another_address(account: Any) 
         address = interrupt(launched.id, "--restore")["address"]
         account.reach(launched.id, "running")
         assert request_is(account, name, "active", "fulfilled")
-        assert before != address == described(account, launched.id)["PrivateIpAddress"]
+        after = described(account, launched.id)
+        assert before["PublicIpAddress"] != address == after["PublicIpAddress"]
+        assert before["PrivateIpAddress"] == after["PrivateIpAddress"]
         with connect(replace(launched.login, address=address)) as session:
             assert session.run("cat", "kept").stdout == "kept\n"
             assert session.run_shell(ASK).stdout.split() == ["none", "none"]

@@ -223,9 +223,7 @@ def seen(folder: Path) -> dict[str, tuple[int, int, str]]:
 @contextmanager
 def hostile(cloud: LocalCloud, settings: Settings, link: str, target: Path) -> Iterator[Machine]:
     """A machine whose disk has a link to the host's `target` at the path `link`."""
-    machine = Machine(
-        settings, "i-hostile", Hardware(str(settings.network[252]), "02:00:00:00:00:fc", 1 << 30)
-    )
+    machine = Machine(settings, "i-hostile", Hardware(str(settings.subnet[-2]), "02:00:00:00:00:fc", 1 << 30))
     machine.directory.mkdir(parents=True)
     disks.clone(Prepared.load(settings.state / "prepared.json").base.disk, machine.disk)
     disks.mount(machine.disk, machine.root)

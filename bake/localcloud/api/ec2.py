@@ -18,7 +18,15 @@ from moto.ec2.models.instances import Instance, Reservation
 from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.utils import filter_dict_attribute_mapping
 
-from bake.localcloud.api import attributes, block_devices, image_attributes, metadata_options, spot
+from bake.localcloud.api import (
+    attributes,
+    block_devices,
+    image_attributes,
+    metadata_options,
+    networks,
+    security_rules,
+    spot,
+)
 from bake.localcloud.api import run_instances as launch
 from bake.localcloud.api import volumes as volumes_of_ec2
 from bake.localcloud.api.call import CALL
@@ -31,7 +39,15 @@ from bake.localcloud.machines.hostile import preparation
 from bake.localcloud.settings import SPOT_REGION
 
 
-class LocalEc2(spot.SpotRequests, attributes.Attributes, Settled, Images, EC2Backend):  # type: ignore[misc]
+class LocalEc2(
+    spot.SpotRequests,
+    attributes.Attributes,
+    networks.Networks,
+    security_rules.SecurityRules,
+    Settled,
+    Images,
+    EC2Backend,  # type: ignore[misc]
+):
     """One region's EC2. Machines live in the spot region only."""
 
     # moto finds a service's URLs by the module of its backend's class.
@@ -39,7 +55,6 @@ class LocalEc2(spot.SpotRequests, attributes.Attributes, Settled, Images, EC2Bac
 
     local_instances: ClassVar[LocalInstances]
     store: ClassVar[ImageStore]
-    subnet_default: ClassVar[str] = ""
 
     def __init__(self, region_name: str, account_id: str) -> None:
         self._launching = threading.Lock()
@@ -75,8 +90,7 @@ class LocalEc2(spot.SpotRequests, attributes.Attributes, Settled, Images, EC2Bac
             asked = kwargs.get("metadata_options") or {}
             kwargs["metadata_options"] = metadata_options.at_launch(image.imds_support, asked)
             kwargs["block_device_mappings"] = [volume.mapping() for volume in volumes]
-            if not kwargs.get("subnet_id") and not kwargs.get("nics"):
-                kwargs["subnet_id"] = self.subnet_default
+            self.place(kwargs, count)
             reservation = super().run_instances(image_id, count, user_data, security_group_names, **kwargs)
             self._launched[token] = (launch.comparable(CALL.get()), reservation)
         for instance in reservation.instances:
@@ -84,7 +98,8 @@ class LocalEc2(spot.SpotRequests, attributes.Attributes, Settled, Images, EC2Bac
             instance.stores = block_devices.stores(image, CALL.get())
             for volume in volumes:
                 volume.describe(self, instance)
-            launch.public_is_private(instance)
+            self.give_public_addresses(instance)
+            self.keep_or_delete_with(instance, CALL.get())
             prepare = preparation(self.local_instances.settings, image.ebs_snapshot.hostile_base)
             local = self.local_instances.add(instance)
             self.plug_all(local)

@@ -27,9 +27,11 @@ from bake.localcloud.api.security_groups import Groups
 log = logging.getLogger(__name__)
 
 _XMLNS = "http://ec2.amazonaws.com/doc/2016-11-15/"
-# moto would accept these, and nothing would happen to any disk.
+# moto would accept these, and nothing would happen to any disk or packet.
 NOT_REAL = {"RequestSpotInstances", "RequestSpotFleet", "CreateFleet", "ImportVolume"}
 NOT_REAL |= {"ModifySnapshotTier", "RestoreSnapshotTier"}
+NOT_REAL |= {"CreateNetworkAclEntry", "ReplaceNetworkAclEntry", "DeleteNetworkAclEntry", "CreateVpcEndpoint"}
+NOT_REAL |= {"AttachNetworkInterface", "AssignPrivateIpAddresses"}
 
 
 class Api:

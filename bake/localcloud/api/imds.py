@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import socket
 import time
@@ -15,6 +14,15 @@ from werkzeug.wrappers import Request, Response
 TTL_HEADER = "X-aws-ec2-metadata-token-ttl-seconds"
 TOKEN_HEADER = "X-aws-ec2-metadata-token"  # noqa: S105 - a header's name
 MAX_TTL = 21600
+
+# The versions that EC2 has; each has all the data here, whenever that came.
+VERSIONS = (
+    *("1.0", "2007-01-19", "2007-03-01", "2007-08-29", "2007-10-10", "2007-12-15", "2008-02-01"),
+    *("2008-09-01", "2009-04-04", "2011-01-01", "2011-05-01", "2012-01-12", "2014-02-25", "2014-11-05"),
+    *("2015-10-20", "2016-04-19", "2016-06-30", "2016-09-02", "2018-03-28", "2018-08-17", "2018-09-24"),
+    *("2019-10-01", "2020-10-27", "2021-01-03", "2021-03-23", "2021-07-15", "2022-09-24", "2024-04-11"),
+    "latest",
+)
 
 Tree = dict[str, Any]  # str -> leaf text or Tree
 
@@ -106,22 +114,24 @@ def _within(hops: int, request: Request, response: Response) -> Response:
 
 
 def _read(metadata: Metadata, path: str) -> Response:
+    """Answer with a leaf, or with the listing of a folder, which may end in a slash."""
     parts = [part for part in path.split("/") if part]
     if not parts:
-        return _text("1.0\n2018-09-24\n2021-03-23\nlatest")
-    if not re.fullmatch(r"latest|1\.0|\d{4}-\d\d-\d\d", parts[0]):
+        return _text("\n".join(VERSIONS))
+    if parts[0] not in VERSIONS:
         return Response("", 404)
+    leaf = not path.endswith("/")
     if parts[1:] == ["user-data"]:
-        if metadata.user_data is None:
+        if metadata.user_data is None or not leaf:
             return Response("", 404)
         return Response(metadata.user_data, content_type="application/octet-stream")
     node: Any = metadata.tree
     for part in parts[1:]:
         node = node.get(part) if isinstance(node, dict) else None
-    if node is None:
-        return Response("", 404)
-    if isinstance(node, str):
+    if isinstance(node, str) and leaf:
         return _text(node)
+    if not isinstance(node, dict):
+        return Response("", 404)
     extra = ["user-data"] if len(parts) == 1 and metadata.user_data is not None else []
     return _text("\n".join([*listing(node), *extra]))
 

@@ -7,7 +7,6 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +46,8 @@ class LocalInstance:
         """When it was last stopped or terminated (monotonic); None if that was not since the cloud is up."""
         self.ended: Callable[[], None] = lambda: None
         """Called when the instance is terminated."""
+        self.network_changed: Callable[[], None] = lambda: None
+        """Called before the machine boots and after it is off: its addresses may be others."""
 
     def launch(
         self,
@@ -83,8 +84,9 @@ class LocalInstance:
             self._spawn(self._follow)
 
     def start(self) -> None:
-        """Boot a stopped machine again."""
+        """Boot a stopped machine again: its private address is the same, a public one is another."""
         self._stopping = False
+        self.moto.ec2_backend.give_public_addresses(self.moto)
         self.moto.launch_time = utils.utcnow()
         self._state("pending")
         self._spawn(self._follow)
@@ -97,21 +99,6 @@ class LocalInstance:
             self._stopping = True
             self._state("stopping", reason)
         self.machine.poweroff()
-
-    def move(self) -> None:
-        """Give a stopped machine another address, as an instance that starts again has on the internet.
-
-        It has one address here, so that nothing answers at the old one, which on EC2 stays in the VPC.
-        """
-        card, old = self.moto.nics[0], self.machine.hardware.address
-        new = str(card.subnet.get_available_subnet_ip(instance=self.moto))
-        card.subnet.del_subnet_ip(old)
-        card.private_ip_address = new
-        card.private_ip_addresses = [{"Primary": True, "PrivateIpAddress": new}]
-        if card.public_ip:
-            card.public_ip = new
-        self.moto._private_ips = {new}
-        self.machine.hardware = replace(self.machine.hardware, address=new)
 
     def reboot(self) -> None:
         """Reboot cleanly; the instance stays `running` as on EC2."""
@@ -181,6 +168,7 @@ class LocalInstance:
         while again and not self._terminating:
             self._reachable = False
             self.moto.ec2_backend.grow_root(self)
+            self.network_changed()
             self.machine.start()
             with self._lock:
                 if self._terminating:  # TerminateInstances came while it was starting
@@ -201,14 +189,19 @@ class LocalInstance:
             while self._captures and not self._terminating:
                 self._captures.pop(0)()
             if not self._stopping and not self._terminating:
-                self._state("stopping", "Client.InstanceInitiatedShutdown: Instance initiated shutdown")
                 self._terminating = self.moto.instance_initiated_shutdown_behavior == "terminate"
-            if not self._terminating:
+                state = "shutting-down" if self._terminating else "stopping"
+                self._state(state, "Client.InstanceInitiatedShutdown: Instance initiated shutdown")
+            stopped = not self._terminating
+            if stopped:
                 self._thread = None
                 self.changed = time.monotonic()
+                self.moto.ec2_backend.release_public_addresses(self.moto)
                 self.moto._state.name, self.moto._state.code = "stopped", CODES["stopped"]
-                return
-        self._cleanup()
+        if stopped:
+            self.network_changed()
+        else:
+            self._cleanup()
 
     def _cleanup(self) -> None:
         """Remove the machine's directory, network and volumes, and mark the instance as terminated."""
@@ -221,8 +214,9 @@ class LocalInstance:
             self._captures.pop(0)()  # the disk is gone: each fails, and tells whoever waits for it
         self.changed = time.monotonic()
         self.moto.terminate()
-        self.moto.nics[0].subnet.del_subnet_ip(self.machine.hardware.address)
+        self.moto.ec2_backend.detach_interfaces(self.moto)
         self.moto.state_reason, self.moto._reason = reason, transition
+        self.network_changed()
         self.ended()
 
     def _capture_frozen(self, copy: Callable[[], None]) -> None:
@@ -256,6 +250,8 @@ class LocalInstances:
         self.closing = False
         """Whether the cloud goes down: nothing is launched any more."""
         self.volumes = VolumeFiles(settings.instances)
+        self.network_changed: Callable[[], None] = lambda: None
+        """Called when an instance's addresses may be others, also without a call of the API."""
         self._instances: dict[str, LocalInstance] = {}
 
     def __getitem__(self, instance_id: str) -> LocalInstance:
@@ -274,6 +270,7 @@ class LocalInstances:
         neuron = sum(device["Count"] for device in kind.get("NeuronInfo", {}).get("NeuronDevices", []))
         hardware = Hardware(moto.private_ip, moto.nics[0].mac_address, memory, neuron)
         instance = LocalInstance(moto, Machine(self.settings, moto.id, hardware))
+        instance.network_changed = lambda: self.network_changed()
         if self.lazy_rate is not None:
             instance.machine.lazy = LazyDisk(instance.machine.disk, self.lazy_rate)
         self._instances[moto.id] = instance

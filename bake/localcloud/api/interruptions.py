@@ -6,7 +6,6 @@ https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-interruptions.html
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -27,10 +26,10 @@ TERMINATED = "Server.SpotInstanceTermination: Spot instance termination"
 
 
 class Interruptions:
-    """Interrupts spot instances, and starts them again; `changed` is called when an address has changed."""
+    """Interrupts spot instances, and starts them again."""
 
-    def __init__(self, instances: LocalInstances, clock: CloudClock, changed: Callable[[], None]) -> None:
-        self._instances, self._clock, self._changed = instances, clock, changed
+    def __init__(self, instances: LocalInstances, clock: CloudClock) -> None:
+        self._instances, self._clock = instances, clock
 
     def give_notice(self, identity: str, notice: timedelta) -> Notice:
         """Announce the interruption of a running spot instance, which comes after `notice`."""
@@ -52,7 +51,7 @@ class Interruptions:
         return found
 
     def restore(self, identity: str) -> str:
-        """Start an interrupted instance, as EC2 does when it has capacity; return its new address."""
+        """Start an interrupted instance, as EC2 does when it has capacity; return its new public address."""
         instance, request = self._find(identity)
         if not request.is_interrupted:
             raise UsageError(f"{identity} is {instance.state}, and no interruption has stopped it")
@@ -64,10 +63,8 @@ class Interruptions:
                 f"{'was cancelled' if request.cancelled else 'has expired'}"
             )
         request.interrupted = ""
-        instance.move()
-        self._changed()
         instance.start()
-        return instance.machine.hardware.address
+        return str(instance.moto.public_ip or "")
 
     def _interrupt(self, instance: LocalInstance, request: SpotRequest, notice: Notice) -> None:
         if request.notice is not notice:

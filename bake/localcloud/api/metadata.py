@@ -44,21 +44,34 @@ def _tree(instance: Any, keys: Keys) -> Tree:
         "local-ipv4": instance.private_ip,
         "mac": instance.nics[0].mac_address,
         "network": {"interfaces": {"macs": {instance.nics[0].mac_address: _interface(instance)}}},
-        "placement": {"availability-zone": instance.availability_zone, "region": region},
+        "placement": {
+            "availability-zone": instance.availability_zone,
+            "availability-zone-id": instance.nics[0].subnet.availability_zone_id,
+            "region": region,
+        },
         "profile": "default-hvm",
         "reservation-id": instance.reservation_id,
         "security-groups": groups,
         "services": {"domain": "amazonaws.com", "partition": "aws"},
+        "system": "nitro",
     }
-    tree |= _keys(instance) | _role(instance, keys) | _interruption(instance)
+    tree |= _keys(instance) | _role(instance, keys) | _public(instance) | _events(instance)
     if instance.metadata_options.instance_metadata_tags == "enabled":
         tree["tags"] = {"instance": {tag["key"]: tag["value"] for tag in instance.get_tags()}}
     return tree
 
 
+def _public(instance: Any) -> Tree:
+    """What an instance without a public address has not got."""
+    if not instance.public_ip:
+        return {}
+    return {"public-hostname": instance.public_dns_name, "public-ipv4": instance.public_ip}
+
+
 def _interface(instance: Any) -> Tree:
     nic = instance.nics[0]
-    return {
+    vpc = str(instance.ec2_backend.get_vpc(nic.subnet.vpc_id).cidr_block)
+    return _associated(instance) | {
         "device-number": "0",
         "interface-id": nic.id,
         "local-hostname": instance.private_dns_name,
@@ -70,7 +83,19 @@ def _interface(instance: Any) -> Tree:
         "subnet-id": instance.subnet_id,
         "subnet-ipv4-cidr-block": nic.subnet.cidr_block,
         "vpc-id": instance.vpc_id,
-        "vpc-ipv4-cidr-block": nic.subnet.cidr_block,
+        "vpc-ipv4-cidr-block": vpc,
+        "vpc-ipv4-cidr-blocks": vpc,
+    }
+
+
+def _associated(instance: Any) -> Tree:
+    """The public address of the interface, and the private one that it leads to."""
+    if not (public := instance.public_ip):
+        return {}
+    return {
+        "ipv4-associations": {public: instance.private_ip},
+        "public-hostname": instance.public_dns_name,
+        "public-ipv4s": public,
     }
 
 
@@ -91,17 +116,18 @@ def _keys(instance: Any) -> Tree:
     return {"public-keys": {"0": {"=name": pair.key_name, "openssh-key": f"{pair.public_key.strip()}\n"}}}
 
 
-def _interruption(instance: Any) -> Tree:
-    """What EC2 has announced; before that, none of it is there."""
+def _events(instance: Any) -> Tree:
+    """Maintenance, of which there is none, and a spot interruption once EC2 has announced it."""
+    events: Tree = {"maintenance": {"history": "[]", "scheduled": "[]"}}
     request = instance.ec2_backend.request_of(instance)
     if request is None or (notice := request.notice) is None:
-        return {}
+        return {"events": events}
     at, given = notice.at.strftime(STAMP), notice.given.strftime(STAMP)
     spot = {"instance-action": json.dumps({"action": notice.action, "time": at})}
     if notice.action == "terminate":
         spot["termination-time"] = at
-    rebalance = {"rebalance": json.dumps({"noticeTime": given})}
-    return {"events": {"recommendations": rebalance}, "spot": spot}
+    events["recommendations"] = {"rebalance": json.dumps({"noticeTime": given})}
+    return {"events": events, "spot": spot}
 
 
 def _role(instance: Any, keys: Keys) -> Tree:

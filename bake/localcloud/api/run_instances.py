@@ -26,13 +26,6 @@ def comparable(call: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def public_is_private(instance: Any) -> None:
-    """Replace moto's invented public addresses, which belong to somebody, by the private ones."""
-    for nic in instance.nics.values():
-        if nic.public_ip:
-            nic.public_ip = nic.private_ip_address
-
-
 def status(instance: LocalInstance) -> dict[str, Any]:
     """An entry of DescribeInstanceStatus."""
     moto = instance.moto

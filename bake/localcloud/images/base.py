@@ -237,13 +237,18 @@ def package_servers(lines: Iterable[str] | None = None) -> set[tuple[str, int]]:
 
     `lines` are apt's of sources and proxies, this host's own if left out.
     """
-    text = "\n".join([*own_sources(), *_proxy()] if lines is None else lines)
     found = set()
-    for url in map(urlsplit, re.findall(r"https?://[^\s\"]+", text)):
+    for url in map(urlsplit, package_urls(lines)):
         told = host.run("getent", "--service=files", "ahostsv4", url.hostname or "", check=False)
         port = url.port or {"http": 80, "https": 443}[url.scheme]
         found |= {(line.split()[0], port) for line in told.splitlines()}
     return found
+
+
+def package_urls(lines: Iterable[str] | None = None) -> list[str]:
+    """The URLs of package sources and proxies in apt's `lines`, this host's own if left out."""
+    text = "\n".join([*own_sources(), *_proxy()] if lines is None else lines)
+    return re.findall(r"https?://[^\s\"]+", text)
 
 
 def own_sources(etc_apt: Path = Path("/etc/apt")) -> list[str]:

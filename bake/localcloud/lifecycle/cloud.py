@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,7 @@ from bake.localcloud.lifecycle.state import Status
 from bake.localcloud.lifecycle.sweep import sweep
 from bake.localcloud.lifecycle.users import User
 from bake.localcloud.machines import isolation
-from bake.localcloud.network import bridge, control
+from bake.localcloud.network import bridge, control, egress
 from bake.localcloud.packages import neuron_sdk, python_release
 from bake.localcloud.packages.needed import require_packages
 from bake.localcloud.packages.wheels import wheels
@@ -57,6 +57,7 @@ def up(
     trust_guests: bool = False,
     delays: Delays = ANY_DELAYS,
     lazy_rate: float | None = None,
+    egress_hosts: Sequence[str] = (),
     saved: Path | None = None,
     say: Say = _quiet,
 ) -> LocalCloud:
@@ -64,8 +65,8 @@ def up(
 
     With `owner_pid` it goes down by itself once that process and all other owners have ended; without, it
     stays until `down`. With `lazy_rate`, root volumes of instances launched from now on fill at so many MB/s
-    while they are read. With `saved`, the folder of a saved cloud, it comes up as a copy of that one.
-    A cloud that is up keeps its `delays`.
+    while they are read. With `egress_hosts`, machines reach these hosts outside, and no others. With `saved`,
+    the folder of a saved cloud, it comes up as a copy of that one. A cloud that is up keeps its `delays`.
     UsageError without root, if a tool or the network is not available, or if machines
     would have this host's root and the caller doesn't `trust_guests`.
     """
@@ -95,6 +96,8 @@ def up(
             say(differing)
         if lazy_rate is not None:
             control.over_socket(settings)("POST", f"/-/lazy-disks?rate={lazy_rate}", None)
+        if egress_hosts:
+            declare_egress(egress_hosts, everybody=True)
         return describe(settings, running)
 
 
@@ -170,13 +173,37 @@ def running(
     settings = Settings.load()
     cloud = up(owner_pid=os.getpid(), trust_guests=trust_guests, delays=delays, say=say)
     pid = (_health(settings) or {}).get("pid")
+    before = _refused(settings)
     try:
         yield cloud
+    except BakeError as error:
+        if new := sorted(_refused(settings) - before):
+            error.add_note(
+                f"machines were refused what nobody had declared: {', '.join(new)}; a rehearsal declares the "
+                "hosts that its plan lists, and the Git host of worker.source"
+            )
+        raise
     finally:
         with suppress(BakeError):
             if control.over_socket(settings)("DELETE", f"/-/owners?pid={os.getpid()}", None)["last"] and pid:
                 with _lock(settings):
                     _await_end(pid)
+
+
+def declare_egress(hosts: Iterable[str], *, everybody: bool = False) -> None:
+    """Let machines of bakes, or everybody's, reach these hosts outside, and none that nobody declared.
+
+    A host is a name, a pattern with `*`, an address, a network or a URL.
+    """
+    content = json.dumps({"hosts": list(hosts), "everybody": everybody}).encode()
+    control.over_socket(Settings.load())("POST", egress.ROUTE, content)
+
+
+def _refused(settings: Settings) -> set[str]:
+    """The destinations that machines were refused so far."""
+    with suppress(BakeError):
+        return set(egress.named(control.over_socket(settings)("GET", egress.ROUTE, None)))
+    return set()
 
 
 def provide(system: str, accelerator: str = "cuda", say: Say = _quiet) -> None:

@@ -17,6 +17,7 @@ EXAMPLES = {
     "SPOT_AWS_REGION": "eu-north-1",
     **{ami_variable(system, kind): "ami-00000000" for system in SYSTEMS for kind in ("cuda", "neuron")},
     "BAKE_SUBNET_ID": "subnet-00000000",
+    "BAKE_PRIVATE_SUBNET_ID": "subnet-00000001",
     "BAKE_SECURITY_GROUP_ID": "sg-00000000",
     "BAKE_INSTANCE_PROFILE": "example",
     "BAKE_REAPER_ROLE": "arn:aws:iam::123456789012:role/example",

@@ -6,10 +6,13 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import IPv4Network, IPv6Network
+from itertools import islice
 from typing import Any
 from unittest import mock
 
 from bake import iam
+from bake.localcloud.api import routes
 from bake.localcloud.images.bases import base_amis
 from bake.localcloud.lifecycle.prepared import Prepared
 from bake.localcloud.settings import ACCOUNT, FIRST_INSTANCE, REGION, SPOT_REGION, Settings
@@ -28,13 +31,14 @@ def create(settings: Settings, prepared: Prepared) -> dict[str, str]:
     from moto.iam.models import iam_backends
 
     ec2 = ec2_backends[ACCOUNT][SPOT_REGION]
-    subnet, group = _network(ec2, settings)
+    subnet, private, group = _network(ec2, settings)
     _profile(iam_backends[ACCOUNT]["aws"])
     return {
         "AWS_REGION": REGION,
         "SPOT_AWS_REGION": SPOT_REGION,
         **{base.variable: base.id for base in base_amis(prepared.bases)},
         "BAKE_SUBNET_ID": subnet,
+        "BAKE_PRIVATE_SUBNET_ID": private,
         "BAKE_SECURITY_GROUP_ID": group,
         "BAKE_INSTANCE_PROFILE": PROFILE,
         "BAKE_REAPER_ROLE": _reaper(iam_backends[ACCOUNT]["aws"]),
@@ -44,23 +48,50 @@ def create(settings: Settings, prepared: Prepared) -> dict[str, str]:
     }
 
 
-def _network(ec2: Any, settings: Settings) -> tuple[str, str]:
-    cidr = str(settings.network)
-    with _lasting_ids(cidr):
-        vpc = ec2.create_vpc(cidr_block=cidr, amazon_provided_ipv6_cidr_block=True)
-        # In the API only: machines have no IPv6, whatever a security group allows.
-        [block] = vpc.get_cidr_block_association_set(ipv6=True)
-        subnet = ec2.create_subnet(
-            vpc_id=vpc.id,
-            cidr_block=cidr,
-            ipv6_cidr_block=block["cidr_block"].replace("/56", "/64"),
-            availability_zone=ZONE,
-        )
+def _network(ec2: Any, settings: Settings) -> tuple[str, str, str]:
+    """Make a VPC with a public and a private subnet, and a group that admits SSH; their ids."""
+    with _lasting_ids(str(settings.network)):
+        vpc = ec2.create_vpc(cidr_block=str(settings.vpc), amazon_provided_ipv6_cidr_block=True)
+        vpc.enable_dns_hostnames = True
+        subnet = _subnet(ec2, vpc, settings.subnet, 0)
         group = ec2.create_security_group("flux-rehearsal", "The local cloud's machines", vpc_id=vpc.id)
-    for number in range(4, FIRST_INSTANCE):  # moto skips the first four, as EC2 does
-        subnet.request_ip(str(settings.network[number]), None)
+        private = _subnet(ec2, vpc, settings.private_subnet, 1)
+    ec2.authorize_security_group_ingress(
+        group_name_or_id=group.id,
+        ip_protocol="tcp",
+        from_port="22",
+        to_port="22",
+        ip_ranges=[{"CidrIp": "0.0.0.0/0", "Description": "SSH"}],
+    )
+    ec2.modify_subnet_attribute(subnet.id, "map_public_ip_on_launch", True)
     ec2.subnet_default = subnet.id
-    return subnet.id, group.id
+    _routes(ec2, vpc, subnet, private)
+    if settings.subnet.num_addresses > 2 * FIRST_INSTANCE:
+        # moto skips the first four, as EC2 does, and the NAT gateway has the next.
+        for number in range(5, FIRST_INSTANCE):
+            subnet.request_ip(str(settings.subnet[number]), None)
+    return subnet.id, private.id, group.id
+
+
+def _subnet(ec2: Any, vpc: Any, network: IPv4Network, number: int) -> Any:
+    # IPv6 is in the API only: machines have none, whatever a security group allows.
+    [block] = vpc.get_cidr_block_association_set(ipv6=True)
+    six = list(islice(IPv6Network(block["cidr_block"]).subnets(new_prefix=64), number + 1))[number]
+    return ec2.create_subnet(
+        vpc_id=vpc.id, cidr_block=str(network), ipv6_cidr_block=str(six), availability_zone=ZONE
+    )
+
+
+def _routes(ec2: Any, vpc: Any, subnet: Any, private: Any) -> None:
+    """Route the VPC to an internet gateway, and the private subnet to a NAT gateway."""
+    gateway = ec2.create_internet_gateway()
+    ec2.attach_internet_gateway(gateway.id, vpc.id)
+    [main] = [one for one in ec2.route_tables.values() if one.vpc_id == vpc.id]
+    ec2.create_route(main.id, routes.EVERYWHERE, gateway_id=gateway.id)
+    nat = ec2.create_nat_gateway(subnet.id, ec2.allocate_address("vpc").allocation_id)
+    own = ec2.create_route_table(vpc.id)
+    ec2.create_route(own.id, routes.EVERYWHERE, nat_gateway_id=nat.id)
+    ec2.associate_route_table(own.id, private.id)
 
 
 @contextmanager

@@ -80,8 +80,11 @@ def describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
             "read and write, but not mount. Encrypted ones are only called so. Memory (tmpfs) stands for an "
             "instance store where weights.scratch wants one.",
             "A bake, a sweep, machines and schedules may do what `bake iam` prints, by resource and by "
-            "condition; who has the pair of `bake local env` may do everything. Security groups hold between "
-            "machines, while SSH from here reaches all.",
+            "condition; who has the pair of `bake local env` may do everything.",
+            "This host stands for a controller outside the VPC, with a VPN into it: rules of security groups "
+            "for any network outside it, IPv6 ones too, admit it, and it reaches private addresses. Public "
+            "addresses are a part of the cloud's own network, by which machines reach each other only where "
+            "this host's bridges do not filter (br_netfilter), and machines have no IPv6.",
             f"Prices and quotas are this cloud's own: {VCPU_HOUR:.2f} dollars an hour for a vCPU, "
             f"{SPOT_VCPU_HOUR:.2f} on the spot market, {VOLUME_MONTH:.2f} a month for a GB of volume and "
             f"{SNAPSHOT_MONTH:.2f} of snapshot; {running['vcpus']} vCPUs for each quota (BAKE_LOCAL_VCPUS).",

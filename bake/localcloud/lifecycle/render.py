@@ -34,7 +34,23 @@ def render(status: Status | None) -> str:
             for one in status.instances
         ]
     )
-    return "\n".join([*lines, "", "AMIs" if status.images else "No AMIs baked yet.", *_images(status.images)])
+    lines += ["", "AMIs" if status.images else "No AMIs baked yet.", *_images(status.images)]
+    return "\n".join([*lines, *_refused(status)])
+
+
+def _refused(status: Status) -> list[str]:
+    """What machines tried to reach although nobody had declared it."""
+    if not status.refused:
+        return []
+    rows = [
+        (f"{one.host}:{one.port}" if one.port else one.host, one.protocol, one.address, str(one.packets))
+        for one in status.refused
+    ]
+    return [
+        "",
+        "Refused, since they were not declared (destination, protocol, address, packets)",
+        *columns(rows),
+    ]
 
 
 def image_rows(images: Sequence[ImageStatus]) -> str:

@@ -33,6 +33,7 @@ from bake.localcloud.api.metadata import metadata_of
 from bake.localcloud.api.security_groups import Groups
 from bake.localcloud.hub import control as hub_control
 from bake.localcloud.hub.server import Hub
+from bake.localcloud.images.base import package_urls
 from bake.localcloud.images.bases import base_amis, hostile_amis
 from bake.localcloud.images.store import ImageStore
 from bake.localcloud.lifecycle import fixtures, records
@@ -41,13 +42,16 @@ from bake.localcloud.lifecycle.owners import Owners
 from bake.localcloud.lifecycle.prepared import Prepared
 from bake.localcloud.lifecycle.state import report
 from bake.localcloud.machines.lazy import rate_of
+from bake.localcloud.network import bridge, names
 from bake.localcloud.network.control import Route
+from bake.localcloud.network.egress import Egress
 from bake.localcloud.network.server import serve, serve_control
 from bake.localcloud.packages import python_release
 from bake.localcloud.packages.index import WheelIndex
 from bake.localcloud.settings import (
     ACCOUNT,
     API_PORT,
+    DNS_PORT,
     GATEWAY,
     HUB_PORT,
     IMDS_PORT,
@@ -85,14 +89,16 @@ def start(
         return metadata_of(instance.moto, keys) if instance else None
 
     hub = Hub(prepared.hub, prepared.token)
-    groups = Groups(instances)
+    egress = Egress(settings, package_urls())
+    groups = Groups(instances, is_strict=egress.is_strict)
+    instances.network_changed = groups.follow
     groups.follow()  # of a saved cloud's instances
     delayed = installing.install(Schedule(settings.seed, lenient=settings.lenient))
     api = Api(instances, groups, faults, keys, authoriser, delayed)
     routes = {
         ("GET", "/-/health"): lambda request: about,
         ("GET", "/-/calls"): lambda request: api.called,
-        ("GET", "/-/status"): lambda request: report(settings, about, instances, store),
+        ("GET", "/-/status"): lambda request: report(settings, about, instances, store, egress),
         **_owner_routes(owners),
         **_fault_routes(faults),
         **callers.routes(keys, needs),
@@ -101,11 +107,22 @@ def start(
             Path(request.get_data(as_text=True)), instances, store, time, about["environment"]
         ),
         **clock.routes(time),
-        **interruptions.routes(interruptions.Interruptions(instances, time, groups.follow)),
+        **egress.routes(groups.follow),
+        **interruptions.routes(interruptions.Interruptions(instances, time)),
         **hub_control.routes(hub),
     }
     serve(settings.address, IMDS_PORT, Imds(metadata), "instance metadata", METADATA_NAMES, time.now)
+    names.serve(settings.address, DNS_PORT, bridge.name_servers(), egress.heard)
     serve(settings.address, HUB_PORT, hub, "the Hub")
+    _serve_packages(settings, prepared)
+    serve(settings.address, API_PORT, api, "the API", now=time.now)
+    serve_control(settings.control, routes)
+    _in_background(api.prepare)
+    return about, instances.terminate_all
+
+
+def _serve_packages(settings: Settings, prepared: Prepared) -> None:
+    """Serve the package indexes and Amazon Linux's packages."""
     pythons = {f"/{python_release.FOLDER}": str(python_release.folder(prepared.base))}
     wheels = WheelIndex(prepared.wheel_files)
     index = SharedDataMiddleware(wheels, pythons)
@@ -114,10 +131,7 @@ def start(
     repositories = [("/", str(base.packages)) for base in prepared.bases.values() if base.packages]
     packages = SharedDataMiddleware(NotFound(), repositories)
     serve(settings.address, PACKAGES_PORT, packages, "Amazon Linux's packages", GATEWAY_NAMES)
-    serve(settings.address, API_PORT, api, "the API", now=time.now)
-    serve_control(settings.control, routes)
-    _in_background(api.prepare, wheels.prepare)
-    return about, instances.terminate_all
+    _in_background(wheels.prepare)
 
 
 def _in_background(*works: Callable[[], None]) -> None:

@@ -11,6 +11,7 @@ from bake.localcloud.settings import Settings
 
 if TYPE_CHECKING:
     from bake.localcloud.api.instances import LocalInstances
+    from bake.localcloud.network.egress import Egress
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,22 @@ class ImageStatus:
 
 
 @dataclass(frozen=True)
+class RefusedStatus:
+    """A destination that machines tried to reach and may not; `packets` is how many were refused."""
+
+    host: str
+    address: str
+    protocol: str
+    port: int
+    packets: int
+
+
+@dataclass(frozen=True)
 class Status:
-    """A local cloud that is up. Its API's delays are those of `seed`, or none if it is `lenient`."""
+    """A local cloud that is up. Its API's delays are those of `seed`, or none if it is `lenient`.
+
+    `egress` are the hosts outside that machines may reach, or those of bakes; None: everything.
+    """
 
     endpoint: str
     hub: str
@@ -51,17 +66,22 @@ class Status:
     lenient: bool
     instances: tuple[InstanceStatus, ...]
     images: tuple[ImageStatus, ...]
+    egress: tuple[str, ...] | None = None
+    refused: tuple[RefusedStatus, ...] = ()
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Status:
         """Read what `report` wrote."""
         instances = tuple(InstanceStatus(**entry) for entry in content.pop("instances"))
         images = tuple(ImageStatus(**entry) for entry in content.pop("images"))
-        return cls(instances=instances, images=images, **content)
+        refused = tuple(RefusedStatus(**entry) for entry in content.pop("refused"))
+        declared = content.pop("egress")
+        egress = None if declared is None else tuple(declared)
+        return cls(instances=instances, images=images, egress=egress, refused=refused, **content)
 
 
 def report(
-    settings: Settings, about: dict[str, Any], instances: LocalInstances, store: ImageStore
+    settings: Settings, about: dict[str, Any], instances: LocalInstances, store: ImageStore, egress: Egress
 ) -> dict[str, Any]:
     """The status as JSON; terminated instances are left out."""
     live = [instance for instance in instances.all() if instance.state != "terminated"]
@@ -75,6 +95,8 @@ def report(
         "lenient": about["lenient"],
         "instances": [_instance(instance) for instance in live],
         "images": [vars(image) for image in images(store)],
+        "egress": egress.declared,
+        "refused": egress.refused(),
     }
 
 

@@ -23,6 +23,7 @@ from bake.localcloud.machines.cgroups import Cgroups
 from bake.localcloud.machines.lazy import LazyDisk
 from bake.localcloud.machines.volumes import BlockDevices
 from bake.localcloud.network import bridge
+from bake.localcloud.network.firewall import PROBE_MARK
 from bake.localcloud.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -208,8 +209,11 @@ class Machine:
         return ""
 
     def answers(self, port: int = 22) -> bool:
-        """Whether something accepts connections on a TCP port of the machine."""
-        with suppress(OSError), socket.create_connection((self.hardware.address, port), timeout=0.5):
+        """Whether something accepts connections on a TCP port of the machine, whatever its groups allow."""
+        with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, PROBE_MARK)
+            probe.settimeout(0.5)
+            probe.connect((self.hardware.address, port))
             return True
         return False
 

@@ -84,7 +84,7 @@ def up(settings: Settings, package_servers: Iterable[tuple[str, int]] = ()) -> N
     for name, value in (("conf", "proxy_arp_pvlan=1"), ("neigh", "proxy_delay=0")):
         key, _, content = value.partition("=")
         Path(f"/proc/sys/net/ipv4/{name}/{settings.bridge}/{key}").write_text(content)
-    firewall.up(settings, _name_servers(), package_servers)
+    firewall.up(settings, name_servers(), package_servers)
     kernel.prepare(settings.tag)
 
 
@@ -142,7 +142,7 @@ def resolv_conf() -> str:
     return text
 
 
-def _name_servers() -> list[str]:
+def name_servers() -> list[str]:
     """The IPv4 addresses of the name servers that instances use."""
     lines = (line.split() for line in resolv_conf().splitlines())
     servers = [words[1] for words in lines if words[:1] == ["nameserver"] and len(words) > 1]
