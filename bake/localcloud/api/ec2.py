@@ -22,8 +22,9 @@ from moto.ec2.models.instances import Instance, Reservation
 from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.utils import filter_dict_attribute_mapping
 
-from bake.localcloud.api import attributes, metadata_options, spot
+from bake.localcloud.api import attributes, front, launch_templates, launched, metadata_options, pickling
 from bake.localcloud.api import run_instances as launch
+from bake.localcloud.api import spot
 from bake.localcloud.api.clock import CloudClock
 from bake.localcloud.api.images import LocalAmi, LocalSnapshot
 from bake.localcloud.api.instances import LocalInstance, LocalInstances
@@ -35,7 +36,7 @@ from bake.localcloud.settings import SPOT_REGION
 CALL: ContextVar[Mapping[str, str]] = ContextVar("CALL", default=MappingProxyType({}))
 
 
-class LocalEc2(spot.SpotRequests, attributes.Attributes, EC2Backend):  # type: ignore[misc]
+class LocalEc2(spot.SpotRequests, attributes.Attributes, launch_templates.LaunchTemplates, EC2Backend):  # type: ignore[misc]
     """One region's EC2. Machines live in the spot region only."""
 
     # moto finds a service's URLs by the module of its backend's class.
@@ -50,7 +51,7 @@ class LocalEc2(spot.SpotRequests, attributes.Attributes, EC2Backend):  # type: i
         # An image's record in the API and the one in the store change together.
         self._recording = threading.RLock()
         self.local_requests = {}
-        self._launched: dict[str, tuple[Mapping[str, str], Reservation]] = {}
+        self.launches: dict[str, tuple[Mapping[str, str], Reservation]] = {}
         super().__init__(region_name, account_id)
 
     # --- instances -------------------------------------------------------------------------------
@@ -65,7 +66,8 @@ class LocalEc2(spot.SpotRequests, attributes.Attributes, EC2Backend):  # type: i
                 f"The local cloud's machines live in {SPOT_REGION}, not in {self.region_name}",
             )
         with self._launching:
-            token = kwargs.setdefault("client_token", uuid.uuid4().hex)
+            # moto gives all launches without a token the same one.
+            token = kwargs["client_token"] = CALL.get().get("ClientToken") or uuid.uuid4().hex
             if earlier := self._launched_before(token):
                 return earlier
             launch.check_user_data(user_data)
@@ -81,7 +83,8 @@ class LocalEc2(spot.SpotRequests, attributes.Attributes, EC2Backend):  # type: i
             if not kwargs.get("subnet_id") and not kwargs.get("nics"):
                 kwargs["subnet_id"] = self.subnet_default
             reservation = super().run_instances(image_id, count, user_data, security_group_names, **kwargs)
-            self._launched[token] = (launch.comparable(CALL.get()), reservation)
+            self.launches[token] = (launch.comparable(CALL.get()), reservation)
+            launched.finish(self, reservation, CALL.get(), kwargs)
         for instance in reservation.instances:
             instance.reservation_id = reservation.id
             volume.describe(self, instance)
@@ -96,7 +99,10 @@ class LocalEc2(spot.SpotRequests, attributes.Attributes, EC2Backend):  # type: i
                 self.local_requests[request.id] = request
                 self.relaunch_after(local)
                 request = None  # of one instance each
-            local.launch(self._disk_of(image), volume.gib, prepare)
+            if wrong := launched.unusable_key(self, volume.kms_key):
+                local.terminate(wrong)
+            else:
+                local.launch(self._disk_of(image), volume.gib, prepare)
         return reservation
 
     def launch_again(self, request: spot.SpotRequest) -> None:
@@ -104,32 +110,21 @@ class LocalEc2(spot.SpotRequests, attributes.Attributes, EC2Backend):  # type: i
         if self.local_instances.closing:
             return
         call, words, once = request.launched_by
-        token = CALL.set(call)
+        token = CALL.set({name: value for name, value in call.items() if name != "ClientToken"})
         try:
-            more = {**copy.deepcopy(once), "client_token": uuid.uuid4().hex, "spot_request": request}
-            [instance] = self.run_instances(*words, **more).instances
-            profile = {
-                key: once[key] for key in once if key.startswith("iam_instance_profile_") and once[key]
-            }
-            if profile:
-                self.associate_iam_instance_profile(instance.id, **profile)
+            self.run_instances(*words, **copy.deepcopy(once), spot_request=request)
         finally:
             CALL.reset(token)
 
     def _launched_before(self, token: str) -> Reservation | None:
-        if token not in self._launched:
+        if token not in self.launches:
             return None
-        parameters, reservation = self._launched[token]
+        parameters, reservation = self.launches[token]
         if parameters != launch.comparable(CALL.get()):
             raise EC2ClientError(
                 "IdempotentParameterMismatch", "The client token was used before with other parameters"
             )
         return reservation
-
-    def associate_iam_instance_profile(self, instance_id: str, **kwargs: Any) -> Any:
-        """As moto's, but a repeated RunInstances finds its own association."""
-        earlier = self.iam_instance_profile_associations.get(instance_id)
-        return earlier or super().associate_iam_instance_profile(instance_id, **kwargs)
 
     def modify_instance_metadata_options(
         self,
@@ -149,49 +144,61 @@ class LocalEc2(spot.SpotRequests, attributes.Attributes, EC2Backend):  # type: i
         return options
 
     def start_instances(self, instance_ids: list[str]) -> list[tuple[Instance, Any]]:
-        def start(instance: LocalInstance) -> None:
+        def check(instance: LocalInstance) -> None:
             if instance.state == "stopped":
                 self.check_start(instance.moto)
-                instance.start()
             elif instance.state not in {"pending", "running"}:
                 raise _wrong_state(instance, "started")
 
-        return self._each(instance_ids, start)
+        def start(instance: LocalInstance) -> None:
+            if instance.state == "stopped":
+                instance.start()
+
+        return self._each(instance_ids, check, start)
 
     def stop_instances(self, instance_ids: list[str]) -> list[tuple[Instance, Any]]:
-        def stop(instance: LocalInstance) -> None:
+        def check(instance: LocalInstance) -> None:
             if instance.state in {"shutting-down", "terminated"}:
                 raise _wrong_state(instance, "stopped")
             self.check_stop(instance.moto)
-            instance.stop()
 
-        return self._each(instance_ids, stop)
+        return self._each(instance_ids, check, lambda instance: instance.stop())
 
     def reboot_instances(self, instance_ids: list[str]) -> list[Instance]:
-        def reboot(instance: LocalInstance) -> None:
+        def check(instance: LocalInstance) -> None:
             if instance.state != "running":
                 raise _wrong_state(instance, "rebooted")
-            instance.reboot()
 
-        return [instance for instance, _ in self._each(instance_ids, reboot)]
+        done = self._each(instance_ids, check, lambda instance: instance.reboot())
+        return [instance for instance, _ in done]
 
     def terminate_instances(self, instance_ids: list[str]) -> list[tuple[Instance, Any]]:
-        def terminate(instance: LocalInstance) -> None:
-            if instance.moto.disable_api_termination:
+        def check(instance: LocalInstance) -> None:
+            if instance.moto.disable_api_termination and instance.state != "terminated":
                 raise EC2ClientError(
-                    "OperationNotPermitted", f"The instance '{instance.moto.id}' may not be terminated"
+                    "OperationNotPermitted",
+                    f"The instance '{instance.moto.id}' may not be terminated. Modify its "
+                    "'disableApiTermination' instance attribute and try again.",
                 )
+
+        def terminate(instance: LocalInstance) -> None:
             if instance.state != "terminated":
                 instance.terminate()
 
-        return self._each(instance_ids, terminate)
+        return self._each(instance_ids, check, terminate)
 
     def _each(
-        self, instance_ids: list[str], act: Callable[[LocalInstance], None]
+        self,
+        instance_ids: list[str],
+        check: Callable[[LocalInstance], None],
+        act: Callable[[LocalInstance], None],
     ) -> list[tuple[Instance, Any]]:
-        """Act on instances and return each with its state before."""
+        """Act on instances, or on none if one is refused; return each with its state before."""
+        found = self.get_multi_instances_by_id(instance_ids)
+        for instance in found:
+            check(self.local_instances[instance.id])
         done = []
-        for instance in self.get_multi_instances_by_id(instance_ids):
+        for instance in found:
             before = {"Code": instance._state.code, "Name": instance._state.name}
             act(self.local_instances[instance.id])
             done.append((instance, before))
@@ -383,4 +390,7 @@ def install(instances: LocalInstances, store: ImageStore, clock: CloudClock) -> 
     # moto rejects instance stores; launch.root_volume reads the mappings itself.
     InstanceResponse._validate_block_device_mapping = staticmethod(lambda mapping: None)
     attributes.install()
+    launched.install()
+    front.install()
+    pickling.ours(LocalEc2)
     ec2_backends.backend = LocalEc2

@@ -7,11 +7,11 @@ import logging
 import uuid
 from collections.abc import Iterable
 from typing import Any
-from xml.sax.saxutils import escape
 
 from moto.core import utils
 from werkzeug.wrappers import Response
 
+from bake.localcloud.api import front
 from bake.localcloud.api.access.backends import OPERATION_REQUEST, Backends
 from bake.localcloud.api.access.gateway import Gateway
 from bake.localcloud.api.access.keys import Keys
@@ -24,7 +24,6 @@ from bake.localcloud.api.security_groups import Groups
 
 log = logging.getLogger(__name__)
 
-_XMLNS = "http://ec2.amazonaws.com/doc/2016-11-15/"
 # moto would accept these, and nothing would happen to any disk.
 NOT_REAL = {"ModifyVolume", "CreateVolume", "AttachVolume", "DetachVolume", "CreateSnapshots", "CopySnapshot"}
 NOT_REAL |= {"CopyImage", "RegisterImage", "RequestSpotInstances", "RequestSpotFleet", "CreateFleet"}
@@ -44,6 +43,7 @@ class Api:
         faulty = Faulty(self._aws, faults, is_instance=lambda address: not self._of_host(address))
         self._gateway = Gateway(faulty, keys)
         self._moto = Backends()
+        self._ec2 = front.Front(self._answer_ec2)
         self.called: dict[str, int] = {}
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -58,18 +58,21 @@ class Api:
         if self._of_host(environ.get("REMOTE_ADDR")):
             named = f"{requested.service} {requested.operation}"
             self.called[named] = self.called.get(named, 0) + 1
-        call = requested.content if requested.service == "ec2" else {}
+        return (self._ec2 if requested.service == "ec2" else self._moto)(environ, start_response)
+
+    def _answer_ec2(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        call = environ[OPERATION_REQUEST].content
         if call.get("Action") == "GetConsoleOutput" and call.get("InstanceId") in self._instances:
             return self._console(call["InstanceId"])(environ, start_response)
         if call.get("Action") in NOT_REAL:
             what = f"Not in the local cloud: {call['Action']} would have no effect"
-            return error_response("UnsupportedOperation", what)(environ, start_response)
+            return front.error_response("UnsupportedOperation", what)(environ, start_response)
         token = CALL.set(call)
         try:
             answer = self._moto(environ, start_response)
         finally:
             CALL.reset(token)
-        if call and not call.get("Action", "").startswith(("Describe", "Get")):
+        if not call.get("Action", "").startswith(("Describe", "Get")):
             self._groups.follow()
         return answer
 
@@ -77,18 +80,8 @@ class Api:
         output = base64.b64encode(self._instances[instance_id].console.encode()).decode()
         stamp = utils.utcnow().strftime("%Y-%m-%dT%H:%M:%S.000Z")
         return Response(
-            f'<GetConsoleOutputResponse xmlns="{_XMLNS}"><requestId>{uuid.uuid4()}</requestId>'
+            f'<GetConsoleOutputResponse xmlns="{front.XMLNS}"><requestId>{uuid.uuid4()}</requestId>'
             f"<instanceId>{instance_id}</instanceId><timestamp>{stamp}</timestamp>"
             f"<output>{output}</output></GetConsoleOutputResponse>",
             content_type="text/xml",
         )
-
-
-def error_response(code: str, message: str) -> Response:
-    """An error as EC2 writes it."""
-    return Response(
-        f"<Response><Errors><Error><Code>{code}</Code><Message>{escape(message)}</Message></Error></Errors>"
-        f"<RequestID>{uuid.uuid4()}</RequestID></Response>",
-        400,
-        content_type="text/xml",
-    )

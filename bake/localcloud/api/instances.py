@@ -221,6 +221,13 @@ class LocalInstance:
         self.moto._reason = f"{who} initiated ({utils.utcnow():%Y-%m-%d %H:%M:%S} GMT)" if reason else ""
 
 
+def hardware_of(instance_type: str) -> dict[str, int]:
+    """What a machine of an instance type has, by Hardware's names."""
+    kind = INSTANCE_TYPES[instance_type]
+    neuron = sum(device["Count"] for device in kind.get("NeuronInfo", {}).get("NeuronDevices", []))
+    return {"memory": kind["MemoryInfo"]["SizeInMiB"] << 20, "neuron_devices": neuron}
+
+
 class LocalInstances:
     """All instances of one local cloud."""
 
@@ -243,10 +250,9 @@ class LocalInstances:
 
     def add(self, moto: Any) -> LocalInstance:
         """Add a machine for a new instance of moto's; `launch` starts it."""
-        kind = INSTANCE_TYPES[moto.instance_type]
-        memory = kind["MemoryInfo"]["SizeInMiB"] << 20
-        neuron = sum(device["Count"] for device in kind.get("NeuronInfo", {}).get("NeuronDevices", []))
-        hardware = Hardware(moto.private_ip, moto.nics[0].mac_address, memory, neuron)
+        hardware = Hardware(
+            moto.private_ip, moto.nics[0].mac_address, **hardware_of(moto.instance_type)
+        )
         instance = LocalInstance(moto, Machine(self.settings, moto.id, hardware))
         if self.lazy_rate is not None:
             instance.machine.lazy = LazyDisk(instance.machine.disk, self.lazy_rate)
