@@ -105,7 +105,9 @@ def start(folder: Path) -> dict[str, Any]:
     fixtures._profile(iam_backends[ACCOUNT]["aws"])
     disk = folder / "base.img"
     disk.write_bytes(b"base")
-    register(region, [BaseAmi("", one, f"Base {one}", "A base", disk, "ubuntu", gib=8) for one in (BASE, OTHER)])
+    register(
+        region, [BaseAmi("", one, f"Base {one}", "A base", disk, "ubuntu", gib=8) for one in (BASE, OTHER)]
+    )
     api = Api(instances, Groups(instances, apply=lambda openings: None), AwsFaults(), keys)
     server = serve("127.0.0.1", 0, api, "AWS")
     return {

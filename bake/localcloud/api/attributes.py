@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from moto.ec2.exceptions import EC2ClientError
@@ -10,7 +10,7 @@ from moto.ec2.models.instances import Instance
 from moto.ec2.responses.instances import InstanceResponse
 
 from bake.localcloud.api import launch_checks, launched
-from bake.localcloud.api.instances import LocalInstance, LocalInstances, hardware_of
+from bake.localcloud.api.instances import LocalInstance, LocalInstances
 from bake.localcloud.api.security_groups import groups_of
 
 # What can be changed only of a stopped instance, and what moto may be given as a text.
@@ -32,6 +32,8 @@ class Attributes:
     """The part of a region's backend that changes instances and refuses to delete what they have."""
 
     local_instances: ClassVar[LocalInstances]
+    get_instance: Callable[[str], Instance]
+    iam_instance_profile_associations: dict[str, Any]
 
     def modify_instance_attribute(self, instance_id: str, key: str, value: Any) -> Instance:
         """As moto's, which takes any value for any attribute, and in any state."""
@@ -53,7 +55,7 @@ class Attributes:
         """Give a stopped instance's machine what another type has; EC2ClientError where it can't have it."""
         launch_checks.check_type(kind, local.moto.architecture)
         launch_checks.check_offered(kind, local.moto.availability_zone, local.moto.region_name)
-        local.machine.hardware = replace(local.machine.hardware, **hardware_of(kind))
+        local.retype(kind)
         local.moto.cpu_options = launched.cpus(kind, {})
 
     def associate_iam_instance_profile(self, instance_id: str, **kwargs: Any) -> Any:

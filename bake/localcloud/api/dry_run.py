@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any
 
@@ -32,7 +31,9 @@ def ongoing() -> bool:
     return _COPY.get() is not None
 
 
-def rehearse(app: Any, environ: dict[str, Any], backend: Any) -> tuple[str, list[tuple[str, str]], list[bytes]]:
+def rehearse(
+    app: Any, environ: dict[str, Any], backend: Any
+) -> tuple[str, list[tuple[str, str]], list[bytes]]:
     """Carry out a call on a copy of `backend`; return the answer's status, headers and body.
 
     DryRunClientError, which says that the call would have succeeded, unless it is refused.

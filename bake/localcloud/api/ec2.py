@@ -22,9 +22,16 @@ from moto.ec2.models.instances import Instance, Reservation
 from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.utils import filter_dict_attribute_mapping
 
-from bake.localcloud.api import attributes, front, launch_templates, launched, metadata_options, pickling
+from bake.localcloud.api import (
+    attributes,
+    front,
+    launch_templates,
+    launched,
+    metadata_options,
+    pickling,
+    spot,
+)
 from bake.localcloud.api import run_instances as launch
-from bake.localcloud.api import spot
 from bake.localcloud.api.clock import CloudClock
 from bake.localcloud.api.images import LocalAmi, LocalSnapshot
 from bake.localcloud.api.instances import LocalInstance, LocalInstances

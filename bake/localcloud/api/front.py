@@ -22,7 +22,15 @@ from moto.ec2.models import ec2_backends
 from werkzeug.test import run_wsgi_app
 from werkzeug.wrappers import Response
 
-from bake.localcloud.api import dry_run, launch_checks, launch_templates, paging, parameters, references
+from bake.localcloud.api import (
+    dry_run,
+    launch_checks,
+    launch_templates,
+    more_checks,
+    paging,
+    parameters,
+    references,
+)
 from bake.localcloud.api.access.backends import OPERATION_REQUEST
 from bake.localcloud.api.access.operation_request import OperationRequest
 from bake.localcloud.api.access.request import replace_body
@@ -51,9 +59,10 @@ class Front:
             told = error_response(error.code, error.message)
         except NotImplementedError:
             raise
-        except Exception:  # any: what moto fails on is an error of the cloud, and is answered as EC2 writes it
-            log.exception("%s", environ[OPERATION_REQUEST].content.get("Action"))
-            told = error_response("InternalError", "An internal error has occurred", 500)
+        except (
+            Exception
+        ):  # any: what moto fails on is an error of the cloud, and is answered as EC2 writes it
+            told = _failed(environ[OPERATION_REQUEST])
         return told(environ, start_response)
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -94,6 +103,7 @@ def _admit(operation: str, tree: parameters.Tree, backend: Any) -> parameters.Tr
     if operation == "RunInstances":
         tree = launch_templates.expand(tree, backend)
     references.check(operation, tree, backend)
+    more_checks.check(operation, tree, backend)
     return tree
 
 
@@ -111,6 +121,16 @@ def _launch(tree: parameters.Tree, backend: Any) -> parameters.Tree:
     return launch
 
 
+def _failed(requested: OperationRequest) -> Response:
+    """The answer to a call that moto has failed on, which is in the log."""
+    log.exception("%s", requested.operation)
+    if requested.operation.startswith("Describe") and "Filter.1.Name" in requested.content:
+        # The filter is EC2's; moto knows some only by name.
+        what = f"Not in the local cloud: {requested.operation} with these filters"
+        return error_response("UnsupportedOperation", what)
+    return error_response("InternalError", "An internal error has occurred", 500)
+
+
 def _region(environ: dict[str, Any]) -> str:
     """The region of the signature's scope."""
     return str(environ["HTTP_AUTHORIZATION"].split(",")[0].split("/")[2])
@@ -118,10 +138,10 @@ def _region(environ: dict[str, Any]) -> str:
 
 def error_response(code: str, message: str | None, status: int = 400) -> Response:
     """An error as EC2 writes it."""
+    told = f"<Code>{escape(code)}</Code><Message>{escape(message or '')}</Message>"
     return Response(
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f"<Response><Errors><Error><Code>{escape(code)}</Code><Message>{escape(message or '')}</Message></Error>"
-        f"</Errors><RequestID>{uuid.uuid4()}</RequestID></Response>",
+        f"<Response><Errors><Error>{told}</Error></Errors><RequestID>{uuid.uuid4()}</RequestID></Response>",
         status,
         content_type="text/xml;charset=UTF-8",
     )

@@ -98,6 +98,11 @@ class LocalInstance:
         self.moto._private_ips = {new}
         self.machine.hardware = replace(self.machine.hardware, address=new)
 
+    def retype(self, instance_type: str) -> None:
+        """Give a stopped machine what another instance type has."""
+        memory, neuron = hardware_of(instance_type)
+        self.machine.hardware = replace(self.machine.hardware, memory=memory, neuron_devices=neuron)
+
     def reboot(self) -> None:
         """Reboot cleanly; the instance stays `running` as on EC2."""
         self._reachable = False
@@ -221,11 +226,11 @@ class LocalInstance:
         self.moto._reason = f"{who} initiated ({utils.utcnow():%Y-%m-%d %H:%M:%S} GMT)" if reason else ""
 
 
-def hardware_of(instance_type: str) -> dict[str, int]:
-    """What a machine of an instance type has, by Hardware's names."""
+def hardware_of(instance_type: str) -> tuple[int, int]:
+    """What a machine of an instance type has: memory in bytes, and Neuron devices."""
     kind = INSTANCE_TYPES[instance_type]
     neuron = sum(device["Count"] for device in kind.get("NeuronInfo", {}).get("NeuronDevices", []))
-    return {"memory": kind["MemoryInfo"]["SizeInMiB"] << 20, "neuron_devices": neuron}
+    return kind["MemoryInfo"]["SizeInMiB"] << 20, neuron
 
 
 class LocalInstances:
@@ -250,9 +255,7 @@ class LocalInstances:
 
     def add(self, moto: Any) -> LocalInstance:
         """Add a machine for a new instance of moto's; `launch` starts it."""
-        hardware = Hardware(
-            moto.private_ip, moto.nics[0].mac_address, **hardware_of(moto.instance_type)
-        )
+        hardware = Hardware(moto.private_ip, moto.nics[0].mac_address, *hardware_of(moto.instance_type))
         instance = LocalInstance(moto, Machine(self.settings, moto.id, hardware))
         if self.lazy_rate is not None:
             instance.machine.lazy = LazyDisk(instance.machine.disk, self.lazy_rate)

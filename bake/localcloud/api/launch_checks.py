@@ -1,7 +1,7 @@
 """What EC2 refuses of a launch before it begins: RunInstances' parameters against each other and the account.
 
-The codes are those of https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html, the messages
-EC2's where they are known.
+The codes are those of https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html, and the
+messages EC2's where they are known.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from bake.localcloud.api import launch_tags, volume_limits
 from bake.localcloud.api.parameters import Tree, invalid
 
 _ARCHITECTURE = (
-    "The architecture '{}' of the specified instance type does not match the architecture '{}' of the specified "
-    "AMI. Specify an instance type and an AMI that have matching architectures, and try again. You can use "
+    "The architecture '{}' of the specified instance type does not match the architecture '{}' of the "
+    "specified AMI. Specify an instance type and an AMI that have matching architectures, and try again. "
+    "You can use "
     "'describe-instance-types' or 'describe-images' to discover the architecture of the instance type or AMI."
 )
 _DEFAULT_TYPE = "m1.small"
@@ -57,7 +58,7 @@ def _counts(tree: Tree) -> tuple[int, int]:
     if low > high:
         raise EC2ClientError(
             "InvalidParameterValue",
-            f"Invalid value '{high}' for InstanceCount.MaxCount; must be greater than or equal to MinCount {low}",
+            f"Invalid value '{high}' for InstanceCount.MaxCount; it must be MinCount ({low}) at least",
         )
     return low, high
 
@@ -157,11 +158,11 @@ def check_offered(kind: str, zone: str, region: str, *, by_zone: bool = False) -
             "supported configurations.",
         )
     if zone not in offered:
+        unsaid = "not specifying an Availability Zone or " if by_zone else ""
         raise EC2ClientError(
             "Unsupported",
             f"Your requested instance type ({kind}) is not supported in your requested Availability Zone "
-            f"({zone}). Please retry your request by {'not specifying an Availability Zone or ' if by_zone else ''}"
-            f"choosing {', '.join(sorted(offered))}.",
+            f"({zone}). Please retry your request by {unsaid}choosing {', '.join(sorted(offered))}.",
         )
 
 
@@ -210,7 +211,9 @@ def check_profile(named: Tree, backend: Any) -> None:
     if found is None:
         raise invalid(str(arn), "iamInstanceProfile.arn", "Invalid IAM Instance Profile ARN")
     if not found.roles:
-        raise invalid(found.name, "iamInstanceProfile", "The IAM Instance Profile has no associated IAM Roles")
+        raise invalid(
+            found.name, "iamInstanceProfile", "The IAM Instance Profile has no associated IAM Roles"
+        )
 
 
 def _check_volumes(tree: Tree, image: Any) -> None:
@@ -239,10 +242,12 @@ def _check_volume(asked: Tree, brought: Tree, *, boot: bool) -> None:
     """One EBS volume of a launch; `brought` is what the image maps to its device."""
     gib = asked.get("VolumeSize") or brought.get("VolumeSize")
     if gib is None and not asked.get("SnapshotId"):
-        raise EC2ClientError(
-            "MissingParameter", "The request must contain the parameter size or snapshotId"
-        )
-    if asked.get("KmsKeyId") and asked.get("Encrypted", "").lower() != "true" and not brought.get("Encrypted"):
+        raise EC2ClientError("MissingParameter", "The request must contain the parameter size or snapshotId")
+    if (
+        asked.get("KmsKeyId")
+        and asked.get("Encrypted", "").lower() != "true"
+        and not brought.get("Encrypted")
+    ):
         raise EC2ClientError(
             "InvalidParameterDependency", "The parameter KmsKeyId requires the parameter Encrypted to be set."
         )
@@ -287,7 +292,7 @@ def _check_addresses(tree: Tree, subnet: Any, backend: Any, low: int, high: int)
             f"There are not enough free addresses in subnet '{subnet.id}' to satisfy the requested number of "
             "instances.",
         )
-    return min(high, free)
+    return min(high, int(free))
 
 
 def _addresses(tree: Tree) -> Iterator[str]:
@@ -303,9 +308,7 @@ def _taken(subnet: Any, backend: Any) -> set[str]:
     """The addresses that instances and network cards have, and those that the local cloud keeps."""
     first = int(subnet.cidr.network_address)
     reserved = {str(ipaddress.IPv4Address(first + number)) for number in range(_RESERVED)}
-    cards = {
-        one.private_ip_address for one in list(backend.enis.values()) if one.subnet.id == subnet.id
-    }
+    cards = {one.private_ip_address for one in list(backend.enis.values()) if one.subnet.id == subnet.id}
     return (set(subnet._subnet_ips) | cards) - reserved
 
 

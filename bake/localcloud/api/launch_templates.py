@@ -14,6 +14,7 @@ from typing import Any
 
 from moto.ec2.exceptions import EC2ClientError
 
+from bake.localcloud.api import references
 from bake.localcloud.api.parameters import Tree
 
 # Lists whose entries are merged, and the field that names an entry.
@@ -32,9 +33,7 @@ class LaunchTemplates:
     def create_launch_template(self, name: str, description: str, template_data: Any, tag_spec: Any) -> Any:
         """As moto's, which puts the template's own tags among those of its instances."""
         tags = template_data.get("TagSpecifications", [])
-        template_data["TagSpecifications"] = [
-            one for one in tags if one.get("ResourceType") != _TEMPLATE_TAG
-        ]
+        template_data["TagSpecifications"] = [one for one in tags if one.get("ResourceType") != _TEMPLATE_TAG]
         if not template_data["TagSpecifications"]:
             del template_data["TagSpecifications"]
         return super().create_launch_template(name, description, template_data, tag_spec)  # type: ignore[misc]
@@ -80,6 +79,7 @@ def find(named: Mapping[str, str], backend: Any) -> Any:
         identity = backend.launch_template_name_to_ids.get(name)
         if identity is None:
             raise EC2ClientError("InvalidLaunchTemplateName.NotFoundException", _UNKNOWN_NAME)
+    references.TEMPLATE.check(backend, [str(identity)])
     return backend.get_launch_template(identity)
 
 
@@ -90,7 +90,7 @@ def _version(template: Any, asked: str) -> Any:
     if asked not in by_number:
         raise EC2ClientError(
             "InvalidLaunchTemplateId.VersionNotFound",
-            f"Could not find the specified version {asked[:40]} for the launch template with ID {template.id}.",
+            f"Could not find the specified version {asked[:40]} for the launch template {template.id}.",
         )
     return by_number[asked]
 

@@ -1,18 +1,33 @@
-"""What moto leaves out of new instances' records: fields that clients read, tags, and keys that can't be used."""
+"""What moto leaves out of new instances' records: fields that clients read, tags, and unusable keys."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from moto.ec2.models.amis import Ami
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.models.instances import Instance
+from moto.ec2.utils import filter_dict_attribute_mapping
 from moto.kms.models import kms_backends
 
 # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html, and what the user guide's page
 # "Troubleshoot an instance that is in the terminated state" says of encrypted volumes.
 _NO_KEY = "Client.InternalError: Client error on launch"
 _WRONG_STATE = "Client.InvalidKMSKey.InvalidState: The KMS key provided is in an incorrect state"
+# Filters of DescribeInstances that moto lacks, with its names of what they are about.
+_FILTERS = {
+    "reservation-id": "reservation_id",
+    "spot-instance-request-id": "spot_instance_request_id",
+    "hypervisor": "hypervisor",
+    "root-device-name": "root_device_name",
+    "root-device-type": "root_device_type",
+    "platform-details": "platform_details",
+    "boot-mode": "boot_mode",
+    "virtualization-type": "virtualization_type",
+    "monitoring-state": "monitoring_state",
+}
 _PROFILE = "iam_instance_profile_"
 
 
@@ -32,14 +47,28 @@ def finish(backend: Any, reservation: Any, call: Mapping[str, str], kwargs: Mapp
         instance.hibernation_options = {
             "Configured": call.get("HibernationOptions.Configured", "").lower() == "true"
         }
-        for index, card in instance.nics.items():
-            # What a launch makes goes with its instance; moto keeps it, and its address.
-            named = f"NetworkInterface.{index + 1}."
-            kept = call.get(f"{named}DeleteOnTermination", "").lower() == "false"
-            card.delete_on_termination = not kept and f"{named}NetworkInterfaceId" not in call
-            card.add_tags((kwargs.get("tags") or {}).get("network-interface", {}))
+        _finish_cards(instance, call, (kwargs.get("tags") or {}).get("network-interface", {}))
         if profile:
             backend.associate_iam_instance_profile(instance.id, **profile)
+
+
+def _finish_cards(instance: Any, call: Mapping[str, str], tags: Mapping[str, str]) -> None:
+    """Complete the network cards, where moto passes over what the call says of each."""
+    told: dict[int, dict[str, str]] = {}
+    for name, value in call.items():
+        if match := re.fullmatch(r"NetworkInterface\.(\d+)\.(\w+)", name):
+            told.setdefault(int(match[1]), {})[match[2]] = value
+    by_index = {int(card.get("DeviceIndex", "0")): card for card in told.values()}
+    for index, card in instance.nics.items():
+        of_call = by_index.get(index, {})
+        if "Description" in of_call:
+            card.description = of_call["Description"]
+        # What a launch makes goes with its instance; moto keeps it, and its address.
+        kept = of_call.get("DeleteOnTermination", "").lower() == "false"
+        card.delete_on_termination = not kept and "NetworkInterfaceId" not in of_call
+        card.add_tags(tags)
+    if told:
+        instance.security_groups = list(instance.nics[0]._group_set)
 
 
 def cpus(kind: str, call: Mapping[str, str]) -> dict[str, int]:
@@ -85,5 +114,7 @@ def install() -> None:
         "maintenance_options": {"AutoRecovery": "default"},
     }.items():
         setattr(Instance, name, value)
+    filter_dict_attribute_mapping.update(_FILTERS)
+    Ami.sriov_net_support = property(lambda self: self.sriov)
     Instance.usage_operation_update_time = property(lambda self: self.launch_time)
     Instance.public_dns_name = property(lambda self: of_moto(self) or "")

@@ -1,7 +1,7 @@
 """Pages of EC2's lists: MaxResults and NextToken of each Describe that EC2 pages.
 
-https://docs.aws.amazon.com/AWSEC2/latest/APIReference/Query-Requests.html#api-pagination. moto pages three lists
-and passes the parameters of the others over.
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/Query-Requests.html#api-pagination. moto pages three
+lists and passes the parameters of the others over.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def asked(operation: str, tree: Tree) -> Page | None:
         _check(operation, int(most), low, high, tree)
     rest = {name: value for name, value in tree.items() if name != "DryRun"}
     digest = hashlib.sha256(json.dumps([operation, rest], sort_keys=True).encode()).hexdigest()[:16]
-    page = Page(operation, keys, int(most or high), token or "", digest)
+    ids, _ = _NOT_WITH.get(operation, ("", ""))
+    size = len(tree[ids]) if tree.get(ids) else int(most or high)  # what is named is told at once
+    page = Page(operation, keys, size, token or "", digest)
     if token is not None:
         _started(page)
     if operation in _OF_MOTO and "InstanceIds" not in tree:

@@ -1,7 +1,7 @@
 """The parameters of an EC2 call: read by the operation's model, refused as EC2 refuses, and written again.
 
-A call comes as flat pairs (`BlockDeviceMapping.1.Ebs.VolumeSize=80`). Read, it is a tree whose names are those
-of botocore's model: `{"BlockDeviceMappings": [{"Ebs": {"VolumeSize": "80"}}]}`. Leaves stay texts.
+A call comes as flat pairs (`BlockDeviceMapping.1.Ebs.VolumeSize=80`). Read, it is a tree with the names of
+botocore's model: `{"BlockDeviceMappings": [{"Ebs": {"VolumeSize": "80"}}]}`. Leaves stay texts.
 
 The codes are those of https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html.
 """

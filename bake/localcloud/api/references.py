@@ -1,7 +1,7 @@
 """The ids in an EC2 call: malformed or unknown ones are refused with the codes that EC2 has for each kind.
 
-https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html lists the codes. moto looks up some
-of the ids that it is given, and fails on others or takes them.
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html lists the codes. moto looks up
+some of the ids that it is given, and fails on others or takes them.
 """
 
 from __future__ import annotations
@@ -115,6 +115,15 @@ ACL = Kind(
     "The networkAcl ID '{}' does not exist", _in("network_acls"),
 )  # fmt: skip
 
+
+def _rare(prefix: str, code: str, words: str, attribute: str) -> Kind:
+    """A kind whose malformed ids EC2 says not to exist."""
+    return Kind(prefix, None, code, f"The {words} ID '{{}}' does not exist", _in(attribute))
+
+
+TRANSIT = _rare("tgw", "InvalidTransitGatewayID.NotFound", "transitGateway", "transit_gateways")
+_MIRRORS = "InvalidTrafficMirror{}Id.NotFound"
+
 # By the name of the parameter, in the singular.
 _BY_NAME: Mapping[str, Kind] = {
     "InstanceId": INSTANCE,
@@ -132,6 +141,33 @@ _BY_NAME: Mapping[str, Kind] = {
     "InternetGatewayId": GATEWAY,
     "RouteTableId": ROUTES,
     "NetworkAclId": ACL,
+    "TransitGatewayId": TRANSIT,
+    "PeerTransitGatewayId": TRANSIT,
+    "TransitGatewayAttachmentId": _rare(
+        "tgw-attach",
+        "InvalidTransitGatewayAttachmentID.NotFound",
+        "transitGatewayAttachment",
+        "transit_gateway_attachments",
+    ),
+    "TransitGatewayRouteTableId": _rare(
+        "tgw-rtb", "InvalidRouteTableID.NotFound", "routeTable", "transit_gateways_route_tables"
+    ),
+    "NatGatewayId": _rare("nat", "NatGatewayNotFound", "natGateway", "nat_gateways"),
+    "PrefixListId": _rare("pl", "InvalidPrefixListID.NotFound", "prefixList", "managed_prefix_lists"),
+    "HostId": _rare("h", "InvalidHostID.NotFound", "host", "hosts"),
+    "FleetId": _rare("fleet", "InvalidFleetId.NotFound", "fleet", "fleets"),
+    "SpotFleetRequestId": _rare(
+        "sfr", "InvalidSpotFleetRequestId.NotFound", "spotFleetRequest", "spot_fleet_requests"
+    ),
+    "TrafficMirrorSessionId": _rare(
+        "tms", _MIRRORS.format("Session"), "trafficMirrorSession", "traffic_mirror_sessions"
+    ),
+    "TrafficMirrorFilterId": _rare(
+        "tmf", _MIRRORS.format("Filter"), "trafficMirrorFilter", "traffic_mirror_filters"
+    ),
+    "TrafficMirrorTargetId": _rare(
+        "tmt", _MIRRORS.format("Target"), "trafficMirrorTarget", "traffic_mirror_targets"
+    ),
 }
 # Lists whose name is not the plural of the above, or whose entries can be of any kind.
 _LISTS: Mapping[str, Kind] = {"Groups": GROUP}

@@ -91,7 +91,9 @@ def _check_throughput(kind: str, iops: int | None, throughput: int | None) -> No
         raise _value(f"Throughput (MiBps) of {throughput} is too high; maximum is {high}.")
     ratio = throughput / (iops or GP3_IOPS)
     if ratio * _GP3_IOPS_PER_MIBS > 1:
-        text = f"Throughput (MiBps) to iops ratio of {ratio:f} is too high; maximum is 0.250000 MiBps per iops"
+        text = (
+            f"Throughput (MiBps) to iops ratio of {ratio:f} is too high; maximum is 0.250000 MiBps per iops"
+        )
         raise _combined(text)
 
 

@@ -122,4 +122,3 @@ def account(served: Account) -> Iterator[Account]:
                     InstanceId=instance["InstanceId"], DisableApiTermination={"Value": False}
                 )
                 ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
-
