@@ -9,7 +9,7 @@ from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instances import Instance
 from moto.ec2.responses.instances import InstanceResponse
 
-from bake.localcloud.api import launch_checks, launched
+from bake.localcloud.api import launch_checks, launched, metadata_options
 from bake.localcloud.api.instances import LocalInstance, LocalInstances
 from bake.localcloud.api.security_groups import groups_of
 
@@ -57,6 +57,23 @@ class Attributes:
         launch_checks.check_offered(kind, local.moto.availability_zone, local.moto.region_name)
         local.retype(kind)
         local.moto.cpu_options = launched.cpus(kind, {})
+
+    def modify_instance_metadata_options(
+        self,
+        instance_id: str,
+        http_tokens: str | None = None,
+        hop_limit: int | None = None,
+        http_endpoint: str | None = None,
+        dry_run: bool | None = False,
+        http_protocol: str | None = None,
+        metadata_tags: str | None = None,
+    ) -> Any:
+        """As moto's, but options that the call does not name stay; the metadata service obeys at once."""
+        options = self.get_instance(instance_id).metadata_options
+        asked = {"HttpTokens": http_tokens, "HttpEndpoint": http_endpoint, "HttpProtocolIpv6": http_protocol}
+        asked |= {"InstanceMetadataTags": metadata_tags}
+        metadata_options.changed(options, {**asked, "HttpPutResponseHopLimit": hop_limit})
+        return options
 
     def associate_iam_instance_profile(self, instance_id: str, **kwargs: Any) -> Any:
         """As moto's, which finds it twice when RunInstances is repeated, and gives the profile another id."""

@@ -133,23 +133,6 @@ class LocalEc2(spot.SpotRequests, attributes.Attributes, launch_templates.Launch
             )
         return reservation
 
-    def modify_instance_metadata_options(
-        self,
-        instance_id: str,
-        http_tokens: str | None = None,
-        hop_limit: int | None = None,
-        http_endpoint: str | None = None,
-        dry_run: bool | None = False,
-        http_protocol: str | None = None,
-        metadata_tags: str | None = None,
-    ) -> Any:
-        """As moto's, but options that the call does not name stay; the metadata service obeys at once."""
-        options = self.get_instance(instance_id).metadata_options
-        asked = {"HttpTokens": http_tokens, "HttpEndpoint": http_endpoint, "HttpProtocolIpv6": http_protocol}
-        asked |= {"InstanceMetadataTags": metadata_tags}
-        metadata_options.changed(options, {**asked, "HttpPutResponseHopLimit": hop_limit})
-        return options
-
     def start_instances(self, instance_ids: list[str]) -> list[tuple[Instance, Any]]:
         def check(instance: LocalInstance) -> None:
             if instance.state == "stopped":
