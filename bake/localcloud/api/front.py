@@ -57,8 +57,6 @@ class Front:
             told = error_response(error.code, error.message, dry_run.STATUS)
         except EC2ClientError as error:
             told = error_response(error.code, error.message)
-        except NotImplementedError:
-            raise
         except (
             Exception
         ):  # any: what moto fails on is an error of the cloud, and is answered as EC2 writes it

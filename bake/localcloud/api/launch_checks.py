@@ -7,6 +7,7 @@ messages EC2's where they are known.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,6 +47,7 @@ def check(tree: Tree, backend: Any) -> int:
     check_profile(tree.get("IamInstanceProfile") or {}, backend)
     _check_volumes(tree, image)
     _check_cpus(tree, kind)
+    _check_price(tree)
     launch_tags.check(tree)
     return _check_addresses(tree, subnet, backend, low, high)
 
@@ -271,6 +273,14 @@ def _check_cpus(tree: Tree, kind: str) -> None:
     ):
         if name in options and int(options[name]) not in (has.get(valid) or [has.get(default)]):
             raise invalid(options[name], f"cpuOptions.{name}", f"It is not valid for the type {kind}.")
+
+
+def _check_price(tree: Tree) -> None:
+    """The price offered for a Spot Instance."""
+    options = (tree.get("InstanceMarketOptions") or {}).get("SpotOptions") or {}
+    price = options.get("MaxPrice")
+    if price is not None and (not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", price) or not float(price)):
+        raise invalid(price, "price", '"price" must be a positive number.')
 
 
 def _check_addresses(tree: Tree, subnet: Any, backend: Any, low: int, high: int) -> int:

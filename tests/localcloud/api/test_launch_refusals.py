@@ -108,6 +108,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "hops beyond 64": ({"MetadataOptions": {"HttpPutResponseHopLimit": 65}}, "InvalidParameterValue"),
     "a count that is no number": ({"MinCount": "one"}, "InvalidParameterValue"),
+    "a price that is none": (
+        {"InstanceMarketOptions": {"MarketType": "spot", "SpotOptions": {"MaxPrice": "cheap"}}},
+        "InvalidParameterValue",
+    ),
     "cards beside a subnet": (
         {"NetworkInterfaces": [{"DeviceIndex": 0}], "SecurityGroupIds": None},
         "InvalidParameterCombination",

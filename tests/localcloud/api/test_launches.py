@@ -9,7 +9,7 @@ import pytest
 
 from bake.localcloud.lifecycle import fixtures
 
-from .conftest import Account, new, refusal
+from .conftest import Account, new, refusal, wait
 from .signed import ask
 
 pytestmark = pytest.mark.integration
@@ -168,6 +168,31 @@ def test_a_spot_launch_names_its_request_and_several_have_one_each(account: Acco
     found = account.client("ec2").describe_spot_instance_requests(SpotInstanceRequestIds=named)
     instances = {one["InstanceId"] for one in found["SpotInstanceRequests"]}
     assert instances == {one["InstanceId"] for one in answer}
+
+
+def test_a_persistent_request_relaunches_what_it_was_asked_for_until_it_is_cancelled(
+    account: Account,
+) -> None:
+    ec2 = account.client("ec2")
+    first = account.one(IamInstanceProfile={"Name": fixtures.PROFILE}, **spot("persistent", "stop"))
+    request = account.instance(first)["SpotInstanceRequestId"]
+
+    def current() -> str:
+        [found] = ec2.describe_spot_instance_requests(SpotInstanceRequestIds=[request])[
+            "SpotInstanceRequests"
+        ]
+        return str(found["InstanceId"])
+
+    ec2.terminate_instances(InstanceIds=[first])
+    wait(lambda: current() != first)
+    second = account.reach(current(), "running")
+    assert account.instance(second)["IamInstanceProfile"]["Arn"].endswith(f"/{fixtures.PROFILE}")
+    assert account.instance(second)["SpotInstanceRequestId"] == request
+    ec2.stop_instances(InstanceIds=[second])
+    account.reach(second, "stopped")
+    ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=[request])
+    account.reach(second, "terminated")
+    assert current() == second
 
 
 def test_a_one_time_spot_instance_can_not_be_stopped(account: Account) -> None:
