@@ -96,6 +96,14 @@ def _created_tags(tree: Tree, backend: Any) -> None:
     launch_tags.check_tags(tree.get("Tags", []))
 
 
+def _legacy(tree: Tree, backend: Any) -> None:
+    raise EC2ClientError(
+        "UnsupportedOperation",
+        "Not in the local cloud: AWS keeps this operation for old clients alone. Launch Spot Instances by "
+        "RunInstances with InstanceMarketOptions.",
+    )
+
+
 _MORE: Mapping[str, Callable[[Tree, Any], None]] = {
     "AllocateHosts": _hosts,
     "AssociateIamInstanceProfile": _profile,
@@ -108,4 +116,6 @@ _MORE: Mapping[str, Callable[[Tree, Any], None]] = {
     "ModifyLaunchTemplate": _template,
     "ReleaseAddress": _one_of("AllocationId", "PublicIp"),
     "ReplaceIamInstanceProfileAssociation": _profile,
+    "RequestSpotFleet": _legacy,
+    "RequestSpotInstances": _legacy,
 }

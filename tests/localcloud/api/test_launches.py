@@ -6,8 +6,10 @@ import threading
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from bake.localcloud.lifecycle import fixtures
+from tests.localcloud.recorded_cloud import BASE
 
 from .conftest import Account, new, refusal, wait
 from .signed import ask
@@ -201,6 +203,11 @@ def test_a_one_time_spot_instance_can_not_be_stopped(account: Account) -> None:
     for dry in (False, True):
         code = refusal(ec2.stop_instances, InstanceIds=[identity], DryRun=dry)
         assert code == ("UnsupportedOperation", 400)
+
+
+def test_the_legacy_way_to_a_spot_instance_is_named_for_what_it_is(served: Account) -> None:
+    with pytest.raises(ClientError, match=r"UnsupportedOperation.*RunInstances with InstanceMarketOptions"):
+        served.client("ec2").request_spot_instances(LaunchSpecification={"ImageId": BASE})
 
 
 def test_unknown_spot_requests_are_not_found(served: Account) -> None:
