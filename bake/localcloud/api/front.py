@@ -100,6 +100,8 @@ def _admit(operation: str, tree: parameters.Tree, backend: Any) -> parameters.Tr
         tree = launch_templates.expand_source(tree, backend)
     if operation == "RunInstances":
         tree = launch_templates.expand(tree, backend)
+    if operation == "CreateImage":
+        backend._check_name(tree["Name"])  # a malformed name is told before an unknown id
     references.check(operation, tree, backend)
     more_checks.check(operation, tree, backend)
     return tree

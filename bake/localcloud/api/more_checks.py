@@ -13,6 +13,7 @@ from moto.ec2.exceptions import EC2ClientError
 from bake.localcloud.api import launch_checks, launch_tags, launch_templates, launched
 from bake.localcloud.api.parameters import Tree, invalid, model_of
 
+_MOST = 1000
 # Documented as names; clients use others of the tags' forms as well.
 _TAGS = re.compile(r"tag:.+|tag-key|tag-value")
 
@@ -20,6 +21,7 @@ _TAGS = re.compile(r"tag:.+|tag-key|tag-value")
 def check(operation: str, tree: Tree, backend: Any) -> None:
     """Raise EC2ClientError for what EC2 refuses of this operation; its ids are known to be there."""
     _check_filters(operation, tree)
+    _check_counts(tree)
     specifications = tree.get("TagSpecifications", []) if operation != "RunInstances" else []
     for specification in specifications:
         launch_tags.check_tags(specification.get("Tags", []))
@@ -39,6 +41,23 @@ def _check_filters(operation: str, tree: Tree) -> None:
             raise EC2ClientError("InvalidParameterValue", "The filter 'null' is invalid")
         if has and name not in has and not _TAGS.fullmatch(name):
             raise EC2ClientError("InvalidParameterValue", f"The filter '{name[:200]}' is invalid")
+
+
+def _check_counts(tree: Tree) -> None:
+    """No call makes thousands of anything: moto would."""
+    for name, value in tree.items():
+        counts = isinstance(value, str) and name.endswith(("Count", "Quantity", "Capacity"))
+        if counts and name not in {"MinCount", "MaxCount"} and not 0 <= int(value or 0) <= _MOST:
+            raise invalid(value, name, f"At most {_MOST} are made at once.")
+        for inner in value if isinstance(value, list) else [value]:
+            if isinstance(inner, dict):
+                _check_counts(inner)
+
+
+def _peer(tree: Tree, backend: Any) -> None:
+    region = tree.get("PeerRegion")
+    if region and region not in {one.name for one in backend.describe_regions()}:
+        raise invalid(region, "peerRegion", "There is no such region.")
 
 
 @cache
@@ -107,8 +126,11 @@ def _legacy(tree: Tree, backend: Any) -> None:
 _MORE: Mapping[str, Callable[[Tree, Any], None]] = {
     "AllocateHosts": _hosts,
     "AssociateIamInstanceProfile": _profile,
+    "AssociateVpcCidrBlock": _one_of("CidrBlock", "AmazonProvidedIpv6CidrBlock"),
     "CreateLaunchTemplateVersion": _template,
+    "CreateSubnet": _one_of("CidrBlock"),
     "CreateTags": _created_tags,
+    "CreateVpcPeeringConnection": _peer,
     "DeleteLaunchTemplate": _template,
     "DescribeLaunchTemplateVersions": _versions,
     "DisassociateAddress": _one_of("AssociationId", "PublicIp"),

@@ -214,6 +214,7 @@ def _listed(name: str, values: list[Any]) -> Iterator[tuple[Kind, list[str]]]:
             elif not re.fullmatch(r"[a-z-]+-[0-9a-f]{8,17}", value):
                 raise EC2ClientError("InvalidID", f"The ID '{value[:200]}' is not valid")
     elif kind and texts:
+        values[:] = dict.fromkeys(texts)  # EC2 takes an id twice for one; moto fails on it
         yield kind, texts
     for value in values:
         if isinstance(value, dict):
