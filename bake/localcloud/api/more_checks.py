@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -13,7 +14,7 @@ from moto.ec2.exceptions import EC2ClientError
 from bake.localcloud.api import launch_checks, launch_tags, launch_templates, launched
 from bake.localcloud.api.parameters import Tree, invalid, model_of
 
-_MOST = 1000
+_MOST, _COUNTS = 1000, ("Count", "Quantity", "Capacity", "Days")
 # Documented as names; clients use others of the tags' forms as well.
 _TAGS = re.compile(r"tag:.+|tag-key|tag-value")
 
@@ -21,7 +22,7 @@ _TAGS = re.compile(r"tag:.+|tag-key|tag-value")
 def check(operation: str, tree: Tree, backend: Any) -> None:
     """Raise EC2ClientError for what EC2 refuses of this operation; its ids are known to be there."""
     _check_filters(operation, tree)
-    _check_counts(tree)
+    _check_values(tree)
     specifications = tree.get("TagSpecifications", []) if operation != "RunInstances" else []
     for specification in specifications:
         launch_tags.check_tags(specification.get("Tags", []))
@@ -43,15 +44,28 @@ def _check_filters(operation: str, tree: Tree) -> None:
             raise EC2ClientError("InvalidParameterValue", f"The filter '{name[:200]}' is invalid")
 
 
-def _check_counts(tree: Tree) -> None:
-    """No call makes thousands of anything: moto would."""
+def _check_values(tree: Tree) -> None:
+    """No call makes thousands of anything, though moto would; and addresses are addresses."""
     for name, value in tree.items():
-        counts = isinstance(value, str) and name.endswith(("Count", "Quantity", "Capacity"))
-        if counts and name not in {"MinCount", "MaxCount"} and not 0 <= int(value or 0) <= _MOST:
-            raise invalid(value, name, f"At most {_MOST} are made at once.")
         for inner in value if isinstance(value, list) else [value]:
             if isinstance(inner, dict):
-                _check_counts(inner)
+                _check_values(inner)
+            elif name in {"PrivateIpAddress", "PrivateIpAddresses"}:
+                _check_address(inner)
+            elif name.endswith(_COUNTS) and name not in {"MinCount", "MaxCount"}:
+                _check_count(name, inner)
+
+
+def _check_count(name: str, value: str) -> None:
+    if re.fullmatch(r"[+-]?[0-9]+", value) and not 0 <= int(value) <= _MOST:
+        raise invalid(value, name, f"At most {_MOST} are made at once.")
+
+
+def _check_address(value: str) -> None:
+    try:
+        ipaddress.IPv4Address(value)
+    except ValueError as error:
+        raise invalid(value, "privateIpAddress", "Invalid IPv4 address.") from error
 
 
 def _peer(tree: Tree, backend: Any) -> None:
@@ -111,6 +125,48 @@ def _default_key(tree: Tree, backend: Any) -> None:
         raise invalid(tree["KmsKeyId"], "KmsKeyId", "There is no such key, or it can't be used.")
 
 
+def _mapped(tree: Tree, backend: Any) -> None:
+    has = backend.get_instance(tree["InstanceId"]).block_device_mapping
+    for mapping in tree.get("BlockDeviceMappings", []):
+        if mapping.get("DeviceName") not in has:
+            device = mapping.get("DeviceName")
+            raise EC2ClientError(
+                "InvalidInstanceAttributeValue", f"No device is currently mapped at {device}"
+            )
+
+
+def _rules(tree: Tree, backend: Any) -> None:
+    for one in tree["SecurityGroupRules"]:
+        _one_of("SecurityGroupRule")(one, backend)
+
+
+def _acl_entry(tree: Tree, backend: Any) -> None:
+    asked = int(tree["RuleNumber"]), tree["Egress"].lower() == "true"
+    has = backend.network_acls[tree["NetworkAclId"]].network_acl_entries
+    if asked not in {(int(one.rule_number), str(one.egress).lower() == "true") for one in has}:
+        raise EC2ClientError(
+            "InvalidNetworkAclEntry.NotFound", f"The network ACL has no rule {tree['RuleNumber'][:10]}"
+        )
+
+
+def _acl_association(tree: Tree, backend: Any) -> None:
+    asked = tree["AssociationId"]
+    if not any(asked in acl.associations for acl in list(backend.network_acls.values())):
+        raise EC2ClientError(
+            "InvalidAssociationID.NotFound", f"The association ID '{asked[:60]}' does not exist"
+        )
+
+
+def _group(tree: Tree, backend: Any) -> None:
+    if tree.get("GroupId") and tree.get("GroupName"):
+        raise EC2ClientError(
+            "InvalidParameterCombination", "A security group is named by its ID or its name, not by both"
+        )
+    name, default = tree.get("GroupName"), backend.groups.get(backend.default_vpc.id, {})
+    if name and name not in {one.name for one in list(default.values())}:  # names are the default VPC's
+        raise EC2ClientError("InvalidGroup.NotFound", f"The security group '{name[:255]}' does not exist")
+
+
 def _created_tags(tree: Tree, backend: Any) -> None:
     launch_tags.check_tags(tree.get("Tags", []))
 
@@ -132,12 +188,17 @@ _MORE: Mapping[str, Callable[[Tree, Any], None]] = {
     "CreateTags": _created_tags,
     "CreateVpcPeeringConnection": _peer,
     "DeleteLaunchTemplate": _template,
+    "DeleteNetworkAclEntry": _acl_entry,
+    "DeleteSecurityGroup": _group,
     "DescribeLaunchTemplateVersions": _versions,
     "DisassociateAddress": _one_of("AssociationId", "PublicIp"),
     "ModifyEbsDefaultKmsKeyId": _default_key,
+    "ModifyInstanceAttribute": _mapped,
     "ModifyLaunchTemplate": _template,
+    "ModifySecurityGroupRules": _rules,
     "ReleaseAddress": _one_of("AllocationId", "PublicIp"),
     "ReplaceIamInstanceProfileAssociation": _profile,
+    "ReplaceNetworkAclAssociation": _acl_association,
     "RequestSpotFleet": _legacy,
     "RequestSpotInstances": _legacy,
 }

@@ -149,6 +149,60 @@ def test_each_mistake_has_its_code(served: Account, operation: str, parameters: 
     assert refusal(getattr(served.client("ec2"), operation), **parameters) == (code, 400)
 
 
+def test_mistakes_with_what_is_there_are_refused_too(account: Account) -> None:
+    """moto fails on these, some of them with a state that later calls fail on."""
+    ec2, identity = account.client("ec2"), account.one()
+    vpc = account.instance(identity)["VpcId"]
+    [acl] = ec2.describe_network_acls(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["NetworkAcls"]
+    for operation, parameters, code in (
+        ("delete_security_group", {"GroupName": "flux-rehearsal"}, "InvalidGroup.NotFound"),
+        (
+            "delete_security_group",
+            {"GroupName": "a", "GroupId": account.group},
+            "InvalidParameterCombination",
+        ),
+        ("associate_vpc_cidr_block", {"VpcId": vpc}, "MissingParameter"),
+        ("create_subnet", {"VpcId": vpc}, "MissingParameter"),
+        (
+            "delete_network_acl_entry",
+            {"NetworkAclId": acl["NetworkAclId"], "RuleNumber": 7, "Egress": True},
+            "InvalidNetworkAclEntry.NotFound",
+        ),
+        (
+            "modify_instance_attribute",
+            {"InstanceId": identity, "BlockDeviceMappings": [{"DeviceName": "/dev/sdz", "Ebs": {}}]},
+            "InvalidInstanceAttributeValue",
+        ),
+        (
+            "modify_security_group_rules",
+            {"GroupId": account.group, "SecurityGroupRules": [{"SecurityGroupRuleId": "sgr-1"}]},
+            "MissingParameter",
+        ),
+        (
+            "assign_private_ip_addresses",
+            {
+                "NetworkInterfaceId": account.instance(identity)["NetworkInterfaces"][0][
+                    "NetworkInterfaceId"
+                ],
+                "PrivateIpAddresses": ["ten"],
+            },
+            "InvalidParameterValue",
+        ),
+        (
+            "allocate_hosts",
+            {"AvailabilityZone": "eu-north-1b", "InstanceType": "g6e.xlarge", "Quantity": 2147483647},
+            "InvalidParameterValue",
+        ),
+    ):
+        assert (operation, *refusal(getattr(ec2, operation), **parameters)) == (operation, code, 400)
+
+
+def test_an_id_twice_is_that_id(account: Account) -> None:
+    ec2, identity = account.client("ec2"), account.one()
+    [group] = ec2.describe_instances(InstanceIds=[identity, identity])["Reservations"]
+    assert [one["InstanceId"] for one in group["Instances"]] == [identity]
+
+
 READS = [
     {"Action": "DescribeInstances", "Filter.1.Name": "instance-state-name", "Filter.1.Value.1": "running"},
     {"Action": "DescribeImages", "ImageId.1": "ami-0123456789abcdef0"},
