@@ -99,7 +99,7 @@ def _admit(operation: str, tree: parameters.Tree, backend: Any) -> parameters.Tr
     if operation == "CreateLaunchTemplateVersion":
         tree = launch_templates.expand_source(tree, backend)
     if operation == "RunInstances":
-        tree = launch_templates.expand(tree, backend)
+        tree = launch_templates.resolve_image(launch_templates.expand(tree, backend), backend)
     if operation == "CreateImage":
         backend._check_name(tree["Name"])  # a malformed name is told before an unknown id
     references.check(operation, tree, backend)

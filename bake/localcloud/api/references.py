@@ -196,7 +196,7 @@ def _named(tree: Tree) -> Iterator[tuple[Kind, list[str]]]:
             continue
         kind = _BY_NAME.get(name)
         if isinstance(value, str):
-            if kind and not value.startswith("resolve:ssm:"):
+            if kind:
                 yield kind, [value]
         elif isinstance(value, dict):
             yield from _named(value)

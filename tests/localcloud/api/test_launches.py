@@ -68,6 +68,14 @@ def test_tokens_join_other_calls_as_well(served: Account) -> None:
     assert code == ("IdempotentParameterMismatch", 400)
 
 
+def test_an_image_can_be_named_by_a_parameter(account: Account) -> None:
+    name = f"/images/{new()}"
+    account.client("ssm").put_parameter(Name=name, Value=BASE, Type="String")
+    [instance] = account.launch(ImageId=f"resolve:ssm:{name}")["Instances"]
+    assert instance["ImageId"] == BASE
+    assert refusal(account.launch, ImageId="resolve:ssm:/none") == ("InvalidParameterValue", 400)
+
+
 def test_concurrent_launches_with_one_token_make_one(account: Account) -> None:
     token, made = new(), []
 
