@@ -120,7 +120,7 @@ def test_a_repeated_launch_is_the_same_instance(machine: Any, account: Any) -> N
         pytest.param({"ImageId": "ami-00000000000000000"}, "InvalidAMIID.NotFound", id="image"),
         pytest.param({"KeyName": "nobody"}, "InvalidKeyPair.NotFound", id="key"),
         pytest.param({"SubnetId": "subnet-0"}, "InvalidSubnetID.NotFound", id="subnet"),
-        pytest.param({"InstanceType": "g99.huge"}, "InvalidInstanceType", id="type"),
+        pytest.param({"InstanceType": "g99.huge"}, "InvalidParameterValue", id="type"),
         pytest.param({"UserData": "x" * 16385}, "InvalidParameterValue", id="user-data"),
         pytest.param(
             {"BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 2}}]},

@@ -21,9 +21,13 @@ from moto.ec2.utils import filter_dict_attribute_mapping
 from bake.localcloud.api import (
     attributes,
     block_devices,
+    front,
     image_attributes,
+    launch_templates,
+    launched,
     metadata_options,
     networks,
+    pickling,
     security_rules,
     spot,
 )
@@ -42,6 +46,7 @@ from bake.localcloud.settings import SPOT_REGION
 class LocalEc2(
     spot.SpotRequests,
     attributes.Attributes,
+    launch_templates.LaunchTemplates,
     networks.Networks,
     security_rules.SecurityRules,
     Settled,
@@ -62,7 +67,7 @@ class LocalEc2(
         self.local_requests = {}
         self.ebs_encryption_by_default = False
         self.image_copies = {}
-        self._launched: dict[str, tuple[Mapping[str, str], Reservation]] = {}
+        self.launches: dict[str, tuple[Mapping[str, str], Reservation]] = {}
         super().__init__(region_name, account_id)
 
     # --- instances -------------------------------------------------------------------------------
@@ -77,7 +82,8 @@ class LocalEc2(
                 f"The local cloud's machines live in {SPOT_REGION}, not in {self.region_name}",
             )
         with self._launching:
-            token = kwargs.setdefault("client_token", uuid.uuid4().hex)
+            # moto gives all launches without a token the same one.
+            token = kwargs["client_token"] = CALL.get().get("ClientToken") or uuid.uuid4().hex
             if earlier := self._launched_before(token):
                 return earlier
             launch.check_user_data(user_data)
@@ -92,7 +98,8 @@ class LocalEc2(
             kwargs["block_device_mappings"] = [volume.mapping() for volume in volumes]
             self.place(kwargs, count)
             reservation = super().run_instances(image_id, count, user_data, security_group_names, **kwargs)
-            self._launched[token] = (launch.comparable(CALL.get()), reservation)
+            self.launches[token] = (launch.comparable(CALL.get()), reservation)
+            launched.finish(self, reservation, CALL.get(), kwargs)
         for instance in reservation.instances:
             instance.reservation_id = reservation.id
             instance.stores = block_devices.stores(image, CALL.get())
@@ -111,7 +118,10 @@ class LocalEc2(
                 self.local_requests[request.id] = request
                 self.relaunch_after(local)
                 request = None  # of one instance each
-            local.launch(image.ebs_snapshot.path, volumes[0].gib, prepare, self.volumes_maker(local))
+            if wrong := launched.unusable_key(self, volumes[0].kms_key):
+                local.terminate(wrong)
+            else:
+                local.launch(image.ebs_snapshot.path, volumes[0].gib, prepare, self.volumes_maker(local))
         return reservation
 
     def launch_again(self, request: spot.SpotRequest) -> None:
@@ -119,95 +129,79 @@ class LocalEc2(
         if self.local_instances.closing:
             return
         call, words, once = request.launched_by
-        token = CALL.set(call)
+        token = CALL.set({name: value for name, value in call.items() if name != "ClientToken"})
         try:
-            more = {**copy.deepcopy(once), "client_token": uuid.uuid4().hex, "spot_request": request}
-            [instance] = self.run_instances(*words, **more).instances
-            profile = {
-                key: once[key] for key in once if key.startswith("iam_instance_profile_") and once[key]
-            }
-            if profile:
-                self.associate_iam_instance_profile(instance.id, **profile)
+            self.run_instances(*words, **copy.deepcopy(once), spot_request=request)
         finally:
             CALL.reset(token)
 
     def _launched_before(self, token: str) -> Reservation | None:
-        if token not in self._launched:
+        if token not in self.launches:
             return None
-        parameters, reservation = self._launched[token]
+        parameters, reservation = self.launches[token]
         if parameters != launch.comparable(CALL.get()):
             raise EC2ClientError(
                 "IdempotentParameterMismatch", "The client token was used before with other parameters"
             )
         return reservation
 
-    def associate_iam_instance_profile(self, instance_id: str, **kwargs: Any) -> Any:
-        """As moto's, but a repeated RunInstances finds its own association."""
-        earlier = self.iam_instance_profile_associations.get(instance_id)
-        return earlier or super().associate_iam_instance_profile(instance_id, **kwargs)
-
-    def modify_instance_metadata_options(
-        self,
-        instance_id: str,
-        http_tokens: str | None = None,
-        hop_limit: int | None = None,
-        http_endpoint: str | None = None,
-        dry_run: bool | None = False,
-        http_protocol: str | None = None,
-        metadata_tags: str | None = None,
-    ) -> Any:
-        """As moto's, but options that the call does not name stay; the metadata service obeys at once."""
-        options = self.get_instance(instance_id).metadata_options
-        asked = {"HttpTokens": http_tokens, "HttpEndpoint": http_endpoint, "HttpProtocolIpv6": http_protocol}
-        asked |= {"InstanceMetadataTags": metadata_tags}
-        metadata_options.changed(options, {**asked, "HttpPutResponseHopLimit": hop_limit})
-        return options
-
     def start_instances(self, instance_ids: list[str]) -> list[tuple[Instance, Any]]:
-        def start(instance: LocalInstance) -> None:
+        def check(instance: LocalInstance) -> None:
             if instance.state == "stopped":
                 self.check_start(instance.moto)
                 self.root_of(instance)
-                instance.start()
             elif instance.state not in {"pending", "running"}:
                 raise wrong_state(instance, "started")
 
-        return self._each(instance_ids, start)
+        def start(instance: LocalInstance) -> None:
+            if instance.state == "stopped":
+                instance.start()
+
+        return self._each(instance_ids, check, start)
 
     def stop_instances(self, instance_ids: list[str]) -> list[tuple[Instance, Any]]:
-        def stop(instance: LocalInstance) -> None:
+        def check(instance: LocalInstance) -> None:
             if instance.state in {"shutting-down", "terminated"}:
                 raise wrong_state(instance, "stopped")
             self.check_stop(instance.moto)
-            instance.stop()
 
-        return self._each(instance_ids, stop)
+        return self._each(instance_ids, check, lambda instance: instance.stop())
 
     def reboot_instances(self, instance_ids: list[str]) -> list[Instance]:
-        def reboot(instance: LocalInstance) -> None:
+        def check(instance: LocalInstance) -> None:
             if instance.state != "running":
                 raise wrong_state(instance, "rebooted")
-            instance.reboot()
 
-        return [instance for instance, _ in self._each(instance_ids, reboot)]
+        done = self._each(instance_ids, check, lambda instance: instance.reboot())
+        return [instance for instance, _ in done]
 
     def terminate_instances(self, instance_ids: list[str]) -> list[tuple[Instance, Any]]:
-        def terminate(instance: LocalInstance) -> None:
-            if instance.moto.disable_api_termination:
+        def check(instance: LocalInstance) -> None:
+            if instance.moto.disable_api_termination and instance.state != "terminated":
                 raise EC2ClientError(
-                    "OperationNotPermitted", f"The instance '{instance.moto.id}' may not be terminated"
+                    "OperationNotPermitted",
+                    f"The instance '{instance.moto.id}' may not be terminated. Modify its "
+                    "'disableApiTermination' instance attribute and try again.",
                 )
+
+        def terminate(instance: LocalInstance) -> None:
             if instance.state != "terminated":
                 instance.terminate()
 
-        return self._each(instance_ids, terminate)
+        return self._each(instance_ids, check, terminate)
 
     def _each(
-        self, instance_ids: list[str], act: Callable[[LocalInstance], None]
+        self,
+        instance_ids: list[str],
+        check: Callable[[LocalInstance], None],
+        act: Callable[[LocalInstance], None],
     ) -> list[tuple[Instance, Any]]:
-        """Act on instances and return each with its state before."""
+        """Act on instances, or on none if one is refused; return each with its state before."""
+        found = self.get_multi_instances_by_id(instance_ids)
+        for instance in found:
+            check(self.local_instances[instance.id])
         done = []
-        for instance in self.get_multi_instances_by_id(instance_ids):
+        for instance in found:
             before = {"Code": instance._state.code, "Name": instance._state.name}
             act(self.local_instances[instance.id])
             done.append((instance, before))
@@ -232,4 +226,7 @@ def install(instances: LocalInstances, store: ImageStore, clock: CloudClock) -> 
     attributes.install()
     image_attributes.install()
     volumes_of_ec2.install()
+    launched.install()
+    front.install()
+    pickling.ours(LocalEc2)
     ec2_backends.backend = LocalEc2

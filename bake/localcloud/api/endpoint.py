@@ -7,12 +7,11 @@ import logging
 import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
-from xml.sax.saxutils import escape
 
 from moto.core import utils
 from werkzeug.wrappers import Response
 
-from bake.localcloud.api import tables
+from bake.localcloud.api import front, tables
 from bake.localcloud.api.access.backends import OPERATION_REQUEST, Backends
 from bake.localcloud.api.access.gateway import Gateway
 from bake.localcloud.api.access.keys import Keys
@@ -26,7 +25,6 @@ from bake.localcloud.api.security_groups import Groups
 
 log = logging.getLogger(__name__)
 
-_XMLNS = "http://ec2.amazonaws.com/doc/2016-11-15/"
 # moto would accept these, and nothing would happen to any disk or packet.
 NOT_REAL = {"RequestSpotInstances", "RequestSpotFleet", "CreateFleet", "ImportVolume"}
 NOT_REAL |= {"ModifySnapshotTier", "RestoreSnapshotTier"}
@@ -56,6 +54,7 @@ class Api:
         faulty = Faulty(consistent(self._aws), faults, is_instance=lambda address: not self._of_host(address))
         self._gateway = Gateway(faulty, keys, authoriser)
         self._moto = Backends()
+        self._ec2 = front.Front(self._answer_ec2)
         self.called: dict[str, int] = {}
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -74,21 +73,25 @@ class Api:
         if self._of_host(environ.get("REMOTE_ADDR")):
             named = f"{requested.service} {requested.operation}"
             self.called[named] = self.called.get(named, 0) + 1
-        call = requested.content if requested.service == "ec2" else {}
+        if requested.service == "ec2":
+            return self._ec2(environ, start_response)
+        limit = self._instances.settings.vcpus
+        told = tables.answer(requested, environ.get("HTTP_AUTHORIZATION", ""), limit)
+        return (told or self._moto)(environ, start_response)
+
+    def _answer_ec2(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        call = environ[OPERATION_REQUEST].content
         if call.get("Action") == "GetConsoleOutput" and call.get("InstanceId") in self._instances:
             return self._console(call["InstanceId"])(environ, start_response)
         if call.get("Action") in NOT_REAL:
             what = f"Not in the local cloud: {call['Action']} would have no effect"
-            return error_response("UnsupportedOperation", what)(environ, start_response)
-        limit = self._instances.settings.vcpus
-        if told := tables.answer(requested, environ.get("HTTP_AUTHORIZATION", ""), limit):
-            return told(environ, start_response)
+            return front.error_response("UnsupportedOperation", what)(environ, start_response)
         token = CALL.set(call)
         try:
             answer = self._moto(environ, start_response)
         finally:
             CALL.reset(token)
-        if call and not call.get("Action", "").startswith(("Describe", "Get")):
+        if not call.get("Action", "").startswith(("Describe", "Get")):
             self._groups.follow()
         return answer
 
@@ -96,18 +99,8 @@ class Api:
         output = base64.b64encode(self._instances[instance_id].console.encode()).decode()
         stamp = utils.utcnow().strftime("%Y-%m-%dT%H:%M:%S.000Z")
         return Response(
-            f'<GetConsoleOutputResponse xmlns="{_XMLNS}"><requestId>{uuid.uuid4()}</requestId>'
+            f'<GetConsoleOutputResponse xmlns="{front.XMLNS}"><requestId>{uuid.uuid4()}</requestId>'
             f"<instanceId>{instance_id}</instanceId><timestamp>{stamp}</timestamp>"
             f"<output>{output}</output></GetConsoleOutputResponse>",
             content_type="text/xml",
         )
-
-
-def error_response(code: str, message: str) -> Response:
-    """An error as EC2 writes it."""
-    return Response(
-        f"<Response><Errors><Error><Code>{code}</Code><Message>{escape(message)}</Message></Error></Errors>"
-        f"<RequestID>{uuid.uuid4()}</RequestID></Response>",
-        400,
-        content_type="text/xml",
-    )

@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,11 @@ class LocalInstance:
             self._stopping = True
             self._state("stopping", reason)
         self.machine.poweroff()
+
+    def retype(self, instance_type: str) -> None:
+        """Give a stopped machine what another instance type has."""
+        memory, neuron = hardware_of(instance_type)
+        self.machine.hardware = replace(self.machine.hardware, memory=memory, neuron_devices=neuron)
 
     def reboot(self) -> None:
         """Reboot cleanly; the instance stays `running` as on EC2."""
@@ -240,6 +246,13 @@ def wrong_state(instance: LocalInstance, done: str) -> EC2ClientError:
     )
 
 
+def hardware_of(instance_type: str) -> tuple[int, int]:
+    """What a machine of an instance type has: memory in bytes, and Neuron devices."""
+    kind = INSTANCE_TYPES[instance_type]
+    neuron = sum(device["Count"] for device in kind.get("NeuronInfo", {}).get("NeuronDevices", []))
+    return kind["MemoryInfo"]["SizeInMiB"] << 20, neuron
+
+
 class LocalInstances:
     """All instances of one local cloud."""
 
@@ -265,10 +278,7 @@ class LocalInstances:
 
     def add(self, moto: Any) -> LocalInstance:
         """Add a machine for a new instance of moto's; `launch` starts it."""
-        kind = INSTANCE_TYPES[moto.instance_type]
-        memory = kind["MemoryInfo"]["SizeInMiB"] << 20
-        neuron = sum(device["Count"] for device in kind.get("NeuronInfo", {}).get("NeuronDevices", []))
-        hardware = Hardware(moto.private_ip, moto.nics[0].mac_address, memory, neuron)
+        hardware = Hardware(moto.private_ip, moto.nics[0].mac_address, *hardware_of(moto.instance_type))
         instance = LocalInstance(moto, Machine(self.settings, moto.id, hardware))
         instance.network_changed = lambda: self.network_changed()
         if self.lazy_rate is not None:

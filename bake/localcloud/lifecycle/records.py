@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 import shutil
-import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from moto.backends import get_backend
 from moto.core.base_backend import BackendDict
 
 from bake.errors import UsageError
+from bake.localcloud.api import pickling
 from bake.localcloud.api.clock import CloudClock
 from bake.localcloud.api.ec2 import LocalEc2
 from bake.localcloud.api.instances import LocalInstances
@@ -29,34 +26,9 @@ from bake.localcloud.machines import disks
 
 SETTLED = ("running", "stopped", "terminated")
 PATIENCE = 60.0  # seconds until instances and copies of disks have settled
-_LOCKS: Mapping[type, Any] = {type(make()): make for make in (threading.Lock, threading.RLock)}
 
-
-# They bear the names of moto's modules, where they are not found.
-_OURS: Mapping[str, type] = {one.__name__: one for one in (LocalEc2, LocalS3, LocalScheduler)}
-
-
-class _Pickler(pickle.Pickler):
-    """Pickles moto's backends, and of what can't be pickled as it is: our classes, locks, private keys."""
-
-    def reducer_override(self, thing: Any) -> Any:
-        if make := _LOCKS.get(type(thing)):
-            return make, ()
-        if isinstance(thing, type) and _OURS.get(thing.__name__) is thing:
-            return _our_class, (thing.__name__,)
-        if hasattr(type(thing), "private_bytes"):
-            plain = serialization.NoEncryption()
-            form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-            return _private_key, (thing.private_bytes(*form, plain),)
-        return NotImplemented
-
-
-def _our_class(name: str) -> type:
-    return _OURS[name]
-
-
-def _private_key(content: bytes) -> PrivateKeyTypes:
-    return serialization.load_pem_private_key(content, None)
+for _class in (LocalEc2, LocalS3, LocalScheduler):
+    pickling.ours(_class)
 
 
 def save(
@@ -93,7 +65,7 @@ def save(
             "subnet": LocalEc2.subnet_default,
             "backends": _backends(),
         }
-        (partial / RECORDS).write_bytes(_pickled(records))
+        (partial / RECORDS).write_bytes(pickling.dumps(records))
     link_images(store.directory, partial / IMAGES)
     (partial / NETWORK).write_text(str(instances.settings.network), encoding="utf-8")
     partial.rename(folder)
@@ -129,12 +101,6 @@ def _backends() -> list[tuple[tuple[str, str, str], Any]]:
         for services in list(BackendDict._instances)
         for account, region, backend in services.iter_backends()
     ]
-
-
-def _pickled(records: Any) -> bytes:
-    written = io.BytesIO()
-    _Pickler(written, pickle.HIGHEST_PROTOCOL).dump(records)
-    return written.getvalue()
 
 
 def _skip_reserved_addresses(backend: LocalEc2) -> None:
