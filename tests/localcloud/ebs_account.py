@@ -15,7 +15,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from moto.ec2.models import EC2Backend, ec2_backends
+from moto.ec2.models import ec2_backends
 from moto.ec2.responses import EC2Response
 from moto.ec2.responses.instances import InstanceResponse
 from moto.kms.models import kms_backends
@@ -169,8 +169,9 @@ def ebs_account(folder: Path) -> Iterator[EbsAccount]:
         mock.patch.object(LocalInstance, "stop", fake_stop),
         mock.patch.dict(os.environ, {"MOTO_EC2_LOAD_DEFAULT_AMIS": "false"}),
     ):
-        ec2_backends.reset()
-        kms_backends.reset()
+        # moto's own `reset` would empty all services, of which other tests have something.
+        services = (ec2_backends, kms_backends)
+        before, of_moto = [dict.pop(one, ACCOUNT, None) for one in services], ec2_backends.backend
         ec2.install(instances, store, CloudClock())
         backend = ec2_backends[ACCOUNT][SPOT_REGION]
         subnets = backend.describe_subnets(filters={"availability-zone": [f"{SPOT_REGION}b"]})
@@ -182,9 +183,11 @@ def ebs_account(folder: Path) -> Iterator[EbsAccount]:
             yield EbsAccount(f"http://127.0.0.1:{server.server_port}", keys, store, instances)
         finally:
             server.shutdown()
-            ec2_backends.backend = EC2Backend
-            ec2_backends.reset()
-            kms_backends.reset()
+            ec2_backends.backend = of_moto
+            for service, held in zip(services, before, strict=True):
+                dict.pop(service, ACCOUNT, None)
+                if held is not None:
+                    service[ACCOUNT] = held
             for name in [one for one in vars(EC2Response) if not one.startswith("__") and one not in layer]:
                 delattr(EC2Response, name)
             InstanceResponse._validate_block_device_mapping = validate
