@@ -81,19 +81,17 @@ class Recorder:
         try:
             path(self)
         finally:
-            denied = [json.dumps(need) for need in self._new(path.__name__) if not _optional(need)]
-            if denied:
+            if denied := [json.dumps(need) for need in self._new(path.__name__) if not need["allowed"]]:
                 raise Failed("\n".join([f"{path.__name__}: denied:", *denied]))
 
-    def _new(self, path: str) -> Iterator[dict[str, Any]]:
-        """Keep what was allowed since the last path; what was denied."""
-        for need in localcloud.needs(self.ask)[self.seen :]:
-            self.seen += 1
-            if need["allowed"]:
-                line = self._line(need)
-                self.lines.setdefault(json.dumps(line), {**line, "path": path})
-            else:
-                yield need
+    def _new(self, path: str) -> list[dict[str, Any]]:
+        """Keep what was needed since the last path, whether or not it was allowed."""
+        found = localcloud.needs(self.ask)
+        new, self.seen = [one for one in found[self.seen :] if not _optional(one)], len(found)
+        for need in new:
+            line = self._line(need)
+            self.lines.setdefault(json.dumps(line), {**line, "path": path})
+        return new
 
     def _line(self, need: Mapping[str, Any]) -> dict[str, Any]:
         role = need["principal"].split("/")[1]
