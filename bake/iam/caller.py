@@ -23,6 +23,13 @@ _DESCRIBED = (
 )
 
 
+# What `bake resume` looks through for what its run left; it says where it may not.
+_LEFT = (
+    *("ec2:DescribeNetworkInterfaces", "ec2:DescribeSpotInstanceRequests", "sqs:ListQueues"),
+    *("events:ListEventBuses", "scheduler:ListScheduleGroups"),
+)
+
+
 def statements(subject: Subject) -> Iterator[Statement]:
     """All statements, in the order in which a bake needs them."""
     yield from _looking(subject)
@@ -37,22 +44,22 @@ def statements(subject: Subject) -> Iterator[Statement]:
 
 def _looking(subject: Subject) -> Iterator[Statement]:
     profile = subject.profile
-    looks = [*(f"ec2:Describe{what}" for what in _DESCRIBED), "events:ListRules"]
+    looks = [*(f"ec2:Describe{what}" for what in _DESCRIBED), *_LEFT, "events:ListRules"]
     if profile.builder.market == "spot":
-        looks += ["ec2:DescribeSpotInstanceRequests", "ec2:DescribeSpotPriceHistory"]
+        looks.append("ec2:DescribeSpotPriceHistory")
     if profile.image.share_with and profile.root_volume.kms_key is None:
         looks += ["ec2:GetEbsEncryptionByDefault", "ec2:GetEbsDefaultKmsKeyId"]
     yield Statement(
         "Look",
-        "to plan, and to follow what is created; there are no ARNs for these",
+        "to plan, to follow what is created, and to find it for `bake resume`; there are no ARNs for these",
         tuple(looks),
         ("*",),
         within(subject.regions),
     )
     yield Statement(
-        "AskQuotasAndPrices",
-        "the plan's vCPU quotas and prices; without it the plan says that they are not known",
-        ("servicequotas:GetServiceQuota", "pricing:GetProducts"),
+        "LookAnywhere",
+        "the plan's quotas and prices, and for `bake resume` the run's bucket; what may be missing",
+        ("servicequotas:GetServiceQuota", "pricing:GetProducts", "s3:ListAllMyBuckets"),
         ("*",),
     )
     yield Statement(
@@ -134,10 +141,11 @@ def _launching(subject: Subject) -> Iterator[Statement]:
     given += [] if temporary else [f"security-group/{builder.security_group}"]
     # Its tags are checked as those of the rest, by ec2:CreateTags.
     given += ["spot-instances-request"] if spot else []
+    given += ["vpc"] if temporary else []
     yield Statement(
         "LaunchFromWhatIsAgreed",
-        "the builder's base AMI, subnet and security group; any AMI where the profile names no id",
-        ("ec2:RunInstances",),
+        "the base AMI, or any where the profile names no id, subnet, security group, or the VPC for one",
+        ("ec2:RunInstances", *(["ec2:CreateSecurityGroup"] if temporary else [])),
         subject.ec2(*given),
     )
     yield Statement(
@@ -147,14 +155,6 @@ def _launching(subject: Subject) -> Iterator[Statement]:
         subject.ec2("instance", "network-interface", "volume"),
         subject.new,
     )
-    if temporary:
-        yield Statement(
-            "CreateGroupsInAVpc",
-            "the VPC of the temporary security group",
-            ("ec2:CreateSecurityGroup",),
-            subject.ec2("vpc"),
-            when="`security_group: temporary`",
-        )
     yield Statement(
         "PassTheWorkersRole",
         "instances get the worker's role, and no other service does",
@@ -226,7 +226,7 @@ def _owning(subject: Subject) -> Iterator[Statement]:
     used = [
         "RunInstances",  # with the run's key pair and security group, and for the boot check from the new AMI
         *("GetConsoleOutput", "ModifyInstanceAttribute", "StartInstances", "StopInstances", "CreateImage"),
-        *("TerminateInstances", "DeleteKeyPair", *images),
+        *("TerminateInstances", "DeleteKeyPair", "DeleteVolume", "DeleteNetworkInterface", *images),
     ]
     used += ["CancelSpotInstanceRequests"] if spot else []
     used += ["AuthorizeSecurityGroupIngress", "DeleteSecurityGroup"] if temporary else []

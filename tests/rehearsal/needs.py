@@ -26,6 +26,8 @@ from bake.creation import RUN_TAG
 from bake.image import describe_image, root_of
 from bake.instance import describe
 from bake.localcloud import LocalCloud, RemoteFaults, Settings
+from bake.undo import Undo
+from bake.wiring import wire
 from tests.bake.iam import profiles as of_iam
 from tests.bake.iam.profiles import AGAIN, BUS, FULL, PARAMETER, PLAIN, QUEUE, REFUSED, SPOT, STORE
 
@@ -81,19 +83,17 @@ class Recorder:
         try:
             path(self)
         finally:
-            denied = [json.dumps(need) for need in self._new(path.__name__) if not _optional(need)]
-            if denied:
+            if denied := [json.dumps(need) for need in self._new(path.__name__) if not need["allowed"]]:
                 raise Failed("\n".join([f"{path.__name__}: denied:", *denied]))
 
-    def _new(self, path: str) -> Iterator[dict[str, Any]]:
-        """Keep what was allowed since the last path; what was denied."""
-        for need in localcloud.needs(self.ask)[self.seen :]:
-            self.seen += 1
-            if need["allowed"]:
-                line = self._line(need)
-                self.lines.setdefault(json.dumps(line), {**line, "path": path})
-            else:
-                yield need
+    def _new(self, path: str) -> list[dict[str, Any]]:
+        """Keep what was needed since the last path, whether or not it was allowed."""
+        found = localcloud.needs(self.ask)
+        new, self.seen = [one for one in found[self.seen :] if not _optional(one)], len(found)
+        for need in new:
+            line = self._line(need)
+            self.lines.setdefault(json.dumps(line), {**line, "path": path})
+        return new
 
     def _line(self, need: Mapping[str, Any]) -> dict[str, Any]:
         role = need["principal"].split("/")[1]
@@ -176,16 +176,10 @@ def green(at: Recorder) -> None:
 
 def everything(at: Recorder) -> None:
     """A bake with all that a profile may want, that is killed, and resumed after its builder was stopped."""
-    os.environ |= of_iam.GIVEN
-    old = describe_image(at.aws, os.environ["BAKED_AMI_ID"])
+    old = describe_image(at.aws, _prepare(at))
     assert old is not None
-    at.aws.ssm.put_parameter(Name=PARAMETER, Value=old["ImageId"], Type="String")
     ids = [old["ImageId"], root_of(old)["SnapshotId"]]  # an older image of this profile: it keeps one
     at.aws.ec2.create_tags(Resources=ids, Tags=[{"Key": "bake:profile", "Value": FULL}])
-    where: Any = {"LocationConstraint": at.aws.worker_region}
-    at.aws.s3.create_bucket(Bucket=STORE, CreateBucketConfiguration=where)
-    at.aws.sqs.create_queue(QueueName=QUEUE)
-    at.aws.events.create_event_bus(Name=BUS)
     at.faults.plant("ec2", "CreateSecurityGroup", "lost", times=1, caller="host")
     at.faults.plant("scheduler", "CreateScheduleGroup", "lost", times=1, caller="host")
     run = at.kill(at.bake(FULL), "provision")
@@ -194,9 +188,21 @@ def everything(at: Recorder) -> None:
     at.aws.ec2.stop_instances(InstanceIds=[builder])
     at.aws.wait("a stopped builder", lambda: _is(at.aws, builder, "stopped"))
     outcome = at.good(resume(at.desk, run))
-    new = os.environ["BAKED_AMI_ID"] = outcome.report["image"]["id"]
-    at.aws.ssm.put_parameter(Name=PARAMETER, Value=new, Type="String", Overwrite=True)
-    at.command("images", "--profile", FULL, "--rehearse")
+    os.environ["BAKED_AMI_ID"] = outcome.report["image"]["id"]
+    at.command("--runs", str(at.desk / "others"), "images", "--profile", FULL, "--rehearse")
+
+
+def _prepare(at: Recorder) -> str:
+    """Make what the profile FULL names, unless it is there; its base is the image that was baked last."""
+    os.environ |= of_iam.GIVEN
+    base = os.environ["BAKED_AMI_ID"]
+    at.aws.ssm.put_parameter(Name=PARAMETER, Value=base, Type="String", Overwrite=True)
+    if STORE not in {one["Name"] for one in at.aws.s3.list_buckets()["Buckets"]}:
+        where: Any = {"LocationConstraint": at.aws.worker_region}
+        at.aws.s3.create_bucket(Bucket=STORE, CreateBucketConfiguration=where)
+        at.aws.sqs.create_queue(QueueName=QUEUE)
+        at.aws.events.create_event_bus(Name=BUS)
+    return base
 
 
 def _is(aws: Aws, instance: str, state: str) -> bool | None:
@@ -228,9 +234,10 @@ def interrupted(at: Recorder) -> None:
 
 def swept(at: Recorder) -> None:
     """Bakes that were killed: a schedule ends the one's builder, and a sweep what is left of all."""
+    _prepare(at)
     at.kill(at.bake(FULL), "boot check")
     run = at.kill(at.bake(SPOT), "tools")
-    _orphan(at.aws, run)
+    _orphans(at.aws, run)
     try:
         at.ask("POST", "/-/clock", b"+3h")
         at.aws.wait("the schedules to act", lambda: True if _acted(at) else None, timeout=120)
@@ -243,12 +250,21 @@ def _acted(at: Recorder) -> bool:
     return any("/bake-reaper/" in need["principal"] for need in localcloud.needs(at.ask))
 
 
-def _orphan(aws: Aws, run: str) -> None:
-    """An interface that a run lost, as one stays where an instance is launched in part."""
+def _orphans(aws: Aws, run: str) -> None:
+    """What a run may lose: an interface, a group, and a first job's queues, bucket, object, bus and rule."""
     (key,) = aws.ec2.describe_key_pairs(Filters=[{"Name": f"tag:{RUN_TAG}", "Values": [run]}])["KeyPairs"]
-    subnet = aws.ec2.describe_subnets()["Subnets"][0]["SubnetId"]
-    tags: Any = [{"ResourceType": "network-interface", "Tags": key["Tags"]}]
-    aws.ec2.create_network_interface(SubnetId=subnet, TagSpecifications=tags)
+    subnet = aws.ec2.describe_subnets()["Subnets"][0]
+    given: Any = lambda kind: [{"ResourceType": kind, "Tags": key["Tags"]}]  # noqa: E731
+    interface = given("network-interface")
+    aws.ec2.create_network_interface(SubnetId=subnet["SubnetId"], TagSpecifications=interface)
+    aws.ec2.create_security_group(
+        GroupName=f"bake-{run}-lost",
+        Description="lost",
+        VpcId=subnet["VpcId"],
+        TagSpecifications=given("security-group"),
+    )
+    tags = {tag["Key"]: tag["Value"] for tag in key["Tags"]} | {"Name": f"bake-{run}"}
+    aws.s3.put_object(Bucket=wire(aws, run, tags, Undo()).bucket, Key="images/object", Body=b"")
 
 
 PATHS = (green, everything, refused, interrupted, swept)

@@ -67,13 +67,16 @@ def put_role(name: str, policies: list[dict[str, Any]]) -> None:
             tags=[],
             max_session_duration=3600,
         )
-    before, role.policies = role.policies, {}
+    before, number = dict(role.policies), 0
     try:
+        # Over the old ones: another rehearsal of the same profile may call meanwhile.
         for number, policy in enumerate(policies, 1):
             iam.put_role_policy(name, f"policy-{number}", json.dumps(policy))
     except ServiceException as error:
         role.policies = before
         raise UsageError(f"policy {number} of {name}: {error.message}") from error
+    kept = {f"policy-{one}" for one in range(1, number + 1)}
+    role.policies = {one: document for one, document in role.policies.items() if one in kept}
 
 
 def _asked(body: bytes) -> tuple[str, list[dict[str, Any]]]:
