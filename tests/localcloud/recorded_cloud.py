@@ -44,6 +44,7 @@ class Recorded:
         self.hardware, self.directory, self.disk, self.root = (
             machine.hardware, machine.directory, machine.disk, machine.root,
         )  # fmt: skip
+        self.volumes = machine.volumes
         self._off = threading.Event()
         self._again = False
 
@@ -75,7 +76,7 @@ class Recorded:
 
 
 class RecordedInstance(LocalInstance):
-    def launch(self, disk: Path, gib: int, prepare: Any) -> None:
+    def launch(self, disk: Path, gib: int, prepare: Any, more: Any = None) -> None:
         self.machine.directory.mkdir(parents=True, exist_ok=True)
         self.machine.disk.write_bytes(b"disk")
         self._state("pending")
@@ -101,7 +102,7 @@ def start(folder: Path) -> dict[str, Any]:
     ec2.install(instances, store, time)
     backends.install()
     region = ec2_backends[ACCOUNT][SPOT_REGION]
-    subnet, group = fixtures._network(region, settings)
+    subnet, _, group = fixtures._network(region, settings)
     fixtures._profile(iam_backends[ACCOUNT]["aws"])
     disk = folder / "base.img"
     disk.write_bytes(b"base")

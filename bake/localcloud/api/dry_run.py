@@ -103,6 +103,7 @@ class _NoMachines:
 
     closing = True  # nothing is launched again
     lazy_rate = None
+    volumes = _NOTHING
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
