@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from bake.retries import error_code
@@ -53,6 +54,44 @@ SIGNATURE = ("SignatureDoesNotMatch", "InvalidSignature", "RequestTimeTooSkewed"
 FORBIDDEN = ("UnauthorizedOperation", "AccessDenied", "NotAuthorized", "Forbidden", "403")
 NOT_ENABLED = ("OptInRequired", "PendingVerification", "SubscriptionRequired")
 TOO_MANY = ("RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequests", "SlowDown")
+
+# "User: … is not authorized to perform: ec2:RunInstances on resource: arn:… because …. Encoded … message: …"
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
+_ACTION = re.compile(r"not authorized to perform: ([a-z0-9-]+:\w+)(?: on resource: (\S+))?")
+_WHY = re.compile(r"\b(?:because|with) ((?:an? |no )[^.]*)")
+_ENCODED = re.compile(r"Encoded authorization failure message: (\S+)")
+
+
+@dataclass(frozen=True)
+class Denial:
+    """What IAM denied, as far as AWS told: action, resource (ARN) and reason are empty where it did not.
+
+    `encoded` is what whoever may call sts:DecodeAuthorizationMessage can read instead.
+    """
+
+    action: str = ""
+    resource: str = ""
+    why: str = ""
+    encoded: str = ""
+
+    def __str__(self) -> str:
+        where = f" on {self.resource}" if self.resource else ""
+        why = f": {self.why}" if self.why else ""
+        return f"{self.action or 'the call'} is not allowed{where}{why}"
+
+
+def denial(error: BaseException) -> Denial | None:
+    """Return what a refusal of IAM says; None for any other error."""
+    if not any(name in error_code(error) for name in FORBIDDEN):
+        return None
+    text = str(error)
+    action, why, encoded = _ACTION.search(text), _WHY.search(text), _ENCODED.search(text)
+    return Denial(
+        action=action[1] if action else "",
+        resource=(action[2] or "").rstrip(".") if action else "",
+        why=why[1] if why else "",
+        encoded=encoded[1] if encoded else "",
+    )
 
 
 def explain(error: BaseException) -> tuple[str, str] | None:

@@ -9,7 +9,7 @@ from bake.planning.plan import Plan
 from bake.release import Built, Release, release
 from bake.run import Run
 from bake.steps import keep_interrupted, prefetch, provision
-from bake.steps.boot_check import Drawing, boot_check
+from bake.steps.boot_check import boot_check
 from bake.steps.clean_up import clean_up
 from bake.steps.connect import connect_to_builder
 from bake.steps.create_image import create_image
@@ -22,6 +22,7 @@ from bake.steps.seal import seal
 from bake.steps.survey import Survey, survey
 from bake.steps.take_over import take_over
 from bake.steps.verify import verify
+from bake.steps.wire_boot_check import BOOT_CHECK, wire_boot_check
 from bake.undo import Undo
 
 
@@ -30,19 +31,17 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
 
     A run that was cut goes on where it was. Raises BakeError once what was created is removed, or named.
     """
-    undo = Undo(run.progress.status, run.leaks, run.journal.write)
-    with Lease(plan.lease, aws, run), undo:
+    with Lease(plan.lease, aws, run), Undo(run.progress.status, run.leaks, run.journal.write) as undo:
         earlier = take_over(plan, aws, run, undo)  # nothing, in a new run
+        wiring = wire_boot_check(plan, aws, run, undo, earlier.wiring)
         builder = earlier.builder or launch_builder(plan, aws, run, undo)
         with keep_interrupted.kept(builder, plan, aws, run, undo):
             built = run.once("build", Built, lambda: build(builder, plan, aws, run, undo))
         image, removal = create_image(plan, aws, run, builder, undo, earlier.image)
         with judge(plan.image, aws, run, image, undo, lambda state: record_image(aws, run, image, state)):
             undo.forget(removal)  # from here on the image is kept unless it is bad
-            clean_up(undo, run, "remove builder")
-            drawing = run.once(
-                "boot check", Drawing, lambda: boot_check(plan, aws, run, undo, image.id, built.base)
-            )
+            clean_up(undo, run, "remove builder", but=BOOT_CHECK)
+            drawing = boot_check(plan, aws, run, undo, image.id, built.base, wiring)
         clean_up(undo, run)
     return release(aws, run, publish(plan.image, aws, run, image), drawing)
 

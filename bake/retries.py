@@ -52,6 +52,8 @@ PASSING = THROTTLED | {
 # No capacity, or none left in the quota: waiting helps, an immediate retry does not.
 CAPACITY = frozenset({"InsufficientInstanceCapacity", "InsufficientHostCapacity", "InsufficientCapacity"})
 QUOTA = frozenset({"VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded"})
+# The error that a DryRun ends with where the call would be allowed.
+ALLOWED = "DryRunOperation"
 # botocore's exceptions for a missing answer; one that can't be parsed is a proxy's page.
 NO_ANSWER = {"ConnectionError", "HTTPClientError", "ResponseParserError"}
 ABSENT = re.compile(r"NotFound|NonExistentQueue|QueueDoesNotExist|NoSuchBucket")

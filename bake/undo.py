@@ -19,13 +19,17 @@ from bake.errors import LeftBehind
 
 @dataclass(eq=False)
 class Removal:
-    """One thing to remove. `by_hand` returns the shell command for a person if `remove` fails."""
+    """One thing to remove. `by_hand` returns the shell command for a person if `remove` fails.
+
+    `group` is what it is needed for, where that lasts longer than the rest.
+    """
 
     what: str
     remove: Callable[[], object]
     by_hand: Callable[[], str]
     record: Callable[..., None] = lambda event, **facts: None
     leak: str = ""
+    group: str = ""
 
     def run(self) -> None:
         """Remove it; on failure, say why in `leak`."""
@@ -57,6 +61,7 @@ class Undo:
         self._begun: list[tuple[Removal, threading.Thread | None]] = []
         self._leaks: list[str] = [] if leaks is None else leaks
         self._raises = leaks is None
+        self._group = ""
 
     def __enter__(self) -> Undo:
         return self
@@ -64,10 +69,19 @@ class Undo:
     def add(self, what: str, remove: Callable[[], object], *, by_hand: str | Callable[[], str]) -> Removal:
         """Register a removal, before the thing is created."""
         command = (lambda: by_hand) if isinstance(by_hand, str) else by_hand
-        removal = Removal(what, remove, command, self.record)
+        removal = Removal(what, remove, command, self.record, group=self._group)
         self.record("intended", what=what)
         self._removals.append(removal)
         return removal
+
+    @contextmanager
+    def group(self, name: str) -> Iterator[None]:
+        """Put the removals that the block registers into a group, which `now` can leave for later."""
+        outer, self._group = self._group, name
+        try:
+            yield
+        finally:
+            self._group = outer
 
     def forget(self, removal: Removal) -> None:
         """Drop a removal, because the thing is wanted or was never created."""
@@ -79,18 +93,19 @@ class Undo:
         """Drop all removals: `bake resume` goes on with what there is, and finds it by its tags."""
         self._removals.clear()
 
-    def begin(self) -> None:
-        """Start all removals without waiting; `now` and the end of the block wait."""
-        removals, self._removals = self._removals[::-1], []
+    def begin(self, but: str | None = None) -> None:
+        """Start all removals but those of a group, without waiting; `now` and the end of the block wait."""
+        removals = [one for one in reversed(self._removals) if one.group != but]
+        self._removals = [one for one in self._removals if one.group == but]
         for removal in removals:
             with suppress(Exception):  # a broken screen must not stop a removal
                 self._say(f"removing {removal.what}")
         self._begun += [(removal, _start(removal)) for removal in removals]
 
-    def now(self) -> None:
-        """Remove everything now, instead of at the end of the block; signals are deferred."""
+    def now(self, but: str | None = None) -> None:
+        """Remove everything but a group now, instead of at the end of the block; signals are deferred."""
         with interrupt.deferred():
-            self.begin()
+            self.begin(but)
             begun, self._begun = self._begun, []
             for _, thread in begun:
                 if thread is not None:

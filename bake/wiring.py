@@ -26,6 +26,12 @@ class Wiring:
     bucket: str
     bus: str
 
+    @property
+    def things(self) -> frozenset[tuple[str, str]]:
+        """Kind and id of each, as `bake sweep` and a resumed run list them; bucket and bus have one name."""
+        queues = (("queue", self.jobs), ("queue", self.results))
+        return frozenset((*queues, ("bucket", self.bucket), ("event bus", self.bus)))
+
     def renew(self, aws: Aws, until: str) -> None:
         """Move the expiry in the tags of the queues, the bucket, the bus and its rule."""
         for queue in (self.jobs, self.results):

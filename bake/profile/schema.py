@@ -15,7 +15,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from bake import tokens
 from bake.checks.result import Severity
-from bake.profile import values
+from bake.profile import values, volumes
 from bake.profile.accelerators import Neuron, Nvidia
 from bake.profile.patterns import CACHE, FLEETING, REMOVABLE
 from bake.profile.proxy import ProxyCommand
@@ -175,6 +175,7 @@ class RootVolume(Section):
             yield "iops can't be set for gp2"
         if self.iops is None and self.type in ("io1", "io2"):
             yield f"{self.type} needs iops"
+        yield from volumes.refused(self.type, self.size_gib, self.iops, self.throughput)
 
 
 class Weights(Section):

@@ -18,7 +18,7 @@ from typing import Any
 from bake import background
 from bake.aws import Aws, ClientError
 from bake.checks.baseline import Baseline
-from bake.checks.case_list import BOOT_CHECK
+from bake.checks.case_list import BOOT_CHECK as CASES
 from bake.checks.cases import Case, Cases, recording
 from bake.checks.result import Check
 from bake.checks.waivers import waive
@@ -35,11 +35,11 @@ from bake.steps.first_boot import check_first_boot
 from bake.steps.launch import Instance, LaunchSpec, launch
 from bake.steps.record_inventory import record_inventory
 from bake.steps.survey import Survey
-from bake.steps.tags import tags
 from bake.steps.verify import expectations, run_checks
 from bake.steps.wait_for_worker import ImageIsBad, raise_if_failed, service, wait_until_ready
+from bake.steps.wire_boot_check import BOOT_CHECK, new_wiring
 from bake.undo import Undo
-from bake.wiring import Wiring, wire
+from bake.wiring import Wiring
 
 # Pixels. A worker with compiled sizes generates no others, and gets a job of the smallest one.
 SIZE = (256, 256)
@@ -85,21 +85,31 @@ class Drawing:
 
 
 def boot_check(
-    plan: Plan, aws: Aws, run: Run, undo: Undo, image: str, survey: Survey | None = None
+    plan: Plan,
+    aws: Aws,
+    run: Run,
+    undo: Undo,
+    image: str,
+    survey: Survey | None = None,
+    wiring: Wiring | None = None,
 ) -> Drawing:
     """Launch `image`, wait for READY, send one job, and check the PNG that comes back.
 
-    `survey` is of the base AMI, if there was one. Raises ImageIsBad if the AMI failed; any other error
-    says nothing about the AMI.
+    `survey` is of the base AMI, if there was one; `wiring` is made now unless it was before the builder. What
+    an earlier attempt of the run has checked is not checked again. Raises ImageIsBad if the AMI failed; any
+    other error says nothing about the AMI.
     """
+    return run.once(BOOT_CHECK, Drawing, lambda: _boot_check(plan, aws, run, undo, image, survey, wiring))
+
+
+def _boot_check(
+    plan: Plan, aws: Aws, run: Run, undo: Undo, image: str, survey: Survey | None, wiring: Wiring | None
+) -> Drawing:
     with (
-        run.progress.step("boot check"),
-        recording(run, "booted", "boot-check", BOOT_CHECK, plan.verify.waivers) as cases,
+        run.progress.step(BOOT_CHECK),
+        recording(run, "booted", "boot-check", CASES, plan.verify.waivers) as cases,
     ):
-        name = run.name
-        known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, name)}
-        wiring = wire(aws, run.id, known, undo)
-        run.renewals.append(lambda until: wiring.renew(aws, until))
+        wiring = wiring or new_wiring(plan, aws, run, undo)
         files = {INSTANCE_ENV: wiring.environment(plan.profile.worker.region, plan.launch.settings)}
         spec = LaunchSpec("boot-check", image, plan.profile.worker_types, files, patience=CAPACITY)
         instance = launch(spec, plan, aws, run, undo)

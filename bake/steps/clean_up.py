@@ -6,7 +6,7 @@ from bake.run import Run
 from bake.undo import Undo
 
 
-def clean_up(undo: Undo, run: Run, name: str = "clean up") -> None:
-    """Run all removals that are registered, as the step `name`."""
+def clean_up(undo: Undo, run: Run, name: str = "clean up", but: str | None = None) -> None:
+    """Run all removals that are registered, except for those of the group `but`, as the step `name`."""
     with run.progress.step(name):
-        undo.now()
+        undo.now(but)

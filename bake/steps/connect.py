@@ -19,6 +19,7 @@ from bake.planning.plan import Plan
 from bake.run import Run
 from bake.ssh import CommandResult, NoShell, Session, connect
 from bake.ssh.login import named
+from bake.steps import create_image
 from bake.steps.launch import Instance
 from bake.systems import SYSTEMS
 
@@ -106,12 +107,13 @@ def keep_console(instance: Instance, aws: Aws, run: Run) -> None:
 
 
 def connect_to_builder(builder: Instance, plan: Plan, aws: Aws, run: Run) -> Session:
-    """Log in to the builder."""
+    """Log in to the builder, once EC2 says that an AMI may be made of it."""
     with (
         run.progress.step("connect"),
         recording(run, "base", "connect", CONNECT, plan.verify.waivers) as cases,
     ):
         check_source(builder, plan.launch.base.id, aws, cases)
+        create_image.check_right(plan, aws, run, builder)
         return log_in(builder, plan, aws, run, cases)
 
 

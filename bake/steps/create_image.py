@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from bake import retries
 from bake.agreement.facts import check_image
-from bake.aws import Aws, call_errors
+from bake.aws import Aws, call_errors, unanswered
+from bake.aws_errors import denial
 from bake.checks.case_list import IMAGE
 from bake.checks.cases import Cases, recording
 from bake.creation import Found, Resource, tag_of
@@ -16,6 +18,7 @@ from bake.errors import BakeError
 from bake.image import IMDSV2, Image, describe_image, image_of, remove, remove_by_hand, root_of
 from bake.instance import describe
 from bake.planning.plan import Plan
+from bake.retries import ALLOWED, error_code, is_passing, is_refused
 from bake.run import Run
 from bake.steps.attempt import ensure_imdsv2
 from bake.steps.launch import Instance
@@ -24,7 +27,8 @@ from bake.steps.tags import tags
 from bake.undo import Removal, Undo
 
 MADE = 4 * 3600  # seconds that an AMI may take
-LOOK = 5.0  # seconds for asking how far a snapshot is
+LOOK = 5.0  # seconds for asking how far a snapshot is, or whether there may be one
+NOTHING_YET = "nothing was installed or downloaded yet, and the builder is removed"
 
 
 def stop(aws: Aws, run: Run, instance: Instance) -> None:
@@ -63,18 +67,9 @@ def create_image(
         recording(run, "sealed", "image", IMAGE, plan.verify.waivers) as cases,
     ):
         name = plan.image.name_for(run.id)
-        image_tags = tags(plan, run, name)
 
         def make() -> str:
-            return aws.ec2.create_image(
-                InstanceId=instance.id,
-                Name=name,
-                Description=f"FLUX.1-dev worker, baked from {plan.launch.base.id} as plan {plan.id}",
-                TagSpecifications=[
-                    {"ResourceType": "image", "Tags": image_tags},
-                    {"ResourceType": "snapshot", "Tags": image_tags},
-                ],
-            )["ImageId"]
+            return aws.ec2.create_image(**_request(plan, run, instance.id))["ImageId"]
 
         def find() -> Found | None:
             filters: Any = [{"Name": "name", "Values": [name]}]
@@ -106,6 +101,46 @@ def create_image(
                 image.imds_support == IMDSV2, IMDSV2, image.imds_support or "optional", "DescribeImages"
             )
         return image, removal
+
+
+def check_right(plan: Plan, aws: Aws, run: Run, instance: Instance) -> None:
+    """Ask EC2 by a DryRun whether it would make the AMI; hours of work lie between here and the real call.
+
+    Raises BakeError for what it would refuse. A question without an answer is noted.
+    """
+    try:
+        with retries.until(time.monotonic() + LOOK):
+            aws.ec2.create_image(**_request(plan, run, instance.id), DryRun=True)
+    except call_errors() as error:
+        if error_code(error) == ALLOWED:
+            return
+        if not is_refused(error) or is_passing(error):
+            run.progress.note(f"whether the AMI may be made is not known: AWS answers {unanswered(error)}")
+            return
+        raise _refused(error) from error
+
+
+def _refused(error: Exception) -> BakeError:
+    denied = denial(error)
+    if denied is None:
+        return BakeError(f"EC2 would refuse to make the AMI: {error}", hint=NOTHING_YET)
+    needed = "CreateImage of image/* and snapshot/* with ec2:CreateTags of both"
+    return BakeError(
+        f"whoever bakes may not make the AMI: {replace(denied, action=denied.action or 'ec2:CreateImage')}",
+        hint=f"add the right: ec2:{needed}; {NOTHING_YET}",
+    )
+
+
+def _request(plan: Plan, run: Run, instance: str) -> dict[str, Any]:
+    """The arguments of CreateImage."""
+    name = plan.image.name_for(run.id)
+    kinds, image_tags = ("image", "snapshot"), tags(plan, run, name)
+    return {
+        "InstanceId": instance,
+        "Name": name,
+        "Description": f"FLUX.1-dev worker, baked from {plan.launch.base.id} as plan {plan.id}",
+        "TagSpecifications": [{"ResourceType": kind, "Tags": image_tags} for kind in kinds],
+    }
 
 
 def _adopt(resource: Resource, aws: Aws, undo: Undo, known: str) -> tuple[str, Removal]:

@@ -27,7 +27,9 @@ from bake.steps.create_image import MADE, snapshot_progress
 from bake.steps.launch import Instance, Launched, arm, made_reaper
 from bake.steps.locate import locate
 from bake.steps.seal import undone
+from bake.steps.wire_boot_check import BOOT_CHECK, WIRING
 from bake.undo import Undo
+from bake.wiring import Wiring
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
@@ -51,10 +53,14 @@ class NotNow(Resumable):
 
 @dataclass(frozen=True)
 class Earlier:
-    """What a resumed run goes on with; nothing in a new one. `image` is the id of its AMI."""
+    """What a resumed run goes on with; nothing in a new one. `image` is the id of its AMI.
+
+    `wiring` is the boot check's, from before there was an AMI: nothing of an earlier boot check is in it.
+    """
 
     builder: Instance | None = None
     image: str | None = None
+    wiring: Wiring | None = None
 
 
 def take_over(plan: Plan, aws: Aws, run: Run, undo: Undo) -> Earlier:
@@ -68,9 +74,11 @@ def take_over(plan: Plan, aws: Aws, run: Run, undo: Undo) -> Earlier:
         held = _held(aws, run)
         images = [one for one in held if one.kind == "AMI" and one.status != "failed"]
         kept = {*GO_WITH_INSTANCE, *(("AMI", "snapshot") if images else ())}
+        wiring = None if images else _wiring(run, held)
         for one in held:
             if one.kind not in kept:
-                undo.add(f"{one.kind} {one.id}", partial(remove, aws, one), by_hand=one.by_hand)
+                with undo.group(BOOT_CHECK if wiring and (one.kind, one.id) in wiring.things else ""):
+                    undo.add(f"{one.kind} {one.id}", partial(remove, aws, one), by_hand=one.by_hand)
         changed = _changed(plan, run)
         if images:
             return _with_image(plan, aws, run, images[0], changed)
@@ -78,7 +86,15 @@ def take_over(plan: Plan, aws: Aws, run: Run, undo: Undo) -> Earlier:
             raise Lost(changed)
         builder = _builder(plan, aws, run, held)
         _take_reaper_over(plan, aws, run, undo, held, builder)
-        return Earlier(builder)
+        return Earlier(builder, wiring=wiring)
+
+
+def _wiring(run: Run, held: Sequence[Holding]) -> Wiring | None:
+    """The boot check's queues, bucket and bus, if all of them are still there."""
+    if not run.recalls(WIRING):
+        return None
+    known: Wiring = run.recall(WIRING, Wiring)
+    return known if known.things <= {(one.kind, one.id) for one in held} else None
 
 
 def _held(aws: Aws, run: Run) -> tuple[Holding, ...]:

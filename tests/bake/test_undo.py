@@ -41,6 +41,17 @@ def test_now_removes_once() -> None:
     assert removed == ["queue"]
 
 
+def test_a_group_can_be_left_for_later() -> None:
+    removed: list[str] = []
+    with Undo() as undo:
+        with undo.group("boot check"):
+            undo.add("queue", lambda: removed.append("queue"), by_hand="rm")
+        undo.add("builder", lambda: removed.append("builder"), by_hand="rm")
+        undo.now(but="boot check")
+        assert removed == ["builder"]
+    assert removed == ["builder", "queue"]
+
+
 def test_a_leak_is_named_with_the_command_that_removes_it() -> None:
     removed: list[str] = []
     with (

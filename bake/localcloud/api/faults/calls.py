@@ -34,6 +34,11 @@ class Call:
     parameters: Mapping[str, str]
     caller: Caller = "host"
 
+    @property
+    def dry(self) -> bool:
+        """Whether it only asks if it would be allowed."""
+        return self.parameters.get("DryRun", "").lower() == "true"
+
     def has(self, text: str) -> bool:
         """Whether `text` is a part of a parameter, written `Name=value`."""
         return any(text in f"{name}={value}" for name, value in self.parameters.items())

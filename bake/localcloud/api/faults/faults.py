@@ -41,6 +41,8 @@ class AwsFault(BaseModel):
     service, once it has struck: as credentials that have expired. `code`, `message` and `status` replace what
     AWS would answer.
 
+    A DryRun, which does nothing, is struck only where `match` is `DryRun=true`.
+
     A call that times out is never made. One that is `lost` is made, and its answer thrown away.
     """
 
@@ -88,6 +90,7 @@ class AwsFault(BaseModel):
             fnmatch.fnmatchcase(call.service, self.service)
             and fnmatch.fnmatchcase(call.action, self.action)
             and self.caller in ("all", call.caller)
+            and (not call.dry or self.match == "DryRun=true")
             and (self.match is None or call.has(self.match))
         )
 
