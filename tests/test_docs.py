@@ -373,3 +373,18 @@ def test_files_that_are_named_are_there(page: str) -> None:
 
 def test_the_readme_is_short() -> None:
     assert len(TEXTS["README.md"].splitlines()) < 150
+
+
+NAMED_TEST = re.compile(r"`(tests/[\w/.-]+\.py)(?:::(\w+))?`")
+
+
+def test_each_test_that_the_docs_name_is_there() -> None:
+    """docs/as-aws.md says of each thing that AWS does which test shows it."""
+    page = (ROOT / "docs/as-aws.md").read_text(encoding="utf-8")
+    named = NAMED_TEST.findall(page)
+    assert len(named) > 30
+    for file, name in named:
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert not name or re.search(rf"^\s*def {name}\(", text, re.M), f"{file} has no {name}"
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "shown by" not in line]
+    assert not [row for row in rows if not NAMED_TEST.search(row)]
