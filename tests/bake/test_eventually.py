@@ -75,16 +75,6 @@ def test_a_builder_waits_for_the_quota_of_what_has_just_ended(one_run: OneRun) -
     assert planted.struck == 2
 
 
-def test_a_quota_that_nothing_is_about_to_leave_is_not_waited_for(
-    one_run: OneRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bake.steps.launch.ended_lately", lambda aws, kind: False)
-    one_run.fault("RunInstances", "refuse", code="VcpuLimitExceeded", times=None)
-    with pytest.raises(Exception, match="VcpuLimitExceeded"), Undo() as undo:
-        one_run.launch(undo)
-    assert one_run.cloud.faults.struck() == 1
-
-
 def test_only_what_shares_a_quota_leaves_it(one_run: OneRun) -> None:
     with Undo() as undo:
         one_run.launch(undo)
