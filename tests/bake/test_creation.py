@@ -215,7 +215,11 @@ def test_with_patience_what_ends_by_itself_is_waited_for(one_run: OneRun, code: 
     assert one_run.left() == []
 
 
-def test_without_patience_a_full_quota_ends_the_launch(one_run: OneRun) -> None:
+def test_without_patience_a_full_quota_ends_the_launch(
+    one_run: OneRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing that counts in it has just ended."""
+    monkeypatch.setattr("bake.steps.launch.ended_lately", lambda aws, kind: False)
     one_run.fault("RunInstances", "refuse", code="VcpuLimitExceeded", times=None)
     with pytest.raises(Exception, match="VcpuLimitExceeded") as caught, Undo() as undo:
         one_run.launch(undo)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bake import creation
+from bake.account.quotas import ended_lately
 from bake.image import describe_image, mark, remove
 from bake.undo import Undo
 from tests.bake.one_run import OneRun
@@ -61,3 +62,44 @@ def test_a_lost_answer_costs_nothing_either(late: OneRun) -> None:
         late.launch(undo)
         late.wire(undo)
     assert nothing_is_left(late)
+
+
+def test_a_builder_waits_for_the_quota_of_what_has_just_ended(one_run: OneRun) -> None:
+    with Undo() as undo:
+        one_run.launch(undo)
+    one_run.fault("RunInstances", "refuse", code="VcpuLimitExceeded", times=2)
+    one_run.run.id = f"{one_run.run.id}2"
+    with Undo() as undo:
+        one_run.launch(undo)
+    [planted] = one_run.cloud.faults.listed()
+    assert planted.struck == 2
+
+
+def test_only_what_shares_a_quota_leaves_it(one_run: OneRun) -> None:
+    with Undo() as undo:
+        one_run.launch(undo)
+    assert ended_lately(one_run.witness, "g5.xlarge")
+    assert not ended_lately(one_run.witness, "trn1.2xlarge")
+
+
+@pytest.mark.parametrize(
+    ("operation", "message"),
+    [
+        pytest.param(
+            "CreateImage", "Invalid value for instanceId. Instance is not in state 'running'", id="stop"
+        ),
+        pytest.param("RunInstances", "Invalid IAM Instance Profile name", id="profile"),
+    ],
+)
+def test_what_is_said_in_words_is_waited_for(one_run: OneRun, operation: str, message: str) -> None:
+    one_run.fault(operation, "refuse", code="InvalidParameterValue", message=message, times=2)
+    with Undo() as undo:
+        one_run.image(undo)
+    assert one_run.cloud.faults.struck() == 2
+
+
+def test_another_invalid_parameter_is_refused_at_once(one_run: OneRun) -> None:
+    one_run.fault("RunInstances", "refuse", code="InvalidParameterValue", message="no", times=None)
+    with pytest.raises(Exception, match="InvalidParameterValue"), Undo() as undo:
+        one_run.launch(undo)
+    assert one_run.cloud.faults.struck() == 1

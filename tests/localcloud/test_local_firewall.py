@@ -49,7 +49,7 @@ def machines(account: Any) -> Iterator[list[Any]]:
     yield launched
     for machine in launched:
         account.terminate(machine.id)
-    ec2.delete_security_group(GroupId=made["GroupId"])
+    account.delete_group(made["GroupId"])
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,9 @@ from bake.localcloud.api import quotas, tables
 from bake.localcloud.api.access.operation_request import OperationRequest
 from bake.localcloud.settings import SPOT_REGION
 
-SIGNED = "AWS4-HMAC-SHA256 Credential=K/20260101/eu-north-1/servicequotas/aws4_request, S=1"
-
 
 def told(service: str, operation: str, content: dict[str, Any]) -> dict[str, Any]:
-    answer = tables.answer(OperationRequest(service, operation, content), SIGNED, 64)
+    answer = tables.answer(OperationRequest(service, operation, SPOT_REGION, content), 64)
     assert answer is not None
     return dict(json.loads(answer.get_data()))
 
@@ -50,8 +48,10 @@ def test_an_unknown_quota_is_not_there() -> None:
 
 
 def test_other_services_quotas_are_motos() -> None:
-    asked = OperationRequest("servicequotas", "GetServiceQuota", {"ServiceCode": "vpc", "QuotaCode": "L-1"})
-    assert tables.answer(asked, SIGNED, 64) is None
+    asked = OperationRequest(
+        "servicequotas", "GetServiceQuota", SPOT_REGION, {"ServiceCode": "vpc", "QuotaCode": "L-1"}
+    )
+    assert tables.answer(asked, 64) is None
 
 
 def price(**attributes: str) -> list[float]:

@@ -76,7 +76,7 @@ class Api:
         if requested.service == "ec2":
             return self._ec2(environ, start_response)
         limit = self._instances.settings.vcpus
-        told = tables.answer(requested, environ.get("HTTP_AUTHORIZATION", ""), limit)
+        told = tables.answer(requested, limit)
         return (told or self._moto)(environ, start_response)
 
     def _answer_ec2(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import threading
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 _LOCKS: Mapping[type, Any] = {type(make()): make for make in (threading.Lock, threading.RLock)}
+# What makes the tags of a kind of resource in moto's SSM.
+_SSM_TAGS = "SimpleSystemManagerBackend.__init__.<locals>.<lambda>"
 # Our classes of backends bear the names of moto's modules, where they are not found.
 _OURS: dict[str, type] = {}
 
@@ -34,6 +37,11 @@ class _Pickler(pickle.Pickler):
             return make, ()
         if isinstance(thing, type) and _OURS.get(thing.__name__) is thing:
             return _our_class, (thing.__name__,)
+        if getattr(thing, "__qualname__", "") == _SSM_TAGS:
+            return _tables, ()
+        if type(thing).__name__ == "ParameterDict":  # SSM's, a dict that its own copies can't be made of
+            made_with = thing.account_id, thing.region_name
+            return type(thing), made_with, dict(vars(thing)), None, iter(dict(thing).items())
         if hasattr(type(thing), "private_bytes"):
             plain = serialization.NoEncryption()
             form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
@@ -47,3 +55,11 @@ def _our_class(name: str) -> type:
 
 def _private_key(content: bytes) -> PrivateKeyTypes:
     return serialization.load_pem_private_key(content, None)
+
+
+def _tables() -> Any:
+    return _table
+
+
+def _table() -> Any:
+    return defaultdict(dict)

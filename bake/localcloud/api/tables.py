@@ -6,7 +6,6 @@ The prices are round ones that nobody takes for AWS's.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -25,11 +24,10 @@ from bake.localcloud.prices import SNAPSHOT_MONTH, SPOT_VCPU_HOUR, VCPU_HOUR, VO
 from bake.localcloud.settings import ACCOUNT, REGION, SPOT_REGION
 
 _VOLUMES = ("gp2", "gp3", "io1", "io2", "sc1", "st1", "standard")
-_SCOPE = re.compile(r"/([a-z0-9-]+)/[a-z]+/aws4_request")
 _JSON = "application/x-amz-json-1.1"
 
 
-def answer(requested: OperationRequest, authorization: str, vcpus: int) -> Response | None:
+def answer(requested: OperationRequest, vcpus: int) -> Response | None:
     """The answer about EC2's quotas, of `vcpus` each, or about prices; None where moto has one."""
     if requested.service not in {"servicequotas", "pricing"}:
         return None
@@ -41,9 +39,7 @@ def answer(requested: OperationRequest, authorization: str, vcpus: int) -> Respo
         "ListServiceQuotas",
     }:
         return None
-    scope = _SCOPE.search(authorization)
-    region = scope[1] if scope else SPOT_REGION
-    told = [quotas.described(one, vcpus, region, ACCOUNT) for one in quotas.QUOTAS]
+    told = [quotas.described(one, vcpus, requested.region, ACCOUNT) for one in quotas.QUOTAS]
     if requested.operation == "ListServiceQuotas":
         return _answer({"Quotas": told})
     found = [one for one in told if one["QuotaCode"] == content.get("QuotaCode")]

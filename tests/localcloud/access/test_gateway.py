@@ -178,7 +178,7 @@ def test_a_terminated_instances_session_ends_with_it(cloud: Cloud) -> None:
         ("dynamodb", "list_tables", {}),
         ("cloudwatch", "list_metrics", {}),
         ("autoscaling", "describe_auto_scaling_groups", {}),
-        ("pricing", "describe_services", {}),
+        ("rds", "describe_db_instances", {}),
         ("batch", "describe_job_queues", {}),
         ("route53", "list_hosted_zones", {}),
     ],
@@ -190,7 +190,7 @@ def test_services_that_are_not_there(
     code, status, message = refusal(getattr(cloud.client(service), operation), **parameters)
     assert (code, status) == ("UnsupportedOperation", 400)
     assert "Not in the local cloud: the service" in message
-    assert "ec2, events, iam, kms, s3, scheduler, secretsmanager, servicequotas, sqs, ssm, sts" in message
+    assert "ec2, events, iam, kms, pricing, s3, scheduler, secretsmanager, servicequotas, sqs" in message
 
 
 def test_the_scheduler_is_called_by_rest(cloud: Cloud) -> None:

@@ -37,7 +37,7 @@ def account() -> Iterator[MotoAccount]:
     replicas = Replicas(Late(0), clock=lambda: 0.0)
     app = Consistent(DomainDispatcherApplication(create_backend_app), replicas, Settling(Late(0)))
     of_moto = EventsBackend.put_events
-    events.install(replicas.shows)
+    events.lose(replicas.shows)
     server = serve("127.0.0.1", 0, app, "AWS")
     yield MotoAccount(f"http://127.0.0.1:{server.server_port}", AwsFaults())
     server.shutdown()

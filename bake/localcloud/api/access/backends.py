@@ -83,8 +83,10 @@ class Backends:
 
     def prepare(self) -> None:
         """Load what the first call of each service would load, so that it is answered as later ones are."""
-        for service in SERVICES:
+        for service, (name, _) in SERVICES.items():
             operations.names(service)
+            if not name:  # it is answered without moto
+                continue
             responses.get_service_model(operations.folder(service))
             self._app(service)
 

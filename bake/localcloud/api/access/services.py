@@ -56,7 +56,7 @@ SERVICES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "scheduler": ("scheduler", ("*Schedule*", *_TAGS)),
     "servicequotas": ("servicequotas", ("Get*", "List*")),
     # Answered by `bake.localcloud.api.tables`; moto has no prices.
-    "pricing": ("pricing", ("GetProducts",)),
+    "pricing": ("", ("GetProducts",)),
 }
 # Matched by these patterns, but not supported: they would act elsewhere, or have no effect.
 _EXCEPT: Mapping[str, tuple[str, ...]] = {
