@@ -44,15 +44,16 @@ def ask_credentials(aws: Aws) -> Credentials | None:
 
 
 def read(found: Any) -> Credentials:
-    """Read botocore's object, which has no public name for the end."""
+    """Read botocore's object, which has no public name for the end.
+
+    The token of one that is renewed is not looked at: that would renew it.
+    """
     method = str(found.method)
-    source, expires = SOURCES.get(method, method), getattr(found, "_expiry_time", None)
-    if method == "env":  # what botocore would "renew" from there is the same text
-        source = f"{source} ({'AWS_SESSION_TOKEN' if found.token else 'AWS_ACCESS_KEY_ID'})"
-        if os.environ.get("AWS_WEB_IDENTITY_TOKEN_FILE"):
-            source += ", which goes before OIDC's token file"
-        if expires is not None:
-            return Credentials("fixed", source, expires)
-    elif hasattr(found, "_refresh_using"):
-        return Credentials("renewed", source, expires)
+    source = SOURCES.get(method, method)
+    if hasattr(found, "_refresh_using"):
+        # What botocore would renew from the environment is the same text again.
+        kind: Literal["fixed", "renewed"] = "fixed" if method == "env" else "renewed"
+        return Credentials(kind, source, found._expiry_time)
+    if method == "env" and os.environ.get("AWS_WEB_IDENTITY_TOKEN_FILE"):
+        source += ", which goes before OIDC's token file"
     return Credentials("unknown" if found.token else "static", source)
