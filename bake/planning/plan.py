@@ -135,14 +135,9 @@ def make(
     memories, builder_memory = _check_types(profile, types, files, facts, findings)
     drivers = drivers_of.decide(profile, sources.requirements, types, sources.devices)
     image.check_user_data(profile, {**sources.worker, **drivers.launched_with}, findings)
-    for wrong in facts.code.objections:
-        findings.problem(wrong.path, wrong.text, *wrong.details)
-    code = facts.code.source
+    code = _code(facts, findings)
     drivers_of.check(profile, drivers, sources.neuron, findings)
-    if base is not None:
-        hardware.check(profile, base, types, where.zone, facts.types, findings)
-        disk_of.check(profile, base, disk_of.estimate(profile, base, files), findings)
-    disk_of.check_scratch(profile, types.builder, files, findings)
+    _check_base(profile, base, types, where, files, facts, findings)
     asked = preflight.check(profile, sources, facts, findings)
     findings.stop_if_any()
     assert base is not None and code is not None  # or it would be among the findings
@@ -151,9 +146,7 @@ def make(
     found = prices.find(profile, types, facts.types.prices, findings)
     weights = WeightsPlan.of(profile, files, lock)
     estimated = estimates.estimate(profile, types, files, disk, found)
-    ending, too_short = preflight.check_credentials(
-        facts.preflight.credentials, facts.asked, estimated.seconds, findings
-    )
+    ending, too_short = preflight.check_credentials(facts, estimated.seconds, findings)
     return Plan(
         profile=profile,
         id=_plan_id(profile, base, sources, inputs, lock),
@@ -171,8 +164,31 @@ def make(
         checked=tuple(findings.checked),
         unchecked=tuple(findings.unchecked),
         unbakeable=_unbakeable(profile) or too_short,
-        preflight=(*asked, *([ending] if ending else [])),
+        preflight=asked + ending,
     )
+
+
+def _check_base(
+    profile: Profile,
+    base: BaseImage | None,
+    types: Types,
+    where: Network,
+    files: WeightFiles,
+    facts: AccountFacts,
+    findings: Findings,
+) -> None:
+    """Check the types and the disk against the base AMI."""
+    if base is not None:
+        hardware.check(profile, base, types, where.zone, facts.types, findings)
+        disk_of.check(profile, base, disk_of.estimate(profile, base, files), findings)
+    disk_of.check_scratch(profile, types.builder, files, findings)
+
+
+def _code(facts: AccountFacts, findings: Findings) -> WorkerSource | None:
+    """Return the worker's code; report what is wrong with it."""
+    for wrong in facts.code.objections:
+        findings.problem(wrong.path, wrong.text, *wrong.details)
+    return facts.code.source
 
 
 def _launch(

@@ -153,28 +153,36 @@ def _listed(denied: Sequence[str], most: int = 6) -> str:
 
 
 def check_credentials(
-    found: Credentials | None, asked: datetime, seconds: float, findings: Findings
-) -> tuple[Answer | None, str | None]:
+    facts: AccountFacts, seconds: float, findings: Findings
+) -> tuple[tuple[Answer, ...], str | None]:
     """Compare the credentials' end with the estimate; what ends before it can be planned, and not baked."""
+    found = facts.preflight.credentials
     if found is None:
-        return None, None
-    question, ends = "credentials", asked + timedelta(seconds=seconds)
-    if found.kind == "static":
-        return Answer(question, f"{found.source}: they have no end"), None
-    if found.kind == "renewed":
-        return Answer(question, f"{found.source}: renewed as long as that gives new ones"), None
+        return (), None
+    if found.kind in ("fixed", "unknown"):
+        told, too_short = _session(found, facts.asked, seconds, findings)
+    else:
+        told = "they have no end" if found.kind == "static" else "renewed as long as that gives new ones"
+        too_short = None
+    return (Answer("credentials", f"{found.source}: {told}"),), too_short
+
+
+def _session(
+    found: Credentials, asked: datetime, seconds: float, findings: Findings
+) -> tuple[str, str | None]:
+    """Say when a session ends, and what follows if that is before the bake's end."""
     if found.expires is None:
-        findings.not_checked(
-            f"whether the credentials of {found.source} outlive the bake",
-            "nobody says when their session ends",
-        )
-        return Answer(question, f"{found.source}: a session, whose end nobody says"), None
-    told = f"{found.source}: until {found.expires:%Y-%m-%dT%H:%M:%SZ}, and are not renewed"
-    minutes = f"{(found.expires - asked) / timedelta(minutes=1):.0f} min"
-    text = f"the credentials of {found.source} end in {minutes}, and the bake takes {seconds / 60:.0f} min"
+        what = f"whether the credentials of {found.source} outlive the bake"
+        findings.not_checked(what, "nobody says when their session ends")
+        return "a session, whose end nobody says", None
+    ends, left = asked + timedelta(seconds=seconds), (found.expires - asked) / timedelta(minutes=1)
+    told = f"until {found.expires:%Y-%m-%dT%H:%M:%SZ}, and not renewed"
+    text = (
+        f"the credentials of {found.source} end in {left:.0f} min, and the bake takes {seconds / 60:.0f} min"
+    )
     advice = "use a profile of ~/.aws whose role botocore renews, or a longer session"
     if found.expires < ends:
-        return Answer(question, told), f"{text} without its snapshot: {advice}"
+        return told, f"{text} without its snapshot: {advice}"
     if found.expires < ends + SNAPSHOT:
         findings.warn(f"{text} and the time of its snapshot, more than half an hour in practice: {advice}")
-    return Answer(question, told), None
+    return told, None
