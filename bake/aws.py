@@ -157,6 +157,11 @@ class Aws:
         if not str(request.url).startswith(f"{self.endpoint}/"):
             raise BakeError(f"a rehearsal tried to reach {request.url}; it may only talk to {self.endpoint}")
 
+    @property
+    def credentials(self) -> Any:
+        """What signs the calls, as botocore holds it; None where there is nothing, and in a rehearsal."""
+        return self._session.get_credentials() if self.endpoint is None else None
+
     @made_once
     def partition(self) -> str:
         """The region's AWS partition: aws, aws-cn, aws-us-gov, aws-eusc, …"""

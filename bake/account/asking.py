@@ -12,6 +12,7 @@ from bake.account.images import ask_base, ask_name
 from bake.account.instance_types import ask_types, ask_zones
 from bake.account.keys import ask_keys
 from bake.account.network import Subnet, ask_group, ask_instance_profile, ask_subnet
+from bake.account.preflight import Before, ask_preflight
 from bake.account.prices import ask_prices
 from bake.account.proxy import ask_program
 from bake.account.quotas import ask_quotas
@@ -52,8 +53,9 @@ def ask(profile: Profile, aws: Aws, requirements: Path, hub: Hub | None) -> Acco
     code = start(lambda: ask_code(profile, requirements))
     zones = start(lambda: ask_zones(profile, aws))
     prices = start(lambda: ask_prices(profile, lambda: _zone(subnet.result()), aws))
+    preflight = start(lambda: ask_preflight(profile, aws, Before(base, subnet, group, instance_profile)))
     in_order = (base, types, subnet, group, instance_profile, queue, bucket, bus, taken, keys, files, mirror)
-    for question in (*in_order, reports, quotas, code, zones, prices):
+    for question in (*in_order, reports, quotas, code, zones, prices, preflight):
         question.result()
     return AccountFacts(
         region=aws.region,
@@ -69,6 +71,7 @@ def ask(profile: Profile, aws: Aws, requirements: Path, hub: Hub | None) -> Acco
         keys=keys.result(),
         hub=files.result(),
         code=code.result(),
+        preflight=preflight.result(),
     )
 
 

@@ -11,6 +11,7 @@ from bake.account.images import BaseFacts
 from bake.account.instance_types import InstanceType
 from bake.account.keys import KeyFacts
 from bake.account.network import Group, InstanceProfile, Subnet
+from bake.account.preflight import PreflightFacts
 from bake.account.prices import PriceFacts
 from bake.account.proxy import Program
 from bake.account.quotas import Quota
@@ -75,3 +76,4 @@ class AccountFacts:
     keys: KeyFacts
     hub: Revision | Refusal | None
     code: WorkerCode
+    preflight: PreflightFacts = field(default_factory=PreflightFacts)

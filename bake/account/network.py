@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from bake.account.answers import Unanswered, look_up, require
 from bake.aws import Aws
@@ -27,16 +28,18 @@ class Subnet:
 
 @dataclass(frozen=True)
 class Group:
-    """A security group and the VPC that it belongs to."""
+    """A security group and the VPC that it belongs to. `ssh`: it lets somebody in on port 22."""
 
     vpc: str | None
+    ssh: bool = True
 
 
 @dataclass(frozen=True)
 class InstanceProfile:
-    """An instance profile, and whether it has a role."""
+    """An instance profile, and whether it has a role, whose ARN is `role`."""
 
     has_role: bool
+    role: str | None = None
 
 
 def ask_subnet(profile: Profile, aws: Aws) -> Subnet | None:
@@ -67,7 +70,20 @@ def ask_group(profile: Profile, aws: Aws) -> Group | None:
     found = look_up(
         lambda: aws.ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"], "InvalidGroup"
     )
-    return Group(found[0].get("VpcId")) if found else None
+    if not found:
+        return None
+    return Group(found[0].get("VpcId"), any(map(_admits_ssh, found[0].get("IpPermissions", []))))
+
+
+def _admits_ssh(rule: Any) -> bool:
+    """Whether a rule lets in on port 22 from anywhere at all; a rule for all protocols has no ports."""
+    sources = ("IpRanges", "Ipv6Ranges", "UserIdGroupPairs", "PrefixListIds")
+    if not any(rule.get(source) for source in sources):
+        return False
+    protocol = rule.get("IpProtocol")
+    return protocol == "-1" or (
+        protocol in ("tcp", "6") and rule.get("FromPort", 0) <= 22 <= rule.get("ToPort", 65535)
+    )
 
 
 def ask_instance_profile(profile: Profile, aws: Aws) -> InstanceProfile | Unanswered | None:
@@ -76,6 +92,7 @@ def ask_instance_profile(profile: Profile, aws: Aws) -> InstanceProfile | Unansw
 
     def get() -> InstanceProfile:
         found = aws.iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
-        return InstanceProfile(has_role=bool(found.get("Roles")))
+        roles = found.get("Roles")
+        return InstanceProfile(has_role=bool(roles), role=str(roles[0]["Arn"]) if roles else None)
 
     return require(get, "NoSuchEntity")

@@ -19,7 +19,7 @@ MOVING = (EXPIRES_TAG, STATE_TAG, REPORT_TAG, SHA256_TAG)
 TEMPORARY = "temporary"
 _DESCRIBED = (
     *("Images", "Snapshots", "Instances", "InstanceTypes", "InstanceTypeOfferings", "Subnets"),
-    *("SecurityGroups", "Volumes", "KeyPairs", "Tags"),
+    *("SecurityGroups", "Volumes", "KeyPairs", "Tags", "RouteTables", "VpcEndpoints"),
 )
 
 
@@ -63,10 +63,14 @@ def _looking(subject: Subject) -> Iterator[Statement]:
         ("*",),
     )
     yield Statement(
-        "FindTheWorkersRole",
-        "the plan looks whether the instance profile is there and has a role",
-        ("iam:GetInstanceProfile",),
-        (subject.arn("iam", f"instance-profile/{profile.builder.instance_profile}", region=None),),
+        "LookAtRoles",
+        "the plan looks whether the instance profile is there and has a role, and simulates the policies of "
+        "that and of whoever bakes; the simulation may be missing",
+        ("iam:GetInstanceProfile", "iam:GetRole", "iam:SimulatePrincipalPolicy"),
+        (
+            subject.arn("iam", f"instance-profile/{profile.builder.instance_profile}", region=None),
+            subject.arn("iam", "role/*", region=None),
+        ),
     )
 
 

@@ -37,7 +37,7 @@ def find(profile: Profile, facts: AccountFacts, findings: Findings) -> BaseImage
     if ami is None:
         _say_what_is_missing(profile, facts, findings)
         return None
-    _check(_setting(profile), ami, facts.asked, findings)
+    _check(setting(profile), ami, facts.asked, findings)
     root = ami.root
     found = BaseImage(
         id=ami.id,
@@ -55,14 +55,14 @@ def find(profile: Profile, facts: AccountFacts, findings: Findings) -> BaseImage
     return found
 
 
-def _setting(profile: Profile) -> str:
+def setting(profile: Profile) -> str:
     """Return the setting that names the AMI."""
     base = profile.base
     return "base.ami" if base.ami is not None else "base.ssm" if base.ssm is not None else "base.name"
 
 
 def _say_what_is_missing(profile: Profile, facts: AccountFacts, findings: Findings) -> None:
-    base, path, region = profile.base, _setting(profile), facts.region
+    base, path, region = profile.base, setting(profile), facts.region
     id_ = base.ami or facts.base.parameter
     if path == "base.name":
         findings.problem(path, f"{base.owner} has no AMI named {base.name!r} in {region}")

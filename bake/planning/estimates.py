@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -38,6 +39,14 @@ INITIALIZATION = 300
 DRAWING_OPERATIONS = 2 * (COMPARED_STEPS * 2 * 11.9e9 * (256 + 512) + 2 * 4.8e9 * 512)
 # A vCPU's operations a second. Measured: 47e9 in float32, 233e9 where AVX-512 knows bfloat16; many do not.
 VCPU = 50e9
+# MB/s through an internet gateway of a type with fewer vCPUs; one with as many has half of its bandwidth. One
+# connection has 5 Gbit/s at most, too.
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-network-bandwidth.html
+GATEWAY, GATEWAY_VCPUS = 625.0, 32
+GATEWAY_SOURCE = (
+    "the download at {:.0f} MB/s: through an internet gateway EC2 lets 5 Gbit/s below 32 vCPUs, half of the "
+    "type's bandwidth from there on, and 5 Gbit/s a connection"
+)
 # The shortest lease: an estimate of minutes knows nothing of a slow region.
 SHORTEST_LEASE = timedelta(hours=2)
 
@@ -47,6 +56,7 @@ class Estimates:
     """Seconds, GB-months and dollars; speeds are MB/s. None where a price is not known.
 
     `volume` is the root volume's throughput, `instance` what the builder's type gives to EBS steadily.
+    `download_note` says what limits the download, where the internet gateway does.
     `moved_bytes` go through the builder; the boot check moves `cold_start_bytes`, in `cold_start_seconds`
     from a volume that is filled. One that is still empty takes `hydration_seconds` more, at `hydration_rate`;
     filled by the fastest VolumeInitializationRate it has the bytes after `initialized_seconds`.
@@ -66,6 +76,7 @@ class Estimates:
     snapshot_gb: float
     at_most: bool
     prices: Prices
+    download_note: str = ""
 
     @property
     def limit(self) -> str:
@@ -111,7 +122,8 @@ def estimate(profile: Profile, types: Types, weights: WeightFiles, disk: Disk, p
     kind = types.builder[0]
     volume, instance = throughput(profile.root_volume), kind.ebs_baseline
     speed, workers = (_speed(profile.root_volume, one) for one in (kind, types.worker[0]))
-    network = min(speed, kind.network_baseline) if kind.network_baseline else speed
+    fastest = min(speed, kind.network_baseline) if kind.network_baseline else speed
+    network = fastest if profile.weights.mirror else min(fastest, gateway(kind))
     cold = flux.resident_bytes(weights.files, profile.weights.precision)
     int8 = profile.weights.precision == "int8"
     quantizing = _quantizing_bytes(weights) if int8 else 0
@@ -136,7 +148,15 @@ def estimate(profile: Profile, types: Types, weights: WeightFiles, disk: Disk, p
         snapshot_gb=disk.stored / GIB,
         at_most=disk.at_most,
         prices=prices,
+        download_note=GATEWAY_SOURCE.format(network) if network < fastest else "",
     )
+
+
+def gateway(kind: InstanceType) -> float:
+    """MB/s that an internet gateway lets through to and from an instance of a type; infinite if unknown."""
+    if kind.vcpus < GATEWAY_VCPUS:
+        return GATEWAY
+    return kind.network_baseline / 2 or math.inf
 
 
 def check(profile: Profile, types: tuple[InstanceType, ...], findings: Findings) -> None:

@@ -23,6 +23,7 @@ from bake.planning import (
     hardware,
     image,
     network,
+    preflight,
     prices,
     quotas,
     reaching,
@@ -42,6 +43,7 @@ from bake.planning.hardware import Types
 from bake.planning.memory import Memory
 from bake.planning.network import Network
 from bake.planning.parts import ImagePlan, LaunchPlan, ProvisionPlan, VerifyPlan, WeightsPlan
+from bake.planning.preflight import Answer
 from bake.planning.reaching import Reach
 from bake.planning.sources import Sources
 from bake.planning.weights import WeightFiles
@@ -66,8 +68,9 @@ class Plan:
     """Everything that a bake needs, decided before it starts anything: a part for each stage, and the rest.
 
     `inputs` are hashes of what goes into the image, `facts` what the user has to agree to. `origins` says
-    where each setting came from. `unchecked` are questions nobody answered. `unbakeable` says why this
-    version can plan the profile and not bake it.
+    where each setting came from. `unchecked` are questions nobody answered, `preflight` what AWS said that it
+    would do. `unbakeable` says why the profile can be planned and not baked: by this version, or in the time
+    that the credentials have.
     """
 
     profile: Profile
@@ -86,6 +89,7 @@ class Plan:
     checked: tuple[str, ...]
     unchecked: tuple[str, ...]
     unbakeable: str | None
+    preflight: tuple[Answer, ...]
 
     @property
     def system(self) -> System:
@@ -131,20 +135,18 @@ def make(
     memories, builder_memory = _check_types(profile, types, files, facts, findings)
     drivers = drivers_of.decide(profile, sources.requirements, types, sources.devices)
     image.check_user_data(profile, {**sources.worker, **drivers.launched_with}, findings)
-    for wrong in facts.code.objections:
-        findings.problem(wrong.path, wrong.text, *wrong.details)
-    code = facts.code.source
+    code = _code(facts, findings)
     drivers_of.check(profile, drivers, sources.neuron, findings)
-    if base is not None:
-        hardware.check(profile, base, types, where.zone, facts.types, findings)
-        disk_of.check(profile, base, disk_of.estimate(profile, base, files), findings)
-    disk_of.check_scratch(profile, types.builder, files, findings)
+    _check_base(profile, base, types, where, files, facts, findings)
+    asked = preflight.check(profile, sources, facts, findings)
     findings.stop_if_any()
     assert base is not None and code is not None  # or it would be among the findings
     disk = disk_of.estimate(profile, base, files)
     inputs = _inputs(sources, code, drivers, reviewed.digest)
     found = prices.find(profile, types, facts.types.prices, findings)
     weights = WeightsPlan.of(profile, files, lock)
+    estimated = estimates.estimate(profile, types, files, disk, found)
+    ending, too_short = preflight.check_credentials(facts, estimated.seconds, findings)
     return Plan(
         profile=profile,
         id=_plan_id(profile, base, sources, inputs, lock),
@@ -155,14 +157,38 @@ def make(
         provision=ProvisionPlan.of(profile, sources, weights, code, drivers),
         verify=VerifyPlan(drivers, memories, builder_memory, reviewed.waivers, reviewed.files),
         image=ImagePlan.of(profile, disk),
-        estimates=estimates.estimate(profile, types, files, disk, found),
+        estimates=estimated,
         facts=guarded.facts(profile, base, where, findings.origins),
         origins=findings.origins,
         warnings=tuple(findings.warnings),
         checked=tuple(findings.checked),
         unchecked=tuple(findings.unchecked),
-        unbakeable=_unbakeable(profile),
+        unbakeable=_unbakeable(profile) or too_short,
+        preflight=asked + ending,
     )
+
+
+def _check_base(
+    profile: Profile,
+    base: BaseImage | None,
+    types: Types,
+    where: Network,
+    files: WeightFiles,
+    facts: AccountFacts,
+    findings: Findings,
+) -> None:
+    """Check the types and the disk against the base AMI."""
+    if base is not None:
+        hardware.check(profile, base, types, where.zone, facts.types, findings)
+        disk_of.check(profile, base, disk_of.estimate(profile, base, files), findings)
+    disk_of.check_scratch(profile, types.builder, files, findings)
+
+
+def _code(facts: AccountFacts, findings: Findings) -> WorkerSource | None:
+    """Return the worker's code; report what is wrong with it."""
+    for wrong in facts.code.objections:
+        findings.problem(wrong.path, wrong.text, *wrong.details)
+    return facts.code.source
 
 
 def _launch(

@@ -64,6 +64,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "warnings": list(plan.warnings),
         "checked": list(plan.checked),
         "unchecked": list(plan.unchecked),
+        "preflight": [asdict(one) for one in plan.preflight],
         "unbakeable": plan.unbakeable,
         "differences": list(plan.sources.differences),
     }
@@ -82,6 +83,7 @@ def as_text(plan: Plan) -> str:
         _table("Estimates, rough", _estimates(plan)),
         _table("What the builder must reach", _egress(plan)),
         _waivers(plan),
+        _preflight(plan),
         _points("Checked", plan.checked, "✓"),
         _points("Not checked", plan.unchecked, "?"),
         _points("Warnings", plan.warnings, "!"),
@@ -204,6 +206,12 @@ def _reviewed(plan: Plan) -> list[tuple[str, str, str]]:
     return [*rows, *([("reports", f"go to {reports}, too", "reports")] if reports else [])]
 
 
+def _preflight(plan: Plan) -> list[str]:
+    """What AWS was asked without anything being created."""
+    texts = tuple(f"{one.question}: {one.answer}" for one in plan.preflight)
+    return _points("Preflight, asked of AWS without creating anything", texts)
+
+
 def _waivers(plan: Plan) -> list[str]:
     """Say what is waived by whom, until when, why, and at what risk."""
     waivers = plan.verify.waivers
@@ -276,6 +284,7 @@ def _estimates(plan: Plan) -> list[tuple[str, str, str]]:
     removed = removed if disk.removed else ""
     return [
         *_times(plan),
+        *([("", "", line) for line in textwrap.wrap(estimates.download_note, 76)]),
         (
             "snapshot",
             f"{bound}{estimates.snapshot_gb:.0f} GB-month{_dollars(estimates.month_dollars, ' a month')}",

@@ -22,6 +22,7 @@ from bake.instance import (
     terminate_by_hand,
     user_data,
 )
+from bake.launch_request import LaunchRequest
 from bake.planning.plan import Plan
 from bake.profile.values import ssh_network
 from bake.reaper import Reaper
@@ -243,45 +244,17 @@ def _request(
     spec: LaunchSpec, plan: Plan, aws: Aws, undo: Undo, name: str, data: str, run: Run
 ) -> dict[str, Any]:
     """Build the arguments of RunInstances, without the instance type."""
-    builder, volume = plan.profile.builder, plan.profile.root_volume
-    ebs = {
-        "VolumeSize": volume.size_gib,
-        "VolumeType": volume.type,
-        "DeleteOnTermination": True,
-        "Iops": volume.iops,
-        "Throughput": volume.throughput,
-        "KmsKeyId": volume.kms_key,
-        "Encrypted": True if volume.kms_key else None,
-    }
-    kept = {key: value for key, value in ebs.items() if value is not None}
     all_tags = tags(plan, run, name)
-    request = {
-        "ImageId": spec.image,
-        "MinCount": 1,
-        "MaxCount": 1,
-        "KeyName": name,
-        "SubnetId": builder.subnet,
-        "SecurityGroupIds": [_security_group(plan, aws, run, undo, name, all_tags)],
-        "IamInstanceProfile": {"Name": builder.instance_profile},
-        "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled"},
-        "UserData": data,
-        "BlockDeviceMappings": [{"DeviceName": plan.launch.base.root_device, "Ebs": kept}],
-    }
-    if plan.launch.reach.ipv6:
-        request["Ipv6AddressCount"] = 1  # the security group's rule admits IPv6 only
-    kinds = ["instance", "volume", "network-interface"]
-    if builder.market == "spot":
-        kinds.append("spot-instances-request")
-        # Only instances of a persistent request can be stopped, which creating the image needs.
-        options = {
-            "SpotInstanceType": "persistent",
-            "InstanceInterruptionBehavior": "stop",
-            "ValidUntil": aws.now() + max(LEASES * plan.lease, timedelta(days=1)),
-        }
-        request["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": options}
-    else:
-        request["InstanceInitiatedShutdownBehavior"] = "terminate" if spec.ends_itself else "stop"
-    return {**request, "TagSpecifications": [{"ResourceType": kind, "Tags": all_tags} for kind in kinds]}
+    return LaunchRequest(
+        image=spec.image,
+        root_device=plan.launch.base.root_device,
+        tags=all_tags,
+        valid_until=aws.now() + max(LEASES * plan.lease, timedelta(days=1)),
+        ends_itself=spec.ends_itself,
+        key_name=name,
+        security_group=_security_group(plan, aws, run, undo, name, all_tags),
+        user_data=data,
+    ).arguments(plan.profile)
 
 
 def _security_group(

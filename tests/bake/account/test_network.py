@@ -48,7 +48,13 @@ def test_an_ipv6_network_needs_a_subnet_with_ipv6(plan_cloud: PlanCloud, ec2: An
         Ipv6CidrBlock=block["Ipv6CidrBlock"].replace("/56", "/64"),
         AvailabilityZone="eu-north-1b",
     )
+    own: Any = [{"Name": "vpc-id", "Values": [vpc["VpcId"]]}]
+    table = ec2.describe_route_tables(Filters=own)["RouteTables"][0]["RouteTableId"]
+    out = ec2.create_egress_only_internet_gateway(VpcId=vpc["VpcId"])["EgressOnlyInternetGateway"]
+    gateway = out["EgressOnlyInternetGatewayId"]
+    ec2.create_route(RouteTableId=table, DestinationIpv6CidrBlock="::/0", EgressOnlyInternetGatewayId=gateway)
     plan = plan_cloud.plan(builder={**changes, "subnet": made["Subnet"]["SubnetId"]})
+    assert f"::/0 to {gateway}; no endpoints" in [one.answer for one in plan.preflight]
     facts = {fact.name: fact.value for fact in plan.facts}
     assert facts["security_group"] == "temporary, port 22 from 2001:db8::7/128"
 

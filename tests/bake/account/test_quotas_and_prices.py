@@ -236,5 +236,6 @@ def test_quota_and_price_are_those_of_both(plan_cloud: PlanCloud) -> None:
 def test_one_question_is_still_one_call(plan_cloud: PlanCloud) -> None:
     aws = plan_cloud.aws()
     ask_and_plan(plan_cloud.profile(builder=CHEAP, worker=FOR_G6E), aws, Sources(sizes=flux.SIZES))
-    # AMI, its snapshot, types, zones, subnet, group, instance profile, two quotas, prices.
-    assert aws.tally.api_calls == 10
+    # AMI, its snapshot, types, zones, subnet, group, instance profile, two quotas, prices; and of the
+    # preflight two launches, two route tables, endpoints, who calls, and the worker's rights.
+    assert aws.tally.api_calls == 10 + 7

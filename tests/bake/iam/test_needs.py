@@ -78,6 +78,11 @@ BY_THE_CODE = (
     _line(FULL, "ec2:GetEbsDefaultKmsKeyId", "*"),
     # bake/steps/connect.py: of a machine that does not answer.
     _line(PLAIN, "ec2:GetConsoleOutput", f"{EC2}:instance/i-0123456789abcdef0", {**IN_EC2, **OURS}),
+    # bake/account/routes.py and rights.py: what a plan asks before anything is created.
+    _line(PLAIN, "ec2:DescribeRouteTables", "*"),
+    _line(PLAIN, "ec2:DescribeVpcEndpoints", "*"),
+    _line(PLAIN, "iam:SimulatePrincipalPolicy", ROLE, {}),
+    _line(PLAIN, "iam:GetRole", "arn:aws:iam::123456789012:role/baker", {}),
     # bake/account/prices.py; the local cloud has no price list.
     _line(PLAIN, "pricing:GetProducts", "*", {"aws:RequestedRegion": ("us-east-1",)}),
     _line(PLAIN, "pricing:GetProducts", "*", {"aws:RequestedRegion": ("us-east-1",)}, "sweep"),

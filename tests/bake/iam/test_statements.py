@@ -146,10 +146,16 @@ def test_the_tags_that_conditions_ask_for_are_in_every_call_that_creates(folder:
 
 @pytest.mark.parametrize("audience", iam.AUDIENCES)
 def test_policies_are_small_enough_for_a_managed_one(folder: Path, audience: Audience) -> None:
-    for name in (PLAIN, SPOT, FULL, ENCRYPTED):
+    for name in (PLAIN, SPOT, ENCRYPTED):
         policy = iam.document(iam.statements(audience, profiles.subject(name, folder)))
         assert iam.size(policy) <= iam.MANAGED == 6144, name
         assert iam.too_large(policy) == ""
+
+
+def test_a_profile_that_wants_everything_needs_an_inline_policy(folder: Path) -> None:
+    policy = iam.document(iam.statements("caller", profiles.subject(FULL, folder)))
+    assert iam.MANAGED < iam.size(policy) < iam.INLINE
+    assert "10,240" in iam.too_large(policy)
 
 
 def test_a_policy_that_is_too_large_is_told() -> None:

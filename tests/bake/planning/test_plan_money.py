@@ -79,10 +79,10 @@ def test_a_volume_faster_than_the_type_is_warned_of(account: Account) -> None:
         ({"type": "gp2"}, 128),
         ({"type": "gp2", "size_gib": 500}, 250),
         ({"type": "io1", "iops": 1000}, 250),
-        ({"type": "io1", "iops": 20_000}, 500),
-        ({"type": "io1", "iops": 64_000}, 1000),
+        ({"type": "io1", "iops": 20_000, "size_gib": 400}, 500),
+        ({"type": "io1", "iops": 64_000, "size_gib": 1280}, 1000),
         ({"type": "io2", "iops": 8000}, 2000),
-        ({"type": "io2", "iops": 100_000}, 4000),
+        ({"type": "io2", "iops": 100_000, "size_gib": 100}, 4000),
     ],
 )
 def test_throughput_follows_from_the_volume(volume: dict[str, Any], mib: int) -> None:
