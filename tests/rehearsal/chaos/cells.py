@@ -23,8 +23,8 @@ CUTS = (
     *("SSH cut", "builder rebooted", "builder terminated", NOTICE, "network gone for minutes"),
 )
 # What no step has begun for: the bake itself begins with these, not `bake resume`.
-FROM_THE_START = ("local cloud", "plan", "launch")
-WITHOUT_MACHINE = ("local cloud", "plan", "clean up", "publish")
+FROM_THE_START = ("local cloud", "plan", "wiring", "launch")
+WITHOUT_MACHINE = ("local cloud", "plan", "wiring", "clean up", "publish")
 WITHOUT_LOGIN = ("launch", "stop", "create image", "remove builder")
 # Bakes that outlive a failed call are followed to their end from these steps on, and else to the next step.
 LATE = ("stop", "create image", "remove builder", "boot check", "clean up", "publish")

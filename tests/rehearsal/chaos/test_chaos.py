@@ -25,7 +25,7 @@ CELLS = [
     Cell("stop", "SIGTERM"),
     Cell("create image", "lost after success", "ec2 CreateImage"),
     Cell("remove builder", "kill -9"),
-    Cell("boot check", "expired credentials", "sqs CreateQueue"),
+    Cell("boot check", "expired credentials", "sqs SendMessage"),
 ]
 
 
