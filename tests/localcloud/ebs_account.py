@@ -30,6 +30,7 @@ from bake.localcloud.api.instances import CODES, LocalInstance, LocalInstances
 from bake.localcloud.api.security_groups import Groups
 from bake.localcloud.api.volume_records import LocalVolume
 from bake.localcloud.images.store import ImageStore
+from bake.localcloud.lifecycle import fixtures
 from bake.localcloud.network.server import serve
 from bake.localcloud.settings import ACCOUNT, SPOT_REGION, Settings
 
@@ -174,8 +175,7 @@ def ebs_account(folder: Path) -> Iterator[EbsAccount]:
         before, of_moto = [dict.pop(one, ACCOUNT, None) for one in services], ec2_backends.backend
         ec2.install(instances, store, CloudClock())
         backend = ec2_backends[ACCOUNT][SPOT_REGION]
-        subnets = backend.describe_subnets(filters={"availability-zone": [f"{SPOT_REGION}b"]})
-        ec2.LocalEc2.subnet_default = subnets[0].id
+        fixtures._network(backend, settings)
         base_image(backend, store)
         groups = Groups(instances, apply=lambda openings: None)
         server = serve("127.0.0.1", 0, Api(instances, groups, AwsFaults(), keys), "AWS")

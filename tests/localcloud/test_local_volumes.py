@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .ebs_account import BASE, ELSEWHERE, EbsAccount, ebs_account
+from .ebs_account import BASE, ELSEWHERE, EbsAccount, copied, ebs_account
 
 pytestmark = pytest.mark.integration
 
@@ -210,9 +210,10 @@ def test_a_volume_is_attached_detached_and_deleted(ebs: EbsAccount) -> None:
 
 def test_where_a_volume_can_not_be_attached(ebs: EbsAccount) -> None:
     instance, volume = ebs.launch(), ebs.volume(Size=1)
-    for device in ("/dev/sda1", "sdz99", ""):
+    refused = {"/dev/sda1": "InvalidParameterValue", "sdz99": "InvalidParameterValue", "": "MissingParameter"}
+    for device, wanted in refused.items():
         code, _ = ebs.refused("attach_volume", VolumeId=volume, InstanceId=instance, Device=device)
-        assert code == "InvalidParameterValue", device
+        assert code == wanted, device
     elsewhere = ebs.volume(Size=1, AvailabilityZone="eu-north-1a")
     code, _ = ebs.refused("attach_volume", VolumeId=elsewhere, InstanceId=instance, Device="/dev/sdf")
     assert code == "InvalidVolume.ZoneMismatch"
@@ -300,8 +301,9 @@ def test_snapshots_of_all_volumes_at_once(ebs: EbsAccount) -> None:
 
 
 def test_machines_live_in_one_region_and_volumes_in_all(ebs: EbsAccount) -> None:
+    image = ebs.available(copied(ebs, ELSEWHERE), ELSEWHERE)["ImageId"]
     code, message = ebs.refused(
-        "run_instances", ELSEWHERE, ImageId=BASE, MinCount=1, MaxCount=1, InstanceType="g6e.xlarge"
+        "run_instances", ELSEWHERE, ImageId=image, MinCount=1, MaxCount=1, InstanceType="g6e.xlarge"
     )
     assert (code, "machines live in eu-north-1" in message) == ("UnsupportedOperation", True)
     made = ebs.call("create_volume", ELSEWHERE, AvailabilityZone=f"{ELSEWHERE}a", Size=1)["VolumeId"]

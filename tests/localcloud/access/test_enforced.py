@@ -71,7 +71,7 @@ def test_a_launch_must_give_its_tags(cloud: Cloud, kinds: tuple[str, ...], run: 
 
 def test_only_what_has_the_tag_may_be_ended(cloud: Cloud) -> None:
     ec2 = cloud.client("ec2")
-    image = ec2.describe_images()["Images"][0]["ImageId"]
+    image = ec2.register_image(Name=uuid.uuid4().hex, RootDeviceName="/dev/sda1")["ImageId"]
     [mine, other] = ec2.run_instances(ImageId=image, MinCount=2, MaxCount=2)["Instances"]
     ec2.create_tags(Resources=[mine["InstanceId"]], Tags=[{"Key": "bake:run", "Value": "r-1"}])
     tag = {"Null": {"aws:ResourceTag/bake:run": "false"}}

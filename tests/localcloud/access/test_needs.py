@@ -266,7 +266,7 @@ def test_a_call_needs_its_actions_on_its_resources(
 
 def test_an_instance_that_is_there_has_the_tags_that_it_has_now(cloud: Cloud) -> None:
     ec2 = cloud.client("ec2")
-    image = ec2.describe_images()["Images"][0]["ImageId"]
+    image = ec2.register_image(Name=uuid.uuid4().hex, RootDeviceName="/dev/sda1")["ImageId"]
     run = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=tagged("instance"))
     instance = run["Instances"][0]["InstanceId"]
     ours = {"aws:ResourceTag/bake:run": ["r-1"], "ec2:ResourceTag/bake:run": ["r-1"]}

@@ -166,7 +166,7 @@ def test_groups_and_subnet_must_be_of_one_vpc(served: Account) -> None:
 
 
 def test_the_address_of_an_instance_is_in_use_until_it_is_terminated(account: Account) -> None:
-    address = "10.99.0.88"
+    address = "10.99.0.47"
     first = account.one(PrivateIpAddress=address)
     assert refusal(account.launch, PrivateIpAddress=address) == ("InvalidIPAddress.InUse", 400)
     account.client("ec2").terminate_instances(InstanceIds=[first])
