@@ -36,6 +36,7 @@ from bake.request import ask_and_plan
 from bake.run import Run
 from bake.steps import create_image
 from bake.weights import flux
+from tests.bake.networks import open_network
 from tests.bake.one_run import OneRun, temporary
 
 PROFILES = Path(__file__).parents[2] / "profiles"
@@ -131,16 +132,8 @@ class PlanCloud:
         ec2 = self.aws().ec2
         subnets = ec2.describe_subnets()["Subnets"]
         subnet = next(item for item in subnets if item["AvailabilityZone"] == zone)
-        own = [{"Name": "vpc-id", "Values": [subnet["VpcId"]]}]
-        group = ec2.describe_security_groups(Filters=own)["SecurityGroups"][0]  # type: ignore[arg-type]
-        gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
-        ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=subnet["VpcId"])
-        main = ec2.describe_route_tables(Filters=own)["RouteTables"][0]["RouteTableId"]  # type: ignore[arg-type]
-        ec2.create_route(RouteTableId=main, DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
-        ec2.authorize_security_group_ingress(
-            GroupId=group["GroupId"], IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="192.0.2.0/24"
-        )
-        return {"BAKE_SUBNET_ID": subnet["SubnetId"], "BAKE_SECURITY_GROUP_ID": group["GroupId"]}
+        group = open_network(ec2, subnet["VpcId"])
+        return {"BAKE_SUBNET_ID": subnet["SubnetId"], "BAKE_SECURITY_GROUP_ID": group}
 
 
 def image_named(aws: Aws, name: str) -> str:

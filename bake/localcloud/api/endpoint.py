@@ -37,7 +37,7 @@ class Api:
 
     The gateway admits calls that are signed with one of `keys` and allowed to their caller. Faults strike
     admitted calls only; `consistent` adds AWS's delays to the others. `called` counts what this host called,
-    each `service Operation` in the order of the first calls.
+    each `service Operation` in the order of the first calls; a dry run is none.
     """
 
     def __init__(
@@ -70,7 +70,8 @@ class Api:
 
     def _aws(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         requested: OperationRequest = environ[OPERATION_REQUEST]
-        if self._of_host(environ.get("REMOTE_ADDR")):
+        dry = requested.service == "ec2" and requested.content.get("DryRun", "").lower() == "true"
+        if self._of_host(environ.get("REMOTE_ADDR")) and not dry:
             named = f"{requested.service} {requested.operation}"
             self.called[named] = self.called.get(named, 0) + 1
         if requested.service == "ec2":

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from moto.server import ThreadedMotoServer
 
+from ..networks import open_network
 from . import terminal
 
 pytestmark = pytest.mark.integration
@@ -42,8 +43,7 @@ class Account:
     def network(self, region: str) -> dict[str, str]:
         ec2 = self.client("ec2", region)
         subnet = ec2.describe_subnets()["Subnets"][0]
-        own = [{"Name": "vpc-id", "Values": [subnet["VpcId"]]}]
-        group = ec2.describe_security_groups(Filters=own)["SecurityGroups"][0]["GroupId"]
+        group = open_network(ec2, subnet["VpcId"])
         return {"BAKE_SUBNET_ID": subnet["SubnetId"], "BAKE_SECURITY_GROUP_ID": group}
 
     def another_group(self) -> str:
