@@ -8,7 +8,7 @@ MAIN = {"Name": "association.main", "Values": ["true"]}
 
 
 def open_network(ec2: Any, vpc: str) -> str:
-    """Give a VPC a way to the internet, and its default group a rule for SSH, if it has none; the group's id."""
+    """Give a VPC a way to the internet, and its default group a rule for SSH; the group's id."""
     own = [{"Name": "vpc-id", "Values": [vpc]}]
     table = ec2.describe_route_tables(Filters=[*own, MAIN])["RouteTables"][0]
     if not any(route.get("DestinationCidrBlock") == "0.0.0.0/0" for route in table["Routes"]):
