@@ -222,15 +222,15 @@ def _rule(aws: Aws, name: str, queue: str, tags: Tags) -> None:
     pattern = json.dumps({"source": ["flux.worker"]})
     rule = aws.events.put_rule(Name=name, EventBusName=name, EventPattern=pattern, Tags=_listed(tags))
     attributes = aws.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
-    policy = _policy(attributes["QueueArn"], rule["RuleArn"])
+    policy = queue_policy(attributes["QueueArn"], rule["RuleArn"])
     aws.sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": policy})
     aws.events.put_targets(
         Rule=name, EventBusName=name, Targets=[{"Id": TARGET, "Arn": attributes["QueueArn"]}]
     )
 
 
-def _policy(queue_arn: str, rule_arn: str) -> str:
-    """The queue's policy: EventBridge may write to a queue only if its policy allows the rule."""
+def queue_policy(queue_arn: str, rule_arn: str) -> str:
+    """Return a queue's policy: EventBridge may write to a queue only if its policy allows the rule."""
     statement = {
         "Effect": "Allow",
         "Principal": {"Service": "events.amazonaws.com"},

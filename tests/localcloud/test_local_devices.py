@@ -78,9 +78,8 @@ def test_nobody_else_in_it_reads_them_and_nobody_mounts_them(session: Session) -
 
 
 def test_one_comes_and_goes_while_it_runs(account: Account, machine: Launched, session: Session) -> None:
-    zone = account.ec2.describe_volumes(VolumeIds=[volumes(account, machine.id)["/dev/sdf"]])["Volumes"][0][
-        "AvailabilityZone"
-    ]
+    [group] = account.ec2.describe_instances(InstanceIds=[machine.id])["Reservations"]
+    zone = group["Instances"][0]["Placement"]["AvailabilityZone"]
     made = account.ec2.create_volume(AvailabilityZone=zone, Size=1, VolumeType="gp3")["VolumeId"]
     available(account, made)
     account.ec2.attach_volume(VolumeId=made, InstanceId=machine.id, Device="/dev/sdh")

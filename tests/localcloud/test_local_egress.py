@@ -197,7 +197,12 @@ def test_refused_destinations_have_names(
     refused = found.refused()
     assert named(refused) == ["192.0.2.10 (icmp)", "api.example:443"]
     status = Status(
-        "", "", "", 1, "2026-01-01T00:00:00", (), (), None, tuple(RefusedStatus(**one) for one in refused)
+        *("", "", "", 1, "2026-01-01T00:00:00"),
+        seed=1,
+        lenient=False,
+        instances=(),
+        images=(),
+        refused=tuple(RefusedStatus(**one) for one in refused),
     )
     assert "api.example:443  tcp" in render(status)
     assert asdict(status)["refused"][1]["packets"] == 3
@@ -292,7 +297,9 @@ def listener(address: str) -> Callable[[], socket.socket]:
     return lambda: socket.create_server((address, 0))
 
 
-def test_a_use_of_the_cloud_that_fails_names_what_was_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_use_of_the_cloud_that_fails_names_what_was_refused(
+    own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = iter([{"old:1"}, {"old:1", "api.example:443"}])
     monkeypatch.setattr(localcloud, "_refused", lambda settings: next(told))
     monkeypatch.setattr(localcloud, "up", lambda **named: None)

@@ -24,6 +24,7 @@ from bake.localcloud.lifecycle.local_cloud import LocalCloud
 from bake.localcloud.settings import Settings
 from bake.ssh import Login, connect
 from bake.systems import SYSTEMS
+from bake.wiring import queue_policy
 
 JOBS, EVENTS, BUCKET, BUS = "flux-jobs", "flux-events", "flux-images", "flux"
 # The instance type for the accelerator that an image's tags name.
@@ -151,7 +152,8 @@ class ManualSession:
         )
         _unless_there(lambda: events.create_event_bus(Name=BUS))
         pattern = json.dumps({"source": ["flux.worker"]})
-        events.put_rule(Name=EVENTS, EventBusName=BUS, EventPattern=pattern)
+        rule = events.put_rule(Name=EVENTS, EventBusName=BUS, EventPattern=pattern)["RuleArn"]
+        sqs.set_queue_attributes(QueueUrl=heard, Attributes={"Policy": queue_policy(arn, rule)})
         events.put_targets(Rule=EVENTS, EventBusName=BUS, Targets=[{"Id": EVENTS, "Arn": arn}])
         facts = {
             "AWS_REGION": region,

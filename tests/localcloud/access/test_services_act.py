@@ -53,7 +53,7 @@ def delivered(cloud: Cloud, wired: dict[str, Any], policy: str | None) -> bool:
 
 
 def test_the_policy_of_the_bakes_own_queue_lets_its_rule_deliver(cloud: Cloud, wired: dict[str, Any]) -> None:
-    assert delivered(cloud, wired, wiring._policy(wired["queue"], wired["rule"]))
+    assert delivered(cloud, wired, wiring.queue_policy(wired["queue"], wired["rule"]))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_any_other_policy_does_not_and_nobody_but_the_log_is_told(
     change: Callable[[str, dict[str, Any]], str | None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    policy = wiring._policy(wired["queue"], wired["rule"])
+    policy = wiring.queue_policy(wired["queue"], wired["rule"])
     with caplog.at_level(logging.WARNING):
         assert not delivered(cloud, wired, change(policy, wired))
     assert "does not let it send" in caplog.text
