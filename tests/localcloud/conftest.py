@@ -122,6 +122,24 @@ class Account:
         waiter.wait(ImageIds=[image], WaiterConfig={"Delay": 1, "MaxAttempts": PATIENCE})
         return image
 
+    @classmethod
+    def settled(cls, ask: Callable[[], list[Any]]) -> list[Any]:
+        """Ask for a list until two answers in a row are the same: every second one may be late."""
+        before: list[Any] = []
+
+        def look() -> list[Any] | None:
+            nonlocal before
+            try:
+                found = ask()
+            except ClientError as error:
+                if "NotFound" not in error.response["Error"]["Code"]:
+                    raise
+                found = []
+            same, before = found == before, found
+            return found if same and found else None
+
+        return list(cls.wait("what was made a moment ago", look))
+
     @staticmethod
     def wait(what: str, ask: Callable[[], Any], seconds: float = PATIENCE) -> Any:
         """Ask until there is an answer."""

@@ -46,12 +46,13 @@ def by_id(volume: str) -> str:
 
 def volumes(account: Account, instance: str) -> dict[str, str]:
     filters = [{"Name": "attachment.instance-id", "Values": [instance]}]
-    found = account.ec2.describe_volumes(Filters=filters)["Volumes"]
+    found = account.settled(lambda: account.ec2.describe_volumes(Filters=filters)["Volumes"])
     return {one["Attachments"][0]["Device"]: one["VolumeId"] for one in found}
 
 
 def available(account: Account, volume: str) -> str:
-    account.ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig={"Delay": 1})
+    ready = [{"Name": "status", "Values": ["available"]}]
+    account.settled(lambda: account.ec2.describe_volumes(VolumeIds=[volume], Filters=ready)["Volumes"])
     return volume
 
 

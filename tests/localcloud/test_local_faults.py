@@ -75,7 +75,7 @@ def test_a_launch_whose_answer_is_lost_is_made_once(account: Any, faults: Remote
     launched = account.launch()
     try:
         ours = [{"Name": "key-name", "Values": [launched.parameters["KeyName"]]}]
-        [group] = account.ec2.describe_instances(Filters=ours)["Reservations"]
+        [group] = account.settled(lambda: account.ec2.describe_instances(Filters=ours)["Reservations"])
         assert [one["InstanceId"] for one in group["Instances"]] == [launched.id]
         assert faults.struck() == 1
     finally:

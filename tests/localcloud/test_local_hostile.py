@@ -180,7 +180,7 @@ def test_what_is_made_of_an_encrypted_snapshot_is_encrypted(account: Account) ->
     instance = launch(account, "encrypted-root")
     account.reach(instance.id, "running")
     attached = [{"Name": "attachment.instance-id", "Values": [instance.id]}]
-    [volume] = account.ec2.describe_volumes(Filters=attached)["Volumes"]
+    [volume] = account.settled(lambda: account.ec2.describe_volumes(Filters=attached)["Volumes"])
     assert (volume["Encrypted"], volume["KmsKeyId"]) == (True, key)
     made = account.image_of(instance.id, "of-encrypted-root", NoReboot=True)
     [found] = account.ec2.describe_images(ImageIds=[made])["Images"]
@@ -197,7 +197,7 @@ def test_instance_stores_are_mapped_and_volumes_are_mapped_away(account: Account
     assert booted("ephemeral", "echo yes", store, {"DeviceName": "/dev/sdb", "NoDevice": ""}) == "yes\n"
     instance = launch(account, "data-volume", {"DeviceName": "/dev/sdf", "NoDevice": ""})
     attached = [{"Name": "attachment.instance-id", "Values": [instance.id]}]
-    [volume] = account.ec2.describe_volumes(Filters=attached)["Volumes"]
+    [volume] = account.settled(lambda: account.ec2.describe_volumes(Filters=attached)["Volumes"])
     assert volume["Attachments"][0]["Device"] == "/dev/sda1"
     account.terminate(instance.id)
 
