@@ -67,8 +67,8 @@ def _copied(backend: Any) -> Any:
 class _NoMachine:
     """In place of a LocalInstance: its record, and nothing that happens to it."""
 
-    def __init__(self, moto: Any) -> None:
-        self.moto = moto
+    def __init__(self, moto: Any, changed: float | None = None) -> None:
+        self.moto, self.changed = moto, changed
         self.ended = lambda: None
         self.reachable = False
         self.console = ""
@@ -107,16 +107,20 @@ class _NoMachines:
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
-        self.settings = type(backend).local_instances.settings
+        self._real = type(backend).local_instances
+        self.settings = self._real.settings
 
     def __getitem__(self, instance_id: str) -> _NoMachine:
-        return _NoMachine(self._backend.get_instance(instance_id))
+        return self._of(self._backend.get_instance(instance_id))
 
     def __contains__(self, instance_id: object) -> bool:
         return self._backend.get_instance_by_id(instance_id) is not None
 
     def all(self) -> list[_NoMachine]:
-        return [_NoMachine(instance) for instance in self._backend.all_instances()]
+        return [self._of(instance) for instance in self._backend.all_instances()]
+
+    def _of(self, moto: Any) -> _NoMachine:
+        return _NoMachine(moto, self._real[moto.id].changed if moto.id in self._real else None)
 
     def add(self, moto: Any) -> _NoMachine:
         return _NoMachine(moto)
