@@ -173,3 +173,15 @@ def test_a_dry_run_does_not_use_up_its_token(account: Account) -> None:
     token = new()
     assert refusal(account.launch, ClientToken=token, DryRun=True) == WOULD
     account.launch(ClientToken=token)
+
+
+def test_a_dry_run_is_judged_beside_instances_that_have_ended(account: Account) -> None:
+    ec2, ended, stopped = account.client("ec2"), account.one(), account.one()
+    ec2.terminate_instances(InstanceIds=[ended])
+    ec2.stop_instances(InstanceIds=[stopped])
+    account.reach(ended, "terminated")
+    account.reach(stopped, "stopped")
+    group = ec2.create_security_group(GroupName=new(), Description="d")["GroupId"]
+    assert refusal(account.launch, DryRun=True) == WOULD
+    assert refusal(ec2.delete_security_group, GroupId=group, DryRun=True) == WOULD
+    assert refusal(ec2.create_image, InstanceId=stopped, Name=new(), DryRun=True) == WOULD
