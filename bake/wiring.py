@@ -158,14 +158,15 @@ def _bus(aws: Aws, run: str, name: str, tags: Tags, undo: Undo) -> None:
     """Create the bus; its removal also removes its rule and target."""
 
     def make() -> str:
-        return aws.events.create_event_bus(Name=name, Tags=_listed(tags))["EventBusArn"]
+        aws.events.create_event_bus(Name=name, Tags=_listed(tags))
+        return name  # not its ARN: by its name a resumed run finds it, and its journal knows it again
 
     def find() -> Found | None:
         bus = unless_absent(lambda: aws.events.describe_event_bus(Name=name))
         if bus is None:
             return None
         found = aws.events.list_tags_for_resource(ResourceARN=bus["Arn"])
-        return Found(bus["Arn"], tag_of(found.get("Tags", [])))
+        return Found(name, tag_of(found.get("Tags", [])))
 
     Resource(
         "event bus",
