@@ -188,9 +188,7 @@ def test_attributes_are_changed_told_and_reset(ebs: EbsAccount) -> None:
             "InvalidParameterValue",
             id="long",
         ),
-        pytest.param(
-            "describe_image_attribute", {"Attribute": "colour"}, "InvalidParameterValue", id="attribute"
-        ),
+        pytest.param("describe_image_attribute", {"Attribute": "x"}, "InvalidParameterValue", id="attribute"),
         pytest.param("reset_image_attribute", {"Attribute": "colour"}, "InvalidParameterValue", id="reset"),
         pytest.param(
             "describe_image_attribute", {"Attribute": "blockDeviceMapping"}, "AuthFailure", id="bdm"
