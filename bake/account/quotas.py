@@ -55,7 +55,10 @@ def _ask(shared: str, market: str, aws: Aws) -> Quota | Unanswered:
     if isinstance(answer, Unanswered):
         return answer
     quota = answer["Quota"]
-    return Quota(quota.get("QuotaName", code), round(quota["Value"]), _used(shared, market == "spot", aws))
+    used = ask(lambda: _used(shared, market == "spot", aws))
+    if isinstance(used, Unanswered):
+        return used
+    return Quota(quota.get("QuotaName", code), round(quota["Value"]), used)
 
 
 def ended_lately(aws: Aws, instance_type: str) -> bool:
