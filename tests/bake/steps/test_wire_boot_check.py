@@ -32,6 +32,7 @@ def resumed(one_run: OneRun) -> Run:
 @pytest.fixture
 def cut(one_run: OneRun) -> Iterator[Wiring]:
     """What a first attempt has made, and left when it was killed."""
+    one_run.patience = 2  # "not found" of what is deleted behind its back means "not yet" for so long
     undo = Undo()
     made = wire_boot_check(one_run.plan, one_run.aws, one_run.run, undo, None)
     one_run.run.journal.begin("run", plan=one_run.plan.id)
