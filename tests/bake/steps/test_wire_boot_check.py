@@ -6,11 +6,13 @@ import copy
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from bake.aws import ClientError
 from bake.creation import EXPIRES_TAG
+from bake.journal import Journal, Record
 from bake.lease import Lease
 from bake.pipeline import bake
 from bake.run import Run
@@ -124,6 +126,21 @@ def test_a_resumed_run_finds_them_again(one_run: OneRun, cut: Wiring, resumed: R
         assert len(one_run.left()) == 4
         clean_up(undo, resumed)
         assert one_run.left() == []
+
+
+def test_the_journal_knows_what_a_resumed_run_removes(one_run: OneRun, tmp_path: Path) -> None:
+    """By one name in both attempts: the creating call has that of the list of what there is."""
+    journal = one_run.run.journal = Journal(tmp_path)
+    journal.begin("run", plan=one_run.plan.id)
+    wired(one_run, one_run.run, Undo(record=journal.write))  # and it is killed
+    record = Record.read(tmp_path)
+    assert record is not None
+    assert len(record.held()) == 4
+    with ExitStack() as stack, Undo(record=journal.write) as undo:
+        taken_over(one_run, replace(one_run.run, attempt=2), undo, stack)
+    after = Record.read(tmp_path)
+    assert after is not None
+    assert after.held() == []
 
 
 @pytest.mark.parametrize("gone", ["before", "after"])
