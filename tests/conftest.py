@@ -64,9 +64,20 @@ class Machine:
 NewMachine = Callable[..., AbstractContextManager[Machine]]
 
 
+# This process's environment before any test file is imported.
+ENVIRONMENT = dict(os.environ)
+
+
 def pytest_configure() -> None:
     """Let what the tests start hear Ctrl-C; a shell's background jobs inherit that it is ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """An import that changes the environment changes it for all other tests of the process."""
+    changed = {name for name, value in os.environ.items() if ENVIRONMENT.get(name) != value}
+    if changed := {name for name in changed if name.startswith(("AWS_", "BAKE_", "HF_", "MOTO_"))}:
+        raise pytest.UsageError(f"the import of a test file set {', '.join(sorted(changed))}")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -76,7 +76,9 @@ def _waits(call: ast.Call) -> bool:
         return False
     of = call.func.value if isinstance(call.func, ast.Attribute) else None
     if name == "join":  # texts are joined, too
-        return not isinstance(of, ast.Constant | None) and ast.unparse(of) not in ("shlex", "os.path")
+        if of is None or isinstance(of, ast.Constant | ast.JoinedStr):
+            return False
+        return ast.unparse(of) not in ("shlex", "os.path")
     return name != "wait" or of is None or ast.unparse(of).split(".")[-1] not in SHOWN
 
 

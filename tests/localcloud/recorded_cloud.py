@@ -14,8 +14,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
-
 from moto.ec2.models import ec2_backends
 from moto.iam.models import iam_backends
 
@@ -121,5 +119,6 @@ def start(folder: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
     print(json.dumps(start(Path(sys.argv[1]))), flush=True)
     sys.stdin.read()

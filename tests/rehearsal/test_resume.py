@@ -48,7 +48,9 @@ def left(aws: Aws, run: str) -> list[str]:
     found += [one["GroupId"] for one in aws.ec2.describe_security_groups(Filters=mine)["SecurityGroups"]]
     found += [url for url in aws.sqs.list_queues().get("QueueUrls", []) if run in url]
     found += [one["Name"] for one in aws.s3.list_buckets()["Buckets"] if run in one["Name"]]
-    return found + [one["Name"] for one in aws.events.list_event_buses()["EventBuses"] if run in one["Name"]]
+    found += [one["Name"] for one in aws.events.list_event_buses()["EventBuses"] if run in one["Name"]]
+    aws.fresh.add(*found)  # what one answer shows, the next may not know yet
+    return found
 
 
 def test_a_run_that_is_killed_at_every_step_ends_with_a_good_image(aws: Aws, tmp_path: Path) -> None:
@@ -115,7 +117,8 @@ def resumed_anew(aws: Aws, desk: Path, run: str) -> str:
     assert "has ended" in refused(desk, run)
     second = [event["id"] for event in events if event["event"] == "run"][-1]
     assert second != run
-    aws.ec2.terminate_instances(InstanceIds=[one for one in left(aws, second) if one.startswith("i-")])
+    found = [one for one in left(aws, second) if one.startswith("i-")]
+    aws.ec2.terminate_instances(InstanceIds=found)
     return str(note)
 
 

@@ -86,6 +86,11 @@ def wait(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def instances(ec2: Any) -> list[Any]:
+    """All instances of the account."""
+    return [one for group in ec2.describe_instances()["Reservations"] for one in group["Instances"]]
+
+
 def new(prefix: str = "name") -> str:
     return f"{prefix}-{uuid.uuid4().hex[:12]}"
 
@@ -115,10 +120,10 @@ def account(served: Account) -> Iterator[Account]:
     ec2 = served.client("ec2")
     for request in ec2.describe_spot_instance_requests()["SpotInstanceRequests"]:
         ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=[request["SpotInstanceRequestId"]])
-    for group in ec2.describe_instances()["Reservations"]:
-        for instance in group["Instances"]:
-            if instance["State"]["Name"] not in {"terminated", "shutting-down"}:
-                ec2.modify_instance_attribute(
-                    InstanceId=instance["InstanceId"], DisableApiTermination={"Value": False}
-                )
-                ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
+    for instance in instances(ec2):
+        if instance["State"]["Name"] not in {"terminated", "shutting-down"}:
+            ec2.modify_instance_attribute(
+                InstanceId=instance["InstanceId"], DisableApiTermination={"Value": False}
+            )
+            ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
+    wait(lambda: all(one["State"]["Name"] == "terminated" for one in instances(ec2)))

@@ -9,19 +9,23 @@ import pytest
 from bake.instance import KeyPair
 from tests.localcloud.recorded_cloud import BASE
 
-from .conftest import Account, new, refusal, wait
+from .conftest import Account, instances, new, refusal, wait
 
 pytestmark = pytest.mark.integration
 
 WOULD = ("DryRunOperation", 412)
 
 
+STEADY = {"running", "stopped", "terminated"}
+
+
 def everything(account: Account) -> Any:
-    """What the account has, to be compared."""
+    """What the account has, to be compared: once what other tests have begun has come to its end."""
     ec2 = account.client("ec2")
-    instances = [one for group in ec2.describe_instances()["Reservations"] for one in group["Instances"]]
+    wait(lambda: {one["State"]["Name"] for one in instances(ec2)} <= STEADY)
+    wait(lambda: {image["State"] for image in ec2.describe_images()["Images"]} <= {"available"})
     return (
-        {one["InstanceId"]: (one["State"]["Name"], one.get("Tags")) for one in instances},
+        {one["InstanceId"]: (one["State"]["Name"], one.get("Tags")) for one in instances(ec2)},
         {image["ImageId"]: image["State"] for image in ec2.describe_images()["Images"]},
         {snapshot["SnapshotId"] for snapshot in ec2.describe_snapshots()["Snapshots"]},
         {volume["VolumeId"] for volume in ec2.describe_volumes()["Volumes"]},
