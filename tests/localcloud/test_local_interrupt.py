@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from bake.errors import BakeError, UsageError
 from bake.localcloud.cli import local
 from bake.ssh import connect
+from bake.wiring import queue_policy
 
 from .moto_account import new
 from .test_local_spot import market, requests, tagged
@@ -53,7 +54,8 @@ def listening(account: Any) -> tuple[str, Any]:
     events, sqs = account.client("events", "SPOT_AWS_REGION"), account.client("sqs", "SPOT_AWS_REGION")
     url = sqs.create_queue(QueueName=name)["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    events.put_rule(Name=name, EventPattern=json.dumps({"source": ["aws.ec2"]}))
+    rule = events.put_rule(Name=name, EventPattern=json.dumps({"source": ["aws.ec2"]}))["RuleArn"]
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": queue_policy(arn, rule)})
     events.put_targets(Rule=name, Targets=[{"Id": "queue", "Arn": arn}])
 
     def remove() -> None:

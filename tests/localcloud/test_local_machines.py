@@ -19,6 +19,7 @@ from bake.localcloud.network import bridge
 from bake.localcloud.settings import Settings
 from bake.ssh import Login, Session, connect
 from bake.steps.launch import KeyPair
+from bake.wiring import queue_policy
 
 pytestmark = pytest.mark.root
 
@@ -259,15 +260,7 @@ def test_the_instance_has_credentials_and_events_arrive(session: Session, accoun
     events.create_event_bus(Name="test")
     pattern = json.dumps({"source": ["flux.worker"]})
     rule = events.put_rule(Name="all", EventBusName="test", EventPattern=pattern)["RuleArn"]
-    statement = {
-        "Effect": "Allow",
-        "Principal": {"Service": "events.amazonaws.com"},
-        "Action": "sqs:SendMessage",
-        "Resource": arn,
-        "Condition": {"ArnEquals": {"aws:SourceArn": rule}},
-    }
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": policy})
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": queue_policy(arn, rule)})
     events.put_targets(Rule="all", EventBusName="test", Targets=[{"Id": "q", "Arn": arn}])
     entry = {"Source": "flux.worker", "DetailType": "t", "Detail": '{"id": "1"}', "EventBusName": "test"}
 
