@@ -142,12 +142,23 @@ def error_response(code: str, message: str | None, status: int = 400) -> Respons
     )
 
 
+def says_return(operation: Any) -> bool:
+    """Whether EC2 answers an operation (botocore's model) with `<return>true</return>`: the calls without an
+    output do, which no model tells, and those whose output names it.
+    """
+    output = operation.output_shape
+    return output is None or not output.members or "Return" in output.members
+
+
 def install() -> None:
-    """Let moto write EC2's namespace with its slash, and none in errors."""
+    """Let moto write EC2's namespace with its slash, and none in errors; and `return`."""
 
     def namespace(self: Any, serialized: Any) -> None:
-        if "Errors" not in serialized:
-            serialized["@xmlns"] = XMLNS
+        if "Errors" in serialized:
+            return
+        serialized["@xmlns"] = XMLNS
+        if says_return(self.operation_model):
+            serialized.setdefault("return", "true")
 
     EC2Serializer._serialize_namespace_attribute = namespace
     dry_run.install()

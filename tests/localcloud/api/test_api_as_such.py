@@ -13,7 +13,7 @@ from moto.core.utils import camelcase_to_underscores, get_service_model, method_
 from bake.localcloud.api.parameters import _wire_name
 from bake.localcloud.settings import SPOT_REGION
 
-from .conftest import Account, refusal
+from .conftest import Account, new, refusal, wait
 from .signed import ask
 
 pytestmark = pytest.mark.integration
@@ -105,6 +105,35 @@ def test_no_mistake_of_a_user_is_an_internal_error(served: Account) -> None:
     codes = {code for status, code, _ in answers if status >= 400}
     assert all(re.fullmatch(r"[A-Z][A-Za-z]+(\.[A-Z][A-Za-z]+)?", code) for code in codes), codes
     assert {status for status, _, _ in answers} <= {200, 400, 412}
+
+
+def test_a_call_without_an_output_says_that_it_succeeded(account: Account) -> None:
+    """Libcloud's methods return what `return` says."""
+    ec2, instance = account.client("ec2"), account.one()
+    image = ec2.create_image(InstanceId=instance, Name=new(), NoReboot=True)["ImageId"]
+    wait(lambda: ec2.describe_images(ImageIds=[image])["Images"][0]["State"] == "available")
+    [disk] = ec2.describe_images(ImageIds=[image])["Images"][0]["BlockDeviceMappings"]
+    tags = {"ResourceId.1": image, "Tag.1.Key": "a", "Tag.1.Value": "b"}
+    group = ec2.create_security_group(GroupName=new(), Description="d")["GroupId"]
+    rule = {"IpProtocol": "tcp", "FromPort": "22", "ToPort": "22", "CidrIp": "0.0.0.0/0"}
+    pair = ec2.create_key_pair(KeyName=new())["KeyName"]
+    volume = ec2.create_volume(AvailabilityZone=f"{SPOT_REGION}b", Size=1)["VolumeId"]
+    wait(lambda: ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["State"] == "available")
+    for action, more in (
+        ("CreateTags", tags),
+        ("DeleteTags", tags),
+        ("ModifyInstanceAttribute", {"InstanceId": instance, "DisableApiTermination.Value": "false"}),
+        ("ModifyImageAttribute", {"ImageId": image, "Description.Value": "d"}),
+        ("DeregisterImage", {"ImageId": image}),
+        ("DeleteSnapshot", {"SnapshotId": disk["Ebs"]["SnapshotId"]}),
+        ("AuthorizeSecurityGroupIngress", {"GroupId": group, **rule}),
+        ("RevokeSecurityGroupIngress", {"GroupId": group, **rule}),
+        ("DeleteSecurityGroup", {"GroupId": group}),
+        ("DeleteKeyPair", {"KeyName": pair}),
+        ("DeleteVolume", {"VolumeId": volume}),
+    ):
+        status, code, text = ask(account, {"Action": action, **more})
+        assert (action, status, code, "<return>true</return>" in text) == (action, 200, "", True)
 
 
 @pytest.mark.parametrize(
