@@ -8,13 +8,15 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bake.localcloud import LocalCloud
+from bake import localcloud
+from bake.localcloud import Delays, LocalCloud, Settings
 
 ROOT = Path(__file__).parents[2]
 BIN = ROOT / ".venv-clients/bin"
@@ -91,10 +93,27 @@ class Desk:
 
 @pytest.fixture
 def desk(cloud: LocalCloud, tmp_path: Path) -> Iterator[Desk]:
+    with used(cloud, tmp_path) as desk:
+        yield desk
+
+
+@pytest.fixture
+def desk_without_delays(own: Settings, tmp_path: Path) -> Iterator[Desk]:
+    """On a lenient cloud, for clients that don't survive what AWS shows late."""
+    with localcloud.running(print, delays=Delays(lenient=True)) as cloud, used(cloud, tmp_path) as desk:
+        yield desk
+
+
+@contextmanager
+def used(cloud: LocalCloud, folder: Path) -> Iterator[Desk]:
+    """A desk of whose things none is left in the end."""
     name = f"client-{uuid.uuid4().hex[:8]}"
-    desk = Desk(cloud, tmp_path, name)
+    desk = Desk(cloud, folder, name)
     yield desk
-    assert not left(cloud, name)
+    deadline = time.monotonic() + 30  # lists tell of an end late
+    while found := left(cloud, name):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.5)
 
 
 def needed(program: str) -> str:

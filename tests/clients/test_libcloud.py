@@ -12,9 +12,9 @@ pytestmark = [pytest.mark.root, pytest.mark.clients]
 
 # Runs in the clients' environment; prints the address of each node as it is up, and waits for a line.
 PROGRAM = """
-import json, os, sys
+import json, os, sys, time
 from urllib.parse import urlsplit
-from libcloud.compute.base import NodeImage
+from libcloud.common.exceptions import BaseHTTPError
 from libcloud.compute.providers import get_driver
 from libcloud.compute.types import NodeState, Provider
 
@@ -28,10 +28,21 @@ size = next(one for one in driver.list_sizes() if one.id == asked["type"])
 subnet = driver.ex_list_subnets(subnet_ids=[asked["subnet"]])[0]
 
 
+def patiently(call, *words, **more):
+    # EC2 shows late what it has made, and Libcloud believes the first answer.
+    deadline = time.monotonic() + 300
+    while True:
+        try:
+            return call(*words, **more)
+        except BaseHTTPError as error:
+            if ".NotFound" not in str(error) or time.monotonic() > deadline:
+                raise
+
+
 def launch(image):
-    node = driver.create_node(
-        name=asked["name"], image=image, size=size, ex_keyname=asked["name"], ex_subnet=subnet,
-        ex_security_group_ids=[asked["group"]],
+    node = patiently(
+        driver.create_node, name=asked["name"], image=image, size=size, ex_keyname=asked["name"],
+        ex_subnet=subnet, ex_security_group_ids=[asked["group"]],
     )
     [(node, addresses)] = driver.wait_until_running([node], wait_period=0.5, timeout=300)
     print(json.dumps({"node": node.id, "address": addresses[0]}), flush=True)
@@ -41,19 +52,20 @@ def launch(image):
 
 driver.import_key_pair_from_string(asked["name"], open(asked["public"]).read())
 node = launch(driver.get_image(asked["image"]))
-image = driver.create_image(node, asked["name"] + " image")
-while driver.get_image(image.id).extra["state"] != "available":
-    pass
-assert driver.destroy_node(node)
+image = patiently(driver.create_image, node, asked["name"] + " image")
+while patiently(driver.get_image, image.id).extra["state"] != "available":
+    time.sleep(0.5)
+assert patiently(driver.destroy_node, node)
 second = launch(image)
-assert driver.destroy_node(second)
-mappings = driver.get_image(image.id).extra["block_device_mapping"]
+assert patiently(driver.destroy_node, second)
+mappings = patiently(driver.get_image, image.id).extra["block_device_mapping"]
 assert driver.delete_image(image)
 for mapping in mappings:
     for snapshot in driver.list_snapshots():
         if snapshot.id == mapping["ebs"]["snapshot_id"]:
             assert driver.destroy_volume_snapshot(snapshot)
-assert driver.delete_key_pair(driver.get_key_pair(asked["name"]))
+[pair] = [one for one in driver.list_key_pairs() if one.name == asked["name"]]
+assert driver.delete_key_pair(pair)
 print(json.dumps({"done": True}), flush=True)
 """
 

@@ -12,7 +12,11 @@ from .test_awscli import Cli
 pytestmark = [pytest.mark.root, pytest.mark.clients]
 
 
-def test_it_builds_an_image_that_boots(desk: Desk) -> None:
+def test_it_builds_an_image_that_boots(desk_without_delays: Desk) -> None:
+    """Packer ends where its new security group, key pair or AMI is not shown yet, as it does on AWS now and
+    then: https://github.com/hashicorp/packer/issues/3377
+    """
+    desk = desk_without_delays
     found = desk.cloud.environment
     template = {
         "builders": [
