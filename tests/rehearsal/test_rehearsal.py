@@ -75,6 +75,18 @@ def test_the_plan_comes_first_and_says_how_a_rehearsal_differs(baked: Outcome) -
     assert re.search(r"backend +cuda; launched with FLUX_BACKEND=cpu, for no instance here has it\n", text)
 
 
+def test_the_plan_asked_the_cloud_before_anything_was_created(baked: Outcome) -> None:
+    """As the role that bakes, with `bake iam`'s policy: its DryRun and its simulation had answers."""
+    asked = {one["question"]: one["answer"] for one in baked.of("plan")[0]["plan"]["preflight"]}
+    assert asked["a launch of g6e.xlarge"] == "EC2 would make it (DryRun)"
+    assert asked["the way out of the subnet"].startswith("0.0.0.0/0 to igw-")
+    assert "lets somebody in" in asked["port 22"]
+    assert re.search(
+        r"role/bake-g6e-ubuntu: all of \d+ actions are allowed", asked["the rights of whoever bakes"]
+    )
+    assert re.search(r"all of \d+ actions are allowed", asked["the rights of the worker"])
+
+
 def test_the_booted_image_drew_a_png_of_the_asked_size(directory: Path, report: dict[str, Any]) -> None:
     content = (directory / "first-image.png").read_bytes()
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
