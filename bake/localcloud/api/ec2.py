@@ -149,6 +149,7 @@ class LocalEc2(
         def check(instance: LocalInstance) -> None:
             if instance.state == "stopped":
                 self.check_start(instance.moto)
+                self.check_quota(instance.moto)
                 self.root_of(instance)
             elif instance.state not in {"pending", "running"}:
                 raise wrong_state(instance, "started")

@@ -226,3 +226,17 @@ def test_unknown_spot_requests_are_not_found(served: Account) -> None:
         assert code == ("InvalidSpotInstanceRequestID.NotFound", 400)
         code = refusal(getattr(ec2, name), SpotInstanceRequestIds=["spot"])
         assert code == ("InvalidSpotInstanceRequestID.Malformed", 400)
+
+
+def test_a_start_beyond_the_quota_is_refused(account: Account) -> None:
+    """What is stopped uses none; the account has 192 vCPUs of a family."""
+    ec2, first = account.client("ec2"), account.one(InstanceType="g6e.48xlarge")
+    assert refusal(account.launch) == ("VcpuLimitExceeded", 400)
+    ec2.stop_instances(InstanceIds=[first])
+    account.reach(first, "stopped")
+    second = account.one()
+    assert refusal(ec2.start_instances, InstanceIds=[first]) == ("VcpuLimitExceeded", 400)
+    ec2.terminate_instances(InstanceIds=[second])
+    account.reach(second, "terminated")
+    ec2.start_instances(InstanceIds=[first])
+    account.reach(first, "running")

@@ -46,6 +46,12 @@ class Settled:
             if not ended or self.settling.left(QUOTA, one.moto.id, one.changed):
                 yield one.moto
 
+    def check_quota(self, instance: Any) -> None:
+        """Refuse to start moto's instance, which is stopped, beyond its quota."""
+        others = (one for one in self._counted() if one.id != instance.id)
+        limit, spot = self.local_instances.settings.vcpus, instance.lifecycle == "spot"
+        quotas.check(instance.instance_type, 1, spot=spot, counted=others, limit=limit)
+
     def create_image(self, instance_id: str, *words: Any, **named: Any) -> Any:
         """As always, but not of what was seen to stop a moment ago."""
         if instance_id in self.local_instances:
