@@ -8,13 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from click.testing import CliRunner, Result
-from moto import mock_aws
 
 from bake.cli import main_group
 from bake.errors import UsageError
+from tests.bake.conftest import PlanCloud
 from tests.bake.variables import VARIABLES
 
 PROFILES = Path(__file__).parents[3] / "profiles"
@@ -59,13 +58,13 @@ def test_it_prints_a_policy_and_nothing_else_and_asks_nobody(call: Call) -> None
     assert result.stderr == ""
 
 
-def test_account_and_role_are_asked_where_they_are_not_given(call: Call) -> None:
-    with mock_aws():
-        iam = boto3.client("iam", "eu-north-1", aws_access_key_id="a", aws_secret_access_key="b")
-        iam.create_role(RoleName="drawing", Path="/flux/", AssumeRolePolicyDocument="{}")
-        iam.create_instance_profile(InstanceProfileName="flux-worker")
-        iam.add_role_to_instance_profile(InstanceProfileName="flux-worker", RoleName="drawing")
-        result = call(AWS_ACCESS_KEY_ID="a", AWS_SECRET_ACCESS_KEY="b")
+def test_account_and_role_are_asked_where_they_are_not_given(call: Call, plan_cloud: PlanCloud) -> None:
+    iam = plan_cloud.aws().iam
+    iam.create_role(RoleName="drawing", Path="/flux/", AssumeRolePolicyDocument="{}")
+    iam.create_instance_profile(InstanceProfileName="draws")
+    iam.add_role_to_instance_profile(InstanceProfileName="draws", RoleName="drawing")
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    result = call(BAKE_INSTANCE_PROFILE="draws", AWS_ENDPOINT_URL=plan_cloud.endpoint, **keys)
     assert (
         statements(result)["PassTheWorkersRole"]["Resource"] == "arn:aws:iam::123456789012:role/flux/drawing"
     )
