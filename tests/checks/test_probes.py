@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -39,3 +42,28 @@ def test_there_are_probes() -> None:
         "system", "rights", "packages", "cache", "checkpoint", "secrets", "model", "power",
         "commands", "inventory", "installed", "first_boot",
     }  # fmt: skip
+
+
+def test_what_every_program_says_is_nobodys_answer() -> None:
+    """As where ld.so.preload names a library that is gone; what a command says itself is left."""
+    commands = {
+        "nothing": "find / -maxdepth 0 -name x 2>&1",
+        "output": "echo found; env echo too",
+        "error": "find /nowhere 2>&1",
+        "blank": "printf 'a\\n\\nb\\n'",
+    }
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "bake/checks/probes/commands.py")],
+        input=json.dumps({"commands": commands}),
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "LD_PRELOAD": "/opt/agent/lib/libagent.so"},
+    )
+    assert "cannot be preloaded" in done.stderr
+    answers = json.loads(done.stdout)["answers"]
+    assert answers["nothing"] == [0, "", ""]
+    assert answers["output"] == [0, "found\ntoo\n", ""]
+    assert answers["error"][0] == 1 and "No such file" in answers["error"][1]
+    assert "preloaded" not in answers["error"][1]
+    assert answers["blank"][1] == "a\n\nb\n"

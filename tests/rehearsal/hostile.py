@@ -23,15 +23,18 @@ import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bake import localcloud, surroundings
 from bake.columns import columns
 from bake.errors import EXIT_INTERRUPTED
+from bake.localcloud import LocalCloud
 from bake.localcloud.images.hostile import HostileBase, find, hostile_bases
 
 from .bakes import ROOT, start
+from .instances import client
 
 PROFILES = {"ubuntu": "g6e-ubuntu", "amazon-linux": "g6e-amazon-linux"}
 DOWNLOADING = "provision"  # the step that begins when the download has just begun
@@ -154,6 +157,16 @@ def rehearse(base: HostileBase, desk: Path, *, full: bool = False) -> Row:
     return watcher.row
 
 
+def forget(cloud: LocalCloud, desk: Path) -> None:
+    """Remove the AMIs of a bake in the folder `desk`: a hundred of them would fill the disk."""
+    events = map(json.loads, (desk / "events.jsonl").read_text().splitlines())
+    runs = [event["id"] for event in events if event["event"] == "run"]
+    ec2 = client(cloud, "ec2", "SPOT_AWS_REGION")
+    mine = [{"Name": "tag:bake:run", "Values": runs}]
+    for image in ec2.describe_images(Filters=mine)["Images"] if runs else ():
+        ec2.deregister_image(ImageId=image["ImageId"], DeleteAssociatedSnapshots=True)
+
+
 def profile_of(base: HostileBase) -> str:
     """A profile that bakes of it."""
     named = {"ami": None, "name": base.name, "owner": base.owner}
@@ -193,7 +206,7 @@ def main() -> int:
     systems = asked.system or list(PROFILES)
     bases = chosen(asked.names, systems)
 
-    def one(base: HostileBase) -> Row:
+    def one(cloud: LocalCloud, base: HostileBase) -> Row:
         with tempfile.TemporaryDirectory(prefix="bake-hostile-") as scratch:
             desk = Path(scratch)
             if asked.keep:
@@ -201,15 +214,16 @@ def main() -> int:
                 shutil.rmtree(desk, ignore_errors=True)
                 desk.mkdir(parents=True)
             row = rehearse(base, desk, full=asked.full)
+            forget(cloud, desk)
         print("  ".join(cell for cell in row.cells if cell), file=sys.stderr, flush=True)
         return row
 
-    with localcloud.running(lambda text: print(text, file=sys.stderr)):
+    with localcloud.running(lambda text: print(text, file=sys.stderr)) as cloud:
         for system in systems:
             localcloud.provide(system)
         with ThreadPoolExecutor(asked.jobs) as pool:
             try:
-                rows = list(pool.map(one, bases))
+                rows = list(pool.map(partial(one, cloud), bases))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C: the bakes have it, too
                 raise
