@@ -305,3 +305,17 @@ def test_what_moto_lacks_is_refused_for_good(
     code, status, message = refusal(getattr(cloud.client(service), operation), **parameters)
     assert (code, status) == ("UnsupportedOperation", 400)
     assert message.startswith("Not in the local cloud: ")
+
+
+@pytest.mark.parametrize("service", CALLS)
+def test_an_error_of_the_cloud_is_answered_as_the_service_answers_its_own(
+    cloud: Cloud, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise AttributeError("'Alias' object has no attribute 'name'")
+
+    monkeypatch.setattr("bake.localcloud.api.access.gateway.needs_of", fail)
+    client = cloud.client(service, cloud.caller({"Effect": "Allow", "Action": "*", "Resource": "*"}))
+    code, status, said = refusal(call, client=client)
+    expected = "InternalError" if service in ("ec2", "s3") else "InternalFailure"
+    assert (code, status, said) == (expected, 500, "An internal error has occurred")

@@ -46,7 +46,13 @@ class Gateway:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         try:
-            self._admit(environ)
+            try:
+                self._admit(environ)
+            except Refused:
+                raise
+            except Exception as error:  # any: a client reads no other answer than its service's
+                log.exception("%s", environ.get("REQUEST_URI"))
+                raise Refused("failed") from error
             return self._pass_on(environ, start_response)
         except Refused as refused:
             return _refuse(environ, start_response, refused)

@@ -106,7 +106,7 @@ class MotoInventory:
             key = name
         if key not in kms.keys:
             return f"arn:aws:kms:{region}:{ACCOUNT}:key/{key}"
-        if any(alias.name == _EBS_ALIAS for alias in kms.list_aliases(key)):
+        if any(alias.alias_name == _EBS_ALIAS for alias in kms.list_aliases(key)):
             return None
         return str(kms.keys[key].arn)
 

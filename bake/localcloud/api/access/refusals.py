@@ -29,6 +29,7 @@ Kind = Literal[
     "request",  # a request that no AWS client sends
     "lacking",  # not supported by the local cloud
     "denied",  # not allowed to this caller
+    "failed",  # an error of the local cloud itself
 ]
 
 _CHECK = (
@@ -44,6 +45,7 @@ _MISSING = "Request is missing Authentication Token"
 _INVALID = "The security token included in the request is invalid."
 _EXPIRED = "The security token included in the request is expired"
 _V4 = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
+_FAILED = "An internal error has occurred"
 _NOT_AUTHORIZED = "You are not authorized to perform this operation."
 # EC2 repeats in it, encrypted for sts:DecodeAuthorizationMessage, what the message says before.
 _ENCODED = ". Encoded authorization failure message: [encoded]"
@@ -155,6 +157,13 @@ _TABLE: dict[Kind, tuple[AwsError, AwsError, AwsError, AwsError, AwsError]] = {
         AwsError("AccessDenied", "{}", 403),
         AwsError("AccessDenied", "{}", 403),
         AwsError("AccessDeniedException", "{}"),
+    ),
+    "failed": (
+        AwsError("InternalError", _FAILED, 500),
+        AwsError("InternalError", _FAILED, 500),
+        AwsError("InternalFailure", _FAILED, 500),
+        AwsError("InternalFailure", _FAILED, 500),
+        AwsError("InternalFailure", _FAILED, 500),
     ),
 }
 
