@@ -116,6 +116,12 @@ def is_mistake(error: BaseException) -> bool:
     return bool(kinds & {*PROFILE, *FILE, "NoCredentialsError", "PartialCredentialsError"})
 
 
+def is_about_credentials(error: BaseException) -> bool:
+    """Whether AWS refused who calls, so that it says nothing of what was asked."""
+    name = error_code(error).removesuffix("Exception").rpartition(".")[2]
+    return name in {*ENDED, *UNKNOWN_KEY, *SIGNATURE}
+
+
 def redacted(text: str) -> str:
     """Return `text` without user names and passwords of URLs, and without parts of a proxy's password."""
     for name in PROXIES:

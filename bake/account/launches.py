@@ -15,7 +15,7 @@ from bake.account.answers import Unanswered
 from bake.account.images import RUN, Ami
 from bake.account.network import TEMPORARY
 from bake.aws import Aws, unanswered
-from bake.aws_errors import Denial, denial
+from bake.aws_errors import Denial, denial, is_about_credentials
 from bake.background import start
 from bake.creation import Labels
 from bake.errors import BakeError
@@ -75,6 +75,8 @@ def _arguments(name: str, profile: Profile, aws: Aws, base: Ami) -> dict[str, An
 def _read(error: Exception) -> LaunchAnswer | Unanswered:
     if (code := error_code(error)) == ALLOWED:
         return LaunchAnswer()
+    if is_about_credentials(error):
+        raise error
     if is_refused(error) and not is_passing(error):
         response: Any = getattr(error, "response", {})
         return LaunchAnswer(code, str(response["Error"].get("Message", "")), denial(error))

@@ -10,7 +10,7 @@ from typing import Any
 from bake import retries
 from bake.agreement.facts import check_image
 from bake.aws import Aws, call_errors, unanswered
-from bake.aws_errors import denial
+from bake.aws_errors import denial, is_about_credentials
 from bake.checks.case_list import IMAGE
 from bake.checks.cases import Cases, recording
 from bake.creation import Found, Resource, tag_of
@@ -114,6 +114,8 @@ def check_right(plan: Plan, aws: Aws, run: Run, instance: Instance) -> None:
     except call_errors() as error:
         if error_code(error) == ALLOWED:
             return
+        if is_about_credentials(error):
+            raise
         if not is_refused(error) or is_passing(error):
             run.progress.note(f"whether the AMI may be made is not known: AWS answers {unanswered(error)}")
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from bake.account.launches import ask_launches
 from bake.errors import UsageError
@@ -141,3 +142,10 @@ def test_a_launch_that_is_not_answered_fails_no_plan(
     plan_cloud.faults.plant("ec2", "RunInstances", "error", **DRY)
     plan = plan_cloud.plan()
     assert any(text.startswith("a launch of g6e.xlarge (AWS answers ") for text in plan.unchecked)
+
+
+@pytest.mark.parametrize("code", ["RequestExpired", "ExpiredToken", "AuthFailure", "SignatureDoesNotMatch"])
+def test_credentials_that_end_meanwhile_say_nothing_of_the_launch(plan_cloud: PlanCloud, code: str) -> None:
+    plan_cloud.faults.plant("ec2", "RunInstances", "refuse", code=code, message="no", **DRY)
+    with pytest.raises(ClientError, match=code):
+        plan_cloud.plan()

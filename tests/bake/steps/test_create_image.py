@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from botocore.exceptions import ClientError
 
 from bake.errors import BakeError
 from bake.steps import connect
@@ -52,6 +53,14 @@ def test_what_else_ec2_would_refuse_is_told_as_ec2_says_it(one_run: OneRun) -> N
     with Undo() as undo:
         builder = one_run.launch(undo)
         with pytest.raises(BakeError, match=r"InvalidAMIName\.Malformed.*AMI name is odd"):
+            check_right(one_run.plan, one_run.aws, one_run.run, builder)
+
+
+def test_credentials_that_have_ended_say_nothing_of_the_ami(one_run: OneRun) -> None:
+    one_run.fault("CreateImage", "refuse", code="RequestExpired", message="Request has expired.", **DRY)
+    with Undo() as undo:
+        builder = one_run.launch(undo)
+        with pytest.raises(ClientError, match="RequestExpired"):
             check_right(one_run.plan, one_run.aws, one_run.run, builder)
 
 
