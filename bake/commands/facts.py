@@ -20,7 +20,7 @@ REHEARSED = (
     "the base AMI is a stand-in without drivers or CUDA",
     "the model is a tiny FLUX with random weights from a local Hub: its pictures are noise",
     "packages come from a local mirror, torch for the CPU",
-    "the EC2 API is a local one (moto): no real disks, network, quotas, prices or keys",
+    "the EC2 API is a local one (moto, strict as EC2): disks, network, quotas, prices and keys are its own",
 )
 """docs/rehearsing.md has all of it, and so has the plan."""
 
