@@ -118,8 +118,7 @@ def is_mistake(error: BaseException) -> bool:
 
 def is_about_credentials(error: BaseException) -> bool:
     """Whether AWS refused who calls, so that it says nothing of what was asked."""
-    name = error_code(error).removesuffix("Exception").rpartition(".")[2]
-    return name in {*ENDED, *UNKNOWN_KEY, *SIGNATURE}
+    return _name(error_code(error)) in {*ENDED, *UNKNOWN_KEY, *SIGNATURE}
 
 
 def redacted(text: str) -> str:
@@ -147,8 +146,13 @@ def _of_kind(error: BaseException) -> str:
     return WHO
 
 
+def _name(code: str) -> str:
+    """A code without a service's prefix and suffix, as the tables have it."""
+    return code.removesuffix("Exception").rpartition(".")[2]
+
+
 def _of_code(code: str) -> str:
-    name = code.removesuffix("Exception").rpartition(".")[2]
+    name = _name(code)
     hints = {
         ENDED: "the credentials have ended: sign in again or renew them; then start again",
         UNKNOWN_KEY: "AWS does not know these credentials, or the account has not enabled the region: "

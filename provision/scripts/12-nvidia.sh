@@ -112,9 +112,10 @@ kernel_hold
 
 if [ "$BAKE_DEVICE" = yes ]; then
   # One line a GPU, such as "NVIDIA L40S, 580.95.05"; an error where module and libraries are of two versions.
-  if ! found=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>&1) ||
+  # What a broken ld.so.preload makes each program say on stderr is no line of a GPU.
+  if ! found=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>"$TMPDIR/nvidia-smi") ||
     grep -qv ", $have\$" <<<"$found"; then
-    echo "the GPU of this builder does not answer by the driver ${have:-that is not there}: $found" >&2
+    echo "the GPU of this builder does not answer by the driver ${have:-that is not there}: $found $(<"$TMPDIR/nvidia-smi")" >&2
     echo "  what to do: see the kernel's lines about NVRM with: journalctl -k -g NVRM" >&2
     exit 1
   fi

@@ -53,6 +53,15 @@ def left(aws: Aws, run: str) -> list[str]:
     return found
 
 
+def builder_of(aws: Aws, run: str) -> str:
+    """The run's builder, once the list shows it."""
+
+    def look() -> str | None:
+        return next((one for one in left(aws, run) if one.startswith("i-")), None)
+
+    return aws.wait(f"the builder of {run}", look, timeout=60)
+
+
 def test_a_run_that_is_killed_at_every_step_ends_with_a_good_image(aws: Aws, tmp_path: Path) -> None:
     process = start(tmp_path)
     events = cut(process, STEPS[0])
@@ -117,15 +126,14 @@ def resumed_anew(aws: Aws, desk: Path, run: str) -> str:
     assert "has ended" in refused(desk, run)
     second = [event["id"] for event in events if event["event"] == "run"][-1]
     assert second != run
-    found = [one for one in left(aws, second) if one.startswith("i-")]
-    aws.ec2.terminate_instances(InstanceIds=found)
+    aws.ec2.terminate_instances(InstanceIds=[builder_of(aws, second)])
     return str(note)
 
 
 def test_what_is_lost_is_said_removed_and_baked_anew(aws: Aws, tmp_path: Path) -> None:
     """The builder was terminated by somebody else; all else that the run left goes, and a new run begins."""
     run = next(event["id"] for event in cut(start(tmp_path), "provision") if event["event"] == "run")
-    (builder,) = [one for one in left(aws, run) if one.startswith("i-")]
+    builder = builder_of(aws, run)
     aws.ec2.terminate_instances(InstanceIds=[builder])
     why = resumed_anew(aws, tmp_path, run)
     assert f"run {run} can't go on: its builder {builder} is gone, and what was installed on it" in why
@@ -139,7 +147,7 @@ def test_a_run_that_was_cut_in_its_seal_is_baked_anew(aws: Aws, tmp_path: Path) 
 def test_a_builder_that_was_started_again_after_its_seal_is_not_imaged(aws: Aws, tmp_path: Path) -> None:
     """A boot makes new keys and logs."""
     run = next(event["id"] for event in cut(start(tmp_path), "stop") if event["event"] == "run")
-    (builder,) = [one for one in left(aws, run) if one.startswith("i-")]
+    builder = builder_of(aws, run)
     aws.ec2.stop_instances(InstanceIds=[builder])
     aws.ec2.get_waiter("instance_stopped").wait(InstanceIds=[builder], WaiterConfig={"Delay": 1})
     aws.ec2.start_instances(InstanceIds=[builder])
@@ -169,7 +177,7 @@ def test_a_run_is_resumed_later_while_aws_does_not_tell_what_it_holds(
 def test_a_builder_that_was_restarted_meanwhile_is_waited_for(aws: Aws, tmp_path: Path) -> None:
     """Units that ran are forgotten; what they installed and downloaded is there."""
     run = next(event["id"] for event in cut(start(tmp_path), "verify") if event["event"] == "run")
-    (builder,) = [one for one in left(aws, run) if one.startswith("i-")]
+    builder = builder_of(aws, run)
     aws.ec2.stop_instances(InstanceIds=[builder])
     aws.ec2.get_waiter("instance_stopped").wait(InstanceIds=[builder], WaiterConfig={"Delay": 1})
     outcome = finish(resume(tmp_path, run), tmp_path)

@@ -35,12 +35,12 @@ def test_a_key_of_ones_own_is_known_by_all_its_names(
 
 
 def test_awss_own_key_needs_no_right(moto_account: MotoAccount, inventory: MotoInventory) -> None:
-    aliases = moto_account.call("kms", "describe_key", KeyId="alias/aws/ebs")
-    for name in ("alias/aws/ebs", aliases["KeyMetadata"]["KeyId"], aliases["KeyMetadata"]["Arn"]):
+    key = moto_account.call("kms", "describe_key", KeyId="alias/aws/ebs")["KeyMetadata"]
+    for name in ("alias/aws/ebs", key["KeyId"], key["Arn"]):
         assert inventory.own_key(REGION, name) is None
 
 
-def test_a_disks_key_is_that_of_image_snapshot_volume_and_instance(
+def test_a_volumes_key_is_told_where_it_is_the_accounts_own(
     moto_account: MotoAccount, inventory: MotoInventory
 ) -> None:
     ec2, key = moto_account.client("ec2"), moto_account.call("kms", "create_key")["KeyMetadata"]

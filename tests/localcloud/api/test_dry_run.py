@@ -14,8 +14,6 @@ from .conftest import Account, instances, new, refusal, wait
 pytestmark = pytest.mark.integration
 
 WOULD = ("DryRunOperation", 412)
-
-
 STEADY = {"running", "stopped", "terminated"}
 
 

@@ -51,7 +51,7 @@ class Gateway:
             except Refused:
                 raise
             except Exception as error:  # any: a client reads no other answer than its service's
-                log.exception("%s", environ.get("REQUEST_URI"))
+                log.exception("a call of %s", addressee(environ).service)
                 raise Refused("failed") from error
             return self._pass_on(environ, start_response)
         except Refused as refused:
