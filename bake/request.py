@@ -97,12 +97,7 @@ def propose(
     profile, origins = load(request, cloud)
     unlocked = locks.problem(held.weights, profile.weights)
     lock = None if unlocked else held.weights
-    aws = Aws(
-        region=profile.builder.region,
-        worker_region=profile.worker.region,
-        **rehearsal.as_baker(cloud, profile),
-        tally=tally,
-    )
+    aws = clients(profile, cloud, tally)
     try:
         local = localcloud.sources(cloud, profile.base.os) if cloud else Sources()
         local = replace(local, checks=tuple(request.directory / name for name in profile.checks))
@@ -121,6 +116,16 @@ def propose(
         localcloud.declare_egress(egress.hosts(profile, plan.provision.egress))
     differences = compare(guarded, agreement)
     return Proposal(request, plan, aws, guarded, agreement, differences, held.weights, unlocked)
+
+
+def clients(profile: Profile, cloud: LocalCloud | None, tally: Tally) -> Aws:
+    """Clients of whoever bakes the profile, in its two regions."""
+    return Aws(
+        region=profile.builder.region,
+        worker_region=profile.worker.region,
+        **rehearsal.as_baker(cloud, profile),
+        tally=tally,
+    )
 
 
 def ask_and_plan(

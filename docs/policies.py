@@ -36,6 +36,7 @@ VARIABLES = {
     "FLUX_EVENT_BUS": "flux",
     "FLUX_MIRROR": "s3://weights-123456789012/flux",
     "BAKE_REPORTS": "s3://reports-123456789012/flux",
+    "BAKE_NOTICES": "notices",
 }
 SHARED: dict[str, Any] = {"share_with": ("210987654321",)}
 REAPER = "arn:aws:iam::123456789012:role/bake-reaper"
@@ -56,7 +57,7 @@ def samples() -> tuple[Subject, Subject, Subject]:
         },
         root_volume={"kms_key": "alias/bake"},
         image=SHARED,
-    ).model_copy(update={"reports": VARIABLES["BAKE_REPORTS"]})
+    ).model_copy(update={"reports": VARIABLES["BAKE_REPORTS"], "notices": VARIABLES["BAKE_NOTICES"]})
     shared = _changed(usual, image=SHARED)
     return _subject(usual), _subject(everything, secrets=("flux/hub",)), _subject(shared)
 

@@ -43,6 +43,7 @@ VARIABLES = {
     "BAKE_SSH_FROM": "192.0.2.0/24",
     "BAKE_KMS_KEY": "alias/bake",
     "BAKE_REPORTS": "s3://reports/flux",
+    "BAKE_NOTICES": "notices",
     "BAKE_REAPER_ROLE": "arn:aws:iam::123456789012:role/bake-reaper",
     "BAKE_SHARE_WITH": "210987654321",
     "NVIDIA_REPOSITORY": "https://packages.example.com/nvidia",

@@ -29,7 +29,7 @@ BAKE = (
     "lifecycle",  # what all bakes have in the account, and what expired ones left
     "planning",  # pure: profile + facts of the account -> plan
     "account",  # asks AWS and the Hub
-    "agreement iam launch_request userdata worker_source",
+    "agreement iam launch_request notices userdata worker_source",
     "weights",  # the model: its files, their lock, the Hub, the mirror
     "profile",
     "report",  # what reviewers read, made of a run directory

@@ -35,7 +35,7 @@ class NetworkFacts:
 
 @dataclass(frozen=True)
 class WiringFacts:
-    """The worker's queue, bucket and bus, the mirror, and the bucket of reports.
+    """The worker's queue, bucket and bus, the mirror, the bucket of reports, and the bus of notices.
 
     None is what does not exist, or is not named.
     """
@@ -45,6 +45,7 @@ class WiringFacts:
     bus: Bus | Unanswered | None = None
     mirror: Bucket | Unanswered | None = None
     reports: Bucket | Unanswered | None = None
+    notices: Bus | Unanswered | None = None
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,15 @@ def ask_bucket(profile: Profile, aws: Aws) -> Bucket | Unanswered | None:
 
 def ask_bus(profile: Profile, aws: Aws) -> Bus | Unanswered | None:
     """Return the worker's event bus; None if it does not exist, or the profile names none in AWS_REGION."""
-    bus = profile.worker.bus
+    return _bus(profile.worker.bus, aws)
+
+
+def ask_notices(profile: Profile, aws: Aws) -> Bus | Unanswered | None:
+    """Return the bus of `notices`; None if it does not exist, or the profile names none in AWS_REGION."""
+    return _bus(profile.notices, aws)
+
+
+def _bus(bus: str | None, aws: Aws) -> Bus | Unanswered | None:
     if bus is None or bus_region(bus) not in (None, aws.worker_region):
         return None
 

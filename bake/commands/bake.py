@@ -5,26 +5,30 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bake import costs, interrupt
+from bake import costs, interrupt, notices
 from bake import run as runs_of
 from bake.agreement import render as agreement_render
 from bake.aws import unanswered
 from bake.commands import facts
 from bake.commands import proposal as proposal_of
-from bake.commands.ending import reported, tell_end
+from bake.commands.ending import reported, tell_bus, tell_end
 from bake.errors import EXIT_BUG, BakeError, Interrupted, Resumable, disk_full
 from bake.journal import Record
 from bake.pipeline import bake
 from bake.planning import render as plan_render
 from bake.progress import Progress, choose_screen
 from bake.release import summary
-from bake.request import BakeRequest, Proposal, local_cloud, lock_rehearsal, propose
+from bake.request import BakeRequest, Proposal, clients, load, local_cloud, lock_rehearsal, propose
 from bake.run import Run
 from bake.undo import naming
+
+if TYPE_CHECKING:
+    from bake.localcloud import LocalCloud
 
 
 class Bug(BakeError):
@@ -59,8 +63,27 @@ def proposed(request: BakeRequest, stack: ExitStack, progress: Progress) -> Prop
     cloud = local_cloud(request, stack, progress.note, progress)
     if cloud is not None:
         lock_rehearsal(request, cloud, progress.note)
-    with progress.step("plan"):
+    with progress.step("plan"), _announced(request, cloud, progress):
         return propose(request, cloud, progress.tally, baking=True)
+
+
+@contextmanager
+def _announced(request: BakeRequest, cloud: LocalCloud | None, progress: Progress) -> Iterator[None]:
+    """Tell the bus of a profile that a bake was refused: nobody looks at the screen of a scheduled one."""
+    try:
+        yield
+    except BakeError as error:
+        with suppress(BakeError):  # a profile that can't be read names no bus
+            profile, _ = load(request, cloud)
+            if profile.notices is not None:
+                aws = clients(profile, cloud, progress.tally)
+                told = notices.of_refusal(profile.name, aws.region, _venue(request), error)
+                tell_bus(aws, profile.notices, *told, progress.note)
+        raise
+
+
+def _venue(request: BakeRequest) -> str:
+    return "REHEARSAL" if request.rehearsal else "AWS"
 
 
 @contextmanager

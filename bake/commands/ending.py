@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from bake import aws_errors, interrupt
-from bake.aws import call_errors, unanswered
+from bake import aws_errors, interrupt, notices, retries
+from bake.aws import Aws, call_errors, unanswered
 from bake.checks.result import Outcome
 from bake.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, BakeError, Interrupted, LeftBehind
 from bake.progress import Progress
@@ -16,6 +17,9 @@ from bake.run import Run
 
 if TYPE_CHECKING:
     from bake.report.model import Report
+
+Note = Callable[[str], None]
+PATIENCE = 20.0  # seconds for a notice
 
 
 @contextmanager
@@ -40,7 +44,7 @@ def _report(proposal: Proposal, run: Run) -> None:
 
         report = writing.write(run.directory, progress.note)
         markdown.summarize(report)
-        _publish(report, proposal, run)
+        _announce(report, proposal, run, _publish(report, proposal, run))
     except Exception as error:
         progress.note(f"there is no whole report: {type(error).__name__}: {error}")
         return
@@ -58,13 +62,13 @@ def _checks(report: Report) -> list[str]:
     return [f"Checks         {', '.join(counts)}"] if counts else []
 
 
-def _publish(report: Report, proposal: Proposal, run: Run) -> None:
-    """Copy the report to where the profile keeps reports, and name it in the AMI's tags."""
+def _publish(report: Report, proposal: Proposal, run: Run) -> str | None:
+    """Copy the report to where the profile keeps reports, and name it in the AMI's tags; return its URL."""
     from bake.report import places
 
-    place = proposal.plan.profile.reports
+    place, url = proposal.plan.profile.reports, None
     if place is None:
-        return
+        return None
     try:
         url, sha256 = places.upload(proposal.aws, run.directory, place)
         run.progress.note(f"the report is in {url}")
@@ -76,6 +80,24 @@ def _publish(report: Report, proposal: Proposal, run: Run) -> None:
         run.progress.note(f"the report is not in {place}: {error.message}")
     except call_errors() as error:
         run.progress.note(f"the report is not in {place}, or the AMI does not name it: {unanswered(error)}")
+    return url
+
+
+def _announce(report: Report, proposal: Proposal, run: Run, url: str | None) -> None:
+    """Tell the profile's bus what came of the run."""
+    bus, aws = proposal.plan.profile.notices, proposal.aws
+    if bus is not None:
+        tell_bus(aws, bus, *notices.of_report(report, aws.region, url), run.progress.note)
+
+
+def tell_bus(aws: Aws, bus: str, kind: notices.Kind, detail: dict[str, Any], note: Note) -> None:
+    """Put a notice on a bus; that it does not get there is told, and changes nothing else."""
+    try:
+        with retries.until(time.monotonic() + PATIENCE):
+            notices.send(aws, bus, kind, detail)
+        note(f"told the bus {bus}: {kind}")
+    except BakeError as error:
+        note(error.message)
 
 
 def tell_end(progress: Progress, error: BaseException) -> None:

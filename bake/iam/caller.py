@@ -104,7 +104,7 @@ def _places(subject: Subject) -> Iterator[Statement]:
     looks = {
         "sqs:GetQueueAttributes": [subject.queue] if subject.queue else [],
         "s3:ListBucket": [subject.bucket(name) for name in dict.fromkeys(buckets)],
-        "events:DescribeEventBus": [subject.bus] if subject.bus else [],
+        "events:DescribeEventBus": list(dict.fromkeys(bus for bus in (subject.bus, subject.notices) if bus)),
     }
     there = {action: arns for action, arns in looks.items() if arns}
     if there:
@@ -113,7 +113,7 @@ def _places(subject: Subject) -> Iterator[Statement]:
             "the plan looks whether queue, buckets and bus are there",
             tuple(there),
             tuple(arn for arns in there.values() for arn in arns),
-            when="`worker.queue`, `worker.bucket`, `worker.bus`, `weights.mirror`, `reports`",
+            when="`worker.queue`, `worker.bucket`, `worker.bus`, `weights.mirror`, `reports`, `notices`",
         )
     if profile.weights.mirror is not None:
         yield from _mirror(subject, *place(profile.weights.mirror))
@@ -125,6 +125,14 @@ def _places(subject: Subject) -> Iterator[Statement]:
             ("s3:PutObject", "s3:GetObject"),
             (subject.bucket(bucket, f"{prefix}*"),),
             when="`reports`",
+        )
+    if subject.notices is not None:
+        yield Statement(
+            "SendNotices",
+            "a bus hears that an image was baked, or that a bake failed",
+            ("events:PutEvents",),
+            (subject.notices,),
+            when="`notices`",
         )
 
 

@@ -103,7 +103,14 @@ class Subject(Account):
     @property
     def bus(self) -> str | None:
         """The ARN of the profile's event bus; None if it names none."""
-        bus = self.profile.worker.bus
+        return self._bus(self.profile.worker.bus)
+
+    @property
+    def notices(self) -> str | None:
+        """The ARN of the bus that hears of the profile's images; None if it names none."""
+        return self._bus(self.profile.notices)
+
+    def _bus(self, bus: str | None) -> str | None:
         if bus is None or bus.startswith("arn:"):
             return bus
         return self.arn("events", f"event-bus/{bus}", region=self.worker_region)

@@ -59,7 +59,7 @@ from bake.worker_source import WorkerSource
 NOT_IN_THE_IMAGE: dict[str, Any] = {
     "weights": {"token", "mirror"},
     "builder": {"address", "proxy_command"},
-    **dict.fromkeys(("checks", "waivers", "reports", "fail_on"), True),
+    **dict.fromkeys(("checks", "waivers", "reports", "notices", "fail_on"), True),
 }
 
 

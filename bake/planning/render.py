@@ -45,6 +45,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "own_checks": [str(file) for file in plan.verify.files],
         "waivers": [waiver.model_dump(mode="json") for waiver in plan.verify.waivers],
         "reports": plan.image.reports,
+        "notices": plan.profile.notices,
         "estimates": {
             **asdict(plan.estimates),
             "seconds": plan.estimates.seconds,
@@ -200,10 +201,11 @@ def _sharing(plan: Plan) -> str:
 
 
 def _reviewed(plan: Plan) -> list[tuple[str, str, str]]:
-    """Rows of the profile's own checks, and of the place that reports go to as well."""
+    """Rows of the profile's own checks, of where reports go to as well, and of the bus of notices."""
     files, reports = plan.verify.files, plan.image.reports
     rows = [("own checks" if number == 0 else "", file.name, "checks") for number, file in enumerate(files)]
-    return [*rows, *([("reports", f"go to {reports}, too", "reports")] if reports else [])]
+    rows += [("reports", f"go to {reports}, too", "reports")] if reports else []
+    return [*rows, *([("notices", f"go to {bus}", "notices")] if (bus := plan.profile.notices) else [])]
 
 
 def _preflight(plan: Plan) -> list[str]:

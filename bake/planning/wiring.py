@@ -1,9 +1,10 @@
-"""Check the worker's queue, bucket and event bus, and the buckets of the weights' mirror and of reports."""
+"""Check the worker's queue, bucket and bus, the buckets of mirror and reports, and the bus of notices."""
 
 from __future__ import annotations
 
+from bake.account.answers import Unanswered
 from bake.account.facts import AccountFacts
-from bake.account.wiring import bus_region, queue_region
+from bake.account.wiring import Bus, bus_region, queue_region
 from bake.planning.findings import Findings
 from bake.profile import Profile
 from bake.weights.mirror import Place
@@ -17,7 +18,9 @@ def check(profile: Profile, facts: AccountFacts, findings: Findings) -> None:
     if worker.bucket is not None:
         _check_bucket(worker.bucket, facts, findings)
     if worker.bus is not None:
-        _check_bus(worker.bus, facts, findings)
+        _check_bus("worker.bus", worker.bus, facts.wiring.bus, facts, findings)
+    if profile.notices is not None:
+        _check_bus("notices", profile.notices, facts.wiring.notices, facts, findings)
 
 
 def _check_queue(url: str, facts: AccountFacts, findings: Findings) -> None:
@@ -44,11 +47,13 @@ def _check_bucket(bucket: str, facts: AccountFacts, findings: Findings) -> None:
         )
 
 
-def _check_bus(bus: str, facts: AccountFacts, findings: Findings) -> None:
+def _check_bus(
+    path: str, bus: str, found: Bus | Unanswered | None, facts: AccountFacts, findings: Findings
+) -> None:
     region, named = facts.worker_region, bus_region(bus)
     if named and named != region:
-        findings.problem("worker.bus", f"the bus is in {named}, but AWS_REGION is {region}")
-    elif findings.required("worker.bus", f"event bus {bus} in {region}", facts.wiring.bus) is not None:
+        findings.problem(path, f"the bus is in {named}, but AWS_REGION is {region}")
+    elif findings.required(path, f"event bus {bus} in {region}", found) is not None:
         findings.confirm(f"the event bus {bus} is in {region}")
 
 

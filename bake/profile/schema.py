@@ -322,6 +322,8 @@ class Profile(Section):
     """Failures that somebody accepted, each until a day."""
     reports: str | None = Field(None, json_schema_extra=variable("BAKE_REPORTS", optional=True))
     """A bucket and prefix (s3://bucket/prefix) that a run's reports go to as well."""
+    notices: EventBus | None = Field(None, json_schema_extra=variable("BAKE_NOTICES", optional=True))
+    """An event bus in AWS_REGION that hears of images that were baked or promoted, and of failed bakes."""
     fail_on: Severity = "critical"
     """The severity from which a vulnerability that a scan finds counts as a failure."""
 

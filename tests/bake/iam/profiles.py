@@ -50,6 +50,7 @@ worker:
   bus: {BUS}
 image: {{share_with: ["${{NEEDS_SHARE_WITH}}"], keep: 1}}
 reports: s3://{STORE}/reports
+notices: {BUS}
 """,
     # From an image that was baked: what takes long is there already.
     AGAIN: "extends: g6e-ubuntu\nbase: {ami: '${BAKED_AMI_ID}'}\n",

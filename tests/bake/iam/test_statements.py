@@ -44,7 +44,7 @@ def test_what_the_profile_does_not_want_is_not_allowed(folder: Path) -> None:
         *("ssm:GetParameter", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListBucketMultipartUploads"),
         *("scheduler:CreateScheduleGroup", "scheduler:TagResource", "scheduler:GetScheduleGroup"),
         *("scheduler:ListTagsForResource", "scheduler:DeleteScheduleGroup", "scheduler:CreateSchedule"),
-        *("scheduler:UpdateSchedule", "scheduler:DeleteSchedule"),
+        *("scheduler:UpdateSchedule", "scheduler:DeleteSchedule", "events:PutEvents"),
     }
     encrypted = actions(profiles.subject(ENCRYPTED, folder)) - plain
     assert {one.partition(":")[0] for one in encrypted} == {"kms", "secretsmanager"}

@@ -14,7 +14,7 @@ import pytest
 from bake import profile
 from bake.account.answers import Unanswered
 from bake.account.facts import WiringFacts
-from bake.account.wiring import Bucket
+from bake.account.wiring import Bucket, Bus
 from bake.checks.result import GROUPS
 from bake.errors import UsageError
 from bake.planning import review
@@ -273,6 +273,20 @@ def test_the_bucket_of_reports_must_be_there() -> None:
     assert "bucket reports (AWS answers 403)" in planned(reports="s3://reports", wiring=denied).unchecked
 
 
+# Notices
+
+
+def test_the_bus_of_notices_must_be_there_and_in_the_workers_region() -> None:
+    assert refused(notices="told") == ["notices: there is no event bus told in eu-west-1"]
+    plan = planned(notices="told", wiring=WiringFacts(notices=Bus()))
+    assert "the event bus told is in eu-west-1" in plan.checked
+    assert plan.id == planned().id
+    assert ["notices", "go", "to", "told"] in [line.split()[:4] for line in as_text(plan).splitlines()]
+    assert as_dict(plan)["notices"] == "told"
+    denied = WiringFacts(notices=Unanswered("AWS answers 403"))
+    assert "event bus told in eu-west-1 (AWS answers 403)" in planned(notices="told", wiring=denied).unchecked
+
+
 # Text and JSON
 
 
@@ -296,7 +310,7 @@ def test_the_text_shows_who_waived_what_until_when_and_the_own_checks(tmp_path: 
 
 def test_the_text_of_a_profile_without_any_of_it_is_as_before() -> None:
     text = as_text(planned())
-    assert not [word for word in ("own checks", "Waived", "reports") if word in text]
+    assert not [word for word in ("own checks", "Waived", "reports", "notices") if word in text]
 
 
 def test_the_json_holds_the_same(tmp_path: Path) -> None:

@@ -139,6 +139,7 @@ PLANTS: dict[str, list[tuple[Callable[[dict[str, Any]], None], str]]] = {
     ],
     "checks": [(lambda document: document.update(checks=["/x.py"]), "checks.0: /x.py does not look like")],
     "reports": [(lambda document: document.update(reports="s3:/x"), "reports: must be s3://bucket")],
+    "notices": [(lambda document: document.update(notices="a bus"), "notices: a bus does not look like")],
     "fail_on": [(lambda document: document.update(fail_on="hihg"), "fail_on: must be critical")],
     "section": [(lambda document: document.update(volumes=1), "volumes: unknown key")],
     "extends": [
@@ -200,7 +201,7 @@ scalars = st.one_of(
         ]
     ),
 )
-REVIEW = ["checks", "waivers", "reports", "fail_on"]
+REVIEW = ["checks", "waivers", "reports", "notices", "fail_on"]
 OTHERS = ["extends", "name", "owner", "iops", "<<"]
 WAIVER = ["check", "reason", "approved_by", "risk", "until"]
 keys = st.sampled_from(
