@@ -152,8 +152,9 @@ def test_each_need_is_one_of_the_service_authorization_reference(cloud: Cloud) -
         assert not missing, (action, missing)
 
 
-# A condition key, and what a profile's own proxy command needs.
+# A condition key, and what a profile's own proxy command and a worker in an Auto Scaling group need.
 NO_CALL = {"ec2:CreateAction", "ssm:StartSession", "ssm:TerminateSession"}
+NO_CALL |= {"autoscaling:CompleteLifecycleAction"}
 
 
 def documented() -> list[str]:
@@ -162,7 +163,7 @@ def documented() -> list[str]:
         (ROOT / name).read_text(encoding="utf-8")
         for name in ("docs/aws.md", "docs/weights.md", "worker/README.md")
     ]
-    services = "ec2|sqs|events|scheduler|kms|ssm|secretsmanager|servicequotas|pricing"
+    services = "autoscaling|ec2|sqs|events|scheduler|kms|ssm|secretsmanager|servicequotas|pricing"
     found = {action for text in texts for action in re.findall(rf'"(?:{services}):\w+"', text)}
     return sorted({action.strip('"') for action in found} - NO_CALL)
 
