@@ -23,13 +23,16 @@ from bake.localcloud.api import (
     block_devices,
     front,
     image_attributes,
-    launch_templates,
+    image_marks,
+    image_relations,
+    image_usage,
     launched,
     metadata_options,
     networks,
     pickling,
     security_rules,
     spot,
+    template_versions,
 )
 from bake.localcloud.api import run_instances as launch
 from bake.localcloud.api import volumes as volumes_of_ec2
@@ -46,7 +49,7 @@ from bake.localcloud.settings import SPOT_REGION
 class LocalEc2(
     spot.SpotRequests,
     attributes.Attributes,
-    launch_templates.LaunchTemplates,
+    template_versions.LaunchTemplates,
     networks.Networks,
     security_rules.SecurityRules,
     Settled,
@@ -67,6 +70,7 @@ class LocalEc2(
         self.local_requests = {}
         self.ebs_encryption_by_default = False
         self.image_copies = {}
+        self.departed, self.usage_reports, self.used_elsewhere = {}, {}, {}
         self.launches: dict[str, tuple[Mapping[str, str], Reservation]] = {}
         super().__init__(region_name, account_id)
 
@@ -225,9 +229,11 @@ def install(instances: LocalInstances, store: ImageStore, clock: CloudClock) -> 
     # moto rejects instance stores; block_devices reads the mappings itself.
     InstanceResponse._validate_block_device_mapping = staticmethod(lambda mapping: None)
     attributes.install()
-    image_attributes.install()
+    for part in (image_attributes, image_marks, image_relations, image_usage):
+        part.install()
     volumes_of_ec2.install()
     launched.install()
+    template_versions.install()
     front.install()
     pickling.ours(LocalEc2)
     ec2_backends.backend = LocalEc2

@@ -17,7 +17,19 @@ from moto.ec2.models import ec2_backends
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.shared_data import SharedDataMiddleware
 
-from bake.localcloud.api import clock, ec2, events, iam, interruptions, s3, scheduler, tables
+from bake.localcloud.api import (
+    auto_scaling,
+    clock,
+    ec2,
+    events,
+    iam,
+    image_usage,
+    interruptions,
+    parameter_store,
+    s3,
+    scheduler,
+    tables,
+)
 from bake.localcloud.api.access import backends, callers
 from bake.localcloud.api.access import keys as access_keys
 from bake.localcloud.api.access.keys import Keys
@@ -110,6 +122,7 @@ def start(
         **egress.routes(groups.follow),
         **interruptions.routes(interruptions.Interruptions(instances, time)),
         **hub_control.routes(hub),
+        **image_usage.routes(),
     }
     serve(settings.address, IMDS_PORT, Imds(metadata), "instance metadata", METADATA_NAMES, time.now)
     names.serve(settings.address, DNS_PORT, bridge.name_servers(), egress.heard)
@@ -148,6 +161,8 @@ def _install(instances: LocalInstances, store: ImageStore, time: CloudClock, aut
     scheduler.install(time, authoriser)
     events.install(authoriser.inventory)
     iam.install()
+    parameter_store.install()
+    auto_scaling.install()
     backends.install()
     tables.install()
 

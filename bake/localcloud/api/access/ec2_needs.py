@@ -21,6 +21,7 @@ _LOOKING: Final = re.compile(r"(Describe|Get|Search|List)\w+")
 _SHARED: Final = {"image", "snapshot"}
 _TYPES: Final[Mapping[str, str]] = {
     "ami": "image",
+    "amiur": "image-usage-report",
     "eni": "network-interface",
     "i": "instance",
     "key": "key-pair",
@@ -117,6 +118,7 @@ _TEMPLATE: Final = (Existing("launch-template", "LaunchTemplateId"),)
 
 # By operation: the resources that its action is needed on. `RunInstances` and tags have functions below.
 TABLE: Final[Mapping[str, tuple[Existing | Created, ...]]] = {
+    "AttachImageWatermark": _IMAGE,
     "AttachVolume": (*_INSTANCES, *_VOLUME),
     "AuthorizeSecurityGroupEgress": _RULES,
     "AuthorizeSecurityGroupIngress": _RULES,
@@ -124,14 +126,17 @@ TABLE: Final[Mapping[str, tuple[Existing | Created, ...]]] = {
     "CopyImage": (Created("image"), Created("snapshot")),
     "CopySnapshot": (Created("snapshot"),),
     "CreateImage": (*_INSTANCES, Created("image"), Created("snapshot")),
+    "CreateImageUsageReport": (*_IMAGE, Created("image-usage-report")),
     "CreateKeyPair": (Created("key-pair"),),
     "CreateLaunchTemplate": (Created("launch-template"),),
     "CreateLaunchTemplateVersion": _TEMPLATE,
     "CreateSecurityGroup": (Created("security-group"), Existing("vpc", "VpcId")),
     "CreateSnapshot": (Created("snapshot"), *_VOLUME),
     "CreateVolume": (Created("volume"), Existing("snapshot", "SnapshotId", optional=True)),
+    "DeleteImageUsageReport": (Existing("image-usage-report", "ReportId"),),
     "DeleteKeyPair": (Existing("key-pair", "KeyName"),),
     "DeleteLaunchTemplate": _TEMPLATE,
+    "DeleteLaunchTemplateVersions": _TEMPLATE,
     "DeleteNetworkInterface": (Existing("network-interface", "NetworkInterfaceId"),),
     "DeleteSecurityGroup": _GROUP,
     "DeleteSnapshot": _SNAPSHOT,
@@ -140,17 +145,27 @@ TABLE: Final[Mapping[str, tuple[Existing | Created, ...]]] = {
     "DescribeImageAttribute": _IMAGE,
     "DescribeInstanceAttribute": _INSTANCES,
     "DescribeSnapshotAttribute": _SNAPSHOT,
+    "DetachImageWatermark": _IMAGE,
     "DetachVolume": (*_VOLUME, Existing("instance", "InstanceId", optional=True)),
+    "DisableImage": _IMAGE,
+    "DisableImageDeprecation": _IMAGE,
+    "DisableImageDeregistrationProtection": _IMAGE,
+    "EnableImage": _IMAGE,
+    "EnableImageDeprecation": _IMAGE,
+    "EnableImageDeregistrationProtection": _IMAGE,
     "GetConsoleOutput": _INSTANCES,
+    "GetImageAncestry": _IMAGE,
     "ImportKeyPair": (Created("key-pair"),),
     "ModifyImageAttribute": _IMAGE,
     "ModifyInstanceAttribute": _INSTANCES,
     "ModifyInstanceMetadataOptions": _INSTANCES,
+    "ModifyLaunchTemplate": _TEMPLATE,
     "ModifySnapshotAttribute": _SNAPSHOT,
     "ModifyVolume": _VOLUME,
     "MonitorInstances": _INSTANCES,
     "RebootInstances": _INSTANCES,
     "RegisterImage": (Created("image"), Existing("snapshot", "BlockDeviceMapping.N.Ebs.SnapshotId")),
+    "ReplaceImageInstanceTypeSpecification": _IMAGE,
     "ResetImageAttribute": _IMAGE,
     "RevokeSecurityGroupEgress": _GROUP,
     "RevokeSecurityGroupIngress": _GROUP,
@@ -176,11 +191,13 @@ def needs_of(operation: str, region: str, parameters: Parameters, inventory: Inv
     elif operation in TABLE:
         found = [need for part in TABLE[operation] for need in _part(call, part)]
         found += _tagging(call)
+    elif operation == "DescribeImageReferences":
+        found = [Need(call.action(), "*"), *_referring(call)]
     elif _LOOKING.fullmatch(operation):
         found = [Need(call.action(), "*")]
     else:
         return None
-    return found + [need for key in _keys(call) for need in _of_key(call, key)]
+    return found + [need for key in _keys(call) for need in _of_key(key)]
 
 
 def _part(call: Call, part: Existing | Created) -> Iterator[Need]:
@@ -216,6 +233,28 @@ def _tags(call: Call) -> Iterator[Need]:
     for identity in call.listed("ResourceId"):
         kind = _TYPES.get(identity.partition("-")[0], "*")
         yield _existing(call, kind, identity, tags=tags)
+
+
+def _referring(call: Call) -> Iterator[Need]:
+    """What EC2 looks up for whoever asks what points at an image.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-ami-references.html
+    """
+    asked = set(call.listed("ResourceType.N.ResourceType"))
+    every = call.parameters.get("IncludeAllResourceTypes", "").lower() == "true"
+    for kind, operations in _REFERRING.items():
+        if every or kind in asked:
+            yield from (Need(call.action(operation), "*") for operation in operations)
+    if every or "ssm:Parameter" in asked:
+        yield Need("ssm:DescribeParameters", "*")
+        arn = f"arn:aws:ssm:{call.region}:{call.inventory.account}:parameter/*"
+        yield Need("ssm:GetParameters", arn)
+
+
+_REFERRING: Final[Mapping[str, tuple[str, ...]]] = {
+    "ec2:Instance": ("DescribeInstances",),
+    "ec2:LaunchTemplate": ("DescribeLaunchTemplates", "DescribeLaunchTemplateVersions"),
+}
 
 
 def _launch(call: Call) -> Iterator[Need]:
@@ -261,6 +300,9 @@ def _keys(call: Call) -> list[str]:
         named = [*listed("BlockDeviceMapping.N.Ebs.KmsKeyId"), *listed("KmsKeyId")]
         found = [inventory.own_key(call.region, name) for name in named]
         found += [inventory.disk_key(call.region, one) for one in (*listed("ImageId"), *listed("SnapshotId"))]
+        source = call.parameters.get("SourceRegion") or call.region
+        copied = (*listed("SourceImageId"), *listed("SourceSnapshotId"))
+        found += [inventory.disk_key(source, one) for one in copied]
     elif operation in {"CreateImage", "StartInstances", "CreateSnapshot", "AttachVolume"}:
         found = [inventory.disk_key(call.region, one) for one in (*listed("InstanceId"), *listed("VolumeId"))]
     else:
@@ -268,9 +310,12 @@ def _keys(call: Call) -> list[str]:
     return list(dict.fromkeys(key for key in found if key))
 
 
-def _of_key(call: Call, key: str) -> Iterator[Need]:
-    """https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html"""
-    via = {"kms:ViaService": (f"ec2.{call.region}.amazonaws.com",)}
+def _of_key(key: str) -> Iterator[Need]:
+    """What is needed on a key; EBS uses it in the key's region, from which a copy may be made into another.
+
+    https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html
+    """
+    via = {"kms:ViaService": (f"ec2.{key.split(':')[3]}.amazonaws.com",)}
     yield Need("kms:CreateGrant", key, {**via, "kms:GrantIsForAWSResource": ("true",)})
     for action in EBS_KMS:
         yield Need(f"kms:{action}", key, via)
