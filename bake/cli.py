@@ -96,6 +96,11 @@ class LazyGroup(click.Group):
 @trust_guests
 @delays
 @click.option("--exclusive", is_flag=True, help="Refuse to start while another bake of the profile goes on.")
+@click.option(
+    "--if-changed",
+    is_flag=True,
+    help="Do nothing where a good image is just what would be baked; else say what changed, and bake.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines on stdout.")
 @click.option(
     "--profiles",
@@ -126,6 +131,7 @@ def main_group(
     profile: str | None,
     rehearse: bool,
     exclusive: bool,
+    if_changed: bool,
     as_json: bool,
     directory: Path,
     env_file: Path,
@@ -141,6 +147,7 @@ def main_group(
       bake lock --profile g6e-ubuntu          pin the weights that a bake downloads, by hash
       bake plan --profile g6e-ubuntu          what a bake would do, and whether all of it is agreed
       bake --profile g6e-ubuntu               on AWS, with the variables of .env.local
+      bake --profile g6e-ubuntu --if-changed  only where another image would come of it: for schedules
       bake boot-check ami-0123456789abcdef0   prove an AMI whose check something else ended
       bake report                             the newest run's report: its verdict and where it is
       bake diff ami-… ami-…                   what differs between two images
@@ -165,6 +172,7 @@ def main_group(
     ctx.obj = {
         "profile": profile,
         "rehearse": rehearse,
+        "if_changed": if_changed,
         "as_json": as_json,
         "directory": directory,
         "env_file": env_file,
@@ -179,7 +187,7 @@ def main_group(
     from bake.request import BakeRequest
 
     request = BakeRequest(profile, directory, env_file, rehearse, trusted(), _delays(rehearse))
-    bake_profile(request, runs, as_json=as_json, exclusive=exclusive)
+    bake_profile(request, runs, as_json=as_json, exclusive=exclusive, if_changed=if_changed)
 
 
 def _delays(rehearse: bool) -> Delays:

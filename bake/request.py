@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING
 
 from bake import localcloud, rehearsal, surroundings
 from bake import profile as profiles
-from bake.account.asking import Hub, ask
+from bake.account.asking import Hub, ask, ask_identity
 from bake.agreement import lockfile
 from bake.agreement import render as agreement_render
 from bake.agreement.facts import Agreement, Difference, Guarded, compare
+from bake.agreement.lockfile import LockFile
 from bake.agreement.render import ProfileRequest
 from bake.aws import Aws
 from bake.errors import NotAgreed, UsageError
 from bake.localcloud import EXAMPLES, NOT_REHEARSED, Delays
-from bake.planning import egress
+from bake.planning import egress, rebuild
 from bake.planning import plan as planning
 from bake.planning.guarded import stated_facts
+from bake.planning.identity import Identity, Parts
 from bake.planning.plan import Plan
+from bake.planning.rebuild import Decision
 from bake.planning.sources import Sources
 from bake.profile import secretsmanager
 from bake.progress import Progress, Tally
@@ -28,6 +31,8 @@ from bake.weights import lock as locks
 from bake.weights.lock import Lock
 
 if TYPE_CHECKING:
+    from bake.account.baked import Baked
+    from bake.account.facts import IdentityFacts
     from bake.localcloud import LocalCloud
     from bake.profile import Profile
     from bake.profile.schema import Weights as WeightsSection
@@ -84,6 +89,35 @@ def local_cloud(
         return cloud
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A profile with its agreement, its lock (None if a bake can't go by it: `unlocked`) and its cloud."""
+
+    profile: Profile
+    origins: Mapping[str, str]
+    held: LockFile
+    lock: Lock | None
+    unlocked: str | None
+    aws: Aws
+    sources: Sources
+
+
+def open_profile(request: BakeRequest, cloud: LocalCloud | None, tally: Tally) -> Opened:
+    """Load a profile and what belongs to it. Nobody is asked yet but a rehearsal's cloud who calls."""
+    held = lockfile.read(request.lock)
+    profile, origins = load(request, cloud)
+    unlocked = locks.problem(held.weights, profile.weights)
+    aws = Aws(
+        region=profile.builder.region,
+        worker_region=profile.worker.region,
+        **rehearsal.as_baker(cloud, profile),
+        tally=tally,
+    )
+    local = localcloud.sources(cloud, profile.base.os) if cloud else Sources()
+    local = replace(local, checks=tuple(request.directory / name for name in profile.checks))
+    return Opened(profile, origins, held, None if unlocked else held.weights, unlocked, aws, local)
+
+
 def propose(
     request: BakeRequest, cloud: LocalCloud | None, tally: Tally, *, baking: bool = False
 ) -> Proposal:
@@ -92,21 +126,12 @@ def propose(
     When `baking`, NotAgreed refuses everything else; a rehearsal without an agreement goes on, since
     nothing in it is the user's.
     """
-    held = lockfile.read(request.lock)
-    agreement = held.agreement
-    profile, origins = load(request, cloud)
-    unlocked = locks.problem(held.weights, profile.weights)
-    lock = None if unlocked else held.weights
-    aws = Aws(
-        region=profile.builder.region,
-        worker_region=profile.worker.region,
-        **rehearsal.as_baker(cloud, profile),
-        tally=tally,
-    )
+    opened = open_profile(request, cloud, tally)
+    profile, origins, agreement = opened.profile, opened.origins, opened.held.agreement
+    unlocked = opened.unlocked
     try:
-        local = localcloud.sources(cloud, profile.base.os) if cloud else Sources()
-        local = replace(local, checks=tuple(request.directory / name for name in profile.checks))
-        plan = ask_and_plan(profile, aws, local, origins, lock)
+        base = agreed_base(agreement)
+        plan = ask_and_plan(profile, opened.aws, opened.sources, origins, opened.lock, base)
     except UsageError as error:
         if baking and agreement is not None:
             # Another region explains why its AMI and subnet are not found, so report it first.
@@ -120,7 +145,35 @@ def propose(
     if baking and cloud is not None:
         localcloud.declare_egress(egress.hosts(profile, plan.provision.egress))
     differences = compare(guarded, agreement)
-    return Proposal(request, plan, aws, guarded, agreement, differences, held.weights, unlocked)
+    return Proposal(request, plan, opened.aws, guarded, agreement, differences, opened.held.weights, unlocked)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a bake's image would be made of (None: that can't be told), and the images that there are."""
+
+    profile: Profile
+    aws: Aws
+    identity: Identity | None
+    facts: IdentityFacts
+
+    @property
+    def standard(self) -> Baked | None:
+        """The image to compare with."""
+        return rebuild.standard(self.identity, self.facts.images)
+
+    def decide(self, recorded: Parts | None = None) -> Decision:
+        """Whether a bake would make another image; `recorded` is what its report says of `standard`."""
+        return rebuild.decide(self.profile, self.identity, self.facts, recorded)
+
+
+def ask_whether_changed(request: BakeRequest, cloud: LocalCloud | None, tally: Tally) -> Question:
+    """Ask the few questions that decide whether a bake would make another image; nothing is judged."""
+    opened = open_profile(request, cloud, tally)
+    profile, sources = opened.profile, opened.sources
+    base = agreed_base(opened.held.agreement)
+    facts = ask_identity(profile, opened.aws, sources.requirements, base)
+    return Question(profile, opened.aws, rebuild.made_of(profile, facts, sources, opened.lock), facts)
 
 
 def ask_and_plan(
@@ -129,10 +182,21 @@ def ask_and_plan(
     sources: Sources,
     origins: Mapping[str, str] | None = None,
     lock: Lock | None = None,
+    base_ami: str | None = None,
 ) -> Plan:
-    """Ask the account, then plan. The Hub is asked where the weights are locked, or their sizes not known."""
+    """Ask the account, then plan. The Hub is asked where the weights are locked, or their sizes not known.
+
+    `base_ami` is the id of the agreed base AMI.
+    """
     hub = Hub(sources.hub) if lock is not None or sources.sizes is None else None
-    return planning.make(profile, ask(profile, aws, sources.requirements, hub), sources, origins, lock)
+    answers = ask(profile, aws, sources.requirements, hub, base_ami)
+    return planning.make(profile, answers, sources, origins, lock)
+
+
+def agreed_base(agreement: Agreement | None) -> str | None:
+    """The id of the agreed base AMI; None if none is."""
+    found = agreement.agreed.get("base_ami") if agreement else None
+    return found if isinstance(found, str) else None
 
 
 def _refuse(

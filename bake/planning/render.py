@@ -60,6 +60,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
             "drawn_on": plan.provision.drivers.drawn_on,
         },
         "inputs": dict(plan.inputs),
+        "identity": {group: dict(found) for group, found in plan.identity.parts.items()},
         "egress": [asdict(one) for one in plan.provision.egress],
         "warnings": list(plan.warnings),
         "checked": list(plan.checked),
