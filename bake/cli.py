@@ -96,6 +96,11 @@ class LazyGroup(click.Group):
 @trust_guests
 @delays
 @click.option("--exclusive", is_flag=True, help="Refuse to start while another bake of the profile goes on.")
+@click.option(
+    "--if-changed",
+    is_flag=True,
+    help="Do nothing where a good image is just what would be baked; else say what changed, and bake.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines on stdout.")
 @click.option(
     "--profiles",
@@ -126,10 +131,9 @@ def main_group(
     profile: str | None,
     rehearse: bool,
     exclusive: bool,
+    if_changed: bool,
     as_json: bool,
-    directory: Path,
-    env_file: Path,
-    runs: Path,
+    **places: Path,
 ) -> None:
     """Bake a verified AMI that boots a FLUX.1-dev worker.
 
@@ -141,6 +145,7 @@ def main_group(
       bake lock --profile g6e-ubuntu          pin the weights that a bake downloads, by hash
       bake plan --profile g6e-ubuntu          what a bake would do, and whether all of it is agreed
       bake --profile g6e-ubuntu               on AWS, with the variables of .env.local
+      bake --profile g6e-ubuntu --if-changed  only where another image would come of it: for schedules
       bake boot-check ami-0123456789abcdef0   prove an AMI whose check something else ended
       bake report                             the newest run's report: its verdict and where it is
       bake diff ami-… ami-…                   what differs between two images
@@ -165,10 +170,9 @@ def main_group(
     ctx.obj = {
         "profile": profile,
         "rehearse": rehearse,
+        "if_changed": if_changed,
         "as_json": as_json,
-        "directory": directory,
-        "env_file": env_file,
-        "runs": runs,
+        **places,  # directory, env_file, runs
     }
     if ctx.invoked_subcommand is not None:
         return
@@ -178,8 +182,9 @@ def main_group(
     from bake.commands.bake import bake_profile
     from bake.request import BakeRequest
 
-    request = BakeRequest(profile, directory, env_file, rehearse, trusted(), _delays(rehearse))
-    bake_profile(request, runs, as_json=as_json, exclusive=exclusive)
+    where = places["directory"], places["env_file"]
+    request = BakeRequest(profile, *where, rehearse, trusted(), _delays(rehearse))
+    bake_profile(request, places["runs"], as_json=as_json, exclusive=exclusive, if_changed=if_changed)
 
 
 def _delays(rehearse: bool) -> Delays:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from bake.account.facts import AccountFacts, NetworkFacts, TypeFacts, WiringFacts
+from bake.account.baked import ask_images
+from bake.account.facts import AccountFacts, IdentityFacts, NetworkFacts, TypeFacts, WiringFacts
 from bake.account.hub import ask_hub
 from bake.account.images import ask_base, ask_name
 from bake.account.instance_types import ask_types, ask_zones
@@ -30,13 +30,17 @@ class Hub:
     endpoint: str | None = None
 
 
-def ask(profile: Profile, aws: Aws, requirements: Path, hub: Hub | None) -> AccountFacts:
+def ask(
+    profile: Profile, aws: Aws, requirements: Path, hub: Hub | None, base_ami: str | None = None
+) -> AccountFacts:
     """Ask AWS, Git and the Hub (unless it is None). This takes as long as the longest chain of questions.
+
+    `base_ami` is the id of the agreed base AMI.
 
     Each question is a thread; within one, what depends on an answer is asked after it. The first error that
     is no answer, in the order below, is raised.
     """
-    base = start(lambda: ask_base(profile, aws))
+    base = start(lambda: ask_base(profile, aws, base_ami))
     types = start(lambda: ask_types(profile, aws))
     subnet = start(lambda: ask_subnet(profile, aws))
     group = start(lambda: ask_group(profile, aws))
@@ -61,7 +65,7 @@ def ask(profile: Profile, aws: Aws, requirements: Path, hub: Hub | None) -> Acco
     return AccountFacts(
         region=aws.region,
         worker_region=aws.worker_region,
-        asked=datetime.now(UTC),
+        asked=aws.now(),
         base=base.result(),
         types=TypeFacts(types.result(), zones.result(), quotas.result(), prices.result()),
         network=NetworkFacts(
@@ -81,6 +85,17 @@ def ask(profile: Profile, aws: Aws, requirements: Path, hub: Hub | None) -> Acco
         code=code.result(),
         preflight=preflight.result(),
     )
+
+
+def ask_identity(profile: Profile, aws: Aws, requirements: Path, base_ami: str | None) -> IdentityFacts:
+    """Ask only what decides whether a bake would make another image: in six calls of AWS at most.
+
+    `base_ami` is the id of the agreed base AMI.
+    """
+    base = start(lambda: ask_base(profile, aws, base_ami))
+    images = start(lambda: ask_images(profile, aws))
+    code = start(lambda: ask_code(profile, requirements))
+    return IdentityFacts(base.result(), code.result(), images.result(), aws.now())
 
 
 def _zone(subnet: Subnet | None) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from bake.account.answers import Unanswered
+from bake.account.baked import Baked
 from bake.account.images import BaseFacts
 from bake.account.instance_types import InstanceType
 from bake.account.keys import KeyFacts
@@ -78,3 +79,16 @@ class AccountFacts:
     hub: Revision | Refusal | None
     code: WorkerCode
     preflight: PreflightFacts = field(default_factory=PreflightFacts)
+
+
+@dataclass(frozen=True)
+class IdentityFacts:
+    """What decides whether a bake would make another image; `images` are the profile's, oldest first.
+
+    `asked` is when, by AWS's clock.
+    """
+
+    base: BaseFacts
+    code: WorkerCode
+    images: tuple[Baked, ...]
+    asked: datetime

@@ -50,6 +50,7 @@ def stated_facts(profile: Profile, origins: Mapping[str, str] | None = None) -> 
         ("subnet", builder.subnet, "builder.subnet"),
         ("security_group", group, "builder.security_group"),
         ("sharing", list(profile.image.share_with), "image.share_with"),
+        ("base_follow", _followed(profile), "base.follow"),
         ("base.remove", list(profile.base.remove), "base.remove"),
         ("reaper_role", builder.reaper_role, "builder.reaper_role"),
         ("address", builder.address, "builder.address"),
@@ -59,6 +60,12 @@ def stated_facts(profile: Profile, origins: Mapping[str, str] | None = None) -> 
         stated.insert(5, ("base_ami", profile.base.ami, "base.ami"))
     where = origins or {}
     return tuple(Fact(name, value, where.get(path, "the profile")) for name, value, path in stated)
+
+
+def _followed(profile: Profile) -> str | None:
+    """The family whose newest AMI is the base, whichever that is; None where one id is agreed to."""
+    base = profile.base
+    return f"newest of {base.family}" if base.follow == "newest" else None
 
 
 def _base_origin(profile: Profile, origins: Mapping[str, str]) -> str:

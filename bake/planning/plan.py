@@ -1,19 +1,13 @@
-"""Make a plan from a profile and the account's answers.
-
-The plan's id is a hash of everything that goes into the image.
-"""
+"""Make a plan from a profile and the account's answers."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
-from bake import interpreter
 from bake.account.facts import AccountFacts
+from bake.account.images import BaseFacts
 from bake.agreement.facts import Fact, Guarded
 from bake.planning import (
     base_image,
@@ -21,6 +15,7 @@ from bake.planning import (
     estimates,
     guarded,
     hardware,
+    identity,
     image,
     network,
     preflight,
@@ -40,6 +35,7 @@ from bake.planning.drivers import Drivers
 from bake.planning.estimates import Estimates
 from bake.planning.findings import Findings
 from bake.planning.hardware import Types
+from bake.planning.identity import Identity
 from bake.planning.memory import Memory
 from bake.planning.network import Network
 from bake.planning.parts import ImagePlan, LaunchPlan, ProvisionPlan, VerifyPlan, WeightsPlan
@@ -48,35 +44,25 @@ from bake.planning.reaching import Reach
 from bake.planning.sources import Sources
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
-from bake.resources import CHECKS, LAYOUT, PROVISION
 from bake.systems import SYSTEMS, System
-from bake.trees import hash_file, hash_tree
 from bake.weights.lock import Lock
 from bake.worker_source import WorkerSource
-
-# Where the weights come from does not change what they are, nor how the builder is reached what is on it, nor
-# what is made of the checks' results. The checks themselves are among the inputs.
-NOT_IN_THE_IMAGE: dict[str, Any] = {
-    "weights": {"token", "mirror"},
-    "builder": {"address", "proxy_command"},
-    **dict.fromkeys(("checks", "waivers", "reports", "notices", "fail_on"), True),
-}
 
 
 @dataclass(frozen=True)
 class Plan:
     """Everything that a bake needs, decided before it starts anything: a part for each stage, and the rest.
 
-    `inputs` are hashes of what goes into the image, `facts` what the user has to agree to. `origins` says
-    where each setting came from. `unchecked` are questions nobody answered, `preflight` what AWS said that it
-    would do. `unbakeable` says why the profile can be planned and not baked: by this version, or in the time
-    that the credentials have.
+    `identity` is what the image is made of, `base` what is known of its base AMI and that AMI's family, and
+    `facts` what the user has to agree to. `origins` says where each setting came from. `unchecked` are
+    questions nobody answered, `preflight` what AWS said that it would do. `unbakeable` says why the profile
+    can be planned and not baked: by this version, or in the time that the credentials have.
     """
 
     profile: Profile
-    id: str
+    identity: Identity
+    base: BaseFacts
     sources: Sources
-    inputs: Mapping[str, str]
     launch: LaunchPlan
     weights: WeightsPlan
     provision: ProvisionPlan
@@ -90,6 +76,16 @@ class Plan:
     unchecked: tuple[str, ...]
     unbakeable: str | None
     preflight: tuple[Answer, ...]
+
+    @property
+    def id(self) -> str:
+        """A hash of all that the image is made of."""
+        return self.identity.id
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """Hashes of the files and folders that go into the image."""
+        return self.identity.inputs
 
     @property
     def system(self) -> System:
@@ -142,19 +138,19 @@ def make(
     findings.stop_if_any()
     assert base is not None and code is not None  # or it would be among the findings
     disk = disk_of.estimate(profile, base, files)
-    inputs = _inputs(sources, code, drivers, reviewed.digest)
+    made_of = identity.of(profile, base.id, sources, code, reviewed.digests, lock)
     found = prices.find(profile, types, facts.types.prices, findings)
     weights = WeightsPlan.of(profile, files, lock)
     estimated = estimates.estimate(profile, types, files, disk, found)
     ending, too_short = preflight.check_credentials(facts, estimated.seconds, findings)
     return Plan(
         profile=profile,
-        id=_plan_id(profile, base, sources, inputs, lock),
+        identity=made_of,
+        base=facts.base,
         sources=sources,
-        inputs=inputs,
         launch=_launch(profile, sources, base, types, where, drivers),
         weights=weights,
-        provision=ProvisionPlan.of(profile, sources, weights, code, drivers),
+        provision=ProvisionPlan.of(profile, sources, code, drivers),
         verify=VerifyPlan(drivers, memories, builder_memory, reviewed.waivers, reviewed.files),
         image=ImagePlan.of(profile, disk),
         estimates=estimated,
@@ -215,32 +211,3 @@ def _unbakeable(profile: Profile) -> str | None:
     if accelerator == "cuda" or (accelerator, precision) == ("neuron", "bf16"):
         return None
     return f"this version bakes cuda, and neuron in bf16, not {accelerator} in {precision}"
-
-
-def _inputs(sources: Sources, code: WorkerSource, drivers: Drivers, own_checks: str | None) -> dict[str, str]:
-    neuron = {"neuron": hash_file(sources.neuron)} if drivers.compiled else {}
-    return {
-        "provision": hash_tree(PROVISION),
-        "worker": code.tree,
-        "checks": hash_tree(CHECKS),
-        "layout": hash_file(LAYOUT),
-        "requirements": hash_file(sources.requirements),
-        "tools": hash_file(sources.tools),
-        "python": interpreter.read(sources.interpreter).sha256,
-        **neuron,
-        **({"own checks": own_checks} if own_checks else {}),
-    }
-
-
-def _plan_id(
-    profile: Profile, base: BaseImage, sources: Sources, inputs: Mapping[str, str], lock: Lock | None
-) -> str:
-    facts = {
-        "profile": profile.model_dump(mode="json", exclude=NOT_IN_THE_IMAGE),
-        "lock": lock.as_dict() if lock else None,
-        "base": asdict(base),
-        "python": sources.python,
-        "builder": sorted(sources.builder),
-        "inputs": dict(inputs),
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

@@ -19,6 +19,7 @@ from bake.profile import values, volumes
 from bake.profile.accelerators import Neuron, Nvidia
 from bake.profile.patterns import CACHE, FLEETING, REMOVABLE
 from bake.profile.proxy import ProxyCommand
+from bake.profile.rebuild import Rebuild
 from bake.profile.review import CheckFile, Waiver
 from bake.profile.section import Section, variable
 from bake.profile.types import (
@@ -54,6 +55,8 @@ class Base(Section):
     """A name with `*`; the newest AMI of `owner` with such a name."""
     owner: Owner | None = Field(None, json_schema_extra=variable("BASE_AMI_OWNER", "amazon", "self"))
     """Who published the AMI called `name`."""
+    follow: Literal["pinned", "propose", "newest"] | None = None
+    """What a newer AMI of `ssm` or `name` is to a bake: nothing; a proposal, the default; or its base."""
     os: SystemName
     """The operating system of the AMI."""
     accelerator: Literal["cuda", "neuron", "cpu"]
@@ -79,6 +82,20 @@ class Base(Section):
             yield f"needs exactly one of ami, ssm, or name with owner; has {' and '.join(ways) or 'none'}"
         if (self.name is None) != (self.owner is None):
             yield "name and owner go together: anybody may publish an AMI of any name"
+        if self.ami is not None and self.follow is not None:
+            yield "follow goes with ssm, or name and owner: an id has no newer AMI to follow"
+
+    @property
+    def family(self) -> str | None:
+        """The AMIs of which the newest is looked up, in words; None where an id is named."""
+        if self.ssm is not None:
+            return f"ssm:{self.ssm}"
+        return None if self.name is None else f"name {self.name} of {self.owner}"
+
+    @property
+    def following(self) -> str:
+        """What a newer AMI of the family is to a bake."""
+        return self.follow or "propose"
 
 
 class Builder(Section):
@@ -316,6 +333,7 @@ class Profile(Section):
     image: Image
     nvidia: Nvidia = Field(default_factory=Nvidia)
     neuron: Neuron = Field(default_factory=Neuron)
+    rebuild: Rebuild = Field(default_factory=Rebuild)
     checks: tuple[CheckFile, ...] = Field((), max_length=32)
     """Test files, or folders of `test_*.py`, that run beside bake's own checks; relative to the profile."""
     waivers: tuple[Waiver, ...] = Field((), max_length=100)

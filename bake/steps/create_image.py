@@ -17,6 +17,7 @@ from bake.creation import Found, Resource, tag_of
 from bake.errors import BakeError
 from bake.image import IMDSV2, Image, describe_image, image_of, remove, remove_by_hand, root_of
 from bake.instance import describe
+from bake.planning import identity
 from bake.planning.plan import Plan
 from bake.retries import ALLOWED, error_code, is_passing, is_refused
 from bake.run import Run
@@ -137,6 +138,7 @@ def _request(plan: Plan, run: Run, instance: str) -> dict[str, Any]:
     """The arguments of CreateImage."""
     name = plan.image.name_for(run.id)
     kinds, image_tags = ("image", "snapshot"), tags(plan, run, name)
+    image_tags.append({"Key": identity.TAG, "Value": plan.identity.tag})
     return {
         "InstanceId": instance,
         "Name": name,
