@@ -39,7 +39,9 @@ def test_the_tree_is_the_one_of_rfc_6962(tree: tuple[int, dict[int, bytes]]) -> 
 
 
 @given(trees, st.data())
-def test_a_block_of_zeros_is_as_an_absent_one(tree: tuple[int, dict[int, bytes]], data: st.DataObject) -> None:
+def test_a_block_of_zeros_is_as_an_absent_one(
+    tree: tuple[int, dict[int, bytes]], data: st.DataObject
+) -> None:
     count, blocks = tree
     stored = data.draw(st.sets(st.integers(0, count - 1)))
     assert tree_hash(count, {**dict.fromkeys(stored, ZERO), **blocks}) == tree_hash(count, blocks)
@@ -69,10 +71,27 @@ def test_the_place_of_a_block_matters(blocks: dict[int, bytes], data: st.DataObj
 @pytest.mark.parametrize(
     ("gib", "blocks", "expected"),
     [
-        pytest.param(1, {}, "a1f4bb98cb1327991f6bc00ddbdc95292560535ba14ea446caa469d4ebf7f64c", id="an empty volume"),
-        pytest.param(80, {}, "dd60f9262ff0ccd72cfb29d811ca95924a52433271f065c9fa32a7a68c1450dd", id="an empty volume of 80 GiB"),
-        pytest.param(1, {0: b"a" * BLOCK, 2047: b"z" * BLOCK}, "23f0cc55436fb516aac14c1991b5065655bddcdde2aa1969993cadeb503ba228", id="both ends"),
-        pytest.param(3, {1: b"\x01" + bytes(BLOCK - 1), 4097: b"b" * BLOCK}, "c3e95939fe890a8c862989eb02acc75532bc0f5165d3b8768b3ae3f85ab4ef3b", id="an uneven tree"),
+        pytest.param(
+            1, {}, "a1f4bb98cb1327991f6bc00ddbdc95292560535ba14ea446caa469d4ebf7f64c", id="an empty volume"
+        ),
+        pytest.param(
+            80,
+            {},
+            "dd60f9262ff0ccd72cfb29d811ca95924a52433271f065c9fa32a7a68c1450dd",
+            id="an empty volume of 80 GiB",
+        ),
+        pytest.param(
+            1,
+            {0: b"a" * BLOCK, 2047: b"z" * BLOCK},
+            "23f0cc55436fb516aac14c1991b5065655bddcdde2aa1969993cadeb503ba228",
+            id="both ends",
+        ),
+        pytest.param(
+            3,
+            {1: b"\x01" + bytes(BLOCK - 1), 4097: b"b" * BLOCK},
+            "c3e95939fe890a8c862989eb02acc75532bc0f5165d3b8768b3ae3f85ab4ef3b",
+            id="an uneven tree",
+        ),
     ],
 )
 def test_the_golden_digests_stay(gib: int, blocks: dict[int, bytes], expected: str) -> None:

@@ -208,6 +208,27 @@ CASES: list[tuple[str, str, dict[str, Any], Expected]] = [
         [("scheduler:DeleteSchedule", f"{SCHEDULER}schedule/bake-1/s-1", {})],
     ),
     (
+        "ebs",
+        "list_snapshot_blocks",
+        {"SnapshotId": "snap-1"},
+        [("ebs:ListSnapshotBlocks", f"{SHARED}snapshot/snap-1", {})],
+    ),
+    (
+        "ebs",
+        "get_snapshot_block",
+        {"SnapshotId": "snap-1", "BlockIndex": 3, "BlockToken": "AAAA"},
+        [("ebs:GetSnapshotBlock", f"{SHARED}snapshot/snap-1", {})],
+    ),
+    (
+        "ebs",
+        "list_changed_blocks",
+        {"FirstSnapshotId": "snap-1", "SecondSnapshotId": "snap-2"},
+        [
+            ("ebs:ListChangedBlocks", f"{SHARED}snapshot/snap-1", {}),
+            ("ebs:ListChangedBlocks", f"{SHARED}snapshot/snap-2", {}),
+        ],
+    ),
+    (
         "ssm",
         "get_parameter",
         {"Name": "/aws/service/ami:3"},
@@ -369,7 +390,7 @@ def documented() -> list[str]:
         (ROOT / name).read_text(encoding="utf-8")
         for name in ("docs/aws.md", "docs/weights.md", "worker/README.md")
     ]
-    services = "ec2|sqs|events|scheduler|kms|ssm|secretsmanager|servicequotas|pricing"
+    services = "ebs|ec2|sqs|events|scheduler|kms|ssm|secretsmanager|servicequotas|pricing"
     found = {action for text in texts for action in re.findall(rf'"(?:{services}):\w+"', text)}
     return sorted({action.strip('"') for action in found} - NO_CALL)
 

@@ -55,6 +55,8 @@ SERVICES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     # `bake.localcloud.api.scheduler` limits what a schedule may do.
     "scheduler": ("scheduler", ("*Schedule*", *_TAGS)),
     "servicequotas": ("servicequotas", ("Get*", "List*")),
+    # Answered by `bake.localcloud.api.direct`: moto's knows no disks.
+    "ebs": ("", ("ListSnapshotBlocks", "ListChangedBlocks", "GetSnapshotBlock")),
     # Answered by `bake.localcloud.api.tables`; moto has no prices.
     "pricing": ("", ("GetProducts",)),
 }
