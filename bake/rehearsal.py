@@ -61,6 +61,8 @@ def _subject(cloud: LocalCloud, profile: Profile) -> iam.Subject:
         endpoint_key=cloud.keys,
     )
     role, key = ask_worker_role(profile, aws), ask_key_arn(profile, aws)
+    if profile.attest is None:  # as rehearsals do
+        profile = profile.model_copy(update={"attest": True})
     return iam.Subject.of(
         profile,
         cloud.account,

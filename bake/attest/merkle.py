@@ -10,9 +10,9 @@ Its definition, `bake-content/1`; `||` joins bytes, numbers are big-endian:
              is the largest power of two below n
     digest   SHA-256("bake-content/1" || 0x0a || volume size in bytes, 8 bytes || MTH)
 
-A leaf, an inner node and the digest begin differently, so none can stand for another. Sizes are whole GiB, so
-every block is whole. A block of zeros and an absent one are the same: EBS stores either, and a copy in another
-region may have others. The digest of an AMI with one snapshot is the snapshot's. Of several it is
+A leaf, an inner node and the digest begin differently, so none can stand for another. Sizes are whole GiB,
+so every block is whole. A block of zeros and an absent one are the same: EBS stores either, and a copy in
+another region may have others. The digest of an AMI with one snapshot is the snapshot's. Of several it is
 
     SHA-256("bake-image/1" || 0x0a || for each device in order: device || 0x20 || digest in hex || 0x0a)
 """
@@ -68,8 +68,8 @@ class Content:
 def tree_hash(count: int, blocks: Mapping[int, bytes]) -> bytes:
     """MTH over `count` blocks of which `blocks` are not zeros.
 
-    It works level by level from the leaves up, on the nodes above something that is not zeros alone: a node at
-    the end of a level that has no neighbour goes up as it is, which makes the tree of RFC 6962.
+    It works level by level from the leaves up, on the nodes above something that is not zeros alone: a node
+    at the end of a level that has no neighbour goes up as it is, which makes the tree of RFC 6962.
     """
     if count < 1 or any(not 0 <= index < count for index in blocks):
         raise ValueError(f"blocks beyond the {count} of the volume")

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bake.attest.statement import DIGEST_TAG
 from bake.creation import EXPIRES_TAG
+from bake.iam import attesting
 from bake.iam.statement import Statement
 from bake.iam.subject import OURS, Subject, place, within
 from bake.image import STATE_TAG
 from bake.report.places import REPORT_TAG, SHA256_TAG
 
 # What is changed in the tags of something that is there: never whose it is.
-MOVING = (EXPIRES_TAG, STATE_TAG, REPORT_TAG, SHA256_TAG)
+MOVING = (EXPIRES_TAG, STATE_TAG, REPORT_TAG, SHA256_TAG, DIGEST_TAG)
 TEMPORARY = "temporary"
 _DESCRIBED = (
     *("Images", "Snapshots", "Instances", "InstanceTypes", "InstanceTypeOfferings", "Subnets"),
@@ -40,6 +42,7 @@ def statements(subject: Subject) -> Iterator[Statement]:
     yield from _owning(subject)
     yield from _first_job(subject)
     yield from _reaping(subject)
+    yield from attesting.statements(subject)
 
 
 def _looking(subject: Subject) -> Iterator[Statement]:

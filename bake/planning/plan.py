@@ -16,6 +16,7 @@ from bake import interpreter
 from bake.account.facts import AccountFacts
 from bake.agreement.facts import Fact, Guarded
 from bake.planning import (
+    attesting,
     base_image,
     builder,
     estimates,
@@ -34,6 +35,7 @@ from bake.planning import disk as disk_of
 from bake.planning import drivers as drivers_of
 from bake.planning import memory as memory_of
 from bake.planning import weights as weights_of
+from bake.planning.attesting import Attesting
 from bake.planning.base_image import BaseImage
 from bake.planning.builder import BuilderMemory
 from bake.planning.drivers import Drivers
@@ -59,7 +61,7 @@ from bake.worker_source import WorkerSource
 NOT_IN_THE_IMAGE: dict[str, Any] = {
     "weights": {"token", "mirror"},
     "builder": {"address", "proxy_command"},
-    **dict.fromkeys(("checks", "waivers", "reports", "fail_on"), True),
+    **dict.fromkeys(("checks", "waivers", "reports", "fail_on", "attest", "signing_key"), True),
 }
 
 
@@ -69,8 +71,8 @@ class Plan:
 
     `inputs` are hashes of what goes into the image, `facts` what the user has to agree to. `origins` says
     where each setting came from. `unchecked` are questions nobody answered, `preflight` what AWS said that it
-    would do. `unbakeable` says why the profile can be planned and not baked: by this version, or in the time
-    that the credentials have.
+    would do. `attesting` is None where the image is not attested. `unbakeable` says why the profile can be
+    planned and not baked: by this version, or in the time that the credentials have.
     """
 
     profile: Profile
@@ -82,6 +84,7 @@ class Plan:
     provision: ProvisionPlan
     verify: VerifyPlan
     image: ImagePlan
+    attesting: Attesting | None
     estimates: Estimates
     facts: tuple[Fact, ...]
     origins: Mapping[str, str]
@@ -139,9 +142,10 @@ def make(
     drivers_of.check(profile, drivers, sources.neuron, findings)
     _check_base(profile, base, types, where, files, facts, findings)
     asked = preflight.check(profile, sources, facts, findings)
+    disk = disk_of.estimate(profile, base, files) if base is not None else None
+    attested = attesting.find(profile, sources, disk, facts.signing, findings) if disk is not None else None
     findings.stop_if_any()
-    assert base is not None and code is not None  # or it would be among the findings
-    disk = disk_of.estimate(profile, base, files)
+    assert base is not None and code is not None and disk is not None  # or it would be among the findings
     inputs = _inputs(sources, code, drivers, reviewed.digest)
     found = prices.find(profile, types, facts.types.prices, findings)
     weights = WeightsPlan.of(profile, files, lock)
@@ -157,6 +161,7 @@ def make(
         provision=ProvisionPlan.of(profile, sources, weights, code, drivers),
         verify=VerifyPlan(drivers, memories, builder_memory, reviewed.waivers, reviewed.files),
         image=ImagePlan.of(profile, disk),
+        attesting=attested,
         estimates=estimated,
         facts=guarded.facts(profile, base, where, findings.origins),
         origins=findings.origins,

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bake.account.instance_types import InstanceType
+from bake.planning import attesting
 from bake.planning import disk as disk_of
 from bake.planning import memory as memory_of
 from bake.planning.builder import BuilderMemory
@@ -45,6 +46,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "own_checks": [str(file) for file in plan.verify.files],
         "waivers": [waiver.model_dump(mode="json") for waiver in plan.verify.waivers],
         "reports": plan.image.reports,
+        "attesting": _attesting(plan),
         "estimates": {
             **asdict(plan.estimates),
             "seconds": plan.estimates.seconds,
@@ -68,6 +70,14 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "unbakeable": plan.unbakeable,
         "differences": list(plan.sources.differences),
     }
+
+
+def _attesting(plan: Plan) -> dict[str, Any] | None:
+    found = plan.attesting
+    if found is None:
+        return None
+    more = {"bytes": found.bytes, "dollars": found.dollars, "egress_dollars": found.egress_dollars}
+    return {**asdict(found), "requests": found.requests, **more}
 
 
 def as_text(plan: Plan) -> str:
@@ -290,6 +300,7 @@ def _estimates(plan: Plan) -> list[tuple[str, str, str]]:
             f"{bound}{estimates.snapshot_gb:.0f} GB-month{_dollars(estimates.month_dollars, ' a month')}",
             removed,
         ),
+        *attesting.rows(plan.attesting),
         *_cold_start(plan),
     ]
 

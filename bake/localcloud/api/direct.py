@@ -153,7 +153,7 @@ def _page(listed: dict[str, Any], disk: Disk, following: int | None, named: str)
 
 def _first(found: Iterator[Any], most: int) -> tuple[list[Any], Any]:
     """The first ones, and the one that follows, or None."""
-    page = []
+    page: list[Any] = []
     for one in found:
         if len(page) == most:
             return page, one
