@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bake.iam.statement import Statement
-from bake.iam.subject import Subject
+from bake.iam.subject import Account, Subject
 
 KMS = "awskms:"
 
@@ -39,6 +39,17 @@ def statements(subject: Subject) -> Iterator[Statement]:
             _keys(subject, profile.signing_key.removeprefix(KMS)),
             when="`signing_key` in AWS KMS",
         )
+
+
+def verifying(account: Account) -> Iterator[Statement]:
+    """What whoever verifies an AMI needs: to look at it, and to read its snapshots."""
+    yield Statement("LookAtImages", "which snapshots an AMI maps to", ("ec2:DescribeImages",), ("*",))
+    yield Statement(
+        "ReadSnapshots",
+        "what they hold",
+        ("ebs:ListSnapshotBlocks", "ebs:GetSnapshotBlock"),
+        account.ec2("snapshot"),
+    )
 
 
 def _keys(subject: Subject, named: str) -> tuple[str, ...]:
