@@ -25,7 +25,12 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 @click.group()
 def attest() -> None:
-    """Check what images hold against what was attested of them."""
+    """Check what images hold against what was attested of them.
+
+    \b
+    Example:
+      bake attest verify ami-0123456789abcdef0 --key signing.pub
+    """
 
 
 @attest.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bake.attest.statement import DIGEST_TAG
 from bake.iam.statement import Statement
 from bake.iam.subject import Account, Subject
 
@@ -39,6 +40,11 @@ def statements(subject: Subject) -> Iterator[Statement]:
             _keys(subject, profile.signing_key.removeprefix(KMS)),
             when="`signing_key` in AWS KMS",
         )
+
+
+def tags(subject: Subject) -> tuple[str, ...]:
+    """The tags of an image that change when it is attested."""
+    return (DIGEST_TAG,) if subject.profile.attest else ()
 
 
 def verifying(account: Account) -> Iterator[Statement]:

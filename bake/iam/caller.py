@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bake.attest.statement import DIGEST_TAG
 from bake.creation import EXPIRES_TAG
 from bake.iam import attesting
 from bake.iam.statement import Statement
@@ -17,7 +16,7 @@ from bake.image import STATE_TAG
 from bake.report.places import REPORT_TAG, SHA256_TAG
 
 # What is changed in the tags of something that is there: never whose it is.
-MOVING = (EXPIRES_TAG, STATE_TAG, REPORT_TAG, SHA256_TAG, DIGEST_TAG)
+MOVING = (EXPIRES_TAG, STATE_TAG, REPORT_TAG, SHA256_TAG)
 TEMPORARY = "temporary"
 _DESCRIBED = (
     *("Images", "Snapshots", "Instances", "InstanceTypes", "InstanceTypeOfferings", "Subnets"),
@@ -225,7 +224,7 @@ def _owning(subject: Subject) -> Iterator[Statement]:
         subject.all_of_ec2,
         {
             **subject.ours,
-            "ForAllValues:StringEquals": {"aws:TagKeys": MOVING},
+            "ForAllValues:StringEquals": {"aws:TagKeys": (*MOVING, *attesting.tags(subject))},
             "Null": {"aws:TagKeys": "false"},  # a call without keys would delete all tags
         },
     )

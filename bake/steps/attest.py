@@ -102,9 +102,9 @@ class Reader:
 
 def _finish(reader: Reader, result: Any, run: Run) -> None:
     """Wait until all is read, and attest it. Whatever goes wrong is a BakeError, or AWS's."""
-    with reader.aws.tally.waiting(f"the snapshot of {reader.image.id} to be read"):
-        found = result()
     try:
+        with reader.aws.tally.waiting(f"the snapshot of {reader.image.id} to be read"):
+            found = result()
         _attest(reader, found, run)
     except BakeError:
         raise

@@ -11,6 +11,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from bake.localcloud.api import direct
+from bake.localcloud.api.access.inventory import MotoInventory
+from bake.localcloud.api.access.service_needs import needs_of
 from bake.localcloud.settings import SPOT_REGION
 
 from .ebs_account import ELSEWHERE, EbsAccount, snapshot_of
@@ -160,6 +162,28 @@ def test_a_snapshot_of_another_account_and_a_pending_one_are_not_read(ebs: EbsAc
     assert refused(listing, SnapshotId=snapshot)[:2] == ("ValidationException", "INVALID_SNAPSHOT_ID")
     record.status, record.hidden = "completed", True
     assert refused(listing, SnapshotId=snapshot)[:2] == ("ResourceNotFoundException", "SNAPSHOT_NOT_FOUND")
+
+
+@pytest.mark.parametrize("operation", ["ListSnapshotBlocks", "GetSnapshotBlock", "ListChangedBlocks"])
+def test_the_right_is_needed_on_each_snapshot_and_on_the_key_of_an_encrypted_one(
+    ebs: EbsAccount, operation: str
+) -> None:
+    """By AWS's Service Authorization Reference; only a block itself is decrypted."""
+    key, copied = ebs.key(), {"SourceSnapshotId": ebs.snapshot(ebs.volume(Size=1)), "Encrypted": True}
+    made = ebs.call("copy_snapshot", SourceRegion=SPOT_REGION, KmsKeyId=key, **copied)["SnapshotId"]
+    ebs.call("create_tags", Resources=[ebs.completed(made)], Tags=[{"Key": "bake:run", "Value": "r"}])
+    names = {"snapshotId": made}
+    if operation == "ListChangedBlocks":
+        names = {"firstSnapshotId": made, "secondSnapshotId": "snap-1"}
+    needs = needs_of("ebs", operation, SPOT_REGION, names, "/", MotoInventory())
+    assert needs is not None
+    arns = [f"arn:aws:ec2:{SPOT_REGION}::snapshot/{name}" for name in names.values()]
+    expected = [(f"ebs:{operation}", arn) for arn in arns]
+    assert needs[0].value("aws:ResourceTag/bake:run") == ("r",)
+    if operation == "GetSnapshotBlock":
+        expected.append(("kms:Decrypt", key))
+        assert needs[1].value("kms:ViaService") == (f"ec2.{SPOT_REGION}.amazonaws.com",)
+    assert [(need.action, need.resource) for need in needs] == expected
 
 
 def test_an_image_is_read_by_its_snapshot(ebs: EbsAccount) -> None:

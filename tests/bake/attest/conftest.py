@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from unittest import mock
 
 import pytest
@@ -13,6 +13,7 @@ from moto.kms.responses import KmsResponse
 from bake.attest.merkle import BLOCK
 from bake.aws import AccessKey, Aws
 from bake.localcloud.api import kms
+from bake.localcloud.machines import disks
 from bake.localcloud.settings import SPOT_REGION
 from tests.localcloud.ebs_account import EbsAccount, ebs_account
 
@@ -22,9 +23,16 @@ class Snapshots:
     """Makes snapshots of disks, and changes their bytes behind everybody's back."""
 
     account: EbsAccount
+    clients: dict[str, Aws] = field(default_factory=dict)
 
     def aws(self, region: str = SPOT_REGION) -> Aws:
-        """Clients of the account's owner, with a bake's patience."""
+        """Clients of the account's owner, with a bake's patience, made once: to make them takes a second."""
+        if region not in self.clients:
+            self.clients[region] = self.new_aws(region)
+        return self.clients[region]
+
+    def new_aws(self, region: str = SPOT_REGION) -> Aws:
+        """The same for a test that changes them."""
         owner = self.account.keys.owner
         key = AccessKey(owner.id, owner.secret)
         aws = Aws(region=region, worker_region=region, endpoint=self.account.url, endpoint_key=key)
@@ -62,14 +70,9 @@ class Snapshots:
         """Change what a snapshot's disk holds; a disk that it shares with others stays theirs."""
         disk = self.account.store.disk(snapshot)
         own = disk.with_suffix(".own")
-        own.write_bytes(b"")
-        os.truncate(own, disk.stat().st_size)
-        with disk.open("rb") as old, own.open("r+b") as new:
-            for start in range(0, disk.stat().st_size, BLOCK):
-                block = os.pread(old.fileno(), BLOCK, start)
-                if block.strip(b"\0"):
-                    os.pwrite(new.fileno(), block, start)
-            os.pwrite(new.fileno(), content, offset)
+        disks.clone(disk, own)
+        with own.open("r+b") as file:
+            os.pwrite(file.fileno(), content, offset)
         own.replace(disk)
 
 
@@ -83,6 +86,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EbsAccount]:
         yield account
 
 
-@pytest.fixture
-def snapshots(served: EbsAccount) -> Snapshots:
+@pytest.fixture(scope="module")
+def all_snapshots(served: EbsAccount) -> Snapshots:
     return Snapshots(served)
+
+
+@pytest.fixture
+def snapshots(all_snapshots: Snapshots) -> Snapshots:
+    return all_snapshots

@@ -84,7 +84,7 @@ def test_many_blocks_are_read_by_few_threads_in_little_memory(
     """Pages smaller than the snapshot, and more blocks than the queue holds."""
     monkeypatch.setattr(reading, "PAGE", 100)
     blocks = {index: str(index).encode() for index in range(0, 700, 2)}
-    reader = Reading(snapshots.aws(), snapshots.make(blocks), threads=3)
+    reader = Reading(snapshots.new_aws(), snapshots.make(blocks), threads=3)
     assert reader.content().digest() == content_of(blocks).digest()
     assert (reader.listed, reader.read) == (350, 350)
 
@@ -97,7 +97,7 @@ def test_a_volume_of_another_size_is_refused(snapshots: Snapshots) -> None:
 
 @pytest.mark.parametrize("what", ["damaged", "short", "cut", "throttled"])
 def test_a_block_that_comes_wrong_is_read_again(snapshots: Snapshots, what: str) -> None:
-    reader = Reading(snapshots.aws(), snapshots.make(BLOCKS), threads=2)
+    reader = Reading(snapshots.new_aws(), snapshots.make(BLOCKS), threads=2)
 
     def spoil(number: int, answer: Any) -> Any:
         if number > 1:
@@ -126,7 +126,7 @@ class Cut(io.BytesIO):
 
 
 def test_a_block_that_stays_damaged_is_an_error(snapshots: Snapshots) -> None:
-    reader = Reading(snapshots.aws(), snapshots.make(BLOCKS))
+    reader = Reading(snapshots.new_aws(), snapshots.make(BLOCKS))
     changed(reader, lambda number, answer: {**answer, "Checksum": "AAAA"})
     with pytest.raises(
         BakeError, match=r"block \d+ of snap-\w+ can't be read: it is not what its checksum says"
@@ -135,7 +135,7 @@ def test_a_block_that_stays_damaged_is_an_error(snapshots: Snapshots) -> None:
 
 
 def test_a_token_that_has_expired_is_fetched_anew(snapshots: Snapshots) -> None:
-    reader = Reading(snapshots.aws(), snapshots.make(BLOCKS), threads=2)
+    reader = Reading(snapshots.new_aws(), snapshots.make(BLOCKS), threads=2)
 
     def expire(number: int, answer: Any) -> Any:
         if number == 1:
@@ -152,7 +152,7 @@ def test_tokens_that_expire_are_fetched_anew_from_the_cloud(
 ) -> None:
     from bake.localcloud.api import direct
 
-    reader, life = Reading(snapshots.aws(), snapshots.make(BLOCKS)), direct.LIFE
+    reader, life = Reading(snapshots.new_aws(), snapshots.make(BLOCKS)), direct.LIFE
     of_cloud = reader.aws.ebs.list_snapshot_blocks
 
     def listed(**asked: Any) -> Any:
@@ -164,7 +164,7 @@ def test_tokens_that_expire_are_fetched_anew_from_the_cloud(
 
 
 def test_what_aws_refuses_ends_the_reading(snapshots: Snapshots) -> None:
-    reader = Reading(snapshots.aws(), snapshots.make(dict.fromkeys(range(300), b"x")))
+    reader = Reading(snapshots.new_aws(), snapshots.make(dict.fromkeys(range(300), b"x")))
 
     def refuse(number: int, answer: Any) -> Any:
         raise ClientError({"Error": {"Code": "AccessDeniedException"}}, "GetSnapshotBlock")
@@ -177,7 +177,7 @@ def test_what_aws_refuses_ends_the_reading(snapshots: Snapshots) -> None:
 
 
 def test_reading_ends_when_nobody_wants_it_any_more(snapshots: Snapshots) -> None:
-    reader = Reading(snapshots.aws(), snapshots.make(dict.fromkeys(range(300), b"x")), threads=2)
+    reader = Reading(snapshots.new_aws(), snapshots.make(dict.fromkeys(range(300), b"x")), threads=2)
 
     def stop(number: int, answer: Any) -> Any:
         reader.stop()

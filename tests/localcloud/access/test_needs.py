@@ -208,27 +208,6 @@ CASES: list[tuple[str, str, dict[str, Any], Expected]] = [
         [("scheduler:DeleteSchedule", f"{SCHEDULER}schedule/bake-1/s-1", {})],
     ),
     (
-        "ebs",
-        "list_snapshot_blocks",
-        {"SnapshotId": "snap-1"},
-        [("ebs:ListSnapshotBlocks", f"{SHARED}snapshot/snap-1", {})],
-    ),
-    (
-        "ebs",
-        "get_snapshot_block",
-        {"SnapshotId": "snap-1", "BlockIndex": 3, "BlockToken": "AAAA"},
-        [("ebs:GetSnapshotBlock", f"{SHARED}snapshot/snap-1", {})],
-    ),
-    (
-        "ebs",
-        "list_changed_blocks",
-        {"FirstSnapshotId": "snap-1", "SecondSnapshotId": "snap-2"},
-        [
-            ("ebs:ListChangedBlocks", f"{SHARED}snapshot/snap-1", {}),
-            ("ebs:ListChangedBlocks", f"{SHARED}snapshot/snap-2", {}),
-        ],
-    ),
-    (
         "ssm",
         "get_parameter",
         {"Name": "/aws/service/ami:3"},
