@@ -6,6 +6,7 @@ https://slsa.dev/spec/v1.0/provenance and https://slsa.dev/spec/v1.0/verificatio
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -153,6 +154,21 @@ def _statement(subject: Subject, kind: str, predicate: dict[str, Any]) -> dict[s
     }
 
 
+# What may stand in messages and on a terminal, wherever the statement comes from.
+_ALLOWED = re.compile(
+    r"ami-[0-9a-f]+\0[a-z0-9-]+\0(AWS|REHEARSAL)((\0[A-Za-z0-9/_.-]+\0snap-[0-9a-f]+\0[0-9a-f]{64})*)"
+)
+
+
+def _check(subject: Subject) -> None:
+    """Raise ValueError for ids, digests and devices that are none."""
+    parts = [subject.image, subject.region, subject.venue]
+    for one in subject.snapshots:
+        parts += [one.device, one.snapshot, one.digest]
+    if not _ALLOWED.fullmatch("\0".join(parts)):
+        raise ValueError("it names an AMI, a snapshot, a device or a digest that is none")
+
+
 def subject_of(statement: Mapping[str, Any]) -> Subject:
     """The subject of a provenance statement; raises ValueError for any other statement."""
     try:
@@ -170,6 +186,7 @@ def subject_of(statement: Mapping[str, Any]) -> Subject:
         found = Subject(
             str(image["id"]), str(image["name"]), str(image["region"]), str(told["venue"]), snapshots
         )
+        _check(found)
         if not snapshots or list(statement["subject"]) != found.descriptors():
             raise ValueError("its subject is not what its parameters say")
     except (KeyError, TypeError, AttributeError) as error:

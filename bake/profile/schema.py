@@ -323,14 +323,14 @@ class Profile(Section):
     """Failures that somebody accepted, each until a day."""
     reports: str | None = Field(None, json_schema_extra=variable("BAKE_REPORTS", optional=True))
     """A bucket and prefix (s3://bucket/prefix) that a run's reports go to as well."""
+    fail_on: Severity = "critical"
+    """The severity from which a vulnerability that a scan finds counts as a failure."""
     attest: bool | None = Field(None, strict=True)
     """Whether the finished snapshot is read and attested; unset: in rehearsals, not on AWS."""
     signing_key: SigningKey | None = Field(
         None, json_schema_extra=variable("BAKE_SIGNING_KEY", optional=True)
     )
     """What signs attestations: a private key's path, or awskms: and a key's id, ARN or alias."""
-    fail_on: Severity = "critical"
-    """The severity from which a vulnerability that a scan finds counts as a failure."""
 
     @field_validator("reports")
     @classmethod
