@@ -37,6 +37,7 @@ class LazyGroup(click.Group):
 
     lazy: ClassVar = {
         "boot-check": ("bake.commands.boot_check", "boot_check", "Prove or condemn an unproven AMI."),
+        "attest": ("bake.commands.attest", "attest", "Check an AMI's bytes against its attestation."),
         "approve": ("bake.commands.approve", "approve", "Record what a profile may use."),
         "check": ("bake.commands.check", "check", "Check a machine against a profile or a run."),
         "iam": ("bake.commands.iam", "iam", "Print the policies that a bake and a worker need."),
@@ -58,7 +59,7 @@ class LazyGroup(click.Group):
 
     sections: ClassVar = {
         "Bake": ("init", "new-profile", "profiles", "iam", "lock", "plan", "approve", "resume"),
-        "Review": ("check", "report", "diff", "scan"),
+        "Review": ("check", "report", "diff", "scan", "attest"),
         "Release": ("boot-check", "images", "userdata"),
         "Operate": ("runs", "sweep", "completion"),
         "Local": ("local",),
@@ -149,6 +150,7 @@ def main_group(
       bake boot-check ami-0123456789abcdef0   prove an AMI whose check something else ended
       bake report                             the newest run's report: its verdict and where it is
       bake diff ami-… ami-…                   what differs between two images
+      bake attest verify ami-…                whether it holds what was attested, to the last byte
       bake images                             which images there are, and what changed
       bake runs                               which runs go on, were cut, or left something
       bake resume 20261128-101500-3fa9c1      go on with a run that was cut

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bake.localcloud import LocalCloud
     from bake.profile import Profile
 
-SWEEPER = "bake-sweep"
+SWEEPER, VERIFIER = "bake-sweep", "bake-verify"
 NAME = 64  # characters of a role's name
 
 
@@ -38,6 +38,13 @@ def as_sweeper(cloud: LocalCloud | None, region: str, worker_region: str) -> dic
     if cloud is None:
         return {}
     return _signed(cloud, SWEEPER, iam.of_sweep(iam.Account(cloud.account, region, worker_region)))
+
+
+def as_verifier(cloud: LocalCloud | None, region: str, worker_region: str) -> dict[str, Any]:
+    """The same for whoever verifies what an AMI in this region holds."""
+    if cloud is None:
+        return {}
+    return _signed(cloud, VERIFIER, iam.of_verifying(iam.Account(cloud.account, region, worker_region)))
 
 
 def _signed(cloud: LocalCloud, role: str, statements: Iterable[Statement]) -> dict[str, Any]:
@@ -61,6 +68,8 @@ def _subject(cloud: LocalCloud, profile: Profile) -> iam.Subject:
         endpoint_key=cloud.keys,
     )
     role, key = ask_worker_role(profile, aws), ask_key_arn(profile, aws)
+    if profile.attest is None:  # as rehearsals do
+        profile = profile.model_copy(update={"attest": True})
     return iam.Subject.of(
         profile,
         cloud.account,

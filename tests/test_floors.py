@@ -34,7 +34,7 @@ BAKE = (
     "profile",
     "report",  # what reviewers read, made of a run directory
     "checks",  # of a machine, over SSH
-    "reaper",  # schedules that end an instance which hangs
+    "attest reaper",  # what a snapshot holds, signed; schedules that end an instance which hangs
     "instance lease builder_lease wiring image creation resources systems interpreter",
     "aws ssh units undo run",
     "costs",

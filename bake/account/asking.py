@@ -16,6 +16,7 @@ from bake.account.preflight import Before, ask_preflight
 from bake.account.prices import ask_prices
 from bake.account.proxy import ask_program
 from bake.account.quotas import ask_quotas
+from bake.account.signing import ask_signing_key
 from bake.account.wiring import ask_bucket, ask_bus, ask_mirror, ask_notices, ask_queue, ask_reports
 from bake.account.worker_code import ask_code
 from bake.aws import Aws
@@ -54,13 +55,14 @@ def ask(
     mirror = start(lambda: ask_mirror(profile, aws))
     reports = start(lambda: ask_reports(profile, aws))
     notices = start(lambda: ask_notices(profile, aws))
+    signing = start(lambda: ask_signing_key(profile, aws))
     quotas = start(lambda: ask_quotas(profile, aws))
     code = start(lambda: ask_code(profile, requirements))
     zones = start(lambda: ask_zones(profile, aws))
     prices = start(lambda: ask_prices(profile, lambda: _zone(subnet.result()), aws))
     preflight = start(lambda: ask_preflight(profile, aws, Before(base, subnet, group, instance_profile)))
     in_order = (base, types, subnet, group, instance_profile, queue, bucket, bus, taken, keys, files, mirror)
-    for question in (*in_order, reports, notices, quotas, code, zones, prices, preflight):
+    for question in (*in_order, reports, notices, signing, quotas, code, zones, prices, preflight):
         question.result()
     return AccountFacts(
         region=aws.region,
@@ -83,6 +85,7 @@ def ask(
         keys=keys.result(),
         hub=files.result(),
         code=code.result(),
+        signing=signing.result(),
         preflight=preflight.result(),
     )
 

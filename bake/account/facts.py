@@ -16,6 +16,7 @@ from bake.account.preflight import PreflightFacts
 from bake.account.prices import PriceFacts
 from bake.account.proxy import Program
 from bake.account.quotas import Quota
+from bake.account.signing import SigningKey
 from bake.account.wiring import Bucket, Bus, Queue
 from bake.account.worker_code import WorkerCode
 from bake.weights.hub import Refusal, Revision
@@ -64,7 +65,7 @@ class AccountFacts:
     """Everything that a plan needs besides the profile, as it was at one moment (`asked`).
 
     `region` is the builder's, `worker_region` the worker's. `taken` is the AMI of this account that has the
-    image's name already. `hub` is None where the Hub was not asked.
+    image's name already. `hub` is None where the Hub was not asked, `signing` where nothing is signed.
     """
 
     region: str
@@ -78,6 +79,7 @@ class AccountFacts:
     keys: KeyFacts
     hub: Revision | Refusal | None
     code: WorkerCode
+    signing: SigningKey | Unanswered | None = None
     preflight: PreflightFacts = field(default_factory=PreflightFacts)
 
 

@@ -99,7 +99,7 @@ def _check(plan: Plan, aws: Aws, run: Run, image: Image) -> Drawing:
     from bake.undo import Undo
 
     with Undo(run.progress.status, run.leaks, run.journal.write) as undo:
-        with judge(plan.image, aws, run, image, undo, lambda state: record_image(aws, run, image, state)):
+        with judge(plan.image, aws, run, image, undo, record_image):
             drawing = check(plan, aws, run, undo, image.id)
         clean_up(undo, run)
     image = publish(plan.image, aws, run, image)

@@ -51,6 +51,7 @@ def _report(proposal: Proposal, run: Run) -> None:
         from bake.report import formats, markdown, writing  # bake may have been upgraded meanwhile
 
         report = writing.write(run.directory, progress.note)
+        _finish(run, report)
         markdown.summarize(report)
         _announce(report, proposal, run, _publish(report, proposal, run))
     except Exception as error:
@@ -61,6 +62,16 @@ def _report(proposal: Proposal, run: Run) -> None:
     told = f"{verdict.state.upper()} ({report.venue.name}): {verdict.sentence}"
     text = "\n".join([told, *_checks(report), f"Report         {file}"])
     progress.emit("reported", verdict=verdict.state, venue=report.venue.name, report=str(file), text=text)
+
+
+def _finish(run: Run, report: Report) -> None:
+    """Let those write their files who had to wait for the report's, and add these to the sums."""
+    from bake.report import writing
+
+    for finish in run.after_report:
+        finish(report)
+    if run.after_report:
+        writing.write_sums(run.directory, run.progress.note)
 
 
 def _checks(report: Report) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, get_args
 
-from bake.iam import caller, schedule, sweep, worker
+from bake.iam import attesting, caller, schedule, sweep, worker
 from bake.iam.statement import INLINE, MANAGED, Statement, Trust, document, size, too_large
 from bake.iam.subject import Account, Subject, partition_of
 
@@ -25,6 +25,7 @@ __all__ = [
     "document",
     "of_schedules",
     "of_sweep",
+    "of_verifying",
     "of_worker",
     "partition_of",
     "size",
@@ -58,6 +59,11 @@ def of_schedules(account: Account) -> tuple[Statement, ...]:
 def of_sweep(account: Account) -> tuple[Statement, ...]:
     """What whoever sweeps may do: without a profile, since bakes of all profiles leave things."""
     return tuple(sweep.statements(account))
+
+
+def of_verifying(account: Account) -> tuple[Statement, ...]:
+    """What whoever verifies AMIs may do, without a profile."""
+    return tuple(attesting.verifying(account))
 
 
 def of_worker(account: Account, *names: str) -> tuple[Statement, ...]:

@@ -10,6 +10,7 @@ from bake.account.facts import AccountFacts
 from bake.account.images import BaseFacts
 from bake.agreement.facts import Fact, Guarded
 from bake.planning import (
+    attesting,
     base_image,
     builder,
     estimates,
@@ -29,6 +30,7 @@ from bake.planning import disk as disk_of
 from bake.planning import drivers as drivers_of
 from bake.planning import memory as memory_of
 from bake.planning import weights as weights_of
+from bake.planning.attesting import Attesting
 from bake.planning.base_image import BaseImage
 from bake.planning.builder import BuilderMemory
 from bake.planning.drivers import Drivers
@@ -55,8 +57,9 @@ class Plan:
 
     `identity` is what the image is made of, `base` what is known of its base AMI and that AMI's family, and
     `facts` what the user has to agree to. `origins` says where each setting came from. `unchecked` are
-    questions nobody answered, `preflight` what AWS said that it would do. `unbakeable` says why the profile
-    can be planned and not baked: by this version, or in the time that the credentials have.
+    questions nobody answered, `preflight` what AWS said that it would do. `attesting` is None where the image
+    is not attested. `unbakeable` says why the profile can be planned and not baked: by this version, or in
+    the time that the credentials have.
     """
 
     profile: Profile
@@ -68,6 +71,7 @@ class Plan:
     provision: ProvisionPlan
     verify: VerifyPlan
     image: ImagePlan
+    attesting: Attesting | None
     estimates: Estimates
     facts: tuple[Fact, ...]
     origins: Mapping[str, str]
@@ -135,9 +139,10 @@ def make(
     drivers_of.check(profile, drivers, sources.neuron, findings)
     _check_base(profile, base, types, where, files, facts, findings)
     asked = preflight.check(profile, sources, facts, findings)
+    disk = disk_of.estimate(profile, base, files) if base is not None else None
+    attested = attesting.find(profile, sources, disk, facts.signing, findings) if disk is not None else None
     findings.stop_if_any()
-    assert base is not None and code is not None  # or it would be among the findings
-    disk = disk_of.estimate(profile, base, files)
+    assert base is not None and code is not None and disk is not None  # or it would be among the findings
     made_of = identity.of(profile, base.id, sources, code, reviewed.digests, lock)
     found = prices.find(profile, types, facts.types.prices, findings)
     weights = WeightsPlan.of(profile, files, lock)
@@ -153,6 +158,7 @@ def make(
         provision=ProvisionPlan.of(profile, sources, code, drivers),
         verify=VerifyPlan(drivers, memories, builder_memory, reviewed.waivers, reviewed.files),
         image=ImagePlan.of(profile, disk),
+        attesting=attested,
         estimates=estimated,
         facts=guarded.facts(profile, base, where, findings.origins),
         origins=findings.origins,

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bake.account.instance_types import InstanceType
+from bake.planning import attesting
 from bake.planning import disk as disk_of
 from bake.planning import memory as memory_of
 from bake.planning.builder import BuilderMemory
@@ -47,6 +48,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "waivers": [waiver.model_dump(mode="json") for waiver in plan.verify.waivers],
         "reports": plan.image.reports,
         "notices": plan.profile.notices,
+        "attesting": _attesting(plan),
         "estimates": {
             **asdict(plan.estimates),
             "seconds": plan.estimates.seconds,
@@ -71,6 +73,14 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "unbakeable": plan.unbakeable,
         "differences": list(plan.sources.differences),
     }
+
+
+def _attesting(plan: Plan) -> dict[str, Any] | None:
+    found = plan.attesting
+    if found is None:
+        return None
+    more = {"bytes": found.bytes, "dollars": found.dollars, "egress_dollars": found.egress_dollars}
+    return {**asdict(found), "requests": found.requests, **more}
 
 
 def as_text(plan: Plan) -> str:
@@ -308,6 +318,7 @@ def _estimates(plan: Plan) -> list[tuple[str, str, str]]:
             f"{bound}{estimates.snapshot_gb:.0f} GB-month{_dollars(estimates.month_dollars, ' a month')}",
             removed,
         ),
+        *attesting.rows(plan.attesting),
         *_cold_start(plan),
     ]
 

@@ -17,6 +17,7 @@ from bake import tokens
 from bake.checks.result import Severity
 from bake.profile import values, volumes
 from bake.profile.accelerators import Neuron, Nvidia
+from bake.profile.attesting import SigningKey
 from bake.profile.patterns import CACHE, FLEETING, REMOVABLE
 from bake.profile.proxy import ProxyCommand
 from bake.profile.rebuild import Rebuild
@@ -344,6 +345,12 @@ class Profile(Section):
     """An event bus in AWS_REGION that hears of images that were baked or promoted, and of failed bakes."""
     fail_on: Severity = "critical"
     """The severity from which a vulnerability that a scan finds counts as a failure."""
+    attest: bool | None = Field(None, strict=True)
+    """Whether the finished snapshot is read and attested; unset: in rehearsals, not on AWS."""
+    signing_key: SigningKey | None = Field(
+        None, json_schema_extra=variable("BAKE_SIGNING_KEY", optional=True)
+    )
+    """What signs attestations: a private key's path, or awskms: and a key's id, ARN or alias."""
 
     @field_validator("reports")
     @classmethod

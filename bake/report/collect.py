@@ -21,12 +21,25 @@ from bake.errors import UsageError
 from bake.report import check_facts, content, last_good, meant, timeline
 from bake.report.image_facts import base_facts, image_facts
 from bake.report.meant import Intended
-from bake.report.model import Agreement, Changes, Cost, Log, Note, Report, RunFacts, Scan, Venue, Verdict
+from bake.report.model import (
+    Agreement,
+    Attestation,
+    Changes,
+    Cost,
+    Log,
+    Note,
+    Report,
+    RunFacts,
+    Scan,
+    Venue,
+    Verdict,
+)
 from bake.report.run_directory import RunDirectory
 from bake.report.scan import FILE as SCAN
 from bake.report.verdict import Ending, ending, first_line, verdict
 
 MOMENTS = ("base", "sealed", "booted")
+ATTESTATION = "facts/attestation.json"
 TAIL, LINES = 8000, 60  # of a log: bytes and lines
 OLD = "this run was made by an older bake: manifest.json and junit.xml have its checks"
 
@@ -59,6 +72,7 @@ def collect(directory: Path) -> Report:
         disk=run.part("the disk", lambda: content.disk(run), ()),
         timeline=run.part("events.jsonl", lambda: timeline.spans(run.events), ()),
         cost=run.part("the journal", lambda: _cost(run, came_to), None),
+        attestation=run.part(ATTESTATION, lambda: _attestation(run), None),
         warnings=run.part("plan.json", lambda: tuple(map(str, run.plan.get("warnings", ()))), ()),
         scan=run.part(SCAN, lambda: Scan.model_validate(run.json(SCAN)) if run.json(SCAN) else None, None),
         logs=_logs(run),
@@ -143,6 +157,11 @@ def _checks(
 def _agreement(run: RunDirectory) -> Agreement | None:
     told = run.json("facts/agreement.json")
     return Agreement.model_validate(told) if told else None
+
+
+def _attestation(run: RunDirectory) -> Attestation | None:
+    told = run.json(ATTESTATION)
+    return Attestation.model_validate(told) if told else None
 
 
 def _waivers(run: RunDirectory) -> tuple[Waiver, ...]:

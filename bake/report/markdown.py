@@ -129,6 +129,8 @@ def _facts(report: Report) -> Iterator[str]:
     yield f"- Image: {f'{code(image.id)}, {code(image.name)}' if image else 'none was made'}"
     if base:
         yield f"- Base: {code(base.id)}, {text(base.name)}"
+    if held := report.attestation:
+        yield f"- Holds: {code(f'sha256:{held.digest}')}, {text(held.signed)}"
     yield f"- Checks: {_count(report.checks)}"
     where = f"account {text(run.account)}, " if run.account else ""
     yield f"- Run: {code(run.id)}, plan {code(run.plan)}, bake {text(run.bake_version)}"

@@ -258,6 +258,33 @@ class Scan(Record):
     vulnerabilities: tuple[Vulnerability, ...]
 
 
+class AttestedSnapshot(Record):
+    """One snapshot of an AMI, and the digest of what it holds."""
+
+    device: str
+    snapshot: str
+    gib: int
+    digest: str
+    """SHA-256, as docs/attestation.md defines it."""
+
+
+class Attestation(Record):
+    """What the AMI's snapshots hold, as it was read when the image was good."""
+
+    digest: str
+    """The AMI's: of one snapshot, that one's."""
+    snapshots: tuple[AttestedSnapshot, ...]
+    key: str | None
+    """The id of the key that signed it; null where nobody did."""
+    signed: str
+    """Who signed it, in words."""
+    file: str
+    """The statements, a file of the run directory."""
+    blocks: int
+    """Blocks of 512 KiB that were read; all others hold nothing."""
+    seconds: float
+
+
 class Cost(Record):
     """What the run cost; null where a price is not known."""
 
@@ -308,6 +335,7 @@ class Report(Record):
     disk: tuple[Part, ...] = ()
     timeline: tuple[Span, ...] = ()
     cost: Cost | None = None
+    attestation: Attestation | None = None
     scan: Scan | None = None
     warnings: tuple[str, ...] = ()
     """The plan's warnings."""

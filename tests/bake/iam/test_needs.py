@@ -139,12 +139,18 @@ def policies(
 ) -> Mapping[tuple[Audience, str], tuple[Statement, ...]]:
     """The statements of all policies of all profiles that were recorded."""
     folder = profiles.write(tmp_path_factory.mktemp("of-iam") / "profiles")
-    subjects = {name: profiles.subject(name, folder) for name in (PLAIN, *profiles.TEXTS)}
+    found = {name: profiles.subject(name, folder) for name in (PLAIN, *profiles.TEXTS)}
+    subjects = {name: _rehearsed(one) for name, one in found.items()}
     return {
         (audience, name): iam.statements(audience, subject)
         for name, subject in subjects.items()
         for audience in iam.AUDIENCES
     }
+
+
+def _rehearsed(subject: iam.Subject) -> iam.Subject:
+    """With what rehearsals do unless the profile says otherwise: attest (bake/rehearsal.py)."""
+    return replace(subject, profile=subject.profile.model_copy(update={"attest": True}))
 
 
 def allowed(statements: tuple[Statement, ...], need: Need) -> bool:

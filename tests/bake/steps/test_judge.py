@@ -42,7 +42,7 @@ def check(one_run: OneRun, image: Image, error: BaseException | None = None) -> 
     told: list[str] = []
     run = one_run.run
     with naming(run.leaks), Undo(leaks=run.leaks) as undo:  # noqa: SIM117
-        with judge(one_run.plan.image, one_run.aws, run, image, undo, told.append):
+        with judge(one_run.plan.image, one_run.aws, run, image, undo, lambda *named: told.append(named[-1])):
             if error is not None:
                 raise error
     return told
