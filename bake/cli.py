@@ -29,6 +29,7 @@ from bake.redaction import redact
 # Import boto3, paramiko, pydantic, rich and moto inside the commands, so that `bake --help` stays fast.
 
 
+GIVEN = "bake.given"
 NOTHING_KEPT = "everything that was created has been removed"
 
 
@@ -75,6 +76,10 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[GIVEN] = tuple(args)  # `bake` hands them to a bake of its own for each of several profiles
+        return super().parse_args(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         known = set(self.list_commands(ctx))
         for title, names in self.sections.items():
@@ -89,7 +94,20 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
 )
-@click.option("--profile", metavar="NAME", help="The profile to bake: profiles/NAME.yaml.")
+@click.option(
+    "--profile",
+    "profiles",
+    multiple=True,
+    metavar="NAME",
+    help="The profile to bake: profiles/NAME.yaml. Given more than once, all of them, side by side.",
+)
+@click.option("--all", "everything", is_flag=True, help="Bake all profiles of the folder, side by side.")
+@click.option(
+    "--max-parallel",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Of several, bake N at most at once: 8 unless given, in rehearsals one for each CPU.",
+)
 @click.option(
     "--rehearse", is_flag=True, help="Bake on the local cloud instead of AWS. Needs root, no account."
 )
@@ -123,7 +141,9 @@ class LazyGroup(click.Group):
 @click.pass_context
 def main_group(
     ctx: click.Context,
-    profile: str | None,
+    profiles: tuple[str, ...],
+    everything: bool,
+    max_parallel: int | None,
     rehearse: bool,
     exclusive: bool,
     as_json: bool,
@@ -141,6 +161,7 @@ def main_group(
       bake lock --profile g6e-ubuntu          pin the weights that a bake downloads, by hash
       bake plan --profile g6e-ubuntu          what a bake would do, and whether all of it is agreed
       bake --profile g6e-ubuntu               on AWS, with the variables of .env.local
+      bake --all --max-parallel 3             all profiles of the folder, three at a time
       bake boot-check ami-0123456789abcdef0   prove an AMI whose check something else ended
       bake report                             the newest run's report: its verdict and where it is
       bake diff ami-… ami-…                   what differs between two images
@@ -163,7 +184,8 @@ def main_group(
       130  interrupted, everything is removed
     """
     ctx.obj = {
-        "profile": profile,
+        "profile": profiles[0] if profiles else None,
+        "profiles": profiles,
         "rehearse": rehearse,
         "as_json": as_json,
         "directory": directory,
@@ -171,15 +193,35 @@ def main_group(
         "runs": runs,
     }
     if ctx.invoked_subcommand is not None:
+        _refuse_several(ctx, profiles, everything)
         return
-    if profile is None:
+    if not profiles and not everything:
         click.echo(ctx.get_help())
         ctx.exit(EXIT_USAGE)
-    from bake.commands.bake import bake_profile
     from bake.request import BakeRequest
 
-    request = BakeRequest(profile, directory, env_file, rehearse, trusted(), _delays(rehearse))
+    name = profiles[0] if profiles else ""
+    request = BakeRequest(name, directory, env_file, rehearse, trusted(), _delays(rehearse))
+    if everything or len(profiles) > 1:
+        from bake.commands.many.calling import bake_several
+
+        ctx.exit(bake_several(ctx, request, ctx.meta[GIVEN]))
+    from bake.commands.bake import bake_profile
+
     bake_profile(request, runs, as_json=as_json, exclusive=exclusive)
+
+
+SEVERAL = ("schedule",)
+"""The commands that take several profiles."""
+
+
+def _refuse_several(ctx: click.Context, profiles: tuple[str, ...], everything: bool) -> None:
+    """Raise UsageError where a command of one profile is given several."""
+    if ctx.invoked_subcommand not in SEVERAL and (everything or len(profiles) > 1):
+        raise UsageError(
+            f"bake {ctx.invoked_subcommand} takes one profile",
+            hint=f"call it for each: bake --profile NAME {ctx.invoked_subcommand}",
+        )
 
 
 def _delays(rehearse: bool) -> Delays:
