@@ -165,6 +165,8 @@ class Children:
 
     def _hear_errors(self, child: Child, stream: IO[str]) -> None:
         for line in stream:
+            if line.startswith("error: "):  # not every error is an event, too
+                child.facts.setdefault("message", line.removeprefix("error: ").strip())
             self._say(child, line)
 
     def _say(self, child: Child, line: str) -> None:

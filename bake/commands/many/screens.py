@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import IO, Any, cast
 
+from bake.commands.many.lines import line_of
 from bake.progress import JsonScreen, Nothing, PlainScreen, Screen
 
 # Of one bake among several, what is long is in its run directory.
@@ -86,15 +87,3 @@ class PlainLines:
 
     def close(self) -> None:
         """Nothing to close."""
-
-
-def line_of(event: dict[str, Any]) -> str | None:
-    """The line of an event that only several bakes have; None for any other."""
-    match event["event"]:
-        case "started":
-            return f"started, process {event['pid']}"
-        case "ended":
-            return f"ended with {event['exit_code']} after {event['seconds']:.0f} s"
-        case "said" | "left_out":
-            return str(event["text"])
-    return None

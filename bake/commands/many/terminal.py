@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table as Rows
 from rich.text import Text
 
-from bake.commands.many.screens import line_of
+from bake.commands.many.lines import line_of
 from bake.progress import readable
 
 
