@@ -53,6 +53,7 @@ class LazyGroup(click.Group):
         "runs": ("bake.commands.runs", "runs", "List runs: their state, what they hold, and their cost."),
         "profiles": ("bake.commands.profiles", "profiles", "List the profiles."),
         "scan": ("bake.commands.scan", "scan", "Look for vulnerabilities of a run's image."),
+        "schedule": ("bake.commands.schedule", "schedule", "Write what bakes profiles on a schedule."),
         "sweep": ("bake.commands.sweep", "sweep", "Show or remove what expired runs left."),
         "userdata": ("bake.commands.userdata", "userdata", "Print the user data of a worker."),
     }
@@ -61,7 +62,7 @@ class LazyGroup(click.Group):
         "Bake": ("init", "new-profile", "profiles", "iam", "lock", "plan", "approve", "resume"),
         "Review": ("check", "report", "diff", "scan"),
         "Release": ("boot-check", "images", "userdata"),
-        "Operate": ("runs", "sweep", "completion"),
+        "Operate": ("schedule", "runs", "sweep", "completion"),
         "Local": ("local",),
     }
     """How `bake --help` lists the commands; each is in one of them."""
@@ -217,10 +218,10 @@ SEVERAL = ("schedule",)
 
 def _refuse_several(ctx: click.Context, profiles: tuple[str, ...], everything: bool) -> None:
     """Raise UsageError where a command of one profile is given several."""
-    if ctx.invoked_subcommand not in SEVERAL and (everything or len(profiles) > 1):
+    if everything or (ctx.invoked_subcommand not in SEVERAL and len(profiles) > 1):
         raise UsageError(
-            f"bake {ctx.invoked_subcommand} takes one profile",
-            hint=f"call it for each: bake --profile NAME {ctx.invoked_subcommand}",
+            f"bake {ctx.invoked_subcommand} takes {'no --all' if everything else 'one profile'}",
+            hint=f"call it for each: bake {ctx.invoked_subcommand} --profile NAME",
         )
 
 

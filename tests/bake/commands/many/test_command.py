@@ -76,7 +76,7 @@ def test_what_is_wrong_with_any_profile_starts_none(tmp_path: Path) -> None:
     ("words", "told"),
     [
         (("--all", "--profile", "g6e-ubuntu"), "--all names every profile"),
-        (("--all", "plan"), "bake plan takes one profile"),
+        (("--all", "plan"), "bake plan takes no --all"),
         ((*TWO, "boot-check", "ami-0123456789abcdef0"), "bake boot-check takes one profile"),
         ((*TWO, "--max-parallel", "0"), "0 is not in the range"),
         ((*TWO, "--seed", "1"), "--seed and --lenient are for rehearsals"),
