@@ -87,6 +87,8 @@ def _notes(definition: Definition, user: str | None, program: Path) -> Iterator[
     if definition.rehearsal:
         yield "a rehearsal is root's and makes machines: its service is hardly hardened"
         return
+    if not definition.env_file.exists():
+        yield f"{definition.env_file} is not there, and without it the service does not start"
     if user is None:
         yield (
             "the service has a user of its own (DynamicUser) and no home: AWS knows it by the role of this "
