@@ -6,9 +6,10 @@ import importlib
 import io
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
@@ -25,6 +26,9 @@ from bake.errors import (
 )
 from bake.localcloud import Delays, asked_delays, delays, trust_guests, trusted
 from bake.redaction import redact
+
+if TYPE_CHECKING:
+    from bake.request import BakeRequest
 
 # Import boto3, paramiko, pydantic, rich and moto inside the commands, so that `bake --help` stays fast.
 
@@ -140,18 +144,7 @@ class LazyGroup(click.Group):
 )
 @click.version_option(package_name="ami-bake")
 @click.pass_context
-def main_group(
-    ctx: click.Context,
-    profiles: tuple[str, ...],
-    everything: bool,
-    max_parallel: int | None,
-    rehearse: bool,
-    exclusive: bool,
-    as_json: bool,
-    directory: Path,
-    env_file: Path,
-    runs: Path,
-) -> None:
+def main_group(ctx: click.Context, /, **given: Any) -> None:
     """Bake a verified AMI that boots a FLUX.1-dev worker.
 
     \b
@@ -184,32 +177,31 @@ def main_group(
       6    something could not be removed; named last, with the command that removes it
       130  interrupted, everything is removed
     """
-    ctx.obj = {
-        "profile": profiles[0] if profiles else None,
-        "profiles": profiles,
-        "rehearse": rehearse,
-        "as_json": as_json,
-        "directory": directory,
-        "env_file": env_file,
-        "runs": runs,
-    }
+    profiles, everything = given["profiles"], given["everything"]
+    ctx.obj = {**given, "profile": profiles[0] if profiles else None}
     if ctx.invoked_subcommand is not None:
         _refuse_several(ctx, profiles, everything)
-        return
-    if not profiles and not everything:
-        click.echo(ctx.get_help())
-        ctx.exit(EXIT_USAGE)
-    from bake.request import BakeRequest
-
-    name = profiles[0] if profiles else ""
-    request = BakeRequest(name, directory, env_file, rehearse, trusted(), _delays(rehearse))
-    if everything or len(profiles) > 1:
+    elif everything or len(profiles) > 1:
         from bake.commands.many.calling import bake_several
 
-        ctx.exit(bake_several(ctx, request, ctx.meta[GIVEN]))
-    from bake.commands.bake import bake_profile
+        ctx.exit(bake_several(ctx, _request(given), ctx.meta[GIVEN]))
+    elif profiles:
+        from bake.commands.bake import bake_profile
 
-    bake_profile(request, runs, as_json=as_json, exclusive=exclusive)
+        bake_profile(_request(given), given["runs"], as_json=given["as_json"], exclusive=given["exclusive"])
+    else:
+        click.echo(ctx.get_help())
+        ctx.exit(EXIT_USAGE)
+
+
+def _request(given: Mapping[str, Any]) -> BakeRequest:
+    """What is asked for of the first profile; of several, each bake has its own."""
+    from bake.request import BakeRequest
+
+    rehearse = given["rehearse"]
+    name = next(iter(given["profiles"]), "")
+    places = given["directory"], given["env_file"]
+    return BakeRequest(name, *places, rehearse, trusted(), _delays(rehearse))
 
 
 SEVERAL = ("schedule",)
