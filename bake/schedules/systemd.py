@@ -11,6 +11,13 @@ from bake.schedules.definition import Definition, Scheduled, Written
 from bake.schedules.rendering import render
 
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
+# The ends of the units' names, and their templates.
+UNITS = {
+    ".service": "service.j2",
+    ".timer": "timer.j2",
+    "-failed.service": "failed.j2",
+    "-sweep.service": "sweep.j2",
+}
 HOMES = ("/home", "/root", "/run/user")
 
 
@@ -22,9 +29,8 @@ def write(definition: Definition) -> Written:
     files = {}
     for one in definition.profiles:
         values = _values(definition, one, user, program)
-        for kind in ("service", "timer", "failed"):
-            unit = f"bake-{one.name}-failed.service" if kind == "failed" else f"bake-{one.name}.{kind}"
-            files[Path("systemd") / unit] = render(f"{kind}.j2", **values)
+        for unit, template in UNITS.items():
+            files[Path("systemd") / f"bake-{one.name}{unit}"] = render(template, **values)
     return Written(files, tuple(_next(definition)), tuple(_notes(definition, user, program)))
 
 

@@ -45,7 +45,7 @@ def exposure(file: Path) -> float:
 def test_systemd_takes_the_units(folder: Folder, words: tuple[str, ...]) -> None:
     words = (*words, "--program", "/bin/true")
     told = folder.schedule("systemd", *words, profiles=("g6e-ubuntu", "g5-ubuntu"))
-    assert len(told["files"]) == 6
+    assert len(told["files"]) == 8
     command = ["systemd-analyze", "verify", *(str(folder.path / file) for file in told["files"])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -59,6 +59,7 @@ def test_systemd_takes_the_units(folder: Folder, words: tuple[str, ...]) -> None
 def test_a_bake_is_hardened_and_a_rehearsal_hardly(folder: Folder) -> None:
     folder.schedule("systemd")
     assert exposure(folder.path / "systemd/bake-g6e-ubuntu.service") <= MOST
+    assert exposure(folder.path / "systemd/bake-g6e-ubuntu-sweep.service") <= MOST
     folder.schedule("systemd", "--rehearse", "--out", "rehearsal")
     assert exposure(folder.path / "rehearsal/bake-g6e-ubuntu.service") <= OF_A_REHEARSAL
 
@@ -70,8 +71,10 @@ def test_removal_has_time_and_one_signal_reaches_bake(folder: Folder) -> None:
         assert line in lines
     start = next(line for line in lines if line.startswith("ExecStart="))
     assert start.endswith("--profile g6e-ubuntu --if-changed --exclusive")
-    assert any(line.startswith("ExecStopPost=-") and "sweep --profile g6e-ubuntu" in line for line in lines)
-    assert "OnFailure=bake-g6e-ubuntu-failed.service" in lines
+    assert "OnFailure=bake-g6e-ubuntu-failed.service bake-g6e-ubuntu-sweep.service" in lines
+    assert "OnSuccess=bake-g6e-ubuntu-sweep.service" in lines
+    preview = (folder.path / "systemd/bake-g6e-ubuntu-sweep.service").read_text()
+    assert " sweep --profile g6e-ubuntu\n" in preview and "--yes" not in preview
 
 
 def test_secrets_come_as_a_credential_and_stand_nowhere(folder: Folder) -> None:
