@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # Of a rehearsal, which is planned on the local cloud only; one takes a few minutes.
 REHEARSAL_MINUTES = 120
+WITHOUT_AWS = "--hours N says how long a bake may take, without asking AWS"
 APPROVE, LOCK = "bake approve --profile", "bake lock --profile"
 
 
@@ -77,6 +78,7 @@ def _load(request: BakeRequest, values: Variables, *, exactly: bool) -> tuple[Pr
 
 def _minutes(request: BakeRequest) -> int:
     """How long a bake may take, by its plan."""
+    from bake import aws_errors
     from bake.progress import Tally
     from bake.request import propose
     from bake.schedules.definition import limit
@@ -85,9 +87,12 @@ def _minutes(request: BakeRequest) -> int:
         return REHEARSAL_MINUTES
     try:
         return limit(propose(request, None, Tally()).plan.estimates.seconds)
-    except BakeError as error:
-        hint = "--hours N says how long a bake may take, without asking AWS"
-        raise UsageError(error.message, hint=f"{error.hint}\n{hint}" if error.hint else hint) from error
+    except Exception as error:
+        told = (error.message, error.hint) if isinstance(error, BakeError) else aws_errors.explain(error)
+        if told is None:
+            raise
+        hints = [hint for hint in (told[1], WITHOUT_AWS) if hint]
+        raise UsageError(f"{request.profile}: {told[0]}", hint="\n".join(hints)) from error
 
 
 def _problems(request: BakeRequest, profile: Profile) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from bake import iam
 from bake.errors import UsageError
-from bake.schedules.definition import Definition, Scheduled, Variable, Written
+from bake.schedules.definition import Definition, Scheduled, Variable, Written, outside
 from bake.schedules.rendering import render
 
 # https://docs.aws.amazon.com/codebuild/latest/userguide/limits.html
@@ -103,6 +103,8 @@ def _variable(one: Variable) -> dict[str, Any]:
 def _problems(definition: Definition) -> Iterator[str]:
     if definition.rehearsal:
         yield "--rehearse: a rehearsal needs root and machines of its own, which CodeBuild doesn't give"
+    if wrong := outside(definition.directory):
+        yield wrong
     if definition.minutes > LONGEST:
         yield f"a bake may take {definition.minutes} min, and a build lasts 36 h at most"
     ids = [logical(one.name) for one in definition.profiles]

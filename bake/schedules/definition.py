@@ -110,6 +110,14 @@ def check_name(name: str) -> str:
     return name
 
 
+def outside(directory: Path) -> str:
+    """Why profiles in `directory` can't be baked from a repository; empty if they can."""
+    parts = directory.parts
+    if directory.is_absolute() or ".." in parts or not all(PLAIN.fullmatch(part) for part in parts):
+        return f"--profiles {directory}: must be a folder of the repository, by a plain relative path"
+    return ""
+
+
 def variables_of(raw: Any, values: Mapping[str, str]) -> tuple[Variable, ...]:
     """The variables that a profile names anywhere, each once, with their values here."""
     found = dict(_references(raw))

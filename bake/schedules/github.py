@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bake.errors import UsageError
 from bake.profile.variables import REFERENCE
-from bake.schedules.definition import Definition, Scheduled, Variable, Written
+from bake.schedules.definition import Definition, Scheduled, Variable, Written, outside
 from bake.schedules.rendering import render
 
 HOSTED = "ubuntu-24.04"
@@ -58,6 +58,8 @@ def _value(variable: Variable) -> str:
 
 def _problems(definition: Definition, runner: str, role: str | None) -> Iterator[str]:
     hosted, minutes = runner == HOSTED, definition.minutes
+    if wrong := outside(definition.directory):
+        yield wrong
     if definition.rehearsal:
         yield "--rehearse: a rehearsal needs root on the runner; `bake init --ci github` writes one"
     if not LABELS.fullmatch(runner):

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bake import run as runs_of
+from bake.commands.ending import tell_end
 from bake.commands.many.children import Child, Children
 from bake.commands.many.screens import choose
 from bake.commands.many.selection import Selection, select
 from bake.commands.many.summary import summarize
+from bake.errors import UsageError
 from bake.progress import Progress
 
 if TYPE_CHECKING:
@@ -48,8 +50,7 @@ def bake_many(asked: Asked) -> int:
     Raises UsageError with all that is wrong with the profiles, before anything is started.
     """
     environment = dict(os.environ)  # a rehearsal takes much out of this process's own
-    found = select(asked.request, asked.profiles, everything=asked.everything)
-    runs_of.check_place(asked.runs)
+    found = _selected(asked)
     progress = Progress(choose(found.names, as_json=asked.as_json))
     try:
         for name, why in found.left_out.items():
@@ -61,6 +62,18 @@ def bake_many(asked: Asked) -> int:
         return summarize(children, found.left_out, progress)
     finally:
         progress.close()
+
+
+def _selected(asked: Asked) -> Selection:
+    """What is baked; what is wrong is an event, too, as of a single bake."""
+    try:
+        found = select(asked.request, asked.profiles, everything=asked.everything)
+        runs_of.check_place(asked.runs)
+    except UsageError as error:
+        if asked.as_json:
+            tell_end(Progress(choose((), as_json=True)), error)
+        raise
+    return found
 
 
 def _fitting(request: BakeRequest) -> int:

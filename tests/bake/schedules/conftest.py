@@ -29,10 +29,12 @@ class Folder:
         (self.path / "profiles" / f"{name}.yaml").write_text(text)
         return name
 
-    def schedule(self, kind: str, *words: str, profiles: tuple[str, ...] = ("g6e-ubuntu",)) -> dict[str, Any]:
-        """Call `bake schedule … --json`; without a plan unless --hours is among the words."""
+    def schedule(
+        self, kind: str, *words: str, profiles: tuple[str, ...] = ("g6e-ubuntu",), planned: bool = False
+    ) -> dict[str, Any]:
+        """Call `bake schedule … --json`; without asking AWS for the plan, unless `planned`."""
         named = [word for name in profiles for word in ("--profile", name)]
-        defaults = [] if "--hours" in words else ["--hours", "3"]
+        defaults = [] if "--hours" in words or planned else ["--hours", "3"]
         defaults += [] if "--cron" in words else ["--cron", "0 3 * * 1"]
         arguments = ["schedule", *named, "--as", kind, *defaults, *words, "--json"]
         done = CliRunner().invoke(main_group, arguments, catch_exceptions=False)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from botocore.exceptions import NoCredentialsError
+from click.testing import CliRunner
 
+from bake.cli import main_group
+from bake.errors import UsageError
 from bake.schedules.definition import limit
 
 from .conftest import Folder
@@ -192,3 +198,61 @@ def test_profiles_that_are_wrong_are_told_at_once(folder: Folder) -> None:
     told = folder.refusal("github", profiles=("broken", "nope", "int8")).message
     assert "root_volum" in told and "no profile named 'nope'" in told and "this version bakes" in told
     assert "more than once" in folder.refusal("github", profiles=("g6e-ubuntu", "g6e-ubuntu")).message
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A proposal of which the estimate is known."""
+
+    seconds: float
+
+    @property
+    def plan(self) -> Planned:
+        return self
+
+    @property
+    def estimates(self) -> Planned:
+        return self
+
+
+def test_without_hours_the_plan_says_how_long_a_bake_may_take(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bake.request.propose", lambda *_: Planned(5000))
+    assert folder.schedule("github", planned=True)["minutes"] == {"g6e-ubuntu": 240}
+
+
+@pytest.mark.parametrize(
+    "error", [UsageError("no such AMI", hint="look"), NoCredentialsError()], ids=["plan", "AWS"]
+)
+def test_where_there_is_no_plan_hours_can_be_said(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("bake.request.propose", fail)
+    refused = folder.refusal("github", planned=True)
+    assert refused.message.startswith("g6e-ubuntu: ")
+    assert "--hours N" in str(refused.hint)
+
+
+@pytest.mark.parametrize("kind", ["github", "codebuild"])
+@pytest.mark.parametrize("place", ["/", "../x", "my profiles"])
+def test_profiles_outside_the_repository_are_refused(folder: Folder, kind: str, place: str) -> None:
+    where = str(folder.path / "profiles") if place == "/" else place
+    if place != "/":
+        shutil.copytree("profiles", where)
+    arguments = ["--profiles", where, "--profile", "g6e-ubuntu", "schedule", "--as", kind]
+    with pytest.raises(UsageError, match="must be a folder of the repository"):
+        CliRunner().invoke(
+            main_group, [*arguments, "--cron", "0 3 * * 1", "--hours", "3"], catch_exceptions=False
+        )
+
+
+def test_profiles_may_be_named_before_the_command(folder: Folder) -> None:
+    words = ["--profile", "g6e-ubuntu", "--profile", "g5-ubuntu", "schedule", "--as", "github"]
+    words += ["--cron", "0 3 * * 1", "--hours", "3"]
+    assert CliRunner().invoke(main_group, words, catch_exceptions=False).exit_code == 0
+    found = workflow(folder, ".github/workflows/bake-profiles.yml")
+    assert found["jobs"]["bake"]["strategy"]["matrix"]["profile"] == ["g6e-ubuntu", "g5-ubuntu"]

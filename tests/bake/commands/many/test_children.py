@@ -38,6 +38,7 @@ print("error: told at the end", file=sys.stderr, flush=True)
 if sys.argv[2] == "output":
     with open(os.environ["GITHUB_OUTPUT"], "a") as file: file.write(f"digest=sha256:{code}\\n")
 if sys.argv[2] == "stdin": tell("note", text=f"stdin has {sys.stdin.read()!r}")
+if sys.argv[2] == "secret": print("a token: hf_" + 24 * "x", file=sys.stderr, flush=True)
 if waits: time.sleep(600)
 if code == 0: tell("released", image="ami-1", directory="runs/r1", text="a long text")
 tell("reported", verdict="good" if code == 0 else "bad", report="runs/r1/report.html", text="told")
@@ -133,6 +134,12 @@ def test_a_bake_has_nobody_to_ask() -> None:
     seen = Seen()
     bake(seen, ("0", "stdin"))
     assert "stdin has ''" in seen.notes
+
+
+def test_a_secret_that_a_bake_lets_out_is_taken_out(capfd: pytest.CaptureFixture[str]) -> None:
+    seen = Seen()
+    bake(seen, ("0", "secret"))
+    assert seen.said("a token: [redacted]") and not seen.said(24 * "x")
 
 
 def test_a_killed_one_may_have_left_something_and_the_others_go_on() -> None:

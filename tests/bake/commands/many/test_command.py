@@ -67,7 +67,8 @@ def test_without_a_terminal_lines_have_their_profile_and_a_table_ends_it(tmp_pat
 def test_what_is_wrong_with_any_profile_starts_none(tmp_path: Path) -> None:
     done = bake(tmp_path, *TWO, "--profile", "g6e-ubunto", "--json")
     assert done.returncode == 2
-    assert done.stdout == ""
+    (event,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert event["event"] == "failed" and event["exit_code"] == 2
     assert "no profile named 'g6e-ubunto'" in done.stderr and "nothing was started" in done.stderr
     assert not (tmp_path / ".bake").exists()
 
