@@ -39,7 +39,7 @@ OF_KIND = {"role": "github", "runner": "github", "user": "systemd", "program": "
 @click.option("--name", metavar="NAME", help="The schedule's name; the profile's, or `profiles`.")
 @click.option(
     "--hours",
-    type=click.FloatRange(min=0, max=168, min_open=True),
+    type=click.FloatRange(min=0.25, max=168),
     metavar="N",
     help="How long a bake may take. Without it AWS is asked for the plan, and it is twice that and an hour.",
 )
@@ -97,6 +97,8 @@ def _definition(
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError("\n".join(f"--profile {name} is given more than once" for name in twice))
     rehearsal = given["rehearse"] or obj["rehearse"]
+    if given["hours"] is not None and math.isnan(given["hours"]):
+        raise UsageError("--hours nan is no time")
     minutes = math.ceil(given["hours"] * 60) if given["hours"] else None
     program = given["program"] or shutil.which(sys.argv[0]) or sys.argv[0]
     options = {

@@ -32,6 +32,8 @@ def select(request: BakeRequest, profiles: tuple[str, ...], *, everything: bool)
 
     loading.require_folder(request.directory)
     names = _all(request) if everything else profiles
+    if not names:
+        raise UsageError(f"there are no profiles in {request.directory.absolute()}", hint=loading.NO_PROFILES)
     loaded = _load(request, names)
     wrong = {name: why for name, one in loaded.items() if (why := unbakeable(one)) is not None}
     if wrong and not everything:

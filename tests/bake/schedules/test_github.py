@@ -145,6 +145,7 @@ def test_a_hosted_runner_that_cant_reach_the_builder_is_refused(folder: Folder, 
     [
         (("--hours", "7"), "a job on a hosted runner lasts 6 h at most"),
         (("--hours", "13", "--runner", "own"), "a role's session lasts 12 h at most"),
+        (("--hours", "nan"), "is no time"),
         (("--role", "baker"), "is no ARN of a role"),
         (("--runner", "a b"), "is no label"),
         (("--rehearse",), "bake init --ci github"),

@@ -98,4 +98,5 @@ def test_a_folder_where_nothing_can_be_baked_is_told(folder: Path) -> None:
     (folder / "neuron.yaml").write_text(NEURON.replace("g6e-ubuntu", "_g6e"))
     assert "neuron: this version bakes" in refusal(folder).message
     (folder / "neuron.yaml").unlink()
-    assert "can be baked" in refusal(folder).message
+    error = refusal(folder)
+    assert "there are no profiles" in error.message and "bake init" in str(error.hint)
