@@ -14,7 +14,11 @@ from bake.schedules.rendering import render
 
 # https://docs.aws.amazon.com/codebuild/latest/userguide/limits.html
 LONGEST = 36 * 60  # minutes of a build
+# https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
+BODY = 51_200  # bytes of a template that is not in a bucket
 ACCOUNT, WORKER_ROLE = "${AWS::AccountId}", "${WorkerRoleArn}"
+# As long as the values will be, to tell how long the policy is.
+AN_ACCOUNT, A_ROLE = 12 * "0", f"arn:aws:iam::{12 * '0'}:role/{64 * 'r'}"
 # CodeBuild sets these itself: a profile's go by another name, and are exported just before the bake.
 SET_BY_CODEBUILD = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
@@ -35,7 +39,8 @@ def write(definition: Definition) -> Written:
         directory=definition.directory,
     )
     file = Path(f"bake-{definition.name}-codebuild.yaml")
-    return Written({file: text}, tuple(_next(definition, file)), tuple(_notes(definition)))
+    large = len(text.encode()) > BODY
+    return Written({file: text}, tuple(_next(definition, file, large=large)), tuple(_notes(definition)))
 
 
 def logical(name: str) -> str:
@@ -57,15 +62,15 @@ def substituted(value: Any) -> Any:
 
 
 def _project(one: Scheduled) -> dict[str, Any]:
-    subject = iam.Subject.of(
-        one.profile,
-        ACCOUNT,
-        partition=iam.partition_of(one.profile.builder.region),
-        role=WORKER_ROLE,
-        secrets=one.secrets,
-    )
-    policy = iam.document(iam.statements("caller", subject))
-    return {"name": one.name, "id": logical(one.name), "minutes": one.minutes, "policy": substituted(policy)}
+    policy = substituted(_policy(one, ACCOUNT, WORKER_ROLE))
+    return {"name": one.name, "id": logical(one.name), "minutes": one.minutes, "policy": policy}
+
+
+def _policy(one: Scheduled, account: str, role: str) -> dict[str, Any]:
+    """What a bake of the profile may do, as `bake iam` prints it."""
+    partition = iam.partition_of(one.profile.builder.region)
+    subject = iam.Subject.of(one.profile, account, partition=partition, role=role, secrets=one.secrets)
+    return iam.document(iam.statements("caller", subject))
 
 
 def _reaper(definition: Definition) -> dict[str, Any] | None:
@@ -122,7 +127,7 @@ def _problems(definition: Definition) -> Iterator[str]:
 
 
 def _too_large(one: Scheduled) -> str:
-    found = iam.size(_project(one)["policy"])
+    found = iam.size(_policy(one, AN_ACCOUNT, A_ROLE))
     return f"the caller's policy has {found} characters, more than {iam.INLINE}" if found > iam.INLINE else ""
 
 
@@ -139,10 +144,11 @@ def _notes(definition: Definition) -> Iterable[str]:
         yield "builder.ssh_from must let in the subnets of the build"
 
 
-def _next(definition: Definition, file: Path) -> Iterator[str]:
+def _next(definition: Definition, file: Path, *, large: bool) -> Iterator[str]:
+    bucket = "--s3-bucket BUCKET " if large else ""  # for a template that is too large without
     yield (
         f"aws cloudformation deploy --template-file {file} --stack-name bake-{definition.name} "
-        "--capabilities CAPABILITY_IAM --parameter-overrides …"
+        f"{bucket}--capabilities CAPABILITY_IAM --parameter-overrides …"
     )
     if definition.variables:
         yield f"its parameters: aws cloudformation validate-template --template-body file://{file}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from bake.errors import UsageError
@@ -14,6 +15,7 @@ from bake.schedules.rendering import render
 HOSTED = "ubuntu-24.04"
 # https://docs.github.com/en/actions/reference/limits
 HOSTED_MINUTES = 6 * 60
+OFTEN = 5  # minutes between two starts, at least
 # https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
 SESSION_MINUTES = 12 * 60
 ROLE = re.compile(r"arn:[a-z-]+:iam::\d{12}:role/[\w+=,.@/-]{1,512}", re.ASCII)
@@ -66,6 +68,8 @@ def _problems(definition: Definition, runner: str, role: str | None) -> Iterator
         yield f"--runner {runner!r} is no label, and no list of labels with commas"
     if role is not None and not ROLE.fullmatch(role):
         yield f"--role {role!r} is no ARN of a role"
+    if any(later - one < OFTEN for one, later in pairwise(definition.cron.minutes)):
+        yield f"--cron {definition.cron.text!r}: GitHub starts a workflow every {OFTEN} minutes at most"
     if minutes > SESSION_MINUTES:
         yield f"a bake may take {minutes} min, and a role's session lasts 12 h at most"
     elif hosted and minutes > HOSTED_MINUTES:

@@ -148,6 +148,12 @@ def test_a_value_that_is_not_known_is_asked_for(folder: Folder) -> None:
     assert "BAKE_SUBNET_ID is not set" in folder.refusal("codebuild").message
 
 
+def test_a_stack_that_is_too_large_for_a_call_goes_by_a_bucket(folder: Folder) -> None:
+    assert "--s3-bucket" not in folder.schedule("codebuild")["to_do"][0]
+    names = tuple(folder.profile(f"p{number}", "extends: g6e-ubuntu\n") for number in range(8))
+    assert "--s3-bucket" in folder.schedule("codebuild", profiles=names)["to_do"][0]
+
+
 def test_names_that_fall_together_in_a_stack_are_refused(folder: Folder) -> None:
     folder.profile("g6e_ubuntu", "extends: g6e-ubuntu\n")
     assert "the same names" in folder.refusal("codebuild", profiles=("g6e-ubuntu", "g6e_ubuntu")).message

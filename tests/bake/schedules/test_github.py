@@ -152,6 +152,7 @@ def test_a_hosted_runner_that_cant_reach_the_builder_is_refused(folder: Folder, 
         (("--user", "x"), "--user is for --as systemd"),
         (("--name", "a/b"), "can't be in the name"),
         (("--cron", "0 3 31 2 *"), "never fires"),
+        (("--cron", "*/3 3 * * *"), "every 5 minutes at most"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
