@@ -165,7 +165,7 @@ def make(
         warnings=tuple(findings.warnings),
         checked=tuple(findings.checked),
         unchecked=tuple(findings.unchecked),
-        unbakeable=_unbakeable(profile) or too_short,
+        unbakeable=unbakeable(profile) or too_short,
         preflight=asked + ending,
     )
 
@@ -211,7 +211,7 @@ def _check_types(
     return memories, builder_memory
 
 
-def _unbakeable(profile: Profile) -> str | None:
+def unbakeable(profile: Profile) -> str | None:
     """Say why this version can plan the profile but not bake it; None if it can."""
     accelerator, precision = profile.base.accelerator, profile.weights.precision
     if accelerator == "cuda" or (accelerator, precision) == ("neuron", "bf16"):
