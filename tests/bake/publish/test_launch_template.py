@@ -59,6 +59,14 @@ def test_a_second_call_makes_no_second_version(aws: Aws, witness: Aws) -> None:
     assert len(told(witness, name)) == 2
 
 
+def test_two_that_do_not_see_each_others_make_one(
+    aws: Aws, witness: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, image = template(witness), ami()
+    monkeypatch.setattr(launch_template, "of_image", lambda known, image: None)
+    assert [launch_template.ensure_version(aws, name, image).number for _ in range(2)] == [2, 2]
+
+
 def test_another_ami_gets_a_version_of_its_own(aws: Aws, witness: Aws) -> None:
     name = template(witness)
     numbers = [launch_template.ensure_version(aws, name, ami()).number for _ in range(3)]
