@@ -42,22 +42,22 @@ class Publish(Section):
     """Where a good AMI is published, and what it then says and enforces."""
 
     regions: tuple[Region, ...] = Field(
-        (), max_length=32, json_schema_extra=variable("BAKE_PUBLISH_REGION", optional=True)
+        default=(), max_length=32, json_schema_extra=variable("BAKE_PUBLISH_REGION", optional=True)
     )
     """Regions that a good AMI is copied to, beside the builder's."""
     kms_keys: tuple[KmsKeyArn, ...] = Field(
-        (), max_length=32, json_schema_extra=variable("BAKE_PUBLISH_KMS_KEY")
+        default=(), max_length=32, json_schema_extra=variable("BAKE_PUBLISH_KMS_KEY")
     )
     """Keys that encrypt the copies, by ARN: each for the region that is in it."""
     parameter: OwnParameter | None = Field(
-        None, json_schema_extra=variable("BAKE_PUBLISH_PARAMETER", optional=True)
+        default=None, json_schema_extra=variable("BAKE_PUBLISH_PARAMETER", optional=True)
     )
     """The SSM parameter that gets the AMI's id; in each region of a copy, that of the copy."""
     launch_template: LaunchTemplateId | None = Field(
-        None, json_schema_extra=variable("BAKE_LAUNCH_TEMPLATE")
+        default=None, json_schema_extra=variable("BAKE_LAUNCH_TEMPLATE")
     )
     """The launch template, in the builder's region, that gets a new version with the AMI's literal id."""
-    source_version: int | None = Field(None, ge=1, strict=True)
+    source_version: int | None = Field(default=None, ge=1, strict=True)
     """The version of the template that the new one is made from; the default one without it."""
     deprecate_after: Duration | None = None
     """How long after its creation the AMI counts as deprecated: it can still be launched."""
