@@ -15,7 +15,7 @@ from bake.iam import Statement, Subject
 from bake.image import describe_image, image_of
 from bake.localcloud.api.access import callers
 from bake.localcloud.settings import ACCOUNT, SPOT_REGION
-from bake.planning.parts import _wanted
+from bake.planning.parts import wanted_of
 from bake.profile.publishing import Publish
 from bake.publish.publishing import Publishing
 from bake.publish.wanted import Published
@@ -92,7 +92,7 @@ class Case:
         assert facts is not None
         accounts = self.profile.image.share_with
         made = Publishing(
-            aws, image_of(facts), _wanted(self.profile), self.profile.name, accounts, secrets.token_hex(4)
+            aws, image_of(facts), wanted_of(self.profile), self.profile.name, accounts, secrets.token_hex(4)
         )
         return list(made.all())
 
