@@ -104,6 +104,7 @@ class Aws:
     ) -> None:
         self.region = region
         self.worker_region = worker_region
+        self.copied: tuple[str, ...] = ()  # other regions where copies of AMIs are looked for
         self.endpoint = endpoint
         self.endpoint_key = endpoint_key
         self.tally = tally or Tally()
@@ -178,9 +179,13 @@ class Aws:
 
     def at_home(self) -> Aws:
         """The same account and patience with all clients in the worker's region."""
-        home = self._alike(self.worker_region, self.worker_region)
-        home._policy, home.fresh = self._policy, self.fresh
-        return home
+        return self.within(self.worker_region)
+
+    def within(self, region: str) -> Aws:
+        """The same account and patience with all clients in one region."""
+        there = self._alike(region, region)
+        there._policy, there.fresh = self._policy, self.fresh
+        return there
 
     def patiently(self, seconds: float = BAKING) -> Aws:
         """The same account for a bake: transient failures are retried for minutes."""
@@ -200,7 +205,7 @@ class Aws:
             tally=self.tally,
         )
         alike.__dict__["_session"] = self._session  # the session costs more than its clients
-        alike.clock = self.clock
+        alike.clock, alike.copied = self.clock, self.copied
         alike._making = self._making  # it makes one client at a time
         return alike
 

@@ -15,6 +15,7 @@ from bake.account.network import Subnet, ask_group, ask_instance_profile, ask_su
 from bake.account.preflight import Before, ask_preflight
 from bake.account.prices import ask_prices
 from bake.account.proxy import ask_program
+from bake.account.publishing import ask_publishing
 from bake.account.quotas import ask_quotas
 from bake.account.signing import ask_signing_key
 from bake.account.wiring import ask_bucket, ask_bus, ask_mirror, ask_notices, ask_queue, ask_reports
@@ -61,8 +62,20 @@ def ask(
     zones = start(lambda: ask_zones(profile, aws))
     prices = start(lambda: ask_prices(profile, lambda: _zone(subnet.result()), aws))
     preflight = start(lambda: ask_preflight(profile, aws, Before(base, subnet, group, instance_profile)))
+    publishing = start(lambda: ask_publishing(profile, aws))
     in_order = (base, types, subnet, group, instance_profile, queue, bucket, bus, taken, keys, files, mirror)
-    for question in (*in_order, reports, notices, signing, quotas, code, zones, prices, preflight):
+    for question in (
+        *in_order,
+        reports,
+        notices,
+        signing,
+        quotas,
+        code,
+        zones,
+        prices,
+        preflight,
+        publishing,
+    ):
         question.result()
     return AccountFacts(
         region=aws.region,
@@ -87,6 +100,7 @@ def ask(
         code=code.result(),
         signing=signing.result(),
         preflight=preflight.result(),
+        publishing=publishing.result(),
     )
 
 

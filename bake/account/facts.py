@@ -15,6 +15,7 @@ from bake.account.network import Group, InstanceProfile, Subnet
 from bake.account.preflight import PreflightFacts
 from bake.account.prices import PriceFacts
 from bake.account.proxy import Program
+from bake.account.publishing import PublishFacts
 from bake.account.quotas import Quota
 from bake.account.signing import SigningKey
 from bake.account.wiring import Bucket, Bus, Queue
@@ -81,6 +82,7 @@ class AccountFacts:
     code: WorkerCode
     signing: SigningKey | Unanswered | None = None
     preflight: PreflightFacts = field(default_factory=PreflightFacts)
+    publishing: PublishFacts = field(default_factory=PublishFacts)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from bake.profile.accelerators import Neuron, Nvidia
 from bake.profile.attesting import SigningKey
 from bake.profile.patterns import CACHE, FLEETING, REMOVABLE
 from bake.profile.proxy import ProxyCommand
+from bake.profile.publishing import Publish
 from bake.profile.rebuild import Rebuild
 from bake.profile.review import CheckFile, Waiver
 from bake.profile.section import Section, variable
@@ -335,6 +336,7 @@ class Profile(Section):
     nvidia: Nvidia = Field(default_factory=Nvidia)
     neuron: Neuron = Field(default_factory=Neuron)
     rebuild: Rebuild = Field(default_factory=Rebuild)
+    publish: Publish = Field(default_factory=Publish)
     checks: tuple[CheckFile, ...] = Field((), max_length=32)
     """Test files, or folders of `test_*.py`, that run beside bake's own checks; relative to the profile."""
     waivers: tuple[Waiver, ...] = Field((), max_length=100)

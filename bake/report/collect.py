@@ -28,6 +28,7 @@ from bake.report.model import (
     Cost,
     Log,
     Note,
+    Publication,
     Report,
     RunFacts,
     Scan,
@@ -63,6 +64,7 @@ def collect(directory: Path) -> Report:
         image=run.part("facts/image.json", lambda: image_facts(image), None),
         base=run.part("the base AMI in plan.json", lambda: base_facts(run.plan), None),
         agreement=run.part("facts/agreement.json", lambda: _agreement(run), None),
+        publication=run.part("facts/publication.json", lambda: _publication(run), ()),
         checks=_checks(run, ran, facts.command, came_to, end),
         waivers=run.part("the waivers in plan.json", lambda: _waivers(run), ()),
         changed_on_machine=run.part("facts/intended.json", lambda: _changed(run), None),
@@ -162,6 +164,11 @@ def _agreement(run: RunDirectory) -> Agreement | None:
 def _attestation(run: RunDirectory) -> Attestation | None:
     told = run.json(ATTESTATION)
     return Attestation.model_validate(told) if told else None
+
+
+def _publication(run: RunDirectory) -> tuple[Publication, ...]:
+    told = run.json("facts/publication.json").get("parts") or ()
+    return TypeAdapter(tuple[Publication, ...]).validate_python(told)
 
 
 def _waivers(run: RunDirectory) -> tuple[Waiver, ...]:
