@@ -33,6 +33,7 @@ GUARDED: dict[str, type | tuple[type, ...]] = {
     "reaper_role": (str, type(None)),
     "address": str,
     "proxy_command": (str, type(None)),
+    "channels": list,
 }
 # Facts that were added later, each with the value that means "not used": an older lock file does not have the
 # fact, and needs no new agreement as long as nobody uses it.
@@ -42,6 +43,7 @@ OFF: dict[str, FactValue] = {
     "reaper_role": None,
     "address": "auto",
     "proxy_command": None,
+    "channels": [],
 }
 # Other inputs of the image, which the agreement pins as well. The weights have a lock of their own
 # (bake/weights/lock.py).
@@ -129,7 +131,7 @@ def compare(guarded: Guarded, agreement: Agreement | None) -> list[Difference]:
 
 
 def _same(name: str, agreed: FactValue, now: FactValue) -> bool:
-    if name in ("sharing", "base.remove") and isinstance(agreed, list) and isinstance(now, list):
+    if name in ("sharing", "base.remove", "channels") and isinstance(agreed, list) and isinstance(now, list):
         return sorted(agreed) == sorted(now)  # instance types, though, are tried in their order
     return agreed == now
 
@@ -140,8 +142,8 @@ def shown(value: FactValue, name: str = "") -> str:
         return "the builder's" if name == "worker_instance_types" else "not set"
     if name == "sharing" and value == []:
         return "nobody"
-    if name == "base.remove" and value == []:
-        return "nothing"
+    if name in ("base.remove", "channels") and value == []:
+        return "nothing" if name == "base.remove" else "none"
     if isinstance(value, list):
         return ", ".join(value)
     if name == "worker.lock":

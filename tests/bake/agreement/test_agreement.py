@@ -33,6 +33,7 @@ FACTS: dict[str, FactValue] = {
     "reaper_role": None,
     "address": "auto",
     "proxy_command": None,
+    "channels": [],
 }
 PINS: dict[str, FactValue] = {"worker.lock": f"sha256:{'b' * 64}"}
 
@@ -96,6 +97,7 @@ def test_without_an_agreement_everything_is_new() -> None:
         ("reaper_role", "arn:aws:iam::123456789012:role/bake-reaper"),
         ("address", "private"),
         ("proxy_command", "ssh -W '{host}:{port}' ada@bastion"),
+        ("channels", ["stable: parameter /flux/stable, no template"]),
         ("worker.lock", f"sha256:{'c' * 64}"),
     ],
 )
