@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from moto.ec2.exceptions import EC2ClientError
+from moto.ssm.exceptions import SSMException
 from moto.ssm.models import ssm_backends
 
 from bake.localcloud.api import references
@@ -24,7 +25,7 @@ _MERGED = {"BlockDeviceMappings": "DeviceName", "NetworkInterfaces": "DeviceInde
 _WHOLE = {"IamInstanceProfile"}
 # RunInstances' names of what templates call otherwise.
 _RENAMED = {"RamDiskId": "RamdiskId", "ElasticGpuSpecifications": "ElasticGpuSpecification"}
-_BY_PARAMETER = "resolve:ssm:"
+BY_PARAMETER = "resolve:ssm:"
 _TEMPLATE_TAG = "launch-template"
 _UNKNOWN_NAME = "At least one of the launch templates specified in the request does not exist."
 
@@ -61,15 +62,22 @@ def expand(tree: Tree, backend: Any) -> Tree:
 def resolve_image(tree: Tree, backend: Any) -> Tree:
     """A RunInstances with the AMI's id in place of the SSM parameter that names it, `resolve:ssm:NAME`."""
     image = tree.get("ImageId", "")
-    if not image.startswith(_BY_PARAMETER):
+    if not image.startswith(BY_PARAMETER):
         return tree
-    name = image.removeprefix(_BY_PARAMETER)
-    found = ssm_backends[backend.account_id][backend.region_name].get_parameter(name)
+    return {**tree, "ImageId": image_in_parameter(image.removeprefix(BY_PARAMETER), backend)}
+
+
+def image_in_parameter(name: str, backend: Any) -> str:
+    """What a parameter of the region holds: `NAME`, `NAME:VERSION`, `NAME:LABEL`, or its ARN instead."""
+    try:
+        found = ssm_backends[backend.account_id][backend.region_name].get_parameter(name)
+    except SSMException:  # it has no such version
+        found = None
     if found is None:
         raise EC2ClientError(
             "InvalidParameterValue", f"There is no parameter {name[:200]} in Systems Manager"
         )
-    return {**tree, "ImageId": str(found.value)}
+    return str(found.value)
 
 
 def expand_source(tree: Tree, backend: Any) -> Tree:

@@ -24,6 +24,7 @@ EC2 = f"arn:aws:ec2:{REGION}:{ACCOUNT}:"
 SHARED = f"arn:aws:ec2:{REGION}::"
 EVENTS = f"arn:aws:events:{REGION}:{ACCOUNT}:"
 SCHEDULER = f"arn:aws:scheduler:{REGION}:{ACCOUNT}:"
+PARAMETER = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/golden"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/bake-reaper"
 ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
 TAGS = [{"Key": "bake:run", "Value": "r-1"}]
@@ -220,6 +221,34 @@ CASES: list[tuple[str, str, dict[str, Any], Expected]] = [
         [("ssm:GetParameter", f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/base", {})],
     ),
     (
+        "ssm",
+        "put_parameter",
+        {"Name": "/golden", "Value": "ami-1", "Type": "String", "DataType": "aws:ec2:image", "Tags": TAGS},
+        [
+            ("ssm:PutParameter", PARAMETER, {**GIVEN, "ssm:Overwrite": ["false"]}),
+            ("ssm:AddTagsToResource", PARAMETER, GIVEN),
+            ("ec2:DescribeImages", "*", {}),
+        ],
+    ),
+    (
+        "ssm",
+        "put_parameter",
+        {"Name": "golden", "Value": "x", "Overwrite": True},
+        [("ssm:PutParameter", PARAMETER, {"ssm:Overwrite": ["true"]})],
+    ),
+    (
+        "ssm",
+        "get_parameter_history",
+        {"Name": "none"},
+        [("ssm:GetParameterHistory", f"{PARAMETER[:-6]}none", {})],
+    ),
+    (
+        "ssm",
+        "label_parameter_version",
+        {"Name": f"{PARAMETER[:-6]}none:3", "Labels": ["x"]},
+        [("ssm:LabelParameterVersion", f"{PARAMETER[:-6]}none", {})],
+    ),
+    (
         "secretsmanager",
         "get_secret_value",
         {"SecretId": "hub"},
@@ -286,6 +315,15 @@ def test_a_launch_hands_the_profiles_role_to_ec2(cloud: Cloud) -> None:
     found = needed(cloud, "ec2", "run_instances", {**RUN, "IamInstanceProfile": {"Name": name}})
     role = f"arn:aws:iam::{ACCOUNT}:role/a/{name}"
     assert found[-1] == ("iam:PassRole", role, {"iam:PassedToService": ["ec2.amazonaws.com"]})
+
+
+def test_a_launch_by_a_parameter_reads_it_and_uses_its_ami(cloud: Cloud) -> None:
+    name = f"launched-{uuid.uuid4().hex[:8]}"
+    cloud.client("ssm").put_parameter(Name=name, Value="ami-7", Type="String", Tags=TAGS)
+    found = needed(cloud, "ec2", "run_instances", {**RUN, "ImageId": f"resolve:ssm:{name}:1"})
+    assert ("ec2:RunInstances", f"{SHARED}image/ami-7", {}) in found
+    arn = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/{name}"
+    assert found[-1] == ("ssm:GetParameters", arn, {"aws:ResourceTag/bake:run": ["r-1"]})
 
 
 def test_a_key_of_the_accounts_own_needs_what_ebs_does_with_it(cloud: Cloud) -> None:
