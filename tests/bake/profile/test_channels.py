@@ -27,7 +27,8 @@ def loaded(folder: Path, text: str, name: str = "x") -> Profile:
 def test_a_channel_has_a_parameter_by_its_name_and_may_have_a_template(tmp_path: Path) -> None:
     found = loaded(
         tmp_path,
-        "channels:\n  stable: {launch_template: '${BAKE_LAUNCH_TEMPLATE}'}\n  next: {parameter: /flux/next}\n",
+        "channels:\n  stable: {launch_template: '${BAKE_LAUNCH_TEMPLATE}'}\n"
+        "  next: {parameter: /flux/next}\n",
     )
     assert [parameter_of("x", name, one) for name, one in found.channels.items()] == [
         "/bake/x/stable",
@@ -63,7 +64,7 @@ def test_a_profile_drops_a_channel_of_the_one_that_it_extends(tmp_path: Path) ->
             "channels.stable.launch_template: must come from the environment",
         ),
         ("channels: [stable]", "channels: must be a mapping"),
-        ("channels: {stable: yes}", "channels.stable: must be a mapping"),
+        ("channels: {stable: text}", "channels.stable: must be a mapping"),
         ("channels: {a: {parameter: /x}, b: {parameter: /x}}", "channels: a and b both change /x"),
         ("channels: {a: {}, b: {parameter: /bake/x/a}}", "channels: a and b both change /bake/x/a"),
         ("channels: {a: {}, b: {parameter: /bake/x/a.lock}}", "a and b both change /bake/x/a.lock"),
