@@ -96,7 +96,7 @@ class ParameterStore(SimpleSystemManagerBackend):  # type: ignore[misc]
         """The number of the next version, which those that are being validated have not been told."""
         latest = self._latest(name)
         told = {int(latest.version) if latest else 0, *self._promised.get(name, ())}
-        return max(told) + 1
+        return int(max(told)) + 1
 
     def _write(self, put: _Put) -> Parameter:
         operation = "Update" if self._latest(put.words[0]) else "Create"
