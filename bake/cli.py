@@ -38,6 +38,7 @@ class LazyGroup(click.Group):
     lazy: ClassVar = {
         "boot-check": ("bake.commands.boot_check", "boot_check", "Prove or condemn an unproven AMI."),
         "approve": ("bake.commands.approve", "approve", "Record what a profile may use."),
+        "channels": ("bake.commands.channels", "channels", "List channels: the AMI that each serves."),
         "check": ("bake.commands.check", "check", "Check a machine against a profile or a run."),
         "iam": ("bake.commands.iam", "iam", "Print the policies that a bake and a worker need."),
         "init": ("bake.commands.init", "init", "Start a folder to bake from."),
@@ -47,8 +48,11 @@ class LazyGroup(click.Group):
         "plan": ("bake.commands.plan", "plan", "Show what a bake would do and whether it is agreed."),
         "diff": ("bake.commands.diff", "diff", "Show what differs between two images, runs or reports."),
         "images": ("bake.commands.images", "images", "List images: verdict, state, age, what changed."),
+        "promote": ("bake.commands.promote", "promote", "Serve an AMI in a channel."),
         "report": ("bake.commands.report", "report", "Show the report of a run or an AMI."),
         "resume": ("bake.commands.resume", "resume", "Go on with a run that was cut."),
+        "revoke": ("bake.commands.revoke", "revoke", "Serve and launch an AMI no more."),
+        "rollback": ("bake.commands.promote", "rollback", "Serve what a channel served before."),
         "runs": ("bake.commands.runs", "runs", "List runs: their state, what they hold, and their cost."),
         "profiles": ("bake.commands.profiles", "profiles", "List the profiles."),
         "scan": ("bake.commands.scan", "scan", "Look for vulnerabilities of a run's image."),
@@ -59,7 +63,10 @@ class LazyGroup(click.Group):
     sections: ClassVar = {
         "Bake": ("init", "new-profile", "profiles", "iam", "lock", "plan", "approve", "resume"),
         "Review": ("check", "report", "diff", "scan"),
-        "Release": ("boot-check", "images", "userdata"),
+        "Release": (
+            *("boot-check", "images", "userdata"),
+            *("channels", "promote", "rollback", "revoke"),
+        ),
         "Operate": ("runs", "sweep", "completion"),
         "Local": ("local",),
     }
@@ -145,6 +152,7 @@ def main_group(
       bake report                             the newest run's report: its verdict and where it is
       bake diff ami-… ami-…                   what differs between two images
       bake images                             which images there are, and what changed
+      bake promote ami-… --to stable          serve it in a channel; bake rollback goes back
       bake runs                               which runs go on, were cut, or left something
       bake resume 20261128-101500-3fa9c1      go on with a run that was cut
       bake sweep                              what bakes left that were killed, and what it costs

@@ -327,7 +327,7 @@ class Profile(Section):
     fail_on: Severity = "critical"
     """The severity from which a vulnerability that a scan finds counts as a failure."""
     channels: dict[ChannelName, Channel] = Field(default_factory=dict, max_length=16)
-    """Names for the AMI that is served, each with an SSM parameter and a launch template (docs/channels.md)."""
+    """Names for the AMI that is served, each an SSM parameter and a launch template (docs/channels.md)."""
 
     @field_validator("channels", mode="before")
     @classmethod

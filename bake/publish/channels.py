@@ -112,7 +112,8 @@ def read(aws: Aws, parameter: str) -> Version:
 
 def held(aws: Aws, parameters: Iterable[str]) -> dict[str, Version]:
     """What several parameters hold now, by name, those alone that are there; ten are asked for at a time."""
-    names, found = list(parameters), {}
+    names = list(parameters)
+    found: dict[str, Version] = {}
     for start in range(0, len(names), 10):
         answer = aws.ssm.get_parameters(Names=names[start : start + 10])
         found |= {one["Name"]: _version(one) for one in answer["Parameters"]}

@@ -43,8 +43,8 @@ def _default(aws: Aws, channel: Channel) -> tuple[list[Version], Version]:
     if known is None:
         raise BakeError(
             f"there is no launch template {template} in {aws.region}, which the channel {channel.name} names",
-            hint=f"was it deleted? name another in the profile, channels.{channel.name}.launch_template, or none; "
-            "agree to it, and run the same command again",
+            hint="was it deleted? name another one in the profile, or none "
+            f"(channels.{channel.name}.launch_template), agree to it, and run the same command again",
         )
     now = launch_template.source_of_default(known, template)
     if now.image.startswith(BY_PARAMETER) and now.image != f"{BY_PARAMETER}{channel.parameter}":

@@ -54,23 +54,32 @@ class Served:
 
 
 def promote(
-    channel: Channel, places: Sequence[Place], why: str, venue: str, run: str, say: Say
+    channel: Channel,
+    places: Sequence[Place],
+    why: str,
+    venue: str,
+    run: str,
+    say: Say,
+    *,
+    deprecated: bool = False,
 ) -> list[Served]:
     """Serve an AMI that is fit to be served, in each region that the channel is in; the first holds the lock.
 
     Everything is looked at before anything is written. What is done already is left alone, so a second run
-    completes one that was cut.
+    completes one that was cut. `deprecated` says whether the AMI may be.
     """
-    images = [fit(place, channel.profile, venue) for place in places]
+    images = [fit(place, channel.profile, venue, deprecated=deprecated) for place in places]
     home = places[0].aws
     with locked(home, channel, run, say):
         before = [check_held(place.aws, channel) for place in places]
         following.check(home, channel)
         served = zip(places, before, images, strict=True)
-        return [_serve(place.aws, channel, held, image["ImageId"], why, home) for place, held, image in served]
+        return [
+            _serve(place.aws, channel, held, image["ImageId"], why, home) for place, held, image in served
+        ]
 
 
-def fit(place: Place, profile: str, venue: str) -> ImageTypeDef:
+def fit(place: Place, profile: str, venue: str, *, deprecated: bool = False) -> ImageTypeDef:
     """The AMI of a place; BakeError if there is none or if it may not be served."""
     if place.image is None:
         raise BakeError(
@@ -78,7 +87,7 @@ def fit(place: Place, profile: str, venue: str) -> ImageTypeDef:
             hint="is it in another region or account, or was it deregistered? bake images lists them",
         )
     image = place.image["ImageId"]
-    if why := unfit(place.image, profile=profile, venue=venue, now=place.aws.now()):
+    if why := unfit(place.image, profile=profile, venue=venue, now=None if deprecated else place.aws.now()):
         raise UsageError(
             f"{image} is not served: {why}", hint=f"bake images --profile {profile} lists what there is"
         )
@@ -108,24 +117,17 @@ def check_held(aws: Aws, channel: Channel) -> Version:
     held = channels.read(aws, channel.parameter)
     if not held.number:
         return held
-    elsewhere = "choose another one in the profile, channels, or delete it if nobody needs it:\n  " + (
-        aws.command("ssm", "delete-parameter", "--name", channel.parameter)
-    )
-    if not held.is_image:
-        shown = f"a {held.kind}" if held.kind != "String" else repr(held.value[:60])
-        raise UsageError(
-            f"{channel.parameter} in {aws.region} holds {shown}, no AMI's id: it is left alone",
-            hint=elsewhere,
-        )
-    now = describe_image(aws, held.value)
+    now = describe_image(aws, held.value) if held.is_image else None
     owner = tag_of(now.get("Tags"), PROFILE_TAG) if now else ""
-    if owner not in ("", channel.profile):
-        raise UsageError(
-            f"{channel.parameter} in {aws.region} holds {held.value}, an AMI of the profile {owner}: it is left "
-            "alone",
-            hint=elsewhere,
-        )
-    return held
+    if held.is_image and owner in ("", channel.profile):
+        return held
+    shown = f"{held.value}, an AMI of the profile {owner}" if owner else f"{held.value[:60]!r}, no AMI's id"
+    raise UsageError(
+        f"{channel.parameter} in {aws.region} holds {shown if held.kind == 'String' else f'a {held.kind}'}: "
+        "it is left alone",
+        hint="name another parameter in the profile's channels, or delete this one if nobody needs it:\n  "
+        + aws.command("ssm", "delete-parameter", "--name", channel.parameter),
+    )
 
 
 def _serve(aws: Aws, channel: Channel, held: Version, image: str, why: str, home: Aws) -> Served:
@@ -170,8 +172,8 @@ def _put(aws: Aws, channel: Channel, held: Version, image: str, why: str) -> int
 def _full(aws: Aws, channel: Channel) -> BakeError:
     unlabel = ("--name", channel.parameter, "--parameter-version", "NUMBER", "--labels", "LABEL")
     return BakeError(
-        f"{channel.parameter} has as many versions as AWS keeps, and the oldest has a label: AWS deletes no such "
-        "version, and takes no new one; nothing was changed",
+        f"{channel.parameter} has as many versions as AWS keeps, and the oldest has a label: AWS deletes no "
+        "such version, and takes no new one; nothing was changed",
         hint="move or remove the label, which somebody gave that version:\n  "
         + aws.command("ssm", "unlabel-parameter-version", *unlabel),
     )
@@ -188,8 +190,8 @@ def _shown(aws: Aws, channel: Channel, number: int, image: str) -> Version:
         return aws.wait(f"version {number} of {channel.parameter}", look, timeout=VALIDATED)
     except TimedOut as error:
         raise BakeError(
-            f"version {number} of {channel.parameter} is not there after {VALIDATED:.0f} s: AWS takes an AMI over "
-            f"once it has found that it is available in {aws.region}, and {image} may not be",
+            f"version {number} of {channel.parameter} is not there after {VALIDATED:.0f} s: AWS takes an AMI "
+            f"over once it has found that it is available in {aws.region}, and {image} may not be",
             hint="look whether the AMI is still there, and run the same command again",
         ) from error
 
@@ -208,10 +210,10 @@ def _judge(aws: Aws, channel: Channel, held: Version, number: int, image: str) -
     ]
     now = since[-1].value if since else image
     raise Changed(
-        f"somebody else changed {channel.parameter} in {aws.region} while this ran, from version {held.number} "
-        f"({held.value or 'nothing'}) on:\n  "
+        f"somebody else changed {channel.parameter} in {aws.region} while this ran, from version "
+        f"{held.number} ({held.value or 'nothing'}) on:\n  "
         + "\n  ".join(told)
         + f"\nit holds {now} now; the launch template was not changed",
-        hint="agree with them on the one that it shall be, and promote that one: the same AMI as in the parameter "
-        "completes the template",
+        hint="agree with them on the one that it shall be, and promote that one: the same AMI as in the "
+        "parameter completes the template",
     )

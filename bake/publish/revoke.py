@@ -66,7 +66,9 @@ def revoke(
 
 
 def check(facts: ImageTypeDef) -> ImageTypeDef:
-    """The AMI, if a bake made it; UsageError otherwise."""
+    """The AMI, if a bake made it and it is finished; UsageError otherwise."""
+    if facts.get("State") not in ("available", "disabled"):
+        raise UsageError(f"{facts['ImageId']} is {facts.get('State')}", hint="wait until it is available")
     if not tag_of(facts.get("Tags"), RUN_TAG):
         raise UsageError(
             f"{facts['ImageId']} was not made by bake: it has no tag {RUN_TAG}",

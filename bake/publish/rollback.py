@@ -33,7 +33,7 @@ def choose(aws: Aws, channel: Channel, venue: str, to: str | None = None) -> Cho
     versions = channels.history(aws, channel.parameter)
     if not versions:
         raise UsageError(
-            f"{channel.name} has never served an AMI: there is no parameter {channel.parameter} in {aws.region}",
+            f"{channel.name} has never served an AMI: {aws.region} has no parameter {channel.parameter}",
             hint=f"bake promote AMI --profile {channel.profile} --to {channel.name}",
         )
     if to is not None:

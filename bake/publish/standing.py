@@ -63,7 +63,9 @@ def look(aws: Aws, channel: Channel, venue: str) -> Standing:
     notes = [] if now.number else ["nothing is promoted yet"]
     if (lock := holder(aws, channel)) is not None:
         age = aws.now() - lock.since
-        old = f"; it is older than {LOCK_AGE.total_seconds() / 60:.0f} minutes, and the next run takes it over"
+        old = (
+            f"; it is older than {LOCK_AGE.total_seconds() / 60:.0f} minutes, and the next run takes it over"
+        )
         notes.append(f"locked by {lock.who} since {stamp(lock.since)}{old if age >= LOCK_AGE else ''}")
     return Standing(channel, aws.region, versions, default, (*faults, *told), tuple(notes))
 
@@ -97,5 +99,6 @@ def _of_template(
     return default, [
         f"the default version {default.number} of {channel.template} launches {has}"
         + (", which does not exist any more" if gone else "")
-        + f", not {now.value}: bake promote {now.value} --profile {channel.profile} --to {channel.name} completes it"
+        + f", not {now.value}; to complete it: "
+        f"bake promote {now.value} --profile {channel.profile} --to {channel.name}"
     ]
