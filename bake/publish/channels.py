@@ -58,6 +58,7 @@ class Version:
     who: str = ""
     why: str = ""
     kind: str = "String"
+    data_type: str = IMAGE_TYPE
 
     @property
     def is_image(self) -> bool:
@@ -140,6 +141,7 @@ def _version(raw: Any) -> Version:
         str(raw.get("LastModifiedUser", "")),
         str(raw.get("Description", "")),
         str(raw.get("Type", "String")),
+        str(raw.get("DataType", "text")),
     )
 
 

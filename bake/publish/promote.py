@@ -119,19 +119,25 @@ def check_held(aws: Aws, channel: Channel) -> Version:
         return held
     now = describe_image(aws, held.value) if held.is_image else None
     owner = tag_of(now.get("Tags"), PROFILE_TAG) if now else ""
-    if held.is_image and owner in ("", channel.profile):
+    if held.kind != "String":
+        shown = f"a {held.kind}"
+    elif not held.is_image:
+        shown = f"{held.value[:60]!r}, no AMI's id"
+    elif owner not in ("", channel.profile):
+        shown = f"{held.value}, an AMI of the profile {owner}"
+    elif held.data_type != IMAGE_TYPE:
+        shown = f"{held.value} as plain text, and AWS makes no parameter of {IMAGE_TYPE} of that"
+    else:
         return held
-    shown = f"{held.value}, an AMI of the profile {owner}" if owner else f"{held.value[:60]!r}, no AMI's id"
     raise UsageError(
-        f"{channel.parameter} in {aws.region} holds {shown if held.kind == 'String' else f'a {held.kind}'}: "
-        "it is left alone",
+        f"{channel.parameter} in {aws.region} holds {shown}: it is left alone",
         hint="name another parameter in the profile's channels, or delete this one if nobody needs it:\n  "
         + aws.command("ssm", "delete-parameter", "--name", channel.parameter),
     )
 
 
 def _serve(aws: Aws, channel: Channel, held: Version, image: str, why: str, home: Aws) -> Served:
-    """Write the parameter unless it holds the AMI already, then let the template follow, in its own region."""
+    """Write the parameter unless it holds the AMI already; then, in its region, the template follows."""
     number = held.number if held.value == image else write(aws, channel, held, image, why)
     template = following.follow(aws, channel, image) if aws is home else None
     return Served(aws.region, image, number, held.value, number != held.number, template)
