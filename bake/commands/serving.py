@@ -137,6 +137,18 @@ def _agreed(request: BakeRequest, profile: Profile, names: tuple[str, ...]) -> d
     return dict(agreement.agreed) if agreement else {}
 
 
+def held(cloud: LocalCloud | None, profile: Profile, channel: Channel) -> str:
+    """The AMI that a channel serves; empty if none. What AWS does not answer is told, and counts as none."""
+    from bake.aws import call_errors
+    from bake.publish.channels import read
+
+    try:
+        return read(clients(cloud, profile), channel.parameter).value
+    except call_errors() as error:
+        say(f"the channel {channel.name} of {channel.profile} is not looked at: {error}")
+        return ""
+
+
 def run_id() -> str:
     """What names this run in a channel's lock."""
     return secrets.token_hex(8)

@@ -27,6 +27,7 @@ def _looking(subject: Subject) -> Statement:
         (
             *("ec2:DescribeImages", "ec2:DescribeLaunchTemplateVersions", "ec2:DescribeImageReferences"),
             *("autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeLaunchConfigurations"),
+            "ssm:DescribeParameters",
         ),
         ("*",),
         within(subject.region),
@@ -41,7 +42,7 @@ def _serving(subject: Subject) -> Iterator[Statement]:
         yield Statement(
             "Serve",
             "a channel's parameter: what it holds, what it held, and what it shall hold",
-            ("ssm:GetParameter", "ssm:GetParameters", "ssm:GetParameterHistory", "ssm:PutParameter"),
+            ("ssm:GetParameter", "ssm:GetParameterHistory", "ssm:PutParameter"),
             tuple(_parameter(subject, name) for name in names),
             when=WHEN,
         )
@@ -68,6 +69,12 @@ def _parameter(subject: Subject, name: str) -> str:
 
 def _revoking(subject: Subject) -> Iterator[Statement]:
     """Images of this profile's bakes alone."""
+    yield Statement(
+        "FindParameters",
+        "EC2 looks, for whoever asks, which parameters hold an AMI: DescribeImageReferences needs it",
+        ("ssm:GetParameters",),
+        (_parameter(subject, "*"),),
+    )
     yield Statement(
         "MarkRevoked",
         "an image's state and the reason, in the tags of a bake's image of this profile and of its snapshots",
