@@ -18,9 +18,10 @@ COPY_TAG = "bake:copy-of"
 
 @dataclass(frozen=True)
 class Place:
-    """A region, with clients in it, and the AMI's copy there; None if there is none."""
+    """A region, with clients in it, and the AMI that was `asked` for, or its copy; None if there is none."""
 
     aws: Aws
+    asked: str
     image: ImageTypeDef | None
 
     @property
@@ -31,7 +32,7 @@ class Place:
 
 def find(aws: Aws, image: str, regions: Iterable[str] = ()) -> list[Place]:
     """An AMI in the region of `aws`, and its copy in each of the other regions."""
-    home = Place(aws, describe_image(aws, image))
+    home = Place(aws, image, describe_image(aws, image))
     others = [one for one in dict.fromkeys(regions) if one != aws.region]
     return [home, *(_copy(aws.elsewhere(region).patiently(), image) for region in others)]
 
@@ -41,4 +42,4 @@ def _copy(aws: Aws, image: str) -> Place:
     filters: Any = [{"Name": f"tag:{COPY_TAG}", "Values": [image, f"{image} *", f"*/{image}"]}]
     found = aws.ec2.describe_images(Owners=["self"], Filters=filters, IncludeDisabled=True)["Images"]
     newest = sorted(found, key=lambda one: one["CreationDate"])
-    return Place(aws, newest[-1] if newest else None)
+    return Place(aws, image, newest[-1] if newest else None)

@@ -80,10 +80,10 @@ def promote(
 
 
 def fit(place: Place, profile: str, venue: str, *, deprecated: bool = False) -> ImageTypeDef:
-    """The AMI of a place; BakeError if there is none or if it may not be served."""
+    """The AMI of a place; UsageError if there is none or if it may not be served."""
     if place.image is None:
-        raise BakeError(
-            f"there is no such AMI in {place.region}, nor a copy of it",
+        raise UsageError(
+            f"there is no {place.asked} in {place.region}, nor a copy of it",
             hint="is it in another region or account, or was it deregistered? bake images lists them",
         )
     image = place.image["ImageId"]

@@ -54,6 +54,11 @@ def revoke(
     Everything is looked at before anything is written. Raises UsageError for an AMI that bake did not make,
     and BakeError, with all of them, if something would launch it, unless `force` is set.
     """
+    if places[0].image is None:
+        raise UsageError(
+            f"there is no {places[0].asked} in {places[0].region}",
+            hint="is it in another region or account, or was it deregistered? bake images lists them",
+        )
     there = [(place.aws, check(place.image)) for place in places if place.image is not None]
     listed = list(known)
     found = [uses.uses(aws, facts["ImageId"], listed) for aws, facts in there]

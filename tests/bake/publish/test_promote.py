@@ -156,7 +156,7 @@ def test_what_is_disabled_or_gone_is_not_served(bench: Bench) -> None:
     bench.witness.ec2.deregister_image(ImageId=gone)
     with pytest.raises(UsageError, match="EC2 says that it is disabled"):
         bench.promote(disabled)
-    with pytest.raises(BakeError, match="there is no such AMI in eu-north-1"):
+    with pytest.raises(BakeError, match=f"there is no {gone} in eu-north-1"):
         bench.promote(gone)
 
 
