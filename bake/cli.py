@@ -49,6 +49,7 @@ class LazyGroup(click.Group):
         "diff": ("bake.commands.diff", "diff", "Show what differs between two images, runs or reports."),
         "images": ("bake.commands.images", "images", "List images: verdict, state, age, what changed."),
         "promote": ("bake.commands.promote", "promote", "Serve an AMI in a channel."),
+        "publish": ("bake.commands.publish", "publish", "Publish what is missing of a good AMI."),
         "report": ("bake.commands.report", "report", "Show the report of a run or an AMI."),
         "resume": ("bake.commands.resume", "resume", "Go on with a run that was cut."),
         "revoke": ("bake.commands.revoke", "revoke", "Serve and launch an AMI no more."),
@@ -64,7 +65,7 @@ class LazyGroup(click.Group):
         "Bake": ("init", "new-profile", "profiles", "iam", "lock", "plan", "approve", "resume"),
         "Review": ("check", "report", "diff", "scan"),
         "Release": (
-            *("boot-check", "images", "userdata"),
+            *("boot-check", "publish", "images", "userdata"),
             *("channels", "promote", "rollback", "revoke"),
         ),
         "Operate": ("runs", "sweep", "completion"),
@@ -149,6 +150,7 @@ def main_group(
       bake plan --profile g6e-ubuntu          what a bake would do, and whether all of it is agreed
       bake --profile g6e-ubuntu               on AWS, with the variables of .env.local
       bake boot-check ami-0123456789abcdef0   prove an AMI whose check something else ended
+      bake publish ami-0123456789abcdef0      finish what is published of a good AMI
       bake report                             the newest run's report: its verdict and where it is
       bake diff ami-… ami-…                   what differs between two images
       bake images                             which images there are, and what changed

@@ -33,6 +33,11 @@ GUARDED: dict[str, type | tuple[type, ...]] = {
     "reaper_role": (str, type(None)),
     "address": str,
     "proxy_command": (str, type(None)),
+    "publish.regions": list,
+    "publish.kms_keys": list,
+    "publish.parameter": (str, type(None)),
+    "publish.launch_template": (str, type(None)),
+    "publish.watermark": (str, type(None)),
     "channels": list,
 }
 # Facts that were added later, each with the value that means "not used": an older lock file does not have the
@@ -43,8 +48,15 @@ OFF: dict[str, FactValue] = {
     "reaper_role": None,
     "address": "auto",
     "proxy_command": None,
+    "publish.regions": [],
+    "publish.kms_keys": [],
+    "publish.parameter": None,
+    "publish.launch_template": None,
+    "publish.watermark": None,
     "channels": [],
 }
+# Lists whose order says nothing; instance types are tried in theirs.
+_UNORDERED = ("sharing", "base.remove", "publish.regions", "publish.kms_keys", "channels")
 # Other inputs of the image, which the agreement pins as well. The weights have a lock of their own
 # (bake/weights/lock.py).
 PINNED: dict[str, type | tuple[type, ...]] = {"worker.lock": str}
@@ -131,8 +143,8 @@ def compare(guarded: Guarded, agreement: Agreement | None) -> list[Difference]:
 
 
 def _same(name: str, agreed: FactValue, now: FactValue) -> bool:
-    if name in ("sharing", "base.remove", "channels") and isinstance(agreed, list) and isinstance(now, list):
-        return sorted(agreed) == sorted(now)  # instance types, though, are tried in their order
+    if name in _UNORDERED and isinstance(agreed, list) and isinstance(now, list):
+        return sorted(agreed) == sorted(now)
     return agreed == now
 
 
@@ -142,7 +154,7 @@ def shown(value: FactValue, name: str = "") -> str:
         return "the builder's" if name == "worker_instance_types" else "not set"
     if name == "sharing" and value == []:
         return "nobody"
-    if name in ("base.remove", "channels") and value == []:
+    if value == []:
         return "nothing" if name == "base.remove" else "none"
     if isinstance(value, list):
         return ", ".join(value)

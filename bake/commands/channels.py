@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -70,10 +71,12 @@ def _standings(
         pairs = list(serving.channels_here(obj, cloud))
     clients = {profile.name: serving.clients(cloud, profile) for profile, _ in pairs}
     for profile, channel in pairs:
-        aws = clients[profile.name]
-        for region in dict.fromkeys(regions or (aws.region,)):
-            there = aws if region == aws.region else aws.elsewhere(region)
-            yield look(there, channel, serving.venue(rehearsal))
+        aws, venue = clients[profile.name], serving.venue(rehearsal)
+        for region in dict.fromkeys(regions or serving.regions_of(profile)):
+            if region == aws.region:
+                yield look(aws, channel, venue)
+            else:  # where no template follows
+                yield look(aws.elsewhere(region), replace(channel, template=None), venue)
 
 
 def _texts(found: list[Standing], history: bool) -> Iterator[str]:

@@ -36,7 +36,7 @@ def revoke(
     It refuses, and names them, while channels or other SSM parameters, launch templates by their default
     version, or Auto Scaling groups launch it; --force revokes it nevertheless. Instances that run go on. The
     AMI and its snapshots stay. Whom it was shared with lose it: they are named. Copies are looked for in the
-    regions of --region.
+    profile's regions; with --region, the AMI is in the first one named and copies in the others.
 
     \b
     Examples:
@@ -53,17 +53,17 @@ def revoke(
     with ExitStack() as stack:
         rehearsal = rehearse or obj["rehearse"]
         cloud = serving.local_cloud(stack) if rehearsal else None
-        aws = _clients(obj, cloud, image, profile or obj["profile"], regions)
+        aws, where = _clients(obj, cloud, image, profile or obj["profile"], regions)
         known = [channel for _, channel in serving.channels_here(obj, cloud)]
-        found = places.find(aws, image, regions)
+        found = places.find(aws, image, where)
         revoked = revoking.revoke(found, why, known, say, force=force)
     _show(revoked, as_json=as_json or obj["as_json"])
 
 
 def _clients(
     obj: dict[str, Any], cloud: LocalCloud | None, image: str, profile: str | None, regions: tuple[str, ...]
-) -> Aws:
-    """Whoever promotes the profile that the AMI was baked from, in the AMI's region."""
+) -> tuple[Aws, tuple[str, ...]]:
+    """Whoever promotes the profile that the AMI was baked from, in the AMI's region; and those of copies."""
     from bake.commands import account
     from bake.creation import tag_of
     from bake.errors import UsageError
@@ -74,16 +74,17 @@ def _clients(
     if profile is None:
         home = (regions[0], regions[0]) if regions else account.regions(obj, None, local)
         looking = account.clients(cloud, *home)
-        facts = describe_image(looking, image)
+        facts = describe_image(looking, image, disabled=True)
         if facts is None:
             raise UsageError(
                 f"there is no {image} in {home[0]}", hint="--region REGION, or --profile, says where it is"
             )
         profile = tag_of(facts.get("Tags"), PROFILE_TAG)
         if profile not in names(obj["directory"]):  # as of another checkout, or of none any more
-            return looking.patiently()
-    found = serving.clients(cloud, serving.profile_of(obj, profile, cloud))
-    return found.elsewhere(regions[0]).patiently() if regions else found
+            return looking.patiently(120), regions
+    known = serving.profile_of(obj, profile, cloud)
+    found, where = serving.clients(cloud, known), regions or serving.regions_of(known)
+    return (found.elsewhere(where[0]).patiently(120) if where[0] != found.region else found), where
 
 
 def _show(revoked: list[Revoked], *, as_json: bool) -> None:

@@ -69,13 +69,18 @@ class Desk:
 
     def regions(self, asked: tuple[str, ...] = ()) -> tuple[str, ...]:
         """The regions that the profile's channels are in, or those of them that were asked for."""
-        known = (self.profile.builder.region,)
+        known = regions_of(self.profile)
         if unknown := [one for one in asked if one not in known]:
             raise UsageError(
                 f"--region {unknown[0]}: the profile {self.profile.name} has no channel there",
                 hint=f"its channels are in {', '.join(known)}",
             )
         return tuple(dict.fromkeys(asked)) or known
+
+
+def regions_of(profile: Profile) -> tuple[str, ...]:
+    """The builder's region, and those that the profile's images are copied to."""
+    return tuple(dict.fromkeys((profile.builder.region, *profile.publish.regions)))
 
 
 def venue(rehearsal: bool) -> str:

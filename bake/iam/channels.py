@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from bake.iam.statement import Statement
 from bake.iam.subject import Subject, within
@@ -30,7 +30,7 @@ def _looking(subject: Subject) -> Statement:
             "ssm:DescribeParameters",
         ),
         ("*",),
-        within(subject.region),
+        within(regions_of(subject)),
     )
 
 
@@ -43,14 +43,14 @@ def _serving(subject: Subject) -> Iterator[Statement]:
             "Serve",
             "a channel's parameter: what it holds, what it held, and what it shall hold",
             ("ssm:GetParameter", "ssm:GetParameterHistory", "ssm:PutParameter"),
-            tuple(_parameter(subject, name) for name in names),
+            _parameters(subject, names),
             when=WHEN,
         )
         yield Statement(
             "Lock",
             "the parameter beside it that says who is changing it",
             ("ssm:GetParameter", "ssm:PutParameter", "ssm:DeleteParameter"),
-            tuple(_parameter(subject, f"{name}{LOCK}") for name in names),
+            tuple(_parameter(subject, f"{name}{LOCK}", subject.region) for name in names),
             when=WHEN,
         )
     if templates:
@@ -63,8 +63,28 @@ def _serving(subject: Subject) -> Iterator[Statement]:
         )
 
 
-def _parameter(subject: Subject, name: str) -> str:
-    return subject.arn("ssm", f"parameter/{name.lstrip('/')}")
+def regions_of(subject: Subject) -> tuple[str, ...]:
+    """The builder's region, and those that the profile's images are copied to."""
+    return tuple(dict.fromkeys((subject.region, *subject.profile.publish.regions)))
+
+
+def _parameters(subject: Subject, names: Iterable[str]) -> tuple[str, ...]:
+    """The parameters with these names, in each region."""
+    listed = list(names)
+    return tuple(_parameter(subject, name, one) for one in regions_of(subject) for name in listed)
+
+
+def _parameter(subject: Subject, name: str, region: str) -> str:
+    return subject.arn("ssm", f"parameter/{name.lstrip('/')}", region=region)
+
+
+def _images(subject: Subject, *kinds: str) -> tuple[str, ...]:
+    """All of EC2's resources of these kinds, in each region; their ARNs name no account."""
+    return tuple(
+        subject.arn("ec2", f"{kind}/*", region=region, account="")
+        for region in regions_of(subject)
+        for kind in kinds
+    )
 
 
 def _revoking(subject: Subject) -> Iterator[Statement]:
@@ -73,13 +93,13 @@ def _revoking(subject: Subject) -> Iterator[Statement]:
         "FindParameters",
         "EC2 looks, for whoever asks, which parameters hold an AMI: DescribeImageReferences needs it",
         ("ssm:GetParameters",),
-        (_parameter(subject, "*"),),
+        _parameters(subject, ["*"]),
     )
     yield Statement(
         "MarkRevoked",
         "an image's state and the reason, in the tags of a bake's image of this profile and of its snapshots",
         ("ec2:CreateTags",),
-        subject.ec2("image", "snapshot"),
+        _images(subject, "image", "snapshot"),
         {
             **subject.ours,
             "ForAllValues:StringEquals": {"aws:TagKeys": MARKS},
@@ -90,6 +110,6 @@ def _revoking(subject: Subject) -> Iterator[Statement]:
         "Disable",
         "nothing launches it any more; whom it was shared with is told",
         ("ec2:DisableImage", "ec2:DescribeImageAttribute"),
-        subject.ec2("image"),
+        _images(subject, "image"),
         subject.ours,
     )

@@ -55,12 +55,12 @@ from bake.weights.lock import Lock
 from bake.worker_source import WorkerSource
 
 # Where the weights come from does not change what they are, nor how the builder is reached what is on it, nor
-# what is made of the checks' results, nor under which names it is served. The checks themselves are among the
+# what is made of the checks' results, nor how the image is published and served. The checks are among the
 # inputs.
 NOT_IN_THE_IMAGE: dict[str, Any] = {
     "weights": {"token", "mirror"},
     "builder": {"address", "proxy_command"},
-    **dict.fromkeys(("checks", "waivers", "reports", "fail_on", "channels"), True),
+    **dict.fromkeys(("checks", "waivers", "reports", "fail_on", "publish", "channels"), True),
 }
 
 

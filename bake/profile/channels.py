@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from bake.profile.publishing import LaunchTemplateId
 from bake.profile.section import Section, variable
 from bake.profile.types import Like
 
@@ -25,9 +26,6 @@ OwnParameter = Annotated[
         r"^/(?![aA][wW][sS]|[sS][sS][mM])[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+){0,13}$",
         "an SSM parameter of your own (/flux/stable; nothing that begins with /aws or /ssm)",
     ),
-]
-LaunchTemplateId = Annotated[
-    str, Like(r"^lt-[0-9a-f]{8,17}$", "a launch template's id (lt-0123456789abcdef0)")
 ]
 
 
@@ -54,9 +52,12 @@ def facts_of(profile: str, channels: Mapping[str, Channel]) -> list[str]:
     ]
 
 
-def check(profile: str, channels: Mapping[str, Channel]) -> None:
-    """Raise ValueError unless each channel has a parameter, and a template, of its own."""
-    taken: dict[str, str] = {}
+def check(profile: str, channels: Mapping[str, Channel], published: str | None) -> None:
+    """Raise ValueError unless each channel has a parameter, and a template, of its own.
+
+    `published` is the parameter that every good AMI is written to, whoever promotes it.
+    """
+    taken = {published: "publish.parameter"} if published else {}
     for name, channel in channels.items():
         parameter = parameter_of(profile, name, channel)
         things = [parameter, f"{parameter}{LOCK}", *filter(None, [channel.launch_template])]

@@ -21,6 +21,7 @@ from bake.profile.channels import Channel, ChannelName
 from bake.profile.channels import check as check_channels
 from bake.profile.patterns import CACHE, FLEETING, REMOVABLE
 from bake.profile.proxy import ProxyCommand
+from bake.profile.publishing import Publish
 from bake.profile.review import CheckFile, Waiver
 from bake.profile.section import Section, variable
 from bake.profile.types import (
@@ -318,6 +319,7 @@ class Profile(Section):
     image: Image
     nvidia: Nvidia = Field(default_factory=Nvidia)
     neuron: Neuron = Field(default_factory=Neuron)
+    publish: Publish = Field(default_factory=Publish)
     checks: tuple[CheckFile, ...] = Field((), max_length=32)
     """Test files, or folders of `test_*.py`, that run beside bake's own checks; relative to the profile."""
     waivers: tuple[Waiver, ...] = Field((), max_length=100)
@@ -340,7 +342,8 @@ class Profile(Section):
     @field_validator("channels")
     @classmethod
     def _apart(cls, value: dict[str, Channel], info: ValidationInfo) -> dict[str, Channel]:
-        check_channels(str(info.data.get("name", "")), value)
+        published = info.data.get("publish") or Publish()
+        check_channels(str(info.data.get("name", "")), value, published.parameter)
         return value
 
     @field_validator("reports")

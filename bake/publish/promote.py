@@ -117,7 +117,7 @@ def check_held(aws: Aws, channel: Channel) -> Version:
     held = channels.read(aws, channel.parameter)
     if not held.number:
         return held
-    now = describe_image(aws, held.value) if held.is_image else None
+    now = describe_image(aws, held.value, disabled=True) if held.is_image else None
     owner = tag_of(now.get("Tags"), PROFILE_TAG) if now else ""
     if held.kind != "String":
         shown = f"a {held.kind}"

@@ -108,7 +108,7 @@ def _revoke(aws: Aws, facts: ImageTypeDef, because: str, used_by: Iterable[Use])
 
 
 def _shown(aws: Aws, image: str) -> bool | None:
-    now = describe_image(aws, image)
+    now = describe_image(aws, image, disabled=True)
     return True if now is None or now.get("State") == "disabled" else None
 
 

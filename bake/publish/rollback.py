@@ -68,7 +68,7 @@ def reason_against(aws: Aws, channel: Channel, venue: str, image: str) -> str:
     """Why a channel can't go back to what it held once; empty if it can."""
     if not channels.AMI.fullmatch(image):
         return "that is no AMI's id"
-    facts = describe_image(aws, image)
+    facts = describe_image(aws, image, disabled=True)
     if facts is None:
         return "it does not exist any more"
     return unfit(facts, profile=channel.profile, venue=venue)

@@ -74,7 +74,7 @@ def _of_value(aws: Aws, channel: Channel, now: Version, venue: str) -> list[str]
     """What is wrong with what the parameter holds."""
     if not now.is_image:
         return [f"{channel.parameter} holds no AMI's id: {now.value[:60]!r}"]
-    facts: ImageTypeDef | None = describe_image(aws, now.value)
+    facts: ImageTypeDef | None = describe_image(aws, now.value, disabled=True)
     back = f"bake rollback --profile {channel.profile} --channel {channel.name}"
     if facts is None:
         return [f"{now.value} does not exist any more: {back} serves the one before"]
@@ -95,7 +95,7 @@ def _of_template(
     if not now.is_image or following.in_step(default, channel, now.value):
         return default, []
     has = default.image or "no AMI"
-    gone = channels.AMI.fullmatch(has) and describe_image(aws, has) is None
+    gone = channels.AMI.fullmatch(has) and describe_image(aws, has, disabled=True) is None
     return default, [
         f"the default version {default.number} of {channel.template} launches {has}"
         + (", which does not exist any more" if gone else "")

@@ -110,6 +110,51 @@ def test_parameters_and_templates_of_others_are_uses_too(bench: Bench) -> None:
     assert found[1].startswith(f"launch template {bench.channel.template} (")
 
 
+def group(served: Account, bench: Bench, **asked: Any) -> str:
+    name = f"group-{secrets.token_hex(4)}"
+    sizes = {"MinSize": 0, "MaxSize": 4, "DesiredCapacity": 0}
+    scaling = bench.witness.autoscaling
+    scaling.create_auto_scaling_group(
+        AutoScalingGroupName=name, VPCZoneIdentifier=served.subnet, **sizes, **asked
+    )
+    return name
+
+
+def test_groups_launch_by_a_version_that_is_not_the_default(served: Account, bench: Bench) -> None:
+    """By its number, as the latest, and in an override."""
+    image, other = bench.image(), bench.image()
+    template: Any = bench.with_template(image).channel.template
+    second: Any = Bench.new(bench.aws, bench.witness).with_template(other).channel.template
+    bench.promote(other)  # the default is no use any more
+    named: Any = {"LaunchTemplateId": template, "Version": "1"}
+    default: Any = {"LaunchTemplateId": template, "Version": "$Default"}
+    latest: Any = {"LaunchTemplateId": second, "Version": "$Latest"}
+    bench.witness.ec2.create_launch_template_version(
+        LaunchTemplateId=second, SourceVersion="1", LaunchTemplateData={"ImageId": image}
+    )
+    overridden: Any = {
+        "LaunchTemplate": {
+            "LaunchTemplateSpecification": default,
+            "Overrides": [{"InstanceType": "g6e.2xlarge", "LaunchTemplateSpecification": named}],
+        }
+    }
+    by_number = group(served, bench, LaunchTemplate=named)
+    by_latest = group(served, bench, LaunchTemplate=latest)
+    by_override = group(served, bench, MixedInstancesPolicy=overridden)
+    by_default = group(served, bench, LaunchTemplate=default)
+    found = {one.what for one in uses(bench.aws, image)}
+    assert found == {
+        f"Auto Scaling group {by_number}, by version 1 of {template}",
+        f"Auto Scaling group {by_latest}, by version 2 of {second}",
+        f"Auto Scaling group {by_override}, by version 1 of {template}",
+    }
+    assert f"Auto Scaling group {by_default}, by version 2 of {template}" in {
+        one.what for one in uses(bench.aws, other)
+    }
+    with pytest.raises(BakeError, match="it replaces no instance and grows no more"):
+        revoke(bench, image)
+
+
 def test_an_old_version_that_nothing_launches_is_no_use(bench: Bench) -> None:
     image = bench.image()
     bench.with_template(image)
