@@ -41,11 +41,14 @@ def as_promoter(cloud: LocalCloud | None, profile: Profile) -> dict[str, Any]:
     return _signed(cloud, f"bake-promote-{profile.name}"[:NAME], iam.statements("promoter", subject))
 
 
-def as_sweeper(cloud: LocalCloud | None, region: str, worker_region: str) -> dict[str, Any]:
+def as_sweeper(
+    cloud: LocalCloud | None, region: str, worker_region: str, copied: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """The same for whoever sweeps in these regions, or looks at what there is without a profile."""
     if cloud is None:
         return {}
-    return _signed(cloud, SWEEPER, iam.of_sweep(iam.Account(cloud.account, region, worker_region)))
+    account = iam.Account(cloud.account, region, worker_region, copied=copied)
+    return _signed(cloud, SWEEPER, iam.of_sweep(account))
 
 
 def _signed(cloud: LocalCloud, role: str, statements: Iterable[Statement]) -> dict[str, Any]:

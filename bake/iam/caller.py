@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bake.creation import EXPIRES_TAG
+from bake.iam import publishing
 from bake.iam.statement import Statement
 from bake.iam.subject import OURS, Subject, place, within
 from bake.image import STATE_TAG
@@ -40,6 +41,7 @@ def statements(subject: Subject) -> Iterator[Statement]:
     yield from _owning(subject)
     yield from _first_job(subject)
     yield from _reaping(subject)
+    yield from publishing.statements(subject)
 
 
 def _looking(subject: Subject) -> Iterator[Statement]:

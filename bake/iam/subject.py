@@ -24,12 +24,16 @@ def partition_of(region: str) -> str:
 
 @dataclass(frozen=True)
 class Account:
-    """An account by its id, with the region of machines, and that of queues, buckets, buses and secrets."""
+    """An account by its id, with the region of machines, and that of queues, buckets, buses and secrets.
+
+    `copied` are the regions that AMIs are copied to.
+    """
 
     id: str
     region: str
     worker_region: str
     partition: str = "aws"
+    copied: tuple[str, ...] = ()
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -88,7 +92,8 @@ class Subject(Account):
     @classmethod
     def of(cls, profile: Profile, account: str, **known: Any) -> Subject:
         """A profile in the account with this id; its regions are the profile's."""
-        return cls(account, profile.builder.region, profile.worker.region, profile=profile, **known)
+        regions = profile.builder.region, profile.worker.region
+        return cls(account, *regions, profile=profile, copied=profile.publish.regions, **known)
 
     @property
     def queue(self) -> str | None:
