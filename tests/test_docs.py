@@ -326,7 +326,7 @@ def test_every_call_of_aws_is_allowed_by_the_policies_of_bake_iam() -> None:
     allowed = {
         action
         for subject in policies.samples()
-        for audience in ("caller", "sweep")
+        for audience in ("caller", "sweep", "promoter")
         for statement in iam.statements(audience, subject)
         for action in statement.actions
     }

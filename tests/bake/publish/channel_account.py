@@ -62,6 +62,25 @@ class Bench:
         self.witness.wait(made, lambda: self.state(made) == "available" or None, timeout=60)
         return str(made)
 
+    def copy(self, image: str, region: str) -> str:
+        """A copy in another region, as publishing leaves it."""
+        there = self.witness.elsewhere(region)
+        tags = {**self.tags(image), "bake:copy-of": f"{image} {self.witness.region}"}
+        given: Any = [{"Key": key, "Value": value} for key, value in tags.items()]
+        made = there.ec2.copy_image(
+            Name=f"copy-{secrets.token_hex(4)}",
+            SourceImageId=image,
+            SourceRegion=self.witness.region,
+            TagSpecifications=[{"ResourceType": "image", "Tags": given}],
+        )["ImageId"]
+
+        def available() -> bool | None:
+            facts = describe_image(there, made)
+            return True if facts and facts["State"] == "available" else None
+
+        there.wait(made, available, timeout=60)
+        return str(made)
+
     def state(self, image: str) -> str:
         facts = describe_image(self.witness, image, disabled=True)
         return str(facts["State"]) if facts else "gone"

@@ -10,6 +10,7 @@ import pytest
 
 from bake.aws import Aws, ClientError
 from bake.errors import BakeError, NotAgreed, UsageError
+from bake.publish import places
 from bake.publish import promote as promoting
 from bake.publish.channel_lock import Locked, holder
 from bake.publish.channels import history
@@ -337,5 +338,54 @@ def test_who_may_not_write_leaves_no_lock(bench: Bench, monkeypatch: pytest.Monk
     assert holder(bench.witness, bench.channel) is None
 
 
-def _refused(*_: Any) -> None:
+def _refused(*_: Any) -> int:
     raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "PutParameter")
+
+
+ELSEWHERE = "eu-west-1"
+
+
+def test_each_region_serves_its_own_copy(bench: Bench) -> None:
+    bench.with_template(BASE)
+    image, lonely = bench.image(), bench.image()
+    copy = bench.copy(image, ELSEWHERE)
+    found = places.find(bench.aws, image, ("eu-north-1", ELSEWHERE))
+    served = promoting.promote(bench.channel, found, "why", VENUE, "run", bench.said.append)
+    assert [(one.region, one.image, one.template) for one in served] == [
+        ("eu-north-1", image, 2),
+        (ELSEWHERE, copy, None),
+    ]
+    there = bench.witness.elsewhere(ELSEWHERE)
+    assert [one.value for one in history(there, bench.channel.parameter)] == [copy]
+    with pytest.raises(UsageError, match=f"there is no {lonely} in {ELSEWHERE}, nor a copy of it"):
+        promoting.promote(
+            bench.channel,
+            places.find(bench.aws, lonely, (ELSEWHERE,)),
+            "why",
+            VENUE,
+            "run",
+            bench.said.append,
+        )
+    assert bench.values() == [image]
+
+
+def test_a_region_that_failed_is_completed_by_the_same_command(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = bench.image()
+    copy = bench.copy(image, ELSEWHERE)
+    write = promoting.write
+
+    def failing(aws: Aws, *rest: Any) -> int:
+        return _refused() if aws.region == ELSEWHERE else write(aws, *rest)
+
+    def promote() -> list[Any]:
+        found = places.find(bench.aws, image, (ELSEWHERE,))
+        return promoting.promote(bench.channel, found, "why", VENUE, "run", bench.said.append)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(promoting, "write", failing)
+        with pytest.raises(ClientError):
+            promote()
+    assert (bench.values(), bench.locks()) == ([image], [])
+    assert [(one.image, one.wrote) for one in promote()] == [(image, False), (copy, True)]

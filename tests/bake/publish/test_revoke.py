@@ -9,6 +9,8 @@ import pytest
 
 from bake.aws import Aws, ClientError
 from bake.errors import BakeError, UsageError
+from bake.image import describe_image, state_of
+from bake.publish import places
 from bake.publish import revoke as revoking
 from bake.publish.revoke import Revoked
 from bake.publish.uses import uses
@@ -18,6 +20,7 @@ from tests.localcloud.recorded_cloud import BASE
 from .channel_account import Bench
 
 pytestmark = pytest.mark.integration
+ELSEWHERE = "eu-west-1"
 
 
 @pytest.fixture
@@ -161,6 +164,30 @@ def test_an_old_version_that_nothing_launches_is_no_use(bench: Bench) -> None:
     bench.promote(bench.image())
     assert uses(bench.aws, image, [bench.channel]) == []
     assert revoke(bench, image).did == ("marked", "disabled")
+
+
+def test_copies_in_other_regions_are_revoked_too(bench: Bench) -> None:
+    image = bench.image()
+    copy = bench.copy(image, ELSEWHERE)
+    there = bench.witness.elsewhere(ELSEWHERE)
+    name = f"/somebody/{secrets.token_hex(4)}"
+    there.ssm.put_parameter(Name=name, Value=copy, Type="String", DataType="aws:ec2:image")
+
+    def both(*, force: bool) -> list[Revoked]:
+        found = places.find(bench.aws, image, (ELSEWHERE,))
+        return revoking.revoke(found, "CVE-1", [bench.channel], bench.said.append, force=force)
+
+    with pytest.raises(BakeError, match=f"{ELSEWHERE}: SSM parameter {name}"):
+        both(force=False)
+    assert bench.state(image) == "available"
+    assert [(one.region, one.image, one.did) for one in both(force=True)] == [
+        ("eu-north-1", image, ("marked", "disabled")),
+        (ELSEWHERE, copy, ("marked", "disabled")),
+    ]
+    facts = describe_image(there, copy, disabled=True)
+    assert facts is not None
+    assert (facts["State"], state_of(facts)) == ("disabled", "revoked")
+    assert [one.did for one in both(force=True)] == [(), ()]
 
 
 def test_an_instance_that_runs_goes_on(served: Account, bench: Bench) -> None:
