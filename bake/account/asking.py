@@ -15,6 +15,7 @@ from bake.account.network import Subnet, ask_group, ask_instance_profile, ask_su
 from bake.account.preflight import Before, ask_preflight
 from bake.account.prices import ask_prices
 from bake.account.proxy import ask_program
+from bake.account.publishing import ask_publishing
 from bake.account.quotas import ask_quotas
 from bake.account.wiring import ask_bucket, ask_bus, ask_mirror, ask_queue, ask_reports
 from bake.account.worker_code import ask_code
@@ -54,8 +55,9 @@ def ask(profile: Profile, aws: Aws, requirements: Path, hub: Hub | None) -> Acco
     zones = start(lambda: ask_zones(profile, aws))
     prices = start(lambda: ask_prices(profile, lambda: _zone(subnet.result()), aws))
     preflight = start(lambda: ask_preflight(profile, aws, Before(base, subnet, group, instance_profile)))
+    publishing = start(lambda: ask_publishing(profile, aws))
     in_order = (base, types, subnet, group, instance_profile, queue, bucket, bus, taken, keys, files, mirror)
-    for question in (*in_order, reports, quotas, code, zones, prices, preflight):
+    for question in (*in_order, reports, quotas, code, zones, prices, preflight, publishing):
         question.result()
     return AccountFacts(
         region=aws.region,
@@ -72,6 +74,7 @@ def ask(profile: Profile, aws: Aws, requirements: Path, hub: Hub | None) -> Acco
         hub=files.result(),
         code=code.result(),
         preflight=preflight.result(),
+        publishing=publishing.result(),
     )
 
 

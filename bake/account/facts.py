@@ -14,6 +14,7 @@ from bake.account.network import Group, InstanceProfile, Subnet
 from bake.account.preflight import PreflightFacts
 from bake.account.prices import PriceFacts
 from bake.account.proxy import Program
+from bake.account.publishing import PublishFacts
 from bake.account.quotas import Quota
 from bake.account.wiring import Bucket, Bus, Queue
 from bake.account.worker_code import WorkerCode
@@ -77,3 +78,4 @@ class AccountFacts:
     hub: Revision | Refusal | None
     code: WorkerCode
     preflight: PreflightFacts = field(default_factory=PreflightFacts)
+    publishing: PublishFacts = field(default_factory=PublishFacts)

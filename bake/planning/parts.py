@@ -170,14 +170,15 @@ class ImagePlan:
         accounts = tuple(image.share_with)
         name, reports = profile.name, profile.reports
         keep = image.keep, image.keep_unproven
-        return cls(name, image.name, accounts, *keep, disk, reports, _wanted(profile))
+        return cls(name, image.name, accounts, *keep, disk, reports, wanted_of(profile))
 
     def name_for(self, run: str) -> str:
         """The AMI's name in a run."""
         return name_of(self.profile, self.name, run)
 
 
-def _wanted(profile: Profile) -> Wanted:
+def wanted_of(profile: Profile) -> Wanted:
+    """What a profile publishes of a good image."""
     asked = profile.publish
     return Wanted(
         regions=asked.regions,

@@ -25,6 +25,7 @@ from bake.planning import (
     network,
     preflight,
     prices,
+    publishing,
     quotas,
     reaching,
     review,
@@ -44,6 +45,7 @@ from bake.planning.memory import Memory
 from bake.planning.network import Network
 from bake.planning.parts import ImagePlan, LaunchPlan, ProvisionPlan, VerifyPlan, WeightsPlan
 from bake.planning.preflight import Answer
+from bake.planning.publishing import Copy
 from bake.planning.reaching import Reach
 from bake.planning.sources import Sources
 from bake.planning.weights import WeightFiles
@@ -71,7 +73,7 @@ class Plan:
     `inputs` are hashes of what goes into the image, `facts` what the user has to agree to. `origins` says
     where each setting came from. `unchecked` are questions nobody answered, `preflight` what AWS said that it
     would do. `unbakeable` says why the profile can be planned and not baked: by this version, or in the time
-    that the credentials have.
+    that the credentials have. `copies` is what those in other regions cost.
     """
 
     profile: Profile
@@ -91,6 +93,7 @@ class Plan:
     unchecked: tuple[str, ...]
     unbakeable: str | None
     preflight: tuple[Answer, ...]
+    copies: tuple[Copy, ...] = ()
 
     @property
     def system(self) -> System:
@@ -129,6 +132,7 @@ def make(
     image.check_name(profile, facts.taken, findings)
     disk_of.check_key(profile, facts, findings)
     image.check_sharing(profile, facts.keys, findings)
+    publishing.check(profile, facts.publishing, findings)
     files = weights_of.find(profile, sources.sizes, lock, facts.hub, findings)
     wiring.check_mirror(profile, facts, findings)
     wiring.check_reports(profile, facts, findings)
@@ -166,6 +170,7 @@ def make(
         unchecked=tuple(findings.unchecked),
         unbakeable=_unbakeable(profile) or too_short,
         preflight=asked + ending,
+        copies=publishing.copies(profile, facts.publishing, estimated.snapshot_gb),
     )
 
 

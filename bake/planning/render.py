@@ -64,6 +64,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "warnings": list(plan.warnings),
         "checked": list(plan.checked),
         "unchecked": list(plan.unchecked),
+        "copies": [asdict(one) for one in plan.copies],
         "preflight": [asdict(one) for one in plan.preflight],
         "unbakeable": plan.unbakeable,
         "differences": list(plan.sources.differences),
@@ -239,7 +240,20 @@ def _made(plan: Plan) -> list[str]:
         "  + for its first job: two queues, a bucket, an event bus, a rule",
         "What stays:",
         f"  + one AMI and its snapshot of {plan.profile.root_volume.size_gib} GiB",
+        *_published(plan),
     ]
+
+
+def _published(plan: Plan) -> list[str]:
+    """Lines of what is published of a good AMI."""
+    wanted = plan.image.wanted
+    lines = [f"  + a copy in {one.region}" for one in plan.copies]
+    if wanted.parameter is not None:
+        where = ", ".join((plan.profile.builder.region, *wanted.regions))
+        lines.append(f"  ~ the SSM parameter {wanted.parameter} in {where}")
+    if wanted.template is not None:
+        lines.append(f"  + a version of the launch template {wanted.template}; its default stays")
+    return lines
 
 
 def _verdict(what: str, verdict: str) -> list[str]:
@@ -290,7 +304,21 @@ def _estimates(plan: Plan) -> list[tuple[str, str, str]]:
             f"{bound}{estimates.snapshot_gb:.0f} GB-month{_dollars(estimates.month_dollars, ' a month')}",
             removed,
         ),
+        *_copies(plan),
         *_cold_start(plan),
+    ]
+
+
+def _copies(plan: Plan) -> list[tuple[str, str, str]]:
+    """Rows of what each copy costs."""
+    bound = "at most " if plan.estimates.at_most else ""
+    return [
+        (
+            f"copy in {one.region}",
+            f"{bound}{one.gb:.0f} GB-month{_dollars(one.month_dollars, ' a month')}",
+            f"{one.gb:.0f} GB cross regions once, which EC2 charges for",
+        )
+        for one in plan.copies
     ]
 
 

@@ -167,6 +167,7 @@ def _sections(report: Report) -> Iterator[Section]:
     if changes := report.changed_on_machine:
         unmeant = [one for one in changes.changes if not one.meant]
         yield _changes("Changed on the machine, and not meant to be", unmeant)
+    yield _publication(report)
     yield _scan(report)
     yield _checks(report)
     yield _versions(report)
@@ -209,6 +210,16 @@ def _changes(title: str, changes: Sequence[Change]) -> Section:
         _row(text(one.kind), code(one.name), code(one.before or ""), code(one.after or "")) for one in changes
     ]
     return Section(f"{title}: {len(rows)}", rows, ("what", "name", "before", "after"))
+
+
+def _publication(report: Report) -> Section:
+    failed = sum(one.state == "failed" for one in report.publication)
+    rows = [
+        _row(text(one.what), text(one.region), code(one.id, LONG), text(one.why or one.state, LONG))
+        for one in report.publication
+    ]
+    title = f"Published: {len(rows) - failed} of {len(rows)}"
+    return Section(title, rows, ("what", "region", "id", "state"))
 
 
 def _scan(report: Report) -> Section:

@@ -258,6 +258,20 @@ class Scan(Record):
     vulnerabilities: tuple[Vulnerability, ...]
 
 
+class Publication(Record):
+    """One part of what was published of the AMI, or was to be."""
+
+    what: str
+    """copy, SSM parameter, launch template, or what the AMI itself says and enforces."""
+    region: str
+    id: str
+    state: Literal["published", "failed"]
+    why: str = ""
+    """Why it failed."""
+    by_hand: str = ""
+    """The command that does it."""
+
+
 class Cost(Record):
     """What the run cost; null where a price is not known."""
 
@@ -293,6 +307,8 @@ class Report(Record):
     image: ImageFacts | None = None
     base: BaseFacts | None = None
     agreement: Agreement | None = None
+    publication: tuple[Publication, ...] = ()
+    """What was published of the AMI, beside sharing it."""
     checks: tuple[Check, ...] = ()
     waivers: tuple[Waiver, ...] = ()
     """All waivers of the profile, whether a check needed them or not."""

@@ -100,6 +100,14 @@ BY_THE_CODE = (
     # bake/lifecycle/machines.py: a volume and a group that outlived their instance.
     _line(FULL, "ec2:DeleteVolume", f"{EC2}:volume/vol-0123456789abcdef0", {**IN_EC2, **OURS}, "sweep"),
     _line(FULL, "ec2:DeleteSecurityGroup", f"{EC2}:security-group/sg-0", {**IN_EC2, **OURS}, "sweep"),
+    # The same: an AMI that somebody has protected although it is a draft.
+    _line(
+        FULL,
+        "ec2:DisableImageDeregistrationProtection",
+        "arn:aws:ec2:eu-north-1::image/ami-0",
+        {**IN_EC2, **OURS},
+        "sweep",
+    ),
 )
 # bake/lifecycle/services.py: what a sweep does with a first job's queue, bucket, bus and rule.
 _BUCKET = "arn:aws:s3:::bake-20260101-000000-0a1b2c"
