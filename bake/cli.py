@@ -154,7 +154,6 @@ def main_group(
       bake report                             the newest run's report: its verdict and where it is
       bake diff ami-… ami-…                   what differs between two images
       bake images                             which images there are, and what changed
-      bake promote ami-… --to stable          serve it in a channel; bake rollback goes back
       bake runs                               which runs go on, were cut, or left something
       bake resume 20261128-101500-3fa9c1      go on with a run that was cut
       bake sweep                              what bakes left that were killed, and what it costs

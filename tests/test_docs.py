@@ -45,6 +45,7 @@ VARIABLES = {
     "BAKE_REPORTS": "s3://reports/flux",
     "BAKE_REAPER_ROLE": "arn:aws:iam::123456789012:role/bake-reaper",
     "BAKE_SHARE_WITH": "210987654321",
+    "BAKE_LAUNCH_TEMPLATE": "lt-0123456789abcdef0",
     "NVIDIA_REPOSITORY": "https://packages.example.com/nvidia",
     "NEURON_REPOSITORY": "https://packages.example.com/neuron",
     "NEURON_PYTHON_INDEX": "https://packages.example.com/python",
