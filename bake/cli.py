@@ -44,6 +44,7 @@ class LazyGroup(click.Group):
         "boot-check": ("bake.commands.boot_check", "boot_check", "Prove or condemn an unproven AMI."),
         "attest": ("bake.commands.attest", "attest", "Check an AMI's bytes against its attestation."),
         "approve": ("bake.commands.approve", "approve", "Record what a profile may use."),
+        "channels": ("bake.commands.channels", "channels", "List channels: the AMI that each serves."),
         "check": ("bake.commands.check", "check", "Check a machine against a profile or a run."),
         "iam": ("bake.commands.iam", "iam", "Print the policies that a bake and a worker need."),
         "init": ("bake.commands.init", "init", "Start a folder to bake from."),
@@ -53,9 +54,12 @@ class LazyGroup(click.Group):
         "plan": ("bake.commands.plan", "plan", "Show what a bake would do and whether it is agreed."),
         "diff": ("bake.commands.diff", "diff", "Show what differs between two images, runs or reports."),
         "images": ("bake.commands.images", "images", "List images: verdict, state, age, what changed."),
+        "promote": ("bake.commands.promote", "promote", "Serve an AMI in a channel."),
         "publish": ("bake.commands.publish", "publish", "Publish what is missing of a good AMI."),
         "report": ("bake.commands.report", "report", "Show the report of a run or an AMI."),
         "resume": ("bake.commands.resume", "resume", "Go on with a run that was cut."),
+        "revoke": ("bake.commands.revoke", "revoke", "Serve and launch an AMI no more."),
+        "rollback": ("bake.commands.promote", "rollback", "Serve what a channel served before."),
         "runs": ("bake.commands.runs", "runs", "List runs: their state, what they hold, and their cost."),
         "profiles": ("bake.commands.profiles", "profiles", "List the profiles."),
         "scan": ("bake.commands.scan", "scan", "Look for vulnerabilities of a run's image."),
@@ -67,7 +71,10 @@ class LazyGroup(click.Group):
     sections: ClassVar = {
         "Bake": ("init", "new-profile", "profiles", "iam", "lock", "plan", "approve", "resume"),
         "Review": ("check", "report", "diff", "scan", "attest"),
-        "Release": ("boot-check", "publish", "images", "userdata"),
+        "Release": (
+            *("boot-check", "publish", "images", "userdata"),
+            *("channels", "promote", "rollback", "revoke"),
+        ),
         "Operate": ("schedule", "runs", "sweep", "completion"),
         "Local": ("local",),
     }

@@ -33,6 +33,14 @@ def as_baker(cloud: LocalCloud | None, profile: Profile) -> dict[str, Any]:
     return _signed(cloud, f"bake-{profile.name}"[:NAME], iam.statements("caller", _subject(cloud, profile)))
 
 
+def as_promoter(cloud: LocalCloud | None, profile: Profile) -> dict[str, Any]:
+    """The same for whoever promotes this profile's images, rolls channels back and revokes."""
+    if cloud is None:
+        return {}
+    subject = iam.Subject.of(profile, cloud.account)
+    return _signed(cloud, f"bake-promote-{profile.name}"[:NAME], iam.statements("promoter", subject))
+
+
 def as_sweeper(
     cloud: LocalCloud | None, region: str, worker_region: str, copied: tuple[str, ...] = ()
 ) -> dict[str, Any]:

@@ -30,13 +30,13 @@ BAKE = (
     "lifecycle",  # what all bakes have in the account, and what expired ones left
     "planning",  # pure: profile + facts of the account -> plan
     "account",  # asks AWS and the Hub
+    "publish",  # launch templates, parameters, copies, channels: what makes a finished AMI known
     "agreement iam launch_request notices userdata worker_source",
     "weights",  # the model: its files, their lock, the Hub, the mirror
     "profile",
     "report",  # what reviewers read, made of a run directory
     "checks",  # of a machine, over SSH
     "attest reaper",  # what a snapshot holds, signed; schedules that end an instance which hangs
-    "publish",  # launch templates, parameters, copies: what makes a finished AMI known
     "instance lease builder_lease wiring image creation resources systems interpreter",
     "aws ssh units undo run",
     "costs",

@@ -39,6 +39,7 @@ GUARDED: dict[str, type | tuple[type, ...]] = {
     "publish.parameter": (str, type(None)),
     "publish.launch_template": (str, type(None)),
     "publish.watermark": (str, type(None)),
+    "channels": list,
 }
 # Facts that were added later, each with the value that means "not used": an older lock file does not have the
 # fact, and needs no new agreement as long as nobody uses it.
@@ -54,9 +55,10 @@ OFF: dict[str, FactValue] = {
     "publish.parameter": None,
     "publish.launch_template": None,
     "publish.watermark": None,
+    "channels": [],
 }
 # Lists whose order says nothing; instance types are tried in theirs.
-_UNORDERED = ("sharing", "base.remove", "publish.regions", "publish.kms_keys")
+_UNORDERED = ("sharing", "base.remove", "publish.regions", "publish.kms_keys", "channels")
 # Other inputs of the image, which the agreement pins as well. The weights have a lock of their own
 # (bake/weights/lock.py).
 PINNED: dict[str, type | tuple[type, ...]] = {"worker.lock": str}

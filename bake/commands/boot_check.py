@@ -117,6 +117,8 @@ def _image(aws: Aws, ami: str) -> Image:
         raise UsageError(f"there is no {ami} in {aws.region}", hint="is it in another region or account?")
     if not tag_of(facts.get("Tags")):
         raise UsageError(f"{ami} was not made by bake: it has no tag bake:run")
+    if state_of(facts) == "revoked":
+        raise UsageError(f"{ami} is revoked: it is proved no more")
     if state_of(facts) == "good":
         raise UsageError(f"{ami} is good already: there is nothing to prove")
     if facts["State"] != "available":

@@ -1,4 +1,4 @@
-"""The least-privilege policies of whoever bakes, of the worker, of the reaper's schedules and of sweeps.
+"""The least-privilege policies of whoever bakes, promotes or sweeps, of the worker and of schedules.
 
 Pure: a profile and an account in, statements out. `bake iam` prints them, rehearsals run under them, and the
 documentation shows them.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, get_args
 
-from bake.iam import attesting, caller, schedule, sweep, worker
+from bake.iam import attesting, caller, channels, schedule, sweep, worker
 from bake.iam.statement import INLINE, MANAGED, Statement, Trust, document, size, too_large
 from bake.iam.subject import Account, Subject, partition_of
 
@@ -34,7 +34,7 @@ __all__ = [
     "trust",
 ]
 
-Audience = Literal["caller", "worker", "schedule", "sweep"]
+Audience = Literal["caller", "worker", "schedule", "sweep", "promoter"]
 AUDIENCES: tuple[Audience, ...] = get_args(Audience)
 
 _STATEMENTS: Mapping[Audience, Callable[[Subject], Iterator[Statement]]] = {
@@ -42,6 +42,7 @@ _STATEMENTS: Mapping[Audience, Callable[[Subject], Iterator[Statement]]] = {
     "worker": worker.statements,
     "schedule": schedule.statements,
     "sweep": sweep.statements,
+    "promoter": channels.statements,
 }
 _TRUSTS: Mapping[Audience, Callable[[Account], Trust]] = {"worker": worker.trust, "schedule": schedule.trust}
 

@@ -14,7 +14,7 @@ from typing import Literal
 from bake.creation import EXPIRES_TAG
 from bake.lifecycle.holding import Holding, shown
 
-KEPT = ("good", "unproven")
+KEPT = ("good", "unproven", "revoked")
 IMAGES = ("AMI", "snapshot")
 Outcome = Literal["sweep", "living", "finished", "left alone"]
 

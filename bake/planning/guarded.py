@@ -14,6 +14,7 @@ from bake.planning.hardware import builder_setting
 from bake.planning.network import Network
 from bake.planning.sources import Sources
 from bake.profile import Profile
+from bake.profile.channels import facts_of
 from bake.profile.publishing import Publish
 
 
@@ -57,6 +58,7 @@ def stated_facts(profile: Profile, origins: Mapping[str, str] | None = None) -> 
         ("address", builder.address, "builder.address"),
         ("proxy_command", shlex.join(builder.proxy_command or ()) or None, "builder.proxy_command"),
         *_published(profile.publish),
+        ("channels", facts_of(profile.name, profile.channels), "channels"),
     ]
     if profile.base.ami is not None:
         stated.insert(5, ("base_ami", profile.base.ami, "base.ami"))

@@ -39,6 +39,7 @@ FACTS: dict[str, FactValue] = {
     "publish.parameter": None,
     "publish.launch_template": None,
     "publish.watermark": None,
+    "channels": [],
 }
 PINS: dict[str, FactValue] = {"worker.lock": f"sha256:{'b' * 64}"}
 
@@ -103,6 +104,7 @@ def test_without_an_agreement_everything_is_new() -> None:
         ("address", "private"),
         ("proxy_command", "ssh -W '{host}:{port}' ada@bastion"),
         ("base_follow", "newest of ssm:/bases/ubuntu"),
+        ("channels", ["stable: parameter /flux/stable, no template"]),
         ("worker.lock", f"sha256:{'c' * 64}"),
     ],
 )

@@ -128,6 +128,46 @@ SWEPT = tuple(
     for resource, actions in _SWEPT.items()
     for action in actions
 )
+# bake/publish/: what promotions, rollbacks, `bake channels` and revocations call;
+# tests/rehearsal/test_channels.py does so under this policy. ec2:DescribeImageReferences looks for parameters
+# with the rights of whoever calls: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-ami-references.html
+_CHANNEL = f"arn:aws:ssm:eu-north-1:123456789012:parameter/bake/{FULL}/stable"
+_IMAGE = "arn:aws:ec2:eu-north-1::image/ami-0fedcba9876543210"
+_THEIRS = {f"aws:ResourceTag/bake:{key}": (value,) for key, value in (("profile", FULL), ("run", "r"))}
+_SERVED: Mapping[str, tuple[str, ...]] = {
+    "*": (
+        *("ec2:DescribeImages", "ec2:DescribeLaunchTemplateVersions", "ec2:DescribeImageReferences"),
+        *("autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeLaunchConfigurations"),
+        "ssm:DescribeParameters",
+    ),
+    _CHANNEL: ("ssm:GetParameter", "ssm:GetParameterHistory", "ssm:PutParameter"),
+    f"{_CHANNEL}.lock": ("ssm:GetParameter", "ssm:PutParameter", "ssm:DeleteParameter"),
+    "arn:aws:ssm:eu-north-1:123456789012:parameter/*": ("ssm:GetParameters",),
+    f"{EC2}:launch-template/{profiles.TEMPLATE}": (
+        *("ec2:CreateLaunchTemplateVersion", "ec2:ModifyLaunchTemplate"),
+    ),
+}
+PROMOTED = (
+    *(
+        _line(FULL, action, resource, IN_EC2, "promoter")
+        for resource, actions in _SERVED.items()
+        for action in actions
+    ),
+    *(
+        _line(FULL, action, _IMAGE, {**IN_EC2, **_THEIRS}, "promoter")
+        for action in ("ec2:DisableImage", "ec2:DescribeImageAttribute")
+    ),
+    *(
+        _line(
+            FULL,
+            "ec2:CreateTags",
+            arn,
+            {**IN_EC2, **_THEIRS, "aws:TagKeys": ("bake:because", "bake:state")},
+            "promoter",
+        )
+        for arn in (_IMAGE, "arn:aws:ec2:eu-north-1::snapshot/snap-0fedcba9876543210")
+    ),
+)
 # What is granted and used by nothing here, with the reason.
 UNUSED: Mapping[tuple[Audience, str], str] = {
     ("worker", "autoscaling:DescribeAutoScalingInstances"): "instances of rehearsals are in no group",
@@ -138,7 +178,7 @@ UNUSED: Mapping[tuple[Audience, str], str] = {
 }
 
 Policies = Mapping[tuple[Audience, str], tuple[Statement, ...]]
-LINES = (*recorded(), *BY_THE_CODE, *SWEPT)
+LINES = (*recorded(), *BY_THE_CODE, *SWEPT, *PROMOTED)
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +211,7 @@ def denied(policies: Policies, line: Line) -> bool:
 
 def test_each_path_was_recorded() -> None:
     assert {line.path for line in recorded()} == PATHS
-    assert {line.audience for line in recorded()} == set(iam.AUDIENCES)
+    assert {line.audience for line in recorded()} == set(iam.AUDIENCES) - {"promoter"}
     assert {line.profile for line in recorded() if line.audience == "caller"} == {
         PLAIN,
         FULL,
@@ -333,3 +373,25 @@ def test_a_key_is_used_by_ec2_and_by_nobody_else(policies: Policies) -> None:
     assert allowed(policies["caller", ENCRYPTED], Need("kms:Decrypt", KEY, _VIA))
     assert not allowed(policies["caller", ENCRYPTED], Need("kms:Decrypt", KEY, IN_EC2))
     assert not allowed(policies["caller", ENCRYPTED], Need("kms:CreateGrant", KEY, _VIA))
+
+
+FOREIGN_TO_PROMOTERS = {
+    "somebody's parameter": ("ssm:PutParameter", f"{_CHANNEL}-2", IN_EC2),
+    "a channel's end": ("ssm:DeleteParameter", _CHANNEL, IN_EC2),
+    "somebody's template": ("ec2:ModifyLaunchTemplate", f"{EC2}:launch-template/lt-00000000", IN_EC2),
+    "somebody's image": ("ec2:DisableImage", _IMAGE, IN_EC2),
+    "a tag of whose it is": ("ec2:CreateTags", _IMAGE, {**IN_EC2, **_THEIRS, "aws:TagKeys": ("bake:run",)}),
+    "an image's end": ("ec2:DeregisterImage", _IMAGE, {**IN_EC2, **_THEIRS}),
+    "a launch": ("ec2:RunInstances", f"{EC2}:instance/*", IN_EC2),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN_TO_PROMOTERS)
+def test_whoever_promotes_may_do_nothing_else(policies: Policies, what: str) -> None:
+    action, resource, context = FOREIGN_TO_PROMOTERS[what]
+    assert not allowed(policies["promoter", FULL], Need(action, resource, context))
+
+
+def test_without_channels_there_is_nothing_to_serve(policies: Policies) -> None:
+    granted = {action for one in policies["promoter", PLAIN] for action in one.actions}
+    assert not granted & {"ssm:PutParameter", "ssm:DeleteParameter", "ec2:ModifyLaunchTemplate"}
