@@ -279,6 +279,10 @@ class Aws:
         return self._client("scheduler", self.region)
 
     @made_once
+    def autoscaling(self) -> Any:
+        return self._client("autoscaling", self.region)
+
+    @made_once
     def ssm(self) -> Any:
         return self._client("ssm", self.region)
 
