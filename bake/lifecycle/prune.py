@@ -1,4 +1,4 @@
-"""Prune AMIs: look at those that bakes made, ask what refers to those that a rule lets go, remove the rest."""
+"""Prune AMIs: find those that a rule lets go, ask what refers to them, and remove the rest."""
 
 from __future__ import annotations
 
