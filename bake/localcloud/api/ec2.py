@@ -23,13 +23,13 @@ from bake.localcloud.api import (
     block_devices,
     front,
     image_attributes,
-    launch_templates,
     launched,
     metadata_options,
     networks,
     pickling,
     security_rules,
     spot,
+    template_versions,
 )
 from bake.localcloud.api import run_instances as launch
 from bake.localcloud.api import volumes as volumes_of_ec2
@@ -46,7 +46,7 @@ from bake.localcloud.settings import SPOT_REGION
 class LocalEc2(
     spot.SpotRequests,
     attributes.Attributes,
-    launch_templates.LaunchTemplates,
+    template_versions.LaunchTemplates,
     networks.Networks,
     security_rules.SecurityRules,
     Settled,
@@ -228,6 +228,7 @@ def install(instances: LocalInstances, store: ImageStore, clock: CloudClock) -> 
     image_attributes.install()
     volumes_of_ec2.install()
     launched.install()
+    template_versions.install()
     front.install()
     pickling.ours(LocalEc2)
     ec2_backends.backend = LocalEc2

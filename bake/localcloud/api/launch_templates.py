@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from moto.ec2.exceptions import EC2ClientError
+from moto.ssm.exceptions import SSMException
 from moto.ssm.models import ssm_backends
 
 from bake.localcloud.api import references
@@ -24,21 +25,8 @@ _MERGED = {"BlockDeviceMappings": "DeviceName", "NetworkInterfaces": "DeviceInde
 _WHOLE = {"IamInstanceProfile"}
 # RunInstances' names of what templates call otherwise.
 _RENAMED = {"RamDiskId": "RamdiskId", "ElasticGpuSpecifications": "ElasticGpuSpecification"}
-_BY_PARAMETER = "resolve:ssm:"
-_TEMPLATE_TAG = "launch-template"
+BY_PARAMETER = "resolve:ssm:"
 _UNKNOWN_NAME = "At least one of the launch templates specified in the request does not exist."
-
-
-class LaunchTemplates:
-    """The part of a region's backend that makes launch templates, where moto mixes up their tags."""
-
-    def create_launch_template(self, name: str, description: str, template_data: Any, tag_spec: Any) -> Any:
-        """As moto's, which puts the template's own tags among those of its instances."""
-        tags = template_data.get("TagSpecifications", [])
-        template_data["TagSpecifications"] = [one for one in tags if one.get("ResourceType") != _TEMPLATE_TAG]
-        if not template_data["TagSpecifications"]:
-            del template_data["TagSpecifications"]
-        return super().create_launch_template(name, description, template_data, tag_spec)  # type: ignore[misc]
 
 
 def expand(tree: Tree, backend: Any) -> Tree:
@@ -50,7 +38,7 @@ def expand(tree: Tree, backend: Any) -> Tree:
     if named is None:
         return tree
     template = find(named, backend)
-    version = _version(template, named.get("Version") or "$Default")
+    version = version_of(template, named.get("Version") or "$Default")
     data = _texts(version.data)
     merged = merge({_RENAMED.get(name, name): value for name, value in data.items()}, tree)
     merged.pop("InstanceRequirements", None)  # of fleets; RunInstances passes it over
@@ -61,15 +49,22 @@ def expand(tree: Tree, backend: Any) -> Tree:
 def resolve_image(tree: Tree, backend: Any) -> Tree:
     """A RunInstances with the AMI's id in place of the SSM parameter that names it, `resolve:ssm:NAME`."""
     image = tree.get("ImageId", "")
-    if not image.startswith(_BY_PARAMETER):
+    if not image.startswith(BY_PARAMETER):
         return tree
-    name = image.removeprefix(_BY_PARAMETER)
-    found = ssm_backends[backend.account_id][backend.region_name].get_parameter(name)
+    return {**tree, "ImageId": image_in_parameter(image.removeprefix(BY_PARAMETER), backend)}
+
+
+def image_in_parameter(name: str, backend: Any) -> str:
+    """What a parameter of the region holds: `NAME`, `NAME:VERSION`, `NAME:LABEL`, or its ARN instead."""
+    try:
+        found = ssm_backends[backend.account_id][backend.region_name].get_parameter(name)
+    except SSMException:  # it has no such version
+        found = None
     if found is None:
         raise EC2ClientError(
             "InvalidParameterValue", f"There is no parameter {name[:200]} in Systems Manager"
         )
-    return {**tree, "ImageId": str(found.value)}
+    return str(found.value)
 
 
 def expand_source(tree: Tree, backend: Any) -> Tree:
@@ -77,7 +72,7 @@ def expand_source(tree: Tree, backend: Any) -> Tree:
     source = tree.get("SourceVersion")
     if source is None:
         return tree
-    version = _version(find(tree, backend), source)
+    version = version_of(find(tree, backend), source)
     data = merge(_texts(version.data), tree.get("LaunchTemplateData") or {})
     return {**tree, "LaunchTemplateData": data}
 
@@ -99,8 +94,8 @@ def find(named: Mapping[str, str], backend: Any) -> Any:
     return backend.get_launch_template(identity)
 
 
-def _version(template: Any, asked: str) -> Any:
-    """A template's version by number, `$Latest` or `$Default`."""
+def version_of(template: Any, asked: str) -> Any:
+    """A template's version by number, `$Latest` or `$Default`; EC2ClientError for one that is not there."""
     by_number = {str(one.number): one for one in template.versions}
     by_number |= {"$Latest": template.versions[-1], "$Default": template.default_version()}
     if asked not in by_number:

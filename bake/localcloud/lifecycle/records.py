@@ -18,6 +18,7 @@ from bake.localcloud.api import pickling
 from bake.localcloud.api.clock import CloudClock
 from bake.localcloud.api.ec2 import LocalEc2
 from bake.localcloud.api.instances import LocalInstances
+from bake.localcloud.api.parameter_store import ParameterStore
 from bake.localcloud.api.s3 import LocalS3
 from bake.localcloud.api.scheduler import LocalScheduler
 from bake.localcloud.images.store import ImageStore
@@ -27,7 +28,7 @@ from bake.localcloud.machines import disks
 SETTLED = ("running", "stopped", "terminated")
 PATIENCE = 60.0  # seconds until instances and copies of disks have settled
 
-for _class in (LocalEc2, LocalS3, LocalScheduler):
+for _class in (LocalEc2, LocalS3, LocalScheduler, ParameterStore):
     pickling.ours(_class)
 
 

@@ -17,7 +17,17 @@ from moto.ec2.models import ec2_backends
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.shared_data import SharedDataMiddleware
 
-from bake.localcloud.api import clock, ec2, events, iam, interruptions, s3, scheduler, tables
+from bake.localcloud.api import (
+    clock,
+    ec2,
+    events,
+    iam,
+    interruptions,
+    parameter_store,
+    s3,
+    scheduler,
+    tables,
+)
 from bake.localcloud.api.access import backends, callers
 from bake.localcloud.api.access import keys as access_keys
 from bake.localcloud.api.access.keys import Keys
@@ -148,6 +158,7 @@ def _install(instances: LocalInstances, store: ImageStore, time: CloudClock, aut
     scheduler.install(time, authoriser)
     events.install(authoriser.inventory)
     iam.install()
+    parameter_store.install()
     backends.install()
     tables.install()
 

@@ -15,230 +15,14 @@ from bake.localcloud.api.access import ec2_needs, service_needs
 from bake.localcloud.api.access.ec2_needs import EBS_KMS, TABLE
 from bake.localcloud.api.access.inventory import MotoInventory
 
+from .calls import ACCOUNT, CASES, EC2, RUN, SHARED, TAGS, Expected, tagged
 from .conftest import REGION, Cloud
 from .node import ask
 
 ROOT = Path(__file__).parents[3]
-ACCOUNT = "123456789012"
-EC2 = f"arn:aws:ec2:{REGION}:{ACCOUNT}:"
-SHARED = f"arn:aws:ec2:{REGION}::"
-EVENTS = f"arn:aws:events:{REGION}:{ACCOUNT}:"
-SCHEDULER = f"arn:aws:scheduler:{REGION}:{ACCOUNT}:"
-ROLE = f"arn:aws:iam::{ACCOUNT}:role/bake-reaper"
 ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
-TAGS = [{"Key": "bake:run", "Value": "r-1"}]
 # On each request: who calls, and where.
 USUAL = {"aws:PrincipalAccount", "aws:PrincipalArn", "aws:RequestedRegion", "ec2:Region", "kms:CallerAccount"}
-
-
-def tagged(*kinds: str) -> list[dict[str, Any]]:
-    return [{"ResourceType": kind, "Tags": TAGS} for kind in kinds]
-
-
-GIVEN = {"aws:RequestTag/bake:run": ["r-1"], "aws:TagKeys": ["bake:run"]}
-CREATE = {
-    operation: {**GIVEN, "ec2:CreateAction": [operation]}
-    for operation in ("RunInstances", "CreateImage", "ImportKeyPair", "CreateSecurityGroup")
-}
-RUN: dict[str, Any] = {"ImageId": "ami-1", "MinCount": 1, "MaxCount": 1, "SubnetId": "subnet-1"}
-SCHEDULE: dict[str, Any] = {
-    "Name": "s-1",
-    "GroupName": "bake-1",
-    "ScheduleExpression": "at(2030-01-01T00:00:00)",
-    "FlexibleTimeWindow": {"Mode": "OFF"},
-    "Target": {"Arn": "arn:aws:scheduler:::aws-sdk:ec2:terminateInstances", "RoleArn": ROLE},
-}
-PASS = {"iam:PassedToService": ["scheduler.amazonaws.com"]}
-Expected = list[tuple[str, str, dict[str, list[str]]]]
-CASES: list[tuple[str, str, dict[str, Any], Expected]] = [
-    (
-        "ec2",
-        "run_instances",
-        {
-            **RUN,
-            "SecurityGroupIds": ["sg-1"],
-            "KeyName": "k",
-            "TagSpecifications": tagged("instance", "volume"),
-        },
-        [
-            ("ec2:RunInstances", f"{EC2}instance/*", GIVEN),
-            ("ec2:RunInstances", f"{EC2}volume/*", GIVEN),
-            ("ec2:RunInstances", f"{EC2}network-interface/*", {}),
-            ("ec2:RunInstances", f"{EC2}key-pair/k", {}),
-            ("ec2:RunInstances", f"{SHARED}image/ami-1", {}),
-            ("ec2:RunInstances", f"{EC2}subnet/subnet-1", {}),
-            ("ec2:RunInstances", f"{EC2}security-group/sg-1", {}),
-            ("ec2:CreateTags", f"{EC2}instance/*", CREATE["RunInstances"]),
-            ("ec2:CreateTags", f"{EC2}volume/*", CREATE["RunInstances"]),
-        ],
-    ),
-    (
-        "ec2",
-        "run_instances",
-        {
-            **{name: value for name, value in RUN.items() if name != "SubnetId"},
-            "NetworkInterfaces": [{"DeviceIndex": 0, "SubnetId": "subnet-2", "Groups": ["sg-2"]}],
-            "InstanceMarketOptions": {"MarketType": "spot"},
-            "TagSpecifications": tagged("spot-instances-request"),
-        },
-        [
-            ("ec2:RunInstances", f"{EC2}instance/*", {}),
-            ("ec2:RunInstances", f"{EC2}volume/*", {}),
-            ("ec2:RunInstances", f"{EC2}network-interface/*", {}),
-            ("ec2:RunInstances", f"{EC2}spot-instances-request/*", GIVEN),
-            ("ec2:RunInstances", f"{SHARED}image/ami-1", {}),
-            ("ec2:RunInstances", f"{EC2}subnet/subnet-2", {}),
-            ("ec2:RunInstances", f"{EC2}security-group/sg-2", {}),
-            ("ec2:CreateTags", f"{EC2}spot-instances-request/*", CREATE["RunInstances"]),
-        ],
-    ),
-    (
-        "ec2",
-        "create_image",
-        {"InstanceId": "i-1", "Name": "name", "TagSpecifications": tagged("image", "snapshot")},
-        [
-            ("ec2:CreateImage", f"{EC2}instance/i-1", {}),
-            ("ec2:CreateImage", f"{SHARED}image/*", GIVEN),
-            ("ec2:CreateImage", f"{SHARED}snapshot/*", GIVEN),
-            ("ec2:CreateTags", f"{SHARED}image/*", CREATE["CreateImage"]),
-            ("ec2:CreateTags", f"{SHARED}snapshot/*", CREATE["CreateImage"]),
-        ],
-    ),
-    (
-        "ec2",
-        "terminate_instances",
-        {"InstanceIds": ["i-1", "i-2"]},
-        [("ec2:TerminateInstances", f"{EC2}instance/i-{number}", {}) for number in (1, 2)],
-    ),
-    ("ec2", "describe_images", {"Owners": ["self"]}, [("ec2:DescribeImages", "*", {})]),
-    (
-        "ec2",
-        "import_key_pair",
-        {"KeyName": "k", "PublicKeyMaterial": b"x", "TagSpecifications": tagged("key-pair")},
-        [
-            ("ec2:ImportKeyPair", f"{EC2}key-pair/*", GIVEN),
-            ("ec2:CreateTags", f"{EC2}key-pair/*", CREATE["ImportKeyPair"]),
-        ],
-    ),
-    ("ec2", "delete_key_pair", {"KeyName": "k"}, [("ec2:DeleteKeyPair", f"{EC2}key-pair/k", {})]),
-    (
-        "ec2",
-        "create_security_group",
-        {
-            "GroupName": "g",
-            "Description": "d",
-            "VpcId": "vpc-1",
-            "TagSpecifications": tagged("security-group"),
-        },
-        [
-            ("ec2:CreateSecurityGroup", f"{EC2}security-group/*", GIVEN),
-            ("ec2:CreateSecurityGroup", f"{EC2}vpc/vpc-1", {}),
-            ("ec2:CreateTags", f"{EC2}security-group/*", CREATE["CreateSecurityGroup"]),
-        ],
-    ),
-    ("ec2", "deregister_image", {"ImageId": "ami-1"}, [("ec2:DeregisterImage", f"{SHARED}image/ami-1", {})]),
-    (
-        "ec2",
-        "create_tags",
-        {"Resources": ["ami-1", "snap-1", "i-1", "sir-1"], "Tags": TAGS},
-        [
-            ("ec2:CreateTags", f"{SHARED}image/ami-1", GIVEN),
-            ("ec2:CreateTags", f"{SHARED}snapshot/snap-1", GIVEN),
-            ("ec2:CreateTags", f"{EC2}instance/i-1", GIVEN),
-            ("ec2:CreateTags", f"{EC2}spot-instances-request/sir-1", GIVEN),
-        ],
-    ),
-    (
-        "sqs",
-        "create_queue",
-        {"QueueName": "bake-needs", "tags": {"bake:run": "r-1"}},
-        [
-            ("sqs:CreateQueue", f"arn:aws:sqs:{REGION}:{ACCOUNT}:bake-needs", GIVEN),
-            ("sqs:TagQueue", f"arn:aws:sqs:{REGION}:{ACCOUNT}:bake-needs", GIVEN),
-        ],
-    ),
-    ("sqs", "list_queues", {}, [("sqs:ListQueues", "*", {})]),
-    (
-        "s3",
-        "create_bucket",
-        {"Bucket": "bake-needs", "CreateBucketConfiguration": {"LocationConstraint": REGION, "Tags": TAGS}},
-        [
-            ("s3:CreateBucket", "arn:aws:s3:::bake-needs", GIVEN),
-            ("s3:TagResource", "arn:aws:s3:::bake-needs", GIVEN),
-        ],
-    ),
-    (
-        "events",
-        "create_event_bus",
-        {"Name": "bake-needs", "Tags": TAGS},
-        [
-            ("events:CreateEventBus", f"{EVENTS}event-bus/bake-needs", GIVEN),
-            ("events:TagResource", f"{EVENTS}event-bus/bake-needs", GIVEN),
-        ],
-    ),
-    (
-        "events",
-        "put_rule",
-        {"Name": "r", "EventBusName": "bake-none", "EventPattern": "{}", "Tags": TAGS},
-        [
-            ("events:PutRule", f"{EVENTS}rule/bake-none/r", GIVEN),
-            ("events:TagResource", f"{EVENTS}rule/bake-none/r", GIVEN),
-        ],
-    ),
-    (
-        "events",
-        "remove_targets",
-        {"Rule": "r", "EventBusName": "bake-none", "Ids": ["1"]},
-        [("events:RemoveTargets", f"{EVENTS}rule/bake-none/r", {})],
-    ),
-    ("events", "list_rules", {"EventBusName": "bake-none"}, [("events:ListRules", "*", {})]),
-    (
-        "scheduler",
-        "create_schedule",
-        SCHEDULE,
-        [
-            ("scheduler:CreateSchedule", f"{SCHEDULER}schedule/bake-1/s-1", {}),
-            ("iam:PassRole", ROLE, PASS),
-        ],
-    ),
-    (
-        "scheduler",
-        "delete_schedule",
-        {"Name": "s-1", "GroupName": "bake-1"},
-        [("scheduler:DeleteSchedule", f"{SCHEDULER}schedule/bake-1/s-1", {})],
-    ),
-    (
-        "ssm",
-        "get_parameter",
-        {"Name": "/aws/service/ami:3"},
-        [("ssm:GetParameter", f"arn:aws:ssm:{REGION}::parameter/aws/service/ami", {})],
-    ),
-    (
-        "ssm",
-        "get_parameter",
-        {"Name": "base"},
-        [("ssm:GetParameter", f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/base", {})],
-    ),
-    (
-        "secretsmanager",
-        "get_secret_value",
-        {"SecretId": "hub"},
-        [("secretsmanager:GetSecretValue", f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:hub", {})],
-    ),
-    (
-        "iam",
-        "get_instance_profile",
-        {"InstanceProfileName": "p"},
-        [("iam:GetInstanceProfile", f"arn:aws:iam::{ACCOUNT}:instance-profile/p", {})],
-    ),
-    (
-        "service-quotas",
-        "get_service_quota",
-        {"ServiceCode": "ec2", "QuotaCode": "L-1"},
-        [("servicequotas:GetServiceQuota", f"arn:aws:servicequotas:{REGION}:{ACCOUNT}:ec2/L-1", {})],
-    ),
-    ("sts", "get_caller_identity", {}, []),
-]
 
 
 def needed(cloud: Cloud, service: str, operation: str, parameters: dict[str, Any]) -> Expected:
@@ -286,6 +70,15 @@ def test_a_launch_hands_the_profiles_role_to_ec2(cloud: Cloud) -> None:
     found = needed(cloud, "ec2", "run_instances", {**RUN, "IamInstanceProfile": {"Name": name}})
     role = f"arn:aws:iam::{ACCOUNT}:role/a/{name}"
     assert found[-1] == ("iam:PassRole", role, {"iam:PassedToService": ["ec2.amazonaws.com"]})
+
+
+def test_a_launch_by_a_parameter_reads_it_and_uses_its_ami(cloud: Cloud) -> None:
+    name = f"launched-{uuid.uuid4().hex[:8]}"
+    cloud.client("ssm").put_parameter(Name=name, Value="ami-7", Type="String", Tags=TAGS)
+    found = needed(cloud, "ec2", "run_instances", {**RUN, "ImageId": f"resolve:ssm:{name}:1"})
+    assert ("ec2:RunInstances", f"{SHARED}image/ami-7", {}) in found
+    arn = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/{name}"
+    assert found[-1] == ("ssm:GetParameters", arn, {"aws:ResourceTag/bake:run": ["r-1"]})
 
 
 def test_a_key_of_the_accounts_own_needs_what_ebs_does_with_it(cloud: Cloud) -> None:

@@ -20,6 +20,7 @@ from bake.localcloud.api.access.keys import Principal
 from bake.localcloud.api.access.operation_request import OperationRequest
 from bake.localcloud.api.access.refusals import Refused
 from bake.localcloud.api.access.services import SERVICES
+from bake.localcloud.api.call import CALLER
 from bake.localcloud.api.faults import errors, operations
 from bake.localcloud.settings import ACCOUNT
 
@@ -72,6 +73,7 @@ class Backends:
         if requested.service == "iam" and requested.operation in simulation.OPERATIONS:
             return simulation.answer(requested.operation, requested.content)(environ, start_response)
         app = self._app(requested.service)
+        caller = CALLER.set(environ[PRINCIPAL].arn)
         try:
             answer: Iterable[bytes] = app(environ, start_response)
         except NotImplementedError as error:
@@ -79,6 +81,8 @@ class Backends:
             call = addressee(environ)
             told = errors.answer(call, Refused("lacking", str(error)).error(call))
             answer = told(environ, start_response)
+        finally:
+            CALLER.reset(caller)
         return answer
 
     def prepare(self) -> None:

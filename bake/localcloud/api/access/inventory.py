@@ -28,6 +28,10 @@ class Inventory(Protocol):
         """The tags of a group of schedules."""
         ...
 
+    def parameter_tags(self, region: str, name: str) -> Tags:
+        """The tags of an SSM parameter, by its name as its ARN has it, without the slash."""
+        ...
+
     def role_of_profile(self, profile: str) -> str | None:
         """The ARN of the role in an instance profile, given by name or ARN; None if there is none."""
         ...
@@ -88,6 +92,12 @@ class MotoInventory:
         arn = groups[name].arn if name in groups else ""
         listed = scheduler_backends[ACCOUNT][region].tagger.list_tags_for_resource(arn)["Tags"]
         return {tag["Key"]: tag["Value"] for tag in listed}
+
+    def parameter_tags(self, region: str, name: str) -> Tags:
+        from moto.ssm.models import ssm_backends
+
+        tagged = ssm_backends[ACCOUNT][region]._resource_tags.get("Parameter", {})
+        return dict(tagged.get(f"/{name}") or tagged.get(name) or {})
 
     def role_of_profile(self, profile: str) -> str | None:
         from moto.iam.models import iam_backends

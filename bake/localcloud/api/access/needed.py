@@ -25,8 +25,7 @@ def needs_of(requested: OperationRequest, inventory: Inventory) -> Sequence[Need
     if requested.service == "s3":
         return requested.needs
     if requested.service == "ec2":
-        content = _with_template(requested) if requested.operation == "RunInstances" else requested.content
-        return ec2_needs.needs_of(requested.operation, requested.region, content, inventory)
+        return _of_ec2(requested, inventory)
     return service_needs.needs_of(
         requested.service,
         requested.operation,
@@ -37,10 +36,25 @@ def needs_of(requested: OperationRequest, inventory: Inventory) -> Sequence[Need
     )
 
 
-def _with_template(requested: OperationRequest) -> Mapping[str, Any]:
-    """A launch with what its launch template says: all of it is authorised, wherever it is written."""
+def _of_ec2(requested: OperationRequest, inventory: Inventory) -> Sequence[Need] | None:
+    operation, region = requested.operation, requested.region
+    if operation != "RunInstances":
+        return ec2_needs.needs_of(operation, region, requested.content, inventory)
+    content, parameter = _launch(requested)
+    found = ec2_needs.needs_of(operation, region, content, inventory) or []
+    return found + (service_needs.parameter_needs(parameter, region, inventory) if parameter else [])
+
+
+def _launch(requested: OperationRequest) -> tuple[Mapping[str, Any], str]:
+    """A launch with what its template and its SSM parameter say, and the parameter's name, or "".
+
+    All of it is authorised, wherever it is written.
+    """
+    tree, backend, parameter = None, ec2_backends[ACCOUNT][requested.region], ""
     with suppress(EC2ClientError):  # refused later, whoever calls
-        backend = ec2_backends[ACCOUNT][requested.region]
         tree = launch_templates.expand(parameters.read(requested.content), backend)
-        return parameters.flat("RunInstances", tree)
-    return requested.content
+        image = tree.get("ImageId", "")
+        if image.startswith(launch_templates.BY_PARAMETER):
+            parameter = image.removeprefix(launch_templates.BY_PARAMETER)
+            tree = launch_templates.resolve_image(tree, backend)
+    return (requested.content if tree is None else parameters.flat("RunInstances", tree)), parameter

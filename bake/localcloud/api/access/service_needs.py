@@ -183,23 +183,54 @@ def _secretsmanager(call: Call) -> Needs | None:
 
 
 _PARAMETERS: Final = {"GetParameter", "GetParameters", "GetParametersByPath", "GetParameterHistory"}
-_PARAMETERS_CHANGED: Final = {"PutParameter", "DeleteParameter", "DeleteParameters", "LabelParameterVersion"}
+_PARAMETERS_CHANGED: Final = {"DeleteParameter", "DeleteParameters", "LabelParameterVersion"}
 
 
 def _ssm(call: Call) -> Needs | None:
     if call.operation == "DescribeParameters":
         return iter([call.need("*")])
+    if call.operation == "PutParameter":
+        return _put_parameter(call)
+    if call.operation in {"AddTagsToResource", "RemoveTagsFromResource", "ListTagsForResource"}:
+        return iter([_of_parameter(call, call.text("ResourceId"))])
     if call.operation not in _PARAMETERS | _PARAMETERS_CHANGED:
         return None
     listed = call.content.get("Names")
     names = [str(one) for one in listed] if isinstance(listed, list) else [call.text("Name", "Path")]
-    return iter([call.need(_parameter(call, name), given=call.tags()) for name in names])
+    return (_of_parameter(call, name) for name in names)
+
+
+def _put_parameter(call: Call) -> Needs:
+    """An AMI in a parameter is looked up for whoever writes it, and tags are given with the right to tag.
+
+    https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-ec2-aliases.html
+    """
+    arn, tags = _parameter(call, call.text("Name")), call.tags()
+    need = call.need(arn, given=tags)
+    overwrite = {"ssm:Overwrite": (str(call.content.get("Overwrite") is True).lower(),)}
+    yield Need(need.action, arn, {**need.context, **overwrite})
+    if tags:
+        yield call.need(arn, "AddTagsToResource", given=tags)
+    if call.content.get("DataType") == "aws:ec2:image":
+        yield Need("ec2:DescribeImages", "*")
+
+
+def _of_parameter(call: Call, name: str) -> Need:
+    arn = _parameter(call, name)
+    has = call.inventory.parameter_tags(call.region, arn.partition(":parameter/")[2])
+    return call.need(arn, given=call.tags(), has=has)
+
+
+def parameter_needs(name: str, region: str, inventory: Inventory) -> list[Need]:
+    """What EC2 reads for whoever launches an AMI that a parameter names."""
+    call = Call("ssm", "GetParameters", region, {}, "/", inventory)
+    return [_of_parameter(call, name)]
 
 
 def _parameter(call: Call, name: str) -> str:
     """The ARN of a parameter, without a version or label; AWS's own belong to no account."""
     if name.startswith("arn:"):
-        return name
+        return re.sub(r"(:parameter/[^:]*):[^/]*$", r"\1", name)
     path = re.sub(r":[^/]*$", "", name).lstrip("/")
     arn = call.arn(f"parameter/{path}")
     return arn.replace(f":{call.inventory.account}:", "::") if path.startswith("aws/") else arn

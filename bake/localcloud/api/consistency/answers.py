@@ -31,10 +31,11 @@ _EC2 = {
     "DescribeSecurityGroups": _Listed("securityGroupInfo", "groupId", "sg-"),
     "DescribeSpotInstanceRequests": _Listed("spotInstanceRequestSet", "spotInstanceRequestId", "sir-"),
     "DescribeVolumes": _Listed("volumeSet", "volumeId", "vol-"),
+    "DescribeLaunchTemplates": _Listed("launchTemplates", "launchTemplateId", "lt-"),
     "DescribeKeyPairs": _Listed("keySet", "keyPairId", "key-"),
 }
 # Parameters that name what has an id, too.
-_BY_NAME = ("KeyName.", "GroupName.")
+_BY_NAME = ("KeyName.", "GroupName.", "LaunchTemplateName.")
 # (service, operation) -> the list, the member of an item that is its name or None, what created it.
 _JSON = {
     ("sqs", "ListQueues"): ("QueueUrls", None, "sqs:CreateQueue "),

@@ -30,6 +30,8 @@ LONGEST: Mapping[str, float] = {
     "iam:CreateInstanceProfile": 4.0,
     "stopped": 2.0,
     "pending image": 1.5,
+    # https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-ec2-aliases.html
+    "image parameter": 2.0,
     "released quota": 3.0,
     "released interface": 2.5,
 }

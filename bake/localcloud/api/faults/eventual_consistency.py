@@ -32,7 +32,7 @@ _IDS = {
     "vpc": ("InvalidVpcID.NotFound", "The vpc ID '{}' does not exist"),
 }
 # RunInstances answers with ids of everything that an instance uses, and creates only these kinds.
-_MADE = {"RunInstances": {"i", "sir"}}
+_MADE = {"RunInstances": {"i", "sir"}, "CreateLaunchTemplateVersion": set[str]()}
 # Created along with another resource; a later answer about that resource is the first to contain their ids.
 _BESIDE = {"snap", "vol"}
 
@@ -55,6 +55,10 @@ class _Named:
 
 _KEY = "InvalidKeyPair.NotFound", "The key pair '{}' does not exist"
 _GROUP = "InvalidGroup.NotFound", "The security group '{}' does not exist"
+_TEMPLATE = (
+    "InvalidLaunchTemplateName.NotFoundException",
+    "At least one of the launch templates specified in the request does not exist.",
+)
 _QUEUE = "AWS.SimpleQueueService.NonExistentQueue", "The specified queue does not exist."
 _BUCKET = "NoSuchBucket", "The specified bucket does not exist", 404
 _BUS = "ResourceNotFoundException", "Event bus {} does not exist."
@@ -75,6 +79,7 @@ _NAMED = (
     _Named("ec2:CreateKeyPair", "KeyName", ("ec2:* KeyName*",), *_KEY),
     _Named("ec2:ImportKeyPair", "KeyName", ("ec2:* KeyName*",), *_KEY),
     _Named("ec2:CreateSecurityGroup", "GroupName", ("ec2:* GroupName*", "ec2:* SecurityGroup.*"), *_GROUP),
+    _Named("ec2:CreateLaunchTemplate", "LaunchTemplateName", ("ec2:* *LaunchTemplateName*",), *_TEMPLATE),
     _Named("sqs:CreateQueue", "QueueName", ("sqs:* QueueName", "sqs:* QueueUrl"), *_QUEUE),
     _Named("s3:CreateBucket", "Bucket", ("s3:* Bucket",), *_BUCKET),
     _Named("events:CreateEventBus", "Name", _BY_BUS, *_BUS),
