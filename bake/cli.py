@@ -52,6 +52,7 @@ class LazyGroup(click.Group):
         "runs": ("bake.commands.runs", "runs", "List runs: their state, what they hold, and their cost."),
         "profiles": ("bake.commands.profiles", "profiles", "List the profiles."),
         "scan": ("bake.commands.scan", "scan", "Look for vulnerabilities of a run's image."),
+        "prune": ("bake.commands.prune", "prune", "Show or remove AMIs that nothing keeps or refers to."),
         "sweep": ("bake.commands.sweep", "sweep", "Show or remove what expired runs left."),
         "userdata": ("bake.commands.userdata", "userdata", "Print the user data of a worker."),
     }
@@ -60,7 +61,7 @@ class LazyGroup(click.Group):
         "Bake": ("init", "new-profile", "profiles", "iam", "lock", "plan", "approve", "resume"),
         "Review": ("check", "report", "diff", "scan"),
         "Release": ("boot-check", "images", "userdata"),
-        "Operate": ("runs", "sweep", "completion"),
+        "Operate": ("runs", "prune", "sweep", "completion"),
         "Local": ("local",),
     }
     """How `bake --help` lists the commands; each is in one of them."""

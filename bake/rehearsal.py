@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bake.localcloud import LocalCloud
     from bake.profile import Profile
 
-SWEEPER = "bake-sweep"
+SWEEPER, PRUNER = "bake-sweep", "bake-prune"
 NAME = 64  # characters of a role's name
 
 
@@ -38,6 +38,14 @@ def as_sweeper(cloud: LocalCloud | None, region: str, worker_region: str) -> dic
     if cloud is None:
         return {}
     return _signed(cloud, SWEEPER, iam.of_sweep(iam.Account(cloud.account, region, worker_region)))
+
+
+def as_pruner(cloud: LocalCloud | None, regions: tuple[str, ...]) -> dict[str, Any]:
+    """The same for whoever prunes AMIs in these regions."""
+    if cloud is None:
+        return {}
+    account = iam.Account(cloud.account, regions[0], regions[0])
+    return _signed(cloud, PRUNER, iam.of_prune(account, regions))
 
 
 def _signed(cloud: LocalCloud, role: str, statements: Iterable[Statement]) -> dict[str, Any]:

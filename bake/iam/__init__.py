@@ -1,4 +1,4 @@
-"""The least-privilege policies of whoever bakes, of the worker, of the reaper's schedules and of sweeps.
+"""The least-privilege policies of whoever bakes, of the worker, of the reaper's schedules, sweeps and prunes.
 
 Pure: a profile and an account in, statements out. `bake iam` prints them, rehearsals run under them, and the
 documentation shows them.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, get_args
 
-from bake.iam import caller, schedule, sweep, worker
+from bake.iam import caller, retention, schedule, sweep, worker
 from bake.iam.statement import INLINE, MANAGED, Statement, Trust, document, size, too_large
 from bake.iam.subject import Account, Subject, partition_of
 
@@ -23,6 +23,7 @@ __all__ = [
     "Subject",
     "Trust",
     "document",
+    "of_prune",
     "of_schedules",
     "of_sweep",
     "of_worker",
@@ -33,7 +34,7 @@ __all__ = [
     "trust",
 ]
 
-Audience = Literal["caller", "worker", "schedule", "sweep"]
+Audience = Literal["caller", "worker", "schedule", "sweep", "prune"]
 AUDIENCES: tuple[Audience, ...] = get_args(Audience)
 
 _STATEMENTS: Mapping[Audience, Callable[[Subject], Iterator[Statement]]] = {
@@ -41,6 +42,7 @@ _STATEMENTS: Mapping[Audience, Callable[[Subject], Iterator[Statement]]] = {
     "worker": worker.statements,
     "schedule": schedule.statements,
     "sweep": sweep.statements,
+    "prune": retention.statements,
 }
 _TRUSTS: Mapping[Audience, Callable[[Account], Trust]] = {"worker": worker.trust, "schedule": schedule.trust}
 
@@ -58,6 +60,11 @@ def of_schedules(account: Account) -> tuple[Statement, ...]:
 def of_sweep(account: Account) -> tuple[Statement, ...]:
     """What whoever sweeps may do: without a profile, since bakes of all profiles leave things."""
     return tuple(sweep.statements(account))
+
+
+def of_prune(account: Account, regions: tuple[str, ...]) -> tuple[Statement, ...]:
+    """What whoever prunes may do in these regions: without a profile, since it looks at all of them."""
+    return tuple(retention.statements(account, regions))
 
 
 def of_worker(account: Account, *names: str) -> tuple[Statement, ...]:

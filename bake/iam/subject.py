@@ -36,6 +36,11 @@ class Account:
         """Both regions, each once."""
         return tuple(dict.fromkeys((self.region, self.worker_region)))
 
+    @property
+    def image_regions(self) -> tuple[str, ...]:
+        """The regions where AMIs are: that of the builder, and those of copies."""
+        return (self.region,)
+
     def arn(self, service: str, resource: str, *, region: str | None = "", account: str | None = None) -> str:
         """An ARN of this account in the machines' region, unless another or none (None) is given."""
         where = self.region if region == "" else region or ""
@@ -89,6 +94,12 @@ class Subject(Account):
     def of(cls, profile: Profile, account: str, **known: Any) -> Subject:
         """A profile in the account with this id; its regions are the profile's."""
         return cls(account, profile.builder.region, profile.worker.region, profile=profile, **known)
+
+    @property
+    def image_regions(self) -> tuple[str, ...]:
+        """The builder's region, and those that good AMIs are copied to."""
+        copies: tuple[str, ...] = getattr(getattr(self.profile, "publish", None), "regions", ())
+        return tuple(dict.fromkeys((self.region, *copies)))
 
     @property
     def queue(self) -> str | None:

@@ -29,7 +29,8 @@ class Scope:
     """Where to look, and what rules hold: clients by region, rules by profile.
 
     `files` are folders and files that may name AMIs. `only` narrows what may go to these ids, and `profile`
-    what is told to a profile's images.
+    what is told to a profile's images. `otherwise` is the rule of profiles that have none (None: nothing of
+    theirs goes).
     """
 
     clouds: Mapping[str, Aws]
@@ -37,6 +38,12 @@ class Scope:
     files: Sequence[Path] = ()
     only: frozenset[str] | None = None
     profile: str | None = None
+    otherwise: Rule | None = None
+
+    def rules_for(self, held: Iterable[Holding]) -> Mapping[str, Rule]:
+        """The rule of each profile among these."""
+        found = {one.profile: self.rules.get(one.profile, self.otherwise) for one in held}
+        return {name: rule for name, rule in found.items() if rule is not None}
 
     def among(self, held: Iterable[Holding]) -> list[Holding]:
         """Those of these that may go."""
@@ -72,7 +79,7 @@ def preview(scope: Scope, *, prices: bool = True) -> Preview:
     """
     found = _look(scope)
     held = [one for one in found.holdings if scope.profile in (None, one.profile)]
-    going = scope.among(beyond(held, scope.rules))
+    going = scope.among(beyond(held, scope.rules_for(held)))
     proof = ask_proof(scope.clouds, going, scope.files)
     verdicts = _judged(scope, held, proof, {one.id for one in going}, found)
     return Preview(found, proof, tuple(_priced(scope.clouds, verdicts) if prices else verdicts))
@@ -88,7 +95,7 @@ def _judged(
 ) -> list[Verdict]:
     """The verdicts; an AMI goes only if what refers to it was asked for."""
     missing = [f"{what} could not be looked at: {why}" for what, why in found.unanswered.items()]
-    verdicts = judge(held, scope.rules, proof, missing)
+    verdicts = judge(held, scope.rules_for(held), proof, missing)
     return [
         replace(one, outcome="keep", why="it is not to be removed now")
         if one.outcome == "prune" and one.held.id not in asked

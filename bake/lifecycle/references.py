@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from bake.account.answers import look_up
 from bake.aws import Aws
 from bake.background import start
 from bake.creation import unless_absent
@@ -129,10 +128,8 @@ class _Resolved:
         if name.startswith(PUBLIC):
             return ""
         if name not in self._known:
-            found = look_up(
-                lambda: self._aws.ssm.get_parameter(Name=name), "ParameterNotFound", "ParameterVersion"
-            )
-            self._known[name] = str(found["Parameter"]["Value"]) if found else ""
+            found = self._aws.ssm.get_parameters(Names=[name])["Parameters"]  # none, if it is not there
+            self._known[name] = str(found[0]["Value"]) if found else ""
         return self._known[name]
 
 
