@@ -17,6 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from moto.ec2.models import ec2_backends
 from moto.ec2.responses import EC2Response
+from moto.ec2.responses._base_response import EC2BaseResponse
 from moto.ec2.responses.instances import InstanceResponse
 from moto.kms.models import kms_backends
 
@@ -168,6 +169,8 @@ def ebs_account(folder: Path) -> Iterator[EbsAccount]:
     with (
         mock.patch.object(LocalInstance, "launch", fake_launch),
         mock.patch.object(LocalInstance, "stop", fake_stop),
+        # Which `install` wraps: of two, each would cut the answer to a page.
+        mock.patch.object(EC2BaseResponse, "serialized", EC2BaseResponse.serialized),
         mock.patch.dict(os.environ, {"MOTO_EC2_LOAD_DEFAULT_AMIS": "false"}),
     ):
         # moto's own `reset` would empty all services, of which other tests have something.

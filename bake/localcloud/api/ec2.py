@@ -23,6 +23,9 @@ from bake.localcloud.api import (
     block_devices,
     front,
     image_attributes,
+    image_marks,
+    image_relations,
+    image_usage,
     launched,
     metadata_options,
     networks,
@@ -67,6 +70,7 @@ class LocalEc2(
         self.local_requests = {}
         self.ebs_encryption_by_default = False
         self.image_copies = {}
+        self.departed, self.usage_reports, self.used_elsewhere = {}, {}, {}
         self.launches: dict[str, tuple[Mapping[str, str], Reservation]] = {}
         super().__init__(region_name, account_id)
 
@@ -225,7 +229,8 @@ def install(instances: LocalInstances, store: ImageStore, clock: CloudClock) -> 
     # moto rejects instance stores; block_devices reads the mappings itself.
     InstanceResponse._validate_block_device_mapping = staticmethod(lambda mapping: None)
     attributes.install()
-    image_attributes.install()
+    for part in (image_attributes, image_marks, image_relations, image_usage):
+        part.install()
     volumes_of_ec2.install()
     launched.install()
     template_versions.install()

@@ -11,18 +11,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from moto.core import utils
-from moto.core.responses import ActionResult, EmptyResult
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import EC2Backend
-from moto.ec2.responses import EC2Response
 
-from bake.localcloud.api import metadata_options
+from bake.localcloud.api import metadata_options, response_layer
 from bake.localcloud.api.call import CALL
 from bake.localcloud.api.encryption import check_shared
 from bake.localcloud.api.images import LocalAmi
+from bake.localcloud.api.response_layer import done
 
 _MANAGED_KEY = "Snapshots encrypted with the AWS Managed CMK can't be shared. Specify another snapshot."
 _LONGEST_DESCRIPTION = 255
+_PROTECTED = ("enabled-without-cooldown", "enabled-with-cooldown")
+_COOLDOWN = timedelta(hours=24)
 _DEPRECATED_AT_MOST = timedelta(days=10 * 365 + 2)
 # DescribeImageAttribute's attributes: the answer's field, and the image's attribute.
 _ATTRIBUTES: Mapping[str, tuple[str, str]] = {
@@ -77,6 +78,7 @@ class ImageAttributes(EC2Backend):  # type: ignore[misc]
                 "InvalidParameterValue", f"A description has at most {_LONGEST_DESCRIPTION} characters"
             )
         added = launch_permissions_to_add
+        _check_permissions(image, added)
         self.validate_permission_targets([*added, *launch_permissions_to_remove])
         check_shared(self, image.snapshots(), "InvalidParameter", _MANAGED_KEY, added)
         with self._recording:
@@ -127,8 +129,10 @@ class ImageAttributes(EC2Backend):  # type: ignore[misc]
 
     def disable_image(self, ami_id: str) -> None:
         """Let nobody launch or see an image, until it is enabled again; it is shared with nobody any more."""
-        self._switch(ami_id, "available", "disabled")
-        self.amis[ami_id].launch_permissions = []
+        with self._recording:
+            self._switch(ami_id, "available", "disabled")
+            self.amis[ami_id].launch_permissions = []
+            self.save(ami_id)
 
     def _switch(self, ami_id: str, before: str, after: str) -> None:
         image = self.own_image(ami_id)
@@ -140,13 +144,47 @@ class ImageAttributes(EC2Backend):  # type: ignore[misc]
             image.state = after
             self.save(ami_id)
 
-    def protect(self, ami_id: str, *, on: bool) -> str:
-        """Protect an image against deregistration, or no longer."""
+    def protect(self, ami_id: str, *, on: bool, cooldown: bool = False) -> str:
+        """Protect an image against deregistration, or no longer; after one with a cooldown, from a day on."""
         image = self.own_image(ami_id)
         with self._recording:
-            image.deregistration_protection = "enabled-without-cooldown" if on else "disabled"
+            before = image.deregistration_protection
+            image.deregistration_protection = _PROTECTED[cooldown] if on else "disabled"
+            if before == _PROTECTED[True] and not on:
+                image.protected_until = (utils.utcnow() + _COOLDOWN).isoformat()
             self.save(ami_id)
-        return str(image.deregistration_protection)
+        return "true"
+
+
+def check_unprotected(image: LocalAmi) -> None:
+    """Raise EC2ClientError for an image that may not be deregistered, or not yet."""
+    if image.deregistration_protection != "disabled":
+        raise EC2ClientError(
+            "OperationNotPermitted", f"The AMI '{image.id}' is protected against deregistration"
+        )
+    until = image.protected_until
+    if until and utils.utcnow() < datetime.fromisoformat(until):
+        raise EC2ClientError(
+            "OperationNotPermitted",
+            f"The AMI '{image.id}' is protected against deregistration until {until[:19]}Z: it was protected "
+            "with a cooldown",
+        )
+
+
+def _check_permissions(image: LocalAmi, added: list[dict[str, str]]) -> None:
+    """Refuse to share a disabled image, and to make one public that has a watermark."""
+    if added and image.state == "disabled":
+        raise EC2ClientError("InvalidAMIID.Unavailable", f"The image '{image.id}' is disabled")
+    if {"Group": "all"} in added and image.watermarks:
+        raise EC2ClientError(
+            "OperationNotPermitted", f"The image '{image.id}' has a watermark: it can't be made public"
+        )
+
+
+def is_past(stamp: str) -> bool:
+    """Whether a time, as EC2 tells it, is over."""
+    now: datetime = utils.utcnow()
+    return datetime.fromisoformat(stamp).replace(tzinfo=None) <= now
 
 
 def _deprecation(text: str) -> str:
@@ -166,21 +204,6 @@ def _deprecation(text: str) -> str:
 
 
 # --- answers that moto lacks, or gives without effect -----------------------------------------------
-
-
-def _answer(answer: Any) -> Any:
-    """A method of moto's response layer: `answer` gets the backend and what reads a parameter."""
-
-    def respond(self: Any) -> ActionResult:
-        self.error_on_dryrun()
-        result = answer(self.ec2_backend, self._get_param)
-        return EmptyResult() if result is None else ActionResult(result)
-
-    return respond
-
-
-def _done(_: Any) -> dict[str, bool]:
-    return {"Return": True}
 
 
 def _set_default(backend: Any, on: bool) -> dict[str, bool]:
@@ -221,12 +244,12 @@ _ANSWERS: Mapping[str, Any] = {
     "reset_image_attribute": lambda backend, get: backend.reset_image_attribute(
         get("ImageId"), get("Attribute")
     ),
-    "enable_image_deprecation": lambda backend, get: _done(
+    "enable_image_deprecation": lambda backend, get: done(
         backend.set_deprecation(get("ImageId"), CALL.get().get("DeprecateAt", ""))
     ),
-    "disable_image_deprecation": lambda backend, get: _done(backend.set_deprecation(get("ImageId"), None)),
+    "disable_image_deprecation": lambda backend, get: done(backend.set_deprecation(get("ImageId"), None)),
     "enable_image_deregistration_protection": lambda backend, get: {
-        "Return": backend.protect(get("ImageId"), on=True)
+        "Return": backend.protect(get("ImageId"), on=True, cooldown=bool(get("WithCooldown")))
     },
     "disable_image_deregistration_protection": lambda backend, get: {
         "Return": backend.protect(get("ImageId"), on=False)
@@ -245,5 +268,4 @@ _ANSWERS: Mapping[str, Any] = {
 
 def install() -> None:
     """Give moto's response layer these answers; to be called before the first request."""
-    for name, answer in _ANSWERS.items():
-        setattr(EC2Response, name, _answer(answer))
+    response_layer.install(_ANSWERS)

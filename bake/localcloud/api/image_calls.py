@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from moto.ec2.exceptions import EC2ClientError
@@ -12,7 +13,7 @@ from moto.ec2.utils import generic_filter
 from bake.localcloud.api import block_devices
 from bake.localcloud.api.call import CALL
 from bake.localcloud.api.encryption import EbsEncryption
-from bake.localcloud.api.image_attributes import ImageAttributes
+from bake.localcloud.api.image_attributes import ImageAttributes, check_unprotected, is_past
 from bake.localcloud.api.image_copies import (
     INHERITED,
     ImageCopies,
@@ -20,6 +21,9 @@ from bake.localcloud.api.image_copies import (
     check_taggable,
     with_snapshot,
 )
+from bake.localcloud.api.image_marks import ImageMarks
+from bake.localcloud.api.image_relations import ImageRelations
+from bake.localcloud.api.image_usage import ImageUsage
 from bake.localcloud.api.images import LocalAmi, LocalSnapshot
 from bake.localcloud.api.instances import LocalInstance, wrong_state
 from bake.localcloud.api.snapshot_calls import Snapshots
@@ -28,7 +32,9 @@ from bake.localcloud.api.volume_records import LocalVolume
 from bake.localcloud.api.volumes import Volumes
 
 
-class Images(ImageCopies, ImageAttributes, Snapshots, Volumes, EbsEncryption):
+class Images(
+    ImageCopies, ImageAttributes, ImageMarks, ImageRelations, ImageUsage, Snapshots, Volumes, EbsEncryption
+):
     """The images of a region, with their snapshots and volumes, for its backend."""
 
     def create_image(
@@ -91,6 +97,7 @@ class Images(ImageCopies, ImageAttributes, Snapshots, Volumes, EbsEncryption):
         launched = self.amis.get(instance.moto.image_id)
         if launched is not None:
             image.assign({attribute: getattr(launched, attribute) for attribute in INHERITED})
+            image.watermarks = list(launched.watermarks)
         image.source_image_id, image.source_image_region = instance.moto.image_id, self.region_name
         image.root = sizes.pop(root_device)
         image.more_mappings = tuple(
@@ -136,14 +143,25 @@ class Images(ImageCopies, ImageAttributes, Snapshots, Volumes, EbsEncryption):
             for identity in ami_ids:
                 self.known_image(identity)
             images = [self.amis[identity] for identity in dict.fromkeys(ami_ids)]
-        elif not block_devices.true(call.get("IncludeDisabled")):
-            images = [image for image in images if image.state != "disabled"]
+        else:
+            images = [image for image in images if self._is_listed(image, call)]
         if exec_users:
             images = [image for image in images if self._may_launch(image, exec_users)]
         if owners:
             named = {self.account_id if owner == "self" else owner for owner in owners}
             images = [image for image in images if {image.owner_id, image.owner_alias} & named]
         return list(generic_filter(filters or {}, images))
+
+    def _is_listed(self, image: LocalAmi, call: Mapping[str, str]) -> bool:
+        """Whether an image is shown to who does not name it: disabled ones, and others' deprecated ones.
+
+        Without `call`, another call looks for images, and is shown all but disabled ones.
+        """
+        if image.state == "disabled" and not block_devices.true(call.get("IncludeDisabled")):
+            return False
+        at = image.deprecation_time
+        mine = image.owner_id == self.account_id or not call
+        return not at or mine or block_devices.true(call.get("IncludeDeprecated")) or not is_past(at)
 
     def _may_launch(self, image: LocalAmi, users: list[str]) -> bool:
         """Whether one of the users was given the right to launch an image; "all" is everybody."""
@@ -180,11 +198,9 @@ class Images(ImageCopies, ImageAttributes, Snapshots, Volumes, EbsEncryption):
         Instances of it go on.
         """
         image = self.own_image(ami_id)
-        if image.deregistration_protection != "disabled":
-            raise EC2ClientError(
-                "OperationNotPermitted", f"The AMI '{ami_id}' is protected against deregistration"
-            )
+        check_unprotected(image)
         with self._recording:
+            self.remember(image)
             super().deregister_image(ami_id)
             self.store.forget(ami_id)
         wanted = block_devices.true(CALL.get().get("DeleteAssociatedSnapshots"))

@@ -96,7 +96,7 @@ class ImageCopies(EC2Backend):  # type: ignore[misc]
         made = {one.id: self.copied(one, encrypted, key, said) for one in source.snapshots()}
         image = LocalAmi(self, made[source.ebs_snapshot.id][0], name=name, description="")
         image.state, image.root, image.root_device_name = "pending", source.root, source.root_device_name
-        image.imds_support = source.imds_support
+        image.imds_support, image.watermarks = source.imds_support, list(source.watermarks)
         image.assign({attribute: getattr(source, attribute) for attribute in INHERITED})
         image.source_image_id, image.source_image_region = source.id, region
         more = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,9 @@ ATTRIBUTES: Mapping[str, Any] = {
     "source_image_region": None,
     "deprecation_time": None,
     "deregistration_protection": "disabled",
+    "protected_until": None,  # ISO 8601 in UTC, after a protection with a cooldown
+    "watermarks": (),  # as DescribeImages has them, with times in ISO 8601
+    "types": None,  # patterns of the instance types that it is for, and not for
 }
 
 
@@ -117,6 +120,8 @@ class LocalAmi(Ami):  # type: ignore[misc]
     """
 
     sriov_net_support: str | None = None
+    watermarks: Sequence[dict[str, Any]]
+    types: dict[str, list[str]] | None
 
     def __init__(
         self,
@@ -183,6 +188,20 @@ class LocalAmi(Ami):  # type: ignore[misc]
         snapshot = self.ec2_backend.snapshots.get(ebs.get("SnapshotId"))
         return {"Encrypted": False, **ebs, **({"Encrypted": snapshot.encrypted} if snapshot else {})}
 
+    @property
+    def image_watermarks(self) -> list[dict[str, Any]]:
+        """As DescribeImages has them."""
+        times = ("SourceImageCreationTime", "WatermarkCreationTime")
+        return [
+            {**one, **{name: datetime.fromisoformat(one[name]) for name in times}} for one in self.watermarks
+        ]
+
+    @property
+    def instance_type_specification(self) -> dict[str, list[dict[str, str]]] | None:
+        """As DescribeImages has it; None where the image is for all types."""
+        named = self.types or {}
+        return {key: [{"InstanceType": one} for one in found] for key, found in named.items()} or None
+
     def snapshots(self) -> list[LocalSnapshot]:
         """The snapshots of all its volumes that exist, the root volume's first."""
         more = [one.get("Ebs", {}).get("SnapshotId") for one in self.more_mappings]
@@ -192,6 +211,8 @@ class LocalAmi(Ami):  # type: ignore[misc]
     def get_filter_value(self, filter_name: str, method_name: str | None = None) -> Any:
         if filter_name.startswith("block-device-mapping."):
             return list(self._mapped(filter_name.partition(".")[2]))
+        if field := _WATERMARK.get(filter_name):
+            return [str(one[field]) for one in self.watermarks]
         names = {"manifest-location": "image_location", "state-reason-code": "reason_code"}
         names |= {"state-reason-message": "reason_message", "source-instance-id": "instance_id"}
         if filter_name.startswith(("tag:", "tag-")) or filter_name in _MOTOS_FILTERS:
@@ -278,6 +299,13 @@ _MAPPED = {
     "snapshot-id": "SnapshotId",
     "volume-size": "VolumeSize",
     "volume-type": "VolumeType",
+}
+_WATERMARK = {
+    "image-watermark.source-image-creation-time": "SourceImageCreationTime",
+    "image-watermark.source-image-id": "SourceImageId",
+    "image-watermark.source-image-region": "SourceImageRegion",
+    "image-watermark.watermark-creation-time": "WatermarkCreationTime",
+    "image-watermark.watermark-key": "WatermarkKey",
 }
 _MOTOS_FILTERS = {"image-id", "is-public", "product-code", "product-code.type"}
 _FILTERS = {

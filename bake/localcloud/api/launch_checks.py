@@ -15,7 +15,7 @@ from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYPES
 from moto.iam.models import iam_backends
 
-from bake.localcloud.api import launch_tags, volume_limits
+from bake.localcloud.api import image_marks, launch_tags, volume_limits
 from bake.localcloud.api.parameters import Tree, invalid
 
 _ARCHITECTURE = (
@@ -39,6 +39,7 @@ def check(tree: Tree, backend: Any) -> int:
     image = image_of(tree["ImageId"], backend)
     kind = tree.get("InstanceType", _DEFAULT_TYPE)
     check_type(kind, image.architecture)
+    image_marks.check_type(image, kind)
     _check_cards(tree)
     subnet = _subnet(tree, backend)
     _check_zone(tree, kind, subnet, backend)

@@ -10,12 +10,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from moto.core.responses import ActionResult
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.launch_templates import LaunchTemplate, LaunchTemplateVersion
-from moto.ec2.responses import EC2Response
 from moto.ec2.utils import generic_filter
 
+from bake.localcloud.api import response_layer
 from bake.localcloud.api.call import CALLER
 from bake.localcloud.api.launch_templates import BY_PARAMETER, find, image_in_parameter, version_of
 from bake.localcloud.api.parameters import invalid
@@ -165,23 +164,14 @@ def _describe_versions(backend: Any, get: Any) -> dict[str, Any]:
         templates = list(backend.launch_templates.values())
         found = [one for template in templates for one in _of(template, asked)]
     else:
-        found = _of(
-            find(named, backend), asked, *(_number(get, name) for name in ("MinVersion", "MaxVersion"))
-        )
+        found = _of(find(named, backend), asked, int(get("MinVersion") or 0), int(get("MaxVersion") or 0))
     filters = {one["Name"]: one.get("Values", []) for one in get("Filters", [])}
     resolve = bool(get("ResolveAlias"))
     chosen = generic_filter(filters, found)
     return {"LaunchTemplateVersions": [_told(one, resolve=resolve, backend=backend) for one in chosen]}
 
 
-def _number(get: Any, name: str) -> int | None:
-    value = get(name)
-    if value is not None and not re.fullmatch(r"[0-9]{1,9}", str(value)):
-        raise invalid(str(value), name, "Expecting an integer.")
-    return None if value is None else int(value)
-
-
-def _of(template: Any, asked: list[str], low: int | None = None, high: int | None = None) -> list[Any]:
+def _of(template: Any, asked: list[str], low: int = 0, high: int = 0) -> list[Any]:
     """The versions of a template that are asked for, the newest first, each once."""
     if asked and (low or high):
         raise EC2ClientError(
@@ -191,7 +181,7 @@ def _of(template: Any, asked: list[str], low: int | None = None, high: int | Non
     found: Iterable[Any] = (
         one
         for one in template.versions
-        if (not asked or one.number in numbers) and (low or 1) <= one.number <= (high or one.number)
+        if (not asked or one.number in numbers) and low <= one.number <= (high or one.number)
     )
     return sorted(found, key=lambda one: -int(one.number))
 
@@ -243,15 +233,6 @@ _ANSWERS: Mapping[str, Any] = {
 }
 
 
-def _answer(answer: Any) -> Any:
-    def respond(self: Any) -> ActionResult:
-        self.error_on_dryrun()
-        return ActionResult(answer(self.ec2_backend, self._get_param))
-
-    return respond
-
-
 def install() -> None:
     """Give moto's response layer these answers; to be called before the first request."""
-    for name, answer in _ANSWERS.items():
-        setattr(EC2Response, name, _answer(answer))
+    response_layer.install(_ANSWERS)

@@ -22,6 +22,7 @@ from bake.localcloud.api import (
     ec2,
     events,
     iam,
+    image_usage,
     interruptions,
     parameter_store,
     s3,
@@ -120,6 +121,7 @@ def start(
         **egress.routes(groups.follow),
         **interruptions.routes(interruptions.Interruptions(instances, time)),
         **hub_control.routes(hub),
+        **image_usage.routes(),
     }
     serve(settings.address, IMDS_PORT, Imds(metadata), "instance metadata", METADATA_NAMES, time.now)
     names.serve(settings.address, DNS_PORT, bridge.name_servers(), egress.heard)

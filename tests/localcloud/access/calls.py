@@ -23,7 +23,13 @@ def tagged(*kinds: str) -> list[dict[str, Any]]:
 GIVEN = {"aws:RequestTag/bake:run": ["r-1"], "aws:TagKeys": ["bake:run"]}
 CREATE = {
     operation: {**GIVEN, "ec2:CreateAction": [operation]}
-    for operation in ("RunInstances", "CreateImage", "ImportKeyPair", "CreateSecurityGroup")
+    for operation in (
+        "RunInstances",
+        "CreateImage",
+        "ImportKeyPair",
+        "CreateSecurityGroup",
+        "CreateImageUsageReport",
+    )
 }
 RUN: dict[str, Any] = {"ImageId": "ami-1", "MinCount": 1, "MaxCount": 1, "SubnetId": "subnet-1"}
 SCHEDULE: dict[str, Any] = {
@@ -96,6 +102,33 @@ CASES: list[tuple[str, str, dict[str, Any], Expected]] = [
         [("ec2:TerminateInstances", f"{EC2}instance/i-{number}", {}) for number in (1, 2)],
     ),
     ("ec2", "describe_images", {"Owners": ["self"]}, [("ec2:DescribeImages", "*", {})]),
+    (
+        "ec2",
+        "describe_image_references",
+        {"ImageIds": ["ami-1"], "IncludeAllResourceTypes": True},
+        [
+            ("ec2:DescribeImageReferences", "*", {}),
+            ("ec2:DescribeInstances", "*", {}),
+            ("ec2:DescribeLaunchTemplates", "*", {}),
+            ("ec2:DescribeLaunchTemplateVersions", "*", {}),
+            ("ssm:DescribeParameters", "*", {}),
+            ("ssm:GetParameters", f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/*", {}),
+        ],
+    ),
+    (
+        "ec2",
+        "create_image_usage_report",
+        {
+            "ImageId": "ami-1",
+            "ResourceTypes": [{"ResourceType": "ec2:Instance"}],
+            "TagSpecifications": tagged("image-usage-report"),
+        },
+        [
+            ("ec2:CreateImageUsageReport", f"{SHARED}image/ami-1", {}),
+            ("ec2:CreateImageUsageReport", f"{EC2}image-usage-report/*", GIVEN),
+            ("ec2:CreateTags", f"{EC2}image-usage-report/*", CREATE["CreateImageUsageReport"]),
+        ],
+    ),
     (
         "ec2",
         "import_key_pair",

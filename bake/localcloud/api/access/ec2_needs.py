@@ -21,6 +21,7 @@ _LOOKING: Final = re.compile(r"(Describe|Get|Search|List)\w+")
 _SHARED: Final = {"image", "snapshot"}
 _TYPES: Final[Mapping[str, str]] = {
     "ami": "image",
+    "amiur": "image-usage-report",
     "eni": "network-interface",
     "i": "instance",
     "key": "key-pair",
@@ -117,6 +118,7 @@ _TEMPLATE: Final = (Existing("launch-template", "LaunchTemplateId"),)
 
 # By operation: the resources that its action is needed on. `RunInstances` and tags have functions below.
 TABLE: Final[Mapping[str, tuple[Existing | Created, ...]]] = {
+    "AttachImageWatermark": _IMAGE,
     "AttachVolume": (*_INSTANCES, *_VOLUME),
     "AuthorizeSecurityGroupEgress": _RULES,
     "AuthorizeSecurityGroupIngress": _RULES,
@@ -124,12 +126,14 @@ TABLE: Final[Mapping[str, tuple[Existing | Created, ...]]] = {
     "CopyImage": (Created("image"), Created("snapshot")),
     "CopySnapshot": (Created("snapshot"),),
     "CreateImage": (*_INSTANCES, Created("image"), Created("snapshot")),
+    "CreateImageUsageReport": (*_IMAGE, Created("image-usage-report")),
     "CreateKeyPair": (Created("key-pair"),),
     "CreateLaunchTemplate": (Created("launch-template"),),
     "CreateLaunchTemplateVersion": _TEMPLATE,
     "CreateSecurityGroup": (Created("security-group"), Existing("vpc", "VpcId")),
     "CreateSnapshot": (Created("snapshot"), *_VOLUME),
     "CreateVolume": (Created("volume"), Existing("snapshot", "SnapshotId", optional=True)),
+    "DeleteImageUsageReport": (Existing("image-usage-report", "ReportId"),),
     "DeleteKeyPair": (Existing("key-pair", "KeyName"),),
     "DeleteLaunchTemplate": _TEMPLATE,
     "DeleteLaunchTemplateVersions": _TEMPLATE,
@@ -141,8 +145,16 @@ TABLE: Final[Mapping[str, tuple[Existing | Created, ...]]] = {
     "DescribeImageAttribute": _IMAGE,
     "DescribeInstanceAttribute": _INSTANCES,
     "DescribeSnapshotAttribute": _SNAPSHOT,
+    "DetachImageWatermark": _IMAGE,
     "DetachVolume": (*_VOLUME, Existing("instance", "InstanceId", optional=True)),
+    "DisableImage": _IMAGE,
+    "DisableImageDeprecation": _IMAGE,
+    "DisableImageDeregistrationProtection": _IMAGE,
+    "EnableImage": _IMAGE,
+    "EnableImageDeprecation": _IMAGE,
+    "EnableImageDeregistrationProtection": _IMAGE,
     "GetConsoleOutput": _INSTANCES,
+    "GetImageAncestry": _IMAGE,
     "ImportKeyPair": (Created("key-pair"),),
     "ModifyImageAttribute": _IMAGE,
     "ModifyInstanceAttribute": _INSTANCES,
@@ -153,6 +165,7 @@ TABLE: Final[Mapping[str, tuple[Existing | Created, ...]]] = {
     "MonitorInstances": _INSTANCES,
     "RebootInstances": _INSTANCES,
     "RegisterImage": (Created("image"), Existing("snapshot", "BlockDeviceMapping.N.Ebs.SnapshotId")),
+    "ReplaceImageInstanceTypeSpecification": _IMAGE,
     "ResetImageAttribute": _IMAGE,
     "RevokeSecurityGroupEgress": _GROUP,
     "RevokeSecurityGroupIngress": _GROUP,
@@ -178,6 +191,8 @@ def needs_of(operation: str, region: str, parameters: Parameters, inventory: Inv
     elif operation in TABLE:
         found = [need for part in TABLE[operation] for need in _part(call, part)]
         found += _tagging(call)
+    elif operation == "DescribeImageReferences":
+        found = [Need(call.action(), "*"), *_referring(call)]
     elif _LOOKING.fullmatch(operation):
         found = [Need(call.action(), "*")]
     else:
@@ -218,6 +233,28 @@ def _tags(call: Call) -> Iterator[Need]:
     for identity in call.listed("ResourceId"):
         kind = _TYPES.get(identity.partition("-")[0], "*")
         yield _existing(call, kind, identity, tags=tags)
+
+
+def _referring(call: Call) -> Iterator[Need]:
+    """What EC2 looks up for whoever asks what points at an image.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-ami-references.html
+    """
+    asked = set(call.listed("ResourceType.N.ResourceType"))
+    every = call.parameters.get("IncludeAllResourceTypes", "").lower() == "true"
+    for kind, operations in _REFERRING.items():
+        if every or kind in asked:
+            yield from (Need(call.action(operation), "*") for operation in operations)
+    if every or "ssm:Parameter" in asked:
+        yield Need("ssm:DescribeParameters", "*")
+        arn = f"arn:aws:ssm:{call.region}:{call.inventory.account}:parameter/*"
+        yield Need("ssm:GetParameters", arn)
+
+
+_REFERRING: Final[Mapping[str, tuple[str, ...]]] = {
+    "ec2:Instance": ("DescribeInstances",),
+    "ec2:LaunchTemplate": ("DescribeLaunchTemplates", "DescribeLaunchTemplateVersions"),
+}
 
 
 def _launch(call: Call) -> Iterator[Need]:

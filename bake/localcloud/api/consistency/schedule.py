@@ -32,6 +32,7 @@ LONGEST: Mapping[str, float] = {
     "pending image": 1.5,
     # https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-ec2-aliases.html
     "image parameter": 2.0,
+    "usage report": 2.0,
     "released quota": 3.0,
     "released interface": 2.5,
 }

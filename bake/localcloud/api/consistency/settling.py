@@ -9,7 +9,7 @@ from collections.abc import Callable
 from bake.localcloud.api.consistency.schedule import Delay, Schedule
 
 STOPPED, PENDING = "stopped", "pending image"
-VALIDATION = "image parameter"
+VALIDATION, REPORT = "image parameter", "usage report"
 QUOTA, INTERFACE = "released quota", "released interface"
 
 
