@@ -178,9 +178,13 @@ class Aws:
 
     def at_home(self) -> Aws:
         """The same account and patience with all clients in the worker's region."""
-        home = self._alike(self.worker_region, self.worker_region)
-        home._policy, home.fresh = self._policy, self.fresh
-        return home
+        return self.within(self.worker_region)
+
+    def within(self, region: str) -> Aws:
+        """The same account and patience with all clients in one region."""
+        there = self._alike(region, region)
+        there._policy, there.fresh = self._policy, self.fresh
+        return there
 
     def patiently(self, seconds: float = BAKING) -> Aws:
         """The same account for a bake: transient failures are retried for minutes."""

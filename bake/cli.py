@@ -47,6 +47,7 @@ class LazyGroup(click.Group):
         "plan": ("bake.commands.plan", "plan", "Show what a bake would do and whether it is agreed."),
         "diff": ("bake.commands.diff", "diff", "Show what differs between two images, runs or reports."),
         "images": ("bake.commands.images", "images", "List images: verdict, state, age, what changed."),
+        "publish": ("bake.commands.publish", "publish", "Publish what is missing of a good AMI."),
         "report": ("bake.commands.report", "report", "Show the report of a run or an AMI."),
         "resume": ("bake.commands.resume", "resume", "Go on with a run that was cut."),
         "runs": ("bake.commands.runs", "runs", "List runs: their state, what they hold, and their cost."),
@@ -60,7 +61,7 @@ class LazyGroup(click.Group):
     sections: ClassVar = {
         "Bake": ("init", "new-profile", "profiles", "iam", "lock", "plan", "approve", "resume"),
         "Review": ("check", "report", "diff", "scan"),
-        "Release": ("boot-check", "images", "userdata"),
+        "Release": ("boot-check", "publish", "images", "userdata"),
         "Operate": ("runs", "prune", "sweep", "completion"),
         "Local": ("local",),
     }
@@ -143,6 +144,7 @@ def main_group(
       bake plan --profile g6e-ubuntu          what a bake would do, and whether all of it is agreed
       bake --profile g6e-ubuntu               on AWS, with the variables of .env.local
       bake boot-check ami-0123456789abcdef0   prove an AMI whose check something else ended
+      bake publish ami-0123456789abcdef0      finish what is published of a good AMI
       bake report                             the newest run's report: its verdict and where it is
       bake diff ami-… ami-…                   what differs between two images
       bake images                             which images there are, and what changed

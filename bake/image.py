@@ -36,9 +36,13 @@ class Image:
     snapshots: tuple[str, ...] = ()
 
 
-def describe_image(aws: Aws, image_id: str) -> ImageTypeDef | None:
-    """DescribeImages for one AMI; None if EC2 does not know it, unless the id is new."""
-    images = unless_absent(lambda: aws.ec2.describe_images(ImageIds=[image_id])["Images"])
+def describe_image(aws: Aws, image_id: str, *, disabled: bool = False) -> ImageTypeDef | None:
+    """DescribeImages for one AMI; None if EC2 does not know it, unless the id is new.
+
+    A disabled AMI is shown only where it is asked for.
+    """
+    more: Any = {"IncludeDisabled": True} if disabled else {}
+    images = unless_absent(lambda: aws.ec2.describe_images(ImageIds=[image_id], **more)["Images"])
     return images[0] if images else None
 
 
@@ -119,6 +123,18 @@ def mark_by_hand(aws: Aws, image: Image, state: State) -> str:
     return aws.command("ec2", "create-tags", "--resources", *_all_of(image), *tags)
 
 
+def is_protected(facts: Any) -> bool:
+    """Whether an AMI can't be deregistered: DescribeImages tells "disabled", or how it is enabled."""
+    return str(facts.get("DeregistrationProtection", "")).startswith("enabled")
+
+
+def lift_protection(aws: Aws, facts: Any) -> None:
+    """Let an AMI be deregistered that is protected; only for what is removed right after."""
+    if is_protected(facts):
+        image = facts["ImageId"]
+        unless_absent(lambda: aws.ec2.disable_image_deregistration_protection(ImageId=image))
+
+
 def in_use(aws: Aws, image_id: str) -> bool:
     """Whether an AMI has instances that run, or that may be started again."""
     filters: Any = [
@@ -129,16 +145,17 @@ def in_use(aws: Aws, image_id: str) -> bool:
 
 
 def remove(aws: Aws, image_id: str, *, run: str = "", name: str = "") -> None:
-    """Deregister an AMI and delete its snapshots, as far as they still exist.
+    """Deregister an AMI, also a protected one, and delete its snapshots, as far as they still exist.
 
     A pending AMI may not tell its snapshots yet: those with the tags of `run` and `name`, which are the
     AMI's own unless given, are its snapshots, too.
     """
-    facts = describe_image(aws, image_id)
+    facts = describe_image(aws, image_id, disabled=True)
     tags = facts.get("Tags") if facts else None
     run, name = run or tag_of(tags), name or tag_of(tags, "Name")
     snapshots = _mapped(facts)
     if facts is not None:
+        lift_protection(aws, facts)
         unless_absent(lambda: aws.ec2.deregister_image(ImageId=image_id))
     pending = facts is not None and facts["State"] == "pending" and not snapshots
     for snapshot in snapshots | _tagged(aws, run, name, seconds=APPEARS_WITHIN if pending else 0):

@@ -67,6 +67,7 @@ SETTLING = {
     "DeleteRule": {"ConcurrentModificationException"},
     "PutTargets": {"ConcurrentModificationException"},
     "DeleteSnapshot": {"InvalidSnapshot.InUse"},
+    "PutParameter": {"TooManyUpdates"},
     "CreateQueue": {"QueueDeletedRecently", "AWS.SimpleQueueService.QueueDeletedRecently"},
 }
 # The same where a code tells too little: operation -> code, a part of its message, and for how many seconds.
@@ -80,6 +81,7 @@ SETTLING_BY_MESSAGE = {
 CREATED = {
     "RunInstances": {"InstanceId", "SpotInstanceRequestId"},
     "CreateImage": {"ImageId"},
+    "CopyImage": {"ImageId"},
     "CreateSecurityGroup": {"GroupId"},
     "ImportKeyPair": {"KeyName", "KeyPairId"},
     "CreateQueue": {"QueueUrl", "QueueName"},

@@ -35,6 +35,7 @@ BAKE = (
     "report",  # what reviewers read, made of a run directory
     "checks",  # of a machine, over SSH
     "reaper",  # schedules that end an instance which hangs
+    "publish",  # launch templates, parameters, copies: what makes a finished AMI known
     "instance lease builder_lease wiring image creation resources systems interpreter",
     "aws ssh units undo run",
     "costs",

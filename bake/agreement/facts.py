@@ -33,6 +33,11 @@ GUARDED: dict[str, type | tuple[type, ...]] = {
     "reaper_role": (str, type(None)),
     "address": str,
     "proxy_command": (str, type(None)),
+    "publish.regions": list,
+    "publish.kms_keys": list,
+    "publish.parameter": (str, type(None)),
+    "publish.launch_template": (str, type(None)),
+    "publish.watermark": (str, type(None)),
 }
 # Facts that were added later, each with the value that means "not used": an older lock file does not have the
 # fact, and needs no new agreement as long as nobody uses it.
@@ -42,7 +47,14 @@ OFF: dict[str, FactValue] = {
     "reaper_role": None,
     "address": "auto",
     "proxy_command": None,
+    "publish.regions": [],
+    "publish.kms_keys": [],
+    "publish.parameter": None,
+    "publish.launch_template": None,
+    "publish.watermark": None,
 }
+# Lists whose order says nothing; instance types are tried in theirs.
+_UNORDERED = ("sharing", "base.remove", "publish.regions", "publish.kms_keys")
 # Other inputs of the image, which the agreement pins as well. The weights have a lock of their own
 # (bake/weights/lock.py).
 PINNED: dict[str, type | tuple[type, ...]] = {"worker.lock": str}
@@ -129,8 +141,8 @@ def compare(guarded: Guarded, agreement: Agreement | None) -> list[Difference]:
 
 
 def _same(name: str, agreed: FactValue, now: FactValue) -> bool:
-    if name in ("sharing", "base.remove") and isinstance(agreed, list) and isinstance(now, list):
-        return sorted(agreed) == sorted(now)  # instance types, though, are tried in their order
+    if name in _UNORDERED and isinstance(agreed, list) and isinstance(now, list):
+        return sorted(agreed) == sorted(now)
     return agreed == now
 
 
@@ -140,8 +152,8 @@ def shown(value: FactValue, name: str = "") -> str:
         return "the builder's" if name == "worker_instance_types" else "not set"
     if name == "sharing" and value == []:
         return "nobody"
-    if name == "base.remove" and value == []:
-        return "nothing"
+    if value == []:
+        return "nothing" if name == "base.remove" else "none"
     if isinstance(value, list):
         return ", ".join(value)
     if name == "worker.lock":

@@ -51,7 +51,7 @@ def boot_check(obj: dict[str, Any], ami: str, profile: str | None, rehearse: boo
     rehearsal = rehearse or obj["rehearse"]
     with reporting(as_json or obj["as_json"]) as progress, ExitStack() as stack:
         check_place(obj["runs"])
-        name = profile or obj["profile"] or _profile_of(ami, obj, rehearsal, stack)
+        name = profile or obj["profile"] or profile_of_tag(ami, obj, rehearsal, stack)
         request = BakeRequest(name, obj["directory"], obj["env_file"], rehearsal, trusted(), asked_delays())
         proposal = proposed(request, stack, progress)
         aws = proposal.aws.patiently()
@@ -63,7 +63,7 @@ def boot_check(obj: dict[str, Any], ami: str, profile: str | None, rehearse: boo
             progress.emit("proved", image=image.id, directory=str(run.directory), text=f"{text}after boot")
 
 
-def _profile_of(ami: str, obj: dict[str, Any], rehearsal: bool, stack: ExitStack) -> str:
+def profile_of_tag(ami: str, obj: dict[str, Any], rehearsal: bool, stack: ExitStack) -> str:
     """The profile that the AMI's tag names, where the variables say in which region it is."""
     from bake.aws import Aws
     from bake.creation import tag_of

@@ -11,7 +11,7 @@ from typing import Any
 
 from bake.aws import Aws, ClientError
 from bake.creation import RUN_TAG, time_of, unless_absent
-from bake.image import remove_by_hand
+from bake.image import describe_image, lift_protection, remove_by_hand
 from bake.instance import delete_group, once_free, terminate, terminate_by_hand
 from bake.lifecycle.holding import Holding, concerns, tags_of
 from bake.lifecycle.kinds import Kind
@@ -214,6 +214,8 @@ def _instances_of(aws: Aws, some: list[str]) -> Iterator[tuple[str, str]]:
 def _deregister(aws: Aws, held: Holding) -> None:
     """Deregister it; its snapshots are things of their own, and go by their own tags."""
     try:
+        if (facts := describe_image(aws, held.id, disabled=True)) is not None:
+            lift_protection(aws, facts)
         unless_absent(lambda: aws.ec2.deregister_image(ImageId=held.id))
     except ClientError as error:
         if error_code(error) != "InvalidAMIID.Unavailable":  # gone meanwhile

@@ -14,6 +14,7 @@ from bake.planning.hardware import builder_setting
 from bake.planning.network import Network
 from bake.planning.sources import Sources
 from bake.profile import Profile
+from bake.profile.publishing import Publish
 
 
 def facts(
@@ -54,11 +55,26 @@ def stated_facts(profile: Profile, origins: Mapping[str, str] | None = None) -> 
         ("reaper_role", builder.reaper_role, "builder.reaper_role"),
         ("address", builder.address, "builder.address"),
         ("proxy_command", shlex.join(builder.proxy_command or ()) or None, "builder.proxy_command"),
+        *_published(profile.publish),
     ]
     if profile.base.ami is not None:
         stated.insert(5, ("base_ami", profile.base.ami, "base.ami"))
     where = origins or {}
     return tuple(Fact(name, value, where.get(path, "the profile")) for name, value, path in stated)
+
+
+def _published(publish: Publish) -> list[tuple[str, FactValue, str]]:
+    """What reaches beyond the new AMI: its place in other regions, and what others go by."""
+    template = publish.launch_template
+    if template is not None and publish.source_version is not None:
+        template = f"{template}, from version {publish.source_version}"
+    return [
+        ("publish.regions", list(publish.regions), "publish.regions"),
+        ("publish.kms_keys", list(publish.kms_keys), "publish.kms_keys"),
+        ("publish.parameter", publish.parameter, "publish.parameter"),
+        ("publish.launch_template", template, "publish.launch_template"),
+        ("publish.watermark", publish.watermark, "publish.watermark"),
+    ]
 
 
 def _base_origin(profile: Profile, origins: Mapping[str, str]) -> str:

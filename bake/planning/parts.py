@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bake import interpreter
@@ -25,6 +25,7 @@ from bake.planning.reaching import Reach
 from bake.planning.sources import Sources
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
+from bake.publish.wanted import Wanted
 from bake.systems import SYSTEMS
 from bake.weights.lock import Lock
 from bake.worker_source import WorkerSource
@@ -149,7 +150,8 @@ class ImagePlan:
     """The AMI: its root volume and what is on it, its name, and the accounts that it is shared with.
 
     `keep` good images of the profile stay, its newest ones (None: all), and `keep_unproven` unproven ones.
-    `reports` is where a run's reports go beside its directory: s3://bucket/prefix.
+    `reports` is where a run's reports go beside its directory: s3://bucket/prefix. `wanted` is how a good one
+    is published beyond that.
     """
 
     profile: str
@@ -159,6 +161,7 @@ class ImagePlan:
     keep_unproven: int
     disk: Disk
     reports: str | None = None
+    wanted: Wanted = field(default_factory=Wanted)
 
     @classmethod
     def of(cls, profile: Profile, disk: Disk) -> ImagePlan:
@@ -166,8 +169,24 @@ class ImagePlan:
         image = profile.image
         accounts = tuple(image.share_with)
         name, reports = profile.name, profile.reports
-        return cls(name, image.name, accounts, image.keep, image.keep_unproven, disk, reports)
+        keep = image.keep, image.keep_unproven
+        return cls(name, image.name, accounts, *keep, disk, reports, _wanted(profile))
 
     def name_for(self, run: str) -> str:
         """The AMI's name in a run."""
         return name_of(self.profile, self.name, run)
+
+
+def _wanted(profile: Profile) -> Wanted:
+    asked = profile.publish
+    return Wanted(
+        regions=asked.regions,
+        keys=asked.keys,
+        parameter=asked.parameter,
+        template=asked.launch_template,
+        source=asked.source_version,
+        deprecate_after=asked.deprecate_after,
+        protect=asked.protect,
+        watermark=asked.watermark,
+        types=profile.worker_types if asked.enforce_instance_types else (),
+    )

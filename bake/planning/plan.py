@@ -55,11 +55,11 @@ from bake.weights.lock import Lock
 from bake.worker_source import WorkerSource
 
 # Where the weights come from does not change what they are, nor how the builder is reached what is on it, nor
-# what is made of the checks' results. The checks themselves are among the inputs.
+# what is made of the checks' results, nor how the image is published. The checks are among the inputs.
 NOT_IN_THE_IMAGE: dict[str, Any] = {
     "weights": {"token", "mirror"},
     "builder": {"address", "proxy_command"},
-    **dict.fromkeys(("checks", "waivers", "reports", "notices", "fail_on"), True),
+    **dict.fromkeys(("checks", "waivers", "reports", "notices", "fail_on", "publish"), True),
 }
 
 

@@ -19,6 +19,7 @@ from bake.profile import values, volumes
 from bake.profile.accelerators import Neuron, Nvidia
 from bake.profile.patterns import CACHE, FLEETING, REMOVABLE
 from bake.profile.proxy import ProxyCommand
+from bake.profile.publishing import Publish
 from bake.profile.review import CheckFile, Waiver
 from bake.profile.section import Section, variable
 from bake.profile.types import (
@@ -316,6 +317,7 @@ class Profile(Section):
     image: Image
     nvidia: Nvidia = Field(default_factory=Nvidia)
     neuron: Neuron = Field(default_factory=Neuron)
+    publish: Publish = Field(default_factory=Publish)
     checks: tuple[CheckFile, ...] = Field((), max_length=32)
     """Test files, or folders of `test_*.py`, that run beside bake's own checks; relative to the profile."""
     waivers: tuple[Waiver, ...] = Field((), max_length=100)

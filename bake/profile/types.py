@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import (
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError, core_schema
 
 
@@ -89,3 +97,36 @@ DriverVersion = Annotated[str, Like(r"^[0-9]{3,4}(\.[0-9]{1,4}){1,2}$", "a drive
 PackageVersion = Annotated[str, Like(r"^[0-9][A-Za-z0-9.+~-]{0,63}$", "a package's version (2.28.23.0)")]
 # Pixels, each 256 to 1440 and a multiple of 16; `flux-worker compile` holds it to that.
 Size = Annotated[str, Like(r"^[1-9][0-9]{2,3}x[1-9][0-9]{2,3}$", "width and height in pixels (1024x1024)")]
+
+_DURATION = r"^[1-9][0-9]{0,4}[dh]$"
+# EC2's own longest time, until an AMI is deprecated.
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ami-deprecate.html
+LONGEST = timedelta(days=3650)
+
+
+def _duration(value: Any) -> Any:
+    """The timedelta of a text such as `30d` or `12h`; a number alone would leave open what it counts."""
+    if isinstance(value, timedelta):
+        return value  # a default, or what another profile of the program has
+    if not isinstance(value, str) or re.fullmatch(_DURATION, value, re.ASCII) is None:
+        raise PydanticCustomError("like", "does not look like {words}", {"words": "a duration (30d, 12h)"})
+    count = int(value[:-1])
+    found = timedelta(days=count) if value.endswith("d") else timedelta(hours=count)
+    if found > LONGEST:
+        raise ValueError(f"must be at most {duration_text(LONGEST)}")
+    return found
+
+
+def duration_text(value: timedelta) -> str:
+    """A duration as profiles have it, in whole days (`30d`) or else in hours (`36h`)."""
+    hours = round(value / timedelta(hours=1))
+    return f"{hours}h" if hours % 24 else f"{hours // 24}d"
+
+
+# How long something lasts, in days or hours: a positive text in a profile, a timedelta in the code.
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    PlainSerializer(duration_text),
+    WithJsonSchema({"type": "string", "pattern": _DURATION}),
+]

@@ -119,7 +119,10 @@ def _with_image(plan: Plan, aws: Aws, run: Run, image: Holding, changed: str) ->
     """Go on with an AMI that is made, or is being made; what took hours is kept in any case."""
     why = changed or ("" if run.recalls("build") else "the run directory does not say what was built for it")
     if why and image.state == "good":
-        raise AlreadyDone(f"{image.id} is there, and good: the run is done, which its directory did not say")
+        raise AlreadyDone(
+            f"{image.id} is there, and good: the run is done, which its directory did not say; `bake publish "
+            f"{image.id}` finishes what its profile publishes"
+        )
     if why:
         told = f"{image.id} is there, and can't be taken over: {why}"
         try:

@@ -33,6 +33,11 @@ FACTS: dict[str, FactValue] = {
     "reaper_role": None,
     "address": "auto",
     "proxy_command": None,
+    "publish.regions": [],
+    "publish.kms_keys": [],
+    "publish.parameter": None,
+    "publish.launch_template": None,
+    "publish.watermark": None,
 }
 PINS: dict[str, FactValue] = {"worker.lock": f"sha256:{'b' * 64}"}
 
