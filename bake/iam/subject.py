@@ -98,8 +98,7 @@ class Subject(Account):
     @property
     def image_regions(self) -> tuple[str, ...]:
         """The builder's region, and those that good AMIs are copied to."""
-        copies: tuple[str, ...] = getattr(getattr(self.profile, "publish", None), "regions", ())
-        return tuple(dict.fromkeys((self.region, *copies)))
+        return tuple(dict.fromkeys((self.region, *self.profile.publish.regions)))
 
     @property
     def queue(self) -> str | None:

@@ -13,7 +13,7 @@ from bake.background import start
 from bake.lifecycle.holding import Holding
 from bake.lifecycle.proof import Mention, Proof, by_image
 from bake.lifecycle.reference_files import search
-from bake.lifecycle.references import QUESTIONS
+from bake.lifecycle.references import QUESTIONS, Asks
 from bake.lifecycle.sharing import NotMade, Sharing, ask_sharing
 
 AT_ONCE = 16  # AMIs whose sharing is asked for side by side
@@ -28,17 +28,27 @@ class Answer:
     found: tuple[Mention, ...] | Unanswered
 
 
-def ask_proof(clouds: Mapping[str, Aws], held: Collection[Holding], files: Sequence[Path] = ()) -> Proof:
-    """The references to these AMIs, each of a region that `clouds` has clients for; and to none, no question.
+def ask_proof(
+    clouds: Mapping[str, Aws],
+    held: Collection[Holding],
+    files: Sequence[Path] = (),
+    questions: Mapping[str, Asks] = QUESTIONS,
+) -> Proof:
+    """The references to these AMIs, whose regions `clouds` has clients for; without AMIs, no question.
 
-    `files` are folders and files that may name them. A question that gets no answer hides no other.
+    `files` are folders and files that may name them. A question that gets no answer hides no other. With
+    fewer `questions` than all, nobody is asked whom the AMIs are shared with either.
     """
     listed = list(held)
     if not listed:
         return Proof()
-    asked = [_start(name, clouds[region], some) for region, some in _by_region(listed) for name in QUESTIONS]
+    asked = [
+        _start(name, questions[name], clouds[region], some)
+        for region, some in _by_region(listed)
+        for name in questions
+    ]
     searched = start(lambda: search(files))
-    sharing = dict(_sharing(clouds, listed))
+    sharing = dict(_sharing(clouds, listed)) if questions is QUESTIONS else {}
     answers = [answer.result() for answer in asked]
     answers += [
         Answer(f"who uses {image}", frozenset({image}), _users(image, one)) for image, one in sharing.items()
@@ -59,11 +69,11 @@ def _by_region(held: Iterable[Holding]) -> Iterable[tuple[str, list[Holding]]]:
     return regions.items()
 
 
-def _start(name: str, aws: Aws, held: list[Holding]) -> Future[Answer]:
+def _start(name: str, question: Asks, aws: Aws, held: list[Holding]) -> Future[Answer]:
     about = frozenset(one.id for one in held)
 
     def answer() -> Answer:
-        found = ask(lambda: tuple(one for one in QUESTIONS[name](aws, held) if one[0] in about))
+        found = ask(lambda: tuple(one for one in question(aws, held) if one[0] in about))
         return Answer(f"{name} in {aws.region}", about, found)
 
     return start(answer)

@@ -16,6 +16,7 @@ from bake.lifecycle.asking import ask_proof
 from bake.lifecycle.holding import Holding
 from bake.lifecycle.inventory import Inventory, Question
 from bake.lifecycle.proof import Proof
+from bake.lifecycle.references import QUESTIONS, Asks
 from bake.lifecycle.retention import COPY_TAG, Rule, beyond, judge
 from bake.lifecycle.sweep import AT_ONCE, Swept, expect
 from bake.lifecycle.verdict import Verdict
@@ -30,7 +31,7 @@ class Scope:
 
     `files` are folders and files that may name AMIs. `only` narrows what may go to these ids, and `profile`
     what is told to a profile's images. `otherwise` is the rule of profiles that have none (None: nothing of
-    theirs goes).
+    theirs goes), `questions` what is asked.
     """
 
     clouds: Mapping[str, Aws]
@@ -39,6 +40,7 @@ class Scope:
     only: frozenset[str] | None = None
     profile: str | None = None
     otherwise: Rule | None = None
+    questions: Mapping[str, Asks] = field(default_factory=lambda: QUESTIONS)
 
     def rules_for(self, held: Iterable[Holding]) -> Mapping[str, Rule]:
         """The rule of each profile among these."""
@@ -80,7 +82,7 @@ def preview(scope: Scope, *, prices: bool = True) -> Preview:
     found = _look(scope)
     held = [one for one in found.holdings if scope.profile in (None, one.profile)]
     going = scope.among(beyond(held, scope.rules_for(held)))
-    proof = ask_proof(scope.clouds, going, scope.files)
+    proof = ask_proof(scope.clouds, going, scope.files, scope.questions)
     verdicts = _judged(scope, held, proof, {one.id for one in going}, found)
     return Preview(found, proof, tuple(_priced(scope.clouds, verdicts) if prices else verdicts))
 

@@ -233,6 +233,9 @@ QUESTIONS: Mapping[str, Asks] = {
     "other AMIs of the snapshots": other_images,
 }
 
+# What EC2 tells by itself, with few calls and rights.
+BY_EC2 = {name: QUESTIONS[name] for name in ("the references that EC2 knows", "instances", "Spot requests")}
+
 
 def _filters(values: Mapping[str, Sequence[str]]) -> Any:
     return [{"Name": name, "Values": list(some)} for name, some in values.items()]

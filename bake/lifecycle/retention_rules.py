@@ -19,17 +19,13 @@ def rule_of(profile: Profile, keep: int | None = None) -> Rule:
         keep_unproven=image.keep_unproven,
         share_with=frozenset(image.share_with),
         channels=_channels(profile),
-        protect=bool(_published(profile, "protect", False)),
+        protect=profile.publish.protect,
     )
 
 
 def regions_of(profile: Profile) -> tuple[str, ...]:
     """The builder's region, and those that good AMIs are copied to."""
-    return tuple(dict.fromkeys((profile.builder.region, *_published(profile, "regions", ()))))
-
-
-def _published(profile: Profile, name: str, otherwise: Any) -> Any:
-    return getattr(getattr(profile, "publish", None), name, otherwise)
+    return tuple(dict.fromkeys((profile.builder.region, *profile.publish.regions)))
 
 
 def _channels(profile: Profile) -> dict[str, str]:
