@@ -17,7 +17,7 @@ from bake.lifecycle.holding import Holding
 from bake.lifecycle.inventory import Inventory, Question
 from bake.lifecycle.proof import Proof
 from bake.lifecycle.references import QUESTIONS, Asks
-from bake.lifecycle.retention import COPY_TAG, Rule, beyond, judge
+from bake.lifecycle.retention import COPY_TAG, Key, Rule, beyond, judge, key_of
 from bake.lifecycle.sweep import AT_ONCE, Swept, expect
 from bake.lifecycle.verdict import Verdict
 from bake.undo import Undo
@@ -49,10 +49,11 @@ class Scope:
 
     def among(self, held: Iterable[Holding]) -> list[Holding]:
         """Those of these that may go."""
-        return [one for one in held if self.only is None or one.run in self._runs(held)]
-
-    def _runs(self, held: Iterable[Holding]) -> set[str]:
-        return {one.run for one in held if self.only is not None and one.id in self.only}
+        listed = list(held)
+        if self.only is None:
+            return listed
+        chosen = {key_of(one) for one in listed if one.id in self.only}
+        return [one for one in listed if key_of(one) in chosen]
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,10 @@ def prune(scope: Scope, seen: Preview, say: Say = lambda text: None) -> Pruned:
     """
     done = Pruned()
     going = [one.held for one in seen.going]
-    runs = list(dict.fromkeys(one.run for one in going))
-    for first in range(0, len(runs), AT_ONCE):
-        some = set(runs[first : first + AT_ONCE])
-        _Batch(scope, [one for one in going if one.run in some], done, say).remove()
+    images = list(dict.fromkeys(key_of(one) for one in going))
+    for first in range(0, len(images), AT_ONCE):
+        some = set(images[first : first + AT_ONCE])
+        _Batch(scope, [one for one in going if key_of(one) in some], done, say).remove()
     return done
 
 
@@ -148,7 +149,7 @@ class _Batch:
     def __init__(self, scope: Scope, held: list[Holding], done: Pruned, say: Say) -> None:
         self._scope, self._held, self._done, self._say = scope, held, done, say
         self._lock = threading.Lock()
-        self._staying: set[str] = set()  # runs of which a copy stays: so does what it is a copy of
+        self._staying: set[Key] = set()  # a copy of these stays: so does what it is a copy of
 
     def remove(self) -> None:
         """Look again, then remove what still goes."""
@@ -180,7 +181,7 @@ class _Batch:
             self._remove(held)
         except BaseException:
             with self._lock:
-                self._staying.add(held.run)
+                self._staying.add(key_of(held))
             raise
 
     def _remove(self, held: Holding) -> None:
@@ -190,7 +191,7 @@ class _Batch:
             return self._note(self._done.gone, held)
         if why := self._changed(held, now[0]):
             with self._lock:
-                self._staying.add(held.run)
+                self._staying.add(key_of(held))
                 self._done.spared.append(Verdict(now[0], "keep", why))
             return None
         expect(aws, now[0])
@@ -204,7 +205,7 @@ class _Batch:
         if (now.tags, now.status, now.protection) != (held.tags, held.status, held.protection):
             return "somebody has changed its tags or its state meanwhile"
         with self._lock:
-            copied = held.run in self._staying
+            copied = key_of(held) in self._staying
         return "a copy of it in another region stays" if copied else ""
 
     def _note(self, found: list[Holding], held: Holding) -> None:

@@ -18,6 +18,7 @@ from bake.lifecycle.verdict import Verdict
 
 COPY_TAG, BECAUSE_TAG = "bake:copy-of", "bake:because"
 TOLD = 3  # references of a reason
+Key = tuple[str, str, str]
 ALWAYS = datetime.max.replace(tzinfo=UTC)
 
 
@@ -68,7 +69,7 @@ class Baked:
         originals = [one for one in self.held if COPY_TAG not in one.tags]
         if len(originals) > 1:
             named = " and ".join(f"{one.id} in {one.region}" for one in originals)
-            return f"{named} have the tags of one run: only one of them is a bake's"
+            return f"{named} have the same tags: only one of them is a bake's"
         for one in self.held:
             if why := _unclear(one):
                 return why if one is self.head else f"{one.id} in {one.region}: {why}"
@@ -92,12 +93,17 @@ def is_baked(held: Holding) -> bool:
     return held.kind == "AMI" and not held.unread and bool(held.run and held.profile)
 
 
+def key_of(held: Holding) -> Key:
+    """What an AMI and its copies have in common: profile, run, and the name in their tags."""
+    return held.profile, held.run, held.tags.get("Name", "")
+
+
 def images(holdings: Iterable[Holding]) -> list[Baked]:
     """The images that bakes made, in the order of the holdings."""
-    found: dict[tuple[str, str], list[Holding]] = {}
+    found: dict[Key, list[Holding]] = {}
     for held in holdings:
         if is_baked(held):
-            found.setdefault((held.profile, held.run), []).append(held)
+            found.setdefault(key_of(held), []).append(held)
     return [Baked(tuple(some)) for some in found.values()]
 
 

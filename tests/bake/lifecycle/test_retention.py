@@ -193,7 +193,7 @@ def test_a_copy_whose_source_is_gone_counts_as_one_image() -> None:
     assert [told[one][0] for one in ("ami-1c", "ami-2c", "ami-3")] == ["prune", "keep", "keep"]
 
 
-def test_two_with_the_tags_of_one_run_stay_both() -> None:
+def test_two_with_the_same_tags_stay_both() -> None:
     """Somebody has copied an AMI with its tags."""
     told = outcomes(ami(1), ami(1, id="ami-x", region="eu-west-1"), ami(7), ami(8))
     assert (
@@ -201,8 +201,7 @@ def test_two_with_the_tags_of_one_run_stay_both() -> None:
         == told["ami-1"]
         == (
             "keep",
-            "ami-1 in eu-north-1 and ami-x in eu-west-1 have the tags of one run: "
-            "only one of them is a bake's",
+            "ami-1 in eu-north-1 and ami-x in eu-west-1 have the same tags: only one of them is a bake's",
         )
     )
 
