@@ -104,6 +104,7 @@ class Aws:
     ) -> None:
         self.region = region
         self.worker_region = worker_region
+        self.copied: tuple[str, ...] = ()  # other regions where copies of AMIs are looked for
         self.endpoint = endpoint
         self.endpoint_key = endpoint_key
         self.tally = tally or Tally()
@@ -204,7 +205,7 @@ class Aws:
             tally=self.tally,
         )
         alike.__dict__["_session"] = self._session  # the session costs more than its clients
-        alike.clock = self.clock
+        alike.clock, alike.copied = self.clock, self.copied
         alike._making = self._making  # it makes one client at a time
         return alike
 

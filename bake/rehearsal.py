@@ -33,19 +33,22 @@ def as_baker(cloud: LocalCloud | None, profile: Profile) -> dict[str, Any]:
     return _signed(cloud, f"bake-{profile.name}"[:NAME], iam.statements("caller", _subject(cloud, profile)))
 
 
-def as_sweeper(cloud: LocalCloud | None, region: str, worker_region: str) -> dict[str, Any]:
+def as_sweeper(
+    cloud: LocalCloud | None, region: str, worker_region: str, copied: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """The same for whoever sweeps in these regions, or looks at what there is without a profile."""
     if cloud is None:
         return {}
-    return _signed(cloud, SWEEPER, iam.of_sweep(iam.Account(cloud.account, region, worker_region)))
+    account = iam.Account(cloud.account, region, worker_region, copied=copied)
+    return _signed(cloud, SWEEPER, iam.of_sweep(account))
 
 
 def as_pruner(cloud: LocalCloud | None, regions: tuple[str, ...]) -> dict[str, Any]:
     """The same for whoever prunes AMIs in these regions."""
     if cloud is None:
         return {}
-    account = iam.Account(cloud.account, regions[0], regions[0])
-    return _signed(cloud, PRUNER, iam.of_prune(account, regions))
+    account = iam.Account(cloud.account, regions[0], regions[0], copied=regions)
+    return _signed(cloud, PRUNER, iam.of_prune(account))
 
 
 def _signed(cloud: LocalCloud, role: str, statements: Iterable[Statement]) -> dict[str, Any]:

@@ -25,11 +25,16 @@ def local_cloud(stack: ExitStack) -> LocalCloud:
     return stack.enter_context(localcloud.running(say, trust_guests=trusted(), delays=asked_delays()))
 
 
-def clients(cloud: LocalCloud | None, region: str, worker_region: str) -> Aws:
-    """Clients of the account in these regions; in a rehearsal they may do what whoever sweeps may."""
+def clients(cloud: LocalCloud | None, region: str, worker_region: str, copied: tuple[str, ...] = ()) -> Aws:
+    """Clients of the account in these regions; in a rehearsal they may do what whoever sweeps may.
+
+    AMIs are looked for in the regions that they are `copied` to, too.
+    """
     from bake.rehearsal import as_sweeper
 
-    return _patient(region, worker_region, as_sweeper(cloud, region, worker_region))
+    found = _patient(region, worker_region, as_sweeper(cloud, region, worker_region, copied))
+    found.copied = copied
+    return found
 
 
 def pruning(cloud: LocalCloud | None, regions: tuple[str, ...]) -> dict[str, Aws]:

@@ -39,7 +39,8 @@ def sweep(
 
     Only what carries a bake's tags, is a draft, and has an expiry in the past by AWS's clock: never what is
     in use, never a good or unproven AMI or its snapshots, and nothing by its name alone. It looks in
-    SPOT_AWS_REGION and AWS_REGION, or in the regions of --profile, and then only at that profile's things.
+    SPOT_AWS_REGION and AWS_REGION, or in the regions of --profile and of its copies, and then only at that
+    profile's things.
 
     Exit code 5 if AWS did not let it look at something, and 6 if something could not be removed.
 
@@ -110,4 +111,6 @@ def _clouds(
     cloud = account.local_cloud(stack) if rehearsal else None
     if regions:
         return [account.clients(cloud, region, region) for region in dict.fromkeys(regions)]
-    return [account.clients(cloud, *account.regions(obj, profile, cloud.environment if cloud else {}))]
+    local = cloud.environment if cloud else {}
+    copied = account.profile_of(obj, profile, local).publish.regions if profile else ()
+    return [account.clients(cloud, *account.regions(obj, profile, local), copied)]

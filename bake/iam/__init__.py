@@ -62,9 +62,9 @@ def of_sweep(account: Account) -> tuple[Statement, ...]:
     return tuple(sweep.statements(account))
 
 
-def of_prune(account: Account, regions: tuple[str, ...]) -> tuple[Statement, ...]:
-    """What whoever prunes may do in these regions: without a profile, since it looks at all of them."""
-    return tuple(retention.statements(account, regions))
+def of_prune(account: Account) -> tuple[Statement, ...]:
+    """What whoever prunes may do: without a profile, since it looks at the images of all of them."""
+    return tuple(retention.statements(account))
 
 
 def of_worker(account: Account, *names: str) -> tuple[Statement, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bake.creation import EXPIRES_TAG
-from bake.iam import retention
+from bake.iam import publishing, retention
 from bake.iam.statement import Statement
 from bake.iam.subject import OURS, Subject, place, within
 from bake.image import STATE_TAG
@@ -41,9 +41,8 @@ def statements(subject: Subject) -> Iterator[Statement]:
     yield from _owning(subject)
     yield from _first_job(subject)
     yield from _reaping(subject)
-    if subject.profile.image.keep is not None:
-        known = (*_LEFT, *_ALWAYS)
-        yield from retention.looking(subject, subject.image_regions, known=known, when="`image.keep`")
+    yield from publishing.statements(subject)
+    yield from retention.of_bake(subject, (*_LEFT, *_ALWAYS))
 
 
 def _looking(subject: Subject) -> Iterator[Statement]:

@@ -8,7 +8,25 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from bake.iam.statement import Statement
-from bake.iam.subject import ANY_RUN, Account, within
+from bake.iam.subject import ANY_RUN, Account, Subject, within
+
+KEEP = "`image.keep`"
+
+
+def of_bake(subject: Subject, known: Collection[str]) -> Iterator[Statement]:
+    """What a bake asks before it removes its profile's old good images."""
+    if subject.profile.image.keep is None:
+        return
+    yield from looking(subject, subject.image_regions, known=known, when=KEEP)
+    if subject.copied:
+        yield Statement(
+            "AskWhomCopiesAreSharedWith",
+            "a copy that is shared with others than the profile says stays",
+            ("ec2:DescribeImageAttribute",),
+            tuple(subject.arn("ec2", "image/*", region=one, account="") for one in subject.copied),
+            subject.ours,
+            f"{KEEP}, `publish.regions`",
+        )
 
 
 def looking(
@@ -48,9 +66,9 @@ def looking(
     )
 
 
-def statements(account: Account, regions: tuple[str, ...] | None = None) -> Iterator[Statement]:
+def statements(account: Account) -> Iterator[Statement]:
     """The statements for `bake prune`, in the regions of a profile's AMIs and their copies."""
-    where = regions or account.image_regions
+    where = account.image_regions
     yield Statement(
         "Look",
         "to find what bakes made, and who runs it; there are no ARNs for these",

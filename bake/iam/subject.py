@@ -24,12 +24,16 @@ def partition_of(region: str) -> str:
 
 @dataclass(frozen=True)
 class Account:
-    """An account by its id, with the region of machines, and that of queues, buckets, buses and secrets."""
+    """An account by its id, with the region of machines, and that of queues, buckets, buses and secrets.
+
+    `copied` are the regions that AMIs are copied to.
+    """
 
     id: str
     region: str
     worker_region: str
     partition: str = "aws"
+    copied: tuple[str, ...] = ()
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -38,8 +42,8 @@ class Account:
 
     @property
     def image_regions(self) -> tuple[str, ...]:
-        """The regions where AMIs are: that of the builder, and those of copies."""
-        return (self.region,)
+        """The regions where AMIs are: the builder's, and those that they are copied to."""
+        return tuple(dict.fromkeys((self.region, *self.copied)))
 
     def arn(self, service: str, resource: str, *, region: str | None = "", account: str | None = None) -> str:
         """An ARN of this account in the machines' region, unless another or none (None) is given."""
@@ -93,12 +97,8 @@ class Subject(Account):
     @classmethod
     def of(cls, profile: Profile, account: str, **known: Any) -> Subject:
         """A profile in the account with this id; its regions are the profile's."""
-        return cls(account, profile.builder.region, profile.worker.region, profile=profile, **known)
-
-    @property
-    def image_regions(self) -> tuple[str, ...]:
-        """The builder's region, and those that good AMIs are copied to."""
-        return tuple(dict.fromkeys((self.region, *self.profile.publish.regions)))
+        regions = profile.builder.region, profile.worker.region
+        return cls(account, *regions, profile=profile, copied=profile.publish.regions, **known)
 
     @property
     def queue(self) -> str | None:

@@ -20,7 +20,7 @@ def statements(account: Account) -> Iterator[Statement]:
             *("events:ListRules", "scheduler:ListScheduleGroups"),
         ),
         ("*",),
-        within(account.regions),
+        within(tuple(dict.fromkeys((*account.regions, *account.copied)))),
     )
     yield Statement(
         "AskBucketsAndPrices",
@@ -34,11 +34,24 @@ def statements(account: Account) -> Iterator[Statement]:
         (
             *("ec2:CancelSpotInstanceRequests", "ec2:TerminateInstances", "ec2:DeleteNetworkInterface"),
             *("ec2:DeleteVolume", "ec2:DeleteSecurityGroup", "ec2:DeregisterImage", "ec2:DeleteSnapshot"),
-            "ec2:DeleteKeyPair",
+            *("ec2:DeleteKeyPair", "ec2:DisableImageDeregistrationProtection"),
         ),
         account.all_of_ec2,
         ANY_RUN,
     )
+    if account.copied:
+        yield Statement(
+            "RemoveCopies",
+            "of AMIs whose bake did not finish them; only what has a run's tag",
+            ("ec2:DisableImageDeregistrationProtection", "ec2:DeregisterImage", "ec2:DeleteSnapshot"),
+            tuple(
+                account.arn("ec2", f"{kind}/*", region=region, account="")
+                for region in account.copied
+                for kind in ("image", "snapshot")
+            ),
+            ANY_RUN,
+            "`publish.regions`",
+        )
     yield from _first_jobs(account)
     yield from _schedules(account)
 

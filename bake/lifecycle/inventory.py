@@ -54,10 +54,15 @@ class Question:
 
 
 def questions(aws: Aws) -> list[Question]:
-    """All kinds, in the order of their removal. The Scheduler's groups may be in either region."""
+    """All kinds, in the order of their removal. The Scheduler's groups may be in either region.
+
+    AMIs and snapshots are also asked for in the regions that AMIs are copied to.
+    """
     both = [aws] if aws.region == aws.worker_region else [aws, aws.at_home()]
+    copied = [aws.within(region) for region in aws.copied if region != aws.region]
     return [
         *(Question(kind, aws) for kind in machines.KINDS),
+        *(Question(kind, there) for there in copied for kind in machines.COPIED),
         *(Question(services.SCHEDULE_GROUPS, one) for one in both),
         *(Question(kind, aws) for kind in services.KINDS),
     ]

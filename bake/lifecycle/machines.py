@@ -334,3 +334,5 @@ KINDS = (
     Kind("snapshot", "snapshots", snapshots, _delete_snapshot),
     Kind("key pair", "key pairs", key_pairs, _delete_key),
 )
+# What a copy of an AMI is made of, in another region than the builder's.
+COPIED = tuple(kind for kind in KINDS if kind.name in ("AMI", "snapshot"))

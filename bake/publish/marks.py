@@ -109,7 +109,7 @@ def _types(aws: Aws, image: str, types: tuple[str, ...]) -> Mark:
 
     def there(facts: Any) -> bool:
         found = facts.get("InstanceTypeSpecification") or {}
-        listed = sorted(found.get("SupportedInstanceTypes", []))
+        listed = sorted(one["InstanceType"] for one in found.get("SupportedInstanceTypes", []))
         return listed == sorted(types) and not found.get("UnsupportedInstanceTypes")
 
     return Mark(

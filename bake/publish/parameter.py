@@ -46,6 +46,12 @@ def ensure(aws: Aws, name: str, image: str, profile: str) -> int:
     or wrote meanwhile; BakeError if SSM does not take the AMI.
     """
     newest = current(aws, name)
+    if newest is not None and newest.get("DataType", IMAGE) != IMAGE:
+        raise NotOurs(
+            f"{name} in {aws.region} is of the data type {newest['DataType']}, and SSM never changes "
+            f"that to {IMAGE}",
+            hint="name another parameter, or delete this one if nobody reads it",
+        )
     if newest is not None and newest["Value"] == image:
         return int(newest["Version"])
     if newest is not None and not is_ours(newest, profile):

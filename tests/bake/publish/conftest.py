@@ -8,6 +8,8 @@ from bake.aws import AccessKey, Aws
 from bake.localcloud.settings import SPOT_REGION
 from tests.localcloud.api.conftest import Account, served
 
+from .images import Good, good_image
+
 __all__ = ["aws", "served", "witness"]
 
 HOME = "eu-west-1"
@@ -28,3 +30,9 @@ def aws(served: Account) -> Aws:
 def witness(served: Account) -> Aws:
     """Clients with which no test meddles."""
     return clients(served)
+
+
+@pytest.fixture
+def good(witness: Aws) -> Good:
+    """A good AMI of a profile of its own."""
+    return good_image(witness)
