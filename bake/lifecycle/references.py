@@ -222,8 +222,8 @@ def other_images(aws: Aws, held: Sequence[Holding]) -> Iterator[Mention]:
         yield from ((one.id, Reference("AMI", other, "is of the same snapshot")) for other in sorted(others))
 
 
+# EC2's own check is the last: what it knows was found before with more to tell.
 QUESTIONS: Mapping[str, Asks] = {
-    "the references that EC2 knows": known_to_ec2,
     "instances": instances,
     "launch templates": templates,
     "Auto Scaling groups": groups,
@@ -231,10 +231,11 @@ QUESTIONS: Mapping[str, Asks] = {
     "Spot requests": spot_requests,
     "Spot Fleets": spot_fleets,
     "other AMIs of the snapshots": other_images,
+    "the references that EC2 knows": known_to_ec2,
 }
 
 # What EC2 tells by itself, with few calls and rights.
-BY_EC2 = {name: QUESTIONS[name] for name in ("the references that EC2 knows", "instances", "Spot requests")}
+BY_EC2 = {name: QUESTIONS[name] for name in ("instances", "Spot requests", "the references that EC2 knows")}
 
 
 def _filters(values: Mapping[str, Sequence[str]]) -> Any:

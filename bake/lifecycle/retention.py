@@ -211,4 +211,6 @@ def _reasons(held: Holding, rule: Rule, proof: Proof) -> Iterator[str]:
 
 
 def _channel(one: Reference, rule: Rule) -> str:
-    return rule.channels.get(one.id, "") if one.kind == PARAMETER else ""
+    if one.kind != PARAMETER:
+        return ""
+    return rule.channels.get(one.id) or rule.channels.get(f"/{one.id}", "")  # an ARN lacks the slash

@@ -184,11 +184,20 @@ def test_many_parameters_are_read_in_pages(kept: Kept) -> None:
 
 def test_spot_requests_that_may_launch_count(kept: Kept) -> None:
     image = kept.bake()
-    request = kept.aws.ec2.request_spot_instances(
-        SpotPrice="1", LaunchSpecification={"ImageId": image, "InstanceType": "g6e.xlarge"}
-    )["SpotInstanceRequests"][0]["SpotInstanceRequestId"]
+    options = {"SpotInstanceType": "persistent", "InstanceInterruptionBehavior": "stop"}
+    market: Any = {"MarketType": "spot", "SpotOptions": options}
+    launched = kept.ebs.call(
+        "run_instances",
+        ImageId=image,
+        InstanceType="g6e.xlarge",
+        MinCount=1,
+        MaxCount=1,
+        InstanceMarketOptions=market,
+    )["Instances"][0]
+    request = launched["SpotInstanceRequestId"]
     assert f"Spot request {request}" in references(kept, image)
     kept.aws.ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=[request])
+    kept.aws.ec2.terminate_instances(InstanceIds=[launched["InstanceId"]])
     assert not any(request in one for one in references(kept, image))
 
 
@@ -264,7 +273,7 @@ DENIED = {
     "instances": ("ec2", "describe_instances"),
     "launch templates": ("ec2", "describe_launch_template_versions"),
     "Auto Scaling groups": ("autoscaling", "describe_auto_scaling_groups"),
-    "SSM parameters": ("ssm", "get_parameters"),
+    "SSM parameters": ("ssm", "describe_parameters"),
     "Spot requests": ("ec2", "describe_spot_instance_requests"),
     "Spot Fleets": ("ec2", "describe_spot_fleet_requests"),
 }

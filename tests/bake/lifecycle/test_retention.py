@@ -150,6 +150,14 @@ def test_many_reasons_are_told_in_short_with_the_channel_first() -> None:
     assert told[1].endswith("; instance i-0 refers to it; instance i-1 refers to it; and 3 more")
 
 
+def test_a_channel_is_known_by_its_parameters_arn_too() -> None:
+    proof = Proof({"ami-1": (Reference("SSM parameter", "flux/stable"), Reference("file", "/flux/stable"))})
+    told = about_the_oldest(ami(1), proof, replace(KEEP_2, channels={"/flux/stable": "stable"}))
+    assert told[1] == (
+        "it is in the channel stable (SSM parameter flux/stable); file /flux/stable refers to it"
+    )
+
+
 def test_without_a_rule_nothing_goes_and_it_is_said() -> None:
     assert set(outcomes(ami(1), ami(2), ami(3, "revoked"), rule=None).values()) == {("keep", NO_RULE)}
     only_unproven = outcomes(ami(1, "unproven"), ami(2, "unproven"), ami(3), rule=Rule(None, 1))
