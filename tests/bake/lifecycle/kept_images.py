@@ -11,6 +11,7 @@ from typing import Any
 from moto.ec2.models import ec2_backends
 
 from bake.aws import AccessKey, Aws
+from bake.creation import unless_absent
 from bake.lifecycle.holding import Holding
 from bake.lifecycle.machines import AMIS
 from bake.lifecycle.prune import Scope
@@ -41,6 +42,15 @@ class Kept:
         }
         self.aws = self.clouds[SPOT_REGION]
         self.made = 0
+        self._templates: list[str] = []
+        self._parameters: list[str] = []
+
+    def clean(self) -> None:
+        """Delete what would be looked through for every other test."""
+        for template in self._templates:
+            unless_absent(lambda one=template: self.aws.ec2.delete_launch_template(LaunchTemplateId=one))  # type: ignore[misc]
+        for first in range(0, len(self._parameters), 10):
+            self.aws.ssm.delete_parameters(Names=self._parameters[first : first + 10])
 
     def bake(self, state: str = "good", **tags: str | None) -> str:
         """An AMI of a run, a day younger than the one before; None takes a tag away."""
@@ -85,7 +95,9 @@ class Kept:
     def template(self, image: str | None) -> str:
         data: Any = {"ImageId": image} if image else {"InstanceType": "g6e.xlarge"}
         asked = {"LaunchTemplateName": new("t"), "LaunchTemplateData": data}
-        return str(self.aws.ec2.create_launch_template(**asked)["LaunchTemplate"]["LaunchTemplateId"])
+        made = self.aws.ec2.create_launch_template(**asked)["LaunchTemplate"]["LaunchTemplateId"]
+        self._templates.append(made)
+        return str(made)
 
     def version(self, template: str, image: str) -> None:
         """A further version of a template, which another becomes the default's successor of."""
@@ -96,6 +108,7 @@ class Kept:
     def parameter(self, value: str, kind: str = "String", **more: str) -> str:
         name = f"/{new('retention')}"
         self.aws.ssm.put_parameter(Name=name, Value=value, Type=kind, **more)
+        self._parameters.append(name)
         return name
 
     def group(self, **how: Any) -> str:

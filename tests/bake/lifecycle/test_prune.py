@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -23,8 +23,10 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def kept(ebs: EbsAccount) -> Kept:
-    return Kept(ebs)
+def kept(ebs: EbsAccount) -> Iterator[Kept]:
+    made = Kept(ebs)
+    yield made
+    made.clean()
 
 
 def looked(kept: Kept, rule: Rule = KEEP_1, **changed: Any) -> Preview:

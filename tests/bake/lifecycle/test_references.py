@@ -27,7 +27,9 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def kept(ebs: EbsAccount) -> Iterator[Kept]:
-    yield Kept(ebs)
+    made = Kept(ebs)
+    yield made
+    made.clean()
 
 
 def proof(kept: Kept, *images: str, files: tuple[Path, ...] = ()) -> Proof:
@@ -177,9 +179,6 @@ def test_many_parameters_are_read_in_pages(kept: Kept) -> None:
     image = kept.bake()
     names = [kept.parameter(image) for _ in range(60)]
     assert references(kept, image) == {f"SSM parameter {name}" for name in names}
-    for some in (names[:30], names[30:]):
-        for name in some:
-            kept.aws.ssm.delete_parameter(Name=name)
 
 
 def test_spot_requests_that_may_launch_count(kept: Kept) -> None:
