@@ -64,6 +64,7 @@ class LazyGroup(click.Group):
         "profiles": ("bake.commands.profiles", "profiles", "List the profiles."),
         "scan": ("bake.commands.scan", "scan", "Look for vulnerabilities of a run's image."),
         "schedule": ("bake.commands.schedule", "schedule", "Write what bakes profiles on a schedule."),
+        "prune": ("bake.commands.prune", "prune", "Show or remove AMIs that nothing keeps or refers to."),
         "sweep": ("bake.commands.sweep", "sweep", "Show or remove what expired runs left."),
         "userdata": ("bake.commands.userdata", "userdata", "Print the user data of a worker."),
     }
@@ -75,7 +76,7 @@ class LazyGroup(click.Group):
             *("boot-check", "publish", "images", "userdata"),
             *("channels", "promote", "rollback", "revoke"),
         ),
-        "Operate": ("schedule", "runs", "sweep", "completion"),
+        "Operate": ("schedule", "runs", "prune", "sweep", "completion"),
         "Local": ("local",),
     }
     """How `bake --help` lists the commands; each is in one of them."""

@@ -172,15 +172,6 @@ def lift_protection(aws: Aws, facts: Any) -> None:
         unless_absent(lambda: aws.ec2.disable_image_deregistration_protection(ImageId=image))
 
 
-def in_use(aws: Aws, image_id: str) -> bool:
-    """Whether an AMI has instances that run, or that may be started again."""
-    filters: Any = [
-        {"Name": "image-id", "Values": [image_id]},
-        {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
-    ]
-    return bool(aws.ec2.describe_instances(Filters=filters)["Reservations"])
-
-
 def remove(aws: Aws, image_id: str, *, run: str = "", name: str = "") -> None:
     """Deregister an AMI, also a protected one, and delete its snapshots, as far as they still exist.
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bake.localcloud import LocalCloud
     from bake.profile import Profile
 
-SWEEPER, VERIFIER = "bake-sweep", "bake-verify"
+SWEEPER, PRUNER, VERIFIER = "bake-sweep", "bake-prune", "bake-verify"
 NAME = 64  # characters of a role's name
 
 
@@ -56,6 +56,14 @@ def as_verifier(cloud: LocalCloud | None, region: str, worker_region: str) -> di
     if cloud is None:
         return {}
     return _signed(cloud, VERIFIER, iam.of_verifying(iam.Account(cloud.account, region, worker_region)))
+
+
+def as_pruner(cloud: LocalCloud | None, regions: tuple[str, ...]) -> dict[str, Any]:
+    """The same for whoever prunes AMIs in these regions."""
+    if cloud is None:
+        return {}
+    account = iam.Account(cloud.account, regions[0], regions[0], copied=regions)
+    return _signed(cloud, PRUNER, iam.of_prune(account))
 
 
 def _signed(cloud: LocalCloud, role: str, statements: Iterable[Statement]) -> dict[str, Any]:

@@ -37,6 +37,14 @@ def clients(cloud: LocalCloud | None, region: str, worker_region: str, copied: t
     return found
 
 
+def pruning(cloud: LocalCloud | None, regions: tuple[str, ...]) -> dict[str, Aws]:
+    """Clients in each of these regions; in a rehearsal they may do what whoever prunes may."""
+    from bake.rehearsal import as_pruner
+
+    endpoint = as_pruner(cloud, regions)
+    return {region: _patient(region, region, endpoint) for region in regions}
+
+
 def clients_of(cloud: LocalCloud | None, profile: Profile) -> Aws:
     """Clients in a profile's regions; in a rehearsal they may do what whoever bakes it may."""
     from bake.rehearsal import as_baker
@@ -79,7 +87,7 @@ def regions(obj: dict[str, Any], profile: str | None, local: Mapping[str, str]) 
 
 
 def profile_of(obj: dict[str, Any], name: str, local: Mapping[str, str]) -> Profile:
-    """A profile of which only the regions must be known: examples stand for what is not set, and secrets."""
+    """A profile as far as it needs no base, network or secret: examples stand for those that are not set."""
     from bake import profile as profiles
     from bake.localcloud import EXAMPLES
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bake.creation import EXPIRES_TAG
-from bake.iam import attesting, publishing
+from bake.iam import attesting, publishing, retention
 from bake.iam.statement import Statement
 from bake.iam.subject import OURS, Subject, place, within
 from bake.image import STATE_TAG
@@ -22,8 +22,8 @@ _DESCRIBED = (
     *("Images", "Snapshots", "Instances", "InstanceTypes", "InstanceTypeOfferings", "Subnets"),
     *("SecurityGroups", "Volumes", "KeyPairs", "Tags", "RouteTables", "VpcEndpoints"),
 )
-
-
+# What refers to an AMI, as EC2 knows it: asked before an unproven one goes.
+_ALWAYS = ("ec2:DescribeImageReferences",)
 # What `bake resume` looks through for what its run left; it says where it may not.
 _LEFT = (
     *("ec2:DescribeNetworkInterfaces", "ec2:DescribeSpotInstanceRequests", "sqs:ListQueues"),
@@ -43,11 +43,13 @@ def statements(subject: Subject) -> Iterator[Statement]:
     yield from _reaping(subject)
     yield from attesting.statements(subject)
     yield from publishing.statements(subject)
+    yield from retention.of_bake(subject, (*_LEFT, *_ALWAYS))
 
 
 def _looking(subject: Subject) -> Iterator[Statement]:
     profile = subject.profile
-    looks = [*(f"ec2:Describe{what}" for what in _DESCRIBED), *_LEFT, "events:ListRules"]
+    looks = [*(f"ec2:Describe{what}" for what in _DESCRIBED), *_LEFT, *_ALWAYS]
+    looks.append("events:ListRules")
     if profile.builder.market == "spot":
         looks.append("ec2:DescribeSpotPriceHistory")
     if profile.image.share_with and profile.root_volume.kms_key is None:

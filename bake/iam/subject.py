@@ -40,6 +40,11 @@ class Account:
         """Both regions, each once."""
         return tuple(dict.fromkeys((self.region, self.worker_region)))
 
+    @property
+    def image_regions(self) -> tuple[str, ...]:
+        """The regions where AMIs are: the builder's, and those that they are copied to."""
+        return tuple(dict.fromkeys((self.region, *self.copied)))
+
     def arn(self, service: str, resource: str, *, region: str | None = "", account: str | None = None) -> str:
         """An ARN of this account in the machines' region, unless another or none (None) is given."""
         where = self.region if region == "" else region or ""

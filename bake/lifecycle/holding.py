@@ -22,7 +22,8 @@ class Holding:
 
     `status` is the API's state of it; `used_by` what keeps it from being removed, by id; `size` GiB of disk;
     `dollars` what it costs in a month, None where that is not known; `by_hand` the command that removes it;
-    `unread` why its tags could not be read.
+    `unread` why its tags could not be read. Of an AMI, `snapshots` are those that it is registered from, and
+    `protection` says how EC2 protects it from deregistration, empty if it does not.
     """
 
     kind: str
@@ -38,6 +39,8 @@ class Holding:
     type: str = ""
     dollars: float | None = None
     unread: str = ""
+    snapshots: tuple[str, ...] = ()
+    protection: str = ""
 
     @property
     def run(self) -> str:
@@ -51,7 +54,7 @@ class Holding:
 
     @property
     def state(self) -> str:
-        """What became of it: draft, unproven or good; empty without the tag."""
+        """What became of it: draft, unproven, good or revoked; empty without the tag."""
         return self.tags.get(STATE_TAG, "")
 
     @property

@@ -68,10 +68,10 @@ def questions(aws: Aws) -> list[Question]:
     ]
 
 
-def take(aws: Aws, *, prices: bool = True) -> Inventory:
-    """Ask all questions side by side; one that gets no answer hides no other."""
-    at = aws.now()
-    asked = [(one, start(lambda one=one: ask(lambda: one.kind.ask(one.aws)))) for one in questions(aws)]  # type: ignore[misc]
+def take(aws: Aws, *, prices: bool = True, only: Iterable[Question] | None = None) -> Inventory:
+    """Ask all questions, or `only` some, side by side; one that gets no answer hides no other."""
+    at, chosen = aws.now(), questions(aws) if only is None else only
+    asked = [(one, start(lambda one=one: ask(lambda: one.kind.ask(one.aws)))) for one in chosen]  # type: ignore[misc]
     holdings: list[Holding] = []
     unanswered = {}
     for one, answer in asked:

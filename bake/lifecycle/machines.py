@@ -172,9 +172,23 @@ def images(aws: Aws, one: str | None = None) -> list[Holding]:
             status=raw["State"],
             created=time_of(raw.get("CreationDate", "")),
             used_by=users.get(image, ()),
+            size=sum(disk.get("VolumeSize", 0) for disk in _disks(raw)) or None,
+            snapshots=tuple(disk["SnapshotId"] for disk in _disks(raw) if disk.get("SnapshotId")),
+            protection=_protection(raw),
         )
         for image, (raw, name, tags) in found.items()
     ]
+
+
+def _disks(raw: Any) -> list[Any]:
+    """What an AMI says of its disks; a pending one may say nothing yet."""
+    return [mapping["Ebs"] for mapping in raw.get("BlockDeviceMappings", []) if mapping.get("Ebs")]
+
+
+def _protection(raw: Any) -> str:
+    """How an AMI is protected from deregistration: enabled-with-cooldown, …; empty where it is not."""
+    found = str(raw.get("DeregistrationProtection") or "")
+    return found if found.startswith("enabled") else ""
 
 
 def _users(
@@ -217,7 +231,7 @@ def snapshots(aws: Aws, one: str | None = None) -> list[Holding]:
         name, tags = _named(raw)
         if concerns(name, tags):
             found[raw["SnapshotId"]] = (raw, name, tags)
-    users = _images_of(aws) if found else {}
+    users = images_by_snapshot(aws) if found else {}
     return [
         Holding(
             "snapshot",
@@ -235,13 +249,13 @@ def snapshots(aws: Aws, one: str | None = None) -> list[Holding]:
     ]
 
 
-def _images_of(aws: Aws) -> dict[str, tuple[str, ...]]:
+def images_by_snapshot(aws: Aws) -> dict[str, tuple[str, ...]]:
     """The AMIs of the account that each snapshot is of."""
     users: dict[str, tuple[str, ...]] = {}
     pages = aws.ec2.get_paginator("describe_images").paginate(Owners=["self"], IncludeDisabled=True)
     for raw in _pages(pages, "Images"):
-        for mapping in raw.get("BlockDeviceMappings", []):
-            if snapshot := mapping.get("Ebs", {}).get("SnapshotId"):
+        for disk in _disks(raw):
+            if snapshot := disk.get("SnapshotId"):
                 users[snapshot] = (*users.get(snapshot, ()), raw["ImageId"])
     return users
 
@@ -308,6 +322,7 @@ def _delete_key(aws: Aws, held: Holding) -> None:
     unless_absent(lambda: aws.ec2.delete_key_pair(KeyName=held.id))
 
 
+AMIS = Kind("AMI", "AMIs", images, _deregister)
 # In the order of their removal.
 KINDS = (
     Kind("spot request", "spot requests", spot_requests, _cancel),
@@ -315,7 +330,7 @@ KINDS = (
     Kind("network interface", "network interfaces", interfaces, _delete_interface),
     Kind("volume", "volumes", volumes, _delete_volume),
     Kind("security group", "security groups", groups, lambda aws, held: delete_group(aws, held.id)),
-    Kind("AMI", "AMIs", images, _deregister),
+    AMIS,
     Kind("snapshot", "snapshots", snapshots, _delete_snapshot),
     Kind("key pair", "key pairs", key_pairs, _delete_key),
 )

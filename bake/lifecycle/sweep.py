@@ -74,11 +74,11 @@ def sweep(
 def remove(aws: Aws, held: Holding) -> None:
     """Remove one thing, whatever its tags say, and wait for its end."""
     question = next(one for one in inventory.questions(aws) if one.matches(held))
-    _expect(question.aws, held)
+    expect(question.aws, held)
     question.kind.remove(question.aws, held)
 
 
-def _expect(aws: Aws, held: Holding) -> None:
+def expect(aws: Aws, held: Holding) -> None:
     """Take "not found" about a young thing that a list has shown for "not yet", for a while."""
     if held.created is None or (aws.now() - held.created).total_seconds() < FRESH:
         aws.fresh.add(held.id, seconds=creation.APPEARS_WITHIN)
@@ -148,7 +148,7 @@ class _Work:
                 self._going.discard(held.id)
                 self.done.spared.append(verdict)
                 return None
-        _expect(question.aws, verdict.held)
+        expect(question.aws, verdict.held)
         question.kind.remove(question.aws, verdict.held)
         return self._note(self.done.removed, held)
 

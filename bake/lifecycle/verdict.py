@@ -16,12 +16,12 @@ from bake.lifecycle.holding import Holding, shown
 
 KEPT = ("good", "unproven", "revoked")
 IMAGES = ("AMI", "snapshot")
-Outcome = Literal["sweep", "living", "finished", "left alone"]
+Outcome = Literal["sweep", "living", "finished", "left alone", "prune", "keep"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`why` continues "swept, because …" or "stays, because …"."""
+    """`why` continues "swept, because …" or "stays, because …". The last two outcomes are retention.py's."""
 
     held: Holding
     outcome: Outcome

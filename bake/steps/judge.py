@@ -23,7 +23,7 @@ from bake.image import (
 )
 from bake.planning.parts import ImagePlan
 from bake.run import Run
-from bake.steps.publish import remove_old
+from bake.steps.retire import remove_unproven
 from bake.steps.wait_for_worker import ImageIsBad
 from bake.undo import Undo
 
@@ -175,5 +175,5 @@ def trim(plan: ImagePlan, aws: Aws, run: Run, image: Image) -> None:
         for facts in images_of(aws, plan.profile)
         if state_of(facts) == "unproven" and facts["ImageId"] != image.id
     ]
-    for old in others[: max(len(others) - (keep - 1), 0)]:
-        remove_old(aws, run, old, f"the profile keeps {keep} unproven ones")
+    old = others[: max(len(others) - (keep - 1), 0)]
+    remove_unproven(plan, aws, run, old, f"the profile keeps {keep} unproven ones")

@@ -10,13 +10,14 @@ import json
 from collections.abc import Sequence
 
 from bake.aws import Aws
-from bake.image import Image, images_of, in_use, remove, remove_by_hand, state_of
+from bake.image import Image
 from bake.planning.parts import ImagePlan
 from bake.publish import copies
 from bake.publish.publishing import Publishing
 from bake.publish.wanted import Published
 from bake.run import Run
 from bake.steps.attempt import attempt, ensure_imdsv2
+from bake.steps.retire import retire
 
 FACTS = "facts/publication.json"
 
@@ -77,46 +78,3 @@ def _by_hand(plan: ImagePlan, aws: Aws, image: Image) -> list[str]:
         ),
         aws.command("ec2", "modify-snapshot-attribute", "--snapshot-id", image.snapshot, *attribute),
     ]
-
-
-def retire(plan: ImagePlan, aws: Aws, run: Run, image: Image) -> None:
-    """Remove this profile's good images beyond the `image.keep` newest, unless instances run from them.
-
-    Their copies in the regions of `publish.regions` go with them.
-    """
-    why = f"the profile keeps {plan.keep}"
-    for old in outdated(plan, aws, image.id):
-        for region in plan.wanted.regions:
-            _remove_copies(aws.within(region), run, old, why)
-        remove_old(aws, run, old, why)
-
-
-def _remove_copies(there: Aws, run: Run, old: str, why: str) -> None:
-    def act() -> None:
-        for copy in copies.of(there, old):
-            remove_old(there, run, copy["ImageId"], f"{why}, and not the {old} that it is a copy of")
-
-    attempt(run, f"copies of {old} in {there.region} were not looked at", act)
-
-
-def outdated(plan: ImagePlan, aws: Aws, newest: str) -> list[str]:
-    """List this profile's good images beyond the `keep` newest, oldest first; none if `keep` is not set."""
-    keep = plan.keep
-    if keep is None:
-        return []
-    good = [image for image in images_of(aws, plan.profile) if state_of(image) == "good"]
-    others = [image["ImageId"] for image in good if image["ImageId"] != newest]
-    return others[: max(len(others) - (keep - 1), 0)]
-
-
-def remove_old(aws: Aws, run: Run, image_id: str, why: str) -> None:
-    """Remove an old image, unless instances run from it; a failure is a note."""
-
-    def act() -> None:
-        if in_use(aws, image_id):
-            run.progress.note(f"{image_id} is older than what is kept, but instances run from it: left alone")
-            return
-        remove(aws, image_id)
-        run.progress.note(f"removed {image_id}: {why}")
-
-    attempt(run, f"{image_id} was not removed", act, remove_by_hand(aws, image_id))

@@ -1,4 +1,4 @@
-"""moto's EC2 without machines, with what it lacks: client tokens, and tags of an AMI's snapshot."""
+"""moto's EC2 without machines, with what it lacks: client tokens, tags of an AMI's snapshot, references."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import EC2Backend, ec2_backends
 from moto.ec2.utils import filter_dict_attribute_mapping
 
-from bake.localcloud.api import attributes, s3
+from bake.localcloud.api import attributes, image_relations, s3
+from bake.localcloud.api.image_relations import ImageRelations
 
 
-class TokenEc2(EC2Backend):  # type: ignore[misc]
+class TokenEc2(ImageRelations):
     """One region of the account that plans are made in."""
 
     # moto finds a service's URLs by the module of its backend's class.
@@ -61,3 +62,4 @@ def install() -> None:
     ec2_backends.backend = TokenEc2
     s3.install()
     attributes.install()
+    image_relations.install()

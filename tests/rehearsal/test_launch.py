@@ -16,7 +16,8 @@ from bake.planning.plan import Plan
 from bake.steps import create_image as images
 from bake.steps.boot_check import check_units
 from bake.steps.launch import Instance, LaunchSpec, launch
-from bake.steps.publish import outdated, retire, share
+from bake.steps.publish import share
+from bake.steps.retire import outdated, retire
 from bake.undo import Undo
 from tests import plans
 

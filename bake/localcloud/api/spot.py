@@ -95,6 +95,11 @@ class SpotRequest(TaggedEC2Resource):  # type: ignore[misc]
         return str(self.instance.id)
 
     @property
+    def launch_specification(self) -> dict[str, Any]:
+        """What it launches, also again."""
+        return {"ImageId": self.instance.image_id, "InstanceType": self.instance.instance_type}
+
+    @property
     def expired(self) -> bool:
         return self.valid_until is not None and utils.utcnow() >= self.valid_until
 

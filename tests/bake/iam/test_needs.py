@@ -168,6 +168,43 @@ PROMOTED = (
         for arn in (_IMAGE, "arn:aws:ec2:eu-north-1::snapshot/snap-0fedcba9876543210")
     ),
 )
+# bake/lifecycle/references.py and sharing.py: a bake that keeps some images asks what whoever prunes asks.
+_REFERRED = (
+    *("DescribeImageReferences", "DescribeLaunchTemplates", "DescribeLaunchTemplateVersions"),
+    *("DescribeSpotInstanceRequests", "DescribeSpotFleetRequests", "DescribeImageUsageReports"),
+    "DescribeImageUsageReportEntries",
+)
+_OLD_IMAGE, _OLD_SNAPSHOT = "arn:aws:ec2:eu-north-1::image/ami-0", "arn:aws:ec2:eu-north-1::snapshot/snap-0"
+ASKED = tuple(
+    _line(FULL, action, resource, IN_EC2, audience)
+    for audience in ("caller", "prune")
+    for action, resource in (
+        *((f"ec2:{action}", "*") for action in _REFERRED),
+        ("autoscaling:DescribeAutoScalingGroups", "*"),
+        ("autoscaling:DescribeLaunchConfigurations", "*"),
+        ("ssm:DescribeParameters", "*"),
+        ("ssm:GetParameters", "arn:aws:ssm:eu-north-1:123456789012:parameter/flux/stable"),
+        ("ec2:CreateImageUsageReport", _OLD_IMAGE),
+        ("ec2:CreateImageUsageReport", f"{EC2}:image-usage-report/*"),
+    )
+)
+# tests/bake/lifecycle/test_prune_rights.py walks this path under the policy itself.
+PRUNED = (
+    *(
+        _line(FULL, f"ec2:Describe{what}", "*", IN_EC2, "prune")
+        for what in ("Images", "Instances", "Snapshots")
+    ),
+    _line(FULL, "pricing:GetProducts", "*", {"aws:RequestedRegion": ("us-east-1",)}, "prune"),
+    *(
+        _line(FULL, f"ec2:{action}", resource, {**IN_EC2, **OURS}, "prune")
+        for action, resource in (
+            ("DescribeImageAttribute", _OLD_IMAGE),
+            ("DisableImageDeregistrationProtection", _OLD_IMAGE),
+            ("DeregisterImage", _OLD_IMAGE),
+            ("DeleteSnapshot", _OLD_SNAPSHOT),
+        )
+    ),
+)
 # What is granted and used by nothing here, with the reason.
 UNUSED: Mapping[tuple[Audience, str], str] = {
     ("worker", "autoscaling:DescribeAutoScalingInstances"): "instances of rehearsals are in no group",
@@ -178,7 +215,7 @@ UNUSED: Mapping[tuple[Audience, str], str] = {
 }
 
 Policies = Mapping[tuple[Audience, str], tuple[Statement, ...]]
-LINES = (*recorded(), *BY_THE_CODE, *SWEPT, *PROMOTED)
+LINES = (*recorded(), *BY_THE_CODE, *SWEPT, *PROMOTED, *ASKED, *PRUNED)
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +248,7 @@ def denied(policies: Policies, line: Line) -> bool:
 
 def test_each_path_was_recorded() -> None:
     assert {line.path for line in recorded()} == PATHS
-    assert {line.audience for line in recorded()} == set(iam.AUDIENCES) - {"promoter"}
+    assert {line.audience for line in recorded()} == set(iam.AUDIENCES) - {"promoter", "prune"}
     assert {line.profile for line in recorded() if line.audience == "caller"} == {
         PLAIN,
         FULL,

@@ -45,6 +45,10 @@ def test_what_the_profile_does_not_want_is_not_allowed(folder: Path) -> None:
         *("scheduler:CreateScheduleGroup", "scheduler:TagResource", "scheduler:GetScheduleGroup"),
         *("scheduler:ListTagsForResource", "scheduler:DeleteScheduleGroup", "scheduler:CreateSchedule"),
         *("scheduler:UpdateSchedule", "scheduler:DeleteSchedule", "events:PutEvents"),
+        *("ec2:DescribeLaunchTemplates", "ec2:DescribeLaunchTemplateVersions", "ssm:DescribeParameters"),
+        *("ec2:DescribeSpotFleetRequests", "ec2:CreateImageUsageReport", "ssm:GetParameters"),
+        *("ec2:DescribeImageUsageReports", "ec2:DescribeImageUsageReportEntries"),
+        *("autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeLaunchConfigurations"),
     }
     encrypted = actions(profiles.subject(ENCRYPTED, folder)) - plain
     assert {one.partition(":")[0] for one in encrypted} == {"kms", "secretsmanager"}

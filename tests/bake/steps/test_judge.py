@@ -20,7 +20,8 @@ from bake.errors import (
 )
 from bake.image import Image, describe_image, image_of, images_of, mark, mark_by_hand, state_of
 from bake.steps.judge import Unproven, Untagged, judge
-from bake.steps.publish import outdated, publish
+from bake.steps.publish import publish
+from bake.steps.retire import outdated
 from bake.steps.wait_for_worker import ImageIsBad
 from bake.undo import Undo, naming
 from tests.plans import changed
