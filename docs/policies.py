@@ -24,6 +24,7 @@ TITLES = {
     "schedule": "The reaper's schedules",
     "sweep": "Whoever sweeps",
     "promoter": "Whoever promotes",
+    "prune": "Whoever prunes",
 }
 VARIABLES = {
     "AWS_REGION": "eu-west-1",
