@@ -128,6 +128,7 @@ class LazyGroup(click.Group):
 @click.pass_context
 def main_group(
     ctx: click.Context,
+    /,
     profile: str | None,
     rehearse: bool,
     exclusive: bool,
