@@ -15,6 +15,8 @@ from bake.account.signing import SigningKey, ask_signing_key
 from bake.attest.merkle import BLOCK
 from bake.aws import Aws
 from bake.errors import UsageError
+from bake.localcloud.api.access.evaluation import evaluate
+from bake.localcloud.api.access.needs import Need
 from bake.planning.plan import Plan, make
 from bake.planning.render import as_dict, as_text
 from bake.planning.sources import Sources
@@ -139,3 +141,17 @@ def test_rights_come_only_where_the_profile_attests() -> None:
 
 def json_of(statement: iam.Statement) -> str:
     return str(statement.as_dict())
+
+
+def test_whoever_verifies_may_look_and_read_and_nothing_else() -> None:
+    account = iam.Account("123456789012", "eu-west-1", "eu-west-1")
+    policy = iam.document(iam.of_verifying(account))
+    snapshot = "arn:aws:ec2:eu-west-1::snapshot/snap-1"
+    wanted = [
+        ("ec2:DescribeImages", "*"),
+        ("ebs:ListSnapshotBlocks", snapshot),
+        ("ebs:GetSnapshotBlock", snapshot),
+    ]
+    assert all(evaluate([policy], Need(*one)).allowed for one in wanted)
+    for other in (("ec2:DeleteSnapshot", snapshot), ("ebs:PutSnapshotBlock", snapshot)):
+        assert not evaluate([policy], Need(*other)).allowed
