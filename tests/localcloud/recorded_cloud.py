@@ -17,7 +17,7 @@ from typing import Any
 from moto.ec2.models import ec2_backends
 from moto.iam.models import iam_backends
 
-from bake.localcloud.api import clock, ec2, parameter_store
+from bake.localcloud.api import auto_scaling, clock, ec2, parameter_store
 from bake.localcloud.api.access import backends
 from bake.localcloud.api.access.keys import Keys
 from bake.localcloud.api.clock import CloudClock
@@ -99,6 +99,7 @@ def start(folder: Path) -> dict[str, Any]:
     clock.install(time)
     ec2.install(instances, store, time)
     parameter_store.install()
+    auto_scaling.install()
     backends.install()
     region = ec2_backends[ACCOUNT][SPOT_REGION]
     subnet, _, group = fixtures._network(region, settings)

@@ -14,7 +14,7 @@ from bake.localcloud.images.store import ImageStore
 from bake.localcloud.lifecycle.known_images import restore
 from bake.localcloud.settings import ACCOUNT, SPOT_REGION
 
-from .ebs_account import BASE, ELSEWHERE, EbsAccount, copied
+from .ebs_account import BASE, ELSEWHERE, EbsAccount, copied, snapshot_of
 
 pytestmark = pytest.mark.integration
 
@@ -155,6 +155,39 @@ def test_what_is_an_images_own_is_not_copied(ebs: EbsAccount, image: str) -> Non
     told = ebs.call("describe_image_attribute", ELSEWHERE, ImageId=there, Attribute="launchPermission")
     assert told["LaunchPermissions"] == []
     ebs.call("disable_image_deregistration_protection", ImageId=image)
+
+
+def test_a_copy_is_an_image_of_its_region_in_every_call(ebs: EbsAccount) -> None:
+    key = ebs.key(ELSEWHERE)
+    asked = {"Name": "encrypted", "Encrypted": True, "KmsKeyId": key, "CopyImageTags": True}
+    ebs.call("create_tags", Resources=[BASE], Tags=[{"Key": "bake:plan", "Value": "p"}])
+    there = copied(ebs, ELSEWHERE, **asked)
+    found = ebs.available(there, ELSEWHERE)
+    ebs.call("delete_tags", Resources=[BASE], Tags=[{"Key": "bake:plan"}])
+    snapshot = ebs.described("snapshot", snapshot_of(found), ELSEWHERE)
+    assert (snapshot["Encrypted"], snapshot["KmsKeyId"]) == (True, key)
+
+    def done(call: str, **parameters: Any) -> None:
+        ebs.call(call, ELSEWHERE, ImageId=there, **parameters)
+
+    ebs.call("create_tags", ELSEWHERE, Resources=[there], Tags=[{"Key": "bake:copy-of", "Value": BASE}])
+    done("modify_image_attribute", LaunchPermission={"Add": [{"UserId": OTHERS}]})
+    done("enable_image_deprecation", DeprecateAt=utils.utcnow() + timedelta(days=3))
+    done("enable_image_deregistration_protection")
+    done("attach_image_watermark", WatermarkName="flux-good")
+    done(
+        "replace_image_instance_type_specification",
+        InstanceTypeSpecification={"SupportedInstanceTypes": ["g6e.*"]},
+    )
+    found = ebs.described("image", there, ELSEWHERE)
+    assert {one["Key"] for one in found["Tags"]} == {"bake:plan", "bake:copy-of"}
+    assert found["DeregistrationProtection"] == "enabled-without-cooldown"
+    assert (keys(ebs, there, ELSEWHERE), "DeprecationTime" in found) == ([KEY], True)
+    assert ebs.refused("deregister_image", ELSEWHERE, ImageId=there)[0] == "OperationNotPermitted"
+    done("disable_image_deregistration_protection")
+    done("disable_image")
+    done("deregister_image", DeleteAssociatedSnapshots=True)
+    assert ebs.refused("describe_images", ELSEWHERE, ImageIds=[there])[0] == "InvalidAMIID.NotFound"
 
 
 def test_a_disabled_image_is_shared_with_nobody_in_the_next_cloud_either(ebs: EbsAccount, image: str) -> None:

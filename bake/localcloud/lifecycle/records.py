@@ -15,6 +15,7 @@ from moto.core.base_backend import BackendDict
 
 from bake.errors import UsageError
 from bake.localcloud.api import pickling
+from bake.localcloud.api.auto_scaling import LocalAutoScaling
 from bake.localcloud.api.clock import CloudClock
 from bake.localcloud.api.ec2 import LocalEc2
 from bake.localcloud.api.instances import LocalInstances
@@ -28,7 +29,7 @@ from bake.localcloud.machines import disks
 SETTLED = ("running", "stopped", "terminated")
 PATIENCE = 60.0  # seconds until instances and copies of disks have settled
 
-for _class in (LocalEc2, LocalS3, LocalScheduler, ParameterStore):
+for _class in (LocalAutoScaling, LocalEc2, LocalS3, LocalScheduler, ParameterStore):
     pickling.ours(_class)
 
 

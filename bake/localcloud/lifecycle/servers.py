@@ -18,6 +18,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.middleware.shared_data import SharedDataMiddleware
 
 from bake.localcloud.api import (
+    auto_scaling,
     clock,
     ec2,
     events,
@@ -161,6 +162,7 @@ def _install(instances: LocalInstances, store: ImageStore, time: CloudClock, aut
     events.install(authoriser.inventory)
     iam.install()
     parameter_store.install()
+    auto_scaling.install()
     backends.install()
     tables.install()
 

@@ -265,6 +265,13 @@ CASES: list[tuple[str, str, dict[str, Any], Expected]] = [
         {"Name": f"{PARAMETER[:-6]}none:3", "Labels": ["x"]},
         [("ssm:LabelParameterVersion", f"{PARAMETER[:-6]}none", {})],
     ),
+    ("autoscaling", "describe_auto_scaling_groups", {}, [("autoscaling:DescribeAutoScalingGroups", "*", {})]),
+    (
+        "autoscaling",
+        "describe_launch_configurations",
+        {},
+        [("autoscaling:DescribeLaunchConfigurations", "*", {})],
+    ),
     (
         "secretsmanager",
         "get_secret_value",

@@ -177,7 +177,7 @@ def test_a_terminated_instances_session_ends_with_it(cloud: Cloud) -> None:
         ("lambda", "list_functions", {}),
         ("dynamodb", "list_tables", {}),
         ("cloudwatch", "list_metrics", {}),
-        ("autoscaling", "describe_auto_scaling_groups", {}),
+        ("elasticache", "describe_cache_clusters", {}),
         ("rds", "describe_db_instances", {}),
         ("batch", "describe_job_queues", {}),
         ("route53", "list_hosted_zones", {}),

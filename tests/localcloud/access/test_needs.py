@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from moto.ec2.models import ec2_backends
 
 from bake.localcloud.api.access import ec2_needs, service_needs
 from bake.localcloud.api.access.ec2_needs import EBS_KMS, TABLE
@@ -90,6 +91,18 @@ def test_a_key_of_the_accounts_own_needs_what_ebs_does_with_it(cloud: Cloud) -> 
     assert [one[:2] for one in found[-5:]] == [(f"kms:{action}", key) for action in EBS_KMS]
 
 
+def test_a_copy_needs_the_key_of_its_source_in_the_sources_region(cloud: Cloud) -> None:
+    there = "us-west-2"
+    key = cloud.client("kms", region=there).create_key()["KeyMetadata"]["Arn"]
+    ec2 = cloud.client("ec2", region=there)
+    volume = ec2.create_volume(AvailabilityZone=f"{there}a", Size=1, Encrypted=True, KmsKeyId=key)
+    snapshot = ec2.create_snapshot(VolumeId=volume["VolumeId"])["SnapshotId"]
+    ec2_backends[ACCOUNT][there].snapshots[snapshot].kms_key_id = key  # which moto alone does not pass on
+    found = needed(cloud, "ec2", "copy_snapshot", {"SourceSnapshotId": snapshot, "SourceRegion": there})
+    via = {"kms:ViaService": [f"ec2.{there}.amazonaws.com"]}
+    assert ("kms:Decrypt", key, via) in found
+
+
 @pytest.mark.parametrize("key", ["alias/aws/ebs", ""])
 def test_the_key_of_ebs_itself_needs_nothing(cloud: Cloud, key: str) -> None:
     ebs = {"Encrypted": True, "KmsKeyId": key} if key else {"Encrypted": True}
@@ -152,8 +165,9 @@ def test_each_need_is_one_of_the_service_authorization_reference(cloud: Cloud) -
         assert not missing, (action, missing)
 
 
-# A condition key, and what a profile's own proxy command needs.
+# A condition key, and what a profile's own proxy command and a worker in an Auto Scaling group need.
 NO_CALL = {"ec2:CreateAction", "ssm:StartSession", "ssm:TerminateSession"}
+NO_CALL |= {"autoscaling:CompleteLifecycleAction"}
 
 
 def documented() -> list[str]:
@@ -162,7 +176,7 @@ def documented() -> list[str]:
         (ROOT / name).read_text(encoding="utf-8")
         for name in ("docs/aws.md", "docs/weights.md", "worker/README.md")
     ]
-    services = "ec2|sqs|events|scheduler|kms|ssm|secretsmanager|servicequotas|pricing"
+    services = "autoscaling|ec2|sqs|events|scheduler|kms|ssm|secretsmanager|servicequotas|pricing"
     found = {action for text in texts for action in re.findall(rf'"(?:{services}):\w+"', text)}
     return sorted({action.strip('"') for action in found} - NO_CALL)
 

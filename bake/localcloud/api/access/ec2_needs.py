@@ -197,7 +197,7 @@ def needs_of(operation: str, region: str, parameters: Parameters, inventory: Inv
         found = [Need(call.action(), "*")]
     else:
         return None
-    return found + [need for key in _keys(call) for need in _of_key(call, key)]
+    return found + [need for key in _keys(call) for need in _of_key(key)]
 
 
 def _part(call: Call, part: Existing | Created) -> Iterator[Need]:
@@ -300,6 +300,9 @@ def _keys(call: Call) -> list[str]:
         named = [*listed("BlockDeviceMapping.N.Ebs.KmsKeyId"), *listed("KmsKeyId")]
         found = [inventory.own_key(call.region, name) for name in named]
         found += [inventory.disk_key(call.region, one) for one in (*listed("ImageId"), *listed("SnapshotId"))]
+        source = call.parameters.get("SourceRegion") or call.region
+        copied = (*listed("SourceImageId"), *listed("SourceSnapshotId"))
+        found += [inventory.disk_key(source, one) for one in copied]
     elif operation in {"CreateImage", "StartInstances", "CreateSnapshot", "AttachVolume"}:
         found = [inventory.disk_key(call.region, one) for one in (*listed("InstanceId"), *listed("VolumeId"))]
     else:
@@ -307,9 +310,12 @@ def _keys(call: Call) -> list[str]:
     return list(dict.fromkeys(key for key in found if key))
 
 
-def _of_key(call: Call, key: str) -> Iterator[Need]:
-    """https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html"""
-    via = {"kms:ViaService": (f"ec2.{call.region}.amazonaws.com",)}
+def _of_key(key: str) -> Iterator[Need]:
+    """What is needed on a key; EBS uses it in the key's region, from which a copy may be made into another.
+
+    https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html
+    """
+    via = {"kms:ViaService": (f"ec2.{key.split(':')[3]}.amazonaws.com",)}
     yield Need("kms:CreateGrant", key, {**via, "kms:GrantIsForAWSResource": ("true",)})
     for action in EBS_KMS:
         yield Need(f"kms:{action}", key, via)

@@ -253,6 +253,11 @@ def _pricing(call: Call) -> Needs:
     yield call.need("*")
 
 
+def _auto_scaling(call: Call) -> Needs | None:
+    """Whoever makes a group launches instances, which no entry of one call tells; looking needs no more."""
+    return iter([call.need("*")]) if call.operation.startswith("Describe") else None
+
+
 # --- IAM -----------------------------------------------------------------------------------------
 
 
@@ -274,6 +279,7 @@ def _iam(call: Call) -> Needs | None:
 
 
 RULES: Final[Mapping[str, Rule]] = {
+    "autoscaling": _auto_scaling,
     "events": _events,
     "iam": _iam,
     "kms": _kms,

@@ -55,6 +55,16 @@ SERVICES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     # `bake.localcloud.api.scheduler` limits what a schedule may do.
     "scheduler": ("scheduler", ("*Schedule*", *_TAGS)),
     "servicequotas": ("servicequotas", ("Get*", "List*")),
+    # `bake.localcloud.api.auto_scaling` has groups without instances.
+    "autoscaling": (
+        "autoscaling",
+        (
+            *("CreateAutoScalingGroup", "DescribeAutoScalingGroups", "UpdateAutoScalingGroup"),
+            *("DeleteAutoScalingGroup", "SetDesiredCapacity", "CreateLaunchConfiguration"),
+            *("DescribeLaunchConfigurations", "DeleteLaunchConfiguration"),
+            *("CreateOrUpdateTags", "DeleteTags", "DescribeTags"),
+        ),
+    ),
     # Answered by `bake.localcloud.api.tables`; moto has no prices.
     "pricing": ("", ("GetProducts",)),
 }
@@ -79,6 +89,7 @@ VERSIONS: Mapping[str, str] = {
     "2012-11-05": "sqs",
     "2011-06-15": "sts",
     "2010-05-08": "iam",
+    "2011-01-01": "autoscaling",
 }
 
 
