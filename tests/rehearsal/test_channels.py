@@ -94,6 +94,8 @@ def test_an_instance_of_the_template_has_the_ami_that_the_channel_serves(
     [told] = bake("channels")
     assert (told["image"], told["faults"], told["why"]) == (image, [], "rollback: a test")
     assert told["who"].endswith(f"role/bake-promote-{PROFILE}") or f"/bake-promote-{PROFILE}/" in told["who"]
+    channels = {one["image"]: one["channels"] for one in bake("images")}
+    assert (channels[image], channels[another]) == (["stable"], [])
     [revoked] = bake("revoke", another, "--because", "a test")["revoked"]
     assert revoked["did"] == ["marked", "disabled"]
     facts = describe_image(aws, another, disabled=True)
