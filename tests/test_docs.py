@@ -44,6 +44,8 @@ VARIABLES = {
     "BAKE_KMS_KEY": "alias/bake",
     "BAKE_REPORTS": "s3://reports/flux",
     "BAKE_REAPER_ROLE": "arn:aws:iam::123456789012:role/bake-reaper",
+    "BAKE_LAUNCH_TEMPLATE": "lt-0123456789abcdef0",
+    "BAKE_PUBLISH_KMS_KEY": "arn:aws:kms:eu-west-1:123456789012:key/01234567-89ab-cdef-0123-456789abcdef",
     "BAKE_SHARE_WITH": "210987654321",
     "BAKE_LAUNCH_TEMPLATE": "lt-0123456789abcdef0",
     "NVIDIA_REPOSITORY": "https://packages.example.com/nvidia",
@@ -304,6 +306,7 @@ RIGHTS = {
     "s3:ListBuckets": "s3:ListAllMyBuckets",
     "quotas:GetServiceQuota": "servicequotas:GetServiceQuota",
     "sts:GetCallerIdentity": "",  # needs none
+    "ec2:ModifyLaunchTemplate": "",  # who publishes makes versions, and never moves the default
 }
 CALL = re.compile(
     r"\b(?:aws|cloud)\.(ec2|sqs|s3|events|ssm|sts|kms|iam|pricing|quotas|scheduler|secretsmanager)\.([a-z_0-9]+)"

@@ -48,11 +48,14 @@ def profiles(tmp_path: Path) -> Path:
 @pytest.fixture
 def another(aws: Aws, image: str) -> str:
     """The same image once more, as another bake would leave it."""
+    facts = describe_image(aws, image)
+    assert facts is not None
     made = aws.ec2.copy_image(
         Name=f"another-{secrets.token_hex(4)}",
         SourceImageId=image,
         SourceRegion=aws.region,
         CopyImageTags=True,
+        TagSpecifications=[{"ResourceType": "snapshot", "Tags": facts["Tags"]}],
     )["ImageId"]
 
     def available() -> bool | None:

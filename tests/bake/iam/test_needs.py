@@ -129,7 +129,7 @@ SWEPT = tuple(
     for action in actions
 )
 # bake/publish/: what promotions, rollbacks, `bake channels` and revocations call;
-# tests/bake/publish/test_channel_rights.py does all of it under this policy. ec2:DescribeImageReferences looks
+# tests/bake/publish/test_channel_rights.py does all of it under this policy. DescribeImageReferences looks
 # for parameters with the rights of whoever calls:
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-ami-references.html
 _CHANNEL = f"arn:aws:ssm:eu-north-1:123456789012:parameter/bake/{FULL}/stable"
