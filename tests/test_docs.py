@@ -48,7 +48,6 @@ VARIABLES = {
     "BAKE_LAUNCH_TEMPLATE": "lt-0123456789abcdef0",
     "BAKE_PUBLISH_KMS_KEY": "arn:aws:kms:eu-west-1:123456789012:key/01234567-89ab-cdef-0123-456789abcdef",
     "BAKE_SHARE_WITH": "210987654321",
-    "BAKE_LAUNCH_TEMPLATE": "lt-0123456789abcdef0",
     "NVIDIA_REPOSITORY": "https://packages.example.com/nvidia",
     "NEURON_REPOSITORY": "https://packages.example.com/neuron",
     "NEURON_PYTHON_INDEX": "https://packages.example.com/python",
