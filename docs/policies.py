@@ -22,6 +22,7 @@ TITLES = {
     "worker": "The worker",
     "schedule": "The reaper's schedules",
     "sweep": "Whoever sweeps",
+    "prune": "Whoever prunes",
 }
 VARIABLES = {
     "AWS_REGION": "eu-west-1",
