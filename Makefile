@@ -61,12 +61,13 @@ chaos: TOOLS += mkfs.btrfs:btrfs-progs
 chaos: system-packages $(VENV)/ready  ## Cut bakes in every way, and write docs/chaos.md; CELLS=150 of SEED's choice, CELLS=all
 	@$(SUDO) $(VENV)/bin/python -m tests.rehearsal.chaos --cells $(CELLS) --seed $(SEED) --lanes $(LANES)
 
-bench: system-packages $(VENV)/ready  ## Print the figures: steps, machines, checks, the bake against Packer, controller, worker, queue, measuring a base, and 8 GB of weights against `hf download`
+bench: system-packages $(VENV)/ready  ## Print the figures: steps, machines, checks, the bake against Packer, two bakes side by side, controller, worker, queue, measuring a base, and 8 GB of weights against `hf download`
 	$(SUDO) $(VENV)/bin/python tests/bench/bench_rehearsal.py
 	$(SUDO) $(VENV)/bin/python tests/bench/bench_machines.py
 	$(SUDO) $(VENV)/bin/python tests/bench/bench_cold_disk.py
 	$(SUDO) $(VENV)/bin/python tests/bench/bench_checks.py
 	$(SUDO) $(VENV)/bin/python tests/bench/bench_packer.py
+	$(SUDO) $(VENV)/bin/python tests/bench/bench_many.py
 	$(VENV)/bin/python tests/bench/bench_worker.py
 	$(VENV)/bin/python tests/bench/bench_queue.py
 	$(VENV)/bin/python tests/bench/bench_fit.py

@@ -224,6 +224,7 @@ class Aws:
         outlast: float | None = None,
         style: Mapping[str, str] = MappingProxyType({}),
         signature: str | None = None,
+        connections: int = 10,
     ) -> Any:
         from botocore.config import Config
 
@@ -233,6 +234,7 @@ class Aws:
             signature_version=signature,
             retries={"mode": "standard", "total_max_attempts": 1},
             connect_timeout=patience,
+            max_pool_connections=connections,
             read_timeout=max(patience, ANSWER),
             s3=style,  # type: ignore[arg-type]
             # The user's proxy leads to AWS, never to a cloud on this machine.
@@ -294,6 +296,14 @@ class Aws:
     @made_once
     def sts(self) -> STSClient:
         return self._client("sts", self.region)  # type: ignore[no-any-return]
+
+    @made_once
+    def ebs(self) -> Any:
+        return self._client("ebs", self.region, connections=32)  # blocks are read side by side
+
+    def signer(self, region: str) -> Any:
+        """A client of KMS that signs, as patient as the bake."""
+        return self._client("kms", region)
 
     @made_once
     def secretsmanager(self) -> Any:

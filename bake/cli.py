@@ -6,9 +6,10 @@ import importlib
 import io
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
@@ -26,9 +27,13 @@ from bake.errors import (
 from bake.localcloud import Delays, asked_delays, delays, trust_guests, trusted
 from bake.redaction import redact
 
+if TYPE_CHECKING:
+    from bake.request import BakeRequest
+
 # Import boto3, paramiko, pydantic, rich and moto inside the commands, so that `bake --help` stays fast.
 
 
+GIVEN = "bake.given"
 NOTHING_KEPT = "everything that was created has been removed"
 
 
@@ -37,7 +42,9 @@ class LazyGroup(click.Group):
 
     lazy: ClassVar = {
         "boot-check": ("bake.commands.boot_check", "boot_check", "Prove or condemn an unproven AMI."),
+        "attest": ("bake.commands.attest", "attest", "Check an AMI's bytes against its attestation."),
         "approve": ("bake.commands.approve", "approve", "Record what a profile may use."),
+        "channels": ("bake.commands.channels", "channels", "List channels: the AMI that each serves."),
         "check": ("bake.commands.check", "check", "Check a machine against a profile or a run."),
         "iam": ("bake.commands.iam", "iam", "Print the policies that a bake and a worker need."),
         "init": ("bake.commands.init", "init", "Start a folder to bake from."),
@@ -47,12 +54,16 @@ class LazyGroup(click.Group):
         "plan": ("bake.commands.plan", "plan", "Show what a bake would do and whether it is agreed."),
         "diff": ("bake.commands.diff", "diff", "Show what differs between two images, runs or reports."),
         "images": ("bake.commands.images", "images", "List images: verdict, state, age, what changed."),
+        "promote": ("bake.commands.promote", "promote", "Serve an AMI in a channel."),
         "publish": ("bake.commands.publish", "publish", "Publish what is missing of a good AMI."),
         "report": ("bake.commands.report", "report", "Show the report of a run or an AMI."),
         "resume": ("bake.commands.resume", "resume", "Go on with a run that was cut."),
+        "revoke": ("bake.commands.revoke", "revoke", "Serve and launch an AMI no more."),
+        "rollback": ("bake.commands.promote", "rollback", "Serve what a channel served before."),
         "runs": ("bake.commands.runs", "runs", "List runs: their state, what they hold, and their cost."),
         "profiles": ("bake.commands.profiles", "profiles", "List the profiles."),
         "scan": ("bake.commands.scan", "scan", "Look for vulnerabilities of a run's image."),
+        "schedule": ("bake.commands.schedule", "schedule", "Write what bakes profiles on a schedule."),
         "prune": ("bake.commands.prune", "prune", "Show or remove AMIs that nothing keeps or refers to."),
         "sweep": ("bake.commands.sweep", "sweep", "Show or remove what expired runs left."),
         "userdata": ("bake.commands.userdata", "userdata", "Print the user data of a worker."),
@@ -60,9 +71,12 @@ class LazyGroup(click.Group):
 
     sections: ClassVar = {
         "Bake": ("init", "new-profile", "profiles", "iam", "lock", "plan", "approve", "resume"),
-        "Review": ("check", "report", "diff", "scan"),
-        "Release": ("boot-check", "publish", "images", "userdata"),
-        "Operate": ("runs", "prune", "sweep", "completion"),
+        "Review": ("check", "report", "diff", "scan", "attest"),
+        "Release": (
+            *("boot-check", "publish", "images", "userdata"),
+            *("channels", "promote", "rollback", "revoke"),
+        ),
+        "Operate": ("schedule", "runs", "prune", "sweep", "completion"),
         "Local": ("local",),
     }
     """How `bake --help` lists the commands; each is in one of them."""
@@ -76,6 +90,10 @@ class LazyGroup(click.Group):
         module, attribute, _ = self.lazy[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[GIVEN] = tuple(args)  # `bake` hands them to a bake of its own for each of several profiles
+        return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         known = set(self.list_commands(ctx))
@@ -91,13 +109,31 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
 )
-@click.option("--profile", metavar="NAME", help="The profile to bake: profiles/NAME.yaml.")
+@click.option(
+    "--profile",
+    "profiles",
+    multiple=True,
+    metavar="NAME",
+    help="The profile to bake: profiles/NAME.yaml. Given more than once, all of them, side by side.",
+)
+@click.option("--all", "everything", is_flag=True, help="Bake all profiles of the folder, side by side.")
+@click.option(
+    "--max-parallel",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Of several, bake N at most at once: 8 unless given, in rehearsals one for each CPU.",
+)
 @click.option(
     "--rehearse", is_flag=True, help="Bake on the local cloud instead of AWS. Needs root, no account."
 )
 @trust_guests
 @delays
 @click.option("--exclusive", is_flag=True, help="Refuse to start while another bake of the profile goes on.")
+@click.option(
+    "--if-changed",
+    is_flag=True,
+    help="Do nothing where a good image is just what would be baked; else say what changed, and bake.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines on stdout.")
 @click.option(
     "--profiles",
@@ -123,16 +159,7 @@ class LazyGroup(click.Group):
 )
 @click.version_option(package_name="ami-bake")
 @click.pass_context
-def main_group(
-    ctx: click.Context,
-    profile: str | None,
-    rehearse: bool,
-    exclusive: bool,
-    as_json: bool,
-    directory: Path,
-    env_file: Path,
-    runs: Path,
-) -> None:
+def main_group(ctx: click.Context, /, **given: Any) -> None:
     """Bake a verified AMI that boots a FLUX.1-dev worker.
 
     \b
@@ -143,10 +170,13 @@ def main_group(
       bake lock --profile g6e-ubuntu          pin the weights that a bake downloads, by hash
       bake plan --profile g6e-ubuntu          what a bake would do, and whether all of it is agreed
       bake --profile g6e-ubuntu               on AWS, with the variables of .env.local
+      bake --profile g6e-ubuntu --if-changed  only where another image would come of it: for schedules
+      bake --all --max-parallel 3             all profiles of the folder, three at a time
       bake boot-check ami-0123456789abcdef0   prove an AMI whose check something else ended
       bake publish ami-0123456789abcdef0      finish what is published of a good AMI
       bake report                             the newest run's report: its verdict and where it is
       bake diff ami-… ami-…                   what differs between two images
+      bake attest verify ami-…                whether it holds what was attested, to the last byte
       bake images                             which images there are, and what changed
       bake runs                               which runs go on, were cut, or left something
       bake resume 20261128-101500-3fa9c1      go on with a run that was cut
@@ -165,24 +195,45 @@ def main_group(
       6    something could not be removed; named last, with the command that removes it
       130  interrupted, everything is removed
     """
-    ctx.obj = {
-        "profile": profile,
-        "rehearse": rehearse,
-        "as_json": as_json,
-        "directory": directory,
-        "env_file": env_file,
-        "runs": runs,
-    }
+    profiles, everything = given["profiles"], given["everything"]
+    ctx.obj = {**given, "profile": profiles[0] if profiles else None}
     if ctx.invoked_subcommand is not None:
-        return
-    if profile is None:
+        _refuse_several(ctx, profiles, everything)
+    elif everything or len(profiles) > 1:
+        from bake.commands.many.calling import bake_several
+
+        ctx.exit(bake_several(ctx, _request(given), ctx.meta[GIVEN]))
+    elif profiles:
+        from bake.commands.bake import bake_profile
+
+        how = {name: given[name] for name in ("as_json", "exclusive", "if_changed")}
+        bake_profile(_request(given), given["runs"], **how)
+    else:
         click.echo(ctx.get_help())
         ctx.exit(EXIT_USAGE)
-    from bake.commands.bake import bake_profile
+
+
+def _request(given: Mapping[str, Any]) -> BakeRequest:
+    """What is asked for of the first profile; of several, each bake has its own."""
     from bake.request import BakeRequest
 
-    request = BakeRequest(profile, directory, env_file, rehearse, trusted(), _delays(rehearse))
-    bake_profile(request, runs, as_json=as_json, exclusive=exclusive)
+    rehearse = given["rehearse"]
+    name = next(iter(given["profiles"]), "")
+    places = given["directory"], given["env_file"]
+    return BakeRequest(name, *places, rehearse, trusted(), _delays(rehearse))
+
+
+SEVERAL = ("schedule",)
+"""The commands that take several profiles."""
+
+
+def _refuse_several(ctx: click.Context, profiles: tuple[str, ...], everything: bool) -> None:
+    """Raise UsageError where a command of one profile is given several."""
+    if everything or (ctx.invoked_subcommand not in SEVERAL and len(profiles) > 1):
+        raise UsageError(
+            f"bake {ctx.invoked_subcommand} takes {'no --all' if everything else 'one profile'}",
+            hint=f"call it for each: bake {ctx.invoked_subcommand} --profile NAME",
+        )
 
 
 def _delays(rehearse: bool) -> Delays:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from bake.aws import Aws
-from bake.creation import APPEARS_WITHIN, EXPIRES_TAG, tag_of, unless_absent
+from bake.creation import APPEARS_WITHIN, EXPIRES_TAG, RUN_TAG, tag_of, time_of, unless_absent
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import ImageTypeDef
 
 STATE_TAG = "bake:state"
+BECAUSE_TAG = "bake:because"
+PROFILE_TAG = "bake:profile"
+VENUE_TAG = "bake:venue"
 # ImdsSupport of an AMI. AWS has no other value, and it can't be unset.
 IMDSV2: Literal["v2.0"] = "v2.0"
 # Seconds until a change of an AMI appears in DescribeImages.
 SHOWN = 60.0
-State = Literal["draft", "unproven", "good"]
+State = Literal["draft", "unproven", "good", "revoked"]
 
 
 @dataclass(frozen=True)
@@ -79,18 +83,45 @@ def require_imdsv2_by_hand(aws: Aws, image: Image) -> str:
     return aws.command("ec2", "modify-image-attribute", "--image-id", image.id, "--imds-support", IMDSV2)
 
 
-def images_of(aws: Aws, profile: str) -> list[ImageTypeDef]:
-    """The account's AMIs of a profile, oldest first."""
-    filters: Any = [{"Name": "tag:bake:profile", "Values": [profile]}]
-    found = aws.ec2.describe_images(Owners=["self"], Filters=filters)["Images"]
+def images_of(aws: Aws, profile: str, *, disabled: bool = False) -> list[ImageTypeDef]:
+    """The account's AMIs of a profile, oldest first; those that are disabled only if asked for."""
+    return _listed(aws, {"Name": f"tag:{PROFILE_TAG}", "Values": [profile]}, disabled)
+
+
+def baked(aws: Aws, *, disabled: bool = False) -> list[ImageTypeDef]:
+    """The account's AMIs of all profiles, oldest first; those that are disabled only if asked for."""
+    return _listed(aws, {"Name": "tag-key", "Values": [PROFILE_TAG]}, disabled)
+
+
+def _listed(aws: Aws, wanted: Any, disabled: bool) -> list[ImageTypeDef]:
+    asked: Any = {"Owners": ["self"], "Filters": [wanted], **({"IncludeDisabled": True} if disabled else {})}
+    found = aws.ec2.describe_images(**asked)["Images"]
     return sorted(found, key=lambda image: image["CreationDate"])
 
 
-def baked(aws: Aws) -> list[ImageTypeDef]:
-    """The account's AMIs of all profiles, oldest first."""
-    filters: Any = [{"Name": "tag-key", "Values": ["bake:profile"]}]
-    found = aws.ec2.describe_images(Owners=["self"], Filters=filters)["Images"]
-    return sorted(found, key=lambda image: image["CreationDate"])
+def unfit(facts: ImageTypeDef, *, profile: str, venue: str, now: datetime | None = None) -> str:
+    """Why an AMI is not fit to be served to a profile's workers at a venue; empty if it is.
+
+    `venue` is AWS or REHEARSAL. With `now`, an AMI whose deprecation has come is not fit either.
+    """
+    tags = facts.get("Tags")
+    if not tag_of(tags, RUN_TAG) or not tag_of(tags, PROFILE_TAG):
+        return "bake did not make it"
+    state, because = state_of(facts), tag_of(tags, BECAUSE_TAG)
+    if state == "revoked":
+        return f"it is revoked: {because}" if because else "it is revoked"
+    if state != "good":
+        return f"it is {state}, not good"
+    if (other := tag_of(tags, PROFILE_TAG)) != profile:
+        return f"it was baked from the profile {other}, not {profile}"
+    if (baked_at := tag_of(tags, VENUE_TAG) or "AWS") != venue:
+        return f"it was baked in {baked_at}: it is not for {venue}"
+    if (availability := facts.get("State")) != "available":
+        return f"EC2 says that it is {availability}"
+    ends = time_of(facts.get("DeprecationTime", ""))
+    if now is not None and ends is not None and ends <= now:
+        return f"it is deprecated since {facts['DeprecationTime']}"
+    return ""
 
 
 def state_of(facts: ImageTypeDef) -> str:
@@ -111,6 +142,12 @@ def mark_pending(aws: Aws, facts: ImageTypeDef, state: State) -> None:
 def _mark(aws: Aws, ids: list[str], state: State) -> None:
     aws.ec2.create_tags(Resources=ids, Tags=[{"Key": STATE_TAG, "Value": state}])
     aws.ec2.delete_tags(Resources=ids, Tags=[{"Key": EXPIRES_TAG}])
+
+
+def revoke_tags(aws: Aws, facts: ImageTypeDef, because: str) -> None:
+    """Mark an AMI and its snapshots as revoked, with the reason."""
+    tags: Any = [{"Key": STATE_TAG, "Value": "revoked"}, {"Key": BECAUSE_TAG, "Value": because}]
+    aws.ec2.create_tags(Resources=[facts["ImageId"], *sorted(_mapped(facts))], Tags=tags)
 
 
 def _all_of(image: Image) -> list[str]:

@@ -9,6 +9,7 @@ from bake.planning.plan import Plan
 from bake.release import Built, Release, release
 from bake.run import Run
 from bake.steps import keep_interrupted, prefetch, provision
+from bake.steps.attest import attested
 from bake.steps.boot_check import boot_check
 from bake.steps.clean_up import clean_up
 from bake.steps.connect import connect_to_builder
@@ -38,7 +39,7 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
         with keep_interrupted.kept(builder, plan, aws, run, undo):
             built = run.once("build", Built, lambda: build(builder, plan, aws, run, undo))
         image, removal = create_image(plan, aws, run, builder, undo, earlier.image)
-        with judge(plan.image, aws, run, image, undo, lambda state: record_image(aws, run, image, state)):
+        with attested(plan, aws, run, image), judge(plan.image, aws, run, image, undo, record_image):
             undo.forget(removal)  # from here on the image is kept unless it is bad
             clean_up(undo, run, "remove builder", but=BOOT_CHECK)
             drawing = boot_check(plan, aws, run, undo, image.id, built.base, wiring)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bake.localcloud import LocalCloud
     from bake.profile import Profile
 
-SWEEPER, PRUNER = "bake-sweep", "bake-prune"
+SWEEPER, PRUNER, VERIFIER = "bake-sweep", "bake-prune", "bake-verify"
 NAME = 64  # characters of a role's name
 
 
@@ -33,6 +33,14 @@ def as_baker(cloud: LocalCloud | None, profile: Profile) -> dict[str, Any]:
     return _signed(cloud, f"bake-{profile.name}"[:NAME], iam.statements("caller", _subject(cloud, profile)))
 
 
+def as_promoter(cloud: LocalCloud | None, profile: Profile) -> dict[str, Any]:
+    """The same for whoever promotes this profile's images, rolls channels back and revokes."""
+    if cloud is None:
+        return {}
+    subject = iam.Subject.of(profile, cloud.account)
+    return _signed(cloud, f"bake-promote-{profile.name}"[:NAME], iam.statements("promoter", subject))
+
+
 def as_sweeper(
     cloud: LocalCloud | None, region: str, worker_region: str, copied: tuple[str, ...] = ()
 ) -> dict[str, Any]:
@@ -41,6 +49,13 @@ def as_sweeper(
         return {}
     account = iam.Account(cloud.account, region, worker_region, copied=copied)
     return _signed(cloud, SWEEPER, iam.of_sweep(account))
+
+
+def as_verifier(cloud: LocalCloud | None, region: str, worker_region: str) -> dict[str, Any]:
+    """The same for whoever verifies what an AMI in this region holds."""
+    if cloud is None:
+        return {}
+    return _signed(cloud, VERIFIER, iam.of_verifying(iam.Account(cloud.account, region, worker_region)))
 
 
 def as_pruner(cloud: LocalCloud | None, regions: tuple[str, ...]) -> dict[str, Any]:
@@ -72,6 +87,8 @@ def _subject(cloud: LocalCloud, profile: Profile) -> iam.Subject:
         endpoint_key=cloud.keys,
     )
     role, key = ask_worker_role(profile, aws), ask_key_arn(profile, aws)
+    if profile.attest is None:  # as rehearsals do
+        profile = profile.model_copy(update={"attest": True})
     return iam.Subject.of(
         profile,
         cloud.account,

@@ -17,7 +17,6 @@ _HOME = _CARRIED if INSTALLED else IMPORTED_FROM
 PROVISION = _HOME / "provision"
 LOCKS = PROVISION / "locks"
 CHECKS = PACKAGE / "checks"
-LAYOUT = PACKAGE / "layout.py"
 EXAMPLES = _HOME / "profiles"
 SCHEMA = EXAMPLES / "schema.json"
 ENV_EXAMPLE = _HOME / ".env.example"

@@ -38,7 +38,8 @@ class Run:
     is 1, and one more each time the run is resumed. With `exclusive`, no other bake of the profile may go on.
 
     `renewals` move the expiry, as tags hold it, of what has its tags elsewhere than in EC2; `on_builder` that
-    of the builder itself, while there is a session. `expires` is the expiry of what is created now; the
+    of the builder itself, while there is a session. `after_report` are called with the report once its
+    files are written. `expires` is the expiry of what is created now; the
     lease sets it.
     """
 
@@ -54,6 +55,7 @@ class Run:
     renewals: list[Callable[[str], object]] = field(default_factory=list)
     on_builder: list[Callable[[str], object]] = field(default_factory=list)
     expires: Callable[[], datetime] = no_lease
+    after_report: list[Callable[[Any], None]] = field(default_factory=list)
 
     @property
     def name(self) -> str:

@@ -25,10 +25,19 @@ def hash_file(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+def hash_files(directory: Path) -> dict[str, str]:
+    """The files below `directory` by name: whether each may be run (x or -), and its sha256."""
+    return {
+        file.relative_to(
+            directory
+        ).as_posix(): f"{'x' if file.stat().st_mode & 0o100 else '-'} {hash_file(file)}"
+        for file in source_files(directory)
+    }
+
+
 def hash_tree(directory: Path) -> str:
     """The sha256 over names, modes and contents of the files below `directory`, in hex."""
     whole = hashlib.sha256()
-    for file in source_files(directory):
-        mode = "x" if file.stat().st_mode & 0o100 else "-"
-        whole.update(f"{file.relative_to(directory)} {mode} {hash_file(file)}\n".encode())
+    for name, told in hash_files(directory).items():
+        whole.update(f"{name} {told}\n".encode())
     return whole.hexdigest()

@@ -115,7 +115,7 @@ def table(model: type[BaseModel], properties: dict[str, Any]) -> Iterator[str]:
     yield "| key | value | default | meaning |\n|---|---|---|---|"
     for key, field in properties.items():
         required = model.model_fields[key].is_required()
-        default = "required" if required else shown(field["default"])
+        default = "required" if required else shown(field.get("default"))
         cells = (f"`{key}`", values(field), default, field["description"])
         yield f"| {' | '.join(map(cell, cells))} |"
     yield ""
@@ -125,6 +125,8 @@ def values(field: dict[str, Any]) -> str:
     """The values that a field takes, in words."""
     from bake.profile.json_schema import REFERENCE
 
+    if "patternProperties" in field:
+        return "mapping of mappings, by names of your own"
     kinds = [kind for kind in field["anyOf"] if kind not in ({"type": "null"}, REFERENCE)]
     words = [one(kind) for kind in kinds]
     variables = [f"`{name}`" for name in field.get("examples", [])]
@@ -142,7 +144,8 @@ def one(kind: dict[str, Any]) -> str:
         return ", ".join(f"`{word}`" for word in kind["enum"])
     match kind.get("type"):
         case "integer":
-            return f"{kind['minimum']:,} to {kind['maximum']:,}"
+            most = f"{kind['minimum']:,} to {kind['maximum']:,}" if "maximum" in kind else ""
+            return most or f"{kind['minimum']:,} or more"
         case "boolean":
             return "`true`, `false`"
         case "array" if "$" in str(kind["items"].get("pattern")):

@@ -8,6 +8,7 @@ from typing import Any
 
 from bake import iam, profile
 from bake.iam import Statement, Subject
+from bake.profile.channels import Channel
 
 ROOT = Path(__file__).parents[1]
 INTRODUCTION = """\
@@ -22,6 +23,7 @@ TITLES = {
     "worker": "The worker",
     "schedule": "The reaper's schedules",
     "sweep": "Whoever sweeps",
+    "promoter": "Whoever promotes",
     "prune": "Whoever prunes",
 }
 VARIABLES = {
@@ -58,7 +60,13 @@ def samples() -> tuple[Subject, Subject, Subject]:
         },
         root_volume={"kms_key": "alias/bake"},
         image=SHARED,
-    ).model_copy(update={"reports": VARIABLES["BAKE_REPORTS"], "notices": VARIABLES["BAKE_NOTICES"]})
+    ).model_copy(
+        update={
+            "reports": VARIABLES["BAKE_REPORTS"],
+            "notices": VARIABLES["BAKE_NOTICES"],
+            "channels": {"stable": Channel(launch_template="lt-0123456789abcdef0")},
+        }
+    )
     shared = _changed(usual, image=SHARED)
     return _subject(usual), _subject(everything, secrets=("flux/hub",)), _subject(shared)
 

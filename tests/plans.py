@@ -33,7 +33,7 @@ def changed(
             reach=Reach.of(profile, sources),
         ),
         weights=weights,
-        provision=ProvisionPlan.of(profile, sources, weights, plan.provision.worker, drivers),
+        provision=ProvisionPlan.of(profile, sources, plan.provision.worker, drivers),
         verify=replace(plan.verify, drivers=drivers),
         image=ImagePlan.of(profile, plan.image.disk),
     )

@@ -46,6 +46,7 @@ VARIABLES = {
     "BAKE_NOTICES": "notices",
     "BAKE_REAPER_ROLE": "arn:aws:iam::123456789012:role/bake-reaper",
     "BAKE_SHARE_WITH": "210987654321",
+    "BAKE_LAUNCH_TEMPLATE": "lt-0123456789abcdef0",
     "NVIDIA_REPOSITORY": "https://packages.example.com/nvidia",
     "NEURON_REPOSITORY": "https://packages.example.com/neuron",
     "NEURON_PYTHON_INDEX": "https://packages.example.com/python",
@@ -327,7 +328,7 @@ def test_every_call_of_aws_is_allowed_by_the_policies_of_bake_iam() -> None:
     allowed = {
         action
         for subject in policies.samples()
-        for audience in ("caller", "sweep")
+        for audience in ("caller", "sweep", "promoter")
         for statement in iam.statements(audience, subject)
         for action in statement.actions
     }

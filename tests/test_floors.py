@@ -26,16 +26,17 @@ BAKE = (
     "request",  # load a profile, plan it, compare it with the agreement
     "rehearsal",  # who calls there, with which rights
     "localcloud",  # where rehearsals run instead of AWS
+    "schedules",  # what bakes on a schedule: a workflow, a stack, units
     "lifecycle",  # what all bakes have in the account, and what expired ones left
     "planning",  # pure: profile + facts of the account -> plan
     "account",  # asks AWS and the Hub
+    "publish",  # launch templates, parameters, copies, channels: what makes a finished AMI known
     "agreement iam launch_request notices userdata worker_source",
     "weights",  # the model: its files, their lock, the Hub, the mirror
     "profile",
     "report",  # what reviewers read, made of a run directory
     "checks",  # of a machine, over SSH
-    "reaper",  # schedules that end an instance which hangs
-    "publish",  # launch templates, parameters, copies: what makes a finished AMI known
+    "attest reaper",  # what a snapshot holds, signed; schedules that end an instance which hangs
     "instance lease builder_lease wiring image creation resources systems interpreter",
     "aws ssh units undo run",
     "costs",

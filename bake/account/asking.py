@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from bake.account.facts import AccountFacts, NetworkFacts, TypeFacts, WiringFacts
+from bake.account.baked import ask_images
+from bake.account.facts import AccountFacts, IdentityFacts, NetworkFacts, TypeFacts, WiringFacts
 from bake.account.hub import ask_hub
 from bake.account.images import ask_base, ask_name
 from bake.account.instance_types import ask_types, ask_zones
@@ -15,7 +15,9 @@ from bake.account.network import Subnet, ask_group, ask_instance_profile, ask_su
 from bake.account.preflight import Before, ask_preflight
 from bake.account.prices import ask_prices
 from bake.account.proxy import ask_program
+from bake.account.publishing import ask_publishing
 from bake.account.quotas import ask_quotas
+from bake.account.signing import ask_signing_key
 from bake.account.wiring import ask_bucket, ask_bus, ask_mirror, ask_notices, ask_queue, ask_reports
 from bake.account.worker_code import ask_code
 from bake.aws import Aws
@@ -30,13 +32,17 @@ class Hub:
     endpoint: str | None = None
 
 
-def ask(profile: Profile, aws: Aws, requirements: Path, hub: Hub | None) -> AccountFacts:
+def ask(
+    profile: Profile, aws: Aws, requirements: Path, hub: Hub | None, base_ami: str | None = None
+) -> AccountFacts:
     """Ask AWS, Git and the Hub (unless it is None). This takes as long as the longest chain of questions.
+
+    `base_ami` is the id of the agreed base AMI.
 
     Each question is a thread; within one, what depends on an answer is asked after it. The first error that
     is no answer, in the order below, is raised.
     """
-    base = start(lambda: ask_base(profile, aws))
+    base = start(lambda: ask_base(profile, aws, base_ami))
     types = start(lambda: ask_types(profile, aws))
     subnet = start(lambda: ask_subnet(profile, aws))
     group = start(lambda: ask_group(profile, aws))
@@ -50,18 +56,31 @@ def ask(profile: Profile, aws: Aws, requirements: Path, hub: Hub | None) -> Acco
     mirror = start(lambda: ask_mirror(profile, aws))
     reports = start(lambda: ask_reports(profile, aws))
     notices = start(lambda: ask_notices(profile, aws))
+    signing = start(lambda: ask_signing_key(profile, aws))
     quotas = start(lambda: ask_quotas(profile, aws))
     code = start(lambda: ask_code(profile, requirements))
     zones = start(lambda: ask_zones(profile, aws))
     prices = start(lambda: ask_prices(profile, lambda: _zone(subnet.result()), aws))
     preflight = start(lambda: ask_preflight(profile, aws, Before(base, subnet, group, instance_profile)))
+    publishing = start(lambda: ask_publishing(profile, aws))
     in_order = (base, types, subnet, group, instance_profile, queue, bucket, bus, taken, keys, files, mirror)
-    for question in (*in_order, reports, notices, quotas, code, zones, prices, preflight):
+    for question in (
+        *in_order,
+        reports,
+        notices,
+        signing,
+        quotas,
+        code,
+        zones,
+        prices,
+        preflight,
+        publishing,
+    ):
         question.result()
     return AccountFacts(
         region=aws.region,
         worker_region=aws.worker_region,
-        asked=datetime.now(UTC),
+        asked=aws.now(),
         base=base.result(),
         types=TypeFacts(types.result(), zones.result(), quotas.result(), prices.result()),
         network=NetworkFacts(
@@ -79,8 +98,21 @@ def ask(profile: Profile, aws: Aws, requirements: Path, hub: Hub | None) -> Acco
         keys=keys.result(),
         hub=files.result(),
         code=code.result(),
+        signing=signing.result(),
         preflight=preflight.result(),
+        publishing=publishing.result(),
     )
+
+
+def ask_identity(profile: Profile, aws: Aws, requirements: Path, base_ami: str | None) -> IdentityFacts:
+    """Ask only what decides whether a bake would make another image: in six calls of AWS at most.
+
+    `base_ami` is the id of the agreed base AMI.
+    """
+    base = start(lambda: ask_base(profile, aws, base_ami))
+    images = start(lambda: ask_images(profile, aws))
+    code = start(lambda: ask_code(profile, requirements))
+    return IdentityFacts(base.result(), code.result(), images.result(), aws.now())
 
 
 def _zone(subnet: Subnet | None) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from bake.account.answers import Unanswered
+from bake.account.baked import Baked
 from bake.account.images import BaseFacts
 from bake.account.instance_types import InstanceType
 from bake.account.keys import KeyFacts
@@ -14,7 +15,9 @@ from bake.account.network import Group, InstanceProfile, Subnet
 from bake.account.preflight import PreflightFacts
 from bake.account.prices import PriceFacts
 from bake.account.proxy import Program
+from bake.account.publishing import PublishFacts
 from bake.account.quotas import Quota
+from bake.account.signing import SigningKey
 from bake.account.wiring import Bucket, Bus, Queue
 from bake.account.worker_code import WorkerCode
 from bake.weights.hub import Refusal, Revision
@@ -63,7 +66,7 @@ class AccountFacts:
     """Everything that a plan needs besides the profile, as it was at one moment (`asked`).
 
     `region` is the builder's, `worker_region` the worker's. `taken` is the AMI of this account that has the
-    image's name already. `hub` is None where the Hub was not asked.
+    image's name already. `hub` is None where the Hub was not asked, `signing` where nothing is signed.
     """
 
     region: str
@@ -77,4 +80,19 @@ class AccountFacts:
     keys: KeyFacts
     hub: Revision | Refusal | None
     code: WorkerCode
+    signing: SigningKey | Unanswered | None = None
     preflight: PreflightFacts = field(default_factory=PreflightFacts)
+    publishing: PublishFacts = field(default_factory=PublishFacts)
+
+
+@dataclass(frozen=True)
+class IdentityFacts:
+    """What decides whether a bake would make another image; `images` are the profile's, oldest first.
+
+    `asked` is when, by AWS's clock.
+    """
+
+    base: BaseFacts
+    code: WorkerCode
+    images: tuple[Baked, ...]
+    asked: datetime

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bake.account.answers import Unanswered, ask, look_up
@@ -54,24 +54,41 @@ class Ami:
 
 @dataclass(frozen=True)
 class BaseFacts:
-    """The AMI that the profile names, or None with how far the search came.
+    """The AMI that the bake starts from, or None with how far the search came.
 
     `parameter` is what the SSM parameter holds. `elsewhere`: the id exists in the worker's region only.
+    `newest` is the newest AMI of the family, where the profile names one. `agreed_id` is the agreed id, if
+    any, and `agreed` that AMI, unless it is not to be had any more.
     """
 
     ami: Ami | None
     parameter: str | None = None
     elsewhere: bool = False
+    newest: Ami | None = None
+    agreed: Ami | None = None
+    agreed_id: str | None = None
 
 
-def ask_base(profile: Profile, aws: Aws) -> BaseFacts:
-    """Look the AMI up by id, SSM parameter or name, as the profile says."""
+def ask_base(profile: Profile, aws: Aws, agreed: str | None = None) -> BaseFacts:
+    """Look the AMI up by id, SSM parameter or name, as the profile says; `agreed` is the agreed AMI's id.
+
+    A profile that is pinned starts from that one; without one, from the newest of the family.
+    """
     base = profile.base
     if base.ami is not None:
         return _by_id(base.ami, aws)
-    if base.ssm is not None:
-        return _by_parameter(base.ssm, aws)
-    return _by_name(str(base.name), str(base.owner), aws)
+    found = _by_parameter(base.ssm, aws) if base.ssm else _by_name(str(base.name), str(base.owner), aws)
+    if agreed is None:
+        return replace(found, newest=found.ami)
+    same = found.ami is not None and found.ami.id == agreed
+    known = found.ami if same else _look(agreed, aws)
+    ami = known if base.follow == "pinned" else found.ami
+    return replace(found, ami=ami, newest=found.ami, agreed=known, agreed_id=agreed)
+
+
+def _look(ami: str, aws: Aws) -> Ami | None:
+    found = _describe(ami, aws)
+    return _read(found, aws) if found else None
 
 
 def _by_id(ami: str, aws: Aws, parameter: str | None = None) -> BaseFacts:

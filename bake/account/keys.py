@@ -36,7 +36,7 @@ def ask_keys(profile: Profile, aws: Aws) -> KeyFacts:
     key = profile.root_volume.kms_key
     if key is not None:
         return KeyFacts(
-            volume=require(lambda: _describe(key, aws), "NotFoundException", "InvalidArnException")
+            volume=require(lambda: describe_key(key, aws), "NotFoundException", "InvalidArnException")
         )
     if not profile.image.share_with:
         return KeyFacts()
@@ -46,7 +46,7 @@ def ask_keys(profile: Profile, aws: Aws) -> KeyFacts:
     name = ask(lambda: str(aws.ec2.get_ebs_default_kms_key_id()["KmsKeyId"]))
     if isinstance(name, Unanswered) or is_awss_alias(name):
         return KeyFacts(by_default=True, default_name=name)
-    return KeyFacts(by_default=True, default_name=name, default=ask(lambda: _describe(name, aws)))
+    return KeyFacts(by_default=True, default_name=name, default=ask(lambda: describe_key(name, aws)))
 
 
 def is_awss_alias(name: str) -> bool:
@@ -54,6 +54,7 @@ def is_awss_alias(name: str) -> bool:
     return name.endswith("alias/aws/ebs")
 
 
-def _describe(key: str, aws: Aws) -> Key:
+def describe_key(key: str, aws: Aws) -> Key:
+    """A key by its id, ARN or alias."""
     facts = aws.kms.describe_key(KeyId=key)["KeyMetadata"]
     return Key(enabled=facts.get("Enabled", True), of_aws=facts.get("KeyManager") == "AWS")

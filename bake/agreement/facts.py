@@ -20,6 +20,7 @@ GUARDED: dict[str, type | tuple[type, ...]] = {
     "market": str,
     "os": str,
     "base_ami": str,
+    "base_follow": (str, type(None)),
     "root_volume.size_gib": int,
     "root_volume.type": str,
     "root_volume.iops": (int, type(None)),
@@ -38,10 +39,12 @@ GUARDED: dict[str, type | tuple[type, ...]] = {
     "publish.parameter": (str, type(None)),
     "publish.launch_template": (str, type(None)),
     "publish.watermark": (str, type(None)),
+    "channels": list,
 }
 # Facts that were added later, each with the value that means "not used": an older lock file does not have the
 # fact, and needs no new agreement as long as nobody uses it.
 OFF: dict[str, FactValue] = {
+    "base_follow": None,
     "worker_instance_types": None,
     "base.remove": [],
     "reaper_role": None,
@@ -52,9 +55,10 @@ OFF: dict[str, FactValue] = {
     "publish.parameter": None,
     "publish.launch_template": None,
     "publish.watermark": None,
+    "channels": [],
 }
 # Lists whose order says nothing; instance types are tried in theirs.
-_UNORDERED = ("sharing", "base.remove", "publish.regions", "publish.kms_keys")
+_UNORDERED = ("sharing", "base.remove", "publish.regions", "publish.kms_keys", "channels")
 # Other inputs of the image, which the agreement pins as well. The weights have a lock of their own
 # (bake/weights/lock.py).
 PINNED: dict[str, type | tuple[type, ...]] = {"worker.lock": str}
@@ -131,6 +135,8 @@ def compare(guarded: Guarded, agreement: Agreement | None) -> list[Difference]:
     agreed = agreement.agreed if agreement else {}
     found = []
     for name, now, origin in guarded.rows():
+        if name == "base_ami" and _is_followed(guarded, agreed):
+            continue
         if name not in agreed and agreement and name in OFF and now == OFF[name]:
             continue
         if name not in agreed:
@@ -138,6 +144,12 @@ def compare(guarded: Guarded, agreement: Agreement | None) -> list[Difference]:
         elif not _same(name, agreed[name], now):
             found.append(Difference(name, agreed[name], now, origin))
     return found
+
+
+def _is_followed(guarded: Guarded, agreed: Mapping[str, FactValue]) -> bool:
+    """Whether the user agreed to whichever AMI is the newest of its family, and an AMI was agreed to once."""
+    follows = next((fact.value for fact in guarded.facts if fact.name == "base_follow"), None)
+    return follows is not None and agreed.get("base_follow") == follows and "base_ami" in agreed
 
 
 def _same(name: str, agreed: FactValue, now: FactValue) -> bool:

@@ -52,6 +52,14 @@ def clients_of(cloud: LocalCloud | None, profile: Profile) -> Aws:
     return _patient(profile.builder.region, profile.worker.region, as_baker(cloud, profile))
 
 
+def promoting(cloud: LocalCloud | None, profile: Profile) -> Aws:
+    """Clients in a profile's regions; in a rehearsal they may do what whoever promotes its images may."""
+    from bake.rehearsal import as_promoter
+
+    regions = profile.builder.region, profile.worker.region
+    return _patient(*regions, as_promoter(cloud, profile)).patiently(120)
+
+
 def _patient(region: str, worker_region: str, endpoint: dict[str, Any]) -> Aws:
     """What they wait for is told after a minute."""
     from bake.aws import Aws

@@ -17,6 +17,7 @@ from bake.aws import unanswered
 from bake.commands import facts
 from bake.commands import proposal as proposal_of
 from bake.commands.ending import reported, tell_bus, tell_end
+from bake.commands.if_changed import needs_no_bake, output
 from bake.errors import EXIT_BUG, BakeError, Interrupted, Resumable, disk_full
 from bake.journal import Record
 from bake.pipeline import bake
@@ -37,12 +38,19 @@ class Bug(BakeError):
     exit_code = EXIT_BUG
 
 
-def bake_profile(request: BakeRequest, runs: Path, *, as_json: bool, exclusive: bool) -> None:
-    """Bake on AWS; a rehearsal on the local cloud, which is started unless it runs already."""
+def bake_profile(
+    request: BakeRequest, runs: Path, *, as_json: bool, exclusive: bool, if_changed: bool = False
+) -> None:
+    """Bake on AWS; a rehearsal on the local cloud, which is started unless it runs already.
+
+    With `if_changed`, do nothing where there is a good image of just what would be baked.
+    """
     with reporting(as_json) as progress, ExitStack() as stack:
         runs_of.check_place(runs)
-        proposal = proposed(request, stack, progress)
-        bake_anew(proposal, runs, progress, exclusive=exclusive)
+        cloud = prepared(request, stack, progress)
+        if if_changed and needs_no_bake(request, cloud, runs, progress):
+            return
+        bake_anew(planned(request, cloud, progress), runs, progress, exclusive=exclusive)
 
 
 def bake_anew(proposal: Proposal, runs: Path, progress: Progress, *, exclusive: bool = False) -> None:
@@ -56,13 +64,24 @@ def bake_run(proposal: Proposal, run: Run) -> None:
     release = bake(proposal.plan, proposal.aws.patiently(), run)
     text = summary(release, cost_of(run), rehearsal=proposal.request.rehearsal)
     run.progress.emit("released", image=release.image.id, directory=str(release.directory), text=text)
+    output(run.progress, image=release.image.id)
 
 
 def proposed(request: BakeRequest, stack: ExitStack, progress: Progress) -> Proposal:
     """Plan, and refuse what is not agreed or locked."""
+    return planned(request, prepared(request, stack, progress), progress)
+
+
+def prepared(request: BakeRequest, stack: ExitStack, progress: Progress) -> LocalCloud | None:
+    """A rehearsal's cloud, with the weights locked that it has; None for AWS."""
     cloud = local_cloud(request, stack, progress.note, progress)
     if cloud is not None:
         lock_rehearsal(request, cloud, progress.note)
+    return cloud
+
+
+def planned(request: BakeRequest, cloud: LocalCloud | None, progress: Progress) -> Proposal:
+    """Plan, and refuse what is not agreed or locked."""
     with progress.step("plan"), _announced(request, cloud, progress):
         return propose(request, cloud, progress.tally, baking=True)
 

@@ -99,7 +99,7 @@ def _check(plan: Plan, aws: Aws, run: Run, image: Image) -> Drawing:
     from bake.undo import Undo
 
     with Undo(run.progress.status, run.leaks, run.journal.write) as undo:
-        with judge(plan.image, aws, run, image, undo, lambda state: record_image(aws, run, image, state)):
+        with judge(plan.image, aws, run, image, undo, record_image):
             drawing = check(plan, aws, run, undo, image.id)
         clean_up(undo, run)
     image = publish(plan.image, aws, run, image)
@@ -117,6 +117,8 @@ def _image(aws: Aws, ami: str) -> Image:
         raise UsageError(f"there is no {ami} in {aws.region}", hint="is it in another region or account?")
     if not tag_of(facts.get("Tags")):
         raise UsageError(f"{ami} was not made by bake: it has no tag bake:run")
+    if state_of(facts) == "revoked":
+        raise UsageError(f"{ami} is revoked: it is proved no more")
     if state_of(facts) == "good":
         raise UsageError(f"{ami} is good already: there is nothing to prove")
     if facts["State"] != "available":

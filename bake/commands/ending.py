@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, get_args
 from bake import aws_errors, interrupt, notices, retries
 from bake.aws import Aws, call_errors, unanswered
 from bake.checks.result import Outcome
-from bake.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, BakeError, Interrupted, LeftBehind
+from bake.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    BakeError,
+    Interrupted,
+    LeftBehind,
+    NotAgreed,
+)
 from bake.progress import Progress
 from bake.request import Proposal
 from bake.run import Run
@@ -43,6 +51,7 @@ def _report(proposal: Proposal, run: Run) -> None:
         from bake.report import formats, markdown, writing  # bake may have been upgraded meanwhile
 
         report = writing.write(run.directory, progress.note)
+        _finish(run, report)
         markdown.summarize(report)
         _announce(report, proposal, run, _publish(report, proposal, run))
     except Exception as error:
@@ -53,6 +62,16 @@ def _report(proposal: Proposal, run: Run) -> None:
     told = f"{verdict.state.upper()} ({report.venue.name}): {verdict.sentence}"
     text = "\n".join([told, *_checks(report), f"Report         {file}"])
     progress.emit("reported", verdict=verdict.state, venue=report.venue.name, report=str(file), text=text)
+
+
+def _finish(run: Run, report: Report) -> None:
+    """Let those write their files who had to wait for the report's, and add these to the sums."""
+    from bake.report import writing
+
+    for finish in run.after_report:
+        finish(report)
+    if run.after_report:
+        writing.write_sums(run.directory, run.progress.note)
 
 
 def _checks(report: Report) -> list[str]:
@@ -112,7 +131,9 @@ def tell_end(progress: Progress, error: BaseException) -> None:
             told = {"message": error.message, "hint": error.hint, "left_behind": list(error.leaks), **why}
             progress.emit("failed", **told, exit_code=error.exit_code)
         case BakeError():
-            progress.emit("failed", message=error.message, hint=error.hint, exit_code=error.exit_code)
+            proposal = error.proposal if isinstance(error, NotAgreed) else None
+            more = {"proposal": dict(proposal)} if proposal else {}
+            progress.emit("failed", message=error.message, hint=error.hint, exit_code=error.exit_code, **more)
         case Interrupted():
             progress.emit("interrupted", signal=str(error), exit_code=EXIT_INTERRUPTED)
         case Exception():

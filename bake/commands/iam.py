@@ -26,10 +26,10 @@ NOWHERE = ("HF_TOKEN", "NEURON_PYTHON_INDEX")
 @click.option(
     "--for",
     "audience",
-    type=click.Choice(["caller", "worker", "schedule", "sweep", "prune"]),
+    type=click.Choice(["caller", "worker", "schedule", "sweep", "promoter", "prune"]),
     default="caller",
     show_default=True,
-    help="Whoever bakes; the instance profile's role; builder.reaper_role; whoever sweeps; whoever prunes.",
+    help="Whoever bakes; the instance profile's role; builder.reaper_role; whoever sweeps, promotes, prunes.",
 )
 @click.option("--account", metavar="ID", help="The account's id; without it STS is asked.")
 @click.option(
@@ -45,7 +45,7 @@ def iam(
     role: str | None,
     trust: bool,
 ) -> None:
-    """Print the policy that a bake, a worker, a schedule, a sweep or a prune needs, and no more, as JSON.
+    """Print the policy that a bake, worker, schedule, sweep, promotion or prune needs, and no more, as JSON.
 
     It follows the profile: a spot builder, a temporary security group, a mirror and the like have statements
     of their own. What is created must carry the tags of a bake of this profile, and only what carries them
@@ -59,6 +59,7 @@ def iam(
       bake iam --profile g6e-ubuntu --for schedule --trust > trust.json
       aws iam create-role --role-name bake-reaper --assume-role-policy-document file://trust.json
       bake iam --profile g6e-ubuntu --for sweep > sweeper.json
+      bake iam --profile g6e-ubuntu --for promoter > promoter.json
       bake iam --profile g6e-ubuntu --for prune > pruner.json
     """
     from bake import iam as policies
@@ -67,7 +68,7 @@ def iam(
     name = profile or obj.get("profile")
     if not name:
         raise UsageError("--profile NAME is missing", hint="bake profiles lists them")
-    if trust and audience in ("caller", "sweep", "prune"):
+    if trust and audience in ("caller", "sweep", "promoter", "prune"):
         raise UsageError(
             f"who takes the role of --for {audience} is your choice: a person, a CI job, a machine",
             hint="--trust goes with --for worker and --for schedule",

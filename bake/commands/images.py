@@ -15,6 +15,8 @@ from bake.commands.options import profile_and_rehearse
 from bake.errors import BakeError
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
     from bake.commands.reports import Reports
     from bake.report.model import Change, Report
 
@@ -32,6 +34,8 @@ class Row:
     since: str = ""
     """The image that `changes` are compared with."""
     tags: Mapping[str, str] = field(default_factory=dict)
+    channels: tuple[str, ...] = ()
+    """The channels that serve it, each as `name`, or `name of PROFILE` of another profile than its own."""
 
 
 @click.command()
@@ -41,7 +45,8 @@ class Row:
 def images(obj: dict[str, Any], profile: str | None, rehearse: bool, as_json: bool) -> None:
     """List the account's images that bakes made, newest first: verdict, state, age, size and what changed.
 
-    The state is that of the AMI's tags: draft, unproven or good. The verdict, and what changed since the good
+    The state is that of the AMI's tags: draft, unproven, good or revoked. The channels are those of the
+    profiles here. The verdict, and what changed since the good
     image of the same profile before it, come from the reports: of runs on this machine, or from S3 where the
     profile has `reports: s3://…`. It looks in SPOT_AWS_REGION, or in the region of --profile.
 
@@ -57,7 +62,7 @@ def images(obj: dict[str, Any], profile: str | None, rehearse: bool, as_json: bo
     name = profile or obj["profile"]
     with ExitStack() as stack:
         reports = Reports(obj, stack, name, rehearse or obj["rehearse"])
-        rows = list(listed(reports, name))
+        rows = _with_channels(list(listed(reports, name)), obj, stack, reports)
     if as_json or obj["as_json"]:
         from bake.redaction import redact_all
 
@@ -73,7 +78,7 @@ def listed(reports: Reports, profile: str | None) -> Iterator[Row]:
     """The images, newest first, each compared with the newest good one of its profile before it."""
     from bake.image import baked, images_of, state_of
 
-    found = images_of(reports.aws, profile) if profile else baked(reports.aws)
+    found = images_of(reports.aws, profile, disabled=True) if profile else baked(reports.aws, disabled=True)
     rows: list[Row] = []
     good: dict[str, Row] = {}
     for facts in found:  # oldest first
@@ -83,6 +88,27 @@ def listed(reports: Reports, profile: str | None) -> Iterator[Row]:
             good[tags.get("bake:profile", "")] = row
         rows.append(row)
     yield from reversed(rows)
+
+
+def _with_channels(rows: list[Row], obj: dict[str, Any], stack: ExitStack, reports: Reports) -> list[Row]:
+    """The same rows, each with the channels that serve it."""
+    from dataclasses import replace
+
+    from bake.commands import serving
+
+    cloud = serving.local_cloud(stack) if rows and reports.rehearsal else None
+    serves: dict[str, list[str]] = {}
+    for profile, channel in serving.channels_here(obj, cloud) if rows else ():
+        if profile.builder.region == reports.aws.region and (image := serving.held(cloud, profile, channel)):
+            serves.setdefault(image, []).append(f"{channel.name} of {profile.name}")
+    return [
+        replace(row, channels=tuple(_short(name, row) for name in serves.get(row.facts["ImageId"], [])))
+        for row in rows
+    ]
+
+
+def _short(name: str, row: Row) -> str:
+    return name.removesuffix(f" of {row.tags.get('bake:profile')}")
 
 
 def _with_report(reports: Reports, facts: Mapping[str, Any], tags: dict[str, str]) -> Row:
@@ -111,7 +137,7 @@ def as_table(rows: list[Row]) -> str:
     from bake.columns import table
     from bake.report.text import line
 
-    header = ("image", "profile", "verdict", "state", "age", "size", "changed")
+    header = ("image", "profile", "verdict", "state", "channels", "age", "size", "changed")
     return table(header, [tuple(line(cell, 120) for cell in _cells(row)) for row in rows])
 
 
@@ -124,6 +150,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         told["profile"] or "-",
         verdict,
         told["state"],
+        ", ".join(row.channels) or "-",
         age(told["created"]),
         size,
         what(row),
@@ -164,6 +191,8 @@ def as_dict(row: Row) -> dict[str, Any]:
         "venue": report.venue.name if report else None,
         "verdict": report.verdict.state if report else None,
         "state": state_of(facts),  # type: ignore[arg-type]
+        "because": row.tags.get("bake:because"),
+        "channels": list(row.channels),
         "created": facts.get("CreationDate"),
         "size_gib": root_of(facts).get("VolumeSize"),
         "report": None if report else row.why,

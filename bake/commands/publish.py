@@ -75,8 +75,8 @@ def _publish(plan: ImagePlan, aws: Aws, image: Image, progress: Progress) -> lis
         run = Run(f"publish-{secrets.token_hex(6)}", Path(folder), progress)
         step(plan, aws, run, image)
         file = run.directory / FACTS
-        told = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-        return [Published(**row) for row in told]
+        told = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        return [Published(**row) for row in told.get("parts", ())]
 
 
 def _count(rows: list[Published]) -> str:

@@ -1,4 +1,4 @@
-"""The least-privilege policies of whoever bakes, of the worker, of the reaper's schedules, sweeps and prunes.
+"""The least-privilege policies of whoever bakes, promotes, sweeps or prunes, of the worker and of schedules.
 
 Pure: a profile and an account in, statements out. `bake iam` prints them, rehearsals run under them, and the
 documentation shows them.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, get_args
 
-from bake.iam import caller, retention, schedule, sweep, worker
+from bake.iam import attesting, caller, channels, retention, schedule, sweep, worker
 from bake.iam.statement import INLINE, MANAGED, Statement, Trust, document, size, too_large
 from bake.iam.subject import Account, Subject, partition_of
 
@@ -26,6 +26,7 @@ __all__ = [
     "of_prune",
     "of_schedules",
     "of_sweep",
+    "of_verifying",
     "of_worker",
     "partition_of",
     "size",
@@ -34,7 +35,7 @@ __all__ = [
     "trust",
 ]
 
-Audience = Literal["caller", "worker", "schedule", "sweep", "prune"]
+Audience = Literal["caller", "worker", "schedule", "sweep", "promoter", "prune"]
 AUDIENCES: tuple[Audience, ...] = get_args(Audience)
 
 _STATEMENTS: Mapping[Audience, Callable[[Subject], Iterator[Statement]]] = {
@@ -42,6 +43,7 @@ _STATEMENTS: Mapping[Audience, Callable[[Subject], Iterator[Statement]]] = {
     "worker": worker.statements,
     "schedule": schedule.statements,
     "sweep": sweep.statements,
+    "promoter": channels.statements,
     "prune": retention.statements,
 }
 _TRUSTS: Mapping[Audience, Callable[[Account], Trust]] = {"worker": worker.trust, "schedule": schedule.trust}
@@ -60,6 +62,11 @@ def of_schedules(account: Account) -> tuple[Statement, ...]:
 def of_sweep(account: Account) -> tuple[Statement, ...]:
     """What whoever sweeps may do: without a profile, since bakes of all profiles leave things."""
     return tuple(sweep.statements(account))
+
+
+def of_verifying(account: Account) -> tuple[Statement, ...]:
+    """What whoever verifies AMIs may do, without a profile."""
+    return tuple(attesting.verifying(account))
 
 
 def of_prune(account: Account) -> tuple[Statement, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bake.creation import EXPIRES_TAG
-from bake.iam import publishing, retention
+from bake.iam import attesting, publishing, retention
 from bake.iam.statement import Statement
 from bake.iam.subject import OURS, Subject, place, within
 from bake.image import STATE_TAG
@@ -41,6 +41,7 @@ def statements(subject: Subject) -> Iterator[Statement]:
     yield from _owning(subject)
     yield from _first_job(subject)
     yield from _reaping(subject)
+    yield from attesting.statements(subject)
     yield from publishing.statements(subject)
     yield from retention.of_bake(subject, (*_LEFT, *_ALWAYS))
 
@@ -234,7 +235,7 @@ def _owning(subject: Subject) -> Iterator[Statement]:
         subject.all_of_ec2,
         {
             **subject.ours,
-            "ForAllValues:StringEquals": {"aws:TagKeys": MOVING},
+            "ForAllValues:StringEquals": {"aws:TagKeys": (*MOVING, *attesting.tags(subject))},
             "Null": {"aws:TagKeys": "false"},  # a call without keys would delete all tags
         },
     )

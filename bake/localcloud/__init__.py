@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from bake.localcloud.api.access.callers import needs as needs
     from bake.localcloud.api.access.callers import take_role as take_role
     from bake.localcloud.api.faults.remote import RemoteFaults as RemoteFaults
+    from bake.localcloud.api.image_usage import tell_usage as tell_usage
     from bake.localcloud.cli import local as local
     from bake.localcloud.hub.control import RemoteHub as RemoteHub
     from bake.localcloud.hub.server import Hub as Hub
@@ -80,6 +81,7 @@ _ROOMS = {
     "save": "lifecycle.cloud",
     "sources": "lifecycle.environment",
     "take_role": "api.access.callers",
+    "tell_usage": "api.image_usage",
     "trust_guests": "options",
     "trusted": "options",
     "up": "lifecycle.cloud",

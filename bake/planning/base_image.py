@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bake.account.facts import AccountFacts
 from bake.account.images import AMI_ID, Ami
 from bake.planning.findings import Findings
 from bake.profile import Profile
 from bake.systems import SYSTEMS
+
+# Time to agree to another AMI, and to bake from it.
+ENDS_SOON = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class BaseImage:
 def find(profile: Profile, facts: AccountFacts, findings: Findings) -> BaseImage | None:
     """Return the base AMI; report what is wrong with it."""
     ami = facts.base.ami
+    _tell_of_family(profile, facts, findings)
     if ami is None:
         _say_what_is_missing(profile, facts, findings)
         return None
@@ -64,7 +68,15 @@ def setting(profile: Profile) -> str:
 def _say_what_is_missing(profile: Profile, facts: AccountFacts, findings: Findings) -> None:
     base, path, region = profile.base, setting(profile), facts.region
     id_ = base.ami or facts.base.parameter
-    if path == "base.name":
+    if facts.base.newest is not None:  # then it is pinned
+        newest = facts.base.newest
+        findings.problem(
+            path,
+            f"the agreed {facts.base.agreed_id} does not exist in {region} any more, or is not shared with "
+            "this account",
+            f"the newest of {base.family} is {_named(newest)}: base.follow: propose proposes it",
+        )
+    elif path == "base.name":
         findings.problem(path, f"{base.owner} has no AMI named {base.name!r} in {region}")
     elif id_ is None:
         findings.problem(path, f"there is no SSM parameter {base.ssm} in {region}")
@@ -90,8 +102,39 @@ def _check(path: str, ami: Ami, now: datetime, findings: Findings) -> None:
     more = [f"{one.device} ({'?' if one.gib is None else one.gib} GiB)" for one in others]
     if more:
         findings.problem(path, f"{ami.id} brings volumes that nobody agreed to: {', '.join(more)}")
-    if ami.deprecated is not None and datetime.fromisoformat(ami.deprecated) < now:
-        findings.warn(f"{ami.id} is deprecated since {ami.deprecated}")
+    if (ending := _ending(ami, now)) is not None:
+        findings.warn(f"{ami.id} {ending}")
+
+
+def _ending(ami: Ami, now: datetime) -> str | None:
+    """Say that an AMI is deprecated, or soon will be; None if nothing of that is known."""
+    if ami.deprecated is None:
+        return None
+    at = datetime.fromisoformat(ami.deprecated)
+    if at <= now:
+        return f"is deprecated since {ami.deprecated}"
+    return f"will be deprecated on {ami.deprecated}: its owner ends it" if at - now <= ENDS_SOON else None
+
+
+def _tell_of_family(profile: Profile, facts: AccountFacts, findings: Findings) -> None:
+    """Say that the agreed AMI has gone or goes, and which is newer than what is used."""
+    base, found = profile.base, facts.base
+    if found.agreed_id is None or found.newest is None or found.newest.id == found.agreed_id:
+        return
+    newer = f"the newest of {base.family} is {_named(found.newest)}"
+    if base.follow == "pinned":
+        if found.agreed is not None:
+            findings.warn(f"base.follow: pinned: {found.agreed_id} is used, and {newer}")
+    elif found.agreed is None:
+        findings.warn(f"the agreed {found.agreed_id} is not to be had any more; {newer}")
+    elif found.agreed.state != "available":
+        findings.warn(f"the agreed {found.agreed_id} is {found.agreed.state}; {newer}")
+    elif (ending := _ending(found.agreed, facts.asked)) is not None:
+        findings.warn(f"the agreed {found.agreed_id} {ending}; {newer}")
+
+
+def _named(ami: Ami) -> str:
+    return f"{ami.id} ({ami.name}, of {ami.created[:10]})"
 
 
 def system_of(image: BaseImage) -> str | None:

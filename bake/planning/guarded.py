@@ -14,6 +14,7 @@ from bake.planning.hardware import builder_setting
 from bake.planning.network import Network
 from bake.planning.sources import Sources
 from bake.profile import Profile
+from bake.profile.channels import facts_of
 from bake.profile.publishing import Publish
 
 
@@ -51,16 +52,24 @@ def stated_facts(profile: Profile, origins: Mapping[str, str] | None = None) -> 
         ("subnet", builder.subnet, "builder.subnet"),
         ("security_group", group, "builder.security_group"),
         ("sharing", list(profile.image.share_with), "image.share_with"),
+        ("base_follow", _followed(profile), "base.follow"),
         ("base.remove", list(profile.base.remove), "base.remove"),
         ("reaper_role", builder.reaper_role, "builder.reaper_role"),
         ("address", builder.address, "builder.address"),
         ("proxy_command", shlex.join(builder.proxy_command or ()) or None, "builder.proxy_command"),
         *_published(profile.publish),
+        ("channels", facts_of(profile.name, profile.channels), "channels"),
     ]
     if profile.base.ami is not None:
         stated.insert(5, ("base_ami", profile.base.ami, "base.ami"))
     where = origins or {}
     return tuple(Fact(name, value, where.get(path, "the profile")) for name, value, path in stated)
+
+
+def _followed(profile: Profile) -> str | None:
+    """The family whose newest AMI is the base, whichever that is; None where one id is agreed to."""
+    base = profile.base
+    return f"newest of {base.family}" if base.follow == "newest" else None
 
 
 def _published(publish: Publish) -> list[tuple[str, FactValue, str]]:

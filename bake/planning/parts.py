@@ -68,17 +68,25 @@ class WeightsPlan:
     @classmethod
     def of(cls, profile: Profile, files: WeightFiles, lock: Lock | None) -> WeightsPlan:
         """Resolve the paths that the profile asks for."""
-        weights = profile.weights
-        cache = weights.cache
-        if cache.startswith("~/"):
-            cache = f"{SYSTEMS[profile.base.os].home}/{cache[2:]}"
+        cache = cache_of(profile)
         return cls(
             files=files,
             lock=lock,
             cache=cache,
-            download_cache=f"{SCRATCH}/hub" if weights.scratch else cache,
-            model_dir=INT8_MODEL if weights.precision == "int8" else None,
+            download_cache=f"{SCRATCH}/hub" if profile.weights.scratch else cache,
+            model_dir=model_dir_of(profile),
         )
+
+
+def cache_of(profile: Profile) -> str:
+    """The Hugging Face cache on the image, as an absolute path."""
+    cache = profile.weights.cache
+    return f"{SYSTEMS[profile.base.os].home}/{cache[2:]}" if cache.startswith("~/") else cache
+
+
+def model_dir_of(profile: Profile) -> str | None:
+    """The int8 checkpoint on the image; None where bfloat16 is served."""
+    return INT8_MODEL if profile.weights.precision == "int8" else None
 
 
 @dataclass(frozen=True)
@@ -96,9 +104,7 @@ class ProvisionPlan:
     settings: Mapping[str, str]
 
     @classmethod
-    def of(
-        cls, profile: Profile, sources: Sources, weights: WeightsPlan, worker: WorkerSource, drivers: Drivers
-    ) -> ProvisionPlan:
+    def of(cls, profile: Profile, sources: Sources, worker: WorkerSource, drivers: Drivers) -> ProvisionPlan:
         """Read the Python's lock and write down the settings."""
         archive = interpreter.read(sources.interpreter)
         return cls(
@@ -106,13 +112,12 @@ class ProvisionPlan:
             drivers=drivers,
             interpreter=archive,
             egress=egress.find(profile, sources, archive),
-            settings=_settings(profile, sources, weights, drivers, archive),
+            settings=settings_of(profile, sources, drivers, archive),
         )
 
 
-def _settings(
-    profile: Profile, sources: Sources, weights: WeightsPlan, drivers: Drivers, archive: Archive
-) -> dict[str, str]:
+def settings_of(profile: Profile, sources: Sources, drivers: Drivers, archive: Archive) -> dict[str, str]:
+    """`settings.env`, by which the scripts of `provision/` install what the profile asks for."""
     system = SYSTEMS[profile.base.os]
     return {
         "BAKE_USER": system.user,
@@ -121,11 +126,11 @@ def _settings(
         "PYTHON_NAME": archive.name,
         "PYTHON_SHA256": archive.sha256,
         "PACKAGES_LOCK_TIMEOUT": str(profile.builder.package_wait_minutes * 60),
-        "HF_HUB_CACHE": weights.cache,
+        "HF_HUB_CACHE": cache_of(profile),
         "MODEL_REPO": profile.weights.repo,
         "MODEL_REVISION": profile.weights.revision,
         **drivers_of.settings(profile, drivers),
-        "MODEL_DIR": weights.model_dir or "",
+        "MODEL_DIR": model_dir_of(profile) or "",
         **sources.builder,
     }
 
@@ -170,14 +175,15 @@ class ImagePlan:
         accounts = tuple(image.share_with)
         name, reports = profile.name, profile.reports
         keep = image.keep, image.keep_unproven
-        return cls(name, image.name, accounts, *keep, disk, reports, _wanted(profile))
+        return cls(name, image.name, accounts, *keep, disk, reports, wanted_of(profile))
 
     def name_for(self, run: str) -> str:
         """The AMI's name in a run."""
         return name_of(self.profile, self.name, run)
 
 
-def _wanted(profile: Profile) -> Wanted:
+def wanted_of(profile: Profile) -> Wanted:
+    """What a profile publishes of a good image."""
     asked = profile.publish
     return Wanted(
         regions=asked.regions,

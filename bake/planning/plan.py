@@ -1,30 +1,27 @@
-"""Make a plan from a profile and the account's answers.
-
-The plan's id is a hash of everything that goes into the image.
-"""
+"""Make a plan from a profile and the account's answers."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
-from bake import interpreter
 from bake.account.facts import AccountFacts
+from bake.account.images import BaseFacts
 from bake.agreement.facts import Fact, Guarded
 from bake.planning import (
+    attesting,
     base_image,
     builder,
     estimates,
     guarded,
     hardware,
+    identity,
     image,
     network,
     preflight,
     prices,
+    publishing,
     quotas,
     reaching,
     review,
@@ -34,54 +31,49 @@ from bake.planning import disk as disk_of
 from bake.planning import drivers as drivers_of
 from bake.planning import memory as memory_of
 from bake.planning import weights as weights_of
+from bake.planning.attesting import Attesting
 from bake.planning.base_image import BaseImage
 from bake.planning.builder import BuilderMemory
 from bake.planning.drivers import Drivers
 from bake.planning.estimates import Estimates
 from bake.planning.findings import Findings
 from bake.planning.hardware import Types
+from bake.planning.identity import Identity
 from bake.planning.memory import Memory
 from bake.planning.network import Network
 from bake.planning.parts import ImagePlan, LaunchPlan, ProvisionPlan, VerifyPlan, WeightsPlan
 from bake.planning.preflight import Answer
+from bake.planning.publishing import Copy
 from bake.planning.reaching import Reach
 from bake.planning.sources import Sources
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
-from bake.resources import CHECKS, LAYOUT, PROVISION
 from bake.systems import SYSTEMS, System
-from bake.trees import hash_file, hash_tree
 from bake.weights.lock import Lock
 from bake.worker_source import WorkerSource
-
-# Where the weights come from does not change what they are, nor how the builder is reached what is on it, nor
-# what is made of the checks' results, nor how the image is published. The checks are among the inputs.
-NOT_IN_THE_IMAGE: dict[str, Any] = {
-    "weights": {"token", "mirror"},
-    "builder": {"address", "proxy_command"},
-    **dict.fromkeys(("checks", "waivers", "reports", "notices", "fail_on", "publish"), True),
-}
 
 
 @dataclass(frozen=True)
 class Plan:
     """Everything that a bake needs, decided before it starts anything: a part for each stage, and the rest.
 
-    `inputs` are hashes of what goes into the image, `facts` what the user has to agree to. `origins` says
-    where each setting came from. `unchecked` are questions nobody answered, `preflight` what AWS said that it
-    would do. `unbakeable` says why the profile can be planned and not baked: by this version, or in the time
-    that the credentials have.
+    `identity` is what the image is made of, `base` what is known of its base AMI and that AMI's family, and
+    `facts` what the user has to agree to. `origins` says where each setting came from. `unchecked` are
+    questions nobody answered, `preflight` what AWS said that it would do. `attesting` is None where the image
+    is not attested, `copies` is what those in other regions cost. `unbakeable` says why the profile can be
+    planned and not baked: by this version, or in the time that the credentials have.
     """
 
     profile: Profile
-    id: str
+    identity: Identity
+    base: BaseFacts
     sources: Sources
-    inputs: Mapping[str, str]
     launch: LaunchPlan
     weights: WeightsPlan
     provision: ProvisionPlan
     verify: VerifyPlan
     image: ImagePlan
+    attesting: Attesting | None
     estimates: Estimates
     facts: tuple[Fact, ...]
     origins: Mapping[str, str]
@@ -90,6 +82,17 @@ class Plan:
     unchecked: tuple[str, ...]
     unbakeable: str | None
     preflight: tuple[Answer, ...]
+    copies: tuple[Copy, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """A hash of all that the image is made of."""
+        return self.identity.id
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """Hashes of the files and folders that go into the image."""
+        return self.identity.inputs
 
     @property
     def system(self) -> System:
@@ -128,6 +131,7 @@ def make(
     image.check_name(profile, facts.taken, findings)
     disk_of.check_key(profile, facts, findings)
     image.check_sharing(profile, facts.keys, findings)
+    publishing.check(profile, facts.publishing, findings)
     files = weights_of.find(profile, sources.sizes, lock, facts.hub, findings)
     wiring.check_mirror(profile, facts, findings)
     wiring.check_reports(profile, facts, findings)
@@ -139,32 +143,35 @@ def make(
     drivers_of.check(profile, drivers, sources.neuron, findings)
     _check_base(profile, base, types, where, files, facts, findings)
     asked = preflight.check(profile, sources, facts, findings)
+    disk = disk_of.estimate(profile, base, files) if base is not None else None
+    attested = attesting.find(profile, sources, disk, facts.signing, findings) if disk is not None else None
     findings.stop_if_any()
-    assert base is not None and code is not None  # or it would be among the findings
-    disk = disk_of.estimate(profile, base, files)
-    inputs = _inputs(sources, code, drivers, reviewed.digest)
+    assert base is not None and code is not None and disk is not None  # or it would be among the findings
+    made_of = identity.of(profile, base.id, sources, code, reviewed.digests, lock)
     found = prices.find(profile, types, facts.types.prices, findings)
     weights = WeightsPlan.of(profile, files, lock)
     estimated = estimates.estimate(profile, types, files, disk, found)
     ending, too_short = preflight.check_credentials(facts, estimated.seconds, findings)
     return Plan(
         profile=profile,
-        id=_plan_id(profile, base, sources, inputs, lock),
+        identity=made_of,
+        base=facts.base,
         sources=sources,
-        inputs=inputs,
         launch=_launch(profile, sources, base, types, where, drivers),
         weights=weights,
-        provision=ProvisionPlan.of(profile, sources, weights, code, drivers),
+        provision=ProvisionPlan.of(profile, sources, code, drivers),
         verify=VerifyPlan(drivers, memories, builder_memory, reviewed.waivers, reviewed.files),
         image=ImagePlan.of(profile, disk),
+        attesting=attested,
         estimates=estimated,
         facts=guarded.facts(profile, base, where, findings.origins),
         origins=findings.origins,
         warnings=tuple(findings.warnings),
         checked=tuple(findings.checked),
         unchecked=tuple(findings.unchecked),
-        unbakeable=_unbakeable(profile) or too_short,
+        unbakeable=unbakeable(profile) or too_short,
         preflight=asked + ending,
+        copies=publishing.copies(profile, facts.publishing, estimated.snapshot_gb),
     )
 
 
@@ -209,38 +216,9 @@ def _check_types(
     return memories, builder_memory
 
 
-def _unbakeable(profile: Profile) -> str | None:
+def unbakeable(profile: Profile) -> str | None:
     """Say why this version can plan the profile but not bake it; None if it can."""
     accelerator, precision = profile.base.accelerator, profile.weights.precision
     if accelerator == "cuda" or (accelerator, precision) == ("neuron", "bf16"):
         return None
     return f"this version bakes cuda, and neuron in bf16, not {accelerator} in {precision}"
-
-
-def _inputs(sources: Sources, code: WorkerSource, drivers: Drivers, own_checks: str | None) -> dict[str, str]:
-    neuron = {"neuron": hash_file(sources.neuron)} if drivers.compiled else {}
-    return {
-        "provision": hash_tree(PROVISION),
-        "worker": code.tree,
-        "checks": hash_tree(CHECKS),
-        "layout": hash_file(LAYOUT),
-        "requirements": hash_file(sources.requirements),
-        "tools": hash_file(sources.tools),
-        "python": interpreter.read(sources.interpreter).sha256,
-        **neuron,
-        **({"own checks": own_checks} if own_checks else {}),
-    }
-
-
-def _plan_id(
-    profile: Profile, base: BaseImage, sources: Sources, inputs: Mapping[str, str], lock: Lock | None
-) -> str:
-    facts = {
-        "profile": profile.model_dump(mode="json", exclude=NOT_IN_THE_IMAGE),
-        "lock": lock.as_dict() if lock else None,
-        "base": asdict(base),
-        "python": sources.python,
-        "builder": sorted(sources.builder),
-        "inputs": dict(inputs),
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

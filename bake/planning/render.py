@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bake.account.instance_types import InstanceType
+from bake.planning import attesting
 from bake.planning import disk as disk_of
 from bake.planning import memory as memory_of
 from bake.planning.builder import BuilderMemory
@@ -26,6 +27,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "id": plan.id,
         "profile": plan.profile.model_dump(mode="json", exclude={"weights": {"token"}}),
         "base": asdict(plan.launch.base),
+        "follow": _follow(plan),
         "instance_types": [asdict(kind) for kind in plan.launch.types],
         "worker_instance_types": [asdict(kind) for kind in plan.launch.worker_types],
         "network": asdict(plan.launch.network),
@@ -46,6 +48,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "waivers": [waiver.model_dump(mode="json") for waiver in plan.verify.waivers],
         "reports": plan.image.reports,
         "notices": plan.profile.notices,
+        "attesting": _attesting(plan),
         "estimates": {
             **asdict(plan.estimates),
             "seconds": plan.estimates.seconds,
@@ -61,14 +64,24 @@ def as_dict(plan: Plan) -> dict[str, Any]:
             "drawn_on": plan.provision.drivers.drawn_on,
         },
         "inputs": dict(plan.inputs),
+        "identity": {group: dict(found) for group, found in plan.identity.parts.items()},
         "egress": [asdict(one) for one in plan.provision.egress],
         "warnings": list(plan.warnings),
         "checked": list(plan.checked),
         "unchecked": list(plan.unchecked),
+        "copies": [asdict(one) for one in plan.copies],
         "preflight": [asdict(one) for one in plan.preflight],
         "unbakeable": plan.unbakeable,
         "differences": list(plan.sources.differences),
     }
+
+
+def _attesting(plan: Plan) -> dict[str, Any] | None:
+    found = plan.attesting
+    if found is None:
+        return None
+    more = {"bytes": found.bytes, "dollars": found.dollars, "egress_dollars": found.egress_dollars}
+    return {**asdict(found), "requests": found.requests, **more}
 
 
 def as_text(plan: Plan) -> str:
@@ -94,6 +107,15 @@ def as_text(plan: Plan) -> str:
     return "\n\n".join("\n".join(section) for section in sections if section)
 
 
+def _follow(plan: Plan) -> dict[str, str | None] | None:
+    """What a newer AMI of the family is to a bake; None where the profile names an id."""
+    base, found = plan.profile.base, plan.base
+    if base.family is None:
+        return None
+    newest = found.newest.id if found.newest else None
+    return {"family": base.family, "how": base.following, "newest": newest, "agreed": found.agreed_id}
+
+
 def _used(plan: Plan) -> list[tuple[str, str, str]]:
     """Rows of name, value and origin."""
     profile, base, where = plan.profile, plan.launch.base, plan.launch.network
@@ -102,6 +124,11 @@ def _used(plan: Plan) -> list[tuple[str, str, str]]:
     rows = [
         ("base AMI", base.id, f"base.{setting}"),
         ("", f"{base.name} ({base.architecture}, {base.root_gib} GiB)", ""),
+        *(
+            [("", f"{profile.base.following}: the newest of {profile.base.family}", "base.follow")]
+            if profile.base.family
+            else []
+        ),
         ("system", f"{profile.base.os}: user {plan.system.user}, {plan.system.home}", "base.os"),
         *([("", f"without {', '.join(profile.base.remove)}", "base.remove")] if profile.base.remove else []),
         (
@@ -241,7 +268,20 @@ def _made(plan: Plan) -> list[str]:
         "  + for its first job: two queues, a bucket, an event bus, a rule",
         "What stays:",
         f"  + one AMI and its snapshot of {plan.profile.root_volume.size_gib} GiB",
+        *_published(plan),
     ]
+
+
+def _published(plan: Plan) -> list[str]:
+    """Lines of what is published of a good AMI."""
+    wanted = plan.image.wanted
+    lines = [f"  + a copy in {one.region}" for one in plan.copies]
+    if wanted.parameter is not None:
+        where = ", ".join((plan.profile.builder.region, *wanted.regions))
+        lines.append(f"  ~ the SSM parameter {wanted.parameter} in {where}")
+    if wanted.template is not None:
+        lines.append(f"  + a version of the launch template {wanted.template}; its default stays")
+    return lines
 
 
 def _verdict(what: str, verdict: str) -> list[str]:
@@ -292,7 +332,22 @@ def _estimates(plan: Plan) -> list[tuple[str, str, str]]:
             f"{bound}{estimates.snapshot_gb:.0f} GB-month{_dollars(estimates.month_dollars, ' a month')}",
             removed,
         ),
+        *attesting.rows(plan.attesting),
+        *_copies(plan),
         *_cold_start(plan),
+    ]
+
+
+def _copies(plan: Plan) -> list[tuple[str, str, str]]:
+    """Rows of what each copy costs."""
+    bound = "at most " if plan.estimates.at_most else ""
+    return [
+        (
+            f"copy in {one.region}",
+            f"{bound}{one.gb:.0f} GB-month{_dollars(one.month_dollars, ' a month')}",
+            f"{one.gb:.0f} GB cross regions once, which EC2 charges for",
+        )
+        for one in plan.copies
     ]
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 import difflib
-import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -29,12 +28,12 @@ _FILE_NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]*\.py"
 class Review:
     """What a plan has for reviewers: waivers as reports hold them, and test files beside bake's own checks.
 
-    `digest` is a hash over the files' names and contents; None without files.
+    `digests` are the hashes of the files by their names from the profile's folder.
     """
 
     waivers: tuple[Waiver, ...]
     files: tuple[Path, ...]
-    digest: str | None
+    digests: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,12 @@ def check(profile: Profile, sources: Sources, facts: AccountFacts, findings: Fin
     _check_days(profile, facts, findings)
     waivers = tuple(Waiver(**waiver.model_dump()) for waiver in profile.waivers)
     files = tuple(one.file for one in own if one.file.is_file())
-    return Review(waivers, files, _digest(own) if files else None)
+    return Review(waivers, files, _digests(own))
+
+
+def digests(profile: Profile, sources: Sources) -> dict[str, str]:
+    """The hashes of the test files, before anybody has looked at what is in them."""
+    return _digests(list(_own_files(profile, sources, Findings({}))))
 
 
 def _own_files(profile: Profile, sources: Sources, findings: Findings) -> Iterator[_OwnFile]:
@@ -170,7 +174,6 @@ def _check_days(profile: Profile, facts: AccountFacts, findings: Findings) -> No
             findings.warn(f"{who} ends {left}, on {waiver.until}")
 
 
-def _digest(own: list[_OwnFile]) -> str:
-    """A hash over names and contents, the same wherever the profile's folder is."""
-    lines = sorted(f"{one.name} {hash_file(one.file)}\n" for one in own if one.file.is_file())
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+def _digests(own: list[_OwnFile]) -> dict[str, str]:
+    """Names and hashes of the contents, the same wherever the profile's folder is."""
+    return {one.name: hash_file(one.file) for one in own if one.file.is_file()}

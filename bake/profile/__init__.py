@@ -1,11 +1,12 @@
 """Read profiles: YAML with line marks, variables and secrets -> one typed, frozen Profile."""
 
-from bake.profile.loading import Origins, load, load_with_origins, names, outline, require_folder
+from bake.profile.loading import NO_PROFILES, Origins, load, load_with_origins, names, outline, require_folder
 from bake.profile.schema import FLUX, Profile
 from bake.profile.variables import Variables, environment
 
 __all__ = [
     "FLUX",
+    "NO_PROFILES",
     "Origins",
     "Profile",
     "Variables",

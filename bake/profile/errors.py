@@ -86,7 +86,7 @@ def _report(filled: Filled, item: Mapping[str, Any], meant: set[Path_]) -> Path_
 
     `meant` are the keys that a mistyped one stands for: these are not called missing as well.
     """
-    path: Path_ = tuple(item["loc"])
+    path: Path_ = tuple(part for part in item["loc"] if part != "[key]")
     if item["type"] == "value_error" and (not path or (len(path) == 1 and path[0] in sections())):
         return None  # said by _conflicts, which hears of all sections, or by _refuse_duplicates
     if path in filled.unresolved or any(path[:n] in filled.unresolved for n in range(1, len(path))):
@@ -95,7 +95,8 @@ def _report(filled: Filled, item: Mapping[str, Any], meant: set[Path_]) -> Path_
         meant |= _unknown_key(filled, path)
     elif item["type"] != "missing" or not (path in meant or _may_be_elsewhere(filled, path)):
         text, hint = _message(filled, path, item)
-        filled.document.problem(path, text, hint, at_key=item["type"] == "missing")
+        at_key = item["type"] == "missing" or item["loc"][-1] == "[key]"
+        filled.document.problem(path, text, hint, at_key=at_key)
     return path
 
 
@@ -246,10 +247,15 @@ def origins(profile: Profile, filled: Filled) -> dict[str, str]:
 
 
 def _origins(path: Path_, value: Any, filled: Filled) -> dict[str, str]:
-    """The origin of one value and, of a list, those of its entries and of what is in them."""
+    """The origin of one value and, of a list or of names, those of its entries and of what is in them."""
     found = {dotted(path): filled.origins.get(dotted(path), "default")}
     below: list[Path_] = []
-    for index, entry in enumerate(value if isinstance(value, tuple) else ()):
+    for index, entry in value.items() if isinstance(value, dict) else _numbered(value):
         inner = type(entry).model_fields if isinstance(entry, Section) else ()
         below += [(*path, index), *((*path, index, key) for key in inner)]
     return found | {name: filled.origins[name] for name in map(dotted, below) if name in filled.origins}
+
+
+def _numbered(value: Any) -> Iterator[tuple[int, Any]]:
+    """The entries of a list with their places."""
+    yield from enumerate(value if isinstance(value, tuple) else ())

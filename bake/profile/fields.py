@@ -13,16 +13,23 @@ from bake.profile.yaml_source import Path_
 
 
 def field(path: Path_) -> FieldInfo | None:
-    """The field of a value, or of the list that an entry is in; None for an unknown key."""
-    found, model = None, mapping(())
+    """The field of a value, or of the list or the names that an entry is in; None for an unknown key."""
+    found, model, named = None, mapping(()), False
     for part in path:
-        if isinstance(part, int):
+        if isinstance(part, int) or named:
+            named = False
             continue
         if model is None:
             return found
         found = model.model_fields.get(part) if part in _keys(model) else None
         model = _mapping_in(found.annotation) if found else None
+        named = _is_named(found)
     return found
+
+
+def _is_named(info: FieldInfo | None) -> bool:
+    """Whether its entries have names that the user chooses, as channels have."""
+    return info is not None and get_origin(info.annotation) is dict
 
 
 def mapping(path: Path_) -> type[Section] | None:
@@ -65,7 +72,7 @@ def is_list(path: Path_) -> bool:
 
 
 def entries() -> dict[str, type[Section]]:
-    """The lists of mappings by name, each with the model of an entry."""
+    """The lists of mappings, and mappings of mappings, by name, each with the model of an entry."""
     models = {name: mapping((name,)) for name in _keys(Profile)}
     return {name: model for name, model in models.items() if model and not _is_section(name)}
 

@@ -64,6 +64,8 @@ def _field(schema: dict[str, Any]) -> dict[str, Any]:
     bound = variable is not None and not schema.pop("literal", False)
     outer: dict[str, Any] = {key: schema[key] for key in ("default", "description") if key in schema}
     inner = {key: value for key, value in schema.items() if key not in (*outer, "title")}
+    if "patternProperties" in inner:
+        return {**outer, **_named(inner)}
     kinds = inner.pop("anyOf", None) or [inner]
     if any(kind.get("type") == "array" for kind in kinds):
         return {**outer, "anyOf": [_entries(kind, bound) for kind in kinds]}
@@ -74,6 +76,14 @@ def _field(schema: dict[str, Any]) -> dict[str, Any]:
     if variable is not None:
         outer["examples"] = [f"${{{variable}}}"]
     return {**outer, "anyOf": [*kinds, REFERENCE]}
+
+
+def _named(schema: dict[str, Any]) -> dict[str, Any]:
+    """A mapping whose keys the user chooses; null drops an entry that an extended profile has."""
+    named = {
+        pattern: {"anyOf": [one, {"type": "null"}]} for pattern, one in schema["patternProperties"].items()
+    }
+    return {**schema, "patternProperties": named, "additionalProperties": False}
 
 
 def _entries(kind: dict[str, Any], bound: bool) -> dict[str, Any]:

@@ -11,15 +11,19 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from bake import tokens
 from bake.checks.result import Severity
 from bake.profile import values, volumes
 from bake.profile.accelerators import Neuron, Nvidia
+from bake.profile.attesting import SigningKey
+from bake.profile.channels import Channel, ChannelName
+from bake.profile.channels import check as check_channels
 from bake.profile.patterns import CACHE, FLEETING, REMOVABLE
 from bake.profile.proxy import ProxyCommand
 from bake.profile.publishing import Publish
+from bake.profile.rebuild import Rebuild
 from bake.profile.review import CheckFile, Waiver
 from bake.profile.section import Section, variable
 from bake.profile.types import (
@@ -55,6 +59,8 @@ class Base(Section):
     """A name with `*`; the newest AMI of `owner` with such a name."""
     owner: Owner | None = Field(None, json_schema_extra=variable("BASE_AMI_OWNER", "amazon", "self"))
     """Who published the AMI called `name`."""
+    follow: Literal["pinned", "propose", "newest"] | None = None
+    """What a newer AMI of `ssm` or `name` is to a bake: nothing; a proposal, the default; or its base."""
     os: SystemName
     """The operating system of the AMI."""
     accelerator: Literal["cuda", "neuron", "cpu"]
@@ -80,6 +86,20 @@ class Base(Section):
             yield f"needs exactly one of ami, ssm, or name with owner; has {' and '.join(ways) or 'none'}"
         if (self.name is None) != (self.owner is None):
             yield "name and owner go together: anybody may publish an AMI of any name"
+        if self.ami is not None and self.follow is not None:
+            yield "follow goes with ssm, or name and owner: an id has no newer AMI to follow"
+
+    @property
+    def family(self) -> str | None:
+        """The AMIs of which the newest is looked up, in words; None where an id is named."""
+        if self.ssm is not None:
+            return f"ssm:{self.ssm}"
+        return None if self.name is None else f"name {self.name} of {self.owner}"
+
+    @property
+    def following(self) -> str:
+        """What a newer AMI of the family is to a bake."""
+        return self.follow or "propose"
 
 
 class Builder(Section):
@@ -317,6 +337,7 @@ class Profile(Section):
     image: Image
     nvidia: Nvidia = Field(default_factory=Nvidia)
     neuron: Neuron = Field(default_factory=Neuron)
+    rebuild: Rebuild = Field(default_factory=Rebuild)
     publish: Publish = Field(default_factory=Publish)
     checks: tuple[CheckFile, ...] = Field((), max_length=32)
     """Test files, or folders of `test_*.py`, that run beside bake's own checks; relative to the profile."""
@@ -328,6 +349,29 @@ class Profile(Section):
     """An event bus in AWS_REGION that hears of images that were baked or promoted, and of failed bakes."""
     fail_on: Severity = "critical"
     """The severity from which a vulnerability that a scan finds counts as a failure."""
+    attest: bool | None = Field(None, strict=True)
+    """Whether the finished snapshot is read and attested; unset: in rehearsals, not on AWS."""
+    signing_key: SigningKey | None = Field(
+        None, json_schema_extra=variable("BAKE_SIGNING_KEY", optional=True)
+    )
+    """What signs attestations: a private key's path, or awskms: and a key's id, ARN or alias."""
+    channels: dict[ChannelName, Channel] = Field(default_factory=dict, max_length=16)
+    """Names for the AMI that is served, each an SSM parameter and a launch template (docs/channels.md)."""
+
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _kept(cls, value: object) -> object:
+        """Drop what an extended profile has and this one sets to null."""
+        if not isinstance(value, dict):
+            return value
+        return {name: one for name, one in value.items() if one is not None}
+
+    @field_validator("channels")
+    @classmethod
+    def _apart(cls, value: dict[str, Channel], info: ValidationInfo) -> dict[str, Channel]:
+        published = info.data.get("publish") or Publish()
+        check_channels(str(info.data.get("name", "")), value, published.parameter)
+        return value
 
     @field_validator("reports")
     @classmethod

@@ -88,7 +88,7 @@ def ensure_version(aws: Aws, template: str, image: str, source: int | None = Non
     known = _known(aws, template)
     if (there := of_image(known, image)) is not None:
         return there
-    return _make(aws, source_of(known, template, source), image)
+    return make(aws, source_of(known, template, source), image)
 
 
 def default_version(aws: Aws, template: str) -> Version:
@@ -150,7 +150,8 @@ def _known(aws: Aws, template: str) -> list[Version]:
     return known
 
 
-def _make(aws: Aws, source: Version, image: str) -> Version:
+def make(aws: Aws, source: Version, image: str) -> Version:
+    """Make a version of a source version with this AMI's literal id; BakeError if EC2 made another one."""
     data = {"ImageId": image, **_lost_otherwise(source.data)}
     answer = aws.ec2.create_launch_template_version(
         LaunchTemplateId=source.template,

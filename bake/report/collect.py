@@ -21,12 +21,26 @@ from bake.errors import UsageError
 from bake.report import check_facts, content, last_good, meant, timeline
 from bake.report.image_facts import base_facts, image_facts
 from bake.report.meant import Intended
-from bake.report.model import Agreement, Changes, Cost, Log, Note, Report, RunFacts, Scan, Venue, Verdict
+from bake.report.model import (
+    Agreement,
+    Attestation,
+    Changes,
+    Cost,
+    Log,
+    Note,
+    Publication,
+    Report,
+    RunFacts,
+    Scan,
+    Venue,
+    Verdict,
+)
 from bake.report.run_directory import RunDirectory
 from bake.report.scan import FILE as SCAN
 from bake.report.verdict import Ending, ending, first_line, verdict
 
 MOMENTS = ("base", "sealed", "booted")
+ATTESTATION = "facts/attestation.json"
 TAIL, LINES = 8000, 60  # of a log: bytes and lines
 OLD = "this run was made by an older bake: manifest.json and junit.xml have its checks"
 
@@ -50,6 +64,7 @@ def collect(directory: Path) -> Report:
         image=run.part("facts/image.json", lambda: image_facts(image), None),
         base=run.part("the base AMI in plan.json", lambda: base_facts(run.plan), None),
         agreement=run.part("facts/agreement.json", lambda: _agreement(run), None),
+        publication=run.part("facts/publication.json", lambda: _publication(run), ()),
         checks=_checks(run, ran, facts.command, came_to, end),
         waivers=run.part("the waivers in plan.json", lambda: _waivers(run), ()),
         changed_on_machine=run.part("facts/intended.json", lambda: _changed(run), None),
@@ -59,6 +74,7 @@ def collect(directory: Path) -> Report:
         disk=run.part("the disk", lambda: content.disk(run), ()),
         timeline=run.part("events.jsonl", lambda: timeline.spans(run.events), ()),
         cost=run.part("the journal", lambda: _cost(run, came_to), None),
+        attestation=run.part(ATTESTATION, lambda: _attestation(run), None),
         warnings=run.part("plan.json", lambda: tuple(map(str, run.plan.get("warnings", ()))), ()),
         scan=run.part(SCAN, lambda: Scan.model_validate(run.json(SCAN)) if run.json(SCAN) else None, None),
         logs=_logs(run),
@@ -143,6 +159,16 @@ def _checks(
 def _agreement(run: RunDirectory) -> Agreement | None:
     told = run.json("facts/agreement.json")
     return Agreement.model_validate(told) if told else None
+
+
+def _attestation(run: RunDirectory) -> Attestation | None:
+    told = run.json(ATTESTATION)
+    return Attestation.model_validate(told) if told else None
+
+
+def _publication(run: RunDirectory) -> tuple[Publication, ...]:
+    told = run.json("facts/publication.json").get("parts") or ()
+    return TypeAdapter(tuple[Publication, ...]).validate_python(told)
 
 
 def _waivers(run: RunDirectory) -> tuple[Waiver, ...]:

@@ -129,6 +129,8 @@ def _facts(report: Report) -> Iterator[str]:
     yield f"- Image: {f'{code(image.id)}, {code(image.name)}' if image else 'none was made'}"
     if base:
         yield f"- Base: {code(base.id)}, {text(base.name)}"
+    if held := report.attestation:
+        yield f"- Holds: {code(f'sha256:{held.digest}')}, {text(held.signed)}"
     yield f"- Checks: {_count(report.checks)}"
     where = f"account {text(run.account)}, " if run.account else ""
     yield f"- Run: {code(run.id)}, plan {code(run.plan)}, bake {text(run.bake_version)}"
@@ -167,6 +169,7 @@ def _sections(report: Report) -> Iterator[Section]:
     if changes := report.changed_on_machine:
         unmeant = [one for one in changes.changes if not one.meant]
         yield _changes("Changed on the machine, and not meant to be", unmeant)
+    yield _publication(report)
     yield _scan(report)
     yield _checks(report)
     yield _versions(report)
@@ -209,6 +212,16 @@ def _changes(title: str, changes: Sequence[Change]) -> Section:
         _row(text(one.kind), code(one.name), code(one.before or ""), code(one.after or "")) for one in changes
     ]
     return Section(f"{title}: {len(rows)}", rows, ("what", "name", "before", "after"))
+
+
+def _publication(report: Report) -> Section:
+    failed = sum(one.state == "failed" for one in report.publication)
+    rows = [
+        _row(text(one.what), text(one.region), code(one.id, LONG), text(one.why or one.state, LONG))
+        for one in report.publication
+    ]
+    title = f"Published: {len(rows) - failed} of {len(rows)}"
+    return Section(title, rows, ("what", "region", "id", "state"))
 
 
 def _scan(report: Report) -> Section:

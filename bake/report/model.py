@@ -258,6 +258,47 @@ class Scan(Record):
     vulnerabilities: tuple[Vulnerability, ...]
 
 
+class AttestedSnapshot(Record):
+    """One snapshot of an AMI, and the digest of what it holds."""
+
+    device: str
+    snapshot: str
+    gib: int
+    digest: str
+    """SHA-256, as docs/attestation.md defines it."""
+
+
+class Attestation(Record):
+    """What the AMI's snapshots hold, as it was read when the image was good."""
+
+    digest: str
+    """The AMI's: of one snapshot, that one's."""
+    snapshots: tuple[AttestedSnapshot, ...]
+    key: str | None
+    """The id of the key that signed it; null where nobody did."""
+    signed: str
+    """Who signed it, in words."""
+    file: str
+    """The statements, a file of the run directory."""
+    blocks: int
+    """Blocks of 512 KiB that were read; all others hold nothing."""
+    seconds: float
+
+
+class Publication(Record):
+    """One part of what was published of the AMI, or was to be."""
+
+    what: str
+    """copy, SSM parameter, launch template, or what the AMI itself says and enforces."""
+    region: str
+    id: str
+    state: Literal["published", "failed"]
+    why: str = ""
+    """Why it failed."""
+    by_hand: str = ""
+    """The command that does it."""
+
+
 class Cost(Record):
     """What the run cost; null where a price is not known."""
 
@@ -293,6 +334,8 @@ class Report(Record):
     image: ImageFacts | None = None
     base: BaseFacts | None = None
     agreement: Agreement | None = None
+    publication: tuple[Publication, ...] = ()
+    """What was published of the AMI, beside sharing it."""
     checks: tuple[Check, ...] = ()
     waivers: tuple[Waiver, ...] = ()
     """All waivers of the profile, whether a check needed them or not."""
@@ -308,6 +351,7 @@ class Report(Record):
     disk: tuple[Part, ...] = ()
     timeline: tuple[Span, ...] = ()
     cost: Cost | None = None
+    attestation: Attestation | None = None
     scan: Scan | None = None
     warnings: tuple[str, ...] = ()
     """The plan's warnings."""

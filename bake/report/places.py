@@ -110,6 +110,14 @@ def download(aws: Aws, url: str, sha256: str, directory: Path) -> Report:
     return report
 
 
+def optional(aws: Aws, url: str, name: str) -> bytes | None:
+    """A file in the folder of a report, as it lies there: nobody vouches for it. None if there is none."""
+    try:
+        return _get(aws, Place.of(url) / name)
+    except BakeError:
+        return None
+
+
 def _fetch_picture(aws: Aws, place: Place, sha256: str, file: Path) -> None:
     """A picture that is not there is missing on the page, too; another one would be a lie."""
     try:

@@ -31,8 +31,13 @@ def write(directory: Path, note: Callable[[str], None] = lambda text: None) -> R
     report = collect(directory)
     for name, form in FILES.items():
         _write(directory / name, lambda form=form: redact(render(report, form, directory)), note)  # type: ignore[misc]
-    _write(directory / SUMS, lambda: sums(directory), note)
+    write_sums(directory, note)
     return report
+
+
+def write_sums(directory: Path, note: Callable[[str], None] = lambda text: None) -> None:
+    """Write the sums of all files of a run directory."""
+    _write(directory / SUMS, lambda: sums(directory), note)
 
 
 def _write(file: Path, make: Callable[[], str], note: Callable[[str], None]) -> None:

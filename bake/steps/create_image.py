@@ -17,10 +17,12 @@ from bake.creation import Found, Resource, tag_of
 from bake.errors import BakeError
 from bake.image import IMDSV2, Image, describe_image, image_of, remove, remove_by_hand, root_of
 from bake.instance import describe
+from bake.planning import identity
 from bake.planning.plan import Plan
+from bake.publish import marks
 from bake.retries import ALLOWED, error_code, is_passing, is_refused
 from bake.run import Run
-from bake.steps.attempt import ensure_imdsv2
+from bake.steps.attempt import attempt, ensure_imdsv2
 from bake.steps.launch import Instance
 from bake.steps.seal import undone
 from bake.steps.tags import tags
@@ -95,12 +97,30 @@ def create_image(
             hint="large first snapshots take long; the AMI was removed again",
         )
         image = ensure_imdsv2(aws, run, image)
+        _take_watermark_off(plan, aws, run, image)
         with cases.case("security.image_imdsv2") as case:
             # A note has the command; what AWS refuses does not cost the image.
             case.holds(
                 image.imds_support == IMDSV2, IMDSV2, image.imds_support or "optional", "DescribeImages"
             )
         return image, removal
+
+
+def _take_watermark_off(plan: Plan, aws: Aws, run: Run, image: Image) -> None:
+    """Take off a draft what it inherited: the profile's watermark says that an image was verified.
+
+    A base that was baked itself has it. What others put on the base stays: it says what they mean by it.
+    """
+    name = plan.image.wanted.watermark
+    if name is not None:
+        by_hand = marks.take_off_by_hand(aws, image.id, name)
+        failed = f"{image.id} may have the watermark {name!r} of its base, and is not verified yet"
+        attempt(run, failed, lambda: _without(aws, run, image, name), by_hand)
+
+
+def _without(aws: Aws, run: Run, image: Image, name: str) -> None:
+    if marks.take_off(aws, image.id, name):
+        run.progress.note(f"{image.id} had the watermark {name!r} of its base: it gets it once it is good")
 
 
 def check_right(plan: Plan, aws: Aws, run: Run, instance: Instance) -> None:
@@ -137,6 +157,7 @@ def _request(plan: Plan, run: Run, instance: str) -> dict[str, Any]:
     """The arguments of CreateImage."""
     name = plan.image.name_for(run.id)
     kinds, image_tags = ("image", "snapshot"), tags(plan, run, name)
+    image_tags.append({"Key": identity.TAG, "Value": plan.identity.tag})
     return {
         "InstanceId": instance,
         "Name": name,

@@ -28,6 +28,7 @@ from bake.steps.wait_for_worker import ImageIsBad
 from bake.undo import Undo
 
 Outcome = Literal["good", "bad", "unproven"]
+Tell = Callable[[Aws, Run, Image, Outcome], None]
 # Seconds for tagging an image when a bake ends early.
 BRIEF = 20.0
 
@@ -47,13 +48,13 @@ def judge(
     run: Run,
     image: Image,
     undo: Undo,
-    tell: Callable[[Outcome], None] = lambda outcome: None,
+    tell: Tell = lambda aws, run, image, outcome: None,
 ) -> Iterator[None]:
     """Run the check of a finished AMI as a block; how the block ends decides the AMI's fate.
 
     A block that succeeds makes it good. ImageIsBad removes it. Any other error says nothing about the image,
     which took hours, so it is kept as unproven. `undo` holds what the check created: if the check fails, its
-    removals start first. `tell` is called with the outcome.
+    removals start first. `tell` is called with the image and the outcome.
     """
     try:
         yield
@@ -61,16 +62,16 @@ def judge(
         interrupt.ending()
         undo.begin()
         _condemn(aws, run, image)
-        tell("bad")
+        tell(aws, run, image, "bad")
         error.message += f"\n{image.id} is bad and was removed" if not run.leaks else f"\n{image.id} is bad"
         raise
     except BaseException as error:
         interrupt.ending()
         undo.begin()
         if (kept := _keep(plan, aws, run, image)) is None:
-            tell("bad")
+            tell(aws, run, image, "bad")
             raise _gone(run, image, f"before it was proved: {_why(error)}") from error
-        tell("unproven")
+        tell(aws, run, image, "unproven")
         if isinstance(error, (BakeError, Interrupted, *call_errors())):
             told = Unproven(f"{image.id} ({image.name}) is there, and unproven: {_why(error)}", hint=kept)
             if isinstance(error, NotVerified):  # it draws, and is not what it should be
@@ -84,13 +85,13 @@ def judge(
         if untagged is None:
             raise _gone(run, image, "after it had been proved")
         if untagged and not _is_good(aws, image):
-            tell("unproven")
+            tell(aws, run, image, "unproven")
             raise Untagged(
                 f"{image.id} ({image.name}) is good, and could not be tagged so {untagged}",
                 hint="it is kept as a draft, which a `bake sweep` removes once the lease has ended: tag it "
                 f"before, or prove it again with `bake boot-check {image.id}{_where(aws)}`",
             )
-        tell("good")
+        tell(aws, run, image, "good")
 
 
 def _gone(run: Run, image: Image, when: str) -> BakeError:

@@ -49,7 +49,7 @@ def spread(plan: ImagePlan, aws: Aws, run: Run, image: Image) -> None:
     rows = wanted.all()
     if not rows:
         return
-    run.keep(FACTS, json.dumps([row.as_dict() for row in rows], indent=1) + "\n")
+    run.keep(FACTS, json.dumps({"parts": [row.as_dict() for row in rows]}, indent=1) + "\n")
     for row in rows:
         run.progress.note(_told(row))
     if missing(rows):

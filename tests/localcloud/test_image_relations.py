@@ -143,7 +143,7 @@ def told(image: str, kind: str, count: int) -> None:
     def ask(method: str, path: str, body: bytes | None) -> Any:
         return image_usage.routes()[method, path](SimpleNamespace(get_data=lambda: body))
 
-    image_usage.tell(ask, SPOT_REGION, image, OTHERS, kind, count)
+    image_usage.tell_usage(ask, SPOT_REGION, image, OTHERS, kind, count)
 
 
 def entries(ebs: EbsAccount, **asked: Any) -> list[tuple[str, str, int]]:

@@ -20,6 +20,7 @@ from bake.report.model import (
     Package,
     Part,
     Picture,
+    Publication,
     Report,
     RunFacts,
     Scan,
@@ -239,6 +240,17 @@ GOOD = Report(
             ready_seconds=41.0,
             seconds=1.9,
             memory_bytes=34_000_000_000,
+        ),
+    ),
+    publication=(
+        Publication(what="copy", region="eu-west-1", id="ami-0fedcba9876543210", state="published"),
+        Publication(
+            what="SSM parameter",
+            region="eu-north-1",
+            id="/flux/ami = ami-0123456789abcdef0",
+            state="failed",
+            why="/flux/ami in eu-north-1 holds <script>, which somebody else wrote",
+            by_hand="aws ssm put-parameter --name /flux/ami",
         ),
     ),
     weights=Weights(

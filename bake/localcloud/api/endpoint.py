@@ -11,7 +11,7 @@ from typing import Any
 from moto.core import utils
 from werkzeug.wrappers import Response
 
-from bake.localcloud.api import front, tables
+from bake.localcloud.api import direct, front, tables
 from bake.localcloud.api.access.backends import OPERATION_REQUEST, Backends
 from bake.localcloud.api.access.gateway import Gateway
 from bake.localcloud.api.access.keys import Keys
@@ -76,6 +76,8 @@ class Api:
             self.called[named] = self.called.get(named, 0) + 1
         if requested.service == "ec2":
             return self._ec2(environ, start_response)
+        if requested.service == "ebs":
+            return direct.answer(requested)(environ, start_response)
         limit = self._instances.settings.vcpus
         told = tables.answer(requested, limit)
         return (told or self._moto)(environ, start_response)

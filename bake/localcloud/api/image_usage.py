@@ -1,7 +1,7 @@
 """Reports of who else uses an image: other accounts' instances and launch templates, by their number.
 
 The local cloud has one account. What others have is told to it: by `ImageUsage.used_elsewhere`, or by
-`tell`, over the control socket. https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/your-ec2-ami-usage.html
+`tell_usage`, over the control socket. https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/your-ec2-ami-usage.html
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def routes() -> Routes:
     return {("POST", ROUTE): told}
 
 
-def tell(ask: Ask, region: str, image: str, account: str, kind: str, count: int) -> None:
+def tell_usage(ask: Ask, region: str, image: str, account: str, kind: str, count: int) -> None:
     """Say that another account has so many `ec2:Instance`s or `ec2:LaunchTemplate`s of an image."""
     said = {"region": region, "image": image, "account": account, "resource_type": kind, "count": count}
     ask("POST", ROUTE, json.dumps(said).encode())

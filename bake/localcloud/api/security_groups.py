@@ -42,12 +42,12 @@ class Groups:
     def follow(self) -> None:
         """Update the rules; to be called after everything that may have changed a group or an instance."""
         with self._lock:
-            wanted = self._wanted()
+            wanted = self.wanted_of()
             if wanted != self._now:
                 self._apply(wanted)
                 self._now = wanted
 
-    def _wanted(self) -> Traffic:
+    def wanted_of(self) -> Traffic:
         instances = [instance.moto for instance in self._instances.all() if instance.state != "terminated"]
         ways = {one.private_ip: routes.of(one) for one in instances}
         public = {one.public_ip: one.private_ip for one in instances if ways[one.private_ip].answers}

@@ -24,8 +24,8 @@ EXAMPLES = {
     "HF_TOKEN": "example",
     "NEURON_PYTHON_INDEX": "https://example.com/simple",
 }
-# The user's own queue, bucket, buses, mirror and place for reports do not exist on the local cloud, and their
-# bastion does not lead there.
+# The user's own queue, bucket, buses, mirror and place for reports do not exist on the local cloud, their key
+# signs no rehearsal, and their bastion does not lead there.
 NOT_REHEARSED = dict.fromkeys(
     (
         "FLUX_QUEUE_URL",
@@ -34,6 +34,7 @@ NOT_REHEARSED = dict.fromkeys(
         "FLUX_MIRROR",
         "BAKE_REPORTS",
         "BAKE_NOTICES",
+        "BAKE_SIGNING_KEY",
         "BAKE_PROXY_COMMAND",
     ),
     "",

@@ -88,6 +88,8 @@ def describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
             f"Prices and quotas are this cloud's own: {VCPU_HOUR:.2f} dollars an hour for a vCPU, "
             f"{SPOT_VCPU_HOUR:.2f} on the spot market, {VOLUME_MONTH:.2f} a month for a GB of volume and "
             f"{SNAPSHOT_MONTH:.2f} of snapshot; {running['vcpus']} vCPUs for each quota (BAKE_LOCAL_VCPUS).",
+            "Auto Scaling groups can be made and asked about, and have no instances. What other accounts "
+            "have of an image is what the cloud is told.",
             "Signatures and roles' sessions are judged by this host's clock, also when `bake local clock` "
             "has moved the API's on; machines have this host's clock.",
             _LENIENT if running["lenient"] else _DELAYED.format(seed=running["seed"]),

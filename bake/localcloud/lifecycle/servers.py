@@ -25,6 +25,7 @@ from bake.localcloud.api import (
     iam,
     image_usage,
     interruptions,
+    kms,
     parameter_store,
     s3,
     scheduler,
@@ -163,6 +164,7 @@ def _install(instances: LocalInstances, store: ImageStore, time: CloudClock, aut
     iam.install()
     parameter_store.install()
     auto_scaling.install()
+    kms.install()
     backends.install()
     tables.install()
 

@@ -83,9 +83,9 @@ def _copy_range(reader: int, writer: int, count: int, offset: int) -> int:
     return os.sendfile(writer, reader, offset, count)
 
 
-def extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
-    """The ranges of a sparse file that hold data."""
-    end = 0
+def extents(fd: int, size: int, start: int = 0) -> Iterator[tuple[int, int]]:
+    """The ranges of a sparse file that hold data, from `start` on."""
+    end = start
     while end < size:
         try:
             start = os.lseek(fd, end, os.SEEK_DATA)

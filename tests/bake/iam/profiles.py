@@ -21,6 +21,7 @@ VARIABLES = {
     "HF_TOKEN": "hf_0123456789",
 }
 ACCOUNT, ROLE = "123456789012", "arn:aws:iam::123456789012:role/flux-rehearsal"
+TEMPLATE = "lt-0123456789abcdef0"
 PARAMETER, STORE, QUEUE, BUS = "/bake/base", "needs-store", "needs-jobs", "needs"
 # The same in a rehearsal; those with names that bakes know are set aside there.
 GIVEN = {
@@ -51,6 +52,7 @@ worker:
 image: {{share_with: ["${{NEEDS_SHARE_WITH}}"], keep: 1}}
 reports: s3://{STORE}/reports
 notices: {BUS}
+channels: {{stable: {{launch_template: "${{BAKE_LAUNCH_TEMPLATE:-{TEMPLATE}}}"}}}}
 """,
     # From an image that was baked: what takes long is there already.
     AGAIN: "extends: g6e-ubuntu\nbase: {ami: '${BAKED_AMI_ID}'}\n",

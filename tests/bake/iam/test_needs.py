@@ -100,6 +100,14 @@ BY_THE_CODE = (
     # bake/lifecycle/machines.py: a volume and a group that outlived their instance.
     _line(FULL, "ec2:DeleteVolume", f"{EC2}:volume/vol-0123456789abcdef0", {**IN_EC2, **OURS}, "sweep"),
     _line(FULL, "ec2:DeleteSecurityGroup", f"{EC2}:security-group/sg-0", {**IN_EC2, **OURS}, "sweep"),
+    # The same: an AMI that somebody has protected although it is a draft.
+    _line(
+        FULL,
+        "ec2:DisableImageDeregistrationProtection",
+        "arn:aws:ec2:eu-north-1::image/ami-0",
+        {**IN_EC2, **OURS},
+        "sweep",
+    ),
 )
 # bake/lifecycle/services.py: what a sweep does with a first job's queue, bucket, bus and rule.
 _BUCKET = "arn:aws:s3:::bake-20260101-000000-0a1b2c"
@@ -120,13 +128,53 @@ SWEPT = tuple(
     for resource, actions in _SWEPT.items()
     for action in actions
 )
+# bake/publish/: what promotions, rollbacks, `bake channels` and revocations call;
+# tests/rehearsal/test_channels.py does so under this policy. ec2:DescribeImageReferences looks for parameters
+# with the rights of whoever calls: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-ami-references.html
+_CHANNEL = f"arn:aws:ssm:eu-north-1:123456789012:parameter/bake/{FULL}/stable"
+_IMAGE = "arn:aws:ec2:eu-north-1::image/ami-0fedcba9876543210"
+_THEIRS = {f"aws:ResourceTag/bake:{key}": (value,) for key, value in (("profile", FULL), ("run", "r"))}
+_SERVED: Mapping[str, tuple[str, ...]] = {
+    "*": (
+        *("ec2:DescribeImages", "ec2:DescribeLaunchTemplateVersions", "ec2:DescribeImageReferences"),
+        *("autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeLaunchConfigurations"),
+        "ssm:DescribeParameters",
+    ),
+    _CHANNEL: ("ssm:GetParameter", "ssm:GetParameterHistory", "ssm:PutParameter"),
+    f"{_CHANNEL}.lock": ("ssm:GetParameter", "ssm:PutParameter", "ssm:DeleteParameter"),
+    "arn:aws:ssm:eu-north-1:123456789012:parameter/*": ("ssm:GetParameters",),
+    f"{EC2}:launch-template/{profiles.TEMPLATE}": (
+        *("ec2:CreateLaunchTemplateVersion", "ec2:ModifyLaunchTemplate"),
+    ),
+}
+PROMOTED = (
+    *(
+        _line(FULL, action, resource, IN_EC2, "promoter")
+        for resource, actions in _SERVED.items()
+        for action in actions
+    ),
+    *(
+        _line(FULL, action, _IMAGE, {**IN_EC2, **_THEIRS}, "promoter")
+        for action in ("ec2:DisableImage", "ec2:DescribeImageAttribute")
+    ),
+    *(
+        _line(
+            FULL,
+            "ec2:CreateTags",
+            arn,
+            {**IN_EC2, **_THEIRS, "aws:TagKeys": ("bake:because", "bake:state")},
+            "promoter",
+        )
+        for arn in (_IMAGE, "arn:aws:ec2:eu-north-1::snapshot/snap-0fedcba9876543210")
+    ),
+)
 # bake/lifecycle/references.py and sharing.py: a bake that keeps some images asks what whoever prunes asks.
 _REFERRED = (
     *("DescribeImageReferences", "DescribeLaunchTemplates", "DescribeLaunchTemplateVersions"),
     *("DescribeSpotInstanceRequests", "DescribeSpotFleetRequests", "DescribeImageUsageReports"),
     "DescribeImageUsageReportEntries",
 )
-_IMAGE, _SNAPSHOT = "arn:aws:ec2:eu-north-1::image/ami-0", "arn:aws:ec2:eu-north-1::snapshot/snap-0"
+_OLD_IMAGE, _OLD_SNAPSHOT = "arn:aws:ec2:eu-north-1::image/ami-0", "arn:aws:ec2:eu-north-1::snapshot/snap-0"
 ASKED = tuple(
     _line(FULL, action, resource, IN_EC2, audience)
     for audience in ("caller", "prune")
@@ -136,7 +184,7 @@ ASKED = tuple(
         ("autoscaling:DescribeLaunchConfigurations", "*"),
         ("ssm:DescribeParameters", "*"),
         ("ssm:GetParameters", "arn:aws:ssm:eu-north-1:123456789012:parameter/flux/stable"),
-        ("ec2:CreateImageUsageReport", _IMAGE),
+        ("ec2:CreateImageUsageReport", _OLD_IMAGE),
         ("ec2:CreateImageUsageReport", f"{EC2}:image-usage-report/*"),
     )
 )
@@ -150,10 +198,10 @@ PRUNED = (
     *(
         _line(FULL, f"ec2:{action}", resource, {**IN_EC2, **OURS}, "prune")
         for action, resource in (
-            ("DescribeImageAttribute", _IMAGE),
-            ("DisableImageDeregistrationProtection", _IMAGE),
-            ("DeregisterImage", _IMAGE),
-            ("DeleteSnapshot", _SNAPSHOT),
+            ("DescribeImageAttribute", _OLD_IMAGE),
+            ("DisableImageDeregistrationProtection", _OLD_IMAGE),
+            ("DeregisterImage", _OLD_IMAGE),
+            ("DeleteSnapshot", _OLD_SNAPSHOT),
         )
     ),
 )
@@ -167,7 +215,7 @@ UNUSED: Mapping[tuple[Audience, str], str] = {
 }
 
 Policies = Mapping[tuple[Audience, str], tuple[Statement, ...]]
-LINES = (*recorded(), *BY_THE_CODE, *SWEPT, *ASKED, *PRUNED)
+LINES = (*recorded(), *BY_THE_CODE, *SWEPT, *PROMOTED, *ASKED, *PRUNED)
 
 
 @pytest.fixture(scope="module")
@@ -176,12 +224,18 @@ def policies(
 ) -> Mapping[tuple[Audience, str], tuple[Statement, ...]]:
     """The statements of all policies of all profiles that were recorded."""
     folder = profiles.write(tmp_path_factory.mktemp("of-iam") / "profiles")
-    subjects = {name: profiles.subject(name, folder) for name in (PLAIN, *profiles.TEXTS)}
+    found = {name: profiles.subject(name, folder) for name in (PLAIN, *profiles.TEXTS)}
+    subjects = {name: _rehearsed(one) for name, one in found.items()}
     return {
         (audience, name): iam.statements(audience, subject)
         for name, subject in subjects.items()
         for audience in iam.AUDIENCES
     }
+
+
+def _rehearsed(subject: iam.Subject) -> iam.Subject:
+    """With what rehearsals do unless the profile says otherwise: attest (bake/rehearsal.py)."""
+    return replace(subject, profile=subject.profile.model_copy(update={"attest": True}))
 
 
 def allowed(statements: tuple[Statement, ...], need: Need) -> bool:
@@ -194,7 +248,7 @@ def denied(policies: Policies, line: Line) -> bool:
 
 def test_each_path_was_recorded() -> None:
     assert {line.path for line in recorded()} == PATHS
-    assert {line.audience for line in recorded()} == set(iam.AUDIENCES) - {"prune"}
+    assert {line.audience for line in recorded()} == set(iam.AUDIENCES) - {"promoter", "prune"}
     assert {line.profile for line in recorded() if line.audience == "caller"} == {
         PLAIN,
         FULL,
@@ -356,3 +410,25 @@ def test_a_key_is_used_by_ec2_and_by_nobody_else(policies: Policies) -> None:
     assert allowed(policies["caller", ENCRYPTED], Need("kms:Decrypt", KEY, _VIA))
     assert not allowed(policies["caller", ENCRYPTED], Need("kms:Decrypt", KEY, IN_EC2))
     assert not allowed(policies["caller", ENCRYPTED], Need("kms:CreateGrant", KEY, _VIA))
+
+
+FOREIGN_TO_PROMOTERS = {
+    "somebody's parameter": ("ssm:PutParameter", f"{_CHANNEL}-2", IN_EC2),
+    "a channel's end": ("ssm:DeleteParameter", _CHANNEL, IN_EC2),
+    "somebody's template": ("ec2:ModifyLaunchTemplate", f"{EC2}:launch-template/lt-00000000", IN_EC2),
+    "somebody's image": ("ec2:DisableImage", _IMAGE, IN_EC2),
+    "a tag of whose it is": ("ec2:CreateTags", _IMAGE, {**IN_EC2, **_THEIRS, "aws:TagKeys": ("bake:run",)}),
+    "an image's end": ("ec2:DeregisterImage", _IMAGE, {**IN_EC2, **_THEIRS}),
+    "a launch": ("ec2:RunInstances", f"{EC2}:instance/*", IN_EC2),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN_TO_PROMOTERS)
+def test_whoever_promotes_may_do_nothing_else(policies: Policies, what: str) -> None:
+    action, resource, context = FOREIGN_TO_PROMOTERS[what]
+    assert not allowed(policies["promoter", FULL], Need(action, resource, context))
+
+
+def test_without_channels_there_is_nothing_to_serve(policies: Policies) -> None:
+    granted = {action for one in policies["promoter", PLAIN] for action in one.actions}
+    assert not granted & {"ssm:PutParameter", "ssm:DeleteParameter", "ec2:ModifyLaunchTemplate"}

@@ -190,7 +190,7 @@ def test_services_that_are_not_there(
     code, status, message = refusal(getattr(cloud.client(service), operation), **parameters)
     assert (code, status) == ("UnsupportedOperation", 400)
     assert "Not in the local cloud: the service" in message
-    assert "ec2, events, iam, kms, pricing, s3, scheduler, secretsmanager, servicequotas, sqs" in message
+    assert "ebs, ec2, events, iam, kms, pricing, s3, scheduler, secretsmanager, servicequotas, sqs" in message
 
 
 def test_the_scheduler_is_called_by_rest(cloud: Cloud) -> None:

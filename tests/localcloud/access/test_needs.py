@@ -176,7 +176,7 @@ def documented() -> list[str]:
         (ROOT / name).read_text(encoding="utf-8")
         for name in ("docs/aws.md", "docs/weights.md", "worker/README.md")
     ]
-    services = "autoscaling|ec2|sqs|events|scheduler|kms|ssm|secretsmanager|servicequotas|pricing"
+    services = "autoscaling|ebs|ec2|sqs|events|scheduler|kms|ssm|secretsmanager|servicequotas|pricing"
     found = {action for text in texts for action in re.findall(rf'"(?:{services}):\w+"', text)}
     return sorted({action.strip('"') for action in found} - NO_CALL)
 

@@ -25,7 +25,7 @@ from bake.localcloud.api.faults.errors import AwsError
 
 FORM = "application/x-www-form-urlencoded"
 _JSON = {"application/x-amz-json-1.0", "application/x-amz-json-1.1"}
-_REST = {"scheduler"}
+_REST = {"ebs", "scheduler"}
 _QUERY = {"autoscaling", "ec2", "iam", "sqs", "sts"}
 _BUCKET = r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}"
 _S3_PATH = re.compile(rf"/(?:({_BUCKET})(?:/(.*))?)?", re.DOTALL)

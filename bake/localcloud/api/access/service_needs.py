@@ -244,6 +244,23 @@ def _kms(call: Call) -> Needs | None:
     return iter([call.need(call.inventory.own_key(call.region, named) or call.arn(f"key/{named}"))])
 
 
+# --- EBS direct APIs -----------------------------------------------------------------------------
+
+
+def _ebs(call: Call) -> Needs:
+    """The action on the snapshot, whose ARN is EC2's; and what is encrypted is decrypted for the caller."""
+    snapshots = [
+        one for name in ("snapshotId", "firstSnapshotId", "secondSnapshotId") if (one := call.text(name))
+    ]
+    for name in snapshots or ["*"]:
+        has = call.inventory.ec2_tags(call.region, "snapshot", name)
+        yield call.need(f"arn:aws:ec2:{call.region}::snapshot/{name}", has=has)
+    if call.operation == "GetSnapshotBlock":
+        via = {"kms:ViaService": (f"ec2.{call.region}.amazonaws.com",)}
+        keys = {key for name in snapshots if (key := call.inventory.disk_key(call.region, name))}
+        yield from (Need("kms:Decrypt", key, via) for key in sorted(keys))
+
+
 def _quotas(call: Call) -> Needs:
     quota = f"{call.text('ServiceCode')}/{call.text('QuotaCode')}"
     yield call.need(call.arn(quota) if call.operation == "GetServiceQuota" else "*")
@@ -280,6 +297,7 @@ def _iam(call: Call) -> Needs | None:
 
 RULES: Final[Mapping[str, Rule]] = {
     "autoscaling": _auto_scaling,
+    "ebs": _ebs,
     "events": _events,
     "iam": _iam,
     "kms": _kms,

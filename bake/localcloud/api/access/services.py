@@ -65,6 +65,8 @@ SERVICES: Mapping[str, tuple[str, tuple[str, ...]]] = {
             *("CreateOrUpdateTags", "DeleteTags", "DescribeTags"),
         ),
     ),
+    # Answered by `bake.localcloud.api.direct`: moto's knows no disks.
+    "ebs": ("", ("ListSnapshotBlocks", "ListChangedBlocks", "GetSnapshotBlock")),
     # Answered by `bake.localcloud.api.tables`; moto has no prices.
     "pricing": ("", ("GetProducts",)),
 }

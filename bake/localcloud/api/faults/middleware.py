@@ -54,8 +54,9 @@ class Faulty:
 
     def _pass_on(self, call: Call, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Pass the call on, and remember what it created if a fault needs it."""
-        # S3 objects are never read: they may be large, and no fault is about what they create.
-        if not self._faults.watching() or (call.service == "s3" and call.action != "CreateBucket"):
+        # S3 objects and disks are never read: they may be large, and no fault is about what they create.
+        large = call.service == "ebs" or (call.service == "s3" and call.action != "CreateBucket")
+        if large or not self._faults.watching():
             return self._app(environ, start_response)
         status, headers, content = self._ask(call, environ)
         start_response(status, headers)

@@ -1,0 +1,176 @@
+"""What the commands about channels share: options, the account, and what must be agreed."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bake.commands.options import profile_and_rehearse, request_of, say
+from bake.errors import UsageError
+
+if TYPE_CHECKING:
+    from bake.agreement.facts import FactValue
+    from bake.aws import Aws
+    from bake.localcloud import LocalCloud
+    from bake.profile import Profile
+    from bake.publish.channels import Channel
+    from bake.request import BakeRequest
+
+AMI = re.compile(r"ami-[0-9a-f]{8,17}")
+# What must be agreed before a channel changes, and before another AMI than one of its own history is served.
+OF_CHANNELS = ("region", "channels")
+OF_IMAGES = (
+    *OF_CHANNELS,
+    *("os", "instance_types", "worker_instance_types"),
+    *("root_volume.size_gib", "root_volume.type", "root_volume.iops", "root_volume.throughput"),
+    "root_volume.kms_key",
+)
+
+
+def options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --because, --region, --json, --profile, --rehearse and --trust-guests."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+        click.option(
+            "--region", "regions", multiple=True, metavar="REGION", help="Only there; may be repeated."
+        ),
+        click.option("--because", required=True, metavar="WHY", help="Why, for whoever reads the history."),
+    ):
+        command = option(command)
+    return profile_and_rehearse(command)
+
+
+def image_id(text: str) -> str:
+    """An AMI's id; UsageError for anything else."""
+    if not AMI.fullmatch(text):
+        raise UsageError(f"{text[:60]!r} is not an AMI id", hint="it looks like ami-0123456789abcdef0")
+    return text
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Whoever promotes, with a profile: clients in its region, and what is agreed for it."""
+
+    request: BakeRequest
+    profile: Profile
+    aws: Aws
+    agreed: dict[str, FactValue]
+
+    @property
+    def venue(self) -> str:
+        """What the AMIs' tags must say of where they were baked."""
+        return venue(self.request.rehearsal)
+
+    def regions(self, asked: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """The regions that the profile's channels are in, or those of them that were asked for."""
+        known = regions_of(self.profile)
+        if unknown := [one for one in asked if one not in known]:
+            raise UsageError(
+                f"--region {unknown[0]}: the profile {self.profile.name} has no channel there",
+                hint=f"its channels are in {', '.join(known)}",
+            )
+        return tuple(dict.fromkeys(asked)) or known
+
+
+def regions_of(profile: Profile) -> tuple[str, ...]:
+    """The builder's region, and those that the profile's images are copied to."""
+    return tuple(dict.fromkeys((profile.builder.region, *profile.publish.regions)))
+
+
+def venue(rehearsal: bool) -> str:
+    """The tag `bake:venue` of AMIs that may be served."""
+    return "REHEARSAL" if rehearsal else "AWS"
+
+
+def desk(
+    obj: dict[str, Any], stack: ExitStack, name: str | None, *, rehearse: bool, agreed: tuple[str, ...]
+) -> Desk:
+    """Load a profile, with clients of whoever promotes; NotAgreed unless these facts of it are agreed.
+
+    In a rehearsal nothing is the user's, so that without an agreement there what the profile says holds.
+    """
+    request = request_of(obj, name, rehearse=rehearse)
+    cloud = local_cloud(stack) if request.rehearsal else None
+    profile = profile_of(obj, request.profile, cloud)
+    return Desk(request, profile, clients(cloud, profile), _agreed(request, profile, agreed))
+
+
+def local_cloud(stack: ExitStack) -> LocalCloud:
+    """The local cloud, started if necessary and kept until `stack` ends."""
+    from bake.commands import account
+
+    return account.local_cloud(stack)
+
+
+def profile_of(obj: dict[str, Any], name: str, cloud: LocalCloud | None) -> Profile:
+    """A profile of which only the regions and the channels must be known."""
+    from bake.commands import account
+
+    return account.profile_of(obj, name, cloud.environment if cloud else {})
+
+
+def clients(cloud: LocalCloud | None, profile: Profile) -> Aws:
+    """Clients in a profile's region; in a rehearsal they may do what whoever promotes may."""
+    from bake.commands import account
+
+    return account.promoting(cloud, profile)
+
+
+def _agreed(request: BakeRequest, profile: Profile, names: tuple[str, ...]) -> dict[str, FactValue]:
+    """What is agreed; NotAgreed if the profile says something else of the facts with these names."""
+    from bake.agreement import lockfile, render
+    from bake.agreement.facts import Guarded, compare
+    from bake.errors import NotAgreed
+    from bake.planning.guarded import stated_facts
+
+    stated = {one.name: one for one in stated_facts(profile)}
+    agreement = lockfile.read(request.lock).agreement
+    if agreement is None and request.rehearsal:
+        return {name: one.value for name, one in stated.items()}
+    guarded = Guarded(tuple(stated[name] for name in names), {})
+    if differences := compare(guarded, agreement):
+        raise NotAgreed(
+            f"{render.refusal(request, guarded, differences, new=agreement is None)}\n\nnothing was changed",
+            hint=render.how_to_agree(request, differences),
+        )
+    return dict(agreement.agreed) if agreement else {}
+
+
+def held(cloud: LocalCloud | None, profile: Profile, channel: Channel) -> str:
+    """The AMI that a channel serves; empty if none. What AWS does not answer is told, and counts as none."""
+    from bake.aws import call_errors
+    from bake.publish.channels import read
+
+    try:
+        return read(clients(cloud, profile), channel.parameter).value
+    except call_errors() as error:
+        say(f"the channel {channel.name} of {channel.profile} is not looked at: {error}")
+        return ""
+
+
+def run_id() -> str:
+    """What names this run in a channel's lock."""
+    return secrets.token_hex(8)
+
+
+def channels_here(obj: dict[str, Any], cloud: LocalCloud | None) -> Iterator[tuple[Profile, Channel]]:
+    """The channels of all profiles of the folder; what can't be read of them is told."""
+    from bake import profile as profiles
+    from bake.publish.channels import channels_of
+
+    for name in profiles.names(obj["directory"]):
+        try:
+            if not profiles.outline(name, obj["directory"]).get("channels"):
+                continue
+            profile = profile_of(obj, name, cloud)
+        except UsageError as error:
+            say(f"the channels of the profile {name} are not looked at:\n{error.message}")
+            continue
+        for channel in channels_of(profile):
+            yield profile, channel
