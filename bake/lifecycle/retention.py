@@ -17,6 +17,7 @@ from bake.lifecycle.proof import PARAMETER, Proof, Reference
 from bake.lifecycle.verdict import Verdict
 
 COPY_TAG, BECAUSE_TAG = "bake:copy-of", "bake:because"
+OWN_PROTECTION = "enabled-without-cooldown"  # as publish.protect makes it
 TOLD = 3  # references of a reason
 Key = tuple[str, str, str]
 ALWAYS = datetime.max.replace(tzinfo=UTC)
@@ -172,7 +173,8 @@ def _by_rule(image: Baked, rule: Rule | None, rank: int) -> tuple[bool, str]:
         return False, why
     if rule is None:
         return False, NO_RULE
-    if protected := [one for one in image.held if one.protection] if not rule.protect else []:
+    own = OWN_PROTECTION if rule.protect else ""
+    if protected := [one for one in image.held if one.protection not in ("", own)]:
         named = "" if protected[0] is image.head else f"{protected[0].id} in {protected[0].region}: "
         return False, f"{named}it is protected from deregistration, and not by its profile"
     if image.state == "unproven":

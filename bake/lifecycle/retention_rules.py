@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from bake.lifecycle.retention import Rule
 from bake.profile import Profile
+from bake.profile.channels import parameter_of
 
 # Of a profile whose file is not here; the default of image.keep_unproven.
 KEEP_UNPROVEN = 2
@@ -18,7 +17,7 @@ def rule_of(profile: Profile, keep: int | None = None) -> Rule:
         keep=image.keep if keep is None else keep,
         keep_unproven=image.keep_unproven,
         share_with=frozenset(image.share_with),
-        channels=_channels(profile),
+        channels={parameter_of(profile.name, name, one): name for name, one in profile.channels.items()},
         protect=profile.publish.protect,
     )
 
@@ -26,9 +25,3 @@ def rule_of(profile: Profile, keep: int | None = None) -> Rule:
 def regions_of(profile: Profile) -> tuple[str, ...]:
     """The builder's region, and those that good AMIs are copied to."""
     return tuple(dict.fromkeys((profile.builder.region, *profile.publish.regions)))
-
-
-def _channels(profile: Profile) -> dict[str, str]:
-    """The profile's channels, by the SSM parameter of each."""
-    channels: dict[str, Any] = getattr(profile, "channels", {})
-    return {one.parameter or f"/bake/{profile.name}/{name}": name for name, one in channels.items()}

@@ -124,5 +124,9 @@ class Kept:
         add: Any = {"Add": [{"UserId": account} for account in accounts]}
         self.aws.ec2.modify_image_attribute(ImageId=image, LaunchPermission=add)
 
+    def unprotect(self, image: str) -> None:
+        """As if a day had passed since its protection was lifted."""
+        ec2_backends[ACCOUNT][SPOT_REGION].amis[image].protected_until = None
+
     def used_by_others(self, image: str, kind: str, count: int) -> None:
         ec2_backends[ACCOUNT][SPOT_REGION].used_elsewhere[image, OTHERS, kind] = count

@@ -167,7 +167,9 @@ def test_without_a_rule_nothing_goes_and_it_is_said() -> None:
 
 def test_a_profiles_own_protection_holds_nothing() -> None:
     protected = ami(1, protection="enabled-without-cooldown")
-    assert about_the_oldest(protected, rule=replace(KEEP_2, protect=True))[0] == "prune"
+    own = replace(KEEP_2, protect=True)
+    assert about_the_oldest(protected, rule=own)[0] == "prune"
+    assert about_the_oldest(ami(1, protection="enabled-with-cooldown"), rule=own)[0] == "keep"
 
 
 def test_what_cannot_be_used_does_not_count_for_what_is_kept() -> None:
