@@ -33,6 +33,7 @@ BAKE = (
     "weights",  # the model: its files, their lock, the Hub, the mirror
     "profile",
     "report",  # what reviewers read, made of a run directory
+    "updates",  # what a distribution has fixed since an image was made
     "checks",  # of a machine, over SSH
     "reaper",  # schedules that end an instance which hangs
     "instance lease builder_lease wiring image creation resources systems interpreter",

@@ -171,7 +171,16 @@ def _changed(run: RunDirectory) -> Changes | None:
     before, after = _inventory(run, "base"), _inventory(run, "sealed")
     if not told or before is None or after is None:
         return None
-    return meant.on_machine(before, after, TypeAdapter(Intended).validate_python(told))
+    wanted = TypeAdapter(Intended).validate_python({**told, "updated": _updated(run)})
+    return meant.on_machine(before, after, wanted)
+
+
+def _updated(run: RunDirectory) -> dict[str, list[str]]:
+    """Package -> the versions that its security update installed."""
+    found: dict[str, list[str]] = {}
+    for one in run.json("facts/updates.json").get("updated", ()):
+        found.setdefault(str(one["package"]).partition(":")[0], []).append(str(one["new"]))
+    return found
 
 
 def _cost(run: RunDirectory, came_to: Verdict) -> Cost | None:
