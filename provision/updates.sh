@@ -177,7 +177,7 @@ system=rpm
 read -ra rpm_at < <(rpm_options)
 
 arrows() { # NAME OLD NEW lines, in one line
-  awk '{ printf "%s%s %s → %s", NR > 1 ? ", " : "", $1, $2, $3 }' | cut -c -1500
+  awk '{ printf "%s%s %s → %s", (NR > 1 ? ", " : ""), $1, $2, $3 }' | cut -c -1500
 }
 
 if ! "${system}_prepare"; then

@@ -50,15 +50,13 @@ def test_packages_are_consistent(
 
 
 def _updated(expect: Expectations) -> str | None:
-    return (
-        None if expect.updates == "security" else "base.updates is none: the base's packages stay as they are"
-    )
+    return None if expect.updates == "security" else "base.updates is none: the base's packages stay"
 
 
 @check(
     "high",
     "An image with a known hole carries it to every worker that boots from it.",
-    "Read logs/bake-updates.*.log of the run; a package that can't be upgraded must be mended in the base AMI.",
+    "Read logs/bake-updates.*.log; mend what can't be upgraded in the base AMI, or choose a newer one.",
     on_builder=True,  # the seal removes the index
     applies=_updated,
 )

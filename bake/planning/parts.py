@@ -137,7 +137,7 @@ def settings_of(profile: Profile, sources: Sources, drivers: Drivers, archive: A
 
 
 def _updates(profile: Profile) -> dict[str, str]:
-    """What provision/updates.sh needs; nothing where the base stays as it is, so that old plans keep their id."""
+    """What provision/updates.sh needs; nothing where the base stays as it is."""
     if profile.base.updates == "none":
         return {}
     return {"BAKE_UPDATES": profile.base.updates, SETTING: " ".join(HELD)}

@@ -1,1 +1,1 @@
-"""Security updates of a distribution: what a bake never touches, and what came out since an image was made."""
+"""Security updates of a distribution: what a bake leaves alone, and what came out after an image."""

@@ -81,7 +81,7 @@ def main() -> None:
     given = json.load(sys.stdin)
     index = Path(given["index"])
     if (index / "no-index").exists():
-        known, pending = 0, {}
+        known, pending = 0, dict[str, str]()
     else:
         known, pending = debs(index) if given["packages"] == "apt" else rpms(index)
     left = {
