@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 EXIT_BUG = 1
 EXIT_USAGE = 2
@@ -40,9 +40,18 @@ class DoesNotFit(UsageError):
 
 
 class NotAgreed(BakeError):
-    """Something differs from the agreement (R-AGREE) or the lock; shows how, and how to agree to it."""
+    """Something differs from the agreement (R-AGREE) or the lock; shows how, and how to agree to it.
+
+    `proposal` names the files that propose what would be agreed to, for machines; None if there are none.
+    """
 
     exit_code = EXIT_NOT_AGREED
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, proposal: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.proposal = proposal
 
 
 class NotVerified(BakeError):

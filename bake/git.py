@@ -94,3 +94,11 @@ def head(directory: Path) -> tuple[str | None, bool]:
         return commit, bool(_git(directory, "status", "--porcelain", "--", "."))
     except BakeError:
         return None, False
+
+
+def top(directory: Path) -> Path | None:
+    """The top folder of the checkout that a folder is in; None without Git."""
+    try:
+        return Path(_git(directory, "rev-parse", "--show-toplevel").rstrip("\n")).resolve()
+    except (BakeError, OSError):
+        return None

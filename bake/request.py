@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from bake import localcloud, rehearsal, surroundings
 from bake import profile as profiles
 from bake.account.asking import Hub, ask, ask_identity
-from bake.agreement import lockfile
+from bake.agreement import base_proposal, lockfile
 from bake.agreement import render as agreement_render
+from bake.agreement.base_proposal import BaseAmi, Proposed
 from bake.agreement.facts import Agreement, Difference, Guarded, compare
 from bake.agreement.lockfile import LockFile
 from bake.agreement.render import ProfileRequest
 from bake.aws import Aws
-from bake.errors import NotAgreed, UsageError
+from bake.errors import BakeError, NotAgreed, UsageError
 from bake.localcloud import EXAMPLES, NOT_REHEARSED, Delays
 from bake.planning import egress, rebuild
 from bake.planning import plan as planning
@@ -33,6 +34,7 @@ from bake.weights.lock import Lock
 if TYPE_CHECKING:
     from bake.account.baked import Baked
     from bake.account.facts import IdentityFacts
+    from bake.account.images import Ami
     from bake.localcloud import LocalCloud
     from bake.profile import Profile
     from bake.profile.schema import Weights as WeightsSection
@@ -119,9 +121,16 @@ def open_profile(request: BakeRequest, cloud: LocalCloud | None, tally: Tally) -
 
 
 def propose(
-    request: BakeRequest, cloud: LocalCloud | None, tally: Tally, *, baking: bool = False
+    request: BakeRequest,
+    cloud: LocalCloud | None,
+    tally: Tally,
+    *,
+    baking: bool = False,
+    unpinned: bool = False,
 ) -> Proposal:
     """Load, plan, and compare with what was agreed.
+
+    `unpinned` looks at the newest base AMI also where the profile is pinned to the agreed one.
 
     When `baking`, NotAgreed refuses everything else; a rehearsal without an agreement goes on, since
     nothing in it is the user's.
@@ -130,18 +139,18 @@ def propose(
     profile, origins, agreement = opened.profile, opened.origins, opened.held.agreement
     unlocked = opened.unlocked
     try:
-        base = agreed_base(agreement)
+        base = None if unpinned else agreed_base(agreement)
         plan = ask_and_plan(profile, opened.aws, opened.sources, origins, opened.lock, base)
     except UsageError as error:
         if baking and agreement is not None:
             # Another region explains why its AMI and subnet are not found, so report it first.
-            _refuse(request, Guarded(stated_facts(profile, origins), {}), agreement, error.message)
+            _refuse(request, Guarded(stated_facts(profile, origins), {}), opened.held, error.message)
         raise
     guarded = plan.guarded
     if baking and plan.unbakeable:
         raise UsageError(plan.unbakeable, hint=f"bake plan --profile {request.profile} shows the whole plan")
     if baking:
-        _refuse(request, guarded, agreement, unlocked=unlocked)
+        _refuse(request, guarded, opened.held, unlocked=unlocked, plan=plan)
     if baking and cloud is not None:
         localcloud.declare_egress(egress.hosts(profile, plan.provision.egress))
     differences = compare(guarded, agreement)
@@ -202,14 +211,17 @@ def agreed_base(agreement: Agreement | None) -> str | None:
 def _refuse(
     request: BakeRequest,
     guarded: Guarded,
-    agreement: Agreement | None,
+    held: LockFile,
     problems: str = "",
     unlocked: str | None = None,
+    plan: Plan | None = None,
 ) -> None:
     """Raise NotAgreed unless everything is agreed and locked; `problems` are the plan's own.
 
-    A rehearsal without an agreement is held to its lock alone: nothing else in it is the user's.
+    A newer base AMI is proposed then, if the profile says so. A rehearsal without an agreement is held to its
+    lock alone: nothing else in it is the user's.
     """
+    agreement = held.agreement
     differences = [] if request.rehearsal and agreement is None else compare(guarded, agreement)
     texts, hints = [], []
     if differences:
@@ -221,7 +233,33 @@ def _refuse(
     if not texts:
         return
     texts += [f"and the plan has problems:\n{problems}"] if problems else []
-    raise NotAgreed("\n\n".join([*texts, "nothing was started"]), hint="\n".join(hints))
+    proposed, told = _propose_base(request, held, differences, plan) if plan else (None, "")
+    texts += [told] if told else []
+    raise NotAgreed(
+        "\n\n".join([*texts, "nothing was started"]),
+        hint="\n".join(hints),
+        proposal=proposed.as_dict() if proposed else None,
+    )
+
+
+def _propose_base(
+    request: BakeRequest, held: LockFile, differences: Sequence[Difference], plan: Plan
+) -> tuple[Proposed | None, str]:
+    """Write the proposal to agree to a newer base AMI, if there is one; return it, and what to say of it."""
+    base, found = plan.profile.base, plan.base
+    one = next((one for one in differences if one.name == "base_ami" and not one.new), None)
+    if one is None or base.family is None or base.following != "propose" or found.newest is None:
+        return None, ""
+    was = _base_ami(found.agreed) if found.agreed else BaseAmi(str(one.agreed), "not to be had any more")
+    try:
+        proposed = base_proposal.write(request, held, base.family, was, _base_ami(found.newest), one.origin)
+    except BakeError as error:
+        return None, error.message
+    return proposed, str(proposed)
+
+
+def _base_ami(ami: Ami) -> BaseAmi:
+    return BaseAmi(ami.id, ami.name, ami.created, ami.owner, ami.deprecated or "")
 
 
 def lock_rehearsal(request: BakeRequest, cloud: LocalCloud, say: Callable[[str], None]) -> None:

@@ -200,7 +200,12 @@ def text(held: LockFile, what: str) -> str:
         "agreed": {name: value for name, value in values.items() if name in GUARDED},
         "inputs": {**inputs, **{name: value for name, value in values.items() if name in PINNED}},
         "history": [
-            {"when": entry.when, "who": entry.who, "why": entry.why, "changed": dict(entry.changed)}
+            {
+                "when": entry.when,
+                **({"who": entry.who} if entry.who else {}),  # nobody has said so in a proposal
+                "why": entry.why,
+                "changed": dict(entry.changed),
+            }
             for entry in agreement.history
         ],
     }

@@ -23,7 +23,8 @@ def record(request: BakeRequest, approval: Approval, say: Say, ask: Ask | None) 
     """Show what differs from the agreement, ask (`ask` is None without a terminal), and record it."""
     before = lockfile.content(request.lock)
     with ExitStack() as stack:
-        proposal = propose(request, local_cloud(request, stack, say), Tally())
+        unpinned = "base_ami" in approval.facts  # who names it wants the newest, also of what is pinned
+        proposal = propose(request, local_cloud(request, stack, say), Tally(), unpinned=unpinned)
         differences = proposal.differences
         if not differences:
             say(f"everything is as agreed in {request.lock}; nothing was recorded")

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, get_args
 from bake import aws_errors, interrupt
 from bake.aws import call_errors, unanswered
 from bake.checks.result import Outcome
-from bake.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, BakeError, Interrupted, LeftBehind
+from bake.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    BakeError,
+    Interrupted,
+    LeftBehind,
+    NotAgreed,
+)
 from bake.progress import Progress
 from bake.request import Proposal
 from bake.run import Run
@@ -90,7 +98,9 @@ def tell_end(progress: Progress, error: BaseException) -> None:
             told = {"message": error.message, "hint": error.hint, "left_behind": list(error.leaks), **why}
             progress.emit("failed", **told, exit_code=error.exit_code)
         case BakeError():
-            progress.emit("failed", message=error.message, hint=error.hint, exit_code=error.exit_code)
+            proposal = error.proposal if isinstance(error, NotAgreed) else None
+            more = {"proposal": dict(proposal)} if proposal else {}
+            progress.emit("failed", message=error.message, hint=error.hint, exit_code=error.exit_code, **more)
         case Interrupted():
             progress.emit("interrupted", signal=str(error), exit_code=EXIT_INTERRUPTED)
         case Exception():

@@ -26,10 +26,8 @@ OUTPUT = "GITHUB_OUTPUT"
 def needs_no_bake(request: BakeRequest, cloud: LocalCloud | None, runs: Path, progress: Progress) -> bool:
     """Whether there is a good image of just what would be baked; all screens and GitHub Actions are told."""
     with progress.step("compare"):
-        decision = decided(request, cloud, runs, progress)
-    text = (
-        f"would rebuild: {decision.sentence}" if decision.changed else f"{decision.sentence}: nothing to bake"
-    )
+        decision = decided(request, cloud, runs, progress.tally)
+    text = f"changed: {decision.sentence}" if decision.changed else f"{decision.sentence}: nothing to bake"
     progress.emit("changed" if decision.changed else "unchanged", **decision.as_dict(), text=text)
     image = decision.image.id if decision.image and not decision.changed else ""
     output(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from bake.account.facts import AccountFacts
+from bake.account.images import BaseFacts
 from bake.agreement.facts import Fact, Guarded
 from bake.planning import (
     base_image,
@@ -52,14 +53,15 @@ from bake.worker_source import WorkerSource
 class Plan:
     """Everything that a bake needs, decided before it starts anything: a part for each stage, and the rest.
 
-    `identity` is what the image is made of, `facts` what the user has to agree to. `origins` says
-    where each setting came from. `unchecked` are questions nobody answered, `preflight` what AWS said that it
-    would do. `unbakeable` says why the profile can be planned and not baked: by this version, or in the time
-    that the credentials have.
+    `identity` is what the image is made of, `base` what is known of its base AMI and that AMI's family, and
+    `facts` what the user has to agree to. `origins` says where each setting came from. `unchecked` are
+    questions nobody answered, `preflight` what AWS said that it would do. `unbakeable` says why the profile
+    can be planned and not baked: by this version, or in the time that the credentials have.
     """
 
     profile: Profile
     identity: Identity
+    base: BaseFacts
     sources: Sources
     launch: LaunchPlan
     weights: WeightsPlan
@@ -144,6 +146,7 @@ def make(
     return Plan(
         profile=profile,
         identity=made_of,
+        base=facts.base,
         sources=sources,
         launch=_launch(profile, sources, base, types, where, drivers),
         weights=weights,

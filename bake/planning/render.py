@@ -26,6 +26,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "id": plan.id,
         "profile": plan.profile.model_dump(mode="json", exclude={"weights": {"token"}}),
         "base": asdict(plan.launch.base),
+        "follow": _follow(plan),
         "instance_types": [asdict(kind) for kind in plan.launch.types],
         "worker_instance_types": [asdict(kind) for kind in plan.launch.worker_types],
         "network": asdict(plan.launch.network),
@@ -94,6 +95,15 @@ def as_text(plan: Plan) -> str:
     return "\n\n".join("\n".join(section) for section in sections if section)
 
 
+def _follow(plan: Plan) -> dict[str, str | None] | None:
+    """What a newer AMI of the family is to a bake; None where the profile names an id."""
+    base, found = plan.profile.base, plan.base
+    if base.family is None:
+        return None
+    newest = found.newest.id if found.newest else None
+    return {"family": base.family, "how": base.following, "newest": newest, "agreed": found.agreed_id}
+
+
 def _used(plan: Plan) -> list[tuple[str, str, str]]:
     """Rows of name, value and origin."""
     profile, base, where = plan.profile, plan.launch.base, plan.launch.network
@@ -102,6 +112,11 @@ def _used(plan: Plan) -> list[tuple[str, str, str]]:
     rows = [
         ("base AMI", base.id, f"base.{setting}"),
         ("", f"{base.name} ({base.architecture}, {base.root_gib} GiB)", ""),
+        *(
+            [("", f"{profile.base.following}: the newest of {profile.base.family}", "base.follow")]
+            if profile.base.family
+            else []
+        ),
         ("system", f"{profile.base.os}: user {plan.system.user}, {plan.system.home}", "base.os"),
         *([("", f"without {', '.join(profile.base.remove)}", "base.remove")] if profile.base.remove else []),
         (

@@ -94,6 +94,11 @@ class Base(Section):
             return f"ssm:{self.ssm}"
         return None if self.name is None else f"name {self.name} of {self.owner}"
 
+    @property
+    def following(self) -> str:
+        """What a newer AMI of the family is to a bake."""
+        return self.follow or "propose"
+
 
 class Builder(Section):
     """The instance that bakes: the user's infrastructure, so nothing has a default but the market."""

@@ -22,8 +22,9 @@ from bake.aws import Aws
 from bake.layout import LEASE_UNIT
 from bake.localcloud import ImageStore, LocalCloud, Settings
 
+from ..bake.guard import frozen
 from . import sparse
-from .bakes import ROOT, Outcome, rehearse, start
+from .bakes import HOSTILE, ROOT, Outcome, called, rehearse, start
 
 pytestmark = pytest.mark.root
 
@@ -191,6 +192,48 @@ def test_the_image_matches_the_agreement(aws: Aws, report: dict[str, Any]) -> No
 def test_everything_else_is_removed(aws: Aws, report: dict[str, Any]) -> None:
     assert leftovers(aws, report["run"]["id"]) == []
     assert images(aws, report["run"]["id"]) == [report["image"]["id"]]
+
+
+def if_changed(desk: Path, *words: str, profiles: Path) -> subprocess.CompletedProcess[str]:
+    process = called(
+        desk,
+        *words,
+        "--profile",
+        "g6e-ubuntu",
+        "--rehearse",
+        "--if-changed",
+        profiles=profiles,
+        environment=HOSTILE,
+    )
+    out, errors = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(words, process.returncode, out, errors)
+
+
+def test_a_second_bake_that_would_change_nothing_is_not_made(
+    baked: Outcome, aws: Aws, report: dict[str, Any], tmp_path: Path
+) -> None:
+    done = if_changed(baked.desk, profiles=frozen.PROFILES)
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    [told] = [event for event in events if event["event"] == "unchanged"]
+    assert told["plan"] == report["run"]["plan"]
+    image = aws.ec2.describe_images(ImageIds=[told["image"]])["Images"][0]
+    assert {"Key": "bake:plan", "Value": told["plan"]} in image["Tags"]
+    [compared] = [event for event in events if event["event"] == "step_ended" and event["step"] == "compare"]
+    assert 0 < compared["api_calls"] <= 10
+    assert not [event for event in events if event["event"] == "run"]
+    assert not list((baked.desk / ".bake/proposals").glob("*"))
+
+
+def test_a_changed_disk_is_what_the_report_says_has_changed(baked: Outcome, tmp_path: Path) -> None:
+    shutil.copytree(frozen.PROFILES, tmp_path / "profiles")
+    file = tmp_path / "profiles/g6e-ubuntu.yaml"
+    file.write_text(file.read_text().replace("size_gib: 80", "size_gib: 81"))
+    done = if_changed(baked.desk, "plan", profiles=tmp_path / "profiles")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["changed"], told["reasons"]) == (True, ["root_volume.size_gib 80 → 81"])
+    assert told["unknown"] == []
 
 
 def test_the_token_is_in_no_file_of_the_run(cloud: LocalCloud, directory: Path) -> None:

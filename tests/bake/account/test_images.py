@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from moto.ec2.models import ec2_backends
 
+from bake.account.images import BaseFacts, ask_base
 from bake.errors import UsageError
 
 if TYPE_CHECKING:
@@ -106,3 +108,63 @@ def test_volumes_that_nobody_agreed_to(plan_cloud: PlanCloud, ec2: Any, monkeypa
     monkeypatch.setattr(image, "__class__", WithData)
     with pytest.raises(UsageError, match=r"brings volumes that nobody agreed to: /dev/sdb \(100 GiB\)"):
         plan_cloud.plan(base={"ami": ami})
+
+
+# What is newer than the agreed AMI
+
+
+def asked(plan_cloud: PlanCloud, agreed: str | None, **base: Any) -> BaseFacts:
+    return ask_base(plan_cloud.profile(base=by(**base)), plan_cloud.aws(), agreed)
+
+
+def two(ec2: Any, name: str) -> tuple[str, str]:
+    """An older and a newer AMI of a name."""
+    old, new = (
+        register(ec2, f"{name}-{number}", creation_date=datetime(2026, 1, number, tzinfo=UTC))
+        for number in (1, 2)
+    )
+    return old, new
+
+
+def test_a_pinned_profile_starts_from_the_agreed_ami(plan_cloud: PlanCloud, ec2: Any) -> None:
+    old, new = two(ec2, "follow-pinned")
+    family = {"name": "follow-pinned-*", "owner": "self"}
+    found = asked(plan_cloud, old, follow="pinned", **family)
+    assert found.ami is not None and found.newest is not None
+    assert (found.ami.id, found.newest.id, found.agreed_id) == (old, new, old)
+    for follow in (None, "propose", "newest"):
+        found = asked(plan_cloud, old, follow=follow, **family)
+        assert found.ami is not None and found.agreed is not None
+        assert (found.ami.id, found.agreed.id) == (new, old)
+
+
+def test_a_pinned_profile_without_an_agreement_starts_from_the_newest(
+    plan_cloud: PlanCloud, ec2: Any
+) -> None:
+    _, new = two(ec2, "follow-first")
+    found = asked(plan_cloud, None, follow="pinned", name="follow-first-*", owner="self")
+    assert found.ami is not None
+    assert (found.ami.id, found.agreed_id) == (new, None)
+
+
+def test_a_pinned_ami_that_is_gone_is_none(plan_cloud: PlanCloud, ec2: Any, parameter: Any) -> None:
+    old, new = two(ec2, "follow-gone")
+    name = parameter("/bases/follow-gone", new)
+    ec2.deregister_image(ImageId=old)
+    found = asked(plan_cloud, old, follow="pinned", ssm=name)
+    assert (found.ami, found.agreed, found.agreed_id) == (None, None, old)
+    assert found.newest is not None and found.newest.id == new
+
+
+def test_a_pinned_ami_is_used_though_its_family_is_gone(plan_cloud: PlanCloud, ec2: Any) -> None:
+    old, _ = two(ec2, "follow-alone")
+    found = asked(plan_cloud, old, follow="pinned", ssm="/bases/none")
+    assert found.ami is not None
+    assert (found.ami.id, found.newest) == (old, None)
+
+
+def test_of_two_amis_of_one_moment_always_the_same_is_the_newest(plan_cloud: PlanCloud, ec2: Any) -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    made = [register(ec2, f"follow-same-{number}", creation_date=at) for number in range(4)]
+    found = {asked(plan_cloud, None, name="follow-same-*", owner="self").newest for _ in range(3)}
+    assert {one.id for one in found if one} == {max(made)}

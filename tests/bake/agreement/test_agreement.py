@@ -20,6 +20,7 @@ FACTS: dict[str, FactValue] = {
     "market": "spot",
     "os": "ubuntu",
     "base_ami": "ami-0123456789abcdef0",
+    "base_follow": None,
     "root_volume.size_gib": 80,
     "root_volume.type": "gp3",
     "root_volume.iops": None,
@@ -96,6 +97,7 @@ def test_without_an_agreement_everything_is_new() -> None:
         ("reaper_role", "arn:aws:iam::123456789012:role/bake-reaper"),
         ("address", "private"),
         ("proxy_command", "ssh -W '{host}:{port}' ada@bastion"),
+        ("base_follow", "newest of ssm:/bases/ubuntu"),
         ("worker.lock", f"sha256:{'c' * 64}"),
     ],
 )
