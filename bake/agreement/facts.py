@@ -31,10 +31,10 @@ GUARDED: dict[str, type | tuple[type, ...]] = {
     "security_group": str,
     "sharing": list,
     "base.remove": list,
-    "base_updates": str,
     "reaper_role": (str, type(None)),
     "address": str,
     "proxy_command": (str, type(None)),
+    "base_updates": str,
 }
 # Facts that were added later, each with the value that means "not used": an older lock file does not have the
 # fact, and needs no new agreement as long as nobody uses it.
@@ -42,10 +42,10 @@ OFF: dict[str, FactValue] = {
     "base_follow": None,
     "worker_instance_types": None,
     "base.remove": [],
-    "base_updates": "none",
     "reaper_role": None,
     "address": "auto",
     "proxy_command": None,
+    "base_updates": "none",
 }
 # Other inputs of the image, which the agreement pins as well. The weights have a lock of their own
 # (bake/weights/lock.py).

@@ -34,6 +34,7 @@ FACTS: dict[str, FactValue] = {
     "reaper_role": None,
     "address": "auto",
     "proxy_command": None,
+    "base_updates": "none",
 }
 PINS: dict[str, FactValue] = {"worker.lock": f"sha256:{'b' * 64}"}
 
@@ -94,6 +95,7 @@ def test_without_an_agreement_everything_is_new() -> None:
         ("security_group", "temporary"),
         ("sharing", ["210987654321"]),
         ("base.remove", ["cuda-12.6"]),
+        ("base_updates", "security"),
         ("reaper_role", "arn:aws:iam::123456789012:role/bake-reaper"),
         ("address", "private"),
         ("proxy_command", "ssh -W '{host}:{port}' ada@bastion"),
