@@ -133,9 +133,7 @@ def main_group(
     exclusive: bool,
     if_changed: bool,
     as_json: bool,
-    directory: Path,
-    env_file: Path,
-    runs: Path,
+    **places: Path,
 ) -> None:
     """Bake a verified AMI that boots a FLUX.1-dev worker.
 
@@ -174,9 +172,7 @@ def main_group(
         "rehearse": rehearse,
         "if_changed": if_changed,
         "as_json": as_json,
-        "directory": directory,
-        "env_file": env_file,
-        "runs": runs,
+        **places,  # directory, env_file, runs
     }
     if ctx.invoked_subcommand is not None:
         return
@@ -186,8 +182,9 @@ def main_group(
     from bake.commands.bake import bake_profile
     from bake.request import BakeRequest
 
-    request = BakeRequest(profile, directory, env_file, rehearse, trusted(), _delays(rehearse))
-    bake_profile(request, runs, as_json=as_json, exclusive=exclusive, if_changed=if_changed)
+    where = places["directory"], places["env_file"]
+    request = BakeRequest(profile, *where, rehearse, trusted(), _delays(rehearse))
+    bake_profile(request, places["runs"], as_json=as_json, exclusive=exclusive, if_changed=if_changed)
 
 
 def _delays(rehearse: bool) -> Delays:

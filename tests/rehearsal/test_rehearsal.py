@@ -210,7 +210,7 @@ def if_changed(desk: Path, *words: str, profiles: Path) -> subprocess.CompletedP
 
 
 def test_a_second_bake_that_would_change_nothing_is_not_made(
-    baked: Outcome, aws: Aws, report: dict[str, Any], tmp_path: Path
+    baked: Outcome, aws: Aws, report: dict[str, Any]
 ) -> None:
     done = if_changed(baked.desk, profiles=frozen.PROFILES)
     assert done.returncode == 0, done.stderr
