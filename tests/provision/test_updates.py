@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import base64
+import functools
+import io
+import json
+import re
+import tarfile
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from bake.checks import inventory
 from bake.layout import BAKE
 from bake.steps import provision
+from bake.updates.held import HELD, SETTING
+from bake.updates.pending import pending
+from bake.wiring import environment_text
 
 from .boxes import HOLD_LOCK
 from .distributions import Apt, Distribution, Offer, distribution
 
 if TYPE_CHECKING:
-    from tests.conftest import NewMachine
+    from tests.conftest import Machine, NewMachine
 
 pytestmark = pytest.mark.root
 LOCKS = {"apt": "/var/lib/dpkg/lock-frontend", "rpm": "/var/lib/rpm/.rpm.lock"}
@@ -23,15 +37,16 @@ LOCKS = {"apt": "/var/lib/dpkg/lock-frontend", "rpm": "/var/lib/rpm/.rpm.lock"}
 @pytest.fixture(
     scope="module", params=["g6e-ubuntu", pytest.param("g6e-amazon-linux", marks=pytest.mark.long)]
 )
-def own(request: pytest.FixtureRequest, new_machine: NewMachine) -> Iterator[Distribution]:
+def machine(request: pytest.FixtureRequest, new_machine: NewMachine) -> Iterator[Machine]:
     with new_machine(request.param) as machine:
         provision.upload(machine.session, machine.plan, machine.run)
-        yield distribution(machine.session, machine.plan.system.packages)
+        yield machine
 
 
 @pytest.fixture
-def base(own: Distribution) -> Iterator[Distribution]:
-    """A base with two packages, a kernel and a driver, of which its maker holds nothing."""
+def base(machine: Machine) -> Iterator[Distribution]:
+    """A base with two packages and a kernel, of which its maker holds nothing."""
+    own = distribution(machine.session, machine.plan.system.packages)
     own.clear()
     own.offer("release", *(Offer(name, "1.0") for name in ("fixed", "plain", "linux-image-aws")))
     own.offer("updates", Offer("plain", "1.5"), Offer("fixed", "1.3"))
@@ -173,3 +188,55 @@ def test_the_machines_own_lists_stay_as_they_are(base: Distribution) -> None:
     assert base.update().exit_code == 0
     assert base.root(f"{{ {listed}; }} | sha256sum", check=False).stdout == before
     assert base.root(f"find {BAKE}/updates -name '*.deb' -o -name '*.rpm'").stdout == ""
+
+
+# What the controller makes of it
+
+
+def test_the_bake_keeps_what_was_installed_for_the_report(machine: Machine, base: Distribution) -> None:
+    settings = environment_text({"BAKE_UPDATES": "security", SETTING: " ".join(HELD)})
+    machine.session.run("tee", f"{BAKE}/settings.env", stdin=settings.encode(), sudo=True)
+    provision.install_updates(machine.session, machine.run)
+    told = json.loads((machine.run.directory / provision.UPDATES).read_text())
+    end = "" if base.packages == "apt" else "-1"
+    assert told == {"updated": [{"package": "fixed", "old": f"1.0{end}", "new": f"1.2{end}"}]}
+    assert any(note.startswith("held back") for note in machine.run.progress.notes)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Files over HTTP, without a line for each."""
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def copied(base: Distribution, folder: Path) -> Iterator[str]:
+    """The machine's archive behind a web server of this host; its URL."""
+    packed = base.root("tar --create --directory /srv/archive . | base64").stdout
+    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(packed))) as tar:
+        tar.extractall(folder, filter="data")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_who_has_the_inventory_finds_the_same_without_the_machine(base: Distribution, tmp_path: Path) -> None:
+    def found(url: str) -> list[str]:
+        taken, _ = inventory.take(base.session, "sealed", cache="/none")
+        assert "sources" not in taken.incomplete
+        here = [
+            one.model_copy(update={"url": re.sub("file:/+srv/archive", url, one.url)})
+            for one in taken.sources
+        ]
+        assert here
+        told = pending(taken.model_copy(update={"sources": tuple(here)}))
+        assert not [why for why in told.unknown if "no TLS" not in why]
+        return [f"{one.package} {one.available.removesuffix('-1')}" for one in told.updates]
+
+    with copied(base, tmp_path) as url:
+        assert found(url) == ["fixed 1.2"]
+        assert base.update().exit_code == 0
+        assert found(url) == []

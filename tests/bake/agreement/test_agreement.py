@@ -125,8 +125,8 @@ def test_the_refusal_shows_the_difference_and_the_command(bake_request: BakeRequ
         f"profile x is not what was agreed in {bake_request.lock}\n"
         "\n"
         "  fact                  agreed  now           where it comes from\n"
-        "  root_volume.size_gib  80      120           profiles/x.yaml:7\n"
-        "  sharing               nobody  210987654321  profiles/x.yaml:15"
+        "  root_volume.size_gib  80      120           profiles/x.yaml:8\n"
+        "  sharing               nobody  210987654321  profiles/x.yaml:16"
     )
     usual = dataclasses.replace(bake_request, directory=Path("profiles"), env_file=Path(".env.local"))
     assert render.how_to_agree(usual, differences) == (
