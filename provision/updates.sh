@@ -70,7 +70,8 @@ apt_preferences() { # PATTERN…
 apt_upgrade() { # PREFERENCES OPTION…
   local preferences=$1
   shift
-  apt-get "${apt_at[@]}" -o Dir::Etc::Preferences="$preferences" --quiet --with-new-pkgs "$@" upgrade
+  apt-get "${apt_at[@]}" -o Dir::Etc::Preferences="$preferences" -o APT::Get::Always-Include-Phased-Updates=true \
+    --quiet --with-new-pkgs "$@" upgrade
 }
 
 apt_pending() { # PREFERENCES OPTION…: print NAME OLD NEW of each
@@ -90,8 +91,7 @@ apt_stuck() {
 apt_install() {
   _packages_await_lock
   apt_upgrade "$work/preferences" --yes --no-install-recommends -o DPkg::Lock::Timeout="$PACKAGES_LOCK_TIMEOUT" \
-    -o APT::Get::Always-Include-Phased-Updates=true -o Dpkg::Use-Pty=0 \
-    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold
+    -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold
 }
 
 apt_prepare() {

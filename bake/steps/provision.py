@@ -29,6 +29,7 @@ from bake.run import Run
 from bake.ssh import CommandResult, Session
 from bake.steps.check_script import check_script
 from bake.steps.locate_python import python_urls
+from bake.steps.stop_upgrades import stop_upgrades
 from bake.trees import source_files
 from bake.wiring import environment_text
 
@@ -68,18 +69,19 @@ def prepare(session: Session, plan: Plan, aws: Aws, run: Run, wheel: Future[Whee
     with run.progress.step("tools"):
         upload(session, plan, run, wheel)
         if plan.profile.base.updates == "security":
-            install_updates(session, run)
+            install_updates(session, plan, run)
         install_tools(session, plan, aws, run)
 
 
-def install_updates(session: Session, run: Run) -> None:
+def install_updates(session: Session, plan: Plan, run: Run) -> None:
     """Install the base's pending security updates, before anything runs on what they replace.
 
     What was upgraded is kept in `facts/updates.json`: the report calls it meant.
     """
     result = _run_script(session, run, UPDATES_SCRIPT)
+    stop_upgrades(session, plan, run)  # an upgraded package starts its timers again, apt's own too
     lines = [line.split() for line in result.stdout.splitlines() if line.startswith(UPDATED)]
-    updated = [{"package": name, "old": old.strip("-"), "new": new} for _, name, old, new in lines]
+    updated = [{"package": name, "old": "" if old == "-" else old, "new": new} for _, name, old, new in lines]
     run.keep(UPDATES, json.dumps({"updated": updated}, indent=1) + "\n")
 
 

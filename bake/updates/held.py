@@ -15,6 +15,7 @@ HELD = (
     "kernel*",
     *("linux-image*", "linux-headers*", "linux-modules*", "linux-aws*", "linux-generic*", "linux-virtual*"),
     *("linux-tools*", "linux-cloud-tools*", "linux-objects*", "linux-signatures*", "linux-nvidia*"),
+    *("linux-lowlatency*", "linux-realtime*", "linux-fips*"),
     # NVIDIA's driver: its module and its libraries are of one version.
     *("nvidia*", "libnvidia*", "kmod-nvidia*", "xserver-xorg-video-nvidia*", "cuda-drivers*"),
     "aws-neuronx*",

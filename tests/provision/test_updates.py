@@ -196,7 +196,7 @@ def test_the_machines_own_lists_stay_as_they_are(base: Distribution) -> None:
 def test_the_bake_keeps_what_was_installed_for_the_report(machine: Machine, base: Distribution) -> None:
     settings = environment_text({"BAKE_UPDATES": "security", SETTING: " ".join(HELD)})
     machine.session.run("tee", f"{BAKE}/settings.env", stdin=settings.encode(), sudo=True)
-    provision.install_updates(machine.session, machine.run)
+    provision.install_updates(machine.session, machine.plan, machine.run)
     told = json.loads((machine.run.directory / provision.UPDATES).read_text())
     end = "" if base.packages == "apt" else "-1"
     assert told == {"updated": [{"package": "fixed", "old": f"1.0{end}", "new": f"1.2{end}"}]}
