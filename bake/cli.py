@@ -128,6 +128,7 @@ class LazyGroup(click.Group):
 @click.pass_context
 def main_group(
     ctx: click.Context,
+    /,
     profile: str | None,
     rehearse: bool,
     exclusive: bool,
@@ -167,13 +168,8 @@ def main_group(
       6    something could not be removed; named last, with the command that removes it
       130  interrupted, everything is removed
     """
-    ctx.obj = {
-        "profile": profile,
-        "rehearse": rehearse,
-        "if_changed": if_changed,
-        "as_json": as_json,
-        **places,  # directory, env_file, runs
-    }
+    given = {"profile": profile, "rehearse": rehearse, "if_changed": if_changed, "as_json": as_json}
+    ctx.obj = {**given, **places}  # directory, env_file, runs
     if ctx.invoked_subcommand is not None:
         return
     if profile is None:
