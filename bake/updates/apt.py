@@ -10,15 +10,15 @@ import re
 from collections.abc import Iterator
 
 from bake.checks.inventory import Source
-from bake.updates.fixes import Fix
+from bake.updates.installed import Fix, Installed
 from bake.updates.web import READERS, Unreachable, Web, below, opened
 
 RELEASE = 16 << 20  # bytes
 INDEX = 128 << 20  # bytes, compressed
 
 
-def fixes(source: Source, web: Web) -> Iterator[Fix]:
-    """Every package of the pocket, of the components and the architecture that the machine uses."""
+def fixes(source: Source, installed: Installed, web: Web) -> Iterator[Fix]:
+    """What is newer in the pocket, of the components and the architecture that the machine uses."""
     pocket = below(source.url, f"dists/{source.suite}")
     release = _release(pocket, web)
     sums = {
@@ -33,7 +33,8 @@ def fixes(source: Source, web: Web) -> Iterator[Fix]:
         sha256, size = sums[name]
         where = f"{name.rpartition('/')[0]}/by-hash/SHA256/{sha256}" if by_hash else name
         content = web.verified(below(pocket, where), sha256, size, INDEX)
-        yield from _packages(opened(name, content).decode(errors="replace"))
+        listed = _packages(opened(name, content).decode(errors="replace"), installed.names)
+        yield from (fix for fix in listed if installed.of_fix(fix) is not None)
 
 
 _SUM = r"^ ([0-9a-f]{64}) +(\d+) +(\S+)$"
@@ -53,8 +54,12 @@ def _section(release: str) -> str:
     return found[1] if found else ""
 
 
-def _packages(text: str) -> Iterator[Fix]:
+def _packages(text: str, names: frozenset[str]) -> Iterator[Fix]:
+    """The packages of an index with these names: a pocket has tens of thousands of others."""
     for stanza in text.split("\n\n"):
+        first = stanza.partition("\n")[0]
+        if first.startswith("Package:") and first[8:].strip() not in names:
+            continue
         told = dict(re.findall(r"^(Package|Version|Architecture): *(\S+)", stanza, re.MULTILINE))
         if len(told) == 3:
             yield Fix(told["Package"], told["Architecture"], told["Version"])

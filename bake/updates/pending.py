@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from bake.checks.inventory import Inventory, Source
-from bake.updates import apt, rpm, versions
-from bake.updates.fixes import Fix
-from bake.updates.held import is_held
+from bake.updates import apt, rpm
+from bake.updates.installed import Fix, Installed
 from bake.updates.web import Unreachable, Web
 
 SHOWN = 5  # updates in a sentence
@@ -54,47 +53,27 @@ def pending(inventory: Inventory, web: Web | None = None) -> Pending:
         return Pending(unknown=("security updates, as the packages of the image were not recorded",))
     if not inventory.sources:
         return Pending(unknown=("security updates, as no index of them was recorded with the image",))
-    web, found, unknown = web or Web(), list[Fix](), list[str]()
+    web, installed = web or Web(), Installed.of(inventory)
+    found, unknown = list[Fix](), list[str]()
     for source in inventory.sources:
         try:
-            found += _fixes(source, web)
+            found += (apt if source.kind == "apt" else rpm).fixes(source, installed, web)
         except Unreachable as error:
             unknown.append(f"security updates of {_called(source)}: {error.message}")
     unknown += [f"whether {host} itself told them, which speaks no TLS" for host in sorted(web.plain)]
-    return Pending(tuple(_newer(inventory, found)), tuple(unknown))
-
-
-def _fixes(source: Source, web: Web) -> list[Fix]:
-    return list((apt if source.kind == "apt" else rpm).fixes(source, web))
+    return Pending(tuple(_updates(installed, found)), tuple(unknown))
 
 
 def _called(source: Source) -> str:
     return source.suite or urlsplit(source.url).hostname or source.url
 
 
-def _newer(inventory: Inventory, fixes: Iterable[Fix]) -> Iterable[Update]:
-    """The newest fix of each package that is newer than what is installed, by name."""
-    found: dict[str, Update] = {}
-    published = list(fixes)
-    for kind, order in (("deb", versions.dpkg), ("rpm", versions.rpm)):
-        installed = _installed(inventory, kind, order)
-        for fix in published:
-            has = installed.get((fix.package, fix.arch))
-            if has is None or order(fix.version, has) <= 0:
-                continue
-            before = found.get(fix.package)
-            if before is None or order(fix.version, before.available) > 0:
-                found[fix.package] = Update(fix.package, has, fix.version, fix.advisory)
-    return [found[name] for name in sorted(found)]
-
-
-def _installed(inventory: Inventory, kind: str, order: versions.Order) -> Mapping[tuple[str, str], str]:
-    """Name and architecture -> the newest installed version, of what a bake would upgrade."""
-    found: dict[tuple[str, str], str] = {}
-    for one in inventory.packages:
-        key = (one.name, one.arch)
-        if one.kind != kind or one.name in inventory.held or is_held(one.name):
-            continue
-        if key not in found or order(one.version, found[key]) > 0:
-            found[key] = one.version
-    return found
+def _updates(installed: Installed, fixes: Iterable[Fix]) -> Iterator[Update]:
+    """The newest fix of each package, by name."""
+    newest: dict[str, Fix] = {}
+    for fix in fixes:
+        before = newest.get(fix.package)
+        if before is None or installed.order(fix.version, before.version) > 0:
+            newest[fix.package] = fix
+    for name, fix in sorted(newest.items()):
+        yield Update(name, installed.of_fix(fix) or "", fix.version, fix.advisory)

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, ParseError
 
 from bake.checks.inventory import Source
-from bake.updates.fixes import Fix
+from bake.updates.installed import Fix, Installed
 from bake.updates.web import Unreachable, Web, below, opened
 
 SMALL = 16 << 20  # bytes: a list of mirrors, repomd.xml
@@ -21,13 +21,13 @@ LARGE = 256 << 20  # bytes, compressed: advisories, and the list of packages
 MIRRORS = 3  # that are tried
 
 
-def fixes(source: Source, web: Web) -> Iterator[Fix]:
-    """Every package that an advisory for security names and that the repository has.
+def fixes(source: Source, installed: Installed, web: Web) -> Iterator[Fix]:
+    """What is newer by an advisory for security, and is in the repository.
 
     Advisories outlive packages, and what is not there can't be installed.
     """
     base, repomd = _repository(source, web)
-    told = list(_advisories(base, repomd, web))
+    told = [fix for fix in _advisories(base, repomd, web) if installed.of_fix(fix) is not None]
     there = _available(base, repomd, web) if told else set()
     yield from (fix for fix in told if (fix.package, fix.arch, fix.version) in there)
 
