@@ -27,6 +27,7 @@ from bake.report.scan import FILE as SCAN
 from bake.report.verdict import Ending, ending, first_line, verdict
 
 MOMENTS = ("base", "sealed", "booted")
+UPDATES = "facts/updates.json"
 TAIL, LINES = 8000, 60  # of a log: bytes and lines
 OLD = "this run was made by an older bake: manifest.json and junit.xml have its checks"
 
@@ -171,14 +172,15 @@ def _changed(run: RunDirectory) -> Changes | None:
     before, after = _inventory(run, "base"), _inventory(run, "sealed")
     if not told or before is None or after is None:
         return None
-    wanted = TypeAdapter(Intended).validate_python({**told, "updated": _updated(run)})
+    updated = run.part(UPDATES, lambda: _updated(run), {})
+    wanted = TypeAdapter(Intended).validate_python({**told, "updated": updated})
     return meant.on_machine(before, after, wanted)
 
 
 def _updated(run: RunDirectory) -> dict[str, list[str]]:
     """Package -> the versions that its security update installed."""
     found: dict[str, list[str]] = {}
-    for one in run.json("facts/updates.json").get("updated", ()):
+    for one in run.json(UPDATES).get("updated", ()):
         found.setdefault(str(one["package"]).partition(":")[0], []).append(str(one["new"]))
     return found
 

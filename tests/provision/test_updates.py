@@ -217,7 +217,7 @@ def copied(base: Distribution, folder: Path) -> Iterator[str]:
     with tarfile.open(fileobj=io.BytesIO(base64.b64decode(packed))) as tar:
         tar.extractall(folder, filter="data")
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()

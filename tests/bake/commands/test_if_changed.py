@@ -260,7 +260,7 @@ def pocket(tmp_path: Path) -> Iterator[Source]:
     (folder / "Release").write_text(f"SHA256:\n {digest} {len(text)} main/binary-amd64/Packages\n")
     handler = functools.partial(Quiet, directory=str(tmp_path / "archive"))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/"
     yield Source(kind="apt", url=url, suite="jammy-security", components=("main",), arch="amd64")
     server.shutdown()

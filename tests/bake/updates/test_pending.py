@@ -58,7 +58,7 @@ def archive(tmp_path: Path) -> Iterator[Archive]:
     asked: list[str] = []
     handler = functools.partial(type("Here", (Handler,), {"asked": asked}), directory=str(tmp_path))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield Archive(tmp_path, f"http://127.0.0.1:{server.server_port}/", asked)
     server.shutdown()
     server.server_close()
