@@ -41,6 +41,7 @@ FACTS: dict[str, FactValue] = {
     "publish.launch_template": None,
     "publish.watermark": None,
     "channels": [],
+    "base_updates": "none",
 }
 PINS: dict[str, FactValue] = {"worker.lock": f"sha256:{'b' * 64}"}
 
@@ -101,6 +102,7 @@ def test_without_an_agreement_everything_is_new() -> None:
         ("security_group", "temporary"),
         ("sharing", ["210987654321"]),
         ("base.remove", ["cuda-12.6"]),
+        ("base_updates", "security"),
         ("reaper_role", "arn:aws:iam::123456789012:role/bake-reaper"),
         ("address", "private"),
         ("proxy_command", "ssh -W '{host}:{port}' ada@bastion"),
@@ -131,8 +133,8 @@ def test_the_refusal_shows_the_difference_and_the_command(bake_request: BakeRequ
         f"profile x is not what was agreed in {bake_request.lock}\n"
         "\n"
         "  fact                  agreed  now           where it comes from\n"
-        "  root_volume.size_gib  80      120           profiles/x.yaml:7\n"
-        "  sharing               nobody  210987654321  profiles/x.yaml:15"
+        "  root_volume.size_gib  80      120           profiles/x.yaml:8\n"
+        "  sharing               nobody  210987654321  profiles/x.yaml:16"
     )
     usual = dataclasses.replace(bake_request, directory=Path("profiles"), env_file=Path(".env.local"))
     assert render.how_to_agree(usual, differences) == (
