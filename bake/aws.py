@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from bake import redaction, retries, tokens
+from bake.background import made_once
 from bake.errors import BakeError, TimedOut
 from bake.progress import Tally
 from bake.retries import Fresh, RetryPolicy, error_code, is_passing
@@ -68,22 +68,6 @@ class _Clock:
     """How far AWS's clock is ahead of this machine's; None before the first answer."""
 
     ahead: timedelta | None = None
-
-
-class _MadeOnce(cached_property[T]):
-    """A cached property of `Aws` that is made once, whichever of several threads asks first."""
-
-    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
-        if instance is None:
-            return self
-        with instance._making:
-            return super().__get__(instance, owner)
-
-
-if TYPE_CHECKING:
-    made_once = cached_property  # mypy knows the type of what is made
-else:
-    made_once = _MadeOnce
 
 
 class Aws:

@@ -1,11 +1,12 @@
-"""Do work in the background, beside what the caller does meanwhile."""
+"""Do work in the background, beside what the caller does meanwhile; make what several threads share once."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
 T = TypeVar("T")
 
@@ -26,3 +27,19 @@ def start(work: Callable[[], T]) -> Future[T]:
 
     threading.Thread(target=do, name="background", daemon=True).start()
     return answer
+
+
+class _MadeOnce(cached_property[T]):
+    """A cached property that is made once, whichever thread asks first; its object has the lock `_making`."""
+
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+        if instance is None:
+            return self
+        with instance._making:
+            return super().__get__(instance, owner)
+
+
+if TYPE_CHECKING:
+    made_once = cached_property  # mypy knows the type of what is made
+else:
+    made_once = _MadeOnce

@@ -18,6 +18,8 @@ MAY = {
     "bake/lease.py:_keep": "the lease's own beat, in a thread of its own",
     "bake/builder_lease/__init__.py:__call__": "joins a renewal, whose SSH command shows itself",
     "bake/builder_lease/__init__.py:settle": "joins a renewal, whose SSH command shows itself",
+    "bake/commands/many/children.py:_await_end": "the end of a bake, whose events show its waits",
+    "bake/commands/many/children.py:_follow": "a bake's end and its last words, in a thread of its own",
     "bake/steps/keep_interrupted.py:look": "looks for a notice, in a thread of its own",
     "bake/ssh/__init__.py:_is_lost": "the end of a command, whose wait shows it",
     "bake/ssh/proxy.py": "within the connection, and its end; whoever uses or opens one shows the wait",
@@ -25,7 +27,7 @@ MAY = {
     "bake/ssh/channel.py:_exchange": "a command's streams, whose wait shows it",
 }
 # Whose `wait` and `pause` are shown.
-SHOWN = {"aws", "unit", "download", "wait"}
+SHOWN = {"aws", "there", "unit", "download", "wait"}
 WAITS = {"sleep", "get_waiter", "wait_for", "wait", "join", "select", "poll"}
 # These show nothing wherever they are.
 ALWAYS = {"sleep", "get_waiter"}

@@ -47,15 +47,10 @@ def ask(
     subnet = start(lambda: ask_subnet(profile, aws))
     group = start(lambda: ask_group(profile, aws))
     instance_profile = start(lambda: ask_instance_profile(profile, aws))
-    queue = start(lambda: ask_queue(profile, aws))
-    bucket = start(lambda: ask_bucket(profile, aws))
-    bus = start(lambda: ask_bus(profile, aws))
+    wiring = start(lambda: _ask_wiring(profile, aws))
     taken = start(lambda: ask_name(profile, aws))
     keys = start(lambda: ask_keys(profile, aws))
     files = start(lambda: ask_hub(profile, hub.endpoint) if hub else None)
-    mirror = start(lambda: ask_mirror(profile, aws))
-    reports = start(lambda: ask_reports(profile, aws))
-    notices = start(lambda: ask_notices(profile, aws))
     signing = start(lambda: ask_signing_key(profile, aws))
     quotas = start(lambda: ask_quotas(profile, aws))
     code = start(lambda: ask_code(profile, requirements))
@@ -63,19 +58,8 @@ def ask(
     prices = start(lambda: ask_prices(profile, lambda: _zone(subnet.result()), aws))
     preflight = start(lambda: ask_preflight(profile, aws, Before(base, subnet, group, instance_profile)))
     publishing = start(lambda: ask_publishing(profile, aws))
-    in_order = (base, types, subnet, group, instance_profile, queue, bucket, bus, taken, keys, files, mirror)
-    for question in (
-        *in_order,
-        reports,
-        notices,
-        signing,
-        quotas,
-        code,
-        zones,
-        prices,
-        preflight,
-        publishing,
-    ):
+    in_order = (base, types, subnet, group, instance_profile, wiring, taken, keys, files)
+    for question in (*in_order, signing, quotas, code, zones, prices, preflight, publishing):
         question.result()
     return AccountFacts(
         region=aws.region,
@@ -86,14 +70,7 @@ def ask(
         network=NetworkFacts(
             subnet.result(), group.result(), instance_profile.result(), ask_program(profile)
         ),
-        wiring=WiringFacts(
-            queue.result(),
-            bucket.result(),
-            bus.result(),
-            mirror.result(),
-            reports.result(),
-            notices.result(),
-        ),
+        wiring=wiring.result(),
         taken=taken.result(),
         keys=keys.result(),
         hub=files.result(),
@@ -101,6 +78,18 @@ def ask(
         signing=signing.result(),
         preflight=preflight.result(),
         publishing=publishing.result(),
+    )
+
+
+def _ask_wiring(profile: Profile, aws: Aws) -> WiringFacts:
+    queue = start(lambda: ask_queue(profile, aws))
+    bucket = start(lambda: ask_bucket(profile, aws))
+    bus = start(lambda: ask_bus(profile, aws))
+    mirror = start(lambda: ask_mirror(profile, aws))
+    reports = start(lambda: ask_reports(profile, aws))
+    notices = ask_notices(profile, aws)
+    return WiringFacts(
+        queue.result(), bucket.result(), bus.result(), mirror.result(), reports.result(), notices
     )
 
 

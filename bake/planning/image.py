@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bake.account.answers import Unanswered
+from bake.account.facts import AccountFacts
 from bake.account.images import RUN, name_of
 from bake.account.keys import Key, KeyFacts, is_awss_alias
 from bake.errors import BakeError
@@ -23,6 +24,12 @@ from bake.wiring import Wiring
 # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateImage.html
 NAME_LENGTH = (3, 128)
 NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9()\[\] ./'@_-]")
+
+
+def check(profile: Profile, facts: AccountFacts, findings: Findings) -> None:
+    """Check the AMI's name, and whether it can be shared with whom the profile says."""
+    check_name(profile, facts.taken, findings)
+    check_sharing(profile, facts.keys, findings)
 
 
 def check_name(profile: Profile, taken: str | Unanswered | None, findings: Findings) -> None:

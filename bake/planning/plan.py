@@ -128,9 +128,8 @@ def make(
     where = network.find(profile, facts, findings)
     reaching.check(profile, sources, facts, findings)
     wiring.check(profile, facts, findings)
-    image.check_name(profile, facts.taken, findings)
     disk_of.check_key(profile, facts, findings)
-    image.check_sharing(profile, facts.keys, findings)
+    image.check(profile, facts, findings)
     publishing.check(profile, facts.publishing, findings)
     files = weights_of.find(profile, sources.sizes, lock, facts.hub, findings)
     wiring.check_mirror(profile, facts, findings)
@@ -147,14 +146,13 @@ def make(
     attested = attesting.find(profile, sources, disk, facts, findings) if disk is not None else None
     findings.stop_if_any()
     assert base is not None and code is not None and disk is not None  # or it would be among the findings
-    made_of = identity.of(profile, base.id, sources, code, reviewed.digests, lock)
     found = prices.find(profile, types, facts.types.prices, findings)
     weights = WeightsPlan.of(profile, files, lock)
     estimated = estimates.estimate(profile, types, files, disk, found)
     ending, too_short = preflight.check_credentials(facts, estimated.seconds, findings)
     return Plan(
         profile=profile,
-        identity=made_of,
+        identity=identity.of(profile, base.id, sources, code, reviewed.digests, lock),
         base=facts.base,
         sources=sources,
         launch=_launch(profile, sources, base, types, where, drivers),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from bake.profile.publishing import LaunchTemplateId
 from bake.profile.section import Section, variable
@@ -36,6 +36,16 @@ class Channel(Section):
     """The SSM parameter that holds the AMI's id; /bake/PROFILE/CHANNEL without it."""
     launch_template: LaunchTemplateId | None = Field(None, json_schema_extra=variable("BAKE_LAUNCH_TEMPLATE"))
     """A launch template whose default version gets the same AMI."""
+
+
+def _kept(value: object) -> object:
+    """Drop what an extended profile has and this one sets to null."""
+    if not isinstance(value, dict):
+        return value
+    return {name: one for name, one in value.items() if one is not None}
+
+
+Channels = Annotated[dict[ChannelName, Channel], BeforeValidator(_kept)]
 
 
 def parameter_of(profile: str, name: str, channel: Channel) -> str:

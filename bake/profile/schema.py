@@ -18,7 +18,7 @@ from bake.checks.result import Severity
 from bake.profile import values, volumes
 from bake.profile.accelerators import Neuron, Nvidia
 from bake.profile.attesting import SigningKey
-from bake.profile.channels import Channel, ChannelName
+from bake.profile.channels import Channel, Channels
 from bake.profile.channels import check as check_channels
 from bake.profile.patterns import CACHE, FLEETING, REMOVABLE
 from bake.profile.proxy import ProxyCommand
@@ -357,16 +357,8 @@ class Profile(Section):
         None, json_schema_extra=variable("BAKE_SIGNING_KEY", optional=True)
     )
     """What signs attestations: a private key's path, or awskms: and a key's id, ARN or alias."""
-    channels: dict[ChannelName, Channel] = Field(default_factory=dict, max_length=16)
+    channels: Channels = Field(default_factory=dict, max_length=16)
     """Names for the AMI that is served, each an SSM parameter and a launch template (docs/channels.md)."""
-
-    @field_validator("channels", mode="before")
-    @classmethod
-    def _kept(cls, value: object) -> object:
-        """Drop what an extended profile has and this one sets to null."""
-        if not isinstance(value, dict):
-            return value
-        return {name: one for name, one in value.items() if one is not None}
 
     @field_validator("channels")
     @classmethod

@@ -15,7 +15,7 @@ from bake import run as runs_of
 from bake.commands.ending import tell_end
 from bake.commands.many.children import Child, Children
 from bake.commands.many.screens import choose
-from bake.commands.many.selection import Selection, select
+from bake.commands.many.selection import Selection, pick
 from bake.commands.many.summary import summarize
 from bake.errors import UsageError
 from bake.progress import Progress
@@ -67,7 +67,7 @@ def bake_many(asked: Asked) -> int:
 def _selected(asked: Asked) -> Selection:
     """What is baked; what is wrong is an event, too, as of a single bake."""
     try:
-        found = select(asked.request, asked.profiles, everything=asked.everything)
+        found = pick(asked.request, asked.profiles, everything=asked.everything)
         runs_of.check_place(asked.runs)
         # Each bake tries the place and takes away what it made for that; with a folder there, it makes none.
         asked.runs.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ class Selection:
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
-def select(request: BakeRequest, profiles: tuple[str, ...], *, everything: bool) -> Selection:
+def pick(request: BakeRequest, profiles: tuple[str, ...], *, everything: bool) -> Selection:
     """Read the profiles that are named, or all of the folder; `request` is that of any of them.
 
     No secret is read and AWS is not asked. Raises UsageError with every problem of every profile.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bake.commands.many.selection import select
+from bake.commands.many.selection import pick
 from bake.errors import UsageError
 from bake.request import BakeRequest
 from tests.bake.variables import VARIABLES
@@ -31,18 +31,18 @@ def request(folder: Path, *, rehearsal: bool = False) -> BakeRequest:
 
 def refusal(folder: Path, *names: str) -> UsageError:
     with pytest.raises(UsageError) as caught:
-        select(request(folder), names, everything=not names)
+        pick(request(folder), names, everything=not names)
     return caught.value
 
 
 def test_profiles_keep_the_order_in_which_they_are_named(folder: Path) -> None:
     names = ("g6e-ubuntu", "g5-ubuntu")
-    assert select(request(folder), names, everything=False).names == names
+    assert pick(request(folder), names, everything=False).names == names
 
 
 def test_all_are_those_of_the_folder(folder: Path) -> None:
     (folder / "_base.yaml").write_text("builder: {market: spot}\n")
-    assert select(request(folder), (), everything=True).names == ("g5-ubuntu", "g6e-ubuntu")
+    assert pick(request(folder), (), everything=True).names == ("g5-ubuntu", "g6e-ubuntu")
 
 
 def test_what_is_wrong_is_told_of_all_profiles_at_once(folder: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_missing_variable_is_told_once_where_it_stands(
 def test_a_rehearsal_needs_no_variable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in VARIABLES:
         monkeypatch.delenv(name)
-    found = select(request(folder, rehearsal=True), (), everything=True)
+    found = pick(request(folder, rehearsal=True), (), everything=True)
     assert found.names == ("g5-ubuntu", "g6e-ubuntu")
 
 
@@ -79,7 +79,7 @@ NEURON = "extends: g6e-ubuntu\nbase: {accelerator: neuron}\nweights: {precision:
 
 def test_what_this_version_cant_bake_is_left_out_of_all_and_told(folder: Path) -> None:
     (folder / "neuron.yaml").write_text(NEURON)
-    found = select(request(folder), (), everything=True)
+    found = pick(request(folder), (), everything=True)
     assert found.names == ("g5-ubuntu", "g6e-ubuntu")
     assert found.left_out == {
         "neuron": "this version bakes cuda, and neuron in bf16, not neuron in int8",
