@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from bake import iam, profile
 from bake.iam import Statement, Subject
 from bake.profile.channels import Channel
+from bake.profile.publishing import Publish
 
 ROOT = Path(__file__).parents[1]
 INTRODUCTION = """\
@@ -42,6 +44,16 @@ VARIABLES = {
     "BAKE_NOTICES": "notices",
 }
 SHARED: dict[str, Any] = {"share_with": ("210987654321",)}
+PUBLISH = Publish(
+    regions=("eu-west-1",),
+    kms_keys=("arn:aws:kms:eu-west-1:123456789012:key/01234567-89ab-cdef-0123-456789abcdef",),
+    parameter="/flux/ami",
+    launch_template="lt-0123456789abcdef0",
+    deprecate_after=timedelta(days=180),
+    protect=True,
+    watermark="verified",
+    enforce_instance_types=True,
+)
 REAPER = "arn:aws:iam::123456789012:role/bake-reaper"
 
 
@@ -59,11 +71,12 @@ def samples() -> tuple[Subject, Subject, Subject]:
             "reaper_role": REAPER,
         },
         root_volume={"kms_key": "alias/bake"},
-        image=SHARED,
+        image={**SHARED, "keep": 3},
     ).model_copy(
         update={
             "reports": VARIABLES["BAKE_REPORTS"],
             "notices": VARIABLES["BAKE_NOTICES"],
+            "publish": PUBLISH,
             "channels": {"stable": Channel(launch_template="lt-0123456789abcdef0")},
         }
     )

@@ -45,6 +45,8 @@ VARIABLES = {
     "BAKE_REPORTS": "s3://reports/flux",
     "BAKE_NOTICES": "notices",
     "BAKE_REAPER_ROLE": "arn:aws:iam::123456789012:role/bake-reaper",
+    "BAKE_LAUNCH_TEMPLATE": "lt-0123456789abcdef0",
+    "BAKE_PUBLISH_KMS_KEY": "arn:aws:kms:eu-west-1:123456789012:key/01234567-89ab-cdef-0123-456789abcdef",
     "BAKE_SHARE_WITH": "210987654321",
     "BAKE_LAUNCH_TEMPLATE": "lt-0123456789abcdef0",
     "NVIDIA_REPOSITORY": "https://packages.example.com/nvidia",
@@ -305,6 +307,7 @@ RIGHTS = {
     "s3:ListBuckets": "s3:ListAllMyBuckets",
     "quotas:GetServiceQuota": "servicequotas:GetServiceQuota",
     "sts:GetCallerIdentity": "",  # needs none
+    "ec2:ModifyLaunchTemplate": "",  # who publishes makes versions, and never moves the default
 }
 CALL = re.compile(
     r"\b(?:aws|cloud)\.(ec2|sqs|s3|events|ssm|sts|kms|iam|pricing|quotas|scheduler|secretsmanager)\.([a-z_0-9]+)"
@@ -312,7 +315,7 @@ CALL = re.compile(
 
 
 def test_every_call_of_aws_is_allowed_by_the_policies_of_bake_iam() -> None:
-    """Whoever bakes all that a profile may want, or sweeps, may make each call that the code makes."""
+    """Whoever bakes all that a profile may want, sweeps, promotes or prunes may make each call that the code makes."""
     called = set()
     for file in (ROOT / "bake").rglob("*.py"):
         if "localcloud" not in file.parts:
@@ -328,7 +331,7 @@ def test_every_call_of_aws_is_allowed_by_the_policies_of_bake_iam() -> None:
     allowed = {
         action
         for subject in policies.samples()
-        for audience in ("caller", "sweep", "promoter")
+        for audience in ("caller", "sweep", "promoter", "prune")
         for statement in iam.statements(audience, subject)
         for action in statement.actions
     }

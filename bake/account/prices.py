@@ -22,11 +22,14 @@ Price = float | None | Unanswered
 class PriceFacts:
     """Dollars: an hour of each type, a GB-month of snapshot. None where the API knows no price.
 
+    `block` and `block_list` are a GetSnapshotBlock and a ListSnapshotBlocks, where the image is attested.
     A price list that did not answer is not asked again: then later types are missing in `hours`.
     """
 
     hours: Mapping[str, Price] = field(default_factory=dict)
     snapshot: Price = None
+    block: Price = None
+    block_list: Price = None
 
 
 def ask_prices(profile: Profile, zone: Callable[[], str | None], aws: Aws) -> PriceFacts:
@@ -42,7 +45,9 @@ def ask_prices(profile: Profile, zone: Callable[[], str | None], aws: Aws) -> Pr
             hours[name] = on_demand_hour(name, aws)
             if isinstance(hours[name], Unanswered):
                 return PriceFacts(hours)
-    return PriceFacts(hours, snapshot_month(aws))
+    if not profile.attest:
+        return PriceFacts(hours, snapshot_month(aws))
+    return PriceFacts(hours, snapshot_month(aws), *direct_reads(aws))
 
 
 def spot_hour(name: str, zone: str | None, aws: Aws) -> Price:
@@ -83,8 +88,34 @@ def snapshot_month(aws: Aws) -> Price:
     return _product(aws, productFamily="Storage Snapshot", storageMedia="Amazon S3")
 
 
+def direct_reads(aws: Aws) -> tuple[Price, Price]:
+    """Dollars of one block, and of one list of blocks, by the EBS direct APIs."""
+    found = _products(aws, productFamily="EBS direct API Requests")
+    if isinstance(found, Unanswered):
+        return found, found
+
+    def of(what: str) -> Price:
+        """Its usage type ends so; what it begins with is the region's."""
+        named = (one for one in found if _usage(one).endswith(f"EBS:directAPI.snapshot.{what}"))
+        return next((price for one in named if (price := _dollars(one))), None)
+
+    return of("Get"), of("List")
+
+
+def _usage(product: Any) -> str:
+    return str(product.get("product", {}).get("attributes", {}).get("usagetype", ""))
+
+
 def _product(aws: Aws, **attributes: str) -> Price:
-    """The dollars of the first product of EC2 in the builder's region with these attributes.
+    """The dollars of the first product with these attributes that has a price."""
+    found = _products(aws, **attributes)
+    if isinstance(found, Unanswered):
+        return found
+    return next((price for one in found if (price := _dollars(one))), None)
+
+
+def _products(aws: Aws, **attributes: str) -> list[Any] | Unanswered:
+    """The products of EC2 in the builder's region with these attributes.
 
     The price list belongs to the partition `aws`, and answers credentials of that partition alone.
     """
@@ -102,8 +133,7 @@ def _product(aws: Aws, **attributes: str) -> Price:
     )
     if isinstance(answer, Unanswered):
         return answer
-    prices = [_dollars(json.loads(product)) for product in answer.get("PriceList", [])]
-    return next((price for price in prices if price), None)
+    return [json.loads(product) for product in answer.get("PriceList", [])]
 
 
 def _dollars(product: Any) -> float | None:

@@ -89,7 +89,8 @@ def _awss_key(profile: Profile, there: Aws) -> bool | Unanswered | None:
             by_default: Any = there.ec2.get_ebs_encryption_by_default()
             if not by_default["EbsEncryptionByDefault"]:
                 return False
-        return is_awss_alias(str(there.ec2.get_ebs_default_kms_key_id()["KmsKeyId"]))
+        name = str(there.ec2.get_ebs_default_kms_key_id()["KmsKeyId"])
+        return is_awss_alias(name) or describe_key(name, there).of_aws
 
     return ask(look)
 

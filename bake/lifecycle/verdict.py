@@ -53,29 +53,30 @@ def leases_of(holdings: Iterable[Holding]) -> Mapping[str, datetime]:
     return leases
 
 
-def finished_runs(holdings: Iterable[Holding]) -> Mapping[str, str]:
-    """The runs whose image is kept, and who says so: its AMI or one of its snapshots.
+def finished_runs(holdings: Iterable[Holding]) -> Mapping[tuple[str, str], str]:
+    """The runs whose image is kept, by run and region, and who says so: its AMI or one of its snapshots.
 
-    A run makes one AMI. The tags of AMI and snapshots are written together; if that failed half-way, or if
-    the AMI was deregistered by hand, one that was written speaks for all.
+    A run makes one AMI in a region; copies of it in others become good by themselves. The tags of AMI and
+    snapshots are written together; if that failed half-way, or if the AMI was deregistered by hand, one that
+    was written speaks for all.
     """
     images = (held for held in holdings if held.kind in IMAGES and held.run and held.state in KEPT)
-    return {held.run: f"{held.id} of the same image is {held.state}" for held in images}
+    return {(held.run, held.region): f"{held.id} of the same image is {held.state}" for held in images}
 
 
 def _judge(
     held: Holding,
     now: datetime,
     leases: Mapping[str, datetime],
-    finished: Mapping[str, str],
+    finished: Mapping[tuple[str, str], str],
     going: Collection[str],
 ) -> Verdict:
     if why := _not_ours(held):
         return Verdict(held, "left alone", why)
     if held.state in KEPT:
         return Verdict(held, "finished", f"it is {held.state}")
-    if held.kind in IMAGES and held.run in finished:
-        return Verdict(held, "finished", finished[held.run])
+    if held.kind in IMAGES and (kept := finished.get((held.run, held.region))) is not None:
+        return Verdict(held, "finished", kept)
     if why := _unclear(held):
         return Verdict(held, "left alone", why)
     ends = leases[held.run]

@@ -6,29 +6,31 @@ import math
 from dataclasses import dataclass
 
 from bake.account.answers import Unanswered
+from bake.account.facts import AccountFacts
+from bake.account.prices import PriceFacts
 from bake.account.signing import SigningKey
 from bake.attest.merkle import BLOCK, GIB
+from bake.costs import dollars
 from bake.planning.disk import Disk
 from bake.planning.findings import Findings
 from bake.planning.sources import Sources
 from bake.profile import Profile
 
-# Dollars of 1,000 blocks and of 1,000 lists: those of AWS's own example, which most regions have.
-# https://docs.aws.amazon.com/ebs/latest/userguide/ebsapi-pricing.html
-BLOCKS_1000, LISTS_1000 = 0.003, 0.0006
 PAGE = 10_000  # blocks of a list
-# Dollars of a GB that leaves AWS, in most regions; within a region it costs nothing.
-# https://aws.amazon.com/ec2/pricing/on-demand/#Data_Transfer
-EGRESS_GB = 0.09
 
 
 @dataclass(frozen=True)
 class Attesting:
-    """Reading the snapshot: `blocks` of it at most, in `lists` requests. `key` signs; None: nobody does."""
+    """Reading the snapshot: `blocks` of it at most, in `lists` requests. `key` signs; None: nobody does.
+
+    `dollars` is what the requests cost, None where no price is known. What is read leaves AWS where `bake`
+    does not run in the builder's region.
+    """
 
     blocks: int
     lists: int
     key: str | None
+    dollars: float | None = None
 
     @property
     def requests(self) -> int:
@@ -38,16 +40,6 @@ class Attesting:
     def bytes(self) -> int:
         """What is read."""
         return self.blocks * BLOCK
-
-    @property
-    def dollars(self) -> float:
-        """What the requests cost."""
-        return self.blocks / 1000 * BLOCKS_1000 + self.lists / 1000 * LISTS_1000
-
-    @property
-    def egress_dollars(self) -> float:
-        """What leaves AWS costs where `bake` does not run in the builder's region."""
-        return self.bytes / 1e9 * EGRESS_GB
 
 
 def is_on(profile: Profile, sources: Sources) -> bool:
@@ -59,7 +51,7 @@ def find(
     profile: Profile,
     sources: Sources,
     disk: Disk,
-    key: SigningKey | Unanswered | None,
+    facts: AccountFacts,
     findings: Findings,
 ) -> Attesting | None:
     """What attesting the image takes; None where the profile does without. Reports a key that can't sign."""
@@ -68,7 +60,7 @@ def find(
         name = None
     else:
         name = profile.signing_key
-        _check(key, findings)
+        _check(facts.signing, findings)
         if name is None:
             findings.warn(
                 "signing_key: nobody signs the attestation, which proves no more than a checksum: name the "
@@ -78,7 +70,16 @@ def find(
         return None
     # Files lie in whole blocks, at the ends of which something else may lie, or nothing.
     blocks = min(math.ceil(disk.stored * 1.25 / BLOCK), disk.volume_gib * GIB // BLOCK)
-    return Attesting(blocks, math.ceil(blocks / PAGE), name)
+    lists = math.ceil(blocks / PAGE)
+    return Attesting(blocks, lists, name, _dollars(blocks, lists, facts.types.prices))
+
+
+def _dollars(blocks: int, lists: int, prices: PriceFacts) -> float | None:
+    """What the requests cost; a price list that does not answer is told elsewhere in the plan."""
+    block, one_list = prices.block, prices.block_list
+    if not isinstance(block, float) or not isinstance(one_list, float):
+        return None
+    return blocks * block + lists * one_list
 
 
 def _check(key: SigningKey | Unanswered | None, findings: Findings) -> None:
@@ -89,7 +90,7 @@ def _check(key: SigningKey | Unanswered | None, findings: Findings) -> None:
         findings.confirm(f"the key {found.id[:16]} signs attestations")
 
 
-def rows(found: Attesting | None) -> list[tuple[str, str, str]]:
+def rows(found: Attesting | None, region: str) -> list[tuple[str, str, str]]:
     """Rows of the plan's estimates: name, value, remark."""
     if found is None:
         return []
@@ -97,8 +98,12 @@ def rows(found: Attesting | None) -> list[tuple[str, str, str]]:
     return [
         (
             "attestation",
-            f"{found.requests:,} requests, ${found.dollars:.2f}",
+            f"{found.requests:,} requests, {dollars(found.dollars)}",
             f"reads {found.bytes / 1e9:.0f} GB of the snapshot at most; {signed}",
         ),
-        ("", "", f"${found.egress_dollars:.2f} more where bake runs outside of AWS: what is read leaves it"),
+        (
+            "",
+            "",
+            f"where bake runs outside of {region}, these {found.bytes / 1e9:.0f} GB leave it, and cost",
+        ),
     ]

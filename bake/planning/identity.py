@@ -88,9 +88,27 @@ SHAPING = (
 )
 # Those that launch, connect, look, wait, check, judge or clean up.
 NOT_SHAPING = (
-    *("__init__", "ask_disks", "attempt", "boot_check", "check_power", "check_script", "check_worker_rights"),
+    *(
+        "__init__",
+        "ask_disks",
+        "attempt",
+        "attest",
+        "boot_check",
+        "check_power",
+        "check_script",
+        "check_worker_rights",
+    ),
     *("clean_up", "connect", "exclusive", "first_boot", "judge", "keep_interrupted", "launch", "locate"),
-    *("locate_python", "publish", "record_baseline", "record_image", "record_inventory", "survey", "tags"),
+    *(
+        "locate_python",
+        "publish",
+        "record_baseline",
+        "record_image",
+        "record_inventory",
+        "retire",
+        "survey",
+        "tags",
+    ),
     *("take_over", "verify", "wait_for_worker", "wire_boot_check"),
 )
 # Of `provision/`: user data is no part of the image, and of the locks only those that are used count.

@@ -144,7 +144,7 @@ def make(
     _check_base(profile, base, types, where, files, facts, findings)
     asked = preflight.check(profile, sources, facts, findings)
     disk = disk_of.estimate(profile, base, files) if base is not None else None
-    attested = attesting.find(profile, sources, disk, facts.signing, findings) if disk is not None else None
+    attested = attesting.find(profile, sources, disk, facts, findings) if disk is not None else None
     findings.stop_if_any()
     assert base is not None and code is not None and disk is not None  # or it would be among the findings
     made_of = identity.of(profile, base.id, sources, code, reviewed.digests, lock)

@@ -80,8 +80,7 @@ def _attesting(plan: Plan) -> dict[str, Any] | None:
     found = plan.attesting
     if found is None:
         return None
-    more = {"bytes": found.bytes, "dollars": found.dollars, "egress_dollars": found.egress_dollars}
-    return {**asdict(found), "requests": found.requests, **more}
+    return {**asdict(found), "requests": found.requests, "bytes": found.bytes}
 
 
 def as_text(plan: Plan) -> str:
@@ -332,7 +331,7 @@ def _estimates(plan: Plan) -> list[tuple[str, str, str]]:
             f"{bound}{estimates.snapshot_gb:.0f} GB-month{_dollars(estimates.month_dollars, ' a month')}",
             removed,
         ),
-        *attesting.rows(plan.attesting),
+        *attesting.rows(plan.attesting, plan.profile.builder.region),
         *_copies(plan),
         *_cold_start(plan),
     ]

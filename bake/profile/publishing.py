@@ -57,7 +57,7 @@ class Publish(Section):
         default=None, json_schema_extra=variable("BAKE_LAUNCH_TEMPLATE")
     )
     """The launch template, in the builder's region, that gets a new version with the AMI's literal id."""
-    source_version: int | None = Field(default=None, ge=1, strict=True)
+    source_version: int | None = Field(default=None, ge=1, le=1_000_000, strict=True)
     """The version of the template that the new one is made from; the default one without it."""
     deprecate_after: Duration | None = None
     """How long after its creation the AMI counts as deprecated: it can still be launched."""

@@ -39,7 +39,8 @@ def test_whoever_bakes_may_do_what_is_printed_for_the_profile(taken: Any) -> Non
     found = profile.load("g6e-ubuntu", PROFILES, VARIABLES)
     told = rehearsal.as_baker(cloud(), found)
     assert told == {"endpoint": "http://127.0.0.1:9", "endpoint_key": SESSION}
-    subject = iam.Subject.of(found, "123456789012", role="arn:aws:iam::123456789012:role/flux-worker")
+    attesting = found.model_copy(update={"attest": True})  # as rehearsals do
+    subject = iam.Subject.of(attesting, "123456789012", role="arn:aws:iam::123456789012:role/flux-worker")
     assert taken == [("bake-g6e-ubuntu", [iam.document(iam.statements("caller", subject))])]
 
 

@@ -50,12 +50,14 @@ def test_the_same_code_has_the_same_hash_wherever_it_comes_from(
     assert plan.inputs["worker"] == hash_tree(WORKER) == plan_cloud.plan().inputs["worker"]
 
 
-def test_the_commit_is_part_of_the_plans_id_the_tags_and_the_report(
+def test_the_files_of_a_commit_are_part_of_the_plans_id_and_the_commit_of_tags_and_report(
     plan_cloud: PlanCloud, code: Repository, tmp_path: Path
 ) -> None:
     commits = [code.commit(), code.commit()]
     plans = [planned(plan_cloud, code, commit) for commit in commits]
-    assert len({plan_cloud.plan().id, *(plan.id for plan in plans)}) == 3
+    assert {plan.id for plan in plans} == {plan_cloud.plan().id}
+    (code.directory / "worker/flux_worker/more.py").write_text("MORE = True\n")
+    assert planned(plan_cloud, code, code.commit()).id != plans[0].id
     assert [tagged(plan, tmp_path)["bake:worker"] for plan in plans] == commits
     assert re.search(rf"code +{re.escape(code.url)} at {commits[0][:12]}", as_text(plans[0]))
     assert as_dict(plans[0])["worker"]["version"] == commits[0]

@@ -69,6 +69,8 @@ def _selected(asked: Asked) -> Selection:
     try:
         found = select(asked.request, asked.profiles, everything=asked.everything)
         runs_of.check_place(asked.runs)
+        # Each bake tries the place and takes away what it made for that; with a folder there, it makes none.
+        asked.runs.mkdir(parents=True, exist_ok=True)
     except UsageError as error:
         if asked.as_json:
             tell_end(Progress(choose((), as_json=True)), error)

@@ -24,6 +24,7 @@ from bake.localcloud.api.call import CALLER
 IMAGE: Final = "aws:ec2:image"
 _LEVELS = 15
 _LARGEST = {"Standard": 4096, "Advanced": 8192, "Intelligent-Tiering": 8192}  # characters of a value
+_FIELDS = {"DataType": "data_type", "Tier": "tier"}  # filters of DescribeParameters
 _TYPES = ("String", "StringList", "SecureString")
 
 
@@ -130,6 +131,20 @@ class ParameterStore(SimpleSystemManagerBackend):  # type: ignore[misc]
     def _is_available(self, image: str) -> bool:
         found = ec2_backends[self.account_id][self.region_name].amis.get(image)
         return found is not None and found.state == "available"
+
+    def _validate_parameter_filters(self, parameter_filters: Any, by_path: bool) -> None:
+        """As moto's, which does not know the filters of `_FIELDS`."""
+        own = [one for one in parameter_filters or [] if not by_path and one.get("Key") in _FIELDS]
+        if any(one.get("Option", "Equals") != "Equals" or not one.get("Values") for one in own):
+            raise SSMException("InvalidFilterOption", "Give the values that it equals.")
+        others = [one for one in parameter_filters or [] if one not in own]
+        super()._validate_parameter_filters(others, by_path)
+
+    def _match_filters(self, parameter: Parameter, filters: list[dict[str, Any]] | None = None) -> bool:
+        own = [one for one in filters or [] if one["Key"] in _FIELDS]
+        others = [one for one in filters or [] if one not in own]
+        fits = all(getattr(parameter, _FIELDS[one["Key"]]) in one["Values"] for one in own)
+        return fits and bool(super()._match_filters(parameter, others))
 
     def label_parameter_version(self, name: str, version: int, labels: list[str]) -> tuple[list[str], int]:
         """As moto's, which takes note of a parameter that is not there."""

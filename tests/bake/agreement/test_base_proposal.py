@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from bake import request as requests
 from bake.account.facts import AccountFacts
 from bake.account.images import BaseFacts
 from bake.agreement import base_proposal, lockfile
-from bake.agreement.approve import agree
+from bake.agreement.approve import Approval, agree
 from bake.agreement.base_proposal import BaseAmi
 from bake.agreement.facts import compare
 from bake.agreement.render import ProfileRequest, title
+from bake.commands import approving
 from bake.errors import BakeError, NotAgreed
 from bake.progress import Tally
 from bake.request import BakeRequest, propose
@@ -250,3 +252,26 @@ def test_writing_says_what_is_wrong(desk: Path, monkeypatch: pytest.MonkeyPatch)
     (desk / ".bake").write_text("in the way")
     with pytest.raises(BakeError, match="could not be written"):
         base_proposal.write(asked(desk), held, FAMILY, BaseAmi(OLD.id), BaseAmi(NEW.id), "the profile")
+
+
+@pytest.mark.parametrize(("facts", "known"), [((), OLD.id), (("base_ami",), None), (("market",), OLD.id)])
+def test_who_names_a_pinned_base_when_approving_is_shown_the_newest(
+    desk: Path, monkeypatch: pytest.MonkeyPatch, facts: tuple[str, ...], known: str | None
+) -> None:
+    agreed(desk, monkeypatch)
+    written(desk, "pinned")
+    given: list[Any] = []
+
+    def ask(*words: Any) -> AccountFacts:
+        """Answer as an account does that is asked for the agreed AMI, or else for the newest."""
+        given.append(words[-1])
+        return answers(ami=OLD) if words[-1] else answers(agreed=None, agreed_id=None)
+
+    monkeypatch.setattr(requests, "ask", ask)
+    monkeypatch.setattr(approving, "author", lambda *_: "Somebody")
+    with suppress(NotAgreed):
+        approving.record(asked(desk), Approval.of(facts, "a newer one"), lambda _: None, lambda _: True)
+    assert given == [known]
+    held = lockfile.read(asked(desk).lock).agreement
+    assert held is not None
+    assert held.agreed["base_ami"] == (NEW.id if known is None else OLD.id)

@@ -219,6 +219,21 @@ def test_an_image_without_an_attestation_is_told(released: Released) -> None:
     assert f"there is no attestation of {released.image}" in str(done.exception)
 
 
+def test_an_attestation_is_found_beside_the_report_that_the_tags_name(released: Released) -> None:
+    account, bucket = released.snapshots.account, f"reports-{uuid.uuid4().hex}"
+    s3, place = account.of("s3"), {"LocationConstraint": SPOT_REGION}
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration=place)
+    for file in released.folder.glob("attestation*"):
+        s3.put_object(Bucket=bucket, Key=f"p/run/{file.name}", Body=file.read_bytes())
+    url = f"s3://{bucket}/p/run"
+    account.call("create_tags", Resources=[released.image], Tags=[{"Key": "bake:report", "Value": url}])
+    released.snapshots.write(released.snapshot, 0, b"root")
+    done = released.verify("--key", str(released.key))
+    assert isinstance(done.exception, NotVerified)
+    assert f"attestation {url}/attestation.intoto.jsonl" in done.output
+    assert "block 0 differs" in done.output
+
+
 def test_an_attestation_is_found_by_its_runs_report(released: Released) -> None:
     run = released.folder / "runs/20261129-101500-3fa9c1"
     run.mkdir(parents=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,10 +14,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from bake import iam, profile
 from bake.account.answers import Unanswered
+from bake.account.prices import direct_reads
 from bake.account.signing import SigningKey, ask_signing_key
 from bake.attest.merkle import BLOCK
 from bake.aws import Aws
 from bake.errors import UsageError
+from bake.localcloud.api.access.evaluation import evaluate
+from bake.localcloud.api.access.needs import Need
 from bake.planning.plan import Plan, make
 from bake.planning.render import as_dict, as_text
 from bake.planning.sources import Sources
@@ -26,6 +32,7 @@ from ..variables import VARIABLES
 
 PROFILES = Path(__file__).parents[3] / "profiles"
 REHEARSAL = Sources(sizes=flux.SIZES, differences=("no GPU",), hub="http://hub")
+COSTS = {"List": "0.00000062", "Put": "0.0000065", "Get": "0.0000031"}
 KMS = "awskms:arn:aws:kms:eu-north-1:123456789012:key/mrk-0123456789abcdef0123456789abcdef"
 
 
@@ -34,7 +41,35 @@ def loaded(**changes: Any) -> Profile:
 
 
 def planned(sources: Sources | None = None, signing: Any = None, **changes: Any) -> Plan:
-    return make(loaded(**changes), facts(signing=signing), sources or Sources(sizes=flux.SIZES))
+    known = facts(signing=signing)
+    prices = replace(known.types.prices, block=0.003e-3, block_list=0.0006e-3)
+    known = replace(known, types=replace(known.types, prices=prices))
+    return make(loaded(**changes), known, sources or Sources(sizes=flux.SIZES))
+
+
+def product(usage: str, dollars: str) -> str:
+    """A product as the price list has it."""
+    terms = {"OnDemand": {"x": {"priceDimensions": {"x": {"pricePerUnit": {"USD": dollars}}}}}}
+    return json.dumps({"product": {"attributes": {"usagetype": usage}}, "terms": terms})
+
+
+def test_the_price_list_is_asked_what_blocks_cost() -> None:
+    listed = [product(f"EUN1-EBS:directAPI.snapshot.{one}", cost) for one, cost in COSTS.items()]
+    asked: list[Any] = []
+
+    def get(**request: Any) -> Any:
+        asked.append({one["Field"]: one["Value"] for one in request["Filters"]})
+        return {"PriceList": listed}
+
+    aws: Any = SimpleNamespace(
+        partition="aws", region="eu-north-1", pricing=SimpleNamespace(get_products=get)
+    )
+    assert direct_reads(aws) == (0.0000031, 0.00000062)
+    assert asked == [{"regionCode": "eu-north-1", "productFamily": "EBS direct API Requests"}]
+    listed.clear()
+    assert direct_reads(aws) == (None, None)
+    aws.partition = "aws-cn"
+    assert all(isinstance(one, Unanswered) for one in direct_reads(aws))
 
 
 def test_rehearsals_attest_and_bakes_on_aws_do_not_unless_the_profile_says_otherwise() -> None:
@@ -53,9 +88,9 @@ def test_requests_dollars_and_traffic_are_in_the_plan() -> None:
     assert plan.image.disk.stored < found.bytes <= 80 << 30
     assert found.blocks == found.bytes // BLOCK
     assert found.dollars == pytest.approx(found.blocks * 0.003e-3 + found.lists * 0.0006e-3)
-    assert told["requests"] == found.blocks + found.lists
-    assert told["egress_dollars"] == pytest.approx(found.bytes / 1e9 * 0.09)
+    assert (told["requests"], told["bytes"]) == (found.blocks + found.lists, found.bytes)
     assert f"{found.requests:,} requests, ${found.dollars:.2f}" in as_text(plan)
+    assert f"these {found.bytes / 1e9:.0f} GB leave it" in as_text(plan)
     assert "signed with signing.pem" in as_text(plan)
     assert "the key 0123456789abcdef signs attestations" in plan.checked
 
@@ -139,3 +174,17 @@ def test_rights_come_only_where_the_profile_attests() -> None:
 
 def json_of(statement: iam.Statement) -> str:
     return str(statement.as_dict())
+
+
+def test_whoever_verifies_may_look_and_read_and_nothing_else() -> None:
+    account = iam.Account("123456789012", "eu-west-1", "eu-west-1")
+    policy = iam.document(iam.of_verifying(account))
+    snapshot = "arn:aws:ec2:eu-west-1::snapshot/snap-1"
+    wanted = [
+        ("ec2:DescribeImages", "*"),
+        ("ebs:ListSnapshotBlocks", snapshot),
+        ("ebs:GetSnapshotBlock", snapshot),
+    ]
+    assert all(evaluate([policy], Need(*one)).allowed for one in wanted)
+    for other in (("ec2:DeleteSnapshot", snapshot), ("ebs:PutSnapshotBlock", snapshot)):
+        assert not evaluate([policy], Need(*other)).allowed

@@ -105,6 +105,22 @@ def test_no_parameter_changes_its_type_or_to_or_from_an_ami(ssm: Any, name: str)
     assert refusal(ssm.put_parameter, DataType="text", **changed)[0] == "ValidationException"
 
 
+def test_parameters_are_found_by_what_they_hold(ssm: Any, name: str) -> None:
+    put(ssm, f"{name}/ami", BASE, DataType=IMAGE)
+    put(ssm, f"{name}/text", BASE)
+    below = {"Key": "Path", "Option": "Recursive", "Values": [name]}
+    for key, values, found in (
+        ("DataType", [IMAGE], ["ami"]),
+        ("DataType", ["text", IMAGE], ["ami", "text"]),
+        ("Tier", ["Standard"], ["ami", "text"]),
+        ("Tier", ["Advanced"], []),
+    ):
+        told = ssm.describe_parameters(ParameterFilters=[below, {"Key": key, "Values": values}])
+        assert [one["Name"].rpartition("/")[2] for one in told["Parameters"]] == found
+    wrong = [{"Key": "DataType", "Option": "BeginsWith", "Values": ["aws"]}]
+    assert refusal(ssm.describe_parameters, ParameterFilters=wrong) == ("InvalidFilterOption", 400)
+
+
 # --- AMIs --------------------------------------------------------------------------------------------
 
 

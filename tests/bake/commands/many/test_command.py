@@ -51,6 +51,7 @@ def test_each_profile_has_a_bake_and_an_end_of_its_own(tmp_path: Path) -> None:
     assert all(one["message"] for one in summary["bakes"])
     for name in ("g6e-ubuntu", "g5-ubuntu"):
         assert f"{name}: error: " in done.stderr
+    assert (tmp_path / ".bake/runs").is_dir()  # or one bake would take it away while the other looks
     assert "hf_neverShownAnywhere" not in done.stdout + done.stderr
 
 
