@@ -48,7 +48,6 @@ VARIABLES = {
     "BAKE_LAUNCH_TEMPLATE": "lt-0123456789abcdef0",
     "BAKE_PUBLISH_KMS_KEY": "arn:aws:kms:eu-west-1:123456789012:key/01234567-89ab-cdef-0123-456789abcdef",
     "BAKE_SHARE_WITH": "210987654321",
-    "BAKE_LAUNCH_TEMPLATE": "lt-0123456789abcdef0",
     "NVIDIA_REPOSITORY": "https://packages.example.com/nvidia",
     "NEURON_REPOSITORY": "https://packages.example.com/neuron",
     "NEURON_PYTHON_INDEX": "https://packages.example.com/python",
@@ -315,7 +314,7 @@ CALL = re.compile(
 
 
 def test_every_call_of_aws_is_allowed_by_the_policies_of_bake_iam() -> None:
-    """Whoever bakes all that a profile may want, sweeps, promotes or prunes may make each call that the code makes."""
+    """Whoever bakes all that a profile may want, sweeps, promotes or prunes may make each of the calls."""
     called = set()
     for file in (ROOT / "bake").rglob("*.py"):
         if "localcloud" not in file.parts:
