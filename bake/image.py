@@ -144,10 +144,19 @@ def _mark(aws: Aws, ids: list[str], state: State) -> None:
     aws.ec2.delete_tags(Resources=ids, Tags=[{"Key": EXPIRES_TAG}])
 
 
-def revoke_tags(aws: Aws, facts: ImageTypeDef, because: str) -> None:
-    """Mark an AMI and its snapshots as revoked, with the reason."""
+def mark_revoked(aws: Aws, facts: ImageTypeDef, because: str) -> None:
+    """Mark an AMI as revoked, with the reason."""
+    _tag_revoked(aws, [facts["ImageId"]], because)
+
+
+def mark_snapshots_revoked(aws: Aws, facts: ImageTypeDef, because: str) -> None:
+    """The same for its snapshots."""
+    _tag_revoked(aws, sorted(_mapped(facts)), because)
+
+
+def _tag_revoked(aws: Aws, ids: list[str], because: str) -> None:
     tags: Any = [{"Key": STATE_TAG, "Value": "revoked"}, {"Key": BECAUSE_TAG, "Value": because}]
-    aws.ec2.create_tags(Resources=[facts["ImageId"], *sorted(_mapped(facts))], Tags=tags)
+    aws.ec2.create_tags(Resources=ids, Tags=tags)
 
 
 def _all_of(image: Image) -> list[str]:

@@ -34,6 +34,9 @@ TOOLS = f"{BAKE}/tools/bin"
 UNFINISHED_PACKAGES = f"{BAKE}/unfinished-packages"
 """Names of packages that dpkg could not finish to install, one a line."""
 
+UPDATES = f"{BAKE}/updates"
+"""The index that security updates were taken from, and what became of them (provision/updates.sh)."""
+
 LEASE_KEPT = f"{BAKE}/lease"
 """When the builder's lease ends, in seconds since 1970; for a reboot."""
 

@@ -35,6 +35,7 @@ BAKE = (
     "weights",  # the model: its files, their lock, the Hub, the mirror
     "profile",
     "report",  # what reviewers read, made of a run directory
+    "updates",  # what a distribution has fixed since an image was made
     "checks",  # of a machine, over SSH
     "attest reaper",  # what a snapshot holds, signed; schedules that end an instance which hangs
     "instance lease builder_lease wiring image creation resources systems interpreter",

@@ -40,6 +40,7 @@ GUARDED: dict[str, type | tuple[type, ...]] = {
     "publish.launch_template": (str, type(None)),
     "publish.watermark": (str, type(None)),
     "channels": list,
+    "base_updates": str,
 }
 # Facts that were added later, each with the value that means "not used": an older lock file does not have the
 # fact, and needs no new agreement as long as nobody uses it.
@@ -56,6 +57,7 @@ OFF: dict[str, FactValue] = {
     "publish.launch_template": None,
     "publish.watermark": None,
     "channels": [],
+    "base_updates": "none",
 }
 # Lists whose order says nothing; instance types are tried in theirs.
 _UNORDERED = ("sharing", "base.remove", "publish.regions", "publish.kms_keys", "channels")

@@ -69,6 +69,10 @@ class Expectations:
     """Image sizes compiled for Neuron; empty for other backends."""
     removed: tuple[str, ...] = ()
     """Names of what the profile removes from the base AMI."""
+    updates: str = "none"
+    """What of its distribution the base was brought up to: `none` or `security`."""
+    not_updated: tuple[str, ...] = ()
+    """Patterns of packages that no update touches: the kernel and what its driver hangs on."""
     baseline: Baseline = field(default_factory=Baseline)
     """The base AMI's own findings, which fail no check unless they would stop the worker."""
     unit: str = layout.SERVICE

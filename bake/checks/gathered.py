@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
+from bake import layout
 from bake.checks.backend import SessionBackend
 from bake.checks.expectations import Expectations
 from bake.checks.probes import probe
@@ -112,6 +113,7 @@ def _inputs(expect: Expectations) -> dict[str, dict[str, Any]]:
         "rights": {"packages": expect.packages},
         "packages": {"packages": expect.packages, "system_python": expect.system_python},
         "system": {"salt": expect.baseline.salt},
+        "updates": {"packages": expect.packages, "index": layout.UPDATES, "held": list(expect.not_updated)},
         "cache": {**where, "files": dict(expect.files)},
         "checkpoint": {"folder": expect.model_dir},
     }

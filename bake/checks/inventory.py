@@ -6,7 +6,7 @@ The machine answers by itself in one round trip (bake/checks/probes/inventory.py
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -34,6 +34,17 @@ class Package(Record):
     source: str = ""
     """What it was built from, by which scanners look it up: `name version` of a deb's source package, as
     dpkg-query's `${source:Package} ${source:Version}`; the file name of an rpm's (`%{SOURCERPM}`)."""
+
+
+class Source(Record):
+    """Where a machine's distribution publishes security updates, without what opens it."""
+
+    kind: Literal["apt", "baseurl", "mirrorlist"]
+    url: str
+    suite: str = ""
+    """Of apt's: the pocket, such as jammy-security."""
+    components: tuple[str, ...] = ()
+    arch: str = ""
 
 
 class Inventory(Record):
@@ -67,6 +78,8 @@ class Inventory(Record):
     """The kernel's command line that the image boots with."""
     repositories: dict[str, str] = Field(default_factory=dict)
     """Package source file, or key that signs packages -> hash of its content, which may hold a password."""
+    sources: tuple[Source, ...] = ()
+    """Where the distribution publishes security updates. Not compared."""
     versions: dict[str, str] = Field(default_factory=dict)
     """What people ask for: kernel, driver, cuda, torch, diffusers, transformers, neuron, python."""
     incomplete: tuple[str, ...] = ()

@@ -158,6 +158,12 @@ def packages(gathered: Gathered) -> Facts:
 
 
 @pytest.fixture(scope="session")
+def updates(gathered: Gathered) -> Facts:
+    """Security updates that are pending, by the index that the bake's came from."""
+    return gathered.facts("updates")
+
+
+@pytest.fixture(scope="session")
 def rights(gathered: Gathered) -> Facts:
     """Setuid files and users."""
     return gathered.facts("rights")

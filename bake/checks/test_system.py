@@ -6,7 +6,7 @@ import re
 
 from bake import layout
 from bake.checks.declare import check
-from bake.checks.evidence import Caused, Compare
+from bake.checks.evidence import Caused, Compare, not_applicable
 from bake.checks.expectations import Expectations
 from bake.checks.gathered import Answers, Facts
 
@@ -47,6 +47,27 @@ def test_packages_are_consistent(
         if brought:
             found = {line: "" for line, name in names.items() if name and name[1] not in brought}
     compare.none(packages, caused("unsound_packages", found), "no package that misses something")
+
+
+def _updated(expect: Expectations) -> str | None:
+    return None if expect.updates == "security" else "base.updates is none: the base's packages stay"
+
+
+@check(
+    "high",
+    "An image with a known hole carries it to every worker that boots from it.",
+    "Read logs/bake-updates.*.log; mend what can't be upgraded in the base AMI, or choose a newer one.",
+    on_builder=True,  # the seal removes the index
+    applies=_updated,
+)
+def test_security_updates_installed(compare: Compare, updates: Facts) -> None:
+    """No security update of the distribution is pending but the kernel's and its drivers' (R-OS)."""
+    if updates["no_index"]:
+        not_applicable("not known in a rehearsal: its stand-in base has no index of security updates")
+    compare.holds(
+        updates, updates["known"] > 0, "an index of security updates", f"{updates['known']} entries"
+    )
+    compare.none(updates, updates["pending"], "no pending security update")
 
 
 @check(

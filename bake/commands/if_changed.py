@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from bake.localcloud import LocalCloud
     from bake.planning.identity import Parts
     from bake.planning.rebuild import Decision
+    from bake.report.model import Report
+    from bake.updates.pending import Pending
 
 OUTPUT = "GITHUB_OUTPUT"
 """The variable with the file that GitHub Actions reads a step's outputs from."""
@@ -41,29 +43,58 @@ def needs_no_bake(request: BakeRequest, cloud: LocalCloud | None, runs: Path, pr
 
 
 def decided(request: BakeRequest, cloud: LocalCloud | None, runs: Path, tally: Tally) -> Decision:
-    """Ask, and compare with the newest good image; its report is looked for only where something changed."""
+    """Ask, and compare with the newest good image.
+
+    Its report is looked for only where something changed, or where security updates count.
+    """
     question = ask_whether_changed(request, cloud, tally)
-    decision = question.decide()
-    if not decision.changed or question.standard is None or question.identity is None:
+    decision, image = question.decide(), question.standard
+    if image is None or question.identity is None:
         return decision
-    return question.decide(recorded(question.standard, runs, question.aws))
+    if decision.changed:
+        return question.decide(recorded(image, runs, question.aws))
+    if question.profile.rebuild.when_updates is None:
+        return decision
+    from bake.planning.rebuild import with_updates
+
+    return with_updates(decision, updates(image, runs, question.aws, rehearsal=cloud is not None))
+
+
+def updates(image: Baked, runs: Path, aws: Aws, *, rehearsal: bool) -> Pending:
+    """The security updates that came out for an image, by what its report says that it holds."""
+    from bake.updates.pending import Pending, pending
+
+    taken = [one for report in reports(image, runs, aws) for one in report.inventories if one.packages]
+    sealed = [one for one in taken if one.moment == "sealed"]
+    newest = next(iter([*sealed, *taken]), None)
+    if newest is None:
+        return Pending(unknown=(f"security updates, as the report of {image.id} is not here",))
+    if rehearsal and not newest.sources:
+        return Pending(unknown=("security updates: the stand-in base of a rehearsal has no index of them",))
+    return pending(newest)
 
 
 def recorded(image: Baked, runs: Path, aws: Aws) -> Parts | None:
-    """What an image was made of, by its report: of a run on this machine, or where its tags name one."""
+    """What an image was made of, by its report."""
+    known = reports(image, runs, aws)
+    plans = (report.plan for report in known if report.plan.get("id") == image.tags.get("bake:plan"))
+    return next((plan["identity"] for plan in plans if _is_parts(plan.get("identity"))), None)
+
+
+def reports(image: Baked, runs: Path, aws: Aws) -> list[Report]:
+    """The reports of an image, newest first: of runs on this machine, or else where its tags name one."""
     from bake.report.kept import by_image, read
     from bake.report.places import REPORT_TAG, SHA256_TAG, download
 
-    reports = []
+    found = []
     for directory in by_image(runs).get(image.id, ()):
         with suppress(BakeError):  # of another version
-            reports.append(read(directory))
+            found.append(read(directory))
     url, sha256 = image.tags.get(REPORT_TAG, ""), image.tags.get(SHA256_TAG, "")
-    if not reports and url:
+    if not found and url:
         with suppress(BakeError, OSError, *call_errors()):
-            reports.append(download(aws, url, sha256, runs.parent / "reports" / sha256[:16]))
-    plans = (report.plan for report in reports if report.plan.get("id") == image.tags.get("bake:plan"))
-    return next((plan["identity"] for plan in plans if _is_parts(plan.get("identity"))), None)
+            found.append(download(aws, url, sha256, runs.parent / "reports" / sha256[:16]))
+    return found
 
 
 def _is_parts(found: object) -> bool:

@@ -37,11 +37,11 @@ def promote(
     Only an AMI of the profile's own bakes that is good, not revoked, disabled or deprecated, whose disks are
     the agreed ones. The parameter is written first. If the template could not follow, the same command
     again completes it. If somebody else changes the parameter meanwhile, that is reported, with exit code 5,
-    and the template is left as it is.
+    and the template is left as it is. Without --profile the AMI's tag says which it was baked from.
 
     \b
     Examples:
-      bake promote ami-0123456789abcdef0 --profile g6e-ubuntu --to stable --because "a week in next"
+      bake promote ami-0123456789abcdef0 --to stable --because "a week in next"
       bake promote ami-0123456789abcdef0 --profile g6e-ubuntu --to next --because "nightly" --json
     """
     from contextlib import ExitStack
@@ -52,7 +52,12 @@ def promote(
     image = serving.image_id(ami)
     why = channels.reason(because)
     with ExitStack() as stack:
-        desk = serving.desk(obj, stack, profile, rehearse=rehearse, agreed=serving.OF_IMAGES)
+        named = (
+            profile
+            or obj["profile"]
+            or serving.profile_of_image(obj, stack, image, regions, rehearse=rehearse)
+        )
+        desk = serving.desk(obj, stack, named, rehearse=rehearse, agreed=serving.OF_IMAGES)
         channel = channels.channel_of(desk.profile, name)
         found = places.find(desk.aws, image, desk.regions(regions))
         for place in found:
@@ -81,11 +86,12 @@ def rollback(
 
     It goes back through the channel's history to the newest AMI before the present one that is still there,
     good, and not revoked or disabled, and says which it passed over and why. Rolled back again, it goes
-    further back: not to what the rollback before has left.
+    further back: not to what the rollback before has left. --profile may be left out where one profile alone
+    has a channel of that name.
 
     \b
     Examples:
-      bake rollback --profile g6e-ubuntu --channel stable --because "black pictures since noon"
+      bake rollback --channel stable --because "black pictures since noon"
       bake rollback --profile g6e-ubuntu --channel stable --to ami-0123456789abcdef0 --because "INC-7"
     """
     from contextlib import ExitStack
@@ -96,7 +102,8 @@ def rollback(
     to = serving.image_id(ami) if ami else None
     why = channels.reason(because, prefix=channels.ROLLBACK)
     with ExitStack() as stack:
-        desk = serving.desk(obj, stack, profile, rehearse=rehearse, agreed=serving.OF_CHANNELS)
+        named = profile or obj["profile"] or serving.profile_with(obj, name)
+        desk = serving.desk(obj, stack, named, rehearse=rehearse, agreed=serving.OF_CHANNELS)
         channel = channels.channel_of(desk.profile, name)
         chosen = rolling.choose(desk.aws, channel, desk.venue, to)
         for image, reason in chosen.skipped:

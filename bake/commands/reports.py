@@ -128,7 +128,7 @@ class Reports:
     def _of_tags(self, image: str) -> Found | None:
         from bake.image import describe_image
 
-        facts = describe_image(self.aws, image)
+        facts = describe_image(self.aws, image, disabled=True)
         if facts is None:
             raise BakeError(
                 f"there is no {image} in {self.aws.region}, and no run in {self.runs} made it",

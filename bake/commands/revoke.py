@@ -11,6 +11,8 @@ from bake.commands import serving
 from bake.commands.options import say
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
     from bake.aws import Aws
     from bake.localcloud import LocalCloud
     from bake.publish.revoke import Revoked
@@ -53,7 +55,7 @@ def revoke(
     with ExitStack() as stack:
         rehearsal = rehearse or obj["rehearse"]
         cloud = serving.local_cloud(stack) if rehearsal else None
-        aws, where = _clients(obj, cloud, image, profile or obj["profile"], regions)
+        aws, where = _clients(obj, stack, cloud, image, profile or obj["profile"], regions)
         known = [channel for _, channel in serving.channels_here(obj, cloud)]
         found = places.find(aws, image, where)
         revoked = revoking.revoke(found, why, known, say, force=force)
@@ -61,27 +63,23 @@ def revoke(
 
 
 def _clients(
-    obj: dict[str, Any], cloud: LocalCloud | None, image: str, profile: str | None, regions: tuple[str, ...]
+    obj: dict[str, Any],
+    stack: ExitStack,
+    cloud: LocalCloud | None,
+    image: str,
+    profile: str | None,
+    regions: tuple[str, ...],
 ) -> tuple[Aws, tuple[str, ...]]:
     """Whoever promotes the profile that the AMI was baked from, in the AMI's region; and those of copies."""
     from bake.commands import account
-    from bake.creation import tag_of
-    from bake.errors import UsageError
-    from bake.image import PROFILE_TAG, describe_image
     from bake.profile import names
 
-    local = cloud.environment if cloud else {}
     if profile is None:
-        home = (regions[0], regions[0]) if regions else account.regions(obj, None, local)
-        looking = account.clients(cloud, *home)
-        facts = describe_image(looking, image, disabled=True)
-        if facts is None:
-            raise UsageError(
-                f"there is no {image} in {home[0]}", hint="--region REGION, or --profile, says where it is"
-            )
-        profile = tag_of(facts.get("Tags"), PROFILE_TAG)
+        profile = serving.profile_of_image(obj, stack, image, regions, rehearse=cloud is not None)
         if profile not in names(obj["directory"]):  # as of another checkout, or of none any more
-            return looking.patiently(120), regions
+            local = cloud.environment if cloud else {}
+            home = (regions[0], regions[0]) if regions else account.regions(obj, None, local)
+            return account.clients(cloud, *home).patiently(120), regions
     known = serving.profile_of(obj, profile, cloud)
     found, where = serving.clients(cloud, known), regions or serving.regions_of(known)
     return (found.elsewhere(where[0]).patiently(120) if where[0] != found.region else found), where

@@ -122,6 +122,49 @@ def clients(cloud: LocalCloud | None, profile: Profile) -> Aws:
     return account.promoting(cloud, profile)
 
 
+def profile_of_image(
+    obj: dict[str, Any], stack: ExitStack, image: str, regions: tuple[str, ...], *, rehearse: bool
+) -> str:
+    """The profile that an AMI's tag names, in the first of these regions, or in SPOT_AWS_REGION.
+
+    UsageError if the AMI is not there, or if bake did not make it.
+    """
+    from bake.commands import account
+    from bake.creation import tag_of
+    from bake.image import PROFILE_TAG, describe_image
+
+    cloud = local_cloud(stack) if rehearse or obj["rehearse"] else None
+    local = cloud.environment if cloud else {}
+    home = (regions[0], regions[0]) if regions else account.regions(obj, None, local)
+    facts = describe_image(account.clients(cloud, *home), image, disabled=True)
+    if facts is None:
+        raise UsageError(
+            f"there is no {image} in {home[0]}", hint="--profile NAME or --region REGION says where it is"
+        )
+    if not (name := tag_of(facts.get("Tags"), PROFILE_TAG)):
+        raise UsageError(f"{image} was not made by bake: it has no tag {PROFILE_TAG}")
+    return name
+
+
+def profile_with(obj: dict[str, Any], channel: str) -> str:
+    """The one profile of the folder that has a channel of this name; UsageError if not just one has."""
+    from bake import profile as profiles
+
+    directory = obj["directory"]
+    profiles.require_folder(directory)
+    found = [
+        name
+        for name in profiles.names(directory)
+        if channel in (profiles.outline(name, directory).get("channels") or {})
+    ]
+    if len(found) == 1:
+        return found[0]
+    which = f"{', '.join(found)} have" if found else "no profile here has"
+    raise UsageError(
+        f"--profile NAME is missing: {which} a channel {channel!r}", hint="bake channels lists them"
+    )
+
+
 def _agreed(request: BakeRequest, profile: Profile, names: tuple[str, ...]) -> dict[str, FactValue]:
     """What is agreed; NotAgreed if the profile says something else of the facts with these names."""
     from bake.agreement import lockfile, render

@@ -68,6 +68,8 @@ def _weights(profile: Profile, sources: Sources) -> Egress:
 
 
 def _packages(profile: Profile) -> Egress:
+    if profile.base.updates == "security":
+        return Egress(("the base AMI's package sources",), "the distribution's security updates")
     why = "packages that the base AMI lacks; a Deep Learning AMI lacks none"
     if profile.nvidia.driver or "dkms" in profile.neuron.model_fields_set:
         why = "packages that the base AMI lacks, such as its kernel's headers"

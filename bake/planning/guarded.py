@@ -54,6 +54,7 @@ def stated_facts(profile: Profile, origins: Mapping[str, str] | None = None) -> 
         ("sharing", list(profile.image.share_with), "image.share_with"),
         ("base_follow", _followed(profile), "base.follow"),
         ("base.remove", list(profile.base.remove), "base.remove"),
+        ("base_updates", profile.base.updates, "base.updates"),
         ("reaper_role", builder.reaper_role, "builder.reaper_role"),
         ("address", builder.address, "builder.address"),
         ("proxy_command", shlex.join(builder.proxy_command or ()) or None, "builder.proxy_command"),

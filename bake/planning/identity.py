@@ -31,6 +31,7 @@ TAG = "bake:inputs"
 # Keys of a profile that count by their value. Those of an accelerator that the profile does not have don't.
 INPUTS = (
     *("base.os", "base.accelerator", "base.remove"),
+    "base.updates",  # where it is set: without it the base stays as it is
     "builder.region",  # an AMI belongs to one
     *(f"root_volume.{key}" for key in ("size_gib", "type", "iops", "throughput", "kms_key")),
     *(f"weights.{key}" for key in ("repo", "revision", "cache", "precision", "keep_source")),
@@ -70,7 +71,7 @@ NO_INPUTS = {
     **dict.fromkeys(("image.name", "image.share_with", "image.keep", "image.keep_unproven"), _AFTER),
     **dict.fromkeys(("waivers", "fail_on"), "what is made of the checks' results"),
     "reports": "where reports are kept",
-    "rebuild.max_age": "when to bake again",
+    **dict.fromkeys(("rebuild.max_age", "rebuild.when_updates"), "when to bake again"),
     **dict.fromkeys(("publish", "channels", "attest", "signing_key", "notices"), _AFTER),
 }
 
@@ -206,6 +207,8 @@ def _values(profile: Profile) -> Iterator[tuple[str, str]]:
         if section in other[profile.base.accelerator]:
             continue
         value = getattr(getattr(profile, section), key)
+        if path == "base.updates" and value == "none":
+            continue
         yield path, json.dumps(sorted(value) if path == "base.remove" else value)
 
 

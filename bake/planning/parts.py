@@ -27,6 +27,7 @@ from bake.planning.weights import WeightFiles
 from bake.profile import Profile
 from bake.publish.wanted import Wanted
 from bake.systems import SYSTEMS
+from bake.updates.held import HELD, SETTING
 from bake.weights.lock import Lock
 from bake.worker_source import WorkerSource
 
@@ -131,8 +132,16 @@ def settings_of(profile: Profile, sources: Sources, drivers: Drivers, archive: A
         "MODEL_REVISION": profile.weights.revision,
         **drivers_of.settings(profile, drivers),
         "MODEL_DIR": model_dir_of(profile) or "",
+        **_updates(profile),
         **sources.builder,
     }
+
+
+def _updates(profile: Profile) -> dict[str, str]:
+    """What provision/updates.sh needs; nothing where the base stays as it is."""
+    if profile.base.updates == "none":
+        return {}
+    return {"BAKE_UPDATES": profile.base.updates, SETTING: " ".join(HELD)}
 
 
 @dataclass(frozen=True)

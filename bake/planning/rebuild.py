@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,6 +15,7 @@ from bake.planning.identity import TAG, Identity, Parts
 from bake.planning.sources import Sources
 from bake.profile import Profile
 from bake.profile.types import duration_text
+from bake.updates.pending import Pending
 from bake.weights.lock import Lock
 
 PLAN_TAG = "bake:plan"
@@ -94,6 +95,18 @@ def decide(
     if (old := _too_old(profile, image, facts.asked)) is not None:
         return Decision(True, (old,), found.id, image)
     return Decision(False, (f"nothing changed since {image.id}, of {image.created}",), found.id, image)
+
+
+def with_updates(decision: Decision, found: Pending) -> Decision:
+    """The decision of an image that is as it would be baked, where security updates count, too.
+
+    What nobody could find out changes nothing but is told: a bake every night would not know more, and
+    `rebuild.max_age` sees to it that no image gets too old.
+    """
+    unknown = (*decision.unknown, *found.unknown)
+    if not found.updates:
+        return replace(decision, unknown=unknown)
+    return replace(decision, changed=True, reasons=(found.sentence,), unknown=unknown)
 
 
 def _unproven(found: Identity, images: tuple[Baked, ...]) -> str | None:

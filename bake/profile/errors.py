@@ -27,6 +27,7 @@ def validated(name: str, filled: Filled) -> Profile | None:
     _numbers_from_variables(values, filled)
     _refuse_secrets(filled)
     _refuse_duplicates(values, filled)
+    _refuse_vain_rebuilds(values, filled)
     try:
         return Profile.model_validate({"name": name, **values})
     except ValidationError as error:
@@ -81,6 +82,17 @@ def _refuse_duplicates(values: Mapping[str, Any], filled: Filled) -> None:
         filled.document.problem(path, text, "leave one of them")
 
 
+def _refuse_vain_rebuilds(values: Mapping[str, Any], filled: Filled) -> None:
+    """Report rebuilds for updates that no bake installs: each would make the same image once more."""
+    base, rebuild = values.get("base"), values.get("rebuild")
+    if not isinstance(rebuild, dict) or rebuild.get("when_updates") != "security":
+        return
+    if not filled.document.partial and isinstance(base, dict) and base.get("updates", "none") == "none":
+        text = "security needs base.updates: security, or the image that is made anew has none of them either"
+        path: Path_ = ("rebuild", "when_updates")
+        filled.document.problem(path, text, "updates of the base need your agreement, too: bake approve")
+
+
 def _report(filled: Filled, item: Mapping[str, Any], meant: set[Path_]) -> Path_ | None:
     """Add one error to the document's problems; returns its path, or None for those between fields.
 
@@ -88,7 +100,7 @@ def _report(filled: Filled, item: Mapping[str, Any], meant: set[Path_]) -> Path_
     """
     path: Path_ = tuple(part for part in item["loc"] if part != "[key]")
     if item["type"] == "value_error" and (not path or (len(path) == 1 and path[0] in sections())):
-        return None  # said by _conflicts, which hears of all sections, or by _refuse_duplicates
+        return None  # said by _conflicts, which hears of all sections, or by _refuse_…
     if path in filled.unresolved or any(path[:n] in filled.unresolved for n in range(1, len(path))):
         return path
     if item["type"] == "extra_forbidden":

@@ -65,6 +65,8 @@ class Base(Section):
     """The operating system of the AMI."""
     accelerator: Literal["cuda", "neuron", "cpu"]
     """What the model runs on."""
+    updates: Literal["none", "security"] = "none"
+    """What of its distribution is upgraded first: nothing, or what has pending security updates."""
     remove: tuple[Annotated[str, Field(json_schema_extra={"pattern": REMOVABLE})], ...] = Field(
         (), max_length=32
     )
@@ -379,10 +381,12 @@ class Profile(Section):
         return values.bucket(value)
 
     def conflicts(self) -> Iterator[str]:
-        """One waiver a check: of two nobody knows which day counts."""
+        """One waiver a check, and no rebuild for updates that the rebuild would not install."""
         waived = [waiver.check for waiver in self.waivers]
         if len(set(waived)) < len(waived):
             yield "waivers name a check twice"
+        if self.rebuild.when_updates and self.base.updates == "none":
+            yield "rebuild.when_updates needs base.updates"
 
     @property
     def worker_types(self) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ def fit(place: Place, profile: str, venue: str, *, deprecated: bool = False) -> 
     if place.image is None:
         raise UsageError(
             f"there is no {place.asked} in {place.region}, nor a copy of it",
-            hint="is it in another region or account, or was it deregistered? bake images lists them",
+            hint="bake images lists what there is; bake publish makes the copies that are missing",
         )
     image = place.image["ImageId"]
     if why := unfit(place.image, profile=profile, venue=venue, now=None if deprecated else place.aws.now()):

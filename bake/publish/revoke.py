@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bake.aws import Aws
 from bake.creation import RUN_TAG, tag_of, unless_absent
 from bake.errors import BakeError, UsageError
-from bake.image import BECAUSE_TAG, describe_image, revoke_tags, state_of
+from bake.image import BECAUSE_TAG, describe_image, mark_revoked, mark_snapshots_revoked, state_of
 from bake.publish import uses
 from bake.publish.channels import Channel
 from bake.publish.places import Place
@@ -91,11 +91,14 @@ def _refusal(image: str, everything: list[tuple[Aws, Use]]) -> BakeError:
 
 
 def _revoke(aws: Aws, facts: ImageTypeDef, because: str, used_by: Iterable[Use]) -> Revoked:
-    """Mark an AMI, then disable it, as far as that is not done; the first reason stays."""
+    """Mark an AMI, then disable it, as far as that is not done; the first reason stays.
+
+    The snapshots are marked last, and each time: what matters is that nothing launches the AMI.
+    """
     image, tags, did, lost = facts["ImageId"], facts.get("Tags"), [], []
     if state_of(facts) != "revoked" or not tag_of(tags, BECAUSE_TAG):
         because = tag_of(tags, BECAUSE_TAG) or because
-        revoke_tags(aws, facts, because)
+        mark_revoked(aws, facts, because)
         did.append("marked")
     else:
         because = tag_of(tags, BECAUSE_TAG)
@@ -104,6 +107,7 @@ def _revoke(aws: Aws, facts: ImageTypeDef, because: str, used_by: Iterable[Use])
         aws.ec2.disable_image(ImageId=image)
         aws.wait(f"{image} as disabled", lambda: _shown(aws, image), timeout=SHOWN)
         did.append("disabled")
+    mark_snapshots_revoked(aws, facts, because)
     return Revoked(aws.region, image, because, tuple(did), tuple(map(str, used_by)), tuple(lost))
 
 

@@ -41,6 +41,7 @@ from bake.report.verdict import Ending, ending, first_line, verdict
 
 MOMENTS = ("base", "sealed", "booted")
 ATTESTATION = "facts/attestation.json"
+UPDATES = "facts/updates.json"
 TAIL, LINES = 8000, 60  # of a log: bytes and lines
 OLD = "this run was made by an older bake: manifest.json and junit.xml have its checks"
 
@@ -197,7 +198,17 @@ def _changed(run: RunDirectory) -> Changes | None:
     before, after = _inventory(run, "base"), _inventory(run, "sealed")
     if not told or before is None or after is None:
         return None
-    return meant.on_machine(before, after, TypeAdapter(Intended).validate_python(told))
+    updated = run.part(UPDATES, lambda: _updated(run), {})
+    wanted = TypeAdapter(Intended).validate_python({**told, "updated": updated})
+    return meant.on_machine(before, after, wanted)
+
+
+def _updated(run: RunDirectory) -> dict[str, list[str]]:
+    """Package -> the versions that its security update installed."""
+    found: dict[str, list[str]] = {}
+    for one in run.json(UPDATES).get("updated", ()):
+        found.setdefault(str(one["package"]).partition(":")[0], []).append(str(one["new"]))
+    return found
 
 
 def _cost(run: RunDirectory, came_to: Verdict) -> Cost | None:

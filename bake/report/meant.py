@@ -7,6 +7,8 @@ the settings of the plan, and what `base.remove` took. The rules know no excepti
   needs it, by the package manager's own words. One that was there before is meant to change only to the
   version that the profile pins, its own or that of the driver which needs it: any other change looks like an
   upgrade that ran on its own.
+- One that base.updates upgraded, or that an upgrade newly needs, is meant at the version that the upgrade
+  installed (facts/updates.json).
 - A Python package is meant where its version is that of its environment's lock.
 - A user, unit or program with rights is meant if it came with a package that is itself new and meant, or went
   with one that base.remove took.
@@ -31,6 +33,8 @@ KERNEL = ("kernel*", "linux-image-*", "linux-headers-*", "linux-modules-*", "lin
 # A driver's daemon that 12-nvidia.sh starts at each boot; the name behind an alias is the base AMI's.
 PERSISTENCE = "nvidia-persistenced*"
 DRIVER_PACKAGE = "nvidia-open"
+SYSTEM_PYTHON = "system python"  # how an inventory calls the version of the system's own
+SECURITY_UPDATE = "a security update of the distribution"
 RPM_KEY = "gpg-pubkey"  # how rpm lists a key that it trusts
 WORKER_PACKAGE = "flux-worker"
 OF_THE_WORKER = ("torch", "diffusers", "transformers", "flux-worker", "python", "cuda")
@@ -50,6 +54,8 @@ class Intended:
     """Packages that went with what `base.remove` names."""
     pinned: Mapping[str, str] = field(default_factory=dict)
     """Package -> the version that the profile pins; a base AMI's own of another version is replaced."""
+    updated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Package -> the versions that security updates installed."""
 
 
 def intended(settings: Mapping[str, str], locks: Mapping[str, str], removed: Iterable[str] = ()) -> Intended:
@@ -152,6 +158,18 @@ class Judge:
         for name in sorted(had ^ has):
             if why := self._of_system(name, is_new=name in has):
                 self.packages[name] = why
+        # A unit or a user may come with an upgrade, too.
+        for name in self.wanted.updated:
+            if name in had & has and not (self._versions(name) - set(self.wanted.updated[name])):
+                self.packages[name] = SECURITY_UPDATE
+
+    def _versions(self, name: str) -> set[str]:
+        """The versions of a package that are new on the machine."""
+        before, after = (
+            {one.version for one in system(inventory) if one.name == name}
+            for inventory in (self.before, self.after)
+        )
+        return after - before
 
     def judge(self, change: Change) -> Change:
         """The change with its judgement."""
@@ -216,6 +234,8 @@ class Judge:
         if not is_new:
             return "went with what base.remove names" if name in self.wanted.removed else ""
         needed_by = self.after.dependencies.get(name)
+        if name in self.wanted.updated and not (self._versions(name) - set(self.wanted.updated[name])):
+            return SECURITY_UPDATE
         return self._asked(name) or (f"{needed_by} needs it" if needed_by else "")
 
     def _asked(self, name: str) -> str:
@@ -242,6 +262,8 @@ class Judge:
     def _of_version(self, change: Change) -> str:
         if change.name in OF_THE_WORKER:
             return "the worker's environment" if change.after else ""
+        if change.name == SYSTEM_PYTHON:
+            return self._came_with(next((one for one in self.packages if re.match("python3", one)), ""))
         name = DRIVER_PACKAGE if change.name == "driver" else change.name
         return self.packages.get(name, "") or self._of_pinned(name, change.after)
 

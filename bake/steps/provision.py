@@ -29,11 +29,15 @@ from bake.run import Run
 from bake.ssh import CommandResult, Session
 from bake.steps.check_script import check_script
 from bake.steps.locate_python import python_urls
+from bake.steps.stop_upgrades import stop_upgrades
 from bake.trees import source_files
 from bake.wiring import environment_text
 
 PYTHON_SCRIPT = "python.sh"
 PYTHON_NEEDED = "fetch"  # printed by the script if it needs the pinned Python, and the argument to fetch it
+UPDATES_SCRIPT = "updates.sh"
+UPDATED = "updated "  # begins a line about a package: its name, the old version or "-", the new one
+UPDATES = "facts/updates.json"
 TOOLS_SCRIPT = "scripts/00-tools.sh"
 # By bake's own setuptools, as it is pinned; not by pip, which environments of uv lack.
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
@@ -64,7 +68,21 @@ def prepare(session: Session, plan: Plan, aws: Aws, run: Run, wheel: Future[Whee
     """Send what provisioning needs and install its tools, with which the prefetch can start."""
     with run.progress.step("tools"):
         upload(session, plan, run, wheel)
+        if plan.profile.base.updates == "security":
+            install_updates(session, plan, run)
         install_tools(session, plan, aws, run)
+
+
+def install_updates(session: Session, plan: Plan, run: Run) -> None:
+    """Install the base's pending security updates, before anything runs on what they replace.
+
+    What was upgraded is kept in `facts/updates.json`: the report calls it meant.
+    """
+    result = _run_script(session, run, UPDATES_SCRIPT)
+    stop_upgrades(session, plan, run)  # an upgraded package starts its timers again, apt's own too
+    lines = [line.split() for line in result.stdout.splitlines() if line.startswith(UPDATED)]
+    updated = [{"package": name, "old": "" if old == "-" else old, "new": new} for _, name, old, new in lines]
+    run.keep(UPDATES, json.dumps({"updated": updated}, indent=1) + "\n")
 
 
 def upload(session: Session, plan: Plan, run: Run, built: Future[Wheel] | None = None) -> None:

@@ -17,6 +17,7 @@ from bake.run import Run
 from bake.ssh import Session
 from bake.steps.launch import Instance
 from bake.steps.record_inventory import record_inventory
+from bake.updates.held import HELD
 
 SHOWN = 6  # findings of the base AMI that are printed
 # Reports are written here first, so that a full disk of the controller fails no machine.
@@ -128,6 +129,8 @@ def expected(
         neuron=plan.verify.drivers.packages,
         precision=profile.weights.precision,
         removed=profile.base.remove,
+        updates=profile.base.updates,
+        not_updated=HELD,
         neuron_sizes=plan.verify.drivers.compiled,
         baseline=baseline,
         token=token,

@@ -32,6 +32,13 @@ else
   packages_manager=yum
 fi
 
+# Amazon Linux 2023 keeps to the release of its AMI, whose repository has no update. Where updates of a later one
+# are installed, what is installed afterwards must fit those.
+packages_release=()
+if [ "${BAKE_UPDATES:-}" = security ] && [ "$packages_manager" = dnf ] && grep -qsE '^ID="?amzn' /etc/os-release; then
+  packages_release=(--releasever=latest)
+fi
+
 packages_version() {
   if [ "$packages_manager" = apt ]; then
     # A package that was removed but not purged has a version, too, and is not installed.
@@ -148,7 +155,7 @@ _packages_install() {
   else
     # What packages_hold keeps is kept by everybody but who names it.
     options=(--assumeyes --setopt=install_weak_deps=False --setopt='*.skip_if_unavailable=True'
-      --disableexcludes=main)
+      --disableexcludes=main "${packages_release[@]}")
     # yum and dnf write NAME-VERSION; asking for older than installed is a downgrade, which install does too.
     "$packages_manager" "${options[@]}" install "${@/=/-}"
   fi

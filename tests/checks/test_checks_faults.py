@@ -12,6 +12,7 @@ from bake.checks import Check, Expectations, Report, catalogue
 
 from . import seeded_accelerators as accelerators
 from . import seeded_faults as faults
+from . import seeded_updates as updates
 from . import seeded_worker as worker
 from .builders import Builder, red
 from .faults import Batch, Change, Fault
@@ -37,6 +38,7 @@ BATCHES = {
     "an NVIDIA driver": accelerators.NVIDIA,
     "a Neuron stack": accelerators.NEURON,
     "an int8 checkpoint": accelerators.INT8,
+    "security updates": updates.UPDATES_PENDING,
 }
 CHANGES = {
     **worker.START,

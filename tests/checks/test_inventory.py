@@ -32,10 +32,12 @@ def installed() -> ModuleType:
 
 @pytest.fixture
 def machine(installed: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The program, with the module that is sent with it."""
+    """The program, with the modules that are sent with it."""
     monkeypatch.setitem(sys.modules, "installed", installed)
+    monkeypatch.setitem(sys.modules, "sources", importlib.import_module(f"{PROBES}.sources"))
     yield importlib.import_module(f"{PROBES}.inventory")
-    sys.modules.pop(f"{PROBES}.inventory")
+    for name in ("inventory", "sources"):
+        sys.modules.pop(f"{PROBES}.{name}")
 
 
 def put(root: Path, name: str, text: str = "") -> Path:
@@ -317,7 +319,7 @@ def test_no_answer_is_an_inventory_of_nothing(session: Any) -> None:
 
 def test_an_answer_in_part_names_what_is_missing() -> None:
     answer: dict[str, Any] = {name: {} for name in ANSWERS - {"sysctl"}}
-    answer |= {"kernel": "6", "os": "x", "packages": [], "held": []}
+    answer |= {"kernel": "6", "os": "x", "packages": [], "held": [], "sources": []}
     answer |= {"kernel_parameters": "", "incomplete": ["ports"], "disk": {"total": 1}}
     found, disk = take(Session(json.dumps(answer)), "sealed", cache="/c")  # type: ignore[arg-type]
     assert (found.moment, found.incomplete) == ("sealed", ("ports", "sysctl"))

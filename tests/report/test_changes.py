@@ -74,7 +74,7 @@ def test_each_field_is_compared(field: str, before: Any, after: Any, expected: l
 
 def test_every_field_that_identifies_a_machine_is_compared() -> None:
     apart = {"moment", "incomplete", "dependencies", "owners"}  # which explain the others
-    apart |= {"kernel", "held"}  # in versions; with the packages
+    apart |= {"kernel", "held", "sources"}  # in versions; with the packages; in repositories
     assert set(FIELDS.values()) == set(Inventory.model_fields) - apart
 
 
@@ -279,3 +279,34 @@ def test_an_intention_can_be_made_by_hand() -> None:
     nothing = Intended(asked=(), held=(), units={}, locks={})
     found = on_machine(machine(), machine(packages=(deb("git"),)), nothing)
     assert (found.before, found.after, [one.meant for one in found.changes]) == ("base", "base", [False])
+
+
+# Security updates
+
+
+def updated(after: list[Package], **more: Any) -> dict[str, bool]:
+    """What becomes of a base with openssl 1 where the bake recorded that it installed 2."""
+    before = machine(packages=[deb("openssl"), deb("python3.10-minimal"), deb("vim")])
+    told = machine(packages=[deb("python3.10-minimal"), deb("vim"), *after], **more)
+    versions = {"openssl": ("2",), "libssl4": ("1",), "python3.10-minimal": ("2",)}
+    return verdicts(judged(before, told, updated=versions))
+
+
+def test_a_recorded_update_is_meant_and_so_is_what_it_brings() -> None:
+    new = [deb("openssl", "2"), deb("libssl4")]
+    more = {"units": {"openssl.timer": "enabled"}, "owners": {"openssl.timer": "openssl"}}
+    assert updated(new, **more) == {"deb libssl4": True, "deb openssl": True, "openssl.timer": True}
+
+
+def test_an_update_that_was_not_recorded_is_a_finding() -> None:
+    assert updated([deb("openssl", "3")]) == {"deb openssl": False}
+    assert updated([deb("openssl"), deb("libssl4", "7")]) == {"deb libssl4": False}
+    assert updated([]) == {"deb openssl": False}
+
+
+def test_the_systems_python_changes_with_its_package() -> None:
+    before = machine(packages=[deb("python3.10-minimal")], versions={"system python": "3.10.1"})
+    after = machine(packages=[deb("python3.10-minimal", "2")], versions={"system python": "3.10.2"})
+    versions = {"python3.10-minimal": ("2",)}
+    assert all(verdicts(judged(before, after, updated=versions)).values())
+    assert not any(verdicts(judged(before, after)).values())

@@ -186,7 +186,8 @@ def test_a_run_of_an_older_bake_says_where_its_checks_are(folder: Folder) -> Non
     [
         "plan.json", "events.jsonl", "facts/identity.json", "facts/image.json", "facts/boot-check.json",
         "facts/agreement.json", "facts/checks-base-connect.json", "facts/inventory-base.json",
-        "facts/intended.json", "facts/weights.json", "facts/scan.json", "base-content.json",
+        "facts/intended.json", "facts/updates.json", "facts/weights.json", "facts/scan.json",
+        "base-content.json",
     ],
 )  # fmt: skip
 def test_a_file_with_anything_in_it_costs_its_part_alone(folder: Folder, name: str, content: str) -> None:
@@ -271,3 +272,33 @@ def test_it_is_compared_with_the_last_good_image_of_its_profile_and_venue(folder
     report = folder.collect()
     assert report.last_good == f"compared with {AMI} of run 20261101-000000-aaaaaa"
     assert report.since_last_good is not None
+
+
+def inventory(moment: str, version: str) -> dict[str, Any]:
+    openssl = {"kind": "deb", "name": "openssl", "version": version, "arch": "amd64"}
+    return {"inventory": {"moment": moment, "kernel": "6.8", "os": "Ubuntu", "packages": [openssl]}}
+
+
+@pytest.mark.parametrize(
+    ("updates", "meant"),
+    [
+        ({"updated": [{"package": "openssl:amd64", "old": "1", "new": "2"}]}, True),
+        ({"updated": [{"package": "openssl", "old": "1", "new": "3"}]}, False),
+        ({"updated": [{"package": "openssl"}]}, False),
+        ({"updated": 1}, False),
+        ({}, False),
+    ],
+)
+def test_a_security_update_is_meant_at_the_version_that_was_installed(
+    folder: Folder, updates: Any, meant: bool
+) -> None:
+    wanted = {"asked": [], "held": [], "units": {}, "locks": {}}
+    whole(folder).put(
+        facts__inventory_base=inventory("base", "1"),
+        facts__inventory_sealed=inventory("sealed", "2"),
+        facts__intended=wanted,
+        facts__updates=updates,
+    )
+    changed = folder.collect().changed_on_machine
+    assert changed is not None
+    assert [(one.name, one.meant) for one in changed.changes] == [("deb openssl", meant)]

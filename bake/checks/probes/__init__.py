@@ -6,7 +6,7 @@ from importlib import resources
 
 from bake.ssh.program import Program
 
-MODULES = {"inventory": ("installed",)}
+MODULES = {"inventory": ("installed", "sources")}
 """Probe -> the modules that it imports, and that are sent with it."""
 
 

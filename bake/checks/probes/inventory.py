@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-# A module that is sent with this one.
+# Modules that are sent with this one.
 import installed  # type: ignore[import-not-found]
+import sources  # type: ignore[import-not-found]
 from installed import found, output, text_of
 
 SEARCH = 15.0  # seconds for the search for programs with rights, which on a cold disk may take longer
@@ -292,6 +293,7 @@ def facts(root: Path, given: dict[str, Any]) -> dict[str, Any]:
         "owners": ask("owners", {}, lambda: installed.owners(files, kind)),
         "sysctl": ask("sysctl", {}, lambda: sysctl(root)),
         "repositories": ask("repositories", {}, lambda: repositories(root)),
+        "sources": ask("sources", [], lambda: sources.of_updates(root, kind)),
         "disk": ask("disk", None, lambda: disk(str(root), given["places"])),
     }
     return {**told, "incomplete": sorted(asking.failed)}

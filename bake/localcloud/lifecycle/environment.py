@@ -52,6 +52,7 @@ def sources(cloud: LocalCloud, system: str = "ubuntu") -> Sources:
         interpreter=cloud.interpreter,
         builder={
             "BAKE_DRIVER_MINIMUM": "",  # no stand-in has a driver, whatever torch was built for
+            "BAKE_UPDATES_INDEX": "optional",  # a stand-in's distribution may publish none
             "HF_ENDPOINT": cloud.hub,
             "PIP_INDEX_URL": cloud.wheels,
             "PIP_TRUSTED_HOST": index_host,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import io
 import json
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +21,7 @@ from moto.ec2.models import ec2_backends
 
 from bake import request as requests
 from bake.aws import Aws
+from bake.checks.inventory import Package, Source
 from bake.cli import main_group
 from bake.commands import if_changed
 from bake.commands.bake import bake_profile
@@ -24,6 +29,7 @@ from bake.errors import NotAgreed
 from bake.planning.identity import Identity
 from bake.progress import PlainScreen, Progress, Tally
 from bake.request import BakeRequest, ask_whether_changed
+from tests.report.samples import GOOD, SEALED
 
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud
@@ -231,3 +237,87 @@ def test_calls_are_counted_in_all(desk: Desk, monkeypatch: pytest.MonkeyPatch) -
     assert desk.called("plan", "--if-changed").exit_code == 0
     assert 0 < len(sent) <= MOST
     assert set(sent) <= {"DescribeImages", "DescribeSnapshots", "GetParameter", "GetCallerIdentity"}
+
+
+# Security updates
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Files over HTTP, without a line for each."""
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def pocket(tmp_path: Path) -> Iterator[Source]:
+    """A pocket of security updates on a web server of this host, with a newer openssl."""
+    folder = tmp_path / "archive/dists/jammy-security"
+    (folder / "main/binary-amd64").mkdir(parents=True)
+    text = "Package: openssl\nVersion: 2\nArchitecture: amd64\n\n"
+    (folder / "main/binary-amd64/Packages").write_text(text)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    (folder / "Release").write_text(f"SHA256:\n {digest} {len(text)} main/binary-amd64/Packages\n")
+    handler = functools.partial(Quiet, directory=str(tmp_path / "archive"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/"
+    yield Source(kind="apt", url=url, suite="jammy-security", components=("main",), arch="amd64")
+    server.shutdown()
+    server.server_close()
+
+
+def report_of(desk: Desk, image: str, version: str, *sources: Source) -> None:
+    """A run on this machine whose report says what is on an image."""
+    openssl = Package(kind="deb", name="openssl", version=version, arch="amd64")
+    sealed = SEALED.model_copy(update={"packages": (openssl,), "sources": sources})
+    assert GOOD.image is not None
+    made = GOOD.image.model_copy(update={"id": image})
+    report = GOOD.model_copy(update={"image": made, "inventories": (sealed,)})
+    folder = desk.runs / f"20260101-000000-{image[-6:]}"
+    folder.mkdir(parents=True)
+    (folder / "report.json").write_text(report.model_dump_json())
+
+
+@pytest.fixture
+def updated(desk: Desk) -> Desk:
+    """The same, with a profile that asks for security updates."""
+    file = desk.request.directory / f"{desk.request.profile}.yaml"
+    asks = "base: {updates: security}\nrebuild: {when_updates: security}\n"
+    file.write_text(f"extends: g6e-ubuntu\n{asks}", encoding="utf-8")
+    return desk
+
+
+def told(desk: Desk) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(desk.called("plan", "--if-changed", "--json").stdout)
+    return found
+
+
+def test_an_image_without_the_newest_security_updates_is_baked_anew(updated: Desk, pocket: Source) -> None:
+    report_of(updated, updated.image(), "1", pocket)
+    found = told(updated)
+    assert (found["changed"], found["reasons"]) == (True, ["1 security update: openssl 1 → 2"])
+
+
+def test_an_image_with_them_is_not(updated: Desk, pocket: Source) -> None:
+    report_of(updated, image := updated.image(), "2", pocket)
+    found = told(updated)
+    assert (found["changed"], found["image"]) == (False, image)
+    [step] = [event for event in updated.events() if event["event"] == "step_ended"]
+    assert 0 < step["api_calls"] <= MOST
+
+
+def test_without_report_or_index_it_says_so_and_bakes_nothing(updated: Desk) -> None:
+    image = updated.image()
+    found = told(updated)
+    assert (found["changed"], found["unknown"]) == (
+        False,
+        [f"security updates, as the report of {image} is not here"],
+    )
+    report_of(updated, image, "1")
+    assert told(updated)["unknown"] == ["security updates, as no index of them was recorded with the image"]
+
+
+def test_updates_count_only_where_the_profile_says_so(desk: Desk, pocket: Source) -> None:
+    report_of(desk, desk.image(), "1", pocket)
+    assert not told(desk)["changed"]

@@ -129,8 +129,9 @@ SWEPT = tuple(
     for action in actions
 )
 # bake/publish/: what promotions, rollbacks, `bake channels` and revocations call;
-# tests/rehearsal/test_channels.py does so under this policy. ec2:DescribeImageReferences looks for parameters
-# with the rights of whoever calls: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-ami-references.html
+# tests/bake/publish/test_channel_rights.py does all of it under this policy. DescribeImageReferences looks
+# for parameters with the rights of whoever calls:
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-ami-references.html
 _CHANNEL = f"arn:aws:ssm:eu-north-1:123456789012:parameter/bake/{FULL}/stable"
 _IMAGE = "arn:aws:ec2:eu-north-1::image/ami-0fedcba9876543210"
 _THEIRS = {f"aws:ResourceTag/bake:{key}": (value,) for key, value in (("profile", FULL), ("run", "r"))}

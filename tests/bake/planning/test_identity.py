@@ -142,6 +142,8 @@ OTHERS: dict[str, Any] = {
     "base.owner": "self",
     "base.follow": "newest",
     "rebuild.max_age": timedelta(days=1),
+    "rebuild.when_updates": "security",
+    "base.updates": "security",
     "checks": ("checks/test_more.py",),
     "waivers": ("any",),
     "fail_on": "low",

@@ -64,3 +64,10 @@ def test_a_rehearsal_names_its_own_servers(account: Account) -> None:
     hosts = {host for one in account.plan(sources=sources).provision.egress for host in one.hosts}
     assert "10.0.0.1:4581" in hosts
     assert "pypi.org" not in hosts
+
+
+def test_security_updates_come_from_the_bases_own_sources(account: Account) -> None:
+    [one] = [
+        one for one in account.plan(base={"updates": "security"}).provision.egress if "base" in one.hosts[0]
+    ]
+    assert (one.why, one.always) == ("the distribution's security updates", True)

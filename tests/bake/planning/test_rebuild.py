@@ -15,8 +15,9 @@ from bake.account.images import BaseFacts
 from bake.account.worker_code import Objection, WorkerCode
 from bake.planning import rebuild
 from bake.planning.identity import TAG, Identity
-from bake.planning.rebuild import Decision, decide, made_of, standard
+from bake.planning.rebuild import Decision, decide, made_of, standard, with_updates
 from bake.planning.sources import Sources
+from bake.updates.pending import Pending, Update
 
 from ..facts import AMI
 from .test_identity import CODE, FIRST, LOCK, loaded
@@ -204,3 +205,29 @@ def test_what_machines_get_is_the_same() -> None:
         "unproven": None,
     }
     assert rebuild.PLAN_TAG == "bake:plan"
+
+
+# Security updates
+
+OPENSSL = Update("openssl", "3.0.2-0ubuntu1.15", "3.0.2-0ubuntu1.16", "USN-1")
+
+
+def test_an_image_that_lacks_security_updates_is_made_anew() -> None:
+    found = with_updates(decided(image()), Pending((OPENSSL,), ("security updates of another",)))
+    assert found.changed
+    assert found.image == image()
+    assert found.sentence == (
+        "1 security update: openssl 3.0.2-0ubuntu1.15 → 3.0.2-0ubuntu1.16 (USN-1); "
+        "not known: security updates of another"
+    )
+
+
+def test_what_nobody_could_find_out_is_told_and_bakes_nothing() -> None:
+    found = with_updates(decided(image()), Pending(unknown=("security updates of jammy-security: HTTP 404",)))
+    assert not found.changed
+    assert found.sentence.endswith("; not known: security updates of jammy-security: HTTP 404")
+    assert found.as_dict()["unknown"] == ["security updates of jammy-security: HTTP 404"]
+
+
+def test_without_any_update_the_decision_stays() -> None:
+    assert with_updates(decided(image()), Pending()) == decided(image())

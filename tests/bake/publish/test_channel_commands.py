@@ -99,8 +99,8 @@ def image(shell: Shell) -> str:
 def test_the_way_of_two_images(shell: Shell) -> None:
     first, second = image(shell), image(shell)
     chosen = ("--profile", shell.name)
-    for one, why in ((first, "the first"), (second, "the second")):
-        code, shown, said = shell.bake("promote", one, *chosen, "--to", "stable", "--because", why)
+    for one, why, named in ((first, "the first", chosen), (second, "the second", ())):
+        code, shown, said = shell.bake("promote", one, *named, "--to", "stable", "--because", why)
         assert code == 0, said
     assert shown.splitlines() == [
         f"stable serves {second} in eu-north-1, instead of {first} (version 2)",
@@ -115,7 +115,7 @@ def test_the_way_of_two_images(shell: Shell) -> None:
     assert shell.images[second]["channels"] == ["stable"]
     code, _, said = shell.bake("revoke", second, "--because", "CVE-1")
     assert (code, f"the channel stable of {shell.name}" in said) == (5, True)
-    back = shell.json("rollback", *chosen, "--channel", "stable", "--because", "black pictures")
+    back = shell.json("rollback", "--channel", "stable", "--because", "black pictures")
     assert (back["served"][0]["image"], back["skipped"]) == (first, [])
     assert shell.json("channels", *chosen)[0]["why"] == "rollback: black pictures"
     code, shown, said = shell.bake("revoke", second, "--because", "CVE-1")
@@ -180,6 +180,18 @@ def test_an_ami_that_is_not_there_is_told(shell: Shell) -> None:
     for words in (chosen, ("--because", "x"), ("--because", "x", "--region", "eu-north-1")):
         code, _, said = shell.bake("revoke", "ami-12345678", *words)
         assert (code, "there is no ami-12345678 in eu-north-1" in said) == (2, True), said
+
+
+def test_without_a_profile_it_is_the_only_one_with_such_a_channel(shell: Shell) -> None:
+    words = ("rollback", "--because", "x", "--channel")
+    code, _, said = shell.bake(*words, "beta")
+    assert (code, "no profile here has a channel 'beta'" in said) == (2, True)
+    (shell.profiles / "other.yaml").write_text("extends: g6e-ubuntu\nchannels: {stable: {}}\n")
+    code, _, said = shell.bake(*words, "stable")
+    names = ", ".join(sorted(("other", shell.name)))
+    assert (code, f"{names} have a channel 'stable'" in said) == (2, True)
+    code, _, said = shell.bake("promote", BASE, "--to", "stable", "--because", "x")
+    assert (code, f"{BASE} was not made by bake" in said) == (2, True)
 
 
 def test_without_the_templates_variable_it_says_which(shell: Shell) -> None:
