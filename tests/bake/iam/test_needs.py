@@ -17,7 +17,7 @@ from bake import iam
 from bake.iam import Audience, Statement
 from bake.localcloud.api.access.evaluation import evaluate
 from bake.localcloud.api.access.needs import Context, Need
-from tests.bake.iam import profiles
+from tests.bake.iam import needs_by_code, profiles
 from tests.bake.iam.profiles import AGAIN, ENCRYPTED, FULL, KEY, PLAIN, REFUSED, ROLE, SPOT
 
 LEDGER = Path(__file__).with_name("needs.jsonl")
@@ -83,9 +83,6 @@ BY_THE_CODE = (
     _line(PLAIN, "ec2:DescribeVpcEndpoints", "*"),
     _line(PLAIN, "iam:SimulatePrincipalPolicy", ROLE, {}),
     _line(PLAIN, "iam:GetRole", "arn:aws:iam::123456789012:role/baker", {}),
-    # bake/account/prices.py; the local cloud has no price list.
-    _line(PLAIN, "pricing:GetProducts", "*", {"aws:RequestedRegion": ("us-east-1",)}),
-    _line(PLAIN, "pricing:GetProducts", "*", {"aws:RequestedRegion": ("us-east-1",)}, "sweep"),
     # bake/weights/mirror.py: uploads that a killed bake left.
     _line(FULL, "s3:AbortMultipartUpload", f"arn:aws:s3:::{profiles.STORE}/weights/{'0' * 64}", IN_WORKERS),
     # bake/wiring.py: a queue of this name that is there; the expiry in the bucket's tags, moved by the lease.
@@ -169,42 +166,10 @@ PROMOTED = (
         for arn in (_IMAGE, "arn:aws:ec2:eu-north-1::snapshot/snap-0fedcba9876543210")
     ),
 )
-# bake/lifecycle/references.py and sharing.py: a bake that keeps some images asks what whoever prunes asks.
-_REFERRED = (
-    *("DescribeImageReferences", "DescribeLaunchTemplates", "DescribeLaunchTemplateVersions"),
-    *("DescribeSpotInstanceRequests", "DescribeSpotFleetRequests", "DescribeImageUsageReports"),
-    "DescribeImageUsageReportEntries",
-)
-_OLD_IMAGE, _OLD_SNAPSHOT = "arn:aws:ec2:eu-north-1::image/ami-0", "arn:aws:ec2:eu-north-1::snapshot/snap-0"
-ASKED = tuple(
-    _line(FULL, action, resource, IN_EC2, audience)
-    for audience in ("caller", "prune")
-    for action, resource in (
-        *((f"ec2:{action}", "*") for action in _REFERRED),
-        ("autoscaling:DescribeAutoScalingGroups", "*"),
-        ("autoscaling:DescribeLaunchConfigurations", "*"),
-        ("ssm:DescribeParameters", "*"),
-        ("ssm:GetParameters", "arn:aws:ssm:eu-north-1:123456789012:parameter/flux/stable"),
-        ("ec2:CreateImageUsageReport", _OLD_IMAGE),
-        ("ec2:CreateImageUsageReport", f"{EC2}:image-usage-report/*"),
-    )
-)
-# tests/bake/lifecycle/test_prune_rights.py walks this path under the policy itself.
-PRUNED = (
-    *(
-        _line(FULL, f"ec2:Describe{what}", "*", IN_EC2, "prune")
-        for what in ("Images", "Instances", "Snapshots")
-    ),
-    _line(FULL, "pricing:GetProducts", "*", {"aws:RequestedRegion": ("us-east-1",)}, "prune"),
-    *(
-        _line(FULL, f"ec2:{action}", resource, {**IN_EC2, **OURS}, "prune")
-        for action, resource in (
-            ("DescribeImageAttribute", _OLD_IMAGE),
-            ("DisableImageDeregistrationProtection", _OLD_IMAGE),
-            ("DeregisterImage", _OLD_IMAGE),
-            ("DeleteSnapshot", _OLD_SNAPSHOT),
-        )
-    ),
+# Prices, notices, and what retention asks and removes.
+MORE = tuple(
+    _line(FULL, action, resource, {**context, **(OURS if tagged else {})}, audience)
+    for audience, action, resource, context, tagged in needs_by_code.ALL
 )
 # What is granted and used by nothing here, with the reason.
 UNUSED: Mapping[tuple[Audience, str], str] = {
@@ -216,7 +181,7 @@ UNUSED: Mapping[tuple[Audience, str], str] = {
 }
 
 Policies = Mapping[tuple[Audience, str], tuple[Statement, ...]]
-LINES = (*recorded(), *BY_THE_CODE, *SWEPT, *PROMOTED, *ASKED, *PRUNED)
+LINES = (*recorded(), *BY_THE_CODE, *SWEPT, *PROMOTED, *MORE)
 
 
 @pytest.fixture(scope="module")
