@@ -71,7 +71,7 @@ def samples() -> tuple[Subject, Subject, Subject]:
             "reaper_role": REAPER,
         },
         root_volume={"kms_key": "alias/bake"},
-        image=SHARED,
+        image={**SHARED, "keep": 3},
     ).model_copy(
         update={
             "reports": VARIABLES["BAKE_REPORTS"],

@@ -154,15 +154,14 @@ def _marks(subject: Subject) -> Iterator[Statement]:
 
 def _template(subject: Subject, template: str) -> Iterator[Statement]:
     when = "`publish.launch_template`"
-    if subject.profile.image.keep is None:  # else all templates are looked at
-        yield Statement(
-            "LookAtTheTemplate",
-            "its versions; there is no ARN for this",
-            ("ec2:DescribeLaunchTemplateVersions",),
-            ("*",),
-            within(subject.region),
-            when,
-        )
+    yield Statement(
+        "LookAtTheTemplate",
+        "its versions; there is no ARN for this",
+        ("ec2:DescribeLaunchTemplateVersions",),
+        ("*",),
+        within(subject.image_regions),
+        when,
+    )
     yield Statement(
         "MakeTheTemplatesVersion",
         "a new version with the AMI's id; its default stays",

@@ -17,7 +17,8 @@ def of_bake(subject: Subject, known: Collection[str]) -> Iterator[Statement]:
     """What a bake asks before it removes its profile's old good images."""
     if subject.profile.image.keep is None:
         return
-    yield from looking(subject, subject.image_regions, known=known, when=KEEP)
+    template = ["ec2:DescribeLaunchTemplateVersions"] if subject.profile.publish.launch_template else []
+    yield from looking(subject, subject.image_regions, known=(*known, *template), when=KEEP)
     if subject.copied:
         yield Statement(
             "AskWhomCopiesAreSharedWith",

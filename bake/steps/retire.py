@@ -55,7 +55,9 @@ def _remove(
         known = {one.held.id: one for one in seen.verdicts}
         for one in images:
             if one not in known or known[one].outcome != "prune":
-                stays = known[one].why if one in known else "it has no tag bake:run"
+                missing = [f"{what} could not be asked: {why}" for what, why in seen.unanswered.items()]
+                untold = "; ".join(missing) or "it has no tag bake:run"
+                stays = known[one].why if one in known else untold
                 run.progress.note(f"{one} is older than what is kept, and left alone: {stays}")
         _tell(run, prune(scope, seen), why)
 

@@ -21,7 +21,7 @@ from bake.errors import (
 from bake.image import Image, describe_image, image_of, images_of, mark, mark_by_hand, state_of
 from bake.steps.judge import Unproven, Untagged, judge
 from bake.steps.publish import publish
-from bake.steps.retire import outdated
+from bake.steps.retire import outdated, retire
 from bake.steps.wait_for_worker import ImageIsBad
 from bake.undo import Undo, naming
 from tests.plans import changed
@@ -321,3 +321,48 @@ def test_an_ami_that_was_removed_meanwhile_is_not_told_as_kept(
         check(one_run, image, error)
     assert not isinstance(caught.value, Unproven)
     assert one_run.run.kept == []
+
+
+def test_what_a_template_names_stays_with_a_note_and_the_rest_goes(one_run: OneRun) -> None:
+    made = []
+    for number in range(4):
+        run = numbered(one_run, number, keep=1)
+        image = run.kept_image()
+        mark(run.aws, image, "good")
+        made.append(image.id)
+    data: Any = {"LaunchTemplateName": f"t-{one_run.run.id}", "LaunchTemplateData": {"ImageId": made[0]}}
+    template = run.aws.ec2.create_launch_template(**data)["LaunchTemplate"]["LaunchTemplateId"]
+    publish(run.plan.image, run.aws, run.run, image)
+    run.aws.ec2.delete_launch_template(LaunchTemplateId=template)
+    left = {found["ImageId"] for found in images_of(run.aws, run.plan.profile.name)}
+    assert left == {made[0], made[3]}
+    why = f"launch template {template} version 1 refers to it"
+    notes = run.run.progress.notes
+    assert f"{made[0]} is older than what is kept, and left alone: {why}" in notes
+    assert {f"removed {one}: the profile keeps 1" for one in made[1:3]} <= set(notes)
+
+
+def test_without_an_answer_old_images_stay_with_a_note(one_run: OneRun) -> None:
+    made = []
+    for number in range(2):
+        run = numbered(one_run, number, keep=1)
+        image = run.kept_image()
+        mark(run.aws, image, "good")
+        made.append(image.id)
+    run.fault("DescribeImageReferences", "refuse", code="UnauthorizedOperation", times=None)
+    publish(run.plan.image, run.aws, run.run, image)
+    run.cloud.faults.clear()
+    assert {found["ImageId"] for found in images_of(run.aws, run.plan.profile.name)} == set(made)
+    (note,) = [note for note in run.run.progress.notes if f"{made[0]} is older" in note]
+    assert "the references that EC2 knows in eu-north-1 could not be asked: AWS answers Unauthorized" in note
+
+
+def test_with_nothing_to_remove_nothing_is_asked(one_run: OneRun) -> None:
+    run = numbered(one_run, 0, keep=1)
+    image = run.kept_image()
+    mark(run.aws, image, "good")
+    run.fault("DescribeImageReferences", "refuse", code="UnauthorizedOperation", times=None)
+    before = run.aws.tally.api_calls
+    retire(run.plan.image, run.aws, run.run, image)
+    assert run.aws.tally.api_calls == before + 1  # the profile's AMIs
+    assert not [note for note in run.run.progress.notes if "older" in note or "not looked at" in note]
