@@ -113,6 +113,7 @@ def query_names(service: str, operation: str) -> frozenset[str]:
     return frozenset([*placed, *(name for name, _ in parse_qsl(query, keep_blank_values=True))])
 
 
+@cache
 def protocol_of(service: str) -> str:
     """`rest-json`, `rest-xml`, …; `rest-json` for a service that botocore does not know."""
     model = _model(service)
