@@ -7,6 +7,7 @@ https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from bake.aws import Aws, call_errors, unanswered
@@ -28,13 +29,13 @@ def send(aws: Aws, bus: str, kind: Kind, detail: dict[str, Any]) -> None:
     `detail` is without its secrets afterwards. Its `image`, an AMI's id in `region`, is the event's resource.
     """
     told = {key: _short(value) for key, value in redact_all(detail).items()}
-    image = told.get("image")
+    image, region = told.get("image"), told.get("region") or aws.region
     entry: Any = {
         "EventBusName": bus,
         "Source": SOURCE,
         "DetailType": kind,
         "Detail": json.dumps(told),
-        "Resources": [f"arn:{partition_of(aws.region)}:ec2:{aws.region}::image/{image}"] if image else [],
+        "Resources": [f"arn:{partition_of(region)}:ec2:{region}::image/{image}"] if image else [],
     }
     try:
         answer = aws.events.put_events(Entries=[entry])
@@ -82,6 +83,11 @@ def of_refusal(profile: str, region: str, venue: str, error: BakeError) -> tuple
         "hint": error.hint,
         "exit_code": error.exit_code,
     }
+
+
+def of_promotion(profile: str, venue: str, why: str, told: Mapping[str, Any]) -> tuple[Kind, dict[str, Any]]:
+    """What is told when a channel serves another AMI; `told` names the channel, the AMI and the region."""
+    return "FluxImagePromoted", {"profile": profile, "venue": venue, "because": why, **told}
 
 
 def _short(value: Any) -> Any:

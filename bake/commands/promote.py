@@ -64,6 +64,7 @@ def promote(
             facts = promoting.fit(place, channel.profile, desk.venue)
             promoting.check_agreed(facts, desk.agreed, desk.profile.base.accelerator)
         served = promoting.promote(channel, found, why, desk.venue, serving.run_id(), say)
+        _announce(desk, channel, served, why)
     _show(channel, served, as_json=as_json or obj["as_json"])
 
 
@@ -109,6 +110,7 @@ def rollback(
         for image, reason in chosen.skipped:
             say(f"{image} is passed over: {reason}")
         served = _back(desk, channel, chosen.image, why, regions)
+        _announce(desk, channel, served, why)
     skipped = [{"image": image, "why": reason} for image, reason in chosen.skipped]
     _show(channel, served, as_json=as_json or obj["as_json"], skipped=skipped)
 
@@ -119,6 +121,19 @@ def _back(desk: Desk, channel: Channel, image: str, why: str, regions: tuple[str
 
     found = places.find(desk.aws, image, desk.regions(regions))
     return serve(channel, found, why, desk.venue, serving.run_id(), say, deprecated=True)
+
+
+def _announce(desk: Desk, channel: Channel, served: Sequence[Served], why: str) -> None:
+    """Tell the profile's bus where the channel serves another AMI now."""
+    from bake import notices
+    from bake.commands.ending import tell_bus
+
+    bus = desk.profile.notices
+    for one in served:
+        if bus is not None and one.wrote:
+            told = {"channel": channel.name, "parameter": channel.parameter, **one.as_dict()}
+            about = notices.of_promotion(channel.profile, desk.venue, why, told)
+            tell_bus(desk.aws, bus, *about, say)
 
 
 def _show(channel: Channel, served: Sequence[Served], *, as_json: bool, **more: Any) -> None:

@@ -53,6 +53,14 @@ def _serving(subject: Subject) -> Iterator[Statement]:
             tuple(_parameter(subject, f"{name}{LOCK}", subject.region) for name in names),
             when=WHEN,
         )
+    if subject.notices is not None:
+        yield Statement(
+            "SendNotices",
+            "a bus hears that a channel serves another AMI",
+            ("events:PutEvents",),
+            (subject.notices,),
+            when="`notices`",
+        )
     if templates:
         yield Statement(
             "FollowWithTheTemplate",

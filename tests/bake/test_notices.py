@@ -77,6 +77,15 @@ def test_a_bake_that_did_not_start_is_told_with_its_reason(aws: Aws, bus: str, r
     assert (told["verdict"], told["exit_code"], told["hint"]) == ("refused", 3, "bake approve")
 
 
+def test_a_promotion_is_told_with_the_ami_of_its_region(aws: Aws, bus: str, received: Received) -> None:
+    served = {"channel": "stable", "image": "ami-0123456789abcdef0", "region": HOME, "before": ""}
+    notices.send(aws, bus, *notices.of_promotion("g6e-ubuntu", "AWS", "a week in next", served))
+    event = received()
+    assert event["detail-type"] == "FluxImagePromoted"
+    assert event["resources"] == [f"arn:aws:ec2:{HOME}::image/ami-0123456789abcdef0"]
+    assert (event["detail"]["because"], event["detail"]["channel"]) == ("a week in next", "stable")
+
+
 def test_no_secret_is_in_it_and_no_text_is_endless(aws: Aws, bus: str, received: Received) -> None:
     secret = f"hf_{uuid.uuid4().hex}"
     redaction.register(secret)

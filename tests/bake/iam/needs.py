@@ -48,6 +48,7 @@ def _line(
     return Line(audience, profile, Need(action, resource, context), "by the code")
 
 
+NOTICES = f"arn:aws:events:eu-west-1:123456789012:event-bus/{profiles.BUS}"
 FIRST_JOB = "arn:aws:{}:eu-west-1:123456789012:bake-20260101-000000-0a1b2c"
 VIA = {**IN_EC2, "kms:ViaService": ("ec2.eu-north-1.amazonaws.com",)}
 # What no rehearsal needs, by the calls in the code and the documentation of what AWS does with them.
@@ -92,7 +93,7 @@ BY_THE_CODE = (
     _line(
         FULL,
         "events:PutEvents",
-        f"arn:aws:events:eu-west-1:123456789012:event-bus/{profiles.BUS}",
+        NOTICES,
         IN_WORKERS,
     ),
     # bake/report/places.py: the report of an image that another machine baked.
@@ -149,6 +150,7 @@ _SERVED: Mapping[str, tuple[str, ...]] = {
     ),
 }
 PROMOTED = (
+    _line(FULL, "events:PutEvents", NOTICES, IN_WORKERS, "promoter"),
     *(
         _line(FULL, action, resource, IN_EC2, "promoter")
         for resource, actions in _SERVED.items()
