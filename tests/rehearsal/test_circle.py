@@ -1,4 +1,4 @@
-"""The way of an image: baked, published, promoted, launched by a template, baked anew, rolled back, pruned."""
+"""The way of an image: baked, published, promoted, launched, baked anew, rolled back, pruned."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def launched(circle: Circle, wiring: Wiring) -> tuple[str, str]:
 
 def drawn(aws: Aws, wiring: Wiring) -> bytes:
     """A picture that the worker of the wiring draws."""
-    job = {"id": "circle", "prompt": "a cat", "width": 64, "height": 64, "steps": 1, "seed": 1}
+    job = {"id": "circle", "prompt": "a cat", "width": 256, "height": 256, "steps": 1, "seed": 1}
     aws.sqs.send_message(QueueUrl=wiring.jobs, MessageBody=json.dumps(job))
 
     def look() -> Any:
@@ -163,6 +163,7 @@ def drawn(aws: Aws, wiring: Wiring) -> bytes:
         return next((one for one in told if one.get("id") == "circle"), None)
 
     event = aws.wait("the picture", look, timeout=300)
+    assert "keys" in event, event
     return aws.s3.get_object(Bucket=event["bucket"], Key=event["keys"][0])["Body"].read()
 
 
