@@ -39,11 +39,12 @@ def bake(plan: Plan, aws: Aws, run: Run) -> Release:
         with keep_interrupted.kept(builder, plan, aws, run, undo):
             built = run.once("build", Built, lambda: build(builder, plan, aws, run, undo))
         image, removal = create_image(plan, aws, run, builder, undo, earlier.image)
-        with attested(plan, aws, run, image), judge(plan.image, aws, run, image, undo, record_image):
-            undo.forget(removal)  # from here on the image is kept unless it is bad
-            clean_up(undo, run, "remove builder", but=BOOT_CHECK)
-            drawing = boot_check(plan, aws, run, undo, image.id, built.base, wiring)
-        clean_up(undo, run)
+        with attested(plan, aws, run, image):
+            with judge(plan.image, aws, run, image, undo, record_image):
+                undo.forget(removal)  # from here on the image is kept unless it is bad
+                clean_up(undo, run, "remove builder", but=BOOT_CHECK)
+                drawing = boot_check(plan, aws, run, undo, image.id, built.base, wiring)
+            clean_up(undo, run)
     return release(aws, run, publish(plan.image, aws, run, image), drawing)
 
 
