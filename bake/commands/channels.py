@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -73,10 +72,8 @@ def _standings(
     for profile, channel in pairs:
         aws, venue = clients[profile.name], serving.venue(rehearsal)
         for region in dict.fromkeys(regions or serving.regions_of(profile)):
-            if region == aws.region:
-                yield look(aws, channel, venue)
-            else:  # where no template follows
-                yield look(aws.elsewhere(region), replace(channel, template=None), venue)
+            home = region == aws.region
+            yield look(aws if home else aws.elsewhere(region), channel, venue, home=home)
 
 
 def _texts(found: list[Standing], history: bool) -> Iterator[str]:

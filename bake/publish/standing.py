@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bake.aws import Aws
@@ -54,14 +54,15 @@ class Standing:
         }
 
 
-def look(aws: Aws, channel: Channel, venue: str) -> Standing:
-    """How a channel stands in the region of `aws`."""
+def look(aws: Aws, channel: Channel, venue: str, *, home: bool = True) -> Standing:
+    """How a channel stands in the region of `aws`; its lock and its template are `home` alone."""
+    channel = channel if home else replace(channel, template=None)
     versions = tuple(channels.history(aws, channel.parameter))
     now = versions[-1] if versions else channels.NOTHING
     faults = [*_of_value(aws, channel, now, venue)] if now.number else []
     default, told = _of_template(aws, channel, now)
     notes = [] if now.number else ["nothing is promoted yet"]
-    if (lock := holder(aws, channel)) is not None:
+    if home and (lock := holder(aws, channel)) is not None:
         age = aws.now() - lock.since
         old = (
             f"; it is older than {LOCK_AGE.total_seconds() / 60:.0f} minutes, and the next run takes it over"

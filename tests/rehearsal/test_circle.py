@@ -220,6 +220,10 @@ def test_the_circle(circle: Circle, aws: Aws, wiring: Wiring, heard: str, tmp_pa
     assert image == first
     assert drawn(aws, wiring).startswith(b"\x89PNG")
 
+    served = {one["region"]: one for one in circle.tell("channels")}
+    assert [served[aws.region]["image"], served[aws.worker_region]["image"]] == circle.regions(first)
+    assert [one["faults"] + one["notes"] for one in served.values()] == [[], []]
+
     assert circle.events("--if-changed")["unchanged"]["image"] == first
     events = circle.events("--if-changed", checkout=changed_checkout(tmp_path))
     assert [one.split()[0] for one in events["changed"]["reasons"]] == ["worker"]

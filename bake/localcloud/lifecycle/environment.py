@@ -20,6 +20,7 @@ EXAMPLES = {
     "BAKE_PRIVATE_SUBNET_ID": "subnet-00000001",
     "BAKE_SECURITY_GROUP_ID": "sg-00000000",
     "BAKE_INSTANCE_PROFILE": "example",
+    "BAKE_LAUNCH_TEMPLATE": "lt-00000000",
     "BAKE_REAPER_ROLE": "arn:aws:iam::123456789012:role/example",
     "HF_TOKEN": "example",
     "NEURON_PYTHON_INDEX": "https://example.com/simple",

@@ -1,4 +1,4 @@
-"""The account's fixtures: network, security group and instance profile that a bake expects."""
+"""The account's fixtures: network, group, instance profile and launch template that a bake expects."""
 
 from __future__ import annotations
 
@@ -33,14 +33,16 @@ def create(settings: Settings, prepared: Prepared) -> dict[str, str]:
     ec2 = ec2_backends[ACCOUNT][SPOT_REGION]
     subnet, private, group = _network(ec2, settings)
     _profile(iam_backends[ACCOUNT]["aws"])
+    bases = base_amis(prepared.bases)
     return {
         "AWS_REGION": REGION,
         "SPOT_AWS_REGION": SPOT_REGION,
-        **{base.variable: base.id for base in base_amis(prepared.bases)},
+        **{base.variable: base.id for base in bases},
         "BAKE_SUBNET_ID": subnet,
         "BAKE_PRIVATE_SUBNET_ID": private,
         "BAKE_SECURITY_GROUP_ID": group,
         "BAKE_INSTANCE_PROFILE": PROFILE,
+        "BAKE_LAUNCH_TEMPLATE": _template(ec2, settings, bases[0].id, subnet, group),
         "BAKE_REAPER_ROLE": _reaper(iam_backends[ACCOUNT]["aws"]),
         "HF_TOKEN": prepared.token,
         "HF_ENDPOINT": settings.hub,
@@ -71,6 +73,19 @@ def _network(ec2: Any, settings: Settings) -> tuple[str, str, str]:
         for number in range(5, FIRST_INSTANCE):
             subnet.request_ip(str(settings.subnet[number]), None)
     return subnet.id, private.id, group.id
+
+
+def _template(ec2: Any, settings: Settings, image: str, subnet: str, group: str) -> str:
+    """A launch template of workers, with a base AMI until one of a bake's takes its place; its id."""
+    data = {
+        "ImageId": image,
+        "InstanceType": "g6e.xlarge",
+        "IamInstanceProfile": {"Name": PROFILE},
+        "MetadataOptions": {"HttpTokens": "required"},
+        "NetworkInterfaces": [{"DeviceIndex": "0", "SubnetId": subnet, "Groups": [group]}],
+    }
+    with _lasting_ids(str(settings.network)):
+        return str(ec2.create_launch_template(PROFILE, "a base AMI", data, {}).id)
 
 
 def _subnet(ec2: Any, vpc: Any, network: IPv4Network, number: int) -> Any:
@@ -112,6 +127,7 @@ def _lasting_ids(cidr: str) -> Iterator[None]:
         mock.patch(f"{models}.vpcs.random_vpc_id", numbered("vpc")),
         mock.patch(f"{models}.subnets.random_subnet_id", numbered("subnet")),
         mock.patch(f"{models}.security_groups.random_security_group_id", numbered("sg")),
+        mock.patch(f"{models}.launch_templates.random_launch_template_id", numbered("lt")),
     ):
         yield
 
