@@ -55,11 +55,13 @@ def test_the_launch_is_asked_as_it_will_be_made(plan_cloud: PlanCloud) -> None:
 
 
 def test_no_key_pair_and_no_temporary_group_is_made_for_the_question(plan_cloud: PlanCloud) -> None:
+    pairs = plan_cloud.aws().ec2.describe_key_pairs
+    before = pairs()["KeyPairs"]  # of other tests
     sent = asked(plan_cloud, **TEMPORARY)
     assert not [key for key in sent if key.startswith(("KeyName", "SecurityGroup"))]
     plan = plan_cloud.plan(builder=TEMPORARY)
     assert "port 22" not in [one.question for one in plan.preflight]
-    assert plan_cloud.aws().ec2.describe_key_pairs()["KeyPairs"] == []
+    assert pairs()["KeyPairs"] == before
 
 
 def test_a_launch_that_is_allowed_is_told(plan_cloud: PlanCloud) -> None:
