@@ -140,7 +140,11 @@ class ParameterStore(SimpleSystemManagerBackend):  # type: ignore[misc]
         others = [one for one in parameter_filters or [] if one not in own]
         super()._validate_parameter_filters(others, by_path)
 
-    def _match_filters(self, parameter: Parameter, filters: list[dict[str, Any]] | None = None) -> bool:
+    def _match_filters(
+        self, parameter: Parameter | None, filters: list[dict[str, Any]] | None = None
+    ) -> bool:
+        if parameter is None:  # only asked about, and never there
+            return False
         own = [one for one in filters or [] if one["Key"] in _FIELDS]
         others = [one for one in filters or [] if one not in own]
         fits = all(getattr(parameter, _FIELDS[one["Key"]]) in one["Values"] for one in own)
@@ -239,3 +243,10 @@ def install() -> None:
 
     Parameter.describe_response_object = described
     ssm_backends.backend = ParameterStore
+    matches = SimpleSystemManagerBackend._match_filters
+
+    def there(self: Any, parameter: Parameter | None, filters: Any = None) -> bool:
+        # moto lists a parameter that was only asked about, and then fails for what it does not find.
+        return parameter is not None and bool(matches(self, parameter, filters))
+
+    SimpleSystemManagerBackend._match_filters = there

@@ -91,7 +91,7 @@ def test_a_pending_ami_of_another_plan_is_unproven_at_once_and_waited_for(
 def test_a_pending_ami_that_fails_is_told_as_failed(one_run: OneRun, image: Image) -> None:
     made = backend(one_run, image)
     made.state = "pending"
-    thread = threading.Timer(1.0, lambda: setattr(made, "state", "failed"))
+    thread = threading.Timer(8.0, lambda: setattr(made, "state", "failed"))
     thread.start()
     error = resumed(one_run)
     thread.join()

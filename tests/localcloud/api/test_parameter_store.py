@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from moto.ssm.exceptions import SSMException
+from moto.ssm.models import ssm_backends
 
 from bake.localcloud.api.parameter_store import IMAGE, ParameterStore
 from bake.localcloud.settings import ACCOUNT, REGION
@@ -54,6 +55,13 @@ def test_what_is_there_is_not_created_again(ssm: Any, name: str) -> None:
     ssm.delete_parameter(Name=name)
     assert refusal(ssm.get_parameter, Name=name) == ("ParameterNotFound", 400)
     assert put(ssm, name, "other") == 1
+
+
+def test_a_parameter_that_was_only_asked_about_is_in_no_list(ssm: Any, name: str) -> None:
+    backend = ssm_backends[ACCOUNT][ssm.meta.region_name]
+    assert backend._parameters[name] == []  # as moto's own calls leave one
+    listed = ssm.describe_parameters(MaxResults=50)["Parameters"]
+    assert name not in [one["Name"] for one in listed]
 
 
 def test_the_oldest_version_goes_unless_it_has_a_label(ssm: Any, name: str) -> None:
