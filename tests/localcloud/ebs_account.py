@@ -21,7 +21,7 @@ from moto.ec2.responses._base_response import EC2BaseResponse
 from moto.ec2.responses.instances import InstanceResponse
 from moto.kms.models import kms_backends
 
-from bake.localcloud.api import ec2
+from bake.localcloud.api import ec2, parameter_store
 from bake.localcloud.api.access.keys import Keys
 from bake.localcloud.api.clock import CloudClock
 from bake.localcloud.api.endpoint import Api
@@ -177,6 +177,7 @@ def ebs_account(folder: Path) -> Iterator[EbsAccount]:
         services = (ec2_backends, kms_backends)
         before, of_moto = [dict.pop(one, ACCOUNT, None) for one in services], ec2_backends.backend
         ec2.install(instances, store, CloudClock())
+        parameter_store.install()
         backend = ec2_backends[ACCOUNT][SPOT_REGION]
         fixtures._network(backend, settings)
         base_image(backend, store)

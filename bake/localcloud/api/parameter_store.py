@@ -243,10 +243,16 @@ def install() -> None:
 
     Parameter.describe_response_object = described
     ssm_backends.backend = ParameterStore
-    matches = SimpleSystemManagerBackend._match_filters
+    matches, lists = SimpleSystemManagerBackend._match_filters, SimpleSystemManagerBackend.describe_parameters
 
     def there(self: Any, parameter: Parameter | None, filters: Any = None) -> bool:
         # moto lists a parameter that was only asked about, and then fails for what it does not find.
         return parameter is not None and bool(matches(self, parameter, filters))
 
+    def listed(self: Any, *words: Any, **named: Any) -> list[Parameter]:
+        for name in [name for name, versions in list(self._parameters.items()) if not versions]:
+            self._parameters.pop(name, None)
+        return list(lists(self, *words, **named))
+
     SimpleSystemManagerBackend._match_filters = there
+    SimpleSystemManagerBackend.describe_parameters = listed
