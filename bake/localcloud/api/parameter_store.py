@@ -140,11 +140,7 @@ class ParameterStore(SimpleSystemManagerBackend):  # type: ignore[misc]
         others = [one for one in parameter_filters or [] if one not in own]
         super()._validate_parameter_filters(others, by_path)
 
-    def _match_filters(
-        self, parameter: Parameter | None, filters: list[dict[str, Any]] | None = None
-    ) -> bool:
-        if parameter is None:  # only asked about, and never there
-            return False
+    def _match_filters(self, parameter: Parameter, filters: list[dict[str, Any]] | None = None) -> bool:
         own = [one for one in filters or [] if one["Key"] in _FIELDS]
         others = [one for one in filters or [] if one not in own]
         fits = all(getattr(parameter, _FIELDS[one["Key"]]) in one["Values"] for one in own)
@@ -243,16 +239,18 @@ def install() -> None:
 
     Parameter.describe_response_object = described
     ssm_backends.backend = ParameterStore
-    matches, lists = SimpleSystemManagerBackend._match_filters, SimpleSystemManagerBackend.describe_parameters
+    for call in ("describe_parameters", "get_parameters_by_path"):
+        setattr(
+            SimpleSystemManagerBackend, call, _of_what_is_there(getattr(SimpleSystemManagerBackend, call))
+        )
 
-    def there(self: Any, parameter: Parameter | None, filters: Any = None) -> bool:
-        # moto lists a parameter that was only asked about, and then fails for what it does not find.
-        return parameter is not None and bool(matches(self, parameter, filters))
 
-    def listed(self: Any, *words: Any, **named: Any) -> list[Parameter]:
+def _of_what_is_there(lists: Callable[..., Any]) -> Callable[..., Any]:
+    """A call of moto's that lists parameters, and fails on a name that was only asked about."""
+
+    def listed(self: Any, *words: Any, **named: Any) -> Any:
         for name in [name for name, versions in list(self._parameters.items()) if not versions]:
             self._parameters.pop(name, None)
-        return list(lists(self, *words, **named))
+        return lists(self, *words, **named)
 
-    SimpleSystemManagerBackend._match_filters = there
-    SimpleSystemManagerBackend.describe_parameters = listed
+    return listed
