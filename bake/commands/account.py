@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bake.commands.options import say
@@ -86,8 +86,13 @@ def regions(obj: dict[str, Any], profile: str | None, local: Mapping[str, str]) 
     return variables["SPOT_AWS_REGION"], variables["AWS_REGION"]
 
 
-def profile_of(obj: dict[str, Any], name: str, local: Mapping[str, str]) -> Profile:
-    """A profile as far as it needs no base, network or secret: examples stand for those that are not set."""
+def profile_of(
+    obj: dict[str, Any], name: str, local: Mapping[str, str], needed: Collection[str] = ()
+) -> Profile:
+    """A profile as far as it needs no base, network or secret: examples stand for those that are not set.
+
+    Never for the regions, nor for a variable of `needed`.
+    """
     from bake import profile as profiles
     from bake.localcloud import EXAMPLES
 
@@ -95,7 +100,7 @@ def profile_of(obj: dict[str, Any], name: str, local: Mapping[str, str]) -> Prof
     absent = {
         key: value
         for key, value in EXAMPLES.items()
-        if not variables.get(key) and key not in ("SPOT_AWS_REGION", "AWS_REGION")
+        if not variables.get(key) and key not in ("SPOT_AWS_REGION", "AWS_REGION", *needed)
     }
     known = variables.overlaid(absent, "an example")
     return profiles.load(name, obj["directory"], known, lambda *_: EXAMPLES["HF_TOKEN"])

@@ -112,7 +112,7 @@ def profile_of(obj: dict[str, Any], name: str, cloud: LocalCloud | None) -> Prof
     """A profile of which only the regions and the channels must be known."""
     from bake.commands import account
 
-    return account.profile_of(obj, name, cloud.environment if cloud else {})
+    return account.profile_of(obj, name, cloud.environment if cloud else {}, needed=["BAKE_LAUNCH_TEMPLATE"])
 
 
 def clients(cloud: LocalCloud | None, profile: Profile) -> Aws:

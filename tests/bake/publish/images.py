@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bake.aws import Aws
@@ -74,6 +75,13 @@ def good_image(witness: Aws, profile: str = "") -> Good:
     facts = describe_image(witness, image)
     assert facts is not None
     return Good(image_of(facts), profile, witness)
+
+
+def younger(good: Good) -> Good:
+    """A further one of its profile, of a later second: EC2 tells the age of an AMI no closer."""
+    after = datetime.fromisoformat(good.facts()["CreationDate"]) + timedelta(seconds=1)
+    good.witness.wait(good.image.id, lambda: datetime.now(UTC) >= after or None)
+    return good_image(good.witness, good.profile)
 
 
 def _state(answer: Any) -> set[str]:

@@ -197,7 +197,7 @@ def test_without_a_profile_it_is_the_only_one_with_such_a_channel(shell: Shell) 
 def test_without_the_templates_variable_it_says_which(shell: Shell) -> None:
     words = ("promote", "ami-12345678", "--to", "stable", "--because", "x", "--profile", shell.name)
     code, _, said = shell.bake(*words, BAKE_LAUNCH_TEMPLATE="")
-    assert (code, "BAKE_LAUNCH_TEMPLATE" in said) == (2, True)
+    assert (code, "BAKE_LAUNCH_TEMPLATE" in said) == (2, True), said
     code, shown, said = shell.bake("channels", BAKE_LAUNCH_TEMPLATE="")
     assert (code, shown) == (0, "no profile here has channels\n")
     assert f"the channels of the profile {shell.name} are not looked at" in said

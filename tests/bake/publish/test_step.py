@@ -22,7 +22,7 @@ from bake.run import Run
 from bake.steps.publish import FACTS, publish
 
 from .failing import refused
-from .images import COPIED, Good, good_image
+from .images import COPIED, Good, younger
 
 pytestmark = pytest.mark.integration
 
@@ -74,7 +74,7 @@ def test_older_amis_go_with_their_copies_also_protected_ones(aws: Aws, good: Goo
     [copy] = good.copies(COPIED)
     assert good.facts()["DeregistrationProtection"] == copy["DeregistrationProtection"]
     assert copy["DeregistrationProtection"] == "enabled-without-cooldown"
-    newest = good_image(good.witness, good.profile)
+    newest = younger(good)
     publish(asked, aws, run, newest.image)
     assert good.facts() is None
     assert good.copies(COPIED) == []
