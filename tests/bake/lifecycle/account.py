@@ -146,6 +146,10 @@ class Account:
 
     def snapshot(self, name: str, tags: Tags) -> str:
         volume = self.volume("", {})
+        found = self.maker.ec2.describe_volumes
+        self.maker.wait(
+            volume, lambda: found(VolumeIds=[volume])["Volumes"][0]["State"] == "available" or None
+        )
         made = self.maker.ec2.create_snapshot(VolumeId=volume, TagSpecifications=of("snapshot", tags))
         self.maker.ec2.delete_volume(VolumeId=volume)
         return made["SnapshotId"]

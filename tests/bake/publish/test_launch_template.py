@@ -15,6 +15,7 @@ from bake.publish.launch_template import Changed
 from tests.localcloud.recorded_cloud import BASE, OTHER
 
 from .failing import answer_lost, refused
+from .images import good_image
 
 pytestmark = pytest.mark.integration
 
@@ -100,8 +101,7 @@ def test_a_version_is_made_of_the_source_that_is_named(aws: Aws, witness: Aws) -
 
 def test_the_snapshots_of_data_disks_stay(aws: Aws, witness: Aws) -> None:
     """EC2 leaves them out of a new version unless they are named again."""
-    volume = witness.ec2.create_volume(Size=1, AvailabilityZone=f"{aws.region}a", VolumeType="gp3")
-    snapshot = witness.ec2.create_snapshot(VolumeId=volume["VolumeId"])["SnapshotId"]
+    snapshot = good_image(witness).image.snapshot
     disks = [{"DeviceName": "/dev/sdf", "Ebs": {"SnapshotId": snapshot, "VolumeSize": 2}}]
     made = launch_template.ensure_version(aws, template(witness, BlockDeviceMappings=disks), ami())
     assert made.data["BlockDeviceMappings"] == disks

@@ -276,6 +276,10 @@ def test_every_snapshot_of_an_ami_is_marked(one_run: OneRun) -> None:
     ec2 = one_run.witness.ec2
     zone = ec2.describe_availability_zones()["AvailabilityZones"][0]["ZoneName"]
     volume = ec2.create_volume(Size=1, AvailabilityZone=zone)["VolumeId"]
+    found = ec2.describe_volumes
+    one_run.witness.wait(
+        volume, lambda: found(VolumeIds=[volume])["Volumes"][0]["State"] == "available" or None
+    )
     tags: Any = [
         {"Key": "bake:run", "Value": one_run.run.id},
         {"Key": "bake:expires", "Value": "2027-01-01T00:00:00Z"},
