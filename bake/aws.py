@@ -5,6 +5,7 @@ Steps see a cloud only through `Aws`, and never know whether it is local.
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import threading
@@ -362,12 +363,21 @@ def _without_settings(new: Callable[..., boto3.Session], key: AccessKey) -> boto
     for name in ("config_file", "credentials_file"):
         settings[name] = (None, None, os.devnull, None)
     bare = Session(session_vars=settings)
+    bare.register_component("data_loader", _models())
     return new(
         botocore_session=bare,
         aws_access_key_id=key.id,
         aws_secret_access_key=key.secret,
         aws_session_token=key.token or None,
     )
+
+
+@functools.cache
+def _models() -> Any:
+    """What reads botocore's models of services, once for all sessions: EC2's takes longer than many calls."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 def call_errors() -> tuple[type[Exception], ...]:

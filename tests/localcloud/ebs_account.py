@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 from moto.ec2.models import ec2_backends
 from moto.ec2.responses import EC2Response
@@ -34,6 +32,7 @@ from bake.localcloud.images.store import ImageStore
 from bake.localcloud.lifecycle import fixtures
 from bake.localcloud.network.server import serve
 from bake.localcloud.settings import ACCOUNT, SPOT_REGION, Settings
+from tests.localcloud import calling
 
 ELSEWHERE = "eu-west-1"
 PATIENCE = 60.0
@@ -50,14 +49,7 @@ class EbsAccount:
     instances: LocalInstances
 
     def of(self, service: str = "ec2", region: str = SPOT_REGION) -> Any:
-        return boto3.client(
-            service,
-            endpoint_url=self.url,
-            region_name=region,
-            aws_access_key_id=self.keys.owner.id,
-            aws_secret_access_key=self.keys.owner.secret,
-            config=Config(retries={"mode": "standard", "total_max_attempts": 1}),
-        )
+        return calling.client(service, self.url, region, self.keys.owner.id, self.keys.owner.secret)
 
     def call(self, operation: str, region: str = SPOT_REGION, **parameters: Any) -> Any:
         return getattr(self.of(region=region), operation)(**parameters)

@@ -9,15 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
 from bake.localcloud.api.faults.faults import AwsFaults
 from bake.localcloud.api.faults.middleware import Faulty
 from bake.localcloud.network.server import serve
+from tests.localcloud import calling
 
 PATIENCE = 120.0  # seconds: a busy host is slow to answer
 
@@ -30,15 +29,8 @@ class MotoAccount:
     faults: AwsFaults
 
     def client(self, service: str, read_timeout: float = PATIENCE) -> Any:
-        retries: Any = {"mode": "standard", "total_max_attempts": 1}
-        return boto3.client(
-            service,
-            endpoint_url=self.url,
-            region_name="eu-west-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-            config=Config(retries=retries, read_timeout=read_timeout, s3={"addressing_style": "path"}),
-        )
+        config = {"read_timeout": read_timeout, "s3": {"addressing_style": "path"}}
+        return calling.client(service, self.url, "eu-west-1", "test", "test", **config)
 
     def call(self, service: str, operation: str, **parameters: Any) -> Any:
         return getattr(self.client(service), operation)(**parameters)

@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 from moto.iam.models import iam_backends
 from moto.iam.policy_validation import IAMPolicyDocumentValidator
@@ -24,6 +22,7 @@ from bake.localcloud.api.access.keys import Key, Keys, now
 from bake.localcloud.api.access.policies import Authoriser, NeedLog
 from bake.localcloud.lifecycle import fixtures
 from bake.localcloud.network.server import serve
+from tests.localcloud import calling
 
 REGION = "eu-west-1"
 INSTANCE = "i-0123456789abcdef0"
@@ -70,16 +69,7 @@ class Cloud:
     def client(self, service: str, key: Key | None = None, region: str = REGION, **config: Any) -> Any:
         """A client that tries each call once; of the owner where nobody else is named."""
         key = key or self.keys.owner
-        settings = {"retries": {"mode": "standard", "total_max_attempts": 1}, **config}
-        return boto3.client(
-            service,
-            endpoint_url=self.url,
-            region_name=region,
-            aws_access_key_id=key.id,
-            aws_secret_access_key=key.secret,
-            aws_session_token=key.token or None,
-            config=Config(**settings),
-        )
+        return calling.client(service, self.url, region, key.id, key.secret, key.token, **config)
 
     def presigned(
         self, operation: str, key: Key | None = None, seconds: int = 3600, **parameters: Any

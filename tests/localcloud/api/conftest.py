@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from bake.localcloud.settings import SPOT_REGION
+from tests.localcloud import calling
 from tests.localcloud.recorded_cloud import BASE
 
 ROOT = Path(__file__).parents[3]
@@ -35,15 +34,7 @@ class Account:
     group: str
 
     def client(self, service: str, region: str = SPOT_REGION) -> Any:
-        retries: Any = {"mode": "standard", "total_max_attempts": 1}
-        return boto3.client(
-            service,
-            endpoint_url=self.url,
-            region_name=region,
-            aws_access_key_id=self.key,
-            aws_secret_access_key=self.secret,
-            config=Config(retries=retries, parameter_validation=False),
-        )
+        return calling.client(service, self.url, region, self.key, self.secret, parameter_validation=False)
 
     def launch(self, **changes: Any) -> Any:
         """RunInstances; the answer. A change to None leaves a parameter out."""
