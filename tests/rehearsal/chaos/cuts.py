@@ -38,19 +38,18 @@ class NoMachine(Exception):
     """The step has no machine that could be cut."""
 
 
-def cut(cell: Cell, lane: Lane, bake: Controller, calls: Sequence[str]) -> dict[str, int]:
-    """Cut the bake, which stands still at the beginning of the cell's step, and let it go on.
-
-    Returns the number of the fault that is planted at each of the calls.
-    """
+def plant(cell: Cell, lane: Lane, calls: Sequence[str]) -> dict[str, int]:
+    """Plant the cell's fault at each of the calls; the faults' numbers."""
     planted = {}
     for call in calls:
         service, _, action = call.partition(" ")
         fault = lane.faults.plant(service, action, caller="host", **FAULTS[cell.cut])  # type: ignore[arg-type]
         planted[call] = fault.number
-    if planted:
-        bake.go_on()
-        return planted
+    return planted
+
+
+def cut(cell: Cell, lane: Lane, bake: Controller) -> None:
+    """Cut the bake, which stands still at the beginning of the cell's step, and let it go on."""
     if cell.cut.startswith("kill -9"):
         bake.process.kill()
     elif cell.cut in SIGNALS:
@@ -58,7 +57,6 @@ def cut(cell: Cell, lane: Lane, bake: Controller, calls: Sequence[str]) -> dict[
         bake.go_on()
     else:
         _CUTS[cell.cut](lane, bake)
-    return planted
 
 
 def _close_pipe(lane: Lane, bake: Controller) -> None:
