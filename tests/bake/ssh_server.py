@@ -6,6 +6,7 @@ import io
 import socket
 import subprocess
 import threading
+from contextlib import suppress
 
 import paramiko
 
@@ -82,6 +83,8 @@ class Server:
             transport.close()
 
     def close(self) -> None:
+        with suppress(OSError):  # closed before
+            self._socket.shutdown(socket.SHUT_RDWR)  # or the thread that waits takes one more
         self._socket.close()
         self.drop()
 

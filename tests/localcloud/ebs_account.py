@@ -13,6 +13,7 @@ from unittest import mock
 
 import pytest
 from botocore.exceptions import ClientError
+from moto.autoscaling.models import autoscaling_backends
 from moto.ec2.models import ec2_backends
 from moto.ec2.responses import EC2Response
 from moto.ec2.responses._base_response import EC2BaseResponse
@@ -166,7 +167,7 @@ def ebs_account(folder: Path) -> Iterator[EbsAccount]:
         mock.patch.dict(os.environ, {"MOTO_EC2_LOAD_DEFAULT_AMIS": "false"}),
     ):
         # moto's own `reset` would empty all services, of which other tests have something.
-        services = (ec2_backends, kms_backends)
+        services = (ec2_backends, kms_backends, autoscaling_backends)  # groups keep to their EC2
         before, of_moto = [dict.pop(one, ACCOUNT, None) for one in services], ec2_backends.backend
         ec2.install(instances, store, CloudClock())
         parameter_store.install()

@@ -103,9 +103,17 @@ def upstream() -> Iterator[str]:
                     told = answer(asked, "192.0.2.9")
                     connection.sendall(struct.pack("!H", len(told)) + told)
 
-        for work in (over_udp, over_tcp):
-            threading.Thread(target=work, daemon=True).start()
+        answering = [threading.Thread(target=work, daemon=True) for work in (over_udp, over_tcp)]
+        for one in answering:
+            one.start()
         yield f"127.0.0.1:{port}"
+        # A socket that another thread waits on outlives its closing: it would take a later test's connection.
+        for listening in (datagrams, streams):
+            with suppress(OSError):  # datagrams have no connection, and wake up all the same
+                listening.shutdown(socket.SHUT_RDWR)
+        for one in answering:
+            one.join(60)
+            assert not one.is_alive()
 
 
 def test_names_are_answered_over_both_protocols_after_they_were_heard(upstream: str) -> None:

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from bake import run as runs_of
 from bake import ssh
+from bake.aws import ClientError
 from bake.errors import BakeError, ConnectionLost, RemoteCommandError
 from bake.localcloud import LocalCloud, RemoteHub, Settings, over_socket
 from bake.planning.plan import Plan
@@ -274,9 +275,18 @@ def mirrored(bench: Bench) -> Plan:
     s3 = bench.machine.aws.presigner("eu-north-1")
     if BUCKET not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]:
         s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-north-1"})
+        soon(lambda: shown(s3) and shown(s3))  # every second answer may be late
     for item in s3.list_objects_v2(Bucket=BUCKET).get("Contents", []):
         s3.delete_object(Bucket=BUCKET, Key=item["Key"])
     return changed(bench.machine.plan, mirror=f"s3://{BUCKET}/flux")
+
+
+def shown(s3: Any) -> bool:
+    try:
+        s3.head_bucket(Bucket=BUCKET)
+    except ClientError:
+        return False
+    return True
 
 
 def large(plan: Plan) -> dict[str, int]:
