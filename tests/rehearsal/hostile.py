@@ -170,7 +170,9 @@ def forget(cloud: LocalCloud, desk: Path) -> None:
 def profile_of(base: HostileBase) -> str:
     """A profile that bakes of it."""
     named = {"ami": None, "name": base.name, "owner": base.owner}
-    return json.dumps({"extends": PROFILES[base.system], "base": named, **base.hostile.profile})
+    return json.dumps(
+        {"extends": PROFILES[base.system], "attest": False, "base": named, **base.hostile.profile}
+    )
 
 
 def table(rows: Iterable[Row]) -> str:

@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.root, pytest.mark.long]
 
 MINE = """
 extends: g5-ubuntu
+attest: false
 base:
   ami: ~
   name: Hostile base full (Ubuntu)

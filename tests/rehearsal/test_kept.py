@@ -33,7 +33,7 @@ def profiles(image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     """The checkout's, and `again`, which bakes from the baked image: environment and weights are there."""
     folder = tmp_path / "profiles"
     shutil.copytree(ROOT / "profiles", folder)
-    (folder / "again.yaml").write_text("extends: g6e-ubuntu\n\nbase:\n  ami: ${BAKED_AMI_ID}\n")
+    (folder / "again.yaml").write_text("extends: g6e-ubuntu\nattest: false\nbase: {ami: '${BAKED_AMI_ID}'}\n")
     monkeypatch.setenv("BAKED_AMI_ID", image)
     return folder
 

@@ -292,7 +292,9 @@ def interrupted(
     """A bake from the baked image: it finds the worker's environment and the weights there and is quick."""
     profiles = tmp_path / "profiles"
     shutil.copytree(ROOT / "profiles", profiles)
-    (profiles / "again.yaml").write_text("extends: g6e-ubuntu\n\nbase:\n  ami: ${BAKED_AMI_ID}\n")
+    (profiles / "again.yaml").write_text(
+        "extends: g6e-ubuntu\nattest: false\nbase: {ami: '${BAKED_AMI_ID}'}\n"
+    )
     monkeypatch.setenv("BAKED_AMI_ID", image)
     process = start(tmp_path, "again", profiles=profiles)
     yield process

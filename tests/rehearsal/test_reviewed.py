@@ -34,6 +34,7 @@ def test_plain(host):
 '''
 REVIEWED = """
 extends: g6e-ubuntu
+attest: false
 checks: [checks/test_house.py]
 waivers:
   - check: users.house.owner
