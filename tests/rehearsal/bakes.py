@@ -92,13 +92,14 @@ def called(
     checkout: Path = ROOT,
     environment: dict[str, str] | None = None,
     as_json: bool = True,
+    module: str = "bake.cli",
     **how: Any,
 ) -> subprocess.Popen[str]:
     """Start `bake … --json` in a folder; `how` is for Popen."""
     own = desk / UNATTESTED
     places = ("--profiles", str(profiles or (own if own.exists() else checkout / "profiles")))
     return subprocess.Popen(
-        [sys.executable, "-m", "bake.cli", *places, *words, *["--json"] * as_json],
+        [sys.executable, "-m", module, *places, *words, *["--json"] * as_json],
         cwd=desk,
         env={**os.environ, "PYTHONPATH": str(checkout), **(environment or {})},
         stdin=subprocess.DEVNULL,

@@ -17,13 +17,12 @@ from bake.journal import Record
 from ..bakes import ROOT
 from . import judge
 from .cells import FROM_THE_START, LATE, NOTICE, SIGNALS, Cell
-from .cuts import NoMachine, cut, empty_disk, has_capacity_again, plant
+from .cuts import NoMachine, cut, empty_disk, has_capacity_again
 from .forks import Forks, folder
 from .judge import Left
 from .lane import PROFILES, Controller, Lane
 
 PAST_EXPIRY = "+9d"
-TRIES = 3
 SPARED = "the call was not made: "
 DISK = "64m"  # of the run directory, where it is to be full
 
@@ -59,23 +58,16 @@ def run_all(cells: Sequence[Cell], lane: Lane, made: Forks) -> Iterator[Outcome]
                 f"{cells[0].cut} at {[cell.call for cell in cells]}: {outcome}", file=sys.stderr, flush=True
             )
     for cell in cells:
-        for number in range(TRIES):  # the first call may come before the bake stands still
-            outcome = run(cell, lane, made, early=number > 0)
-            if not outcome.wrong or not all(one.startswith(SPARED) for one in outcome.wrong):
-                break
-        yield outcome
+        yield run(cell, lane, made)
 
 
-def run(cell: Cell, lane: Lane, made: Forks, calls: Sequence[str] = (), *, early: bool = False) -> Outcome:
-    """The verdict on a cell; `calls` are those that fail, if it is not the cell's alone.
-
-    `early` plants the faults before the bake starts: its step is the first that makes these calls.
-    """
+def run(cell: Cell, lane: Lane, made: Forks, calls: Sequence[str] = ()) -> Outcome:
+    """The verdict on a cell; `calls` are those that fail, if it is not the cell's alone."""
     outcome, began = Outcome(cell.step, cell.cut, cell.call), time.monotonic()
     if why := cell.why_not:
         outcome.verdict, outcome.how = "does not apply", why
         return outcome
-    case = _Case(cell, lane, made, outcome, calls or [cell.call] * bool(cell.call), early)
+    case = _Case(cell, lane, made, outcome, calls or [cell.call] * bool(cell.call))
     try:
         case.run()
     except NoMachine:
@@ -92,11 +84,8 @@ def run(cell: Cell, lane: Lane, made: Forks, calls: Sequence[str] = (), *, early
 
 
 class _Case:
-    def __init__(
-        self, cell: Cell, lane: Lane, made: Forks, outcome: Outcome, calls: Sequence[str], early: bool
-    ) -> None:
+    def __init__(self, cell: Cell, lane: Lane, made: Forks, outcome: Outcome, calls: Sequence[str]) -> None:
         self.cell, self.lane, self.made, self.outcome, self.calls = cell, lane, made, outcome, calls
-        self.early = early
         self.planted: dict[str, int] = {}
         self.mounted = False
         self.bake: Controller | None = None
@@ -106,20 +95,13 @@ class _Case:
         lane.start(folder(lane, cell.step, cell.market))
         if cell.cut == "full disk":
             self._small_disk()
-        if self.early:
-            self.planted = plant(cell, lane, self.calls)
         anew = ("--profile", PROFILES[cell.market], "--rehearse")
-        self.bake = bake = lane.bake(*(anew if self.anew else ("resume", self.made.run)))
+        self.bake = bake = lane.bake(*(anew if self.anew else ("resume", self.made.run)), held=cell.step)
         if not bake.until(cell.step):
             self.outcome.wrong.append(f"the step never began, exit code {bake.end()}: {bake.errors[-2000:]}")
             return
-        if not self.planted:
-            bake.hold()
-            self.planted = plant(cell, lane, self.calls)
-            if self.planted:
-                bake.go_on()
-            else:
-                cut(cell, lane, bake)
+        bake.hold()
+        self.planted = cut(cell, lane, bake, self.calls)
         self._follow(bake)
         empty_disk(lane.desk)
         self._resume()

@@ -38,18 +38,19 @@ class NoMachine(Exception):
     """The step has no machine that could be cut."""
 
 
-def plant(cell: Cell, lane: Lane, calls: Sequence[str]) -> dict[str, int]:
-    """Plant the cell's fault at each of the calls; the faults' numbers."""
+def cut(cell: Cell, lane: Lane, bake: Controller, calls: Sequence[str]) -> dict[str, int]:
+    """Cut the bake, which stands still at the beginning of the cell's step, and let it go on.
+
+    Returns the number of the fault that is planted at each of the calls.
+    """
     planted = {}
     for call in calls:
         service, _, action = call.partition(" ")
         fault = lane.faults.plant(service, action, caller="host", **FAULTS[cell.cut])  # type: ignore[arg-type]
         planted[call] = fault.number
-    return planted
-
-
-def cut(cell: Cell, lane: Lane, bake: Controller) -> None:
-    """Cut the bake, which stands still at the beginning of the cell's step, and let it go on."""
+    if planted:
+        bake.go_on()
+        return planted
     if cell.cut.startswith("kill -9"):
         bake.process.kill()
     elif cell.cut in SIGNALS:
@@ -57,6 +58,7 @@ def cut(cell: Cell, lane: Lane, bake: Controller) -> None:
         bake.go_on()
     else:
         _CUTS[cell.cut](lane, bake)
+    return planted
 
 
 def _close_pipe(lane: Lane, bake: Controller) -> None:

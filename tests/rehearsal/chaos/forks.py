@@ -12,6 +12,7 @@ from pathlib import Path
 from bake.localcloud import save
 
 from .cells import FROM_THE_START
+from .held import EACH
 from .lane import PROFILES, Lane
 
 MADE = "forks.json"
@@ -56,7 +57,7 @@ def _bake(lane: Lane, wanted: set[str], market: str) -> Forks:
     """Bake; at each step's beginning the controller stands still, and all is saved."""
     found = Forks()
     lane.start()
-    bake = lane.bake("--profile", PROFILES[market], "--rehearse")
+    bake = lane.bake("--profile", PROFILES[market], "--rehearse", held=EACH)
     known: set[str] = set()
     while bake.until(""):
         bake.hold()

@@ -20,6 +20,7 @@ from bake.aws import Aws
 from bake.localcloud import LocalCloud, RemoteFaults, Settings, down, over_socket, up
 
 from ..bakes import SPOT, called, with_spot
+from .held import AT
 
 PROFILE = "g6e-ubuntu"
 PROFILES = {"on-demand": PROFILE, "spot": SPOT}
@@ -28,14 +29,15 @@ BYSTANDER = "ami-0c0ffee0c0ffee000"
 
 
 class Controller:
-    """A `bake` command with --json, its events as they come."""
+    """A `bake` command with --json, its events as they come; `held` is the step at which it stands still."""
 
-    def __init__(self, desk: Path, *words: str, profiles: Path | None = None) -> None:
+    def __init__(self, desk: Path, *words: str, profiles: Path | None = None, held: str = "") -> None:
         self.events: list[dict[str, Any]] = []
         self.errors = ""
         self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue()
         # In a group of its own, and with the signals as a user's shell leaves them.
-        self.process = called(desk, *words, profiles=profiles, start_new_session=True)
+        module = {"module": "tests.rehearsal.chaos.held", "environment": {AT: held}} if held else {}
+        self.process = called(desk, *words, profiles=profiles, start_new_session=True, **module)
         self._readers = [
             threading.Thread(target=work, daemon=True) for work in (self._read, self._read_errors)
         ]
@@ -73,8 +75,16 @@ class Controller:
         """The run's id; empty before it is told."""
         return next((str(event["id"]) for event in self.events if event["event"] == "run"), "")
 
-    def hold(self) -> None:
-        self.process.send_signal(signal.SIGSTOP)
+    def hold(self, timeout: float = 60) -> None:
+        """Wait until it stands still at the step that `until` has seen, or has ended."""
+        deadline = time.monotonic() + timeout
+        while self.process.poll() is None and not self._stands_still():
+            assert time.monotonic() < deadline, f"{self.process.args} does not stand still"
+            time.sleep(0.01)
+
+    def _stands_still(self) -> bool:
+        told = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return told.rpartition(")")[2].split()[0] == "T"
 
     def go_on(self) -> None:
         self.process.send_signal(signal.SIGCONT)
@@ -129,10 +139,11 @@ class Lane:
     def forks(self) -> Path:
         return self.place / "forks"
 
-    def bake(self, *words: str) -> Controller:
+    def bake(self, *words: str, held: str = "") -> Controller:
         """Start a command on the desk, with the project's profiles and the one of a spot builder."""
         profiles = self.place / "profiles"
-        return Controller(self.desk, *words, profiles=profiles if profiles.exists() else with_spot(profiles))
+        profiles = profiles if profiles.exists() else with_spot(profiles)
+        return Controller(self.desk, *words, profiles=profiles, held=held)
 
     def start(self, saved: Path | None = None) -> None:
         """Bring a cloud up as a copy of a saved one, with the desk that was saved with it."""
