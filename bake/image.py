@@ -96,7 +96,8 @@ def baked(aws: Aws, *, disabled: bool = False) -> list[ImageTypeDef]:
 def _listed(aws: Aws, wanted: Any, disabled: bool) -> list[ImageTypeDef]:
     asked: Any = {"Owners": ["self"], "Filters": [wanted], **({"IncludeDisabled": True} if disabled else {})}
     found = aws.ec2.describe_images(**asked)["Images"]
-    return sorted(found, key=lambda image: image["CreationDate"])
+    # EC2 counts whole seconds; a bake's names go by its time, so that both orders of one second agree.
+    return sorted(found, key=lambda image: (image["CreationDate"], image["Name"]))
 
 
 def unfit(facts: ImageTypeDef, *, profile: str, venue: str, now: datetime | None = None) -> str:

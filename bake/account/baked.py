@@ -40,4 +40,4 @@ def ask_images(profile: Profile, aws: Aws) -> tuple[Baked, ...]:
             available, base = image.get("State") == "available", image.get("SourceImageId", "")
             created, state = image.get("CreationDate", ""), state_of(image)
             found.append(Baked(image["ImageId"], created, available, state, tags, base))
-    return tuple(sorted(found, key=lambda one: (one.created, one.id)))
+    return tuple(found)

@@ -60,9 +60,9 @@ class Baked:
         return "revoked" if "revoked" in states else self.head.state or "good"
 
     @property
-    def order(self) -> tuple[datetime, str]:
-        """By this images are sorted, oldest first; one of unknown age counts as new."""
-        return self.head.created or ALWAYS, self.head.id
+    def order(self) -> tuple[datetime, str, str]:
+        """By this images are sorted, oldest first, as by `images_of`; one of unknown age counts as new."""
+        return self.head.created or ALWAYS, self.head.name, self.head.id
 
     @property
     def unclear(self) -> str:
