@@ -79,7 +79,7 @@ class Registry:
     """The known secrets, as one pattern of all their forms. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal may come, and say something, while it is held
         self._secrets: set[str] = set()
         self._forms: set[str] = set()
         self._pattern: re.Pattern[str] | None = None

@@ -14,6 +14,7 @@ from bake.aws import Aws
 from bake.creation import stamp
 from bake.lifecycle import inventory
 from bake.lifecycle.sweep import Swept
+from tests.patient import usable
 
 SPOT, HOME = "us-west-2", "us-east-2"  # no other test is there
 Tags = Mapping[str, str]
@@ -145,11 +146,7 @@ class Account:
         return facts["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
 
     def snapshot(self, name: str, tags: Tags) -> str:
-        volume = self.volume("", {})
-        found = self.maker.ec2.describe_volumes
-        self.maker.wait(
-            volume, lambda: found(VolumeIds=[volume])["Volumes"][0]["State"] == "available" or None
-        )
+        volume = usable(self.maker, self.volume("", {}))
         made = self.maker.ec2.create_snapshot(VolumeId=volume, TagSpecifications=of("snapshot", tags))
         self.maker.ec2.delete_volume(VolumeId=volume)
         return made["SnapshotId"]

@@ -12,6 +12,7 @@ from bake.creation import tag_of
 from bake.image import Image, describe_image, image_of
 from bake.publish.publishing import Publishing
 from bake.publish.wanted import Published, Wanted
+from tests.patient import usable
 
 COPIED, THIRD = "eu-west-1", "eu-central-1"
 
@@ -58,7 +59,7 @@ def good_image(witness: Aws, profile: str = "") -> Good:
     ]
     ec2 = witness.ec2
     volume = ec2.create_volume(Size=1, AvailabilityZone=f"{witness.region}b", VolumeType="gp3")["VolumeId"]
-    witness.wait(volume, lambda: "available" in _state(ec2.describe_volumes(VolumeIds=[volume])) or None)
+    usable(witness, volume)
     snapshot = ec2.create_snapshot(
         VolumeId=volume, TagSpecifications=[{"ResourceType": "snapshot", "Tags": tags}]
     )["SnapshotId"]
@@ -85,7 +86,7 @@ def younger(good: Good) -> Good:
 
 
 def _state(answer: Any) -> set[str]:
-    return {one["State"] for one in answer.get("Volumes") or answer.get("Snapshots") or ()}
+    return {one["State"] for one in answer["Snapshots"]}
 
 
 def states(rows: list[Published]) -> dict[tuple[str, str], str]:

@@ -24,6 +24,7 @@ from bake.steps.publish import publish
 from bake.steps.retire import outdated, retire
 from bake.steps.wait_for_worker import ImageIsBad
 from bake.undo import Undo, naming
+from tests.patient import usable
 from tests.plans import changed
 
 if TYPE_CHECKING:
@@ -275,11 +276,7 @@ def test_every_snapshot_of_an_ami_is_marked(one_run: OneRun) -> None:
     image = one_run.kept_image()
     ec2 = one_run.witness.ec2
     zone = ec2.describe_availability_zones()["AvailabilityZones"][0]["ZoneName"]
-    volume = ec2.create_volume(Size=1, AvailabilityZone=zone)["VolumeId"]
-    found = ec2.describe_volumes
-    one_run.witness.wait(
-        volume, lambda: found(VolumeIds=[volume])["Volumes"][0]["State"] == "available" or None
-    )
+    volume = usable(one_run.witness, ec2.create_volume(Size=1, AvailabilityZone=zone)["VolumeId"])
     tags: Any = [
         {"Key": "bake:run", "Value": one_run.run.id},
         {"Key": "bake:expires", "Value": "2027-01-01T00:00:00Z"},
