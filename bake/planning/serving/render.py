@@ -21,7 +21,7 @@ NOT_COUNTED = (
     "free tiers, discounts and taxes",
     "public IPv4 addresses, NAT gateways and VPC endpoints; KMS, where bucket or queue have a key of yours",
     "requests of senders and readers, and what leaves AWS when images are read",
-    "IOPS, throughput and initialization rates that are bought beside a volume's size; tries of calls that failed",
+    "IOPS, throughput and initialization rates that are bought for a volume; tries of calls that failed",
 )
 MILLION = 1e6
 
