@@ -39,9 +39,7 @@ class Published:
 
 
 PUBLISHED = (
-    Published(
-        "L40S", "bf16", 0.532, "the steps alone, diffusers with SDPA, not compiled (public benchmarks)"
-    ),
+    Published("L40S", "bf16", 0.532, "the transformer alone, diffusers, not compiled (looked up 2026-11)"),
 )
 """For A10G, L4 and Inferentia2, and for int8 as this worker has it, nobody has published any."""
 

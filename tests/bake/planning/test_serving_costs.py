@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from bake.account.price_list import Price
 from bake.account.serving_prices import Hour, ServingPrices, products_of
 from bake.commands.costs import costs
 from bake.errors import UsageError
+from bake.localcloud import prices as local
 from bake.planning import weights
 from bake.planning.estimates import BOOT
 from bake.planning.serving import calls, cost, render, speed
@@ -28,7 +30,7 @@ from flux_worker import worker
 from flux_worker.settings import ServeSettings
 from tests.bake.instance_types import TYPES
 
-PROFILES = Path(__file__).parents[3] / "profiles"
+PROFILES, PAGE = (Path(__file__).parents[3] / name for name in ("profiles", "docs/fleet.md"))
 DENIED = Unanswered("AWS answers AccessDeniedException")
 UNITS: Mapping[str, Price] = {
     "queue": 1e-6,
@@ -193,6 +195,28 @@ def test_the_calls_are_those_of_the_workers_own_settings() -> None:
     [option] = [one for one in costs.params if one.name == "visibility_seconds"]
     assert option.default == calls.VISIBILITY_SECONDS
     assert ServeSettings.model_fields["visibility_seconds"].default == calls.VISIBILITY_SECONDS
+
+
+def test_the_page_shows_what_the_program_prints() -> None:
+    """docs/fleet.md has the output of a rehearsal, with the local cloud's prices."""
+    [shown] = re.findall(r"```output\n(what serving .*?)\n```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    units: Mapping[str, Price] = {
+        "queue": local.QUEUE_REQUEST,
+        "put": local.PUT,
+        "get": local.GET,
+        "storage": local.BUCKET_MONTH,
+        "event": local.EVENT,
+        "alarm": local.ALARM_MONTH,
+        "metric": local.METRIC_MONTH,
+        "metric-call": local.METRIC_CALL,
+        "transfer": local.TRANSFER,
+    }
+    hour = Hour(4 * local.VCPU_HOUR, 4 * local.SPOT_VCPU_HOUR)
+    found = computed(Usage(), hour=hour, volume=local.VOLUME_MONTH, **units)
+    asked = re.search(r"asked (\S+)", shown)
+    assert asked is not None
+    prices = replace(found.prices, asked=datetime.fromisoformat(asked[1]))
+    assert render.as_text(replace(found, prices=prices), "REHEARSAL") == shown
 
 
 @pytest.mark.parametrize(
