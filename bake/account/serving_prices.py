@@ -44,6 +44,9 @@ _FIFO = Product(
     r"Requests-FIFO-(RBP|Tier1)",
     {"queueType": "FIFO (first-in, first-out)"},
 )
+_ALARM = Product(
+    "alarm", "metric-month", "AmazonCloudWatch", "CW:AlarmMonitorUsage", {"productFamily": "Alarm"}
+)
 SERVICES: Mapping[str, Product] = MappingProxyType(
     {
         "put": Product("S3 PUT", "request", "AmazonS3", "Requests-Tier1", {"group": "S3-API-Tier1"}),
@@ -56,19 +59,24 @@ SERVICES: Mapping[str, Product] = MappingProxyType(
             {"productFamily": "Storage", "volumeType": "Standard"},
         ),
         "event": Product("event", "64 KB", "AWSEvents", "Event-64K-Chunks", {"eventType": "Custom Event"}),
-        "alarm": Product(
-            "alarm", "metric-month", "AmazonCloudWatch", "CW:AlarmMonitorUsage", {"productFamily": "Alarm"}
-        ),
+        "alarm": _ALARM,
     }
 )
 """By name: what is used where queue, bucket and bus are."""
-METRICS: Mapping[str, Product] = MappingProxyType(
+BESIDE_INSTANCES: Mapping[str, Product] = MappingProxyType(
     {
         "metric": Product(
             "custom metric", "month", "AmazonCloudWatch", "CW:MetricMonitorUsage", {"productFamily": "Metric"}
         ),
         "metric-call": Product(
             "PutMetricData", "request", "AmazonCloudWatch", "CW:Requests", {"productFamily": "API Request"}
+        ),
+        "instances-alarm": _ALARM,
+        "function": Product(
+            "Lambda request", "request", "AWSLambda", "Request", {"group": "AWS-Lambda-Requests"}
+        ),
+        "function-time": Product(
+            "Lambda time", "GB-second", "AWSLambda", "Lambda-GB-Second", {"group": "AWS-Lambda-Duration"}
         ),
     }
 )
@@ -110,7 +118,7 @@ def products_of(profile: Profile) -> Mapping[str, Product]:
     """All products that serving a profile's queue needs, by name; `transfer` only between two regions."""
     fifo = (profile.worker.queue or "").endswith(".fifo")
     apart = profile.builder.region != profile.worker.region
-    found = {"queue": _FIFO if fifo else _STANDARD, **SERVICES, **METRICS}
+    found = {"queue": _FIFO if fifo else _STANDARD, **SERVICES, **BESIDE_INSTANCES}
     return {**found, "transfer": TRANSFER} if apart else found
 
 
@@ -146,7 +154,7 @@ def _unit(name: str, product: Product, aws: Aws) -> Price:
     if name == "transfer":
         where = {"fromRegionCode": aws.region, "toRegionCode": aws.worker_region}
     else:
-        where = {"regionCode": aws.region if name in METRICS else aws.worker_region}
+        where = {"regionCode": aws.region if name in BESIDE_INSTANCES else aws.worker_region}
     found = products(aws, product.service, **where, **product.attributes)
     if isinstance(found, Unanswered):
         return found

@@ -130,6 +130,7 @@ def test_a_launch_beyond_its_quota_is_refused(
         pytest.param(
             "AmazonCloudWatch", {"productFamily": "Alarm"}, "EUN1-CW:AlarmMonitorUsage", [0.5], id="alarm"
         ),
+        pytest.param(*("AWSLambda", {"group": "AWS-Lambda-Requests"}, "EUN1-Request", [1e-6]), id="function"),
         pytest.param("AmazonEC2", {"group": "S3-API-Tier2"}, "", [], id="another-service"),
     ],
 )

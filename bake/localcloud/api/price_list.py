@@ -73,6 +73,7 @@ def _catalogue() -> Iterator[_Product]:
         yield from _disks(region)
         yield from _requests(region)
         yield from _metrics(region)
+        yield from _functions(region)
     for start, end in ((SPOT_REGION, REGION), (REGION, SPOT_REGION)):
         way = {"fromRegionCode": start, "toRegionCode": end, "transferType": "InterRegion Outbound"}
         usage = {"usagetype": f"{_SHORT[start]}-{_SHORT[end]}-AWS-Out-Bytes"}
@@ -128,3 +129,12 @@ def _metrics(region: str) -> Iterator[_Product]:
     ):
         named = {"regionCode": region, "usagetype": f"{_SHORT[region]}-{usage}"}
         yield _Product("AmazonCloudWatch", family, unit, dollars, named)
+
+
+def _functions(region: str) -> Iterator[_Product]:
+    for group, unit, dollars, usage in (
+        ("AWS-Lambda-Requests", "Requests", prices.FUNCTION_REQUEST, "Request"),
+        ("AWS-Lambda-Duration", "Lambda-GB-Second", prices.FUNCTION_TIME, "Lambda-GB-Second"),
+    ):
+        named = {"regionCode": region, "usagetype": f"{_SHORT[region]}-{usage}", "group": group}
+        yield _Product("AWSLambda", "Serverless", unit, dollars, named)

@@ -60,23 +60,38 @@ CALLS_OF_AN_IDLE_WORKER = (
 
 @dataclass(frozen=True)
 class Standing:
-    """What costs by the month whether or not an instance runs; `count` of a product.
+    """What costs by the month whether or not an instance runs: so many units of a product.
 
     `needs_workers`: billed only for the hours in which a worker publishes it.
     """
 
     what: str
-    count: int
+    count: float
     product: str
     needs_workers: bool = False
 
 
+MINUTES = 730 * 60  # of a month
+COUNTER_GB, COUNTER_SECONDS = 0.125, 1
+"""The memory of the function that counts the jobs, and its time, which is assumed."""
+
 STANDING = (
-    Standing("alarm: age of the oldest message", 1, "alarm"),
+    Standing("alarm: a job has waited too long", 1, "alarm"),
     Standing("alarm: dead letters", 1, "alarm"),
-    Standing("alarm: workers that are not ready", 1, "alarm"),
-    Standing("alarm: a backlog without an instance, from 0 to 1", 1, "alarm"),
-    Standing("alarms: the backlog of an instance, by target tracking", 2, "alarm"),
+    Standing("alarm: a worker is not ready", 1, "instances-alarm"),
+    Standing("alarm: nobody counts the jobs", 1, "instances-alarm"),
+    Standing("alarm: from 0 to 1, by two metrics", 2, "instances-alarm"),
+    Standing("alarm: from 1 to 0", 1, "instances-alarm"),
+    Standing("two alarms of target tracking, by two metrics each", 4, "instances-alarm"),
+    Standing("metric Backlog", 1, "metric"),
+    Standing("PutMetricData of it, each minute", MINUTES, "metric-call"),
+    Standing("Lambda, each minute: requests", MINUTES, "function"),
+    Standing(
+        f"Lambda: GB-seconds, with {COUNTER_SECONDS} s each (assumed)",
+        MINUTES * COUNTER_GB * COUNTER_SECONDS,
+        "function-time",
+    ),
+    Standing("SQS GetQueueAttributes by it", MINUTES, "queue"),
     Standing("metric Ready, with FLUX_CLOUDWATCH_NAMESPACE", 1, "metric", needs_workers=True),
 )
-"""An alarm counts as many metrics as it looks at."""
+"""What the template of `bake fleet` has. An alarm is billed by the metrics that it looks at."""

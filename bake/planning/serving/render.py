@@ -20,7 +20,7 @@ DIGITS = 3
 NOT_COUNTED = (
     "free tiers, discounts and taxes",
     "public IPv4 addresses, NAT gateways and VPC endpoints; KMS, where bucket or queue have a key of yours",
-    "requests of senders and readers, and what leaves AWS when images are read",
+    "requests of senders and readers, and what leaves AWS when images are read; logs",
     "IOPS, throughput and initialization rates that are bought for a volume; tries of calls that failed",
 )
 MILLION = 1e6
@@ -73,10 +73,10 @@ def _head(costs: Costs, venue: str) -> Iterator[str]:
 def _requests(costs: Costs) -> Iterator[str]:
     images = "one image" if costs.usage.images == 1 else f"{costs.usage.images} images"
     yield f"the requests of a job of {images}:"
-    rows = [(f"{line.count:g}", line.what, _unit(line), *_scaled(line.dollars)) for line in costs.job]
+    rows = [(f"{line.count:,g}", line.what, _unit(line), *_scaled(line.dollars)) for line in costs.job]
     count = sum(line.count for line in costs.job)
     header = ("calls", "of", "a million", "a job", "1,000 jobs", "1,000,000 jobs")
-    yield table(header, [*rows, (f"{count:g}", "in all", "", *_scaled(costs.requests))])
+    yield table(header, [*rows, (f"{count:,g}", "in all", "", *_scaled(costs.requests))])
     yield from _without(costs.requests)
     every = costs.usage.visibility / 3
     if costs.renewals is None:
@@ -160,19 +160,19 @@ def _idle(costs: Costs) -> Iterator[str]:
     )
     yield from _without(*(one.idle for one in costs.servings))
     yield "  of which each of its workers:"
-    rows = [(f"{line.count:g}", line.what, _unit(line), _sum(line.dollars)) for line in costs.idle]
+    rows = [(f"{line.count:,g}", line.what, _unit(line), _sum(line.dollars)) for line in costs.idle]
     yield table(("calls", "of", "a million", "an hour"), rows)
 
 
 def _standing(costs: Costs) -> Iterator[str]:
     yield "a month (730 h), with instances or without:"
     rows = [
-        (f"{line.count:g}", line.what, dollars(line.price), _sum(line.dollars)) for line in costs.standing
+        (f"{line.count:,g}", line.what, dollars(line.price), _sum(line.dollars)) for line in costs.standing
     ]
     yield table(("", "of", "each", "a month"), rows)
     yield from _wrapped(
         f"with no instance (desired 0): {_sum(costs.at_zero)} a month, and the images that are kept; "
-        "the metric costs only for hours in which a worker publishes it"
+        "Ready costs only for hours in which a worker publishes it"
     )
     yield from _without(costs.at_zero)
 

@@ -48,6 +48,9 @@ def test_each_product_has_its_price_without_the_free_tier(plan_cloud: PlanCloud)
         "alarm": prices.ALARM_MONTH,
         "metric": prices.METRIC_MONTH,
         "metric-call": prices.METRIC_CALL,
+        "instances-alarm": prices.ALARM_MONTH,
+        "function": prices.FUNCTION_REQUEST,
+        "function-time": prices.FUNCTION_TIME,
         "transfer": prices.TRANSFER,
     }
     assert found.volume == prices.VOLUME_MONTH
@@ -77,7 +80,7 @@ def test_each_price_is_asked_in_the_region_where_it_is_used(plan_cloud: PlanClou
     asked(plan_cloud)
     home, spot = {"regionCode": "eu-west-1"}, {"regionCode": "eu-north-1"}
     assert where["AWSQueueService"] == where["AWSEvents"] == where["AmazonS3 Storage"] == home
-    assert where["AmazonCloudWatch Metric"] == where["AmazonEC2 Storage"] == spot
+    assert where["AWSLambda"] == where["AmazonCloudWatch Metric"] == where["AmazonEC2 Storage"] == spot
     assert where["AWSDataTransfer"] == {"fromRegionCode": "eu-north-1", "toRegionCode": "eu-west-1"}
 
 
@@ -89,6 +92,7 @@ def test_each_price_is_asked_in_the_region_where_it_is_used(plan_cloud: PlanClou
         ("AmazonS3", "put", ["EU-Requests-INT-Tier1", "EU-Requests-Tier10"], "EU-Requests-Tier1"),
         ("AmazonS3", "storage", ["EU-TimedStorage-INT-FA-ByteHrs"], "EU-TimedStorage-ByteHrs"),
         ("AmazonCloudWatch", "alarm", ["EU-CW:HighResAlarmMonitorUsage"], "EU-CW:AlarmMonitorUsage"),
+        ("AWSLambda", "function", ["EUN1-Request-ARM"], "EUN1-Request"),
         ("AWSDataTransfer", "transfer", ["EUN1-EU-AWS-Out-ABytes"], "EUN1-EU-AWS-Out-Bytes"),
     ],
 )

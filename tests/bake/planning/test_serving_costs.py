@@ -41,6 +41,9 @@ UNITS: Mapping[str, Price] = {
     "alarm": 0.5,
     "metric": 1.0,
     "metric-call": 20e-6,
+    "instances-alarm": 0.6,
+    "function": 2e-7,
+    "function-time": 2e-5,
     "transfer": 0.05,
 }
 TEN = Usage(seconds=Seconds(10.0, "given", True), image_mb=2.0)
@@ -184,10 +187,13 @@ def test_a_cold_start_is_a_boot_and_the_weights_from_a_new_volume() -> None:
     assert one.cold.known == pytest.approx((one.hour.known + one.volume.known) * one.cold_seconds / 3600)
 
 
-def test_without_instances_only_alarms_cost() -> None:
+def test_without_instances_alarms_cost_and_what_counts_the_jobs() -> None:
     found = computed()
-    assert found.at_zero.known == pytest.approx(6 * 0.5)
-    assert "with no instance (desired 0): $3.00 a month" in render.as_text(found, "AWS")
+    counting = 730 * 60 * (20e-6 + 2e-7 + 0.125 * 2e-5 + 1e-6)
+    expected = 2 * 0.5 + 9 * 0.6 + 1.0 + counting
+    assert found.at_zero.known == pytest.approx(expected)
+    assert f"with no instance (desired 0): ${expected:.2f} a month" in render.as_text(found, "AWS")
+    assert sum(line.dollars.known for line in found.standing) == pytest.approx(expected + 1.0)  # Ready
 
 
 def test_the_calls_are_those_of_the_workers_own_settings() -> None:
@@ -209,6 +215,9 @@ def test_the_page_shows_what_the_program_prints() -> None:
         "alarm": local.ALARM_MONTH,
         "metric": local.METRIC_MONTH,
         "metric-call": local.METRIC_CALL,
+        "instances-alarm": local.ALARM_MONTH,
+        "function": local.FUNCTION_REQUEST,
+        "function-time": local.FUNCTION_TIME,
         "transfer": local.TRANSFER,
     }
     hour = Hour(4 * local.VCPU_HOUR, 4 * local.SPOT_VCPU_HOUR)
