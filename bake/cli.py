@@ -45,6 +45,7 @@ class LazyGroup(click.Group):
         "attest": ("bake.commands.attest", "attest", "Check an AMI's bytes against its attestation."),
         "approve": ("bake.commands.approve", "approve", "Record what a profile may use."),
         "channels": ("bake.commands.channels", "channels", "List channels: the AMI that each serves."),
+        "costs": ("bake.commands.costs", "costs", "Show what serving costs: a job, an image, an idle hour."),
         "check": ("bake.commands.check", "check", "Check a machine against a profile or a run."),
         "iam": ("bake.commands.iam", "iam", "Print the policies that a bake and a worker need."),
         "init": ("bake.commands.init", "init", "Start a folder to bake from."),
@@ -76,7 +77,7 @@ class LazyGroup(click.Group):
             *("boot-check", "publish", "images", "userdata"),
             *("channels", "promote", "rollback", "revoke"),
         ),
-        "Operate": ("schedule", "runs", "prune", "sweep", "completion"),
+        "Operate": ("schedule", "runs", "costs", "prune", "sweep", "completion"),
         "Local": ("local",),
     }
     """How `bake --help` lists the commands; each is in one of them."""
@@ -180,6 +181,7 @@ def main_group(ctx: click.Context, /, **given: Any) -> None:
       bake images                             which images there are, and what changed
       bake runs                               which runs go on, were cut, or left something
       bake resume 20261128-101500-3fa9c1      go on with a run that was cut
+      bake costs --profile g6e-ubuntu         what serving costs in your regions: a job, an image, an hour
       bake sweep                              what bakes left that were killed, and what it costs
       bake profiles                           which profiles there are
       bake local boot ami-0123456789abcdef0   boot a rehearsed image by hand

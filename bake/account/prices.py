@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from bake.account.answers import Unanswered, ask
+from bake.account.price_list import Price, dollars, products, usage
 from bake.aws import Aws
 from bake.profile import Profile
 
 # EC2 keeps 90 days of spot prices: an older one is not of this world.
 SPOT_MEMORY = timedelta(days=90)
-
-Price = float | None | Unanswered
+EC2 = "AmazonEC2"
 
 
 @dataclass(frozen=True)
@@ -90,56 +88,21 @@ def snapshot_month(aws: Aws) -> Price:
 
 def direct_reads(aws: Aws) -> tuple[Price, Price]:
     """Dollars of one block, and of one list of blocks, by the EBS direct APIs."""
-    found = _products(aws, productFamily="EBS direct API Requests")
+    found = products(aws, EC2, regionCode=aws.region, productFamily="EBS direct API Requests")
     if isinstance(found, Unanswered):
         return found, found
 
     def of(what: str) -> Price:
         """Its usage type ends so; what it begins with is the region's."""
-        named = (one for one in found if _usage(one).endswith(f"EBS:directAPI.snapshot.{what}"))
-        return next((price for one in named if (price := _dollars(one))), None)
+        named = (one for one in found if usage(one).endswith(f"EBS:directAPI.snapshot.{what}"))
+        return next((price for one in named if (price := dollars(one))), None)
 
     return of("Get"), of("List")
 
 
-def _usage(product: Any) -> str:
-    return str(product.get("product", {}).get("attributes", {}).get("usagetype", ""))
-
-
 def _product(aws: Aws, **attributes: str) -> Price:
-    """The dollars of the first product with these attributes that has a price."""
-    found = _products(aws, **attributes)
+    """The dollars of EC2's first product in the builder's region with these attributes that has a price."""
+    found = products(aws, EC2, regionCode=aws.region, **attributes)
     if isinstance(found, Unanswered):
         return found
-    return next((price for one in found if (price := _dollars(one))), None)
-
-
-def _products(aws: Aws, **attributes: str) -> list[Any] | Unanswered:
-    """The products of EC2 in the builder's region with these attributes.
-
-    The price list belongs to the partition `aws`, and answers credentials of that partition alone.
-    """
-    if aws.partition != "aws":
-        return Unanswered(f"the price list knows none of {aws.partition}")
-    answer = ask(
-        lambda: aws.pricing.get_products(
-            ServiceCode="AmazonEC2",
-            Filters=[
-                {"Type": "TERM_MATCH", "Field": field, "Value": value}
-                for field, value in {"regionCode": aws.region, **attributes}.items()
-            ],
-            MaxResults=10,
-        )
-    )
-    if isinstance(answer, Unanswered):
-        return answer
-    return [json.loads(product) for product in answer.get("PriceList", [])]
-
-
-def _dollars(product: Any) -> float | None:
-    """https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/reading-service-price-list-file-for-services.html"""
-    for term in product.get("terms", {}).get("OnDemand", {}).values():
-        for dimension in term.get("priceDimensions", {}).values():
-            if price := float(dimension.get("pricePerUnit", {}).get("USD", 0)):
-                return price
-    return None
+    return next((price for one in found if (price := dollars(one))), None)

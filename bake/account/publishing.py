@@ -9,7 +9,8 @@ from typing import Any
 
 from bake.account.answers import Unanswered, ask, require
 from bake.account.keys import Key, describe_key, is_awss_alias
-from bake.account.prices import Price, snapshot_month
+from bake.account.price_list import Price
+from bake.account.prices import snapshot_month
 from bake.aws import Aws
 from bake.background import start
 from bake.profile import Profile

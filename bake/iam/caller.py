@@ -49,9 +49,7 @@ def statements(subject: Subject) -> Iterator[Statement]:
 def _looking(subject: Subject) -> Iterator[Statement]:
     profile = subject.profile
     looks = [*(f"ec2:Describe{what}" for what in _DESCRIBED), *_LEFT, *_ALWAYS]
-    looks.append("events:ListRules")
-    if profile.builder.market == "spot":
-        looks.append("ec2:DescribeSpotPriceHistory")
+    looks += ["events:ListRules", "ec2:DescribeSpotPriceHistory"]
     if profile.image.share_with and profile.root_volume.kms_key is None:
         looks += ["ec2:GetEbsEncryptionByDefault", "ec2:GetEbsDefaultKmsKeyId"]
     yield Statement(
@@ -63,7 +61,7 @@ def _looking(subject: Subject) -> Iterator[Statement]:
     )
     yield Statement(
         "LookAnywhere",
-        "the plan's quotas and prices, and for `bake resume` the run's bucket; what may be missing",
+        "quotas and prices, and for `bake resume` the run's bucket; what may be missing",
         ("servicequotas:GetServiceQuota", "pricing:GetProducts", "s3:ListAllMyBuckets"),
         ("*",),
     )

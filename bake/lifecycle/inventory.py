@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from bake.account.answers import Unanswered, ask
-from bake.account.prices import Price, on_demand_hour, snapshot_month, volume_month
+from bake.account.price_list import Price
+from bake.account.prices import on_demand_hour, snapshot_month, volume_month
 from bake.aws import Aws
 from bake.background import start
 from bake.lifecycle import machines, services

@@ -152,6 +152,12 @@ def estimate(profile: Profile, types: Types, weights: WeightFiles, disk: Disk, p
     )
 
 
+def cold_start(profile: Profile, weights: WeightFiles, kind: InstanceType) -> float:
+    """Seconds from a launch to a loaded model, on a volume that is still empty; the boot's are assumed."""
+    size = flux.resident_bytes(weights.files, profile.weights.precision)
+    return BOOT + max(_seconds(size, HYDRATION), _seconds(size, _speed(profile.root_volume, kind)))
+
+
 def gateway(kind: InstanceType) -> float:
     """MB/s that an internet gateway lets through to and from an instance of a type; infinite if unknown."""
     if kind.vcpus < GATEWAY_VCPUS:

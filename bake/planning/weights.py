@@ -54,6 +54,11 @@ def find(
     return _known(flux.SIZES, source, certain=False)
 
 
+def counted(lock: Lock | None) -> WeightFiles:
+    """The files of the lock; without one those of FLUX.1-dev, whose sizes are known. Nobody is asked."""
+    return WeightFiles(lock.files, "the lock") if lock is not None else _known(flux.SIZES, "known sizes")
+
+
 def _known(sizes: Mapping[str, int], source: str, *, certain: bool = True) -> WeightFiles:
     return WeightFiles({path: WeightFile(size) for path, size in sizes.items()}, source, certain)
 

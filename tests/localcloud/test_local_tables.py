@@ -117,3 +117,34 @@ def test_a_launch_beyond_its_quota_is_refused(
         check()
     assert refused.value.code == code
     return None
+
+
+@pytest.mark.parametrize(
+    ("service", "attributes", "usage", "tiers"),
+    [
+        pytest.param(
+            *("AWSQueueService", {"queueType": "Standard"}, "EUN1-Requests-Tier1", [0.0, 1e-6]), id="queue"
+        ),
+        pytest.param("AmazonS3", {"group": "S3-API-Tier2"}, "EUN1-Requests-Tier2", [1e-6], id="bucket"),
+        pytest.param("AWSEvents", {"eventType": "Custom Event"}, "EUN1-Event-64K-Chunks", [2e-6], id="bus"),
+        pytest.param(
+            "AmazonCloudWatch", {"productFamily": "Alarm"}, "EUN1-CW:AlarmMonitorUsage", [0.5], id="alarm"
+        ),
+        pytest.param(*("AWSLambda", {"group": "AWS-Lambda-Requests"}, "EUN1-Request", [1e-6]), id="function"),
+        pytest.param("AmazonEC2", {"group": "S3-API-Tier2"}, "", [], id="another-service"),
+    ],
+)
+def test_services_have_products_of_awss_shape(
+    service: str, attributes: dict[str, str], usage: str, tiers: list[float]
+) -> None:
+    wanted = {"regionCode": SPOT_REGION, **attributes}
+    filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
+    found = told("pricing", "GetProducts", {"ServiceCode": service, "Filters": filters})["PriceList"]
+    if not usage:
+        assert found == []
+        return
+    [one] = [json.loads(product) for product in found]
+    assert one["product"]["attributes"]["usagetype"] == usage
+    [term] = one["terms"]["OnDemand"].values()
+    dimensions = sorted(term["priceDimensions"].values(), key=lambda tier: float(tier["beginRange"]))
+    assert [float(tier["pricePerUnit"]["USD"]) for tier in dimensions] == tiers

@@ -6,24 +6,22 @@ The prices are round ones that nobody takes for AWS's.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from moto.core import utils
 from moto.core.responses import ActionResult
-from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.responses.spot_instances import SpotInstances
 from werkzeug.wrappers import Response
 
-from bake.localcloud.api import quotas
+from bake.localcloud.api import price_list, quotas
 from bake.localcloud.api.access.operation_request import OperationRequest
 from bake.localcloud.api.faults import errors
 from bake.localcloud.api.faults.calls import Call
 from bake.localcloud.api.faults.errors import AwsError
-from bake.localcloud.prices import SNAPSHOT_MONTH, SPOT_VCPU_HOUR, VCPU_HOUR, VOLUME_MONTH
-from bake.localcloud.settings import ACCOUNT, REGION, SPOT_REGION
+from bake.localcloud.prices import SPOT_VCPU_HOUR
+from bake.localcloud.settings import ACCOUNT
 
-_VOLUMES = ("gp2", "gp3", "io1", "io2", "sc1", "st1", "standard")
 _JSON = "application/x-amz-json-1.1"
 
 
@@ -33,7 +31,7 @@ def answer(requested: OperationRequest, vcpus: int) -> Response | None:
         return None
     content = requested.content
     if requested.service == "pricing":
-        return _answer(_products(content))
+        return _answer(price_list.answer(content))
     if content.get("ServiceCode") != "ec2" or requested.operation not in {
         "GetServiceQuota",
         "ListServiceQuotas",
@@ -52,54 +50,6 @@ def answer(requested: OperationRequest, vcpus: int) -> Response | None:
 
 def _answer(content: Mapping[str, Any]) -> Response:
     return Response(json.dumps(content), content_type=_JSON)
-
-
-def _products(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    filters, most = content.get("Filters"), content.get("MaxResults")
-    given = [one for one in filters if isinstance(one, dict)] if isinstance(filters, list) else []
-    wanted = [(str(one.get("Field")), str(one.get("Value"))) for one in given]
-    most = most if isinstance(most, int) and 0 < most < 100 else 100
-    found = [
-        product
-        for product in (_catalogue() if content.get("ServiceCode") == "AmazonEC2" else ())
-        if all(product["attributes"].get(field) == value for field, value in wanted)
-    ]
-    return {"FormatVersion": "aws_v1", "PriceList": [_listed(product) for product in found[:most]]}
-
-
-def _listed(product: Mapping[str, Any]) -> str:
-    attributes = {key: value for key, value in product["attributes"].items() if key != "productFamily"}
-    dimension = {"unit": product["unit"], "pricePerUnit": {"USD": f"{product['dollars']:.10f}"}}
-    terms = {"OnDemand": {"local": {"priceDimensions": {"local": dimension}}}}
-    family = product["attributes"]["productFamily"]
-    told = {"productFamily": family, "attributes": attributes, "sku": "LOCAL"}
-    return json.dumps({"product": told, "serviceCode": "AmazonEC2", "terms": terms})
-
-
-def _catalogue() -> Iterator[Mapping[str, Any]]:
-    """All products of the cloud's regions, each with its attributes and its price in dollars a `unit`."""
-    for region in (SPOT_REGION, REGION):
-        for name in INSTANCE_TYPES:
-            attributes = {
-                "productFamily": "Compute Instance",
-                "regionCode": region,
-                "instanceType": name,
-                "vcpu": str(quotas.vcpus(name)),
-                "operatingSystem": "Linux",
-                "tenancy": "Shared",
-                "preInstalledSw": "NA",
-                "capacitystatus": "Used",
-            }
-            yield {"attributes": attributes, "unit": "Hrs", "dollars": VCPU_HOUR * quotas.vcpus(name)}
-        for name in _VOLUMES:
-            attributes = {"productFamily": "Storage", "regionCode": region, "volumeApiName": name}
-            yield {"attributes": attributes, "unit": "GB-Mo", "dollars": VOLUME_MONTH}
-        attributes = {
-            "productFamily": "Storage Snapshot",
-            "regionCode": region,
-            "storageMedia": "Amazon S3",
-        }
-        yield {"attributes": attributes, "unit": "GB-Mo", "dollars": SNAPSHOT_MONTH}
 
 
 def install() -> None:

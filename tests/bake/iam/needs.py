@@ -80,6 +80,8 @@ BY_THE_CODE = (
     # bake/account/prices.py; the local cloud has no price list.
     _line(PLAIN, "pricing:GetProducts", "*", {"aws:RequestedRegion": ("us-east-1",)}),
     _line(PLAIN, "pricing:GetProducts", "*", {"aws:RequestedRegion": ("us-east-1",)}, "sweep"),
+    # bake/account/serving_prices.py: a fleet of spot instances, whatever the market of the builder.
+    _line(PLAIN, "ec2:DescribeSpotPriceHistory", "*"),
     # bake/weights/mirror.py: uploads that a killed bake left.
     _line(FULL, "s3:AbortMultipartUpload", f"arn:aws:s3:::{profiles.STORE}/weights/{'0' * 64}", IN_WORKERS),
     # bake/wiring.py: a queue of this name that is there; the expiry in the bucket's tags, moved by the lease.
