@@ -8,7 +8,6 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +17,7 @@ from PIL import Image
 
 from . import evidence
 from .fleet import Life
+from .lives import ASIDE, FAULT, LOST, PROVEN, life
 from .messages import SentMessages
 
 JOB = {"id": "one", "prompt": "a cat", "width": 256, "height": 272, "steps": 1, "format": "jpg"}
@@ -178,21 +178,6 @@ def test_two_jobs_of_one_id(found: dict[str, evidence.Stored], seed: int, reason
         evidence.everything_was_announced(sent, records, received)
 
 
-LOST = "stopped working on the job: another worker took the job over"
-FAULT = "the job failed, received 1 times: it comes back in 10 s"
-ASIDE = "set aside, the message comes back in 30 s: AccessDenied"
-PROVEN = "the warm-up succeeded: receiving again in 0 s"
-
-
-def life(*said: tuple[float, str], killed: float | None = None) -> Life:
-    """A worker's log about the job, by the seconds of its lines."""
-    lines = [
-        {"time": datetime.fromtimestamp(at, UTC).isoformat(), "message": message, "job": "one"}
-        for at, message in said
-    ]
-    return Life(None, Path("log"), 0.0, lines, killed)  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize(
     ("lives", "wrong"),
     [
@@ -225,6 +210,42 @@ def life(*said: tuple[float, str], killed: float | None = None) -> Life:
             [life((10, "drawing"), (15, "drawn"), (16, ASIDE)), life((20, "drawing"), (25, "drawn"))],
             None,
             id="after-it-was-set-aside",
+        ),
+        pytest.param(
+            [
+                life(
+                    (10, "drawing"), (15, "drawn"), (16, "drawing", "two"), (17, ASIDE), (18, "drawn", "two")
+                ),
+                life((20, "drawing"), (25, "drawn")),
+            ],
+            None,
+            id="set-aside-while-the-next-was-drawn",
+        ),
+        pytest.param(
+            [
+                life(
+                    (10, "drawing"), (15, "drawn"), (16, "drawing", "two"), (17, "drawn", "two"), (18, LOST)
+                ),
+                life((20, "drawing"), (25, "drawn")),
+            ],
+            None,
+            id="lost-after-the-next-was-drawn",
+        ),
+        pytest.param(
+            [
+                life((10, "drawing"), (15, "drawn"), (16, "drawing", "two"), (18, LOST, "two")),
+                life((20, "drawing"), (25, "drawn")),
+            ],
+            "nobody was killed",
+            id="the-next-was-lost",
+        ),
+        pytest.param(
+            [
+                life((10, "drawing"), (15, "drawn"), (16, "done"), (18, LOST)),
+                life((20, "drawing"), (25, "drawn")),
+            ],
+            "nobody was killed",
+            id="lost-after-it-was-done",
         ),
         pytest.param([life((10, "drawing"))], "neither finished", id="forgotten"),
         pytest.param(
