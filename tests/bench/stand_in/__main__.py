@@ -2,8 +2,8 @@
 
     .venv/bin/python -m tests.bench.stand_in --latency-ms 20
 
-Everything is in memory and answered by one thread, in some 0.1 ms of CPU a call. It prints its port and ends
-with its standard input. It knows the operations that the worker and its tests use, and no more;
+Everything is in memory and answered by one thread, in less than a millisecond of CPU a call. It prints its
+port and ends with its standard input. It knows the operations that the worker and its tests use, and no more;
 tests/worker/aws/test_stand_in.py holds it against moto. `GET /figures` tells its calls and its CPU seconds.
 """
 

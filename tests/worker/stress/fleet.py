@@ -159,8 +159,7 @@ class Slot:
         """Start a worker on what the last one left."""
         log = self.folder / f"{len(self.lives)}.log"
         environment = self.environment | {"FLUX_STATE_DIR": str(self.folder / "state")}
-        environment |= self.place
-        environment |= (self.gpu_fault or GpuFault()).environment
+        environment |= (self.gpu_fault or GpuFault()).environment | self.place
         with log.open("wb") as stderr:
             process = subprocess.Popen([COMMAND, "serve"], env=environment, stderr=stderr, cwd=self.folder)
         self.lives.append(Life(process, log, time.time()))
