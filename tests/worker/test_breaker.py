@@ -11,6 +11,7 @@ import torch
 
 import flux_worker.breaker
 import flux_worker.jobs.retry
+import flux_worker.settling
 import flux_worker.worker
 from flux_worker.backoff import Backoff
 from flux_worker.breaker import GenerationBreaker
@@ -33,7 +34,7 @@ ERRORS = [
 def _pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flux_worker.jobs.retry, "PAUSES", Backoff(0.01, 0.01))
     monkeypatch.setattr(flux_worker.worker, "LONG_POLL_SECONDS", 1)
-    monkeypatch.setattr(flux_worker.worker, "_RETURNS", Backoff(3_000))
+    monkeypatch.setattr(flux_worker.settling, "_RETURNS", Backoff(3_000))
 
 
 def job(name: str, **fields: Any) -> str:
@@ -102,7 +103,7 @@ def test_a_job_is_not_failed_twice_without_a_warm_up_between(
     harness: WorkerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two jobs and a sick worker: neither may lose more than one receive to it."""
-    monkeypatch.setattr(flux_worker.worker, "_RETURNS", Backoff(4))
+    monkeypatch.setattr(flux_worker.settling, "_RETURNS", Backoff(4))
     fake_model = Sickly(RuntimeError("no"), lambda _: True)
     for name in ("one", "two"):
         harness.aws.send(job(name))

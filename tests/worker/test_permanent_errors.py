@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 import flux_worker.breaker
 import flux_worker.jobs.delivery
 import flux_worker.jobs.retry
+import flux_worker.settling
 import flux_worker.worker
 from flux_worker.backoff import Backoff
 from flux_worker.jobs.outbox import Outbox
@@ -133,7 +134,7 @@ def test_it_goes_on_as_soon_as_it_is_mended(harness: WorkerHarness, monkeypatch:
 def test_a_result_whose_bucket_is_gone_does_not_stop_the_worker_that_starts_with_it(
     harness: WorkerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flux_worker.worker, "_REFUSED_RETURNS", Backoff(3_000))
+    monkeypatch.setattr(flux_worker.settling, "_REFUSED_RETURNS", Backoff(3_000))
     with harness.worker() as worker:
         with refusing(worker.delivery.results.s3, "PutObject", lambda path: ".png" in path, "NoSuchBucket"):
             worker.handle(harness.message())

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import flux_worker.jobs.retry
-import flux_worker.worker
+import flux_worker.settling
 from flux_worker.backoff import Backoff
 from flux_worker.errors import Interrupted
 from flux_worker.host.logs import JsonLines
@@ -174,7 +174,7 @@ class TestADrawingFails:
         dead = sqs.create_queue(QueueName=f"{harness.aws.bucket}-dead")["QueueUrl"]
         arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})
-        monkeypatch.setattr(flux_worker.worker, "_RETURNS", Backoff(0))
+        monkeypatch.setattr(flux_worker.settling, "_RETURNS", Backoff(0))
         with harness.worker(model=at_step(3, lambda: 1 / 0)) as worker:
             monkeypatch.setattr(worker.model, "is_fatal", lambda _error: False)
             assert worker.queue.max_receives() == 0
@@ -267,7 +267,7 @@ class TestSomebodyElseHasIt:
     def test_images_of_a_job_whose_id_went_to_another_are_removed(self, harness: WorkerHarness) -> None:
         """The worker died after it had stored an image; another worker then drew another job of that id."""
         call_log = CallLog()
-        call_log.at = 4
+        call_log.at = 3
         message = harness.message()
         with harness.worker(call_log) as worker, pytest.raises(Killed):
             worker.handle(message)

@@ -15,6 +15,7 @@ import boto3
 from botocore.exceptions import ClientError, EndpointConnectionError
 from PIL import Image
 
+from flux_worker.background import Background
 from flux_worker.host.monitor import Monitor
 from flux_worker.host.notify import Notifier
 from flux_worker.inference.images import GeneratedImages, Origin
@@ -42,6 +43,7 @@ class FakeModel:
 
     def __init__(self, before_step: Callable[[int], None] = lambda _: None) -> None:
         self.drawn = self.warmed_up = 0
+        self.ids: list[str] = []
         self._before_step = before_step
 
     def check(self, job: Job) -> None:
@@ -53,6 +55,7 @@ class FakeModel:
             on_step(done)
         assert job.seed is not None
         self.drawn += 1
+        self.ids.append(job.id)
         colours = [((job.seed + number) % 256, 0, 0) for number in range(job.images)]
         images = tuple(Image.new("RGB", (job.width, job.height), colour) for colour in colours)
         return GeneratedImages(job, images, self.origin, 0.1, 0.02)
@@ -77,6 +80,8 @@ class CallLog:
         self.fate: BaseException = Killed()
         self.late = False
         """Whether the fate strikes after AWS did what it was asked, so that the answer is lost."""
+        self.over = False
+        """Whether the process was killed: then no thread of it calls anybody any more."""
 
     @contextlib.contextmanager
     def watch(self, client: Any) -> Iterator[Any]:
@@ -91,6 +96,8 @@ class CallLog:
                 client.meta.events.unregister(name, hook)
 
     def _before(self, model: Any, params: Any, **_: Any) -> None:
+        if self.over:
+            raise Killed
         self.calls.append(f"{model.name} {_ending(params)}".strip())
         self._strike(late=False)
 
@@ -102,6 +109,7 @@ class CallLog:
     def _strike(self, *, late: bool) -> None:
         if self.at is not None and len(self.calls) - 1 == self.at and self.late == late:
             self.at = None
+            self.over = isinstance(self.fate, Killed)
             raise self.fate
 
 
@@ -169,14 +177,22 @@ class WorkerHarness:
         queue = JobQueue(sqs, self.aws.jobs, visibility)
         to = {"bucket": self.aws.bucket, "prefix": "images/", "event_bus": self.aws.bus} | places
         monitor = Monitor(Notifier({}))
-        retry_policy = RetryPolicy(self.stop, monitor)
+        background = Background(monitor)
+        retry_policy = RetryPolicy(self.stop, background)
         outbox = Outbox(self.folder / host / "outbox")
         delivery = Delivery(
             queue, Results(s3, events, **to), Claims(s3, to["bucket"], "images/", lease), outbox, retry_policy
         )
         try:
             yield Worker(
-                model or FakeModel(), queue, delivery, retry_policy, monitor, self.stop, max_receives
+                model or FakeModel(),
+                queue,
+                delivery,
+                retry_policy,
+                monitor,
+                self.stop,
+                background,
+                max_receives,
             )
         finally:
             watched.close()

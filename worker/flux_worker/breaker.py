@@ -109,6 +109,11 @@ class RefusalBreaker:
     why: str = ""
     """The refused call and AWS's words."""
 
+    @property
+    def suspects(self) -> bool:
+        """Whether AWS refused a result since it last accepted one."""
+        return self._job is not None
+
     def accepted(self) -> None:
         """AWS accepted a result."""
         self._job, self._pauses, self._until = None, 0, 0.0

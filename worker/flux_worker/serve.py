@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .aws.clients import Clients
 from .aws.endpoints import endpoint_warnings
+from .background import Background
 from .errors import BadImage, ConfigurationError
 from .host import interruption
 from .host.monitor import Monitor
@@ -117,7 +118,10 @@ def _worker(
         clients.s3, clients.events, bucket=settings.bucket, prefix=settings.prefix, event_bus=bus
     )
     claims = Claims(clients.claiming, settings.bucket, settings.prefix, settings.visibility_seconds)
-    retry_policy = RetryPolicy(stop, monitor)
+    background = Background(monitor)
+    retry_policy = RetryPolicy(stop, background)
     delivery = Delivery(queue, results, claims, outbox, retry_policy)
     prerequisites = Prerequisites(queue, clients.events, bus, monitor)
-    return Worker(model, queue, delivery, retry_policy, monitor, stop, prerequisites=prerequisites)
+    return Worker(
+        model, queue, delivery, retry_policy, monitor, stop, background, prerequisites=prerequisites
+    )

@@ -1,4 +1,7 @@
-"""The worker's loop: receive, claim, generate, store, announce, delete; in this order no job is lost."""
+"""The worker's loop: receive, claim, generate, store, announce, delete; in this order no job is lost.
+
+While one job is drawn, the one before is encoded, stored and announced in the background.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,14 @@ import contextlib
 import logging
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING
 
 from .aws.errors import describe
-from .backoff import Backoff
+from .background import Background
 from .breaker import GenerationBreaker, RefusalBreaker
 from .encode import encode
-from .errors import CallRefused, ClaimHeld, DuplicateId, Interrupted, InvalidJob, LeaseLost, WorkerBroken
+from .errors import ClaimHeld, DuplicateId, Interrupted, LeaseLost, WorkerBroken
 from .host import logs
 from .host.monitor import Monitor, Outcome
 from .host.stop import Stopped, StopRequest
@@ -26,6 +29,7 @@ from .jobs.queue import AWS_ERRORS, JobQueue, Message
 from .jobs.record import Record
 from .jobs.retry import RetryPolicy, pauses
 from .jobspec.job import Job, id_in, parse
+from .settling import Settling, first_line
 from .steps import StepCallback
 
 if TYPE_CHECKING:
@@ -38,12 +42,6 @@ LONG_POLL_SECONDS = 20  # SQS allows no more
 PAUSED_SECONDS = 30
 WAITING = "Waiting for jobs"
 _WAIT_FOR_CLAIM_SECONDS = 10.0
-_RETURNS = Backoff(10)
-# Longer than the outbox waits before it tries again: if that succeeds, it deletes the message before anybody
-# receives it again.
-_REFUSED_RETURNS = Backoff(30)
-_REASON_CHARACTERS = 300
-_QUOTED_CHARACTERS = 20
 
 
 @dataclass
@@ -56,44 +54,61 @@ class Worker:
     retry_policy: RetryPolicy
     monitor: Monitor
     stop: StopRequest
-    max_receives: int | None = None
+    background: Background
+    max_receives: InitVar[int | None] = None
     """After so many receives SQS dead-letters a message; 0: never; None: unknown."""
     on_generated: Callable[[], None] = lambda: None
     """Called after each job whose images were generated."""
     generation_breaker: GenerationBreaker = field(default_factory=GenerationBreaker)
-    refusal_breaker: RefusalBreaker = field(default_factory=RefusalBreaker)
     prerequisites: Prerequisites | None = None
-    """Checks that the event bus exists, and sets `max_receives`."""
+    """Checks that the event bus exists, and knows the queue's `max_receives`."""
+    settling: Settling = field(init=False)
+
+    def __post_init__(self, max_receives: int | None) -> None:
+        def is_fatal(error: Exception) -> bool:
+            return self.model.is_fatal(error)
+
+        self.settling = Settling(self.delivery, self.monitor, self.background, is_fatal, max_receives)
+
+    @property
+    def refusal_breaker(self) -> RefusalBreaker:
+        """Counts jobs whose results AWS refused."""
+        return self.settling.refusal_breaker
 
     def run(self) -> None:
         """Serve until asked to stop; deliver first what the outbox holds. Raises WorkerBroken."""
+        with self.stop.deferred(), contextlib.suppress(Interrupted):
+            try:
+                self._serve()
+            finally:
+                self.background.wait()
+
+    def _serve(self) -> None:
         quiet = pauses()
         waiting = WAITING
-        with self.stop.deferred(), contextlib.suppress(Interrupted):
-            while not self.stop.requested:
-                if absent := self._check_prerequisites():
-                    self.stop.wait(self.monitor.limit_wait(absent))
-                    continue
-                if self.delivery.deliver_pending():
-                    self._result_accepted()
-                if self._pause_if_needed():
-                    continue
+        while not self.stop.requested:
+            if absent := self._check_prerequisites():
+                self.stop.wait(self.monitor.limit_wait(absent))
+                continue
+            self._deliver_pending()
+            if self._pause_if_needed():
+                continue
+            self.monitor.doing(waiting)
+            try:
+                # After a failure, poll briefly to see soon whether it is over.
+                message = self._receive(LONG_POLL_SECONDS if waiting == WAITING else 1)
+                quiet, waiting = pauses(), WAITING
+                self.monitor.blocked("receiving", None)
+            except AWS_ERRORS as error:
+                waiting = f"Cannot receive: {describe(error)}"
+                self.monitor.blocked("receiving", waiting)
                 self.monitor.doing(waiting)
-                try:
-                    # After a failure, poll briefly to see soon whether it is over.
-                    message = self._receive(LONG_POLL_SECONDS if waiting == WAITING else 1)
-                    quiet, waiting = pauses(), WAITING
-                    self.monitor.blocked("receiving", None)
-                except AWS_ERRORS as error:
-                    waiting = f"Cannot receive: {describe(error)}"
-                    self.monitor.blocked("receiving", waiting)
-                    self.monitor.doing(waiting)
-                    pause = self.monitor.limit_wait(next(quiet))
-                    log.error("%s; trying again in %.1f s", waiting, pause)
-                    self.stop.wait(pause)
-                    continue
-                if message:
-                    self.handle(message)
+                pause = self.monitor.limit_wait(next(quiet))
+                log.error("%s; trying again in %.1f s", waiting, pause)
+                self.stop.wait(pause)
+                continue
+            if message:
+                self._take(message)
 
     def _check_prerequisites(self) -> float:
         """Seconds to wait because the event bus is missing; 0 if the worker may receive."""
@@ -101,8 +116,20 @@ class Worker:
             return 0
         wait = self.prerequisites.check()
         if self.prerequisites.max_receives is not None:
-            self.max_receives = self.prerequisites.max_receives
+            self.settling.max_receives = self.prerequisites.max_receives
         return wait
+
+    def _deliver_pending(self) -> None:
+        """Deliver what is due of the outbox, besides the job that the background delivers.
+
+        Where AWS did not take the last result, wait for the next one to be taken before another is drawn.
+        """
+        if self.background.retrying or self.refusal_breaker.suspects:
+            self.background.wait()
+        if self.delivery.due(besides=self.background.job):
+            self.background.wait()
+            if self.delivery.deliver_pending():
+                self.settling.result_accepted()
 
     def _pause_if_needed(self) -> bool:
         """Wait for a while if the worker must not receive now; returns whether it did."""
@@ -137,7 +164,7 @@ class Worker:
         except Interrupted:
             raise
         except Exception as error:
-            raise WorkerBroken(f"{suspicion}, and the warm-up fails, too: {_first_line(error)}") from error
+            raise WorkerBroken(f"{suspicion}, and the warm-up fails, too: {first_line(error)}") from error
         pause = self.generation_breaker.warm_up_succeeded()
         log.warning("the warm-up succeeded: receiving again in %.0f s", pause)
 
@@ -163,104 +190,27 @@ class Worker:
         return message
 
     def handle(self, message: Message) -> None:
-        """Process one message; afterwards it is deleted, returned, or held by another worker."""
+        """Process one message to its end: it is deleted, returned, or held by another worker."""
+        self._take(message)
+        self.background.wait()
+
+    def _take(self, message: Message) -> None:
+        """Process one message; what is drawn is delivered in the background."""
         if message.lag_seconds is not None:
             self.monitor.lag(message.lag_seconds)
         job_id = id_in(message.body)
-        with logs.job_context(job_id), MessageLease(self.queue, message) as lease:
-            self._process_message(lease, job_id)
+        if job_id == self.background.job:
+            self.background.wait()  # the same job again: its own claim would be in the way
+        with logs.job_context(job_id), contextlib.ExitStack() as held:
+            lease = held.enter_context(MessageLease(self.queue, message))
+            with self.settling.settle(lease, job_id):
+                if drawn := self._answer(lease):
+                    self._deliver(drawn, lease, held)
 
-    def _process_message(self, lease: MessageLease, job_id: str | None) -> None:
-        """Process the message, and decide what becomes of it if that fails."""
-        try:
-            self._answer_message(lease)
-        except Interrupted as error:
-            self._interrupted(lease, job_id, error)
-        except LeaseLost as error:
-            log.warning("stopped working on the job: %s", error)
-            lease.abandon()  # leave the message alone: another worker may hold it
-            self.monitor.job("handed_back")
-        except CallRefused as error:
-            self._set_aside(lease, job_id, error)
-        except WorkerBroken as error:
-            self.monitor.job("handed_back")
-            self._return_to_queue(lease, job_id, 0, f"its worker broke: {error}")
-            raise
-        except Exception as error:
-            back = self._return_delay(lease.message)
-            log.exception("the job failed, %s", self._describe_return(lease.message, back))
-            told = _without_prompt(_first_line(error), lease.message.body)
-            reason = f"it failed {lease.message.receives} times, the last time by {told}"
-            self._return_to_queue(lease, job_id, back, reason)
-            self.monitor.job("failed")
-            if self.model.is_fatal(error):
-                raise  # systemd starts a new process
-
-    def _interrupted(self, lease: MessageLease, job_id: str | None, error: Interrupted) -> None:
-        self.monitor.job("handed_back")
-        if job_id and self.delivery.outbox.is_on_disk(job_id):
-            # AWS did not accept the result, so it would hardly accept this; the message comes back by itself.
-            log.warning("not delivered, the images stay in the outbox: %s", error)
-        else:
-            log.warning("returned to the queue: %s", error)
-            self._return_to_queue(lease, job_id, 0, f"no worker had enough time for it: {error}")
-
-    def _set_aside(self, lease: MessageLease, job_id: str | None, error: CallRefused) -> None:
-        """AWS refuses this job's calls: keep its images in the outbox and go on with the next job."""
-        if job_id in self.delivery.outbox.job_ids():
-            assert job_id
-            self.delivery.set_aside(job_id)
-        back = _REFUSED_RETURNS.pause(lease.message.receives)
-        log.error("set aside, %s: %s", self._describe_return(lease.message, back), error)
-        self._return_to_queue(lease, job_id, back, f"AWS refuses it, the last time {error.call}")
-        self.monitor.job("set_aside")
-        if pause := self.refusal_breaker.refused(job_id, error):
-            log.error("not receiving for %.0f s, AWS refuses job after job: %s", pause, error)
-            self.monitor.breaker_tripped("refusal")
-            self.monitor.blocked("refusal", self.refusal_breaker.why)
-
-    def _result_accepted(self) -> None:
-        """AWS accepted a result."""
-        self.refusal_breaker.accepted()
-        self.monitor.blocked("refusal", None)
-
-    def _return_delay(self, message: Message) -> float:
-        """Seconds until the message of a failed job comes back; infinite after its last receive."""
-        return math.inf if self._last_receive(message) else _RETURNS.pause(message.receives)
-
-    def _last_receive(self, message: Message) -> bool:
-        return bool(self.max_receives) and message.receives >= (self.max_receives or 0)
-
-    def _describe_return(self, message: Message, seconds: float) -> str:
-        count = f"received {message.receives} times"
-        if self._last_receive(message):
-            return f"{count}: it goes to the dead-letter queue now"
-        return f"{count}: it comes back in {seconds:.0f} s"
-
-    def _return_to_queue(self, lease: MessageLease, job_id: str | None, seconds: float, reason: str) -> None:
-        """Return the message; if this was its last receive, announce that the job is dead-lettered."""
-        if self._last_receive(lease.message):
-            self.delivery.announce_dead_letter(lease, job_id, reason)
-            seconds = 0  # the next receive moves it to the dead-letter queue
-        lease.return_to_queue(seconds)
-
-    def _answer_message(self, lease: MessageLease) -> None:
-        try:
-            job = parse(lease.message.body).seeded()
-            self.model.check(job)
-            self._process(job, lease)
-        except InvalidJob as error:
-            log.warning("job refused: %s", error)
-            if error.announce and error.job_id is None and self.max_receives:
-                # Nobody can find it by its id, so leave it for whoever reads the dead-letter queue.
-                self._return_to_queue(lease, None, 0, error.reason)
-            else:
-                self.delivery.reject(error, lease)
-                self._result_accepted()
-            self.monitor.job("refused")
-
-    def _process(self, job: Job, lease: MessageLease) -> None:
-        """Raises DuplicateId, Interrupted, LeaseLost, CorruptRecord and CallRefused."""
+    def _answer(self, lease: MessageLease) -> GeneratedImages | None:
+        """Answer a message, or draw its job and return the images, which are still to be delivered."""
+        job = parse(lease.message.body).seeded()
+        self.model.check(job)
         self.monitor.doing(f"Looking up {job.id}", job=job.id)
         try:
             self._claim(job, lease)
@@ -268,13 +218,11 @@ class Worker:
             log.info("not drawn here: %s", held)
             lease.return_to_queue(math.ceil(held.seconds_left))
             self.monitor.job("handed_back")
-            return
-        outcome, record = self._record(job, lease)
-        self.delivery.finish(lease, job.id)
-        self._result_accepted()
-        self.monitor.job(outcome)
-        done = "done" if outcome == "drawn" else "announced again"
-        log.info(done, extra={"facts": {"keys": record.keys, "seconds": record.seconds.draw}})
+            return None
+        if found := self._find(job, lease):
+            self._finish(lease, *found)
+            return None
+        return self._draw(job, lease)
 
     def _claim(self, job: Job, lease: MessageLease) -> None:
         """Raises ClaimHeld, or Interrupted."""
@@ -289,21 +237,27 @@ class Worker:
             # A live worker renews its claim after a third of the lease. This claim ends soon: its worker is
             # dead; waiting here saves the message a receive on its way to the dead-letter queue.
             limit_wait = min(self.delivery.claims.lease_seconds / 2, _WAIT_FOR_CLAIM_SECONDS)
-            if held.seconds_left > limit_wait and not self._last_receive(lease.message):
+            if held.seconds_left > limit_wait and not self.settling.last_receive(lease.message):
                 raise
             self.retry_policy.wait(held.seconds_left, f"Waiting for the claim on {job.id} to end")
             self.retry_policy.call("claiming the job", take, while_stopping=False)
 
-    def _record(self, job: Job, lease: MessageLease) -> tuple[Outcome, Record]:
-        """Deliver what the outbox holds, announce what is in S3 already, or generate."""
-        if (pending := self.delivery.outbox.get(job.id)) and (record := self._delivered(pending, lease)):
-            self._assert_same(record, job)
-            return "drawn", record
+    def _find(self, job: Job, lease: MessageLease) -> tuple[Outcome, Record] | None:
+        """Deliver what the outbox holds, or announce what is in S3 already; None: it is still to be drawn.
+
+        Raises DuplicateId, Interrupted, LeaseLost, CorruptRecord and CallRefused.
+        """
+        if pending := self.delivery.outbox.get(job.id):
+            self.background.wait()
+            if record := self._delivered(pending, lease):
+                self._assert_same(record, job)
+                return "drawn", record
         if known := self._existing_record(job):
+            self.background.wait()
             self._assert_same(known, job)
             self.delivery.announce(known, job)
             return "announced_again", known
-        return "drawn", self._generate_and_deliver(job, lease)
+        return None
 
     def _delivered(self, pending: PendingResult, lease: MessageLease) -> Record | None:
         """Deliver an earlier process's result; None if its id belongs to another job by now."""
@@ -326,7 +280,7 @@ class Worker:
         if fields := record.differs(job):
             raise duplicate_id(job.id, fields)
 
-    def _generate_and_deliver(self, job: Job, lease: MessageLease) -> Record:
+    def _draw(self, job: Job, lease: MessageLease) -> GeneratedImages:
         if self.stop.requested:
             raise Interrupted(f"the worker must stop ({self.stop.why})")
         if self.generation_breaker.has_failed(job.id):
@@ -335,11 +289,40 @@ class Worker:
         generated = self._generate(job, lease)
         log.info("drawn", extra={"facts": {"seconds": round(generated.seconds, 3)}})
         self.monitor.image(generated.seconds / job.images)
-        self.monitor.doing(f"Delivering {job.id}", job=job.id)
-        files = encode(generated)
+        return generated
+
+    def _generate(self, job: Job, lease: MessageLease) -> GeneratedImages:
+        try:
+            generated = self.model.generate(job, StepCallback(job, lease, self.monitor, self.stop))
+        except (Interrupted, LeaseLost):
+            raise
+        except Exception as error:
+            self.generation_breaker.failed(job.id, error, self.settling.return_delay(lease.message))
+            raise
+        self.generation_breaker.succeeded()
+        self.on_generated()
+        return generated
+
+    def _deliver(self, drawn: GeneratedImages, lease: MessageLease, held: contextlib.ExitStack) -> None:
+        """Deliver a job's images in the background; `held` ends the lease."""
+        # If the job before is not delivered yet, AWS may be out of reach for long: keep these on disk, too.
+        packed = self._pack(drawn, lease) if self.background.busy else None
+        self.background.wait()
+        lasting = held.pop_all()
+
+        def act() -> None:
+            with lasting, self.settling.settle(lease, drawn.job.id):
+                pending = packed or self._pack(drawn, lease)
+                self._finish(lease, "drawn", self.delivery.deliver(pending, lease, fresh=True))
+
+        self.background.submit(drawn.job.id, act)
+
+    def _pack(self, drawn: GeneratedImages, lease: MessageLease) -> PendingResult:
+        """Encode images, and write them to the outbox."""
+        files = encode(drawn)
         results = self.delivery.results
         record = Record.of(
-            generated,
+            drawn,
             files,
             bucket=results.bucket,
             prefix=results.prefix,
@@ -350,30 +333,12 @@ class Worker:
             record, tuple(file.data for file in files), lease.message.receipt, lease.claim.token
         )
         self.delivery.outbox.add(pending)
-        return self.delivery.deliver(pending, lease, fresh=True)
+        return pending
 
-    def _generate(self, job: Job, lease: MessageLease) -> GeneratedImages:
-        try:
-            generated = self.model.generate(job, StepCallback(job, lease, self.monitor, self.stop))
-        except (Interrupted, LeaseLost):
-            raise
-        except Exception as error:
-            self.generation_breaker.failed(job.id, error, self._return_delay(lease.message))
-            raise
-        self.generation_breaker.succeeded()
-        self.on_generated()
-        return generated
-
-
-def _first_line(error: Exception) -> str:
-    """The error's kind and first line; the rest may be pages of compiler output."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:_REASON_CHARACTERS]
-
-
-def _without_prompt(line: str, body: str) -> str:
-    """Only the error's kind if its text quotes the prompt, which events must not contain."""
-    with contextlib.suppress(InvalidJob):
-        if parse(body).prompt[:_QUOTED_CHARACTERS] in line:
-            return line.partition(":")[0]
-    return line
+    def _finish(self, lease: MessageLease, outcome: Outcome, record: Record) -> None:
+        """Clean up after a job whose result is stored and announced."""
+        self.delivery.finish(lease, record.job.id)
+        self.settling.result_accepted()
+        self.monitor.job(outcome)
+        done = "done" if outcome == "drawn" else "announced again"
+        log.info(done, extra={"facts": {"keys": record.keys, "seconds": record.seconds.draw}})

@@ -104,6 +104,11 @@ class Monitor:
             self._status |= {"doing": text, "since": _now(), "job": job, "step": step, "steps": steps}
         self._notifier.status(text)
 
+    def delivering(self, text: str | None) -> None:
+        """Set what is done with a finished job while the next is drawn; None: nothing."""
+        with self._lock:
+            self._status["delivering"] = text
+
     def ping(self) -> None:
         """Ping systemd's watchdog."""
         self._notifier.ping()

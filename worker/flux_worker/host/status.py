@@ -39,6 +39,7 @@ def lines(status: dict[str, Any]) -> Iterator[str]:
     state = "ready" if status["ready"] else "not ready"
     yield f"flux-worker {status['version']}, process {status['pid']}, {state}, up {up}"
     yield str(status["doing"])
+    yield from (text for text in [status.get("delivering")] if text and text != status["doing"])
     yield from (why for why in status.get("blocked", []) if why != status["doing"])
     yield "jobs: " + _list((str(count), name) for name, count in status["jobs"].items())
     means = {name: seconds for name, seconds in status["mean_seconds"].items() if seconds is not None}

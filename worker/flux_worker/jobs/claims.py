@@ -58,7 +58,15 @@ class Claim:
 
     def expired(self) -> bool:
         """Whether the lease ended without renewal: another worker may have taken over."""
-        return time.monotonic() >= self._ends
+        return _now() >= self._ends
+
+    def confirm(self) -> None:
+        """Make sure that nobody else may take the job over within half a lease. Raises as `renew` does.
+
+        Until the lease ends nobody may: so a claim that was written lately needs no call.
+        """
+        if _now() >= self._ends - self.lease_seconds / 2:
+            self.renew()
 
     def renew(self) -> None:
         """Restart the lease. Raises LeaseLost if another worker took over or the claim is gone."""
@@ -66,9 +74,10 @@ class Claim:
             if not self._released and not self.write(IfMatch=self._etag):
                 found = self.look()
                 if found is None or found.token != self.token:
+                    self._ends = 0.0
                     raise LeaseLost("another worker took the job over")
                 # An answer was lost: the claim is still ours, and as old as S3 says.
-                self.set_held(found.etag, time.monotonic() - found.age - _ROUNDING_SECONDS)
+                self.set_held(found.etag, _now() - found.age - _ROUNDING_SECONDS)
 
     def release(self) -> None:
         """Remove the claim, unless it belongs to another worker."""
@@ -95,7 +104,7 @@ class Claim:
 
     def write(self, **condition: Any) -> bool:
         """Write the claim; False if the condition does not hold."""
-        began = time.monotonic()
+        began = _now()
         self._writes += 1
         # Each write differs, so that its ETag shows whether anybody, even this worker, wrote since.
         content = {"token": self.token, "write": self._writes, "host": socket.gethostname()}
@@ -112,7 +121,7 @@ class Claim:
         return True
 
     def set_held(self, etag: str, since: float) -> None:
-        """Note that the claim is ours since this monotonic time."""
+        """Note that the claim is ours since this time, of `_now`."""
         self._etag, self._ends = etag, since + self.lease_seconds
 
     def look(self) -> _Found | None:
@@ -126,6 +135,11 @@ class Claim:
         now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
         age = (now - answer["LastModified"]).total_seconds()
         return _Found(_token(answer["Body"].read()), answer["ETag"], age)
+
+
+def _now() -> float:
+    """Seconds of a clock that also runs while the machine is suspended, as the lease does."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _token(body: bytes) -> str | None:

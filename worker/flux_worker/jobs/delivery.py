@@ -144,6 +144,13 @@ class Delivery:
         self._not_before.pop(job_id, None)
         self._refusal_counts.pop(job_id, None)
 
+    def due(self, *, besides: str | None) -> bool:
+        """Whether the outbox holds a result that may be delivered now, besides that of one job."""
+        return any(job_id != besides and self._is_due(job_id) for job_id in self.outbox.job_ids())
+
+    def _is_due(self, job_id: str) -> bool:
+        return time.monotonic() >= self._not_before.get(job_id, 0)
+
     def deliver_pending(self) -> int:
         """Deliver what the outbox holds; returns the number of results delivered. Raises Interrupted.
 
@@ -151,7 +158,7 @@ class Delivery:
         """
         delivered = 0
         for job_id in self.outbox.job_ids():
-            if time.monotonic() < self._not_before.get(job_id, 0):
+            if not self._is_due(job_id):
                 continue
             self.retry_policy.ping()
             with logs.job_context(job_id):

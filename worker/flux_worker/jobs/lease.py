@@ -54,7 +54,7 @@ class MessageLease:
     def verify_claim(self) -> None:
         """Make sure that this worker still holds the claim. Raises LeaseLost and botocore's errors."""
         if self.claim:
-            self.claim.renew()
+            self.claim.confirm()
 
     def release(self) -> None:
         """Remove the claim. Raises botocore's errors."""

@@ -127,7 +127,7 @@ class Outbox:
     def job_ids(self) -> list[str]:
         """The ids of the jobs with a pending result: on disk, oldest first, then in memory."""
         on_disk = self._on_disk()
-        return on_disk + [name for name in self._memory if name not in on_disk]
+        return on_disk + [name for name in list(self._memory) if name not in on_disk]
 
     def _on_disk(self) -> list[str]:
         with contextlib.suppress(OSError):

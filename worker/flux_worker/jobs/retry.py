@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from ..aws.errors import describe, failed_call
 from ..aws.retryable import is_permanent
 from ..backoff import Backoff
 from ..errors import CallRefused, Interrupted
-from ..host.monitor import Monitor
 from ..host.stop import StopRequest
 from .queue import AWS_ERRORS
 
@@ -20,6 +19,19 @@ log = logging.getLogger(__name__)
 PAUSES = Backoff(first=1.0, longest=30.0)
 
 T = TypeVar("T")
+
+
+class Reporter(Protocol):
+    """Takes the signs of life of whoever retries: a `Monitor`, or the `Background`."""
+
+    def doing(self, text: str) -> None:
+        """What is done now, in words."""
+
+    def ping(self) -> None:
+        """A sign of life."""
+
+    def limit_wait(self, seconds: float) -> float:
+        """The part of `seconds` that may pass before the next sign of life."""
 
 
 def pauses() -> Iterator[float]:
@@ -34,9 +46,9 @@ class RetryPolicy:
     whether an error is permanent depends on how long the call has been retried.
     """
 
-    def __init__(self, stop: StopRequest, monitor: Monitor) -> None:
+    def __init__(self, stop: StopRequest, reporter: Reporter) -> None:
         self._stop = stop
-        self._monitor = monitor
+        self._reporter = reporter
 
     def call(self, what: str, act: Callable[[], T], *, while_stopping: bool = True) -> T:
         """Call `act` until it succeeds; returns its result.
@@ -59,7 +71,7 @@ class RetryPolicy:
 
     def ping(self) -> None:
         """Ping systemd's watchdog between calls that may take long."""
-        self._monitor.ping()
+        self._reporter.ping()
 
     def wait(self, seconds: float, doing: str, *, while_stopping: bool = False) -> None:
         """Wait while pinging systemd's watchdog. Raises Interrupted as `call` does."""
@@ -67,8 +79,8 @@ class RetryPolicy:
         while (left := end - time.monotonic()) > 0:
             if self._stop.requested and not (while_stopping and self._stop.has_time_for(left + 1)):
                 raise Interrupted(f"the worker must stop ({self._stop.why})")
-            self._monitor.doing(doing)
+            self._reporter.doing(doing)
             if self._stop.requested:
                 time.sleep(min(left, 1))  # wait() would return at once
             else:
-                self._stop.wait(self._monitor.limit_wait(left))
+                self._stop.wait(self._reporter.limit_wait(left))
