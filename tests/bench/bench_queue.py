@@ -40,7 +40,7 @@ _HEAD = (
     "jobs a second",
     "calls a job",
     "CPU ms a job outside drawing",
-    "ms between two drawings: median, 95 %",
+    "ms between two drawings: median, 95 %; CPU",
     "stand-in: CPU ms a call, share of all CPU",
 )
 
@@ -116,7 +116,7 @@ def _table(found: dict[tuple[Version, Setting], Figures]) -> str:
             f"{figures.jobs / figures.seconds:.2f}",
             f"{figures.calls.total() / figures.jobs:.1f}",
             f"{figures.outside_ms:.0f}",
-            "{:.0f}, {:.0f}".format(*figures.gap_ms),
+            "{:.0f}, {:.0f}; {:.0f}".format(*figures.gap_ms, figures.gap_cpu_ms),
             f"{1000 * figures.stand_in_cpu / figures.calls.total():.2f}, {figures.stand_in_share:.1%}",
         )
         for (version, setting), figures in found.items()

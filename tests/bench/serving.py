@@ -60,6 +60,8 @@ class Figures:
     """From the first drawing to the end of the last job."""
     gaps: list[float] = field(default_factory=list)
     """Seconds between two drawings of a worker."""
+    gaps_cpu: list[float] = field(default_factory=list)
+    """CPU seconds of the drawing thread in each: what a gap takes at least, however busy the host is."""
     outside: list[tuple[float, int]] = field(default_factory=list)
     """By worker: CPU seconds outside drawing, and the jobs that they were for."""
     calls: Counter[str] = field(default_factory=Counter)
@@ -85,6 +87,11 @@ class Figures:
         return 1000 * median(self.gaps), 1000 * quantiles(self.gaps, n=20)[-1]
 
     @property
+    def gap_cpu_ms(self) -> float:
+        """CPU milliseconds of the drawing thread between two drawings: the median."""
+        return 1000 * median(self.gaps_cpu)
+
+    @property
     def stand_in_share(self) -> float:
         """The stand-in's part of the CPU seconds of both."""
         return self.stand_in_cpu / (self.stand_in_cpu + self.worker_cpu)
@@ -100,7 +107,13 @@ def gaps(lines: Iterable[Line]) -> list[float]:
 def outside(notes: list[dict[str, Any]]) -> tuple[float, int]:
     """CPU seconds outside drawing from the first drawing to the end of the last; and of how many jobs."""
     whole = notes[-1]["process_after"] - notes[0]["process_before"]
-    return whole - sum(note["thread"] for note in notes), len(notes) - 1
+    drawing = sum(note["thread_after"] - note["thread_before"] for note in notes)
+    return whole - drawing, len(notes) - 1
+
+
+def gaps_cpu(notes: list[dict[str, Any]]) -> list[float]:
+    """CPU seconds of the drawing thread from the end of each drawing to the beginning of the next."""
+    return [later["thread_before"] - earlier["thread_after"] for earlier, later in pairwise(notes)]
 
 
 @contextlib.contextmanager
@@ -139,7 +152,9 @@ def serve(version: Version, setting: Setting, jobs: int, cache: Path, folder: Pa
         for slot in fleet.slots:
             source, *notes = map(json.loads, (slot.folder / _NOTES).read_text().splitlines())
             assert source == {"source": str(version.source)}, f"another worker was measured: {source}"
-            figures.outside.append(outside([note for note in notes if note["job"] != "warm-up"]))
+            drawings = [note for note in notes if note["job"] != "warm-up"]
+            figures.outside.append(outside(drawings))
+            figures.gaps_cpu += gaps_cpu(drawings)
         return figures
 
 

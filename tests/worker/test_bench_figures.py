@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench.serving import Figures, gaps, outside
+from tests.bench.serving import Figures, gaps, gaps_cpu, outside
 from tests.worker.stress.lives import life
 
 
@@ -24,11 +24,12 @@ def test_a_drawing_that_failed_ends_no_gap() -> None:
 def test_cpu_outside_drawing() -> None:
     """What the process used from the first drawing to the end of the last, less what drawing used."""
     notes: list[dict[str, Any]] = [
-        {"process_before": 10, "process_after": 12, "thread": 2},
-        {"process_before": 13, "process_after": 16, "thread": 2.5},
-        {"process_before": 18, "process_after": 20, "thread": 2},
+        {"process_before": 10, "process_after": 12, "thread_before": 5, "thread_after": 7},
+        {"process_before": 13, "process_after": 16, "thread_before": 7.5, "thread_after": 10},
+        {"process_before": 18, "process_after": 20, "thread_before": 11, "thread_after": 13},
     ]
     assert outside(notes) == (3.5, 2)
+    assert gaps_cpu(notes) == [0.5, 1]
 
 
 def test_turns_are_added() -> None:

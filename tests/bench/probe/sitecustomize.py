@@ -22,7 +22,7 @@ def _measured(generate: Any, notes: Path, seconds: float) -> Any:
             return generate(self, job, *arguments)
         finally:
             time.sleep(max(0.0, seconds - (time.monotonic() - began)))
-            note = {"job": job.id, "thread": time.thread_time() - thread}
+            note = {"job": job.id, "thread_before": thread, "thread_after": time.thread_time()}
             note |= {"process_before": process, "process_after": time.process_time()}
             with notes.open("a") as file:
                 file.write(json.dumps(note) + "\n")

@@ -158,6 +158,7 @@ def _check_outcome(
     drawn = list(evidence.drawings(fleet))
     evidence.nothing_was_generated_twice_needlessly(drawn, found)
     beside = evidence.one_result_waits_at_a_time(fleet)
+    assert beside, "no job was drawn while another was delivered"
     given_up = sum(one.given_up in GIVEN_UP for one in drawn)
     # A pause of the host may cost each worker the two claims in its hand.
     allowed = max(2 * len(fleet.slots), scenario.jobs / 20)
