@@ -124,12 +124,14 @@ def test_while_aws_fails_one_more_is_drawn_and_kept_on_disk(harness: WorkerHarne
         hooks.register("before-call.events.PutEvents", fail)
 
         def kept() -> bool:
-            return set(worker.delivery.outbox.job_ids()) >= {"one", "two"}
+            retrying = worker.monitor.status().get("delivering") == "Trying again: announcing"
+            return retrying and set(worker.delivery.outbox.job_ids()) >= {"one", "two"}
 
         def recover() -> None:
-            until(kept, 30, "both on disk")
-            assert worker.monitor.status()["delivering"] == "Trying again: announcing"
-            hooks.unregister("before-call.events.PutEvents", fail)
+            try:
+                until(kept, 30, "both on disk")
+            finally:
+                hooks.unregister("before-call.events.PutEvents", fail)
 
         repair = threading.Thread(target=recover)
         repair.start()

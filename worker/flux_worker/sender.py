@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from .aws.clients import Clients, timeouts
 from .aws.errors import describe, error_code
 from .errors import JobFailed, Unavailable, WorkerError
+from .jobs.claims import is_held
 from .jobs.queue import AWS_ERRORS
 from .jobs.record import Record
 from .jobs.results import ABSENT
@@ -96,7 +97,8 @@ class Sender:
         failure = self.failure(job)
         if failure and failure != old_failure:
             raise _failed(job, failure)
-        claimed = self._read(claim_key(self.settings.prefix, job.id)) is not None
+        claim = self._read(claim_key(self.settings.prefix, job.id))
+        claimed = claim is not None and is_held(claim)
         return "being drawn" if claimed else "on the queue"
 
     def image(self, key: str) -> bytes:

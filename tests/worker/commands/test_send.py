@@ -291,8 +291,11 @@ def test_a_terminal_shows_how_far_it_is_and_an_interrupt_what_stays(
             [COMMAND, "send", "a cat", "--id", "cat"], env=environment | places, stderr=theirs, cwd=tmp_path
         ) as process:
             read_until(ours, rb"cat: on the queue, [1-9]\d* s")
-            aws.client("s3").put_object(Bucket=aws.bucket, Key="images/cat=claim", Body=b"{}")
+            claim = {"Bucket": aws.bucket, "Key": "images/cat=claim"}
+            aws.client("s3").put_object(**claim, Body=b'{"token": "a worker"}')
             read_until(ours, b"cat: being drawn")
+            aws.client("s3").put_object(**claim, Body=b'{"failed": true}')  # of an earlier try
+            read_until(ours, b"cat: on the queue")
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 1
         read_until(ours, b"the job cat stays on the queue")

@@ -15,7 +15,7 @@ from flux_worker.errors import ClaimHeld, LeaseLost
 from flux_worker.jobs.claims import Claim, Claims, new_token
 from flux_worker.jobs.lease import MessageLease
 from flux_worker.jobs.queue import JobQueue, Message
-from tests.worker.worker_harness import conflict
+from tests.worker.worker_harness import CallLog, conflict
 
 
 @pytest.fixture
@@ -246,7 +246,7 @@ class TestHold:
         lease = MessageLease(queue, Message("", "no receipt"))  # not entered: nothing renews
         lease.claim = claims.take("cat", "mine")
         lease.check()
-        lease.claim.set_held("its ETag", since=time.monotonic() - 30)
+        lease.claim.set_held("its ETag", since=time.clock_gettime(time.CLOCK_BOOTTIME) - 30)
         with pytest.raises(LeaseLost, match="could not be renewed in time"):
             lease.check()
 
@@ -264,3 +264,31 @@ class TestHold:
             time.sleep(1)  # nothing renews either any more
             with pytest.raises(ClaimHeld):
                 claims.take("cat", "third")
+
+
+class TestConfirming:
+    """What is known of a claim needs no call."""
+
+    @pytest.fixture
+    def calls(self, claims: Claims) -> Any:
+        call_log = CallLog()
+        with call_log.watch(claims.s3):
+            yield call_log.calls
+
+    def test_a_claim_that_was_written_lately_is_held(self, claims: Claims, calls: list[str]) -> None:
+        claim = claims.take("cat", "mine")
+        claim.confirm()
+        assert calls == ["PutObject =claim"]
+
+    def test_one_whose_lease_is_half_over_is_renewed(self, claims: Claims, calls: list[str]) -> None:
+        claim = claims.take("cat", "mine")
+        claim.set_held(claim._etag, time.clock_gettime(time.CLOCK_BOOTTIME) - claims.lease_seconds / 2)
+        claim.confirm()
+        assert calls == ["PutObject =claim"] * 2
+
+    def test_one_that_was_lost_stays_lost(self, claims: Claims, aws: Any) -> None:
+        claim = claims.take("cat", "mine")
+        aws.client("s3").put_object(Bucket=aws.bucket, Key=claim.key, Body=b'{"token": "another"}')
+        for act in (claim.renew, claim.confirm):
+            with pytest.raises(LeaseLost, match="another worker took the job over"):
+                act()

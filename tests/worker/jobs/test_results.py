@@ -114,16 +114,16 @@ def test_an_event_that_is_not_taken_is_an_error() -> None:
             results.announce_failure(InvalidJob("why"), None)
 
 
-def test_a_failure_is_written_only_where_nothing_good_is(results: Results) -> None:
-    assert results.store_failure(InvalidJob("why")) is None
-    key = results.store_failure(InvalidJob("why", job_id="cat"))
+def test_a_failure_says_why(results: Results) -> None:
+    key = results.store_failure("cat", "why")
     assert key == "images/cat=failed.json"
     content = json.loads(results.s3.get_object(Bucket=results.bucket, Key=key)["Body"].read())
     assert content.items() > {"id": "cat", "reason": "why"}.items()
+    assert not results.recorded("cat")
     results.forget_failure("cat")
     sent = stored(results)
     results.store(sent.record, sent.images)
-    assert results.store_failure(InvalidJob("why", job_id="cat")) is None
+    assert results.recorded("cat")
 
 
 class TestQueue:
@@ -162,18 +162,3 @@ class TestQueue:
         with Stubber(sqs) as stub:
             stub.add_client_error("get_queue_attributes", "AccessDenied", http_status_code=403)
             assert JobQueue(sqs, "https://queue", 30).max_receives() is None
-
-
-def test_a_failure_that_is_written_while_the_job_is_recorded_goes_again(results: Results) -> None:
-    """Whoever recorded it has looked for a failure before this one was there."""
-
-    def record(**_: object) -> None:
-        events.unregister("before-call.s3.PutObject", record)
-        sent = stored(results)
-        results.store(sent.record, sent.images)
-
-    events = results.s3.meta.events
-    events.register("before-call.s3.PutObject", record)
-    assert results.store_failure(InvalidJob("why", job_id="cat")) is None
-    listed = results.s3.list_objects_v2(Bucket=results.bucket)["Contents"]
-    assert [item["Key"] for item in listed] == ["images/cat.json", "images/cat.png"]

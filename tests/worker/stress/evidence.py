@@ -89,6 +89,7 @@ def every_job_has_one_set_of_objects(
     failures = {f"{PREFIX}{name}=failed.json" for name in sent.refused}
     assert not failures - set(found), "refused, and it was not written down why"
     failures |= {f"{PREFIX}{name}=failed.json" for name in sent.dead}
+    failures |= {f"{PREFIX}{name}=claim" for name in sent.refused | sent.dead}  # the failure's mark
     # Whoever keeps the images of a forbidden job takes its claim for each further try.
     failures |= {f"{PREFIX}{name}=claim" for name in sent.forbidden | (sent.poison & set(unreported))}
     others = set(found) - expected - failures

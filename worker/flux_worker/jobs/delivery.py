@@ -87,24 +87,30 @@ class Delivery:
     def finish(self, lease: MessageLease, job_id: str) -> None:
         """Clean up after a job whose result is stored and announced.
 
-        Remove claim and failure before the message: if the message comes back, its receiver finds the record,
-        and nothing is left that nobody would remove.
+        Remove the failure, if one may be stored, before the claim that is marked with it, and both before
+        the message: if that comes back, its receiver finds the record, and nothing is left that nobody would
+        remove.
         """
-        self._release_claim(lease)
+        marked = lease.failure_marked
+        while marked or not self.retry_policy.call("removing the claim", lease.remove_claim):
+            self._forget_failure(job_id)
+            marked = False
+        self.retry_policy.call("deleting the message", lambda: self.queue.delete(lease.message))
+        self._forget_job(job_id)
+
+    def _forget_failure(self, job_id: str) -> None:
         try:
             self.retry_policy.call("removing the stored failure", lambda: self.results.forget_failure(job_id))
         except CallRefused as error:
             log.warning("the worker's role needs s3:DeleteObject: %s", error)
-        self.retry_policy.call("deleting the message", lambda: self.queue.delete(lease.message))
-        self._forget_job(job_id)
 
     def _release_claim(self, lease: MessageLease) -> None:
-        self.retry_policy.call("removing the claim", lease.release)
+        self.retry_policy.call("giving the claim up", lease.release)
 
     def reject(self, error: InvalidJob, lease: MessageLease) -> None:
         """Announce that a job can never run, and delete its message."""
         if error.announce:
-            self._announce_failure(error, dead_lettered=False)
+            self._announce_failure(error, lease, dead_lettered=False)
         self._release_claim(lease)
         self.retry_policy.call("deleting the message", lambda: self.queue.delete(lease.message))
 
@@ -114,15 +120,14 @@ class Delivery:
         Remove the claim as well, since nobody will receive the message again.
         """
         try:
-            self._announce_failure(InvalidJob(reason, job_id=job_id), dead_lettered=True)
+            self._announce_failure(InvalidJob(reason, job_id=job_id), lease, dead_lettered=True)
             self._release_claim(lease)
         except (Interrupted, CallRefused) as error:
             log.error("%s: %s", _UNTOLD, error)
 
-    def _announce_failure(self, error: InvalidJob, *, dead_lettered: bool) -> None:
+    def _announce_failure(self, error: InvalidJob, lease: MessageLease, *, dead_lettered: bool) -> None:
         key = self.retry_policy.call(
-            "storing the failure",
-            lambda: self.results.store_failure(error, dead_lettered=dead_lettered),
+            "storing the failure", lambda: self._store_failure(error, lease, dead_lettered)
         )
         if dead_lettered and error.job_id and not key:
             log.warning("%s: its id has a record", _UNTOLD)
@@ -131,6 +136,23 @@ class Delivery:
             "announcing the failure",
             lambda: self.results.announce_failure(error, key, dead_lettered=dead_lettered),
         )
+
+    def _store_failure(self, error: InvalidJob, lease: MessageLease, dead_lettered: bool) -> str | None:
+        """Store why a job failed; returns the key, or None if the id is unusable or has a record."""
+        job_id = error.job_id
+        if job_id is None:
+            return None
+        if self.results.recorded(job_id):
+            self._forget_failure(job_id)  # of an earlier try, whose worker died before it looked again
+            return None
+        if not lease.mark_failure():
+            self.claims.mark(job_id)
+        key = self.results.store_failure(job_id, error.reason, dead_lettered=dead_lettered)
+        if self.results.recorded(job_id):  # meanwhile, by a worker that looked before the failure was there
+            self._forget_failure(job_id)
+            self.claims.unmark(job_id)
+            return None
+        return key
 
     def set_aside(self, job_id: str) -> float:
         """Put off the delivery of the job's result; returns the pause in seconds, which doubles each time."""

@@ -56,11 +56,36 @@ class MessageLease:
         if self.claim:
             self.claim.confirm()
 
-    def release(self) -> None:
-        """Remove the claim. Raises botocore's errors."""
-        if self.claim:
-            self.claim.release()
-            self.claim = None
+    @property
+    def failure_marked(self) -> bool:
+        """Whether a failure of the job may be stored."""
+        return self.claim is not None and self.claim.marked
+
+    def mark_failure(self) -> bool:
+        """Give the claim up and leave the mark of a failure that is about to be stored.
+
+        False if this worker holds no claim. Raises botocore's errors.
+        """
+        if self.claim is None:
+            return False
+        self.claim.marked = True
+        return self.release()
+
+    def release(self) -> bool:
+        """Give the claim up; False if another worker holds it. Raises botocore's errors."""
+        held = self.claim is not None and self.claim.release()
+        self.claim = None
+        return held
+
+    def remove_claim(self) -> bool:
+        """Remove the claim of a job that succeeded.
+
+        False if a failure was stored meanwhile: remove that, and call again. Raises botocore's errors.
+        """
+        if self.claim and not self.claim.remove():
+            return False
+        self.claim = None
+        return True
 
     def return_to_queue(self, after_seconds: float = 0) -> None:
         """Let another worker have the job, now or after some seconds."""
@@ -68,12 +93,12 @@ class MessageLease:
         self.queue.return_message(self.message, after_seconds)
 
     def abandon(self) -> None:
-        """Stop renewing, and remove the claim."""
+        """Stop renewing, and give the claim up."""
         self._stop()  # first: a later renewal would hide the message again
         try:
             self.release()
         except AWS_ERRORS as error:
-            log.warning("cannot remove the claim, it expires by itself: %s", describe(error))
+            log.warning("cannot give the claim up, it expires by itself: %s", describe(error))
 
     def _stop(self) -> None:
         self._done.set()

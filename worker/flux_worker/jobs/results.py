@@ -98,25 +98,16 @@ class Results:
         """Send FluxImageReady. Raises ClientError if EventBridge does not accept it."""
         self._put(READY, record.detail(record_key(self.prefix, record.job.id), metadata))
 
-    def store_failure(self, error: InvalidJob, *, dead_lettered: bool = False) -> str | None:
-        """Store why a job failed; returns the key.
-
-        Stores nothing and returns None if the message has no usable id, or a record has that id.
-        """
-        if error.job_id is None or self._recorded(error.job_id):
-            return None
-        key = failure_key(self.prefix, error.job_id)
+    def store_failure(self, job_id: str, reason: str, *, dead_lettered: bool = False) -> str:
+        """Store why a job failed; returns the key."""
+        key = failure_key(self.prefix, job_id)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")  # no two failures of a job are alike
-        failure = {"id": error.job_id, "reason": error.reason, "failed_at": now} | _dead_letter_field(
-            dead_lettered
-        )
+        failure = {"id": job_id, "reason": reason, "failed_at": now} | _dead_letter_field(dead_lettered)
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=json.dumps(failure).encode(), ContentType=JSON)
-        if self._recorded(error.job_id):  # meanwhile, by a worker that has removed older failures already
-            self.forget_failure(error.job_id)
-            return None
         return key
 
-    def _recorded(self, job_id: str) -> bool:
+    def recorded(self, job_id: str) -> bool:
+        """Whether a finished job has this id."""
         try:
             # Not HeadObject, whose errors carry no code: expired credentials would look like a refusal.
             self.s3.get_object(Bucket=self.bucket, Key=record_key(self.prefix, job_id))["Body"].close()
