@@ -97,6 +97,15 @@ def every_job_has_one_set_of_objects(
     return records
 
 
+def each_failure_is_marked(found: dict[str, Stored]) -> None:
+    """A worker that succeeds later learns by the mark alone that there is a failure to remove."""
+    for key in found:
+        name, failed, _ = key.partition("=failed.json")
+        if failed:
+            mark = found.get(f"{name}=claim")
+            assert mark and json.loads(mark.data).get("failed"), f"{key} has no mark"
+
+
 def only_bad_jobs_are_dead_letters(sent: SentMessages, dead: list[str]) -> None:
     """No good job is among the dead letters, and each is that no worker can ever do."""
     ids = [id_in(body) for body in dead]

@@ -153,6 +153,7 @@ def _check_outcome(
     found = evidence.objects(aws.client("s3"), aws.bucket)
     unreported = evidence.unheard(proxy.lost, fleet, _MAX_RECEIVES)
     records = evidence.every_job_has_one_set_of_objects(sent, found, unreported)
+    evidence.each_failure_is_marked(found)
     received = [json.loads(body) for body in evidence.bodies(sqs, aws.events)]
     announced = evidence.everything_was_announced(sent, records, received, unreported)
     drawn = list(evidence.drawings(fleet))

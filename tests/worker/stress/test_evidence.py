@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -136,6 +137,22 @@ def test_events(found: dict[str, evidence.Stored], received: list[dict[str, Any]
     records = evidence.every_job_has_one_set_of_objects(ORDERS, found)
     with pytest.raises(AssertionError):
         evidence.everything_was_announced(ORDERS, records, received)
+
+
+@pytest.mark.parametrize(
+    ("mark", "right"),
+    [
+        pytest.param(stored(b'{"failed": true}'), True, id="bare"),
+        pytest.param(stored(b'{"token": "a", "failed": true}'), True, id="of-a-claim"),
+        pytest.param(stored(b'{"token": "a"}'), False, id="unmarked-claim"),
+        pytest.param(None, False, id="none"),
+    ],
+)
+def test_marks(found: dict[str, evidence.Stored], mark: evidence.Stored | None, right: bool) -> None:
+    if mark:
+        found["images/bad=claim"] = mark
+    with contextlib.nullcontext() if right else pytest.raises(AssertionError, match="no mark"):
+        evidence.each_failure_is_marked(found)
 
 
 def test_what_nobody_heard_of_need_not_be_told(found: dict[str, evidence.Stored]) -> None:
