@@ -70,6 +70,8 @@ bench: system-packages $(VENV)/ready  ## Print the figures: steps, machines, che
 	$(SUDO) $(VENV)/bin/python tests/bench/bench_many.py
 	$(VENV)/bin/python tests/bench/bench_worker.py
 	$(VENV)/bin/python tests/bench/bench_queue.py
+	$(VENV)/bin/python tests/bench/bench_queue.py --stress
+	$(VENV)/bin/python tests/bench/bench_encode.py
 	$(VENV)/bin/python tests/bench/bench_fit.py
 	$(VENV)/bin/python tests/bench/bench_weights.py
 

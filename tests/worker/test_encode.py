@@ -55,6 +55,12 @@ def test_a_fine_jpeg_keeps_each_pixels_colour(quality: int | None, sampling: int
     assert JpegImagePlugin.get_sampling(Image.open(io.BytesIO(file.data))) == sampling  # type: ignore[no-untyped-call]
 
 
+def test_png_is_compressed_at_the_quickest_level() -> None:
+    """The stream's header says so: https://www.rfc-editor.org/rfc/rfc1950#page-6 (FLEVEL 0)."""
+    [file] = encode(generated(format="png"))
+    assert file.data.partition(b"IDAT")[2][:2] == b"\x78\x01"
+
+
 def test_png_loses_nothing_and_tells_how_it_was_made() -> None:
     drawn = generated(images=3, seed=7, metadata={"a": 1})
     files = encode(drawn)

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
@@ -15,13 +15,11 @@ from typing import Any
 
 from PIL import Image
 
-from .fleet import Fleet, Life, Line
+from .fleet import DONE, FAILED, GIVEN_UP, SET_ASIDE, Fleet, Life, Line
 from .messages import SentMessages
 
 PREFIX = "images/"
 # How the lines begin that say so.
-GIVEN_UP = ("returned to the queue", "stopped working")
-FAILED, SET_ASIDE = "the job failed", "set aside"
 TRIP, PROVEN = "receiving stopped until the warm-up succeeds", "the warm-up succeeded"
 FORMATS = {"png": ("PNG", "image/png"), "jpg": ("JPEG", "image/jpeg"), "webp": ("WEBP", "image/webp")}
 
@@ -75,7 +73,7 @@ def every_job_has_one_set_of_objects(
 ) -> dict[str, dict[str, Any]]:
     """Nothing else lies there: no image without a record, no claim. Gives back the records by id.
 
-    `unheard`: by id, jobs whose worker may have died at their last receive, with its claim.
+    `unreported`: by id, jobs whose worker may have died at their last receive, with its claim.
     """
     records = {}
     expected = set()
@@ -97,6 +95,15 @@ def every_job_has_one_set_of_objects(
     others = set(found) - expected - failures
     assert not others, f"objects that belong to no job: {sorted(others)}"
     return records
+
+
+def each_failure_is_marked(found: dict[str, Stored]) -> None:
+    """A worker that succeeds later learns by the mark alone that there is a failure to remove."""
+    for key in found:
+        name, failed, _ = key.partition("=failed.json")
+        if failed:
+            mark = found.get(f"{name}=claim")
+            assert mark and json.loads(mark.data).get("failed"), f"{key} has no mark"
 
 
 def only_bad_jobs_are_dead_letters(sent: SentMessages, dead: list[str]) -> None:
@@ -150,7 +157,7 @@ def everything_was_announced(
 ) -> Counter[str]:
     """At least one event a message: what was drawn with its keys, what was refused with its reason.
 
-    `unheard`: by id, messages of whose last receive no worker heard or knew, so that none could tell.
+    `unreported`: by id, messages of whose last receive no worker heard or knew, so that none could tell.
     """
     ready, failed = (_details(received, kind) for kind in ("FluxImageReady", "FluxImageFailed"))
     assert set(ready) == set(sent.requested), "announced, but not asked for, or the other way round"
@@ -196,21 +203,24 @@ def drawings(fleet: Fleet) -> Iterator[Drawn]:
     """Every time that anything was drawn, as the workers' logs have it."""
     for life in fleet.lives():
         begun: tuple[str, float] | None = None
-        last: Drawn | None = None
+        drawn: dict[str, Drawn] = {}
+        """By job, the last time, until the job is done: it may still be given up while it is delivered."""
         for line in life.lines:
-            at = datetime.fromisoformat(line["time"]).timestamp()
+            at = _time(line)
             given_up = _given_up(line)
             if line["message"] == "drawing":
                 assert not begun, f"{begun} was neither finished nor given up: {life.log}"
                 begun = (line["job"], at)
             elif begun and line.get("job") == begun[0] and (given_up or line["message"] == "drawn"):
-                if last:
-                    yield last
-                last, begun = Drawn(begun[0], life, begun[1], at, given_up), None
-            elif given_up and last and line.get("job") == last.job:
-                last = replace(last, given_up=given_up)  # drawn, and then the claim was lost, or AWS refused
-        if last:
-            yield last
+                if earlier := drawn.pop(begun[0], None):
+                    yield earlier
+                drawn[begun[0]], begun = Drawn(begun[0], life, begun[1], at, given_up), None
+            elif (job := line.get("job")) in drawn:
+                if given_up:  # drawn, and then the claim was lost, or AWS refused
+                    drawn[job] = replace(drawn[job], given_up=given_up)
+                elif line["message"].startswith(DONE):
+                    yield drawn.pop(job)
+        yield from drawn.values()
         if begun:
             assert life.killed, f"{begun[0]} was begun and neither finished nor given up: {life.log}"
             yield Drawn(begun[0], life, begun[1], life.killed)
@@ -237,6 +247,22 @@ def nothing_was_generated_twice_needlessly(drawn: list[Drawn], found: dict[str, 
             continue
         recorded = found[f"{PREFIX}{job}.json"].modified + 1  # S3 tells whole seconds
         assert times[-1].start <= recorded, f"{job} was drawn again although its record was there"
+
+
+def one_result_waits_at_a_time(fleet: Fleet) -> int:
+    """What a worker has drawn is delivered before it draws the job after the next one.
+
+    Gives back how many jobs were drawn while another was delivered.
+    """
+    beside = 0
+    for life in fleet.lives():
+        for line, waiting in life.undelivered():
+            if line["message"] == "drawing":
+                assert len(waiting - {line["job"]}) <= 1, (
+                    f"{sorted(waiting)} wait to be delivered: {life.log}"
+                )
+                beside += bool(waiting)
+    return beside
 
 
 def wasted_receives(fleet: Fleet, sent: SentMessages) -> Counter[str]:
@@ -269,3 +295,40 @@ def undeliverable_results(fleet: Fleet, sent: SentMessages, found: dict[str, Sto
         faulty = pending in fleet.outbox() and pending not in fleet.outbox(healthy=True)
         assert job in sent.forbidden or (faulty and f"{PREFIX}{job}.json" in found), f"{pending} is left"
     return len(parcels)
+
+
+def unheard(
+    lost_receives: Iterable[tuple[str, int]], fleet: Fleet, most_receives: int
+) -> Counter[str | None]:
+    """By id, messages whose last receive may be one that no worker could tell of.
+
+    The answer was lost on the way, the worker was killed, it was not told how many receives there are, or AWS
+    refused what it had to tell, which the log says.
+    """
+    lost = Counter(id_in(body) for body, receive in lost_receives if receive >= most_receives)
+    for life in fleet.lives():
+        jobs = [line["job"] for line in life.lines if "job" in line]
+        if life.killed:
+            lost.update(life.last_jobs())
+        silent = [line for line in life.lines if line["message"].startswith("not announced")]
+        lost.update(line.get("job") for line in silent)
+        if any(line["message"].startswith("cannot read the queue's redrive") for line in life.lines):
+            lost.update(jobs)
+    return lost
+
+
+def recoveries(fleet: Fleet) -> list[float]:
+    """Seconds from each kill to the end of each job that the killed worker had in hand."""
+    ends = [
+        (line["job"], _time(line)) for life in fleet.lives() for line in life.lines if line["message"] in DONE
+    ]
+    found = []
+    for life in fleet.lives():
+        for in_hand in life.in_hand() if life.killed else ():
+            after = [end - life.killed for job, end in ends if job == in_hand and end > life.killed]
+            found += [min(after)] if after else []  # none: it was done just then
+    return found
+
+
+def _time(line: Line) -> float:
+    return datetime.fromisoformat(line["time"]).timestamp()

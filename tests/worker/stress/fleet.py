@@ -1,23 +1,36 @@
 """Real `flux-worker serve` processes, each in its own folder, that are killed and restarted.
 
-Some may have a GPU that breaks: a worker that exits because of it is restarted, as systemd does.
+The healthy ones are the workers of one instance, as on a machine with several GPUs. Some more may have a GPU
+that breaks, each on an instance of its own: a worker that exits because of it is restarted, as systemd does.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.worker.conftest import free_port
+
 COMMAND = str(Path(sys.executable).parent / "flux-worker")
 DONE = ("done", "announced again", "delivered from the outbox")
+# How the lines begin that say so.
+GIVEN_UP = ("returned to the queue", "stopped working")
+FAILED, SET_ASIDE, REFUSED = "the job failed", "set aside", "job refused"
+NOT_HERE, KEPT = "not drawn here", "not delivered"
+ENDS = (*DONE, *GIVEN_UP, FAILED, SET_ASIDE, REFUSED, NOT_HERE, KEPT)
+"""After such a line the worker does no more for the job than to return or delete its message."""
+MOMENTS = ("drawing", "drawn", "both", "anything")
+"""When a worker is killed: it draws, has drawn, draws while another job is delivered, or does anything."""
 POISONED_WIDTH = 304  # an image of this width is drawn by no worker
 LEFT_ALONE = (0, 78)  # the unit's Restart=on-failure and RestartPreventExitStatus=
 RESTART_SECONDS = 5.0  # its RestartSec=
@@ -80,6 +93,38 @@ class Life:
         """Whether the model is loaded."""
         return any(line["message"] == "model loaded" for line in self.lines)
 
+    def last_words(self) -> dict[str, str]:
+        """By job, the last line about it; the job of the last line comes last."""
+        found: dict[str, str] = {}
+        for line in self.lines:
+            if job := line.get("job"):
+                found.pop(job, None)
+                found[job] = line["message"]
+        return found
+
+    def in_hand(self) -> list[str]:
+        """The jobs that the worker has in hand where its log ends: none, one, or two.
+
+        One that it draws, or does anything else to, and one before that is being delivered meanwhile.
+        """
+        *earlier, last = list(self.last_words().items())[-2:] or [("", DONE[0])]
+        found = [job for job, message in earlier if not message.startswith(ENDS)]
+        return found if last[1].startswith((*DONE, NOT_HERE)) else [*found, last[0]]
+
+    def last_jobs(self) -> list[str]:
+        """Of the last two jobs in the log those that are not done: of a failure it may not have told yet."""
+        return [job for job, message in list(self.last_words().items())[-2:] if message not in DONE]
+
+    def undelivered(self) -> Iterator[tuple[Line, frozenset[str]]]:
+        """Each line, with the jobs that are drawn by then and neither delivered nor given up."""
+        waiting: frozenset[str] = frozenset()
+        for line in self.lines:
+            yield line, waiting
+            if line["message"] == "drawn":
+                waiting |= {line["job"]}
+            elif line["message"].startswith(ENDS):
+                waiting -= {line.get("job")}
+
 
 @dataclass
 class Slot:
@@ -88,7 +133,17 @@ class Slot:
     folder: Path
     environment: dict[str, str]
     gpu_fault: GpuFault | None = None
+    place: dict[str, str] = field(default_factory=dict)
+    """What this worker is told about its instance, where that has several."""
     lives: list[Life] = field(default_factory=list)
+
+    def status(self) -> dict[str, Any]:
+        """What the worker says at its own port, if it was given one."""
+        port = self.place.get("FLUX_METRICS_PORT")
+        if port is None:
+            return {}
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=60) as answer:
+            return json.load(answer)  # type: ignore[no-any-return]
 
     @property
     def life(self) -> Life:
@@ -104,7 +159,7 @@ class Slot:
         """Start a worker on what the last one left."""
         log = self.folder / f"{len(self.lives)}.log"
         environment = self.environment | {"FLUX_STATE_DIR": str(self.folder / "state")}
-        environment |= (self.gpu_fault or GpuFault()).environment
+        environment |= (self.gpu_fault or GpuFault()).environment | self.place
         with log.open("wb") as stderr:
             process = subprocess.Popen([COMMAND, "serve"], env=environment, stderr=stderr, cwd=self.folder)
         self.lives.append(Life(process, log, time.time()))
@@ -143,15 +198,36 @@ class Kill:
         """Spread over the run, so that each worker is started again in time to be of use."""
         dice = random.Random(f"{seed} kills")
         share = jobs / (kills + 1)
+        moments = itertools.cycle(dice.sample(MOMENTS, len(MOMENTS)))
         return [
             cls(
                 after=int(share * (number + dice.uniform(0.3, 1.0))),
                 slot=dice.randrange(slots),
-                moment=dice.choice(["drawing", "drawn", "anything"]),
+                moment=next(moments),
                 delay=dice.choice([0.0, dice.uniform(0, 0.05), dice.uniform(0, 0.5)]),
             )
             for number in range(kills)
         ]
+
+    def has_come(self, life: Life, seen: int) -> bool:
+        """Whether this moment has come, in the lines after the first `seen`."""
+        lines = list(life.undelivered())[seen:]
+        if self.moment == "both":
+            return any(line["message"] == "drawing" and waiting for line, waiting in lines)
+        return any(line["message"] == self.moment for line, _ in lines)
+
+
+def _places(runtime: Path, workers: int) -> list[dict[str, str]]:
+    """What each worker of one instance is told, by the unit `flux-worker@N` where there are several."""
+    if workers < 2:
+        return [{}]
+    runtime.mkdir(parents=True)
+    shared = {"RUNTIME_DIRECTORY": str(runtime), "FLUX_WORKERS": str(workers)}
+    ports = list({free_port() for _ in range(10 * workers)})
+    return [
+        shared | {"FLUX_DEVICE": str(number), "FLUX_METRICS_PORT": str(ports[number])}
+        for number in range(workers)
+    ]
 
 
 class Fleet:
@@ -160,7 +236,10 @@ class Fleet:
     def __init__(
         self, folder: Path, environment: dict[str, str], *, size: int, faulty: Sequence[GpuFault] = ()
     ) -> None:
-        self.slots = [Slot(folder / f"worker-{number}", environment) for number in range(size)]
+        places = _places(folder / "instance", size)
+        self.slots = [
+            Slot(folder / f"worker-{number}", environment, place=place) for number, place in enumerate(places)
+        ]
         self.slots += [
             Slot(folder / f"sick-{number}", environment, gpu_fault) for number, gpu_fault in enumerate(faulty)
         ]

@@ -9,14 +9,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from . import evidence, messages
 from .faults import REFUSALS, SERVICES, FaultyProxy
-from .fleet import DONE, Fleet, GpuFault, Kill, Slot
+from .fleet import GIVEN_UP, SET_ASIDE, Fleet, GpuFault, Kill, Slot
 from .messages import SentMessages
 
 VISIBILITY_SECONDS = 18  # a host that pauses for seconds must not cost a worker its job
@@ -54,7 +53,9 @@ class Outcome:
     calls: int
     faults: int
     kills: int
+    killed_with_two: int
     drawn: int
+    beside: int
     given_up: int
     announced: Counter[str]
     announced_again: int
@@ -73,8 +74,9 @@ class Outcome:
             ("messages, of which jobs to draw", f"{self.messages}, {self.scenario.jobs}"),
             ("seconds, jobs a second", f"{self.seconds:.1f}, {self.scenario.jobs / self.seconds:.2f}"),
             ("calls to AWS, of which failed", f"{self.calls}, {self.faults}"),
-            ("workers killed", f"{self.kills}"),
+            ("workers killed, of which with two jobs in hand", f"{self.kills}, {self.killed_with_two}"),
             ("times a job was drawn, of which given up", f"{self.drawn}, {self.given_up}"),
+            ("drawn while another was delivered", f"{self.beside}"),
             ("events", ", ".join(f"{kind} {count}" for kind, count in sorted(self.announced.items()))),
             ("duplicates announced again, not drawn", f"{self.announced_again}"),
         ]
@@ -120,6 +122,9 @@ def run_scenario(aws: Any, environment: dict[str, str], folder: Path, scenario: 
     ):
         # Else the first to be ready might have drawn most of it before the others come.
         _until(fleet, lambda: all(slot.life.ready() for slot in fleet.slots), "the workers to be ready")
+        assert all(
+            slot.status().get("pid", slot.life.process.pid) == slot.life.process.pid for slot in fleet.slots
+        )
         for body in sent.bodies:
             sqs.send_message(QueueUrl=aws.jobs, MessageBody=body)
         _break(fleet, proxy, _plan(scenario))
@@ -146,15 +151,18 @@ def _check_outcome(
     dead_letters = evidence.bodies(sqs, dead)
     evidence.only_bad_jobs_are_dead_letters(sent, dead_letters)
     found = evidence.objects(aws.client("s3"), aws.bucket)
-    unreported = _unheard(proxy, fleet)
+    unreported = evidence.unheard(proxy.lost, fleet, _MAX_RECEIVES)
     records = evidence.every_job_has_one_set_of_objects(sent, found, unreported)
+    evidence.each_failure_is_marked(found)
     received = [json.loads(body) for body in evidence.bodies(sqs, aws.events)]
     announced = evidence.everything_was_announced(sent, records, received, unreported)
     drawn = list(evidence.drawings(fleet))
     evidence.nothing_was_generated_twice_needlessly(drawn, found)
-    given_up = sum(one.given_up in evidence.GIVEN_UP for one in drawn)
-    # A pause of the host may cost each worker the claim in its hand.
-    allowed = max(len(fleet.slots), scenario.jobs / 20)
+    beside = evidence.one_result_waits_at_a_time(fleet)
+    assert beside, "no job was drawn while another was delivered"
+    given_up = sum(one.given_up in GIVEN_UP for one in drawn)
+    # A pause of the host may cost each worker the two claims in its hand.
+    allowed = max(2 * len(fleet.slots), scenario.jobs / 20)
     assert given_up <= allowed, "claims are lost although their workers live"
     return Outcome(
         scenario=scenario,
@@ -163,13 +171,15 @@ def _check_outcome(
         calls=proxy.calls.total(),
         faults=proxy.failed.total(),
         kills=sum(life.killed is not None for life in fleet.lives()),
+        killed_with_two=sum(life.killed is not None and len(life.in_hand()) > 1 for life in fleet.lives()),
         drawn=len(drawn),
+        beside=beside,
         given_up=given_up,
         announced=announced,
         announced_again=_logged(fleet, "announced again"),
-        recoveries=_recoveries(fleet),
+        recoveries=evidence.recoveries(fleet),
         dead=len(dead_letters),
-        set_aside=_logged(fleet, evidence.SET_ASIDE),
+        set_aside=_logged(fleet, SET_ASIDE),
         kept=evidence.undeliverable_results(fleet, sent, found),
         faulty_starts=sum(len(slot.lives) for slot in fleet.slots if slot.gpu_fault),
         trips=_logged(fleet, evidence.TRIP),
@@ -181,24 +191,6 @@ def _undelivered(fleet: Fleet, sent: SentMessages) -> list[Path]:
     """What the healthy workers are still to deliver."""
     names = {f"{name}.entry" for name in sent.forbidden}
     return [pending for pending in fleet.outbox(healthy=True) if pending.name not in names]
-
-
-def _unheard(proxy: FaultyProxy, fleet: Fleet) -> Counter[str | None]:
-    """By id, messages whose last receive may be one that no worker could tell of.
-
-    The answer was lost on the way, the worker was killed, it was not told how many receives there are, or AWS
-    refused what it had to tell, which the log says.
-    """
-    lost = Counter(evidence.id_in(body) for body, receive in proxy.lost if receive >= _MAX_RECEIVES)
-    for life in fleet.lives():
-        jobs = [line["job"] for line in life.lines if "job" in line]
-        if life.killed:
-            lost.update(jobs[-1:])
-        silent = [line for line in life.lines if line["message"].startswith("not announced")]
-        lost.update(line.get("job") for line in silent)
-        if any(line["message"].startswith("cannot read the queue's redrive") for line in life.lines):
-            lost.update(jobs)
-    return lost
 
 
 def _dead_letters(sqs: Any, aws: Any) -> str:
@@ -252,7 +244,7 @@ def _strike(fleet: Fleet, slot: Slot, kill: Kill) -> None:
         deadline = time.monotonic() + 5  # a slot may have nothing more to draw
         while time.monotonic() < deadline:
             fleet.follow()
-            if any(line["message"] == kill.moment for line in slot.life.lines[seen:]):
+            if kill.has_come(slot.life, seen):
                 break
             time.sleep(0.002)
     time.sleep(kill.delay)
@@ -272,21 +264,3 @@ def _until(fleet: Fleet, condition: Callable[[], bool], what: str) -> None:
 
 def _logged(fleet: Fleet, begin: str) -> int:
     return sum(line["message"].startswith(begin) for life in fleet.lives() for line in life.lines)
-
-
-def _recoveries(fleet: Fleet) -> list[float]:
-    """Seconds from each kill to the end of the job that the killed worker had in hand."""
-    ends = [
-        (line["job"], datetime.fromisoformat(line["time"]).timestamp())
-        for life in fleet.lives()
-        for line in life.lines
-        if line["message"] in DONE
-    ]
-    found = []
-    for life in fleet.lives():
-        last = next((line for line in reversed(life.lines) if "job" in line), None)
-        if life.killed and last and not last["message"].startswith((*DONE, "not drawn here")):
-            in_hand = last["job"]
-            after = [end - life.killed for job, end in ends if job == in_hand and end > life.killed]
-            found += [min(after)] if after else []  # none: it was done, and nothing else was in hand
-    return found

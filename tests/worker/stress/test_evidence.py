@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +18,7 @@ from PIL import Image
 
 from . import evidence
 from .fleet import Life
+from .lives import ASIDE, FAULT, LOST, PROVEN, life
 from .messages import SentMessages
 
 JOB = {"id": "one", "prompt": "a cat", "width": 256, "height": 272, "steps": 1, "format": "jpg"}
@@ -138,6 +139,22 @@ def test_events(found: dict[str, evidence.Stored], received: list[dict[str, Any]
         evidence.everything_was_announced(ORDERS, records, received)
 
 
+@pytest.mark.parametrize(
+    ("mark", "right"),
+    [
+        pytest.param(stored(b'{"failed": true}'), True, id="bare"),
+        pytest.param(stored(b'{"token": "a", "failed": true}'), True, id="of-a-claim"),
+        pytest.param(stored(b'{"token": "a"}'), False, id="unmarked-claim"),
+        pytest.param(None, False, id="none"),
+    ],
+)
+def test_marks(found: dict[str, evidence.Stored], mark: evidence.Stored | None, right: bool) -> None:
+    if mark:
+        found["images/bad=claim"] = mark
+    with contextlib.nullcontext() if right else pytest.raises(AssertionError, match="no mark"):
+        evidence.each_failure_is_marked(found)
+
+
 def test_what_nobody_heard_of_need_not_be_told(found: dict[str, evidence.Stored]) -> None:
     """The answer that brought a message for the last time was lost on the way."""
     records = evidence.every_job_has_one_set_of_objects(ORDERS, found)
@@ -178,21 +195,6 @@ def test_two_jobs_of_one_id(found: dict[str, evidence.Stored], seed: int, reason
         evidence.everything_was_announced(sent, records, received)
 
 
-LOST = "stopped working on the job: another worker took the job over"
-FAULT = "the job failed, received 1 times: it comes back in 10 s"
-ASIDE = "set aside, the message comes back in 30 s: AccessDenied"
-PROVEN = "the warm-up succeeded: receiving again in 0 s"
-
-
-def life(*said: tuple[float, str], killed: float | None = None) -> Life:
-    """A worker's log about the job, by the seconds of its lines."""
-    lines = [
-        {"time": datetime.fromtimestamp(at, UTC).isoformat(), "message": message, "job": "one"}
-        for at, message in said
-    ]
-    return Life(None, Path("log"), 0.0, lines, killed)  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize(
     ("lives", "wrong"),
     [
@@ -225,6 +227,42 @@ def life(*said: tuple[float, str], killed: float | None = None) -> Life:
             [life((10, "drawing"), (15, "drawn"), (16, ASIDE)), life((20, "drawing"), (25, "drawn"))],
             None,
             id="after-it-was-set-aside",
+        ),
+        pytest.param(
+            [
+                life(
+                    (10, "drawing"), (15, "drawn"), (16, "drawing", "two"), (17, ASIDE), (18, "drawn", "two")
+                ),
+                life((20, "drawing"), (25, "drawn")),
+            ],
+            None,
+            id="set-aside-while-the-next-was-drawn",
+        ),
+        pytest.param(
+            [
+                life(
+                    (10, "drawing"), (15, "drawn"), (16, "drawing", "two"), (17, "drawn", "two"), (18, LOST)
+                ),
+                life((20, "drawing"), (25, "drawn")),
+            ],
+            None,
+            id="lost-after-the-next-was-drawn",
+        ),
+        pytest.param(
+            [
+                life((10, "drawing"), (15, "drawn"), (16, "drawing", "two"), (18, LOST, "two")),
+                life((20, "drawing"), (25, "drawn")),
+            ],
+            "nobody was killed",
+            id="the-next-was-lost",
+        ),
+        pytest.param(
+            [
+                life((10, "drawing"), (15, "drawn"), (16, "done"), (18, LOST)),
+                life((20, "drawing"), (25, "drawn")),
+            ],
+            "nobody was killed",
+            id="lost-after-it-was-done",
         ),
         pytest.param([life((10, "drawing"))], "neither finished", id="forgotten"),
         pytest.param(
