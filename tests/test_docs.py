@@ -93,7 +93,7 @@ def of(*languages: str) -> list[Block]:
 
 @pytest.mark.parametrize("page", TEXTS)
 def test_every_block_says_what_it_is(page: str) -> None:
-    known = {"sh", "yaml", "json", "ini", "python", "output", "text"}
+    known = {"sh", "yaml", "json", "ini", "python", "typescript", "output", "text"}
     assert [str(block) for block in BLOCKS if block.page == page and block.language not in known] == []
 
 

@@ -24,6 +24,7 @@ import boto3
 import pytest
 
 from bake.localcloud.hub import tiny_flux
+from tests.worker.written import assert_event
 
 # Before torch is imported: its threads wait for each other, and where cores are few that is all they do.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -200,9 +201,11 @@ class Aws:
         pytest.fail(f"no event within {seconds * 10} s")
 
     def taken(self, sqs: Any, message: Any) -> dict[str, Any]:
-        """The event in a message, which is deleted."""
+        """The event in a message, which is deleted; each is as its schema says."""
         sqs.delete_message(QueueUrl=self.events, ReceiptHandle=message["ReceiptHandle"])
-        return json.loads(message["Body"])  # type: ignore[no-any-return]
+        event = json.loads(message["Body"])
+        assert_event(event)
+        return event  # type: ignore[no-any-return]
 
     def left(self) -> int:
         """Messages still on the queue of jobs, hidden ones too."""

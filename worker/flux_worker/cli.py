@@ -21,6 +21,7 @@ _LAZY_COMMANDS = {
     "compile": "flux_worker.commands.model",
     "draw": "flux_worker.commands.draw",
     "quantize": "flux_worker.commands.model",
+    "schema": "flux_worker.commands.schema",
     "send": "flux_worker.commands.send",
 }
 _NAMES = {"compile": "compile_model"}  # Python has a function of that name
@@ -106,19 +107,6 @@ def status(port: int, as_json: bool) -> None:
 
     found = ask(port)
     click.echo(json.dumps(found) if as_json else "\n".join(lines(found)))
-
-
-@main.command()
-def schema() -> None:
-    """Print the JSON schema of a job.
-
-    \b
-    Example:
-      flux-worker schema > job.schema.json
-    """
-    from .jobspec.job import schema as job_schema
-
-    click.echo(job_schema(), nl=False)
 
 
 if __name__ == "__main__":

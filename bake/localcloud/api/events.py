@@ -1,4 +1,4 @@
-"""moto's EventBridge, which delivers to a queue only where the queue's policy lets the rule.
+"""moto's EventBridge, which delivers whole events, to a queue only where its policy lets the rule.
 
 Events for a bus that is not there are lost, and the sender hears success:
 https://github.com/aws/aws-cli/issues/9186
@@ -43,11 +43,20 @@ def install(inventory: Inventory) -> None:
     def send(self: Any, resource_id: str, event: dict[str, Any], group_id: str | None = None) -> None:
         queue = f"arn:aws:sqs:{self.region_name}:{self.account_id}:{resource_id}"
         if delivers(inventory, self.arn, queue):
-            of_moto(self, resource_id, event, group_id)
+            of_moto(self, resource_id, _whole(event, self.account_id), group_id)
         else:
             log.warning("rule %s: the policy of %s does not let it send", self.arn, queue)
 
     Rule._send_to_sqs_queue = send
+
+
+def _whole(event: Any, account: str) -> Any:
+    """With the account, which moto leaves out; what a rule's transformer made stays as it is.
+
+    https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-events-structure.html
+    """
+    is_event = isinstance(event, dict) and {"detail-type", "detail", "source"} <= event.keys()
+    return {"account": account} | event if is_event else event
 
 
 def lose(shows: Callable[[str], bool]) -> None:

@@ -43,17 +43,22 @@ def wired(cloud: Cloud) -> dict[str, Any]:
     return {"bus": name, "url": url, "queue": queue, "rule": rule}
 
 
-def delivered(cloud: Cloud, wired: dict[str, Any], policy: str | None) -> bool:
+def delivered(cloud: Cloud, wired: dict[str, Any], policy: str | None) -> list[Any]:
     sqs = cloud.client("sqs")
     if policy is not None:
         sqs.set_queue_attributes(QueueUrl=wired["url"], Attributes={"Policy": policy})
     entry = {"Source": "flux.worker", "DetailType": "t", "Detail": "{}", "EventBusName": wired["bus"]}
     assert cloud.client("events").put_events(Entries=[entry])["FailedEntryCount"] == 0
-    return bool(sqs.receive_message(QueueUrl=wired["url"]).get("Messages"))
+    return list(sqs.receive_message(QueueUrl=wired["url"]).get("Messages", []))
 
 
 def test_the_policy_of_the_bakes_own_queue_lets_its_rule_deliver(cloud: Cloud, wired: dict[str, Any]) -> None:
-    assert delivered(cloud, wired, wiring.queue_policy(wired["queue"], wired["rule"]))
+    [message] = delivered(cloud, wired, wiring.queue_policy(wired["queue"], wired["rule"]))
+    event = json.loads(message["Body"])
+    assert event.keys() == {
+        *("version", "id", "detail-type", "source", "account", "time", "region", "resources", "detail")
+    }
+    assert (event["account"], event["region"]) == ("123456789012", REGION)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from ..encode import EncodedImage
+from ..jobspec.events import ImageReady
 from ..jobspec.job import Job
 from ..jobspec.keys import image_keys
 
@@ -18,37 +19,53 @@ if TYPE_CHECKING:
 
 
 class Model(BaseModel):
-    """The model that was used: see `images.Origin`."""
+    """The model that drew them."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     repo: str
     revision: str
+    """The commit."""
     precision: str
+    """bf16 or int8."""
     device: str
     versions: dict[str, str]
+    """Of the packages that matter, by name."""
 
 
 class Timings(BaseModel):
-    """Seconds: for all images, for one step, and between sending and receiving the job."""
+    """How long it took, in seconds."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     draw: float
+    """For all images."""
     step: float
+    """For one step."""
     queue: float | None
+    """Between sending and receiving the job; null if SQS did not tell."""
 
 
 class Record(BaseModel):
-    """The images of a job, where they are and how they were made. `job` has its seed and quality set."""
+    """The images of a job, where they are and how they were made."""
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)  # it holds the prompt
+    model_config = ConfigDict(
+        frozen=True,
+        hide_input_in_errors=True,  # it holds the prompt
+        use_attribute_docstrings=True,
+        title="FluxRecord",
+    )
 
     job: Job
+    """With its seed, and with its quality where the format has one."""
     bucket: str
+    """The bucket of the images and of this record."""
     keys: list[str]
+    """The key of each image."""
     content_type: str
+    """Of each image, such as image/png."""
     sha256: list[str]
+    """Of each image, as hexadecimal digits."""
     model: Model
     seconds: Timings
     drawn_at: datetime
@@ -86,12 +103,16 @@ class Record(BaseModel):
 
     def detail(self, sidecar: str, metadata: dict[str, JsonValue]) -> dict[str, Any]:
         """The detail of the event FluxImageReady: no prompt, no pixels."""
-        place = {"id": self.job.id, "bucket": self.bucket, "keys": self.keys, "sidecar": sidecar}
         parameters = self.job.parameters()
         del parameters["prompt"]
-        drawn = {
-            "seconds": self.seconds.draw,
-            "model_revision": self.model.revision,
-            "precision": self.model.precision,
-        }
-        return place | parameters | drawn | {"metadata": metadata}
+        return ImageReady(
+            id=self.job.id,
+            bucket=self.bucket,
+            keys=self.keys,
+            sidecar=sidecar,
+            **parameters,
+            seconds=self.seconds.draw,
+            model_revision=self.model.revision,
+            precision=self.model.precision,
+            metadata=metadata,
+        ).content()

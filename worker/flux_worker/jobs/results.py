@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from ..aws.errors import Call, error_code, tag
 from ..errors import CallRefused, CorruptRecord, InvalidJob
 from ..jobspec.envelope import SOURCE
+from ..jobspec.events import FAILED, READY, ImageFailed, StoredFailure
 from ..jobspec.keys import failure_key, record_key
 from .record import Record
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from pydantic import JsonValue
 
-READY = "FluxImageReady"
-FAILED = "FluxImageFailed"
 JSON = "application/json"
 
 EXISTS_OR_CHANGED = {"PreconditionFailed", "412"}
@@ -101,9 +99,8 @@ class Results:
     def store_failure(self, job_id: str, reason: str, *, dead_lettered: bool = False) -> str:
         """Store why a job failed; returns the key."""
         key = failure_key(self.prefix, job_id)
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")  # no two failures of a job are alike
-        failure = {"id": job_id, "reason": reason, "failed_at": now} | _dead_letter_field(dead_lettered)
-        self.s3.put_object(Bucket=self.bucket, Key=key, Body=json.dumps(failure).encode(), ContentType=JSON)
+        body = json.dumps(StoredFailure.now(job_id, reason, dead_lettered=dead_lettered).content()).encode()
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=JSON)
         return key
 
     def recorded(self, job_id: str) -> bool:
@@ -125,8 +122,14 @@ class Results:
         self, error: InvalidJob, sidecar: str | None, *, dead_lettered: bool = False
     ) -> None:
         """Send FluxImageFailed. Raises ClientError if EventBridge does not accept it."""
-        what = {"id": error.job_id, "bucket": self.bucket, "sidecar": sidecar, "reason": error.reason}
-        self._put(FAILED, what | _dead_letter_field(dead_lettered))
+        failed = ImageFailed(
+            id=error.job_id,
+            bucket=self.bucket,
+            sidecar=sidecar,
+            reason=error.reason,
+            dead_lettered=dead_lettered,
+        )
+        self._put(FAILED, failed.content())
 
     def _put(self, kind: str, detail: dict[str, Any]) -> None:
         answer = self.events.put_events(
@@ -146,8 +149,3 @@ class Results:
             refused: Any = {"Error": {"Code": code, "Message": message}}
             tag(refused, Call("events", "PutEvents", f"the event bus {self.event_bus}"))
             raise ClientError(refused, "PutEvents")
-
-
-def _dead_letter_field(dead_lettered: bool) -> dict[str, bool]:
-    """The field that only events about dead-lettered jobs have."""
-    return {"dead_lettered": True} if dead_lettered else {}

@@ -21,6 +21,7 @@ from pydantic import (
 from ..errors import InvalidJob
 from . import envelope, json_schema
 from .json_schema import MAX_INTEGER, MAX_METADATA_DEPTH
+from .reader_schema import Untitled, as_text
 
 MAX_PROMPT_TOKENS = 512
 """FLUX.1-dev's T5 reads no more; diffusers would truncate longer prompts, so they are refused."""
@@ -92,7 +93,8 @@ class Job(BaseModel):
         frozen=True,
         use_attribute_docstrings=True,
         hide_input_in_errors=True,  # errors are logged, and prompts must not be
-        title="FLUX job",
+        title="FluxJob",
+        json_schema_serialization_defaults_required=True,  # the record names every field
     )
 
     id: Annotated[str, Field(pattern=_ID, json_schema_extra=json_schema.ID)]
@@ -185,7 +187,7 @@ def _given_twice(text: str) -> str | None:
 
 def schema() -> str:
     """The JSON schema of a job, as `worker/job.schema.json` holds it."""
-    return json.dumps(json_schema.completed(Job.model_json_schema()), indent=2) + "\n"
+    return as_text(json_schema.completed(Job.model_json_schema(schema_generator=Untitled)))
 
 
 def problems(error: ValidationError) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from .reader_schema import DIALECT
+
 MAX_INTEGER = 2**53 - 1
 """The largest integer that every JSON reader keeps exactly."""
 MAX_METADATA_DEPTH = 8
@@ -32,7 +34,7 @@ _UNSAID = (
 
 def completed(schema: dict[str, Any]) -> dict[str, Any]:
     """Add dependencies between fields, metadata's depth, and a note on what a schema cannot express."""
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    head = {"$schema": DIALECT}
     description = f"{schema['description']} {_UNSAID}"
     schema["properties"]["metadata"]["additionalProperties"] = _within(MAX_METADATA_DEPTH - 1)
     return head | schema | {"$defs": _nested(), "description": description, "allOf": _together()}
