@@ -262,7 +262,11 @@ def test_the_log_is_json_lines_with_the_jobs_id(worker: Any) -> None:
 def test_nothing_but_results_is_left(worker: Any, aws: Any, environment: dict[str, str]) -> None:
     from pathlib import Path
 
-    stored = aws.client("s3").list_objects_v2(Bucket=aws.bucket)["Contents"]
-    assert not [item["Key"] for item in stored if item["Key"].endswith("=claim")]
+    stored = [item["Key"] for item in aws.client("s3").list_objects_v2(Bucket=aws.bucket)["Contents"]]
+    claims, failures = (
+        {key.removesuffix(ending) for key in stored if key.endswith(ending)}
+        for ending in ("=claim", "=failed.json")
+    )
+    assert claims == failures, "of jobs that failed, the marks"
     outbox = Path(environment["FLUX_STATE_DIR"]) / "outbox"
     assert [file.name for file in outbox.iterdir()] == ["lock"]

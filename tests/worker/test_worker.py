@@ -160,7 +160,7 @@ class TestADrawingFails:
             "the job failed, received 3 times: it goes to the dead-letter queue now",
         ]
         assert "no room" in caplog.text
-        assert harness.stored() == ["images/one=failed.json"]
+        assert harness.stored() == ["images/one=claim", "images/one=failed.json"]
 
     def test_a_broken_gpu_ends_the_process_after_handing_the_job_back(self, harness: WorkerHarness) -> None:
         with harness.worker(model=at_step(3, lambda: 1 / 0)) as worker, pytest.raises(ZeroDivisionError):
