@@ -51,6 +51,19 @@ def settings(**more: str) -> ServeSettings:
     return ServeSettings.from_environment(given | more)
 
 
+def noted(metric: ReadyMetric, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What it publishes, or tries to, from now on."""
+    found: list[float] = []
+    put = metric._put
+
+    def note(value: float) -> None:
+        found.append(value)
+        put(value)
+
+    monkeypatch.setattr(metric, "_put", note)
+    return found
+
+
 @pytest.fixture
 def aws_environment(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (CREDENTIALS | {"AWS_ENDPOINT_URL": endpoint}).items():
@@ -64,17 +77,19 @@ def test_it_says_what_flux_ready_says_and_ends_with_0(
     monkeypatch.setattr(cloudwatch, "EVERY_SECONDS", 0.05)
     space = "Flux/said"
     metric = ReadyMetric(settings(FLUX_CLOUDWATCH_NAMESPACE=space), monitor, Imds(ec2.environment))
+    published = noted(metric, monkeypatch)
     metric.start()
     until(lambda: values(metrics, space, "SampleCount") != [], 10, "the first value")
     assert sum(values(metrics, space, "Sum")) == 0
     monitor.ready()
     until(lambda: max(values(metrics, space, "Maximum")) == 1, 10, "that it is ready")
-    monitor.stopping()
     monkeypatch.setattr(cloudwatch, "EVERY_SECONDS", 600)
+    until(lambda: len(set(published)) == 2, 10, "both to be noted")
+    monitor.stopping()
     metric.end()
     metric.join()
     assert not metric._thread.is_alive()
-    assert min(values(metrics, space, "Minimum")) == 0
+    assert published[-1] == 0
 
 
 def test_without_a_namespace_no_call_is_made(monitor: Monitor) -> None:
@@ -98,11 +113,9 @@ def test_a_failure_is_told_once_and_does_not_last(
     (ec2.folder / "refuse").touch()  # so the region is not known
     space = "Flux/failed"
     metric = ReadyMetric(settings(FLUX_CLOUDWATCH_NAMESPACE=space), monitor, Imds(ec2.environment))
-    asked: list[float] = []
-    put = metric._put
-    monkeypatch.setattr(metric, "_put", lambda value: (asked.append(value), put(value)))
+    tried = noted(metric, monkeypatch)
     metric.start()
-    until(lambda: len(asked) > 3, 10, "some tries")
+    until(lambda: len(tried) > 3, 10, "some tries")
     assert caplog.text.count("is not published") == 1
     (ec2.folder / "refuse").unlink()
     until(lambda: "is published again" in caplog.text, 10, "a try that succeeds")
