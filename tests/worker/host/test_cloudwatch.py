@@ -84,6 +84,7 @@ def test_it_says_what_flux_ready_says_and_ends_with_0(
     monitor.ready()
     until(lambda: max(values(metrics, space, "Maximum")) == 1, 10, "that it is ready")
     monkeypatch.setattr(cloudwatch, "EVERY_SECONDS", 600)
+    monkeypatch.setattr(cloudwatch, "_LAST_SECONDS", 60)
     until(lambda: len(set(published)) == 2, 10, "both to be noted")
     monitor.stopping()
     metric.end()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 
 METRIC = "Ready"
 EVERY_SECONDS = 60.0  # a finer resolution would be another, dearer kind of metric
-_LAST_SECONDS = 5.0
+_LAST_SECONDS = 5.0  # for the last value, while lifecycle hooks are completed
 _CONNECT_SECONDS, _READ_SECONDS = 2, 3
 
 
@@ -38,6 +39,7 @@ class ReadyMetric:
         self._client: Any = None
         self._failed = False
         self._over = threading.Event()
+        self._ends_at = 0.0
         self._thread = threading.Thread(target=self._run, name="cloudwatch", daemon=True)
 
     def start(self) -> None:
@@ -47,12 +49,13 @@ class ReadyMetric:
 
     def end(self) -> None:
         """Publish a last time; the worker is no longer ready then. Does not wait."""
+        self._ends_at = time.monotonic() + _LAST_SECONDS
         self._over.set()
 
     def join(self) -> None:
-        """Wait for the last value to be published, 5 s at most."""
+        """Wait for the last value to be published, at most until 5 s after `end`."""
         if self._thread.is_alive():
-            self._thread.join(_LAST_SECONDS)
+            self._thread.join(max(0.0, self._ends_at - time.monotonic()))
 
     def _run(self) -> None:
         while True:
