@@ -12,6 +12,7 @@ import click
 
 from bake import surroundings
 from bake.errors import UsageError
+from bake.localcloud.announce_command import announce
 from bake.localcloud.clock_command import clock
 from bake.localcloud.fault_commands import fault
 from bake.localcloud.interrupt_command import interrupt
@@ -42,6 +43,7 @@ def local() -> None:
 local.add_command(fault)
 local.add_command(clock)
 local.add_command(interrupt)
+local.add_command(announce)
 local.add_command(save)
 
 

@@ -98,6 +98,23 @@ class TestTheEndIsNear:
             assert worker.monitor.status()["doing"] == "Not receiving: rebalance recommendation"
         assert call_log.calls == []
 
+    def test_after_a_pause_the_worker_is_ready_again(
+        self, harness: WorkerHarness, stop: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        blocked = []
+        with stop.deferred(), harness.worker() as worker:
+
+            def wait(_seconds: float) -> None:
+                blocked.append(worker.monitor.status().get("blocked"))
+                stop.resume("a reboot")
+
+            monkeypatch.setattr(stop, "wait", wait)
+            stop.pause("a reboot")
+            harness.aws.send(BODY)
+            harness.run_until(worker, lambda: worker.monitor.status()["jobs"]["drawn"] == 1)
+            assert "blocked" not in worker.monitor.status()
+        assert blocked == [["Not receiving: a reboot"]]
+
     def test_what_aws_does_not_take_in_time_stays_in_the_outbox(
         self, harness: WorkerHarness, stop: Any
     ) -> None:

@@ -7,6 +7,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from bake.localcloud.api import announcements
 from bake.localcloud.api.access.keys import LASTING, Key, Keys
 from bake.localcloud.api.imds import Metadata, Tree
 from bake.localcloud.settings import ACCOUNT
@@ -56,6 +57,7 @@ def _tree(instance: Any, keys: Keys) -> Tree:
         "system": "nitro",
     }
     tree |= _keys(instance) | _role(instance, keys) | _public(instance) | _events(instance)
+    tree |= announcements.auto_scaling(instance)
     if instance.metadata_options.instance_metadata_tags == "enabled":
         tree["tags"] = {"instance": {tag["key"]: tag["value"] for tag in instance.get_tags()}}
     return tree
@@ -117,8 +119,8 @@ def _keys(instance: Any) -> Tree:
 
 
 def _events(instance: Any) -> Tree:
-    """Maintenance, of which there is none, and a spot interruption once EC2 has announced it."""
-    events: Tree = {"maintenance": {"history": "[]", "scheduled": "[]"}}
+    """Scheduled events, and a spot interruption once EC2 has announced it."""
+    events: Tree = {"maintenance": announcements.maintenance(instance)}
     request = instance.ec2_backend.request_of(instance)
     if request is None or (notice := request.notice) is None:
         return {"events": events}

@@ -18,6 +18,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.middleware.shared_data import SharedDataMiddleware
 
 from bake.localcloud.api import (
+    announcements,
     auto_scaling,
     clock,
     ec2,
@@ -122,6 +123,7 @@ def start(
         **clock.routes(time),
         **egress.routes(groups.follow),
         **interruptions.routes(interruptions.Interruptions(instances, time)),
+        **announcements.routes(announcements.Announcements(instances, time)),
         **hub_control.routes(hub),
         **image_usage.routes(),
     }
