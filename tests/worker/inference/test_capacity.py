@@ -91,7 +91,7 @@ def test_several_workers_on_less_ram_than_weights_are_told_how_the_disk_is_read(
     has = dataclasses.replace(machine(45_776), workers=workers)  # 16 GiB of RAM
     whole = Whole(**dataclasses.asdict(checkpoint))
     text = "\n".join(capacity.lines(has, whole, capacity.assess_both(has, whole)))
-    assert ("RAM is smaller than the weights" in text) == said
+    assert ("RAM is smaller than the weights: workers that start together" in text) == said
 
 
 @pytest.fixture

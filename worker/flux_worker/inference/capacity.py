@@ -243,8 +243,8 @@ def lines(machine: Machine, checkpoint: Checkpoint, both: dict[Precision, Verdic
         text.append("            on the CPU, weights that do not fit into RAM are read from disk again")
     elif machine.workers > 1 and both[checkpoint.precision].weights > machine.ram_total:
         text.append(
-            "            RAM is smaller than the weights: workers that start together read them from the disk"
-            " once, one that starts later reads them again"
+            "            RAM is smaller than the weights: workers that start together share most of what they"
+            " read from the disk, one that starts later reads all of it again"
         )
     if not both[checkpoint.precision].fits:
         text.append(advice(both, checkpoint))
