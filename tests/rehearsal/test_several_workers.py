@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,8 +11,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bake import layout
+from bake.lease import Lease
+from bake.progress import PlainScreen, Progress
+from bake.run import Run
+from bake.steps.connect import log_in
+from bake.steps.launch import LaunchSpec, launch
 from bake.steps.provision import render
+from bake.steps.tags import tags
 from bake.steps.wait_for_worker import wait_until_ready
+from bake.undo import Undo
+from bake.wiring import wire
 
 if TYPE_CHECKING:
     from tests.conftest import Machine
@@ -136,6 +145,31 @@ def test_one_worker_again_where_one_is_wanted(worker: Machine) -> None:
     alone = {"FLUX_WORKERS": "1", "FLUX_DEVICE": None, "STATE_DIRECTORY": layout.STATE}
     assert told(worker, "flux-worker") == alone | {"RUNTIME_DIRECTORY": "/run/flux-worker"}
     assert "is not needed" in _refused(worker, "flux-worker@0")
+
+
+def test_two_workers_of_a_baked_image_get_ready_and_show_in_one_status(
+    machine: Machine, image: str, tmp_path: Path
+) -> None:
+    """The workers themselves, from the image's disk, on the CPU in place of GPUs."""
+    plan, aws = machine.plan, machine.aws
+    run = Run(f"{machine.run.id}-two", tmp_path, Progress(PlainScreen(io.StringIO())))
+    Lease(plan.lease, aws, run)
+    with Undo() as undo:
+        known = {tag["Key"]: tag["Value"] for tag in tags(plan, run, f"bake-{run.id}")}
+        settings = wire(aws, run.id, known, undo).environment(
+            plan.profile.worker.region, plan.launch.settings
+        )
+        files = {layout.INSTANCE_ENV: f"{settings}FLUX_WORKERS=2\n"}
+        spec = LaunchSpec("two", image, plan.profile.builder.types, files)
+        instance = launch(spec, plan, aws, run, undo)
+        with log_in(instance, plan, aws, run) as session:
+            assert wait_until_ready(session, aws, run, stall=600, limit=1500) > 0
+            found = json.loads(session.run(WORKER, "status", "--json").stdout)
+            assert [(one["worker"], one["workers"]) for one in found["workers"]] == [(0, 2), (1, 2)]
+            shown = session.run(WORKER, "status").stdout.splitlines()
+            assert [line[:9] for line in shown if line.startswith("worker")] == ["worker 0:", "worker 1:"]
+            session.run("systemctl", "stop", "flux-worker", sudo=True)
+            assert session.run(WORKER, "status", check=False).exit_code == 1
 
 
 def _refused(machine: Machine, unit: str) -> str:
