@@ -91,6 +91,7 @@ def test_one_of_several_workers_differs_by_its_gpu_and_its_state_alone() -> None
     assert [line for line in several if line not in alone] == [
         "Description=FLUX.1-dev worker %i",
         "PartOf=flux-worker.service",
+        "After=flux-worker.service",
         "Environment=FLUX_DEVICE=%i",
         "StateDirectory=flux-worker/%i",
         "ExecCondition=+/usr/lib/flux-worker/workers.sh /run/%N.env %i",

@@ -33,7 +33,14 @@ def ask(tmp_path: Path) -> Ask:
     """Asks as systemd does, on a machine with these devices; `systemctl` writes down what it is to do."""
     (tmp_path / "bin").mkdir()
     systemctl = tmp_path / "bin/systemctl"
-    systemctl.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/started\n')
+    systemctl.write_text(
+        f"""#!/bin/sh
+case "$*" in
+  start*) printf "%s\\n" "$@" >{tmp_path}/started ;;
+  list-units*"$RUNNING") [ -z "$RUNNING" ] || echo "$RUNNING loaded active running" ;;
+esac
+"""
+    )
     systemctl.chmod(0o755)
 
     def asked(devices: list[tuple[str, str]], worker: str = "", **settings: str) -> Asked:
@@ -98,6 +105,21 @@ def test_one_of_several_starts_where_it_has_a_gpu(ask: Ask, worker: str, workers
     found = ask([GPU] * workers, worker)
     assert (found.starts, found.told, found.started) == (starts, f"FLUX_WORKERS={workers}\n", [])
     assert found.says == "" if starts else f"flux-worker@{worker}.service is not needed" in found.says
+
+
+@pytest.mark.parametrize(
+    ("worker", "workers", "running"),
+    [("", "1", "flux-worker@*.service"), ("1", "2", "flux-worker.service")],
+    ids=["the-service-beside-several", "one-of-several-beside-the-service"],
+)
+def test_no_gpu_gets_a_second_worker_where_the_number_changed(
+    ask: Ask, worker: str, workers: str, running: str
+) -> None:
+    """Writing instance.env starts the service, whatever runs."""
+    found = ask([GPU] * 4, worker, FLUX_WORKERS=workers, RUNNING=running)
+    assert (found.starts, found.started) == (False, [])
+    assert f"{running} runs" in found.says
+    assert "systemctl restart flux-worker" in found.says
 
 
 @pytest.mark.parametrize("wrong", ["two", "-1", "2.5", "100", "secretsmanager:a#b"])

@@ -138,13 +138,20 @@ def test_one_worker_again_where_one_is_wanted(worker: Machine) -> None:
     """What an earlier start found must not count."""
     put(worker, layout.INSTANCE_ENV, f"{PLACES}FLUX_WORKERS=2\n")
     wait(worker, "both", lambda: sorted(active(worker)) == BOTH)
-    systemctl(worker, "stop", "flux-worker")
-    put(worker, layout.INSTANCE_ENV, PLACES)  # and flux-worker.path starts it
+    put(
+        worker, layout.INSTANCE_ENV, PLACES
+    )  # and flux-worker.path starts the one, which waits for their GPUs
+    wait(worker, "the one to wait", lambda: "runs, since" in _journal(worker, "flux-worker"))
+    assert sorted(active(worker)) == BOTH
+    systemctl(worker, "restart", "flux-worker")
     assert wait_until_ready(worker.session, worker.aws, worker.run, stall=120, limit=120) > 0
     assert list(active(worker)) == ["flux-worker.service"]
     alone = {"FLUX_WORKERS": "1", "FLUX_DEVICE": None, "STATE_DIRECTORY": layout.STATE}
     assert told(worker, "flux-worker") == alone | {"RUNTIME_DIRECTORY": "/run/flux-worker"}
     assert "is not needed" in _refused(worker, "flux-worker@0")
+    put(worker, layout.INSTANCE_ENV, f"{PLACES}FLUX_WORKERS=2\n")
+    systemctl(worker, "restart", "flux-worker")
+    wait(worker, "both once more", lambda: sorted(active(worker)) == BOTH)
 
 
 def test_two_workers_of_a_baked_image_get_ready_and_show_in_one_status(
@@ -176,4 +183,8 @@ def _refused(machine: Machine, unit: str) -> str:
     """What a unit says that is started and does not stay."""
     systemctl(machine, "start", unit)
     assert f"{unit}.service" not in active(machine)
+    return _journal(machine, unit)
+
+
+def _journal(machine: Machine, unit: str) -> str:
     return str(machine.session.run("journalctl", "-u", unit, "-o", "cat", "--no-pager", sudo=True).stdout)

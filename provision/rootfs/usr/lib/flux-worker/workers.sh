@@ -23,6 +23,11 @@ gpus() {
   echo "$count"
 }
 
+# The services of these names that run, or begin or end to.
+running() {
+  systemctl list-units --plain --no-legend --state=active,activating,deactivating,reloading "$@"
+}
+
 # Neuron's one worker has all cores. On the CPU there are several only where that is said.
 workers=${FLUX_WORKERS:-}
 case ${FLUX_BACKEND:-auto} in
@@ -39,18 +44,25 @@ if ! [[ $workers =~ ^[1-9][0-9]?$ ]]; then
   [ -z "$worker" ] && exit 0
   exit 1
 fi
-if [ -n "$worker" ]; then
-  [ "$workers" -gt 1 ] && [ "$worker" -lt "$workers" ] && exit 0
+if [ -z "$worker" ] && [ "$workers" -gt 1 ]; then
+  units=()
+  for ((number = 0; number < workers; number++)); do
+    units+=("flux-worker@$number.service")
+  done
+  echo "this instance has $workers workers: ${units[*]}"
+  # Not waited for: they start after this unit, which is starting.
+  systemctl start --no-block "${units[@]}"
+  exit 1
+fi
+if [ -n "$worker" ] && { [ "$workers" = 1 ] || [ "$worker" -ge "$workers" ]; }; then
   echo "flux-worker@$worker.service is not needed: this instance has $workers worker(s), see FLUX_WORKERS"
   exit 1
 fi
-[ "$workers" -gt 1 ] || exit 0
 
-units=()
-for ((number = 0; number < workers; number++)); do
-  units+=("flux-worker@$number.service")
-done
-echo "this instance has $workers workers: ${units[*]}"
-# Not waited for: this unit's start would hold up theirs where they are started, and stopped, with it.
-systemctl start --no-block "${units[@]}"
-exit 1
+# The number may have changed while workers run: those of the old one keep their GPUs until they are stopped.
+others=flux-worker.service
+[ -n "$worker" ] || others='flux-worker@*.service'
+if [ -n "$(running "$others")" ]; then
+  echo "$others runs, since FLUX_WORKERS was different when it began: systemctl restart flux-worker"
+  exit 1
+fi
