@@ -22,6 +22,12 @@ LIBRARY = "/usr/lib/flux-worker"
 NOTICE = "/usr/share/doc/flux-worker/NOTICE"
 UNITS = "/etc/systemd/system"
 SERVICE = "flux-worker.service"
+"""The worker; where there are several GPUs, what starts and stops all workers."""
+SERVICE_OF_SEVERAL = "flux-worker@.service"
+"""One of several workers, rendered from the same text; its instances are the indexes of the GPUs."""
+UNIT_ENV = "/run/%N.env"
+"""FLUX_WORKERS, written at each start of a unit of that name, by `workers.sh` in LIBRARY."""
+WORKERS_ENV = UNIT_ENV.replace("%N", SERVICE.removesuffix(".service"))
 
 # On the image, and the worker's to write to.
 STATE = "/var/lib/flux-worker"
@@ -63,4 +69,5 @@ SETTINGS = {
     "INSTANCE_ENV": INSTANCE_ENV,
     "WORKER_LIBRARY": LIBRARY,
     "WORKER_STATE": STATE,
+    "UNIT_ENV": UNIT_ENV,
 }

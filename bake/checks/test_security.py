@@ -16,7 +16,7 @@ DHCP_CLIENT = {68, 546}
 HF_TOKEN_FILES = ("huggingface/token", "huggingface/stored_tokens", ".huggingface/token")
 # What the bake creates besides the cache: folders with their content, and the unit with its drop-ins.
 MADE = [layout.WORKER, str(Path(layout.WORKER_ENV).parent), layout.LIBRARY, str(Path(layout.NOTICE).parent)]
-MADE += [layout.STATE, f"{layout.UNITS}/{Path(layout.SERVICE).stem}.*"]
+MADE += [layout.STATE, f"{layout.UNITS}/{Path(layout.SERVICE).stem}[.@]*"]
 
 _METADATA = (
     "import urllib.request as u, urllib.error as e\n"

@@ -8,7 +8,7 @@ from bake import layout
 from bake.checks.declare import check
 from bake.checks.evidence import Caused, Compare
 from bake.checks.expectations import Expectations
-from bake.checks.gathered import Answers, Facts
+from bake.checks.gathered import Answer, Answers, Facts
 
 # A fresh volume is filled from S3 while the weights are read; systemd's default of 90 s would kill the start.
 SHORTEST_START_S = 600
@@ -57,11 +57,42 @@ def test_unit_is_valid(answers: Answers, compare: Compare, expect: Expectations)
 )
 def test_unit_sandbox(answers: Answers, compare: Compare) -> None:
     """The worker is kept apart from the rest of the system: systemd rates it 3.0 at most (R-SYSTEMD)."""
-    # Its last line: "→ Overall exposure level for flux-worker.service: 2.1 OK :-)".
-    last = answers["rated"].lines[-1] if answers["rated"].lines else ""
-    words = last.rpartition(": ")[2].split()
-    exposure = float(words[0]) if words else float("inf")
+    exposure = _exposure(answers["rated"])
     compare.holds(answers["rated"], exposure <= LARGEST_EXPOSURE, f"{LARGEST_EXPOSURE} at most", exposure)
+
+
+def _exposure(rated: Answer) -> float:
+    """What is said in the last line: "→ Overall exposure level for flux-worker.service: 2.1 OK :-)"."""
+    words = rated.lines[-1].rpartition(": ")[2].split() if rated.lines else []
+    return float(words[0]) if words else float("inf")
+
+
+def _of_several(expect: Expectations) -> dict[str, str]:
+    first = layout.SERVICE_OF_SEVERAL.replace("@", "@0")
+    return {
+        "shown": f"systemctl show {first} -p Type -p NotifyAccess -p User -p Restart -p PartOf",
+        "said": f"systemd-analyze verify --man=no {first} 2>&1",
+        "rated": f"systemd-analyze security --no-pager {first}",
+    }
+
+
+@check(
+    "high",
+    "An instance with several GPUs runs one worker on each, from a unit of its own.",
+    OUR_UNIT,
+    asks=_of_several,
+)
+def test_unit_of_several(answers: Answers, compare: Compare, expect: Expectations) -> None:
+    """The unit of one worker of several is valid, kept apart, and stops with the service (R-SYSTEMD)."""
+    shown = answers["shown"]
+    wanted = ["NotifyAccess=main", f"PartOf={expect.unit}", "Restart=on-failure", "Type=notify"]
+    compare.equal(shown, [*wanted, f"User={expect.user}"], sorted(shown.lines))
+    said, rated = answers["said"], answers["rated"]
+    remarks = [line for line in said.lines if layout.SERVICE_OF_SEVERAL.removesuffix(".service") in line]
+    remarks += [f"exit code {said.code}: {said.out.strip()}"] if said.code and not remarks else []
+    compare.none(said, remarks, "no remark on the unit")
+    exposure = _exposure(rated)
+    compare.holds(rated, exposure <= LARGEST_EXPOSURE, f"{LARGEST_EXPOSURE} at most", exposure)
 
 
 @check("high", "Otherwise a boot is called finished before the model is loaded.", OUR_UNIT)
@@ -100,7 +131,8 @@ def test_environment_files(answers: Answers, unit: Facts, compare: Compare, expe
 
 def _unreadable(expect: Expectations) -> dict[str, str]:
     places = [layout.WORKER, layout.LIBRARY, expect.worker_env, expect.repo_dir]
-    places += [f"{layout.UNITS}/{expect.unit}", f"{expect.serving_venv}/bin/python"]
+    places += [f"{layout.UNITS}/{unit}" for unit in (expect.unit, layout.SERVICE_OF_SEVERAL)]
+    places += [f"{expect.serving_venv}/bin/python"]
     wrong = "! -type l ! -readable -o -type d ! -executable -o -type f -perm /111 ! -executable"
     return {"found": f"cd / && runuser -u {expect.user} -- find {shlex.join(places)} {wrong} 2>&1"}
 
@@ -246,13 +278,13 @@ def test_backend(answers: Answers, compare: Compare, expect: Expectations) -> No
     cis="Ubuntu 22.04 v2.0.0: 7.1.11",
     asks=lambda expect: {
         "files": f"stat --format='%n %U %a' {expect.worker_env} {expect.serving_venv}/bin/flux-worker "
-        f"{layout.UNITS}/{expect.unit}"
+        f"{layout.UNITS}/{expect.unit} {layout.UNITS}/{layout.SERVICE_OF_SEVERAL}"
     },
 )
 def test_environment_is_roots(answers: Answers, compare: Compare) -> None:
     """Only root can change what the worker runs with (R-SYSTEMD)."""
     files = answers["files"]
-    compare.holds(files, files.code == 0 and len(files.lines) == 3, "three files", files.said)
+    compare.holds(files, files.code == 0 and len(files.lines) == 4, "four files", files.said)
     rows = [line.rsplit(" ", 2) for line in files.lines]
     wrong = [" ".join(row) for row in rows if row[1] != "root" or int(row[2], 8) & 0o022]
     compare.none(files, wrong, "root's, and for nobody else to write")

@@ -36,7 +36,7 @@ from bake.steps.launch import Instance, LaunchSpec, launch
 from bake.steps.record_inventory import record_inventory
 from bake.steps.survey import Survey
 from bake.steps.verify import expectations, run_checks
-from bake.steps.wait_for_worker import ImageIsBad, raise_if_failed, service, wait_until_ready
+from bake.steps.wait_for_worker import ImageIsBad, raise_if_failed, services, wait_until_ready
 from bake.steps.wire_boot_check import BOOT_CHECK, new_wiring
 from bake.undo import Undo
 from bake.wiring import Wiring
@@ -225,10 +225,12 @@ def _draw(session: Session, aws: Aws, run: Run, wiring: Wiring, size: tuple[int,
     try:
         return aws.wait("the event of the first image", lambda: _receive(aws, wiring.results), timeout=EVENT)
     except TimedOut as error:
-        facts = service(session)
-        raise_if_failed(facts, session)
+        found = services(session)
+        for facts in found:
+            raise_if_failed(facts, session)
+        said = "; ".join(facts.get("StatusText", "") for facts in found)
         raise BakeError(
-            f"{error.message}; the worker is up and says: {facts.get('StatusText')}",
+            f"{error.message}; the worker is up and says: {said}",
             hint="may the instance profile use the queue, bucket and bus named bake-*? "
             "See logs/boot-check.journal.log",
         ) from error

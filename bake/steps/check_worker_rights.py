@@ -14,7 +14,7 @@ from bake.errors import BakeError, TimedOut
 from bake.layout import SERVICE
 from bake.run import Run
 from bake.ssh import CommandResult, Session
-from bake.steps.wait_for_worker import service
+from bake.steps.wait_for_worker import services
 
 # The exit code for an unknown option: an older image has no such check.
 _UNKNOWN_OPTION = 2
@@ -65,13 +65,14 @@ def _tell(told: Mapping[str, Any], case: Case) -> None:
 
 
 def check_receives(session: Session, aws: Aws) -> str:
-    """Return what the worker says of itself.
+    """Return what the worker says of itself; of several workers, the first.
 
-    Raises BakeError if that is that it cannot receive jobs, which only its own calls can show.
+    Raises BakeError if one says that it cannot receive jobs, which only its own calls can show.
     """
 
     def look() -> str | None:
-        said.append(service(session).get("StatusText", ""))
+        texts = [one.get("StatusText", "") for one in services(session)]
+        said.append(next((text for text in texts if text.startswith(CANNOT)), texts[0]))
         return None if said[-1].startswith(CANNOT) else said[-1] or "nothing is said"
 
     said: list[str] = []

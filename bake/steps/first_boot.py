@@ -6,10 +6,10 @@ from typing import Any
 
 from bake.checks.cases import Cases
 from bake.checks.probes import probe
-from bake.layout import SERVICE
 from bake.ssh import Session
 from bake.ssh.program import facts
 from bake.steps.connect import WrongMachine
+from bake.steps.wait_for_worker import services
 
 SECONDS = 30
 # A machine's clock is set while it boots: a file may look this much older than it is.
@@ -18,7 +18,8 @@ BY = "the probe first_boot"
 
 
 def check_first_boot(session: Session, cases: Cases) -> int | None:
-    """Record whether keys and id are this machine's own; return the bytes of memory that the worker took.
+    """Record whether keys and id are this machine's own; return the bytes of memory that the worker took;
+    of several workers, the largest.
 
     What fails is a failed case, and raises nothing: the image has drawn by now.
     """
@@ -43,7 +44,8 @@ def check_first_boot(session: Session, cases: Cases) -> int | None:
 
 
 def _ask(session: Session) -> dict[str, Any]:
-    done = probe("first_boot").run(session, {"service": SERVICE}, SECONDS)
+    units = [one["Id"] for one in services(session)]
+    done = probe("first_boot").run(session, {"services": units}, SECONDS)
     try:
         return facts(done.check().stdout)
     except ValueError as error:

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import yaml
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bake import background, layout, units, worker_source
 from bake.aws import Aws
@@ -245,7 +245,11 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes, *, executable: bool = 
 
 
 def render(template: str, settings: Mapping[str, str]) -> str:
-    """Fill in a `.j2` file; a name that is not in `settings` is an error, never an empty string."""
+    """Fill in a `.j2` file, which may include others of `provision/`; a name that is not in `settings` is an
+    error, never an empty string.
+    """
     # Unit and environment files are plain text: HTML escaping would corrupt them.
-    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701
+    environment = Environment(  # noqa: S701
+        undefined=StrictUndefined, keep_trailing_newline=True, loader=FileSystemLoader(PROVISION)
+    )
     return environment.from_string(template).render(settings)

@@ -7,12 +7,13 @@ reason, and the image is fine.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bake.aws import Aws
 from bake.errors import BakeError, NotVerified, TimedOut
-from bake.layout import SERVICE
+from bake.layout import SERVICE, SERVICE_OF_SEVERAL, WORKERS_ENV
 from bake.run import Run
 from bake.ssh import Session
 
@@ -21,12 +22,23 @@ LATELY = 300
 _LEAST_BYTES = 1 << 20
 _SHOW = "systemctl show --value -p"
 _LOOKS = 0.5  # seconds between two looks at most: a machine is asked, and no service of AWS
-# Prints the worker's unit as systemd shows it, and the bytes that its process has read (proc(5)), as root.
-_LOOK = """
-shown=$(systemctl show "$1" -p LoadState,ActiveState,SubState,StatusText,NRestarts,MainPID,Result) || exit
-printf '%s\\n' "$shown"
-process=$(printf '%s\\n' "$shown" | sed -n s/^MainPID=//p)
-sed -n 's/^read_bytes: /read_bytes=/p' "/proc/$process/io" 2>/dev/null || true
+# Prints each worker's unit as systemd shows it, and the bytes that its process has read (proc(5)), as root.
+# How many there are, the unit wrote when it started; of several, each has a unit with its number.
+_LOOK = f"""
+workers=$(sed -n s/^FLUX_WORKERS=//p {WORKERS_ENV} 2>/dev/null)
+if [ "${{workers:-1}}" -gt 1 ] 2>/dev/null; then
+  set -- $(seq -f "{SERVICE_OF_SEVERAL.replace("@", "@%.0f")}" 0 $((workers - 1)))
+else
+  set -- {SERVICE}
+fi
+for unit; do
+  shown=$(systemctl show "$unit" -p Id,LoadState,ActiveState,SubState,StatusText,NRestarts,MainPID,Result) ||
+    exit
+  printf '%s\\n' "$shown"
+  process=$(printf '%s\\n' "$shown" | sed -n s/^MainPID=//p)
+  sed -n 's/^read_bytes: /read_bytes=/p' "/proc/$process/io" 2>/dev/null || true
+  echo
+done
 """
 _TIMED_OUT = "start operation timed out"  # systemd's words
 # Prints what the kernel and NVIDIA's daemon log about the accelerator, and whether it answers.
@@ -72,47 +84,58 @@ class _Start:
 def wait_until_ready(session: Session, aws: Aws, run: Run, *, stall: float, limit: float) -> float:
     """Wait for the worker's READY=1, which makes its unit active; return the seconds since boot.
 
-    Waits `limit` seconds in all, and `stall` seconds without progress. Raises ImageIsBad if the worker fails
-    or hangs, and another BakeError if its disk is slow, which says nothing about the image.
+    With several workers, one a GPU, wait for all. Waits `limit` seconds in all, and `stall` seconds without
+    progress. Raises ImageIsBad if a worker fails or hangs, and another BakeError if its disk is slow, which
+    says nothing about the image.
     """
-    start = _Start()
+    starts: dict[str, _Start] = defaultdict(_Start)
 
-    def look() -> str | None:
-        facts = service(session)
-        before = start.moved
-        start.look(facts)
-        if start.moved != before:
-            run.progress.tally.moved("the worker's start went on")
-        run.progress.status(f"worker: {facts.get('StatusText') or facts.get('SubState')}")
-        _raise_if_slow(facts, start, session)
-        raise_if_failed(facts, session)
-        if facts.get("ActiveState") == "active":
-            return "ready"
-        _raise_if_stalled(start, stall, session)
-        return None
+    def look() -> list[str] | None:
+        found = services(session)
+        waits = [one for one in found if not _is_ready(one, starts[one["Id"]], stall, session, run)]
+        if waits:
+            run.progress.status(f"worker: {waits[0].get('StatusText') or waits[0].get('SubState')}")
+        return None if waits else [one["Id"] for one in found]
 
     try:
-        aws.wait("the worker's READY", look, timeout=limit, longest=_LOOKS)
+        ready = aws.wait("the worker's READY", look, timeout=limit, longest=_LOOKS)
     except TimedOut as error:
+        texts = [start.text for start in starts.values() if start.text]
         raise BakeError(
-            f"{error.message}; the worker still gets on: {start.text or 'it reads from the disk'}",
+            f"{error.message}; the worker still gets on: {texts[-1] if texts else 'it reads from the disk'}",
             hint=f"worker.start_hours gives it longer; {_SLOW}",
         ) from error
-    return _seconds_since_boot(session)
+    return _seconds_since_boot(session, ready)
 
 
-def service(session: Session) -> dict[str, str]:
-    """Return the worker's unit as systemd shows it, and the bytes that its process read, as `read_bytes`."""
-    output = session.run("sh", "-c", _LOOK, "sh", SERVICE, sudo=True).stdout
-    return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+def _is_ready(facts: Mapping[str, str], start: _Start, stall: float, session: Session, run: Run) -> bool:
+    """Whether a worker is ready; raises what `wait_until_ready` does if it never will be."""
+    before = start.moved
+    start.look(facts)
+    if start.moved != before:
+        run.progress.tally.moved("the worker's start went on")
+    _raise_if_slow(facts, start, session)
+    raise_if_failed(facts, session)
+    if facts.get("ActiveState") == "active":
+        return True
+    _raise_if_stalled(start, stall, session)
+    return False
+
+
+def services(session: Session) -> list[dict[str, str]]:
+    """Return each worker's unit as systemd shows it, and the bytes that its process read, as `read_bytes`."""
+    output = session.run("sh", "-c", _LOOK, sudo=True).stdout
+    lines = ([line for line in block.splitlines() if "=" in line] for block in output.split("\n\n"))
+    blocks = (dict(line.split("=", 1) for line in block) for block in lines)
+    return [block for block in blocks if block]
 
 
 def raise_if_failed(facts: Mapping[str, str], session: Session) -> None:
     """Raise ImageIsBad if the unit is missing, failed, or was restarted more than twice."""
     if facts.get("LoadState") != "loaded":
-        raise ImageIsBad(f"the new image has no {SERVICE}: systemd says {facts.get('LoadState')}")
+        raise ImageIsBad(f"the new image has no {facts.get('Id')}: systemd says {facts.get('LoadState')}")
     if _failed(facts):
-        journal = _journal(session, 20).strip()
+        journal = _journal(session, facts, 20).strip()
         driver = session.run("sh", "-c", _DRIVER, sudo=True, check=False).stdout.strip()
         raise ImageIsBad(
             f"the worker does not start on the new image:\n{journal}"
@@ -128,7 +151,7 @@ def _raise_if_slow(facts: Mapping[str, str], start: _Start, session: Session) ->
     """Raise BakeError if the start timed out while it was still reading: the image is not to blame."""
     if not _failed(facts) or not start.reads():
         return
-    if facts.get("Result") == "timeout" or _TIMED_OUT in _journal(session, 500):
+    if facts.get("Result") == "timeout" or _TIMED_OUT in _journal(session, facts, 500):
         raise BakeError(
             "the worker's unit ran out of time (TimeoutStartSec=) while it read from the disk", hint=_SLOW
         )
@@ -149,12 +172,12 @@ def _waits_for_disk(process: str, session: Session) -> bool:
     return any(state.startswith("D") for state in shown.split())
 
 
-def _journal(session: Session, lines: int) -> str:
-    return session.run("journalctl", "-u", SERVICE, "-n", str(lines), "-o", "cat", sudo=True).stdout
+def _journal(session: Session, facts: Mapping[str, str], lines: int) -> str:
+    return session.run("journalctl", "-u", facts["Id"], "-n", str(lines), "-o", "cat", sudo=True).stdout
 
 
-def _seconds_since_boot(session: Session) -> float:
-    """Return the seconds from the start of systemd to the worker's READY, by systemd's clock."""
-    script = f"{_SHOW} UserspaceTimestampMonotonic && {_SHOW} ActiveEnterTimestampMonotonic {SERVICE}"
-    booted, ready = session.run("sh", "-c", script).stdout.split()
-    return round((int(ready) - int(booted)) / 1e6, 1)
+def _seconds_since_boot(session: Session, units: Sequence[str]) -> float:
+    """Return the seconds from the start of systemd to the last worker's READY, by systemd's clock."""
+    script = f'{_SHOW} UserspaceTimestampMonotonic && {_SHOW} ActiveEnterTimestampMonotonic "$@"'
+    booted, *ready = session.run("sh", "-c", script, "sh", *units).stdout.split()
+    return round((max(int(one) for one in ready) - int(booted)) / 1e6, 1)

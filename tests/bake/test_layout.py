@@ -85,7 +85,9 @@ def test_scripts_and_templates_get_the_images_paths_as_settings() -> None:
         f"{layout.WORKER_ENV}.j2",
         f"{layout.NOTICE}.j2",
         f"{layout.UNITS}/{layout.SERVICE}.j2",
+        f"{layout.UNITS}/{layout.SERVICE_OF_SEVERAL}.j2",
         f"{layout.LIBRARY}/wait-for-settings.sh",
+        f"{layout.LIBRARY}/workers.sh",
     ],
 )
 def test_rootfs_has_what_the_layout_names(path: str) -> None:

@@ -7,6 +7,7 @@ from .seeded_faults import NOT_LOADED
 
 UNIT = "/etc/systemd/system/flux-worker.service"
 DROP_INS = f"{UNIT}.d"
+ONE_OF_SEVERAL = "/etc/systemd/system/flux-worker@.service.d"
 ENVIRONMENT = "/etc/flux-worker/worker.env"
 PACKAGES = "/opt/flux-worker/venv/lib/$PY/site-packages"
 
@@ -86,6 +87,13 @@ SERVICE = [
         "RestrictNamespaces=no",
         "CapabilityBoundingSet=~",
         "SystemCallFilter=",
+    ),
+    Fault(
+        "worker.unit_of_several",
+        "User=root",
+        f"install -d {ONE_OF_SEVERAL}; printf '[Service]\\nUser=root\\n' >{ONE_OF_SEVERAL}/user.conf;"
+        " systemctl daemon-reload",
+        f"rm -r {ONE_OF_SEVERAL}; systemctl daemon-reload",
     ),
     _drop_in("type", "unit_type", "all", "NotifyAccess=all"),
     _drop_in("user", "unit_user", "found root", "User=root"),

@@ -17,6 +17,7 @@ from flux_worker.settings import ServeSettings
 
 ROOTFS = Path(__file__).parents[2] / "provision" / "rootfs"
 UNIT = ROOTFS / "etc/systemd/system/flux-worker.service.j2"
+ONE_OF_SEVERAL = UNIT.with_name("flux-worker@.service.j2")
 SETTINGS = layout.SETTINGS | {
     "BAKE_USER": "ubuntu",
     "BAKE_HOME": "/home/ubuntu",
@@ -65,7 +66,8 @@ def test_what_is_drawn_on_is_said_once_and_a_launch_may_say_otherwise(backend: s
     assert worker_environment(WORKER_BACKEND=backend)["FLUX_BACKEND"] == backend
     unit = render(UNIT.read_text(encoding="utf-8"), SETTINGS)
     files = [line for line in unit.splitlines() if "EnvironmentFile=" in line]
-    assert [line.rpartition("/")[2] for line in files] == ["worker.env", "instance.env"]
+    # The last one holds no more than the number of workers, which workers.sh takes from the others.
+    assert [line.rpartition("/")[2] for line in files] == ["worker.env", "instance.env", "%N.env"]
     drop_in = (ROOTFS.parent / "scripts/25-neuron-worker.sh").read_text(encoding="utf-8")
     assert "Environment=" not in drop_in.partition("<<UNIT")[2]
 
@@ -77,11 +79,41 @@ def test_unit_is_wanted_after_user_data_has_run() -> None:
     assert re.findall(r"^WantedBy=(.*)$", text, re.MULTILINE) == ["cloud-init.target"]
 
 
-@pytest.fixture
-def unit(tmp_path: Path) -> Path:
+def rendered(template: Path) -> list[str]:
+    """The unit's lines, without comments."""
+    lines = render(template.read_text(encoding="utf-8"), SETTINGS).splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_one_of_several_workers_differs_by_its_gpu_and_its_state_alone() -> None:
+    """Cache, run-time folder and sandbox are the same."""
+    alone, several = rendered(UNIT), rendered(ONE_OF_SEVERAL)
+    assert [line for line in several if line not in alone] == [
+        "Description=FLUX.1-dev worker %i",
+        "PartOf=flux-worker.service",
+        "After=flux-worker.service",
+        "Environment=FLUX_DEVICE=%i",
+        "StateDirectory=flux-worker/%i",
+        "ExecCondition=+/usr/lib/flux-worker/workers.sh /run/%N.env %i",
+        "ExecStartPre=-+/usr/bin/nvidia-modprobe -c %i -u",
+    ]
+    assert [line for line in alone if line not in several] == [
+        "Description=FLUX.1-dev worker",
+        "StateDirectory=flux-worker",
+        "ExecCondition=+/usr/lib/flux-worker/workers.sh /run/%N.env",
+        "ExecStartPre=-+/usr/bin/nvidia-modprobe -c 0 -u",
+        "[Install]",  # flux-worker.service starts the others
+        "WantedBy=cloud-init.target",
+    ]
+    assert {"RuntimeDirectory=flux-worker", "RuntimeDirectoryPreserve=yes"} <= set(several)
+
+
+@pytest.fixture(params=[UNIT, ONE_OF_SEVERAL], ids=["alone", "one-of-several"])
+def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """The unit as on the image, but for the worker and its user, who are not here."""
-    text = render(UNIT.read_text(encoding="utf-8"), {**SETTINGS, "BAKE_USER": "daemon"})
-    unit = tmp_path / "flux-worker.service"
+    template: Path = request.param
+    text = render(template.read_text(encoding="utf-8"), {**SETTINGS, "BAKE_USER": "daemon"})
+    unit = tmp_path / template.name.removesuffix(".j2").replace("@", "@1")
     unit.write_text(re.sub(r"^(ExecStart|ExecCondition)=\S+", r"\1=/bin/true", text, flags=re.MULTILINE))
     return unit
 
@@ -96,7 +128,7 @@ NO_SYSTEMD = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason=
 @NO_SYSTEMD
 def test_systemd_finds_nothing_wrong_with_the_unit(unit: Path) -> None:
     done = systemd_analyze("verify", "--man=no", str(unit))
-    assert (done.returncode, "flux-worker.service" in done.stderr) == (0, False), done.stderr
+    assert (done.returncode, unit.name in done.stderr) == (0, False), done.stderr
 
 
 @NO_SYSTEMD

@@ -22,7 +22,7 @@ from bake.ssh import Session
 from bake.steps.connect import log_in
 from bake.steps.launch import LaunchSpec, launch
 from bake.steps.tags import tags
-from bake.steps.wait_for_worker import service, wait_until_ready
+from bake.steps.wait_for_worker import services, wait_until_ready
 from bake.undo import Undo
 from bake.wiring import wire
 
@@ -124,7 +124,7 @@ def test_a_worker_on_a_cold_disk_gets_ready(
             session.run("/opt/flux-worker/venv/bin/python", "-c", BEFORE)
             put(session, INSTANCE_ENV, settings)  # for which flux-worker.path waits
             wait_until_ready(session, aws, run, stall=300, limit=1500)
-            assert service(session)["NRestarts"] == "0"
+            assert services(session)[0]["NRestarts"] == "0"
             assert seconds_to_ready(session) > LIMIT, "the disk was too fast to show anything"
             assert "MB read, " in shown.getvalue(), "no progress was told"
             _hangs(session)

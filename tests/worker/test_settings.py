@@ -44,6 +44,52 @@ def test_defaults() -> None:
     assert settings.state_dir == Path.home() / ".local/state/flux-worker"
 
 
+def serve(**more: str) -> ServeSettings:
+    return ServeSettings.from_environment(GOOD | more)
+
+
+def test_a_worker_that_is_alone_has_port_and_folder_as_they_are_named() -> None:
+    alone = serve(FLUX_DEVICE="3", FLUX_STATE_DIR="/var/x")
+    assert (alone.device, alone.own_port, alone.own_state_dir) == (3, 9471, Path("/var/x"))
+
+
+def test_each_of_several_workers_has_its_own_port_and_folder() -> None:
+    second = serve(FLUX_WORKERS="2", FLUX_DEVICE="1", FLUX_STATE_DIR="/var/x")
+    assert (second.own_port, second.own_state_dir) == (9472, Path("/var/x/1"))
+    first = serve(FLUX_WORKERS="2", FLUX_METRICS_PORT="80", FLUX_STATE_DIR="/var/x")
+    assert (first.own_port, first.own_state_dir) == (80, Path("/var/x/0"))
+    assert serve(FLUX_WORKERS="2", FLUX_DEVICE="1", FLUX_METRICS_PORT="0").own_port == 0
+
+
+def test_a_folder_that_systemd_made_for_one_of_several_is_its_own() -> None:
+    unit = {"STATE_DIRECTORY": "/var/lib/flux-worker/1", "FLUX_WORKERS": "4", "FLUX_DEVICE": "1"}
+    assert serve(**unit).own_state_dir == Path("/var/lib/flux-worker/1")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        pytest.param({"FLUX_WORKERS": "two"}, "FLUX_WORKERS=two: ", id="no-number"),
+        pytest.param({"FLUX_WORKERS": "0"}, "FLUX_WORKERS=0: ", id="none"),
+        pytest.param({"FLUX_DEVICE": "-1"}, "FLUX_DEVICE=-1: ", id="no-device"),
+        pytest.param(
+            {"FLUX_WORKERS": "2", "FLUX_DEVICE": "2"},
+            "FLUX_DEVICE is 2, but FLUX_WORKERS is 2",
+            id="one-too-many",
+        ),
+        pytest.param(
+            {"FLUX_WORKERS": "2", "FLUX_DEVICE": "1", "FLUX_METRICS_PORT": "65535"},
+            "FLUX_METRICS_PORT leaves no port for FLUX_DEVICE 1",
+            id="no-port",
+        ),
+    ],
+)
+def test_what_can_not_be_one_of_several_workers_is_refused(given: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        serve(**given)
+    assert message in str(caught.value)
+
+
 def test_all_missing_variables_are_named_at_once() -> None:
     with pytest.raises(ConfigurationError) as caught:
         ServeSettings.from_environment({"FLUX_BUCKET": "  "})

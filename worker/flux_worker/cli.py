@@ -94,19 +94,31 @@ def serve() -> None:
     show_default=True,
     help="The port on which the worker serves its status; FLUX_METRICS_PORT if that is set.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 99),
+    envvar="FLUX_WORKERS",
+    help="How many workers there are, on this port and the next ones.  [default: as they say]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the worker's answer as one JSON object.")
-def status(port: int, as_json: bool) -> None:
-    """Show what the worker on this machine is doing; exit code 1 if none answers.
+def status(port: int, workers: int | None, as_json: bool) -> None:
+    """Show what the workers on this machine are doing.
+
+    Exit code 1 if none answers, or if one of several does not. The JSON object of several has `ready`, true
+    if all are, and `workers`: the answer of each, or its `error`.
 
     \b
     Example:
       flux-worker status
       flux-worker status --json | jq .jobs.drawn
+      flux-worker status --json | jq '.workers[].jobs.drawn'
     """
-    from .host.status import ask, lines
+    from .host.status import ask_all
 
-    found = ask(port)
-    click.echo(json.dumps(found) if as_json else "\n".join(lines(found)))
+    found = ask_all(port, workers)
+    click.echo(json.dumps(found.facts()) if as_json else "\n".join(found.lines()))
+    if found.missing:
+        click.get_current_context().exit(1)
 
 
 if __name__ == "__main__":

@@ -42,10 +42,10 @@ def serve(settings: ServeSettings) -> None:
     """Load the model and serve until asked to stop. Raises ConfigurationError and WorkerBroken."""
     stop = StopRequest(settings.drain_seconds)
     with contextlib.suppress(Stopped), contextlib.ExitStack() as stack:
-        monitor = Monitor(Notifier(), settings.metrics_port)
+        monitor = Monitor(Notifier(), settings.own_port, _among(settings))
         stack.callback(monitor.close)
         with StartupMonitor(monitor) as startup:
-            outbox = Outbox(settings.state_dir / "outbox")
+            outbox = Outbox(settings.own_state_dir / "outbox")
             stack.callback(outbox.close)
             metric = ReadyMetric(settings, monitor, Imds())
             metric.start()
@@ -65,10 +65,15 @@ def serve(settings: ServeSettings) -> None:
     log.info("stopped: %s", stop.why)
 
 
+def _among(settings: ServeSettings) -> dict[str, int]:
+    """Which of the instance's workers this is; nothing for one that is alone."""
+    return {"worker": settings.number, "workers": settings.workers} if settings.workers > 1 else {}
+
+
 @contextlib.contextmanager
 def _count_start(settings: ServeSettings, monitor: Monitor, stop: StopRequest) -> Iterator[RestartCounter]:
     """Count the start as failed until the worker finishes a job or is asked to stop."""
-    restarts = RestartCounter(settings.state_dir)
+    restarts = RestartCounter(settings.own_state_dir)
     stack = time.monotonic() + restarts.pause()
     try:
         while (left := stack - time.monotonic()) > 0 and not stop.requested:

@@ -19,6 +19,7 @@ from .secretsmanager import SecretUnreadable, resolve_references
 
 MODEL = FACTS.repo
 DEFAULT_METRICS_PORT = 9471
+MOST_WORKERS = 99  # far more than any instance type has GPUs
 BackendChoice = Literal["auto", "cuda", "cpu", "neuron"]
 _REGION = r"[a-z]{2,4}(-[a-z]+)+-\d+"
 
@@ -139,6 +140,21 @@ class ModelSettings(_Settings):
     """The backend; auto: a GPU, else Neuron if its packages are installed, never the CPU."""
     neuron_dir: Annotated[Path | None, AfterValidator(_absolute), Field(alias="FLUX_NEURON_DIR")] = None
     """Where `flux-worker compile` writes and the Neuron backend reads the compiled model."""
+    device: Annotated[int | None, Field(ge=0, alias="FLUX_DEVICE")] = None
+    """The index of the GPU to use; None: the first."""
+    workers: Annotated[int, Field(ge=1, le=MOST_WORKERS, alias="FLUX_WORKERS")] = 1
+    """How many workers this instance has, one a GPU: their devices are 0, 1, …"""
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> Self:
+        if self.workers > 1 and self.number >= self.workers:
+            raise ValueError(f"FLUX_DEVICE is {self.device}, but FLUX_WORKERS is {self.workers}")
+        return self
+
+    @property
+    def number(self) -> int:
+        """Which of the instance's workers this is, from 0; also 0 for one that is alone."""
+        return (self.device or 0) if self.workers > 1 else 0
 
 
 class QueueSettings(_Settings):
@@ -207,11 +223,32 @@ class ServeSettings(ModelSettings, AwsSettings):
     drain_seconds: Annotated[int, Field(ge=1, le=3_600, alias="FLUX_DRAIN_SECONDS")] = 90
     """The longest time from SIGTERM to the exit; the unit's TimeoutStopSec must be longer."""
     metrics_port: Annotated[int, Field(ge=0, le=65_535, alias="FLUX_METRICS_PORT")] = DEFAULT_METRICS_PORT
-    """The port on loopback; 0: none."""
+    """The port on loopback of the instance's first worker; 0: none."""
     instance_region: Annotated[
         str | None, _matching(_REGION, "a region, like eu-north-1"), Field(alias="SPOT_AWS_REGION")
     ] = None
     """The region of this instance and its Auto Scaling group; None: as the instance metadata says."""
+
+    @model_validator(mode="after")
+    def _has_a_port(self) -> Self:
+        if self.own_port > 65_535:
+            raise ValueError(f"FLUX_METRICS_PORT leaves no port for FLUX_DEVICE {self.device}")
+        return self
+
+    @property
+    def own_port(self) -> int:
+        """This worker's metrics port: the first one's and its number; 0: none."""
+        return self.metrics_port + self.number if self.metrics_port else 0
+
+    @property
+    def own_state_dir(self) -> Path:
+        """This worker's folder: one of several has that of its number, below FLUX_STATE_DIR.
+
+        systemd gives each its own already (`StateDirectory=flux-worker/N`).
+        """
+        name = str(self.number)
+        alone = self.workers == 1 or self.state_dir.name == name
+        return self.state_dir if alone else self.state_dir / name
 
     @classmethod
     def _defaults(cls, environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """What the first boot of an image made, and what the worker takes: host keys, machine id, memory.
 
-Input: `service`, the worker's unit. Output: `booted` (when systemd started, in seconds since 1970), `keys`
+Input: `services`, the workers' units. Output: `booted` (when systemd started, in seconds since 1970), `keys`
 (host key file -> seconds after that at which it was written), `machine_id` and `machine_id_after` likewise,
-`memory` (the largest resident bytes of the unit's main process, null if that is not known), `total` (bytes of
+`memory` (the largest resident bytes of a unit's main process, null if that is not known), `total` (bytes of
 the machine's memory that the kernel shows).
 """
 
@@ -51,7 +51,7 @@ def total() -> int | None:
     return int(found[1]) * 1024 if found else None
 
 
-def facts(service: str) -> dict[str, object]:
+def facts(services: list[str]) -> dict[str, object]:
     """All of it."""
     start, identity = booted(), ETC / "machine-id"
     there = identity.is_file()
@@ -60,10 +60,10 @@ def facts(service: str) -> dict[str, object]:
         "keys": {str(file): written(file, start) for file in sorted(ETC.glob("ssh/ssh_host_*_key"))},
         "machine_id": identity.read_text().strip() if there else "",
         "machine_id_after": written(identity, start) if there else None,
-        "memory": memory_of(service),
+        "memory": max((size for size in map(memory_of, services) if size), default=None),
         "total": total(),
     }
 
 
 if __name__ == "__main__":
-    print(json.dumps(facts(json.load(sys.stdin)["service"])))
+    print(json.dumps(facts(json.load(sys.stdin)["services"])))

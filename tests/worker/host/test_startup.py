@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import socket
 import threading
@@ -18,9 +19,9 @@ from flux_worker.host.startup import COMPUTING_SECONDS, Progress, StartupMonitor
 MB = 1 << 20
 
 
-def usage(at: float, read: float = 0, cpu: float = 0) -> Usage:
-    """At so many seconds, so many MiB read and seconds computed since the start."""
-    return Usage(int(read * MB), cpu, at)
+def usage(at: float, read: float = 0, cpu: float = 0, mapped: float = 0) -> Usage:
+    """At so many seconds, so many MiB read and mapped and seconds computed since the start."""
+    return Usage(int(read * MB), cpu, at, int(mapped * MB))
 
 
 def made_progress(*later: Usage, step_before: int = -1) -> list[bool]:
@@ -40,6 +41,27 @@ def test_bytes_that_come_in_are_progress() -> None:
 
 def test_a_trickle_counts_once_it_is_a_mebibyte() -> None:
     assert made_progress(*(usage(5 * n, read=n / 4) for n in range(1, 9))) == [False, False, False, True] * 2
+
+
+def test_what_another_worker_has_read_is_progress_where_it_is_mapped() -> None:
+    """The one that comes second reads nothing itself; what it has put onto its GPU, it maps no more."""
+    maps = [50, 100, 2, 4, 4]
+    found = made_progress(*(usage(5 * n, mapped=size) for n, size in enumerate(maps, 1)))
+    assert found == [True, True, False, True, False]
+
+
+def test_pages_that_come_and_go_are_none() -> None:
+    assert not any(made_progress(*(usage(5 * n, mapped=n % 2 / 2) for n in range(1, 20))))
+
+
+def test_the_kernel_counts_what_the_process_maps(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(4 * MB))  # and so it is in memory
+    before = Usage.now()
+    with (tmp_path / "file").open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        assert sum(mapped[:: mmap.PAGESIZE]) == 0
+        after = Usage.now()
+    assert after.came_since(before) >= 4 * MB
+    assert after.read == before.read
 
 
 def test_a_step_is_progress_once() -> None:

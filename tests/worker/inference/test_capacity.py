@@ -71,6 +71,29 @@ def test_host_memory_counts_what_is_not_mapped() -> None:
     assert assess(machine(None, ram_gib=7), "bf16").fits
 
 
+def test_host_memory_is_counted_for_each_of_several_workers() -> None:
+    four = dataclasses.replace(machine(45_776, ram_gib=6), workers=4)
+    verdict = assess(four, "bf16")
+    assert (verdict.ram_needed, verdict.short_of) == (
+        4 * assess(machine(45_776), "bf16").ram_needed,
+        ("RAM",),
+    )
+    assert verdict.vram_needed == assess(machine(45_776), "bf16").vram_needed, "each has its own GPU"
+    assert capacity.arithmetic(four, verdict).endswith(
+        "; RAM 4 workers x (1.6 to load) = 6.3 of 6.0 GiB available"
+    )
+
+
+@pytest.mark.parametrize(("workers", "said"), [(1, False), (2, True)])
+def test_several_workers_on_less_ram_than_weights_are_told_how_the_disk_is_read(
+    checkpoint: Checkpoint, workers: int, said: bool
+) -> None:
+    has = dataclasses.replace(machine(45_776), workers=workers)  # 16 GiB of RAM
+    whole = Whole(**dataclasses.asdict(checkpoint))
+    text = "\n".join(capacity.lines(has, whole, capacity.assess_both(has, whole)))
+    assert ("RAM is smaller than the weights: workers that start together" in text) == said
+
+
 @pytest.fixture
 def checkpoint(cache: Path) -> Checkpoint:
     folder = cache / "models--black-forest-labs--FLUX.1-dev" / "snapshots" / REVISION

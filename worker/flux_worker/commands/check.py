@@ -72,6 +72,7 @@ def _machine(settings: ModelSettings) -> Report:
     from ..inference.checkpoint import find
     from ..inference.devices import CPU_HINT
 
+    select_backend.select_device(settings)
     nothing = settings.backend == "auto" and select_backend.detect() is None
     backend = select_backend.select_backend(
         settings.model_copy(update={"backend": "cpu"}) if nothing else settings

@@ -8,7 +8,7 @@ import os
 import socketserver
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -41,11 +41,12 @@ _SIZES = {"VmHWM": "ram_peak", "VmRSS": "ram", "RssAnon": "ram_anonymous"}
 class Monitor:
     """The worker's state and counters. Thread-safe."""
 
-    def __init__(self, notifier: Notifier, port: int = 0) -> None:
+    def __init__(self, notifier: Notifier, port: int = 0, facts: Mapping[str, Any] | None = None) -> None:
+        """`facts` are part of every status, such as which of several workers this is."""
         self._notifier = notifier
         self._lock = threading.Lock()
         self._status: dict[str, Any] = {"version": __version__, "pid": os.getpid(), "started": _now()}
-        self._status |= {"ready": False, "doing": "Starting", "since": _now()}
+        self._status |= {"ready": False, "doing": "Starting", "since": _now(), **(facts or {})}
         self._blocked: dict[str, str] = {}
         self._serving = False
         self.registry = CollectorRegistry()

@@ -2,8 +2,9 @@
 
 A fresh volume fetches each block from S3 on first read: 34 GB may take half an hour, while TimeoutStartSec=
 is meant for a worker that hangs. So the timeout is extended (EXTEND_TIMEOUT_USEC, sd_notify(3)) while bytes
-are read from the disk or steps are finished. CPU load counts for a limited time only: a process that waits in
-vain for a GPU may be spinning.
+come in or steps are finished. Workers of one instance map the same files, and what one has read from the disk
+is there for the others: so pages that are mapped anew count as bytes that are read. CPU load counts for a
+limited time only: a process that waits in vain for a GPU may be spinning.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -31,22 +32,35 @@ _BUSY = 0.1
 
 @dataclass(frozen=True)
 class Usage:
-    """Bytes read from disks and CPU seconds until the monotonic time `at`."""
+    """Bytes read from disks and CPU seconds until the monotonic time `at`; bytes of files mapped by then."""
 
     read: int
     cpu: float
     at: float
+    mapped: int = 0
 
     @classmethod
     def now(cls) -> Usage:
         """As the kernel counts: with bytes that page faults fetched, without cached ones (proc(5))."""
-        return cls(_bytes_read(), _cpu_seconds(), time.monotonic())
+        return cls(_bytes_read(), _cpu_seconds(), time.monotonic(), _bytes_mapped())
+
+    def came_since(self, before: Usage) -> int:
+        """Bytes that came into this process since then, whoever read them from the disk."""
+        return max(self.read - before.read, self.mapped - before.mapped, 0)
 
 
 def _bytes_read() -> int:
     with suppress(OSError, ValueError, KeyError):
         lines = Path("/proc/self/io").read_text().splitlines()
         return int(dict(line.split(": ") for line in lines)["read_bytes"])
+    return 0
+
+
+def _bytes_mapped() -> int:
+    """Pages of files in this process; they are fewer once a component of the model is on its device."""
+    with suppress(OSError, ValueError, KeyError):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(dict(line.split(":", 1) for line in lines)["RssFile"].split()[0]) * 1024
     return 0
 
 
@@ -78,7 +92,9 @@ class Progress:
         """Whether the start made progress since the last call."""
         busy = now.cpu - self._last.cpu > _BUSY * (now.at - self._last.at)
         self._last = now
-        if now.read - self._counted.read >= _LEAST_BYTES or self._steps.is_set():
+        # From the lowest that it was: it shrinks where mapped files are closed, and then grows again.
+        self._counted = replace(self._counted, mapped=min(self._counted.mapped, now.mapped))
+        if now.came_since(self._counted) >= _LEAST_BYTES or self._steps.is_set():
             self._steps.clear()
             self._counted = now
             self._sure = now.at
@@ -95,16 +111,15 @@ class StartupMonitor:
         self._monitor = monitor
         self._stall_seconds = stall_seconds
         self._interval = interval
-        self._first = self._previous = Usage.now()
-        self._progress = Progress(self._first)
-        self._what, self._size = "", 0
+        self._previous = Usage.now()
+        self._progress = Progress(self._previous)
+        self._what, self._size, self._came = "", 0, 0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="start-up", daemon=True)
 
     def doing(self, text: str, size: int = 0) -> None:
         """Begin a phase of the start, in which `size` bytes will be read if that is known."""
-        self._what, self._size = text, size
-        self._first = Usage.now()
+        self._what, self._size, self._came = text, size, 0
         self._monitor.doing(text)
 
     def step(self) -> None:
@@ -128,16 +143,17 @@ class StartupMonitor:
             now = Usage.now()
             if self._progress.made_progress(now):
                 self._monitor.extend_start(self._stall_seconds)
-            if now.read - self._previous.read >= _LEAST_BYTES:
-                self._monitor.doing(self._describe(now))
+            came = now.came_since(self._previous)
+            self._came += came
+            if came >= _LEAST_BYTES:
+                self._monitor.doing(self._describe(came / (now.at - self._previous.at)))
             self._previous = now
 
-    def _describe(self, now: Usage) -> str:
-        """Such as "Loading the model: 12.3 of 33.7 GB read, 21 MB/s"."""
-        read = now.read - self._first.read
+    def _describe(self, rate: float) -> str:
+        """Such as "Loading the model: 12.3 of 33.7 GB read, 21 MB/s"; `rate` in bytes a second."""
+        read = self._came
         if self._size:
             amount = f"{min(read, self._size) / 1e9:.1f} of {self._size / 1e9:.1f} GB"
         else:
             amount = f"{read / 1e9:.1f} GB" if read >= 1e9 else f"{read / 1e6:.0f} MB"
-        rate = (now.read - self._previous.read) / (now.at - self._previous.at) / 1e6
-        return f"{self._what}: {amount} read, {rate:.0f} MB/s"
+        return f"{self._what}: {amount} read, {rate / 1e6:.0f} MB/s"

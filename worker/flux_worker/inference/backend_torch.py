@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -45,12 +46,13 @@ class TorchModel:
 
 
 class TorchBackend:
-    """The first CUDA device, or the CPU."""
+    """A CUDA device, which is the only one that the process sees or the first, or the CPU."""
 
     libraries = ("torch", "diffusers", "transformers", "torchao")
 
-    def __init__(self, name: Literal["cuda", "cpu"]) -> None:
+    def __init__(self, name: Literal["cuda", "cpu"], workers: int = 1) -> None:
         self.name = name
+        self._workers = workers
 
     def check_packages(self) -> None:
         """Raise ConfigurationError if xformers, which breaks FLUX, is installed, or accelerate is not."""
@@ -63,12 +65,15 @@ class TorchBackend:
             )
 
     def require(self, checkpoint: Checkpoint) -> None:
-        """Raise ConfigurationError if there is no such device, or the model does not fit."""
+        """Raise ConfigurationError if there is no such device, or the model does not fit.
+
+        What the instance's other workers have taken by now is not available any more: only this one counts.
+        """
         capacity.require(self._machine(), checkpoint)
 
     def report(self, checkpoint: Checkpoint) -> Report:
-        """Both precisions, with the arithmetic."""
-        machine = self._machine()
+        """Both precisions, with the arithmetic; RAM for all workers of the instance."""
+        machine = replace(self._machine(), workers=self._workers)
         both = capacity.assess_both(machine, checkpoint)
         return Report(
             fits=both[checkpoint.precision].fits,

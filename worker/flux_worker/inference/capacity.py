@@ -29,12 +29,16 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Machine:
-    """The memory that this process can use, in bytes; RAM as available now within its cgroups' limits."""
+    """The memory that this process can use, in bytes; RAM as available now within its cgroups' limits.
+
+    `workers` share the RAM, and each has a GPU like this one.
+    """
 
     gpu: Gpu | None
     ram_total: int
     ram_available: int
     cores: int
+    workers: int = 1
 
     @property
     def device(self) -> str:
@@ -48,7 +52,10 @@ class Machine:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a precision fits, with the arithmetic in bytes. `short_of` names what is too small."""
+    """Whether a precision fits, with the arithmetic in bytes. `short_of` names what is too small.
+
+    `vram_needed` is one worker's, `ram_needed` that of all of them.
+    """
 
     precision: Precision
     weights: int
@@ -90,7 +97,7 @@ def assess(machine: Machine, weights: dict[str, int], precision: Precision) -> V
     """Compare a machine with the model; `weights` are the components' bytes in this precision."""
     size = sum(weights.values())
     working = working_bytes(size, precision)
-    ram_needed = loading_bytes(size) + (0 if machine.gpu else working)
+    ram_needed = machine.workers * (loading_bytes(size) + (0 if machine.gpu else working))
     vram_needed = size + working if machine.gpu else 0
     short = []
     if machine.gpu and vram_needed > machine.gpu.free:
@@ -172,13 +179,20 @@ def arithmetic(machine: Machine, verdict: Verdict) -> str:
             f"VRAM {_gib(verdict.weights)} weights + {_gib(verdict.working)} to draw 1024x1024 = "
             f"{_gib(verdict.vram_needed)} of {_gib(machine.gpu.free)} GiB free on {machine.gpu.name}"
         )
-        parts.append(f"RAM {_gib(verdict.ram_needed)} to load of {_gib(machine.ram_available)} GiB available")
+        ram = [f"{_gib(loading_bytes(verdict.weights))} to load"]
     else:
-        parts.append(
-            f"RAM {_gib(loading_bytes(verdict.weights))} to load + {_gib(verdict.working)} to draw = "
-            f"{_gib(verdict.ram_needed)} of {_gib(machine.ram_available)} GiB available"
-        )
+        ram = [f"{_gib(loading_bytes(verdict.weights))} to load", f"{_gib(verdict.working)} to draw"]
+    parts.append(_ram(machine, ram, verdict.ram_needed))
     return "; ".join(parts)
+
+
+def _ram(machine: Machine, needs: list[str], whole: int) -> str:
+    """Such as "RAM 2 workers x (1.9 to load + 2.5 to draw) = 8.8 of 14.1 GiB available"."""
+    text = " + ".join(needs)
+    if machine.workers > 1:
+        text = f"{machine.workers} workers x ({text})"
+    total = f" = {_gib(whole)}" if machine.workers > 1 or len(needs) > 1 else ""
+    return f"RAM {text}{total} of {_gib(machine.ram_available)} GiB available"
 
 
 def advice(both: dict[Precision, Verdict], checkpoint: Checkpoint) -> str:
@@ -227,6 +241,11 @@ def lines(machine: Machine, checkpoint: Checkpoint, both: dict[Precision, Verdic
             )
     if not gpu:
         text.append("            on the CPU, weights that do not fit into RAM are read from disk again")
+    elif machine.workers > 1 and both[checkpoint.precision].weights > machine.ram_total:
+        text.append(
+            "            RAM is smaller than the weights: workers that start together share most of what they"
+            " read from the disk, one that starts later reads all of it again"
+        )
     if not both[checkpoint.precision].fits:
         text.append(advice(both, checkpoint))
     return text

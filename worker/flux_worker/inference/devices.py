@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -16,6 +17,26 @@ CPU_HINT = "FLUX_BACKEND=cpu uses the CPU, where a step takes minutes"
 _DRIVER = Path("/proc/driver/nvidia/version")
 _PCI = Path("/sys/bus/pci/devices")
 _NVIDIA, _DISPLAYS = "0x10de", "0x03"  # vendor and device class on the PCI bus
+
+
+def visible(index: int, environment: Mapping[str, str]) -> str:
+    """What CUDA_VISIBLE_DEVICES must be for this GPU, of those that it shows already; "" if there is none."""
+    shown = environment.get("CUDA_VISIBLE_DEVICES")
+    if shown is None:
+        return str(index)
+    names = [name.strip() for name in shown.split(",") if name.strip()]
+    return names[index] if index < len(names) else ""
+
+
+@functools.cache
+def select_gpu(index: int) -> None:
+    """Let this process see this GPU and no other; before anything asks CUDA for its devices.
+
+    So each place of torch, Triton and the driver that means the current device, in every thread, means this
+    one, and no context is made on another worker's GPU. Indexes are as nvidia-smi counts.
+    """
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible(index, os.environ)
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 
 def has_gpu() -> bool:
@@ -35,7 +56,9 @@ def _of_torch() -> Iterator[str]:
         yield f"torch {torch.__version__} says: {_first_sentence(error)}"
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if hidden is not None:
-        yield f"CUDA_VISIBLE_DEVICES={hidden} hides all other GPUs"
+        device = os.environ.get("FLUX_DEVICE", "").strip()
+        by = f"FLUX_DEVICE={device}, and so " if device else ""
+        yield f"{by}CUDA_VISIBLE_DEVICES={hidden} hides all other GPUs"
 
 
 def _first_sentence(error: Exception) -> str:

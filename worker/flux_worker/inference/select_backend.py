@@ -18,13 +18,20 @@ def select_backend(settings: ModelSettings) -> Backend:
 
     Raises ConfigurationError if there is neither; the CPU is used only if it is named.
     """
+    select_device(settings)
     name = settings.backend if settings.backend != "auto" else detect()
     if name is None:
         raise ConfigurationError(f"{explain_no_device()}. {devices.CPU_HINT}")
     if name == "neuron":
         log.warning(backend_neuron.EXPERIMENTAL)
         return backend_neuron.NeuronBackend(settings.neuron_dir)
-    return backend_torch.TorchBackend(name)
+    return backend_torch.TorchBackend(name, settings.workers)
+
+
+def select_device(settings: ModelSettings) -> None:
+    """Hide all GPUs but the one that FLUX_DEVICE names; the CPU and NeuronCores are not divided."""
+    if settings.device is not None and settings.backend in ("auto", "cuda"):
+        devices.select_gpu(settings.device)
 
 
 def detect() -> Literal["cuda", "neuron"] | None:
