@@ -1,4 +1,4 @@
-"""Instance refreshes of groups without instances: states by the clock, AWS's refusals, what the group has then."""
+"""Instance refreshes of groups without instances: their states, AWS's refusals, what a group has then."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from tests.localcloud.recorded_cloud import BASE, OTHER
 
-from .conftest import Account, new, refusal, wait
+from .conftest import Account, refusal, wait
 from .test_auto_scaling import described, group, template
 
 pytestmark = pytest.mark.integration
