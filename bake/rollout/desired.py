@@ -50,7 +50,9 @@ def launches(policy: Mapping[str, Any], plain: Mapping[str, Any], target: Target
 
 
 def is_there(group: Group, desired: Mapping[str, Any], target: Target) -> bool:
-    """Whether the group launches just what it is to launch, and all of its instances were launched so."""
+    """Whether the group launches just what it is to launch, by numbers, and all of its instances run it."""
+    if not all(one.isdecimal() for one in group.versions):
+        return False
     wanted = launches(desired.get("MixedInstancesPolicy") or {}, desired.get("LaunchTemplate") or {}, target)
     return launches(group.policy, group.specification, target) == wanted and not list(stale(group, target))
 

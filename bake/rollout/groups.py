@@ -41,6 +41,13 @@ class Group:
         return str(self.specification.get("Version") or DEFAULT)
 
     @property
+    def versions(self) -> tuple[str, ...]:
+        """The same with those that overrides name themselves, each once."""
+        own = [one.get("LaunchTemplateSpecification") for one in self.overrides]
+        named = [str(one.get("Version") or DEFAULT) for one in own if one]
+        return tuple(dict.fromkeys((self.version, *named)))
+
+    @property
     def overrides(self) -> list[Mapping[str, Any]]:
         """The overrides of its policy."""
         return list(self.policy.get("LaunchTemplate", {}).get("Overrides") or [])

@@ -61,13 +61,7 @@ def _of_rollback(group: Group, target: Target) -> Iterator[str]:
 
     https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-rollback.html
     """
-    specified = [group.version]
-    specified += [
-        str(own.get("Version") or "$Default")
-        for one in group.overrides
-        if (own := one.get("LaunchTemplateSpecification"))
-    ]
-    for version in dict.fromkeys(specified):
+    for version in group.versions:
         if not version.isdecimal():
             yield (
                 f"it launches by the version {version} of its template, to which AWS does not roll back; "
@@ -111,14 +105,9 @@ def notes(group: Group, target: Target, preferences: Preferences, types: Types) 
     """What is no fault, and good to know."""
     if not group.desired and not group.instances:
         yield "it has no instances: nothing is replaced, and it launches the new version from then on"
-    waiting = [one for one in group.instances if str(one.get("LifecycleState")) == "Standby"]
-    protected = [one for one in group.instances if one.get("ProtectedFromScaleIn") and one not in waiting]
-    for some, what, choice, option in (
-        (protected, "protected from scale-in", preferences.protected, "--protected refresh"),
-        (waiting, "in Standby", preferences.standby, "--standby terminate"),
-    ):
-        if some and choice == "Ignore":
-            yield f"{_named(some)} {what}: kept, with the AMI that they run ({option} replaces them)"
+    for some, what, option in _kept(group, target, preferences):
+        whom = "it" if len(some) == 1 else "them"
+        yield f"{_named(some)} {what}: kept, with the old AMI ({option} replaces {whom})"
     unknown = [name for name in group.types() if name not in types]
     if unknown:
         yield f"{', '.join(unknown)}: EC2 does not offer it in this region"
@@ -126,11 +115,25 @@ def notes(group: Group, target: Target, preferences: Preferences, types: Types) 
         yield "its overrides name requirements and no types: whether the AMI fits them is not looked at"
 
 
-def counts(group: Group, target: Target, strategy: Strategy) -> str:
+def counts(group: Group, target: Target, preferences: Preferences, strategy: Strategy) -> str:
     """How many instances there are, and how many of them are replaced."""
-    left = len(list(stale(group, target)))
-    done = "get another root volume" if strategy != ROLLING else "are replaced"
-    return f"{len(group.instances)}, of which {left} {done}"
+    kept = sum(len(some) for some, _, _ in _kept(group, target, preferences))
+    what = "" if strategy == ROLLING else "with root volumes "
+    left = len(list(stale(group, target))) if preferences.skip_matching else len(group.instances)
+    return f"{len(group.instances)}, {what}to be replaced: {left - kept}"
+
+
+def _kept(
+    group: Group, target: Target, preferences: Preferences
+) -> Iterator[tuple[list[Mapping[str, Any]], str, str]]:
+    """Instances with another AMI that are left alone: what they are, and the option that replaces them."""
+    old = list(stale(group, target))
+    waiting = [one for one in old if str(one.get("LifecycleState")) == "Standby"]
+    protected = [one for one in old if one.get("ProtectedFromScaleIn") and one not in waiting]
+    if protected and preferences.protected == "Ignore":
+        yield protected, "protected from scale-in", "--protected refresh"
+    if waiting and preferences.standby == "Ignore":
+        yield waiting, "in Standby", "--standby terminate"
 
 
 def _named(instances: list[Mapping[str, Any]]) -> str:

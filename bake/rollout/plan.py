@@ -97,7 +97,7 @@ def plan(
             "Preferences": preferences.request(group, strategy),
         },
         desired.is_there(group, wanted, served),
-        judge.counts(group, served, strategy),
+        judge.counts(group, served, preferences, strategy),
         tuple(judge.notes(group, served, preferences, types)),
     )
 

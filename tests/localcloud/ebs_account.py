@@ -49,6 +49,7 @@ class EbsAccount:
     keys: Keys
     store: ImageStore
     instances: LocalInstances
+    faults: AwsFaults
 
     def of(self, service: str = "ec2", region: str = SPOT_REGION) -> Any:
         return calling.client(service, self.url, region, self.keys.owner.id, self.keys.owner.secret)
@@ -179,9 +180,10 @@ def ebs_account(folder: Path) -> Iterator[EbsAccount]:
         fixtures._network(backend, settings)
         base_image(backend, store)
         groups = Groups(instances, apply=lambda openings: None)
-        server = serve("127.0.0.1", 0, Api(instances, groups, AwsFaults(), keys), "AWS")
+        faults = AwsFaults()
+        server = serve("127.0.0.1", 0, Api(instances, groups, faults, keys), "AWS")
         try:
-            yield EbsAccount(f"http://127.0.0.1:{server.server_port}", keys, store, instances)
+            yield EbsAccount(f"http://127.0.0.1:{server.server_port}", keys, store, instances, faults)
         finally:
             server.shutdown()
             ec2_backends.backend, autoscaling_backends.backend = of_moto, groups_of_moto

@@ -61,7 +61,8 @@ def _of_refresh(requested: OperationRequest, inventory: Inventory) -> list[Need]
     group = inventory.scaling_group(requested.region, str(requested.content.get("AutoScalingGroupName", "")))
     found: list[Need] = []
     for named in _templates(requested.content):
-        content = {f"LaunchTemplate.{field}": value for field, value in named.items()}
+        content = {"Action": "RunInstances", "MinCount": "1", "MaxCount": "1"}
+        content |= {f"LaunchTemplate.{field}": value for field, value in named.items()}
         content |= {"SubnetId": group.subnet} if group.subnet else {}
         launch = OperationRequest("ec2", "RunInstances", requested.region, content)
         found += [one for one in _of_ec2(launch, inventory) or () if not one.action.startswith("kms:")]
