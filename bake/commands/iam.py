@@ -20,8 +20,8 @@ ROLE = re.compile(r"(arn:[a-z-]+:iam::\d{12}:role/)?[\w+=,.@/-]{1,512}", re.ASCI
 STORED = "secretsmanager:"
 # Variables that stand in no policy; an example is as good.
 NOWHERE = ("HF_TOKEN", "NEURON_PYTHON_INDEX")
-# What names the role that is handed over to instances.
-IN_ROLLOUTS = ("BAKE_INSTANCE_PROFILE",)
+# What a rollout hands over to instances, and launches by.
+IN_ROLLOUTS = ("BAKE_INSTANCE_PROFILE", "BAKE_LAUNCH_TEMPLATE")
 
 
 @click.command()
