@@ -60,6 +60,7 @@ class LazyGroup(click.Group):
         "report": ("bake.commands.report", "report", "Show the report of a run or an AMI."),
         "resume": ("bake.commands.resume", "resume", "Go on with a run that was cut."),
         "revoke": ("bake.commands.revoke", "revoke", "Serve and launch an AMI no more."),
+        "rollout": ("bake.commands.rollout", "rollout", "Give a fleet what a channel serves."),
         "rollback": ("bake.commands.promote", "rollback", "Serve what a channel served before."),
         "runs": ("bake.commands.runs", "runs", "List runs: their state, what they hold, and their cost."),
         "profiles": ("bake.commands.profiles", "profiles", "List the profiles."),
@@ -75,7 +76,7 @@ class LazyGroup(click.Group):
         "Review": ("check", "report", "diff", "scan", "attest"),
         "Release": (
             *("boot-check", "publish", "images", "userdata"),
-            *("channels", "promote", "rollback", "revoke"),
+            *("channels", "promote", "rollback", "revoke", "rollout"),
         ),
         "Operate": ("schedule", "runs", "costs", "prune", "sweep", "completion"),
         "Local": ("local",),

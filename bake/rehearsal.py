@@ -41,6 +41,14 @@ def as_promoter(cloud: LocalCloud | None, profile: Profile) -> dict[str, Any]:
     return _signed(cloud, f"bake-promote-{profile.name}"[:NAME], iam.statements("promoter", subject))
 
 
+def as_roller(cloud: LocalCloud | None, profile: Profile) -> dict[str, Any]:
+    """The same for whoever rolls this profile's channels out over Auto Scaling groups."""
+    if cloud is None:
+        return {}
+    statements = iam.statements("rollout", _subject(cloud, profile))
+    return _signed(cloud, f"bake-rollout-{profile.name}"[:NAME], statements)
+
+
 def as_sweeper(
     cloud: LocalCloud | None, region: str, worker_region: str, copied: tuple[str, ...] = ()
 ) -> dict[str, Any]:

@@ -26,6 +26,7 @@ TITLES = {
     "schedule": "The reaper's schedules",
     "sweep": "Whoever sweeps",
     "promoter": "Whoever promotes",
+    "rollout": "Whoever rolls out",
     "prune": "Whoever prunes",
 }
 VARIABLES = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,9 +50,14 @@ def ask_types(profile: Profile, aws: Aws) -> Mapping[str, InstanceType]:
     """
     patterns = dict.fromkeys(f"{family_of(name)}.*" for name in profile.worker_types)
     others = [name for name in dict.fromkeys(profile.builder.types) if f"{family_of(name)}.*" not in patterns]
+    return ask_named(aws, (*patterns, *others))
+
+
+def ask_named(aws: Aws, names: Sequence[str]) -> Mapping[str, InstanceType]:
+    """Return the types with these names, wildcards included; what the region lacks is missing."""
     # By filter, not by id: an unknown name is left out of the answer instead of being an error for all.
     pages: Any = aws.ec2.get_paginator("describe_instance_types").paginate(
-        Filters=[{"Name": "instance-type", "Values": [*patterns, *others]}]
+        Filters=[{"Name": "instance-type", "Values": list(names)}]
     )
     found = (_read(facts) for page in pages for facts in page["InstanceTypes"])
     return {kind.name: kind for kind in found}

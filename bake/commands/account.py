@@ -60,6 +60,14 @@ def promoting(cloud: LocalCloud | None, profile: Profile) -> Aws:
     return _patient(*regions, as_promoter(cloud, profile)).patiently(120)
 
 
+def rolling_out(cloud: LocalCloud | None, profile: Profile) -> Aws:
+    """Clients in a profile's regions; in a rehearsal they may do what whoever rolls its channels out may."""
+    from bake.rehearsal import as_roller
+
+    regions = profile.builder.region, profile.worker.region
+    return _patient(*regions, as_roller(cloud, profile)).patiently(120)
+
+
 def _patient(region: str, worker_region: str, endpoint: dict[str, Any]) -> Aws:
     """What they wait for is told after a minute."""
     from bake.aws import Aws

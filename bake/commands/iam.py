@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +20,8 @@ ROLE = re.compile(r"(arn:[a-z-]+:iam::\d{12}:role/)?[\w+=,.@/-]{1,512}", re.ASCI
 STORED = "secretsmanager:"
 # Variables that stand in no policy; an example is as good.
 NOWHERE = ("HF_TOKEN", "NEURON_PYTHON_INDEX")
+# What a rollout hands over to instances, and launches by.
+IN_ROLLOUTS = ("BAKE_INSTANCE_PROFILE", "BAKE_LAUNCH_TEMPLATE")
 
 
 @click.command()
@@ -26,15 +29,16 @@ NOWHERE = ("HF_TOKEN", "NEURON_PYTHON_INDEX")
 @click.option(
     "--for",
     "audience",
-    type=click.Choice(["caller", "worker", "schedule", "sweep", "promoter", "prune"]),
+    type=click.Choice(["caller", "worker", "schedule", "sweep", "promoter", "rollout", "prune"]),
     default="caller",
     show_default=True,
-    help="Whoever bakes; the instance profile's role; builder.reaper_role; whoever sweeps, promotes, prunes.",
+    help="Whoever bakes; the instance profile's role; builder.reaper_role; whoever sweeps, promotes, …",
 )
 @click.option("--account", metavar="ID", help="The account's id; without it STS is asked.")
 @click.option(
     "--role", metavar="NAME", help="The worker's role, by name or ARN; without it the instance profile's."
 )
+@click.option("--asg", metavar="NAME", help="With --for rollout: the one Auto Scaling group; all without it.")
 @click.option("--trust", is_flag=True, help="Print the role's trust policy: who may take it.")
 @click.pass_obj
 def iam(
@@ -43,9 +47,10 @@ def iam(
     audience: Audience,
     account: str | None,
     role: str | None,
+    asg: str | None,
     trust: bool,
 ) -> None:
-    """Print the policy that a bake, worker, schedule, sweep, promotion or prune needs, and no more, as JSON.
+    """Print the policy that a bake, worker, schedule, sweep, promotion, rollout or prune needs, as JSON.
 
     It follows the profile: a spot builder, a temporary security group, a mirror and the like have statements
     of their own. What is created must carry the tags of a bake of this profile, and only what carries them
@@ -60,6 +65,7 @@ def iam(
       aws iam create-role --role-name bake-reaper --assume-role-policy-document file://trust.json
       bake iam --profile g6e-ubuntu --for sweep > sweeper.json
       bake iam --profile g6e-ubuntu --for promoter > promoter.json
+      bake iam --profile g6e-ubuntu --for rollout --asg workers > rollout.json
       bake iam --profile g6e-ubuntu --for prune > pruner.json
     """
     from bake import iam as policies
@@ -68,12 +74,16 @@ def iam(
     name = profile or obj.get("profile")
     if not name:
         raise UsageError("--profile NAME is missing", hint="bake profiles lists them")
-    if trust and audience in ("caller", "sweep", "promoter", "prune"):
+    if trust and audience in ("caller", "sweep", "promoter", "rollout", "prune"):
         raise UsageError(
             f"who takes the role of --for {audience} is your choice: a person, a CI job, a machine",
             hint="--trust goes with --for worker and --for schedule",
         )
+    if asg is not None and audience != "rollout":
+        raise UsageError("--asg goes with --for rollout")
     subject = _subject(*_load(str(name), obj, audience), audience, account, role)
+    if asg is not None:
+        subject = replace(subject, groups=(asg,))
     if trust and (found := policies.trust(audience, subject)) is not None:
         click.echo(as_text(found.as_dict()))
         return
@@ -89,7 +99,12 @@ def _load(name: str, obj: dict[str, Any], audience: Audience) -> tuple[Profile, 
     from bake.localcloud import EXAMPLES
 
     given = profiles.environment(obj["env_file"])
-    free = {key for key in EXAMPLES if key in NOWHERE or (audience != "caller" and "REGION" not in key)}
+    meant = IN_ROLLOUTS if audience == "rollout" else ()
+    free = {
+        key
+        for key in EXAMPLES
+        if key in NOWHERE or (audience != "caller" and "REGION" not in key and key not in meant)
+    }
     absent = {key: value for key, value in EXAMPLES.items() if key in free and not given.get(key)}
     if not given.get("HF_TOKEN", "").startswith(STORED):
         absent["HF_TOKEN"] = EXAMPLES["HF_TOKEN"]
@@ -112,13 +127,16 @@ def _subject(
 
     aws = Aws(region=profile.builder.region, worker_region=profile.worker.region)
     partition, number = partition_of(profile.builder.region), _account(account, aws)
-    if audience != "caller":
+    if audience not in ("caller", "rollout"):
         return Subject.of(profile, number, partition=partition)
+    whose = _role_arn(role, partition, number) if role else _role_of(profile, partition, number, aws)
+    if audience == "rollout":
+        return Subject.of(profile, number, partition=partition, role=whose)
     return Subject.of(
         profile,
         number,
         partition=partition,
-        role=_role_arn(role, partition, number) if role else _role_of(profile, partition, number, aws),
+        role=whose,
         kms_key=_key_of(profile, aws),
         secrets=secrets,
     )

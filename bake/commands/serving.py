@@ -122,6 +122,13 @@ def clients(cloud: LocalCloud | None, profile: Profile) -> Aws:
     return account.promoting(cloud, profile)
 
 
+def rolling_out(cloud: LocalCloud | None, profile: Profile) -> Aws:
+    """Clients in a profile's region; in a rehearsal they may do what whoever rolls out may."""
+    from bake.commands import account
+
+    return account.rolling_out(cloud, profile)
+
+
 def profile_of_image(
     obj: dict[str, Any], stack: ExitStack, image: str, regions: tuple[str, ...], *, rehearse: bool
 ) -> str:

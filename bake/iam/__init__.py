@@ -1,4 +1,4 @@
-"""The least-privilege policies of whoever bakes, promotes, sweeps or prunes, of the worker and of schedules.
+"""The least-privilege policies of whoever bakes, promotes, rolls out, sweeps or prunes, and of machines.
 
 Pure: a profile and an account in, statements out. `bake iam` prints them, rehearsals run under them, and the
 documentation shows them.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, get_args
 
-from bake.iam import attesting, caller, channels, retention, schedule, sweep, worker
+from bake.iam import attesting, caller, channels, retention, rollout, schedule, sweep, worker
 from bake.iam.statement import INLINE, MANAGED, Statement, Trust, document, size, too_large
 from bake.iam.subject import Account, Subject, partition_of
 
@@ -35,7 +35,7 @@ __all__ = [
     "trust",
 ]
 
-Audience = Literal["caller", "worker", "schedule", "sweep", "promoter", "prune"]
+Audience = Literal["caller", "worker", "schedule", "sweep", "promoter", "rollout", "prune"]
 AUDIENCES: tuple[Audience, ...] = get_args(Audience)
 
 _STATEMENTS: Mapping[Audience, Callable[[Subject], Iterator[Statement]]] = {
@@ -44,6 +44,7 @@ _STATEMENTS: Mapping[Audience, Callable[[Subject], Iterator[Statement]]] = {
     "schedule": schedule.statements,
     "sweep": sweep.statements,
     "promoter": channels.statements,
+    "rollout": rollout.statements,
     "prune": retention.statements,
 }
 _TRUSTS: Mapping[Audience, Callable[[Account], Trust]] = {"worker": worker.trust, "schedule": schedule.trust}

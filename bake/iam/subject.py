@@ -86,13 +86,15 @@ class Subject(Account):
     """A profile in an account.
 
     `role` is the ARN of the worker's role, `kms_key` that of the key that `root_volume.kms_key` names, where
-    it is known, and `secrets` are the names of the profile's secrets in Secrets Manager.
+    it is known, `secrets` are the names of the profile's secrets in Secrets Manager, and `groups` those of
+    the Auto Scaling groups that are rolled out to.
     """
 
     profile: Profile
     role: str = ""
     kms_key: str | None = None
     secrets: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ("*",)
 
     @classmethod
     def of(cls, profile: Profile, account: str, **known: Any) -> Subject:

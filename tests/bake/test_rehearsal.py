@@ -44,6 +44,15 @@ def test_whoever_bakes_may_do_what_is_printed_for_the_profile(taken: Any) -> Non
     assert taken == [("bake-g6e-ubuntu", [iam.document(iam.statements("caller", subject))])]
 
 
+def test_whoever_rolls_out_may_do_what_is_printed_for_the_profile(taken: Any) -> None:
+    found = profile.load("g6e-ubuntu", PROFILES, VARIABLES)
+    assert rehearsal.as_roller(cloud(), found)["endpoint_key"] is SESSION
+    [(name, [policy])] = taken
+    subject = iam.Subject.of(found, "123456789012", role="arn:aws:iam::123456789012:role/flux-worker")
+    assert (name, policy) == ("bake-rollout-g6e-ubuntu", iam.document(iam.statements("rollout", subject)))
+    assert rehearsal.as_roller(None, found) == {}
+
+
 def test_whoever_sweeps_may_sweep_in_these_regions(taken: Any) -> None:
     assert rehearsal.as_sweeper(cloud(), "eu-north-1", "eu-west-1")["endpoint_key"] is SESSION
     account = iam.Account("123456789012", "eu-north-1", "eu-west-1")

@@ -14,13 +14,14 @@ from unittest import mock
 import pytest
 from botocore.exceptions import ClientError
 from moto.autoscaling.models import autoscaling_backends
+from moto.autoscaling.responses import AutoScalingResponse
 from moto.ec2.models import ec2_backends
 from moto.ec2.responses import EC2Response
 from moto.ec2.responses._base_response import EC2BaseResponse
 from moto.ec2.responses.instances import InstanceResponse
 from moto.kms.models import kms_backends
 
-from bake.localcloud.api import ec2, parameter_store
+from bake.localcloud.api import auto_scaling, ec2, parameter_store
 from bake.localcloud.api.access.keys import Keys
 from bake.localcloud.api.clock import CloudClock
 from bake.localcloud.api.endpoint import Api
@@ -48,6 +49,7 @@ class EbsAccount:
     keys: Keys
     store: ImageStore
     instances: LocalInstances
+    faults: AwsFaults
 
     def of(self, service: str = "ec2", region: str = SPOT_REGION) -> Any:
         return calling.client(service, self.url, region, self.keys.owner.id, self.keys.owner.secret)
@@ -156,6 +158,7 @@ def ebs_account(folder: Path) -> Iterator[EbsAccount]:
     instances, store = LocalInstances(settings), ImageStore(folder / "images")
     keys = Keys(lives=lambda name: name in instances)
     layer = {name: value for name, value in vars(EC2Response).items() if not name.startswith("__")}
+    scaling = dict(vars(AutoScalingResponse))
     validate = InstanceResponse.__dict__["_validate_block_device_mapping"]
     handle = InstanceResponse.__dict__["_attribute_value_handler"]
     mapped = InstanceResponse.__dict__["_block_device_mapping_handler"]
@@ -169,18 +172,22 @@ def ebs_account(folder: Path) -> Iterator[EbsAccount]:
         # moto's own `reset` would empty all services, of which other tests have something.
         services = (ec2_backends, kms_backends, autoscaling_backends)  # groups keep to their EC2
         before, of_moto = [dict.pop(one, ACCOUNT, None) for one in services], ec2_backends.backend
+        groups_of_moto = autoscaling_backends.backend
         ec2.install(instances, store, CloudClock())
         parameter_store.install()
+        auto_scaling.install()
         backend = ec2_backends[ACCOUNT][SPOT_REGION]
         fixtures._network(backend, settings)
         base_image(backend, store)
         groups = Groups(instances, apply=lambda openings: None)
-        server = serve("127.0.0.1", 0, Api(instances, groups, AwsFaults(), keys), "AWS")
+        faults = AwsFaults()
+        server = serve("127.0.0.1", 0, Api(instances, groups, faults, keys), "AWS")
         try:
-            yield EbsAccount(f"http://127.0.0.1:{server.server_port}", keys, store, instances)
+            yield EbsAccount(f"http://127.0.0.1:{server.server_port}", keys, store, instances, faults)
         finally:
             server.shutdown()
-            ec2_backends.backend = of_moto
+            ec2_backends.backend, autoscaling_backends.backend = of_moto, groups_of_moto
+            _restore(AutoScalingResponse, scaling)
             for service, held in zip(services, before, strict=True):
                 dict.pop(service, ACCOUNT, None)
                 if held is not None:
@@ -190,6 +197,15 @@ def ebs_account(folder: Path) -> Iterator[EbsAccount]:
             InstanceResponse._validate_block_device_mapping = validate
             InstanceResponse._attribute_value_handler = handle
             InstanceResponse._block_device_mapping_handler = mapped
+
+
+def _restore(cls: type, before: dict[str, Any]) -> None:
+    """Give a class the methods that it had."""
+    for name in [one for one in vars(cls) if not one.startswith("__")]:
+        if name not in before:
+            delattr(cls, name)
+        elif vars(cls)[name] is not before[name]:
+            setattr(cls, name, before[name])
 
 
 def copied(account: EbsAccount, region: str = SPOT_REGION, **changes: Any) -> str:

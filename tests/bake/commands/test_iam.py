@@ -148,3 +148,31 @@ def test_wrong_input_is_refused_before_anything_is_asked(
 def test_without_a_profile_it_says_so(tmp_path: Path) -> None:
     result = CliRunner().invoke(main_group, [f"--profiles={PROFILES}", "iam"])
     assert "--profile NAME is missing" in failure(result).message
+
+
+def test_whoever_rolls_out_may_refresh_the_group_that_is_named(call: Call, tmp_path: Path) -> None:
+    text = "extends: g6e-ubuntu\nchannels: {stable: {launch_template: '${BAKE_LAUNCH_TEMPLATE}'}}\n"
+    folder = tmp_path / "profiles"
+    folder.mkdir()
+    for file in PROFILES.glob("*.yaml"):
+        (folder / file.name).write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
+    (folder / "fleet.yaml").write_text(text, encoding="utf-8")
+    words = (*ACCOUNT, *ROLE, "--for", "rollout")
+    of_fleet: Any = {"profile": "fleet", "profiles": folder}
+    assert "BAKE_LAUNCH_TEMPLATE" in failure(call(*words, **of_fleet)).message
+    of_fleet["BAKE_LAUNCH_TEMPLATE"] = "lt-0123456789abcdef0"
+    one = statements(call(*words, "--asg", "workers", **of_fleet))
+    group = "arn:aws:autoscaling:eu-north-1:123456789012:autoScalingGroup:*:autoScalingGroupName/"
+    assert one["Refresh"]["Resource"] == f"{group}workers"
+    assert one["HandOverTheWorkersRole"]["Resource"] == "arn:aws:iam::123456789012:role/flux-worker"
+    assert one["LaunchByTheTemplates"]["Condition"] == {
+        "ArnEquals": {
+            "ec2:LaunchTemplate": "arn:aws:ec2:eu-north-1:123456789012:launch-template/lt-0123456789abcdef0"
+        }
+    }
+    every = statements(call(*words, **of_fleet))
+    assert every["Refresh"]["Resource"] == f"{group}*"
+    named = call(*ACCOUNT, "--for", "rollout", **of_fleet, BAKE_INSTANCE_PROFILE="draws")
+    assert statements(named)["HandOverTheWorkersRole"]["Resource"].endswith("role/draws")
+    assert "--asg goes with --for rollout" in failure(call(*ACCOUNT, *ROLE, "--asg", "workers")).message
+    assert "--for rollout is your choice" in failure(call(*words, "--trust")).message

@@ -181,6 +181,44 @@ PROMOTED = (
         for arn in (IMAGE, "arn:aws:ec2:eu-north-1::snapshot/snap-0fedcba9876543210")
     ),
 )
+# bake/rollout/: what `bake rollout` calls, and what Auto Scaling asks of whoever names a template:
+# https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-launch-template-permissions.html
+# tests/bake/rollout/test_rights.py does all of it under this policy.
+GROUP = (
+    "arn:aws:autoscaling:eu-north-1:123456789012:autoScalingGroup:01234567-89ab-cdef-0123-456789abcdef"
+    ":autoScalingGroupName/workers"
+)
+BY_TEMPLATE = {**IN_EC2, "ec2:LaunchTemplate": (f"{EC2}:launch-template/{profiles.TEMPLATE}",)}
+_ROLLED: Mapping[str, tuple[str, ...]] = {
+    "*": (
+        *("autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeInstanceRefreshes"),
+        *("ec2:DescribeImages", "ec2:DescribeInstanceTypes", "ec2:DescribeLaunchTemplateVersions"),
+    ),
+    CHANNEL: ("ssm:GetParameter",),
+    GROUP: tuple(f"autoscaling:{one}InstanceRefresh" for one in ("Start", "Cancel", "Rollback")),
+}
+ROLLED_OUT = (
+    *(
+        _line(FULL, action, resource, IN_EC2, "rollout")
+        for resource, actions in _ROLLED.items()
+        for action in actions
+    ),
+    *(
+        _line(FULL, "ec2:RunInstances", resource, BY_TEMPLATE, "rollout")
+        for resource in (
+            *(f"{EC2}:{kind}/*" for kind in ("instance", "volume", "network-interface")),
+            *(f"{EC2}:launch-template/{profiles.TEMPLATE}", f"{EC2}:subnet/subnet-0", IMAGE),
+        )
+    ),
+    _line(
+        FULL,
+        "ec2:CreateTags",
+        f"{EC2}:instance/*",
+        {**IN_EC2, "aws:TagKeys": ("team",), "ec2:CreateAction": ("RunInstances",)},
+        "rollout",
+    ),
+    _line(FULL, "iam:PassRole", ROLE, {"iam:PassedToService": ("ec2.amazonaws.com",)}, "rollout"),
+)
 # bake/lifecycle/references.py and sharing.py: a bake that keeps some images asks what whoever prunes asks.
 _REFERRED = (
     *("DescribeImageReferences", "DescribeLaunchTemplates", "DescribeLaunchTemplateVersions"),
@@ -218,4 +256,4 @@ PRUNED = (
         )
     ),
 )
-LINES = (*recorded(), *BY_THE_CODE, *SWEPT, *PROMOTED, *ASKED, *PRUNED)
+LINES = (*recorded(), *BY_THE_CODE, *SWEPT, *PROMOTED, *ROLLED_OUT, *ASKED, *PRUNED)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from tests.bake.iam import profiles
 from tests.bake.iam.needs import (
     CHANNEL,
     EC2,
+    GROUP,
     IMAGE,
     IN_EC2,
     IN_WORKERS,
@@ -73,7 +75,7 @@ def denied(policies: Policies, line: Line) -> bool:
 
 def test_each_path_was_recorded() -> None:
     assert {line.path for line in recorded()} == PATHS
-    assert {line.audience for line in recorded()} == set(iam.AUDIENCES) - {"promoter", "prune"}
+    assert {line.audience for line in recorded()} == set(iam.AUDIENCES) - {"promoter", "rollout", "prune"}
     assert {line.profile for line in recorded() if line.audience == "caller"} == {
         PLAIN,
         FULL,
@@ -252,6 +254,40 @@ FOREIGN_TO_PROMOTERS = {
 def test_whoever_promotes_may_do_nothing_else(policies: Policies, what: str) -> None:
     action, resource, context = FOREIGN_TO_PROMOTERS[what]
     assert not allowed(policies["promoter", FULL], Need(action, resource, context))
+
+
+FOREIGN_TO_ROLLOUTS = {
+    "a launch by somebody's template": (
+        "ec2:RunInstances",
+        f"{EC2}:instance/*",
+        {**IN_EC2, "ec2:LaunchTemplate": (f"{EC2}:launch-template/lt-00000000",)},
+    ),
+    "a launch without a template": ("ec2:RunInstances", f"{EC2}:instance/*", IN_EC2),
+    "a tag of what is there": ("ec2:CreateTags", f"{EC2}:instance/i-00000000", IN_EC2),
+    "another role": ("iam:PassRole", f"{ROLE}-2", {"iam:PassedToService": ("ec2.amazonaws.com",)}),
+    "a group's end": ("autoscaling:DeleteAutoScalingGroup", GROUP, IN_EC2),
+    "a group's size": ("autoscaling:UpdateAutoScalingGroup", GROUP, IN_EC2),
+    "what a channel serves": ("ssm:PutParameter", CHANNEL, IN_EC2),
+    "a template's default": (
+        "ec2:ModifyLaunchTemplate",
+        f"{EC2}:launch-template/{profiles.TEMPLATE}",
+        IN_EC2,
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN_TO_ROLLOUTS)
+def test_whoever_rolls_out_may_do_nothing_else(policies: Policies, what: str) -> None:
+    action, resource, context = FOREIGN_TO_ROLLOUTS[what]
+    assert not allowed(policies["rollout", FULL], Need(action, resource, context))
+
+
+def test_a_rollout_can_be_limited_to_one_group(tmp_path: Path) -> None:
+    subject = replace(profiles.subject(FULL, profiles.write(tmp_path / "profiles")), groups=("workers",))
+    statements = iam.statements("rollout", subject)
+    need = Need("autoscaling:StartInstanceRefresh", GROUP, IN_EC2)
+    assert allowed(statements, need)
+    assert not allowed(statements, replace(need, resource=f"{GROUP}-2"))
 
 
 def test_without_channels_there_is_nothing_to_serve(policies: Policies) -> None:

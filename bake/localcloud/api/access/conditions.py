@@ -25,6 +25,7 @@ KEYS: Final = frozenset(
         "aws:PrincipalAccount",
         "aws:RequestedRegion",
         "ec2:CreateAction",
+        "ec2:LaunchTemplate",
         "ec2:Region",
         "iam:PassedToService",
         "kms:CallerAccount",

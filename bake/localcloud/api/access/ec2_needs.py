@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bake.localcloud.api.access.inventory import Inventory
@@ -185,7 +185,7 @@ def needs_of(operation: str, region: str, parameters: Parameters, inventory: Inv
     """What a call of EC2 needs; None for an operation that is not in the table."""
     call = Call(operation, region, parameters, inventory)
     if operation == "RunInstances":
-        found = [*_launch(call), *_tagging(call)]
+        found = [*_by_template(call, _launch(call)), *_tagging(call)]
     elif operation in {"CreateTags", "DeleteTags"}:
         found = list(_tags(call))
     elif operation in TABLE:
@@ -278,6 +278,19 @@ def _launch(call: Call) -> Iterator[Need]:
     profiles = call.listed("IamInstanceProfile.Name") + call.listed("IamInstanceProfile.Arn")
     for role in filter(None, map(call.inventory.role_of_profile, profiles)):
         yield Need("iam:PassRole", role, {"iam:PassedToService": ("ec2.amazonaws.com",)})
+
+
+def _by_template(call: Call, needs: Iterator[Need]) -> Iterator[Need]:
+    """The same needs with the template that a launch goes by, for conditions on it."""
+    names = [
+        *call.listed("LaunchTemplate.LaunchTemplateId"),
+        *call.listed("LaunchTemplate.LaunchTemplateName"),
+    ]
+    kind = "launch-template"
+    by = tuple(call.arn(kind, call.inventory.ec2_name(call.region, kind, one)) for one in names[:1])
+    for need in needs:
+        told = by and need.action == "ec2:RunInstances"
+        yield replace(need, context={**need.context, "ec2:LaunchTemplate": by}) if told else need
 
 
 _GROUPS: Final = ("SecurityGroupId", "SecurityGroup", "NetworkInterface.N.SecurityGroupId")

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from bake.localcloud.settings import ACCOUNT
 
 Tags = dict[str, str]
+
+
+@dataclass(frozen=True)
+class ScalingGroup:
+    """An Auto Scaling group as policies know it: what its ARN ends in, its tags, and its first subnet."""
+
+    resource: str
+    tags: Tags = field(default_factory=dict)
+    subnet: str = ""
+
+
 _EBS_ALIAS = "alias/aws/ebs"
 
 
@@ -26,6 +38,10 @@ class Inventory(Protocol):
 
     def group_tags(self, region: str, name: str) -> Tags:
         """The tags of a group of schedules."""
+        ...
+
+    def scaling_group(self, region: str, name: str) -> ScalingGroup:
+        """An Auto Scaling group by its name."""
         ...
 
     def parameter_tags(self, region: str, name: str) -> Tags:
@@ -92,6 +108,16 @@ class MotoInventory:
         arn = groups[name].arn if name in groups else ""
         listed = scheduler_backends[ACCOUNT][region].tagger.list_tags_for_resource(arn)["Tags"]
         return {tag["Key"]: tag["Value"] for tag in listed}
+
+    def scaling_group(self, region: str, name: str) -> ScalingGroup:
+        from moto.autoscaling.models import autoscaling_backends
+
+        group = autoscaling_backends[ACCOUNT][region].autoscaling_groups.get(name)
+        if group is None:
+            return ScalingGroup(f"autoScalingGroup:*:autoScalingGroupName/{name}")
+        tags = {str(one["Key"]): str(one.get("Value", "")) for one in group.tags}
+        subnet = str(group.vpc_zone_identifier or "").partition(",")[0]
+        return ScalingGroup(group.arn.split(":", 5)[5], tags, subnet)
 
     def parameter_tags(self, region: str, name: str) -> Tags:
         from moto.ssm.models import ssm_backends

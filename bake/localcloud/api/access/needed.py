@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -26,6 +27,12 @@ def needs_of(requested: OperationRequest, inventory: Inventory) -> Sequence[Need
         return requested.needs
     if requested.service == "ec2":
         return _of_ec2(requested, inventory)
+    if (requested.service, requested.operation) == ("autoscaling", "StartInstanceRefresh"):
+        return [*(_of_service(requested, inventory) or ()), *_of_refresh(requested, inventory)]
+    return _of_service(requested, inventory)
+
+
+def _of_service(requested: OperationRequest, inventory: Inventory) -> Sequence[Need] | None:
     return service_needs.needs_of(
         requested.service,
         requested.operation,
@@ -43,6 +50,37 @@ def _of_ec2(requested: OperationRequest, inventory: Inventory) -> Sequence[Need]
     content, parameter = _launch(requested)
     found = ec2_needs.needs_of(operation, region, content, inventory) or []
     return found + (service_needs.parameter_needs(parameter, region, inventory) if parameter else [])
+
+
+def _of_refresh(requested: OperationRequest, inventory: Inventory) -> list[Need]:
+    """What Auto Scaling asks of whoever starts a refresh: to launch by the templates that it is to have.
+
+    https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-launch-template-permissions.html
+    It launches with its own role, which has grants for disks' keys of its own.
+    """
+    group = inventory.scaling_group(requested.region, str(requested.content.get("AutoScalingGroupName", "")))
+    found: list[Need] = []
+    for named in _templates(requested.content):
+        content = {"Action": "RunInstances", "MinCount": "1", "MaxCount": "1"}
+        content |= {f"LaunchTemplate.{field}": value for field, value in named.items()}
+        content |= {"SubnetId": group.subnet} if group.subnet else {}
+        launch = OperationRequest("ec2", "RunInstances", requested.region, content)
+        found += [one for one in _of_ec2(launch, inventory) or () if not one.action.startswith("kms:")]
+    return list(dict.fromkeys(found))
+
+
+_SPECIFICATION = re.compile(
+    r"(DesiredConfiguration\..*?LaunchTemplate(?:Specification)?)\.(LaunchTemplateId|LaunchTemplateName|Version)"
+)
+
+
+def _templates(content: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The launch templates that a desired configuration names, by its flat parameters."""
+    found: dict[str, dict[str, str]] = {}
+    for name, value in content.items():
+        if match := _SPECIFICATION.fullmatch(name):
+            found.setdefault(match[1], {})[match[2]] = str(value)
+    return list(found.values())
 
 
 def _launch(requested: OperationRequest) -> tuple[Mapping[str, Any], str]:

@@ -271,7 +271,13 @@ def _pricing(call: Call) -> Needs:
 
 
 def _auto_scaling(call: Call) -> Needs | None:
-    """Whoever makes a group launches instances, which no entry of one call tells; looking needs no more."""
+    """Whoever makes a group launches instances, which no entry of one call tells; looking needs no more.
+
+    What a refresh needs of EC2, `bake.localcloud.api.access.needed` adds.
+    """
+    if call.operation in {"StartInstanceRefresh", "CancelInstanceRefresh", "RollbackInstanceRefresh"}:
+        group = call.inventory.scaling_group(call.region, call.text("AutoScalingGroupName"))
+        return iter([call.need(call.arn(group.resource), has=group.tags)])
     return iter([call.need("*")]) if call.operation.startswith("Describe") else None
 
 

@@ -62,7 +62,9 @@ SERVICES: Mapping[str, tuple[str, tuple[str, ...]]] = {
             *("CreateAutoScalingGroup", "DescribeAutoScalingGroups", "UpdateAutoScalingGroup"),
             *("DeleteAutoScalingGroup", "SetDesiredCapacity", "CreateLaunchConfiguration"),
             *("DescribeLaunchConfigurations", "DeleteLaunchConfiguration"),
-            *("CreateOrUpdateTags", "DeleteTags", "DescribeTags"),
+            *("CreateOrUpdateTags", "DeleteTags", "DescribeTags", "SuspendProcesses", "ResumeProcesses"),
+            *("StartInstanceRefresh", "DescribeInstanceRefreshes"),
+            *("CancelInstanceRefresh", "RollbackInstanceRefresh"),
         ),
     ),
     # Answered by `bake.localcloud.api.direct`: moto's knows no disks.
