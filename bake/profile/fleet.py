@@ -82,8 +82,11 @@ def name_of(profile: str, channel: str) -> str:
     return f"flux-{profile}-{channel}"
 
 
-def check(fleet: Fleet, image_types: Sequence[str]) -> Iterator[str]:
+def check(fleet: Fleet, image_types: Sequence[str], regions: Sequence[str]) -> Iterator[str]:
     """Conflicts with the rest of the profile: the plan checks that the model fits what the image is for."""
+    for topic in fleet.alarm_topics:
+        if topic.split(":")[3] not in regions:
+            yield f"fleet.alarm_topics has {topic}, and alarms are in {' and '.join(dict.fromkeys(regions))}"
     for name in fleet.instance_types or ():
         if name not in image_types:
             yield f"fleet.instance_types has {name}, and the image is for {', '.join(image_types)} alone"

@@ -382,7 +382,7 @@ class Profile(Section):
             yield "waivers name a check twice"
         if self.rebuild.when_updates and self.base.updates == "none":
             yield "rebuild.when_updates needs base.updates"
-        yield from check_fleet(self.fleet, self.worker_types)
+        yield from check_fleet(self.fleet, self.worker_types, (self.builder.region, self.worker.region))
 
     @property
     def worker_types(self) -> tuple[str, ...]:
