@@ -36,6 +36,7 @@ from bake.profile.types import (
     EventBus,
     GitUrl,
     InstanceTypeName,
+    Namespace,
     Owner,
     QueueUrl,
     Region,
@@ -277,6 +278,8 @@ class Worker(Section):
     """The bucket of finished images; checked when given."""
     bus: EventBus | None = Field(None, json_schema_extra=variable("FLUX_EVENT_BUS", optional=True))
     """The event bus; checked when given."""
+    cloudwatch_namespace: Namespace | None = None
+    """Where workers publish the metric `Ready`, in the builder's region; without it, nowhere."""
     source: GitUrl | None = Field(None, json_schema_extra=variable("FLUX_GIT_URL"))
     """The Git repository that the worker's code comes from; without it, the worker that comes with bake."""
     commit: Commit | None = None
