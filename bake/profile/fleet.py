@@ -82,7 +82,7 @@ def name_of(profile: str, channel: str) -> str:
     return f"flux-{profile}-{channel}"
 
 
-def check(fleet: Fleet, image_types: Sequence[str], regions: Sequence[str]) -> Iterator[str]:
+def check_fleet(fleet: Fleet, image_types: Sequence[str], regions: Sequence[str]) -> Iterator[str]:
     """Conflicts with the rest of the profile: the plan checks that the model fits what the image is for."""
     for topic in fleet.alarm_topics:
         if topic.split(":")[3] not in regions:

@@ -18,10 +18,8 @@ from bake.checks.result import Severity
 from bake.profile import values, volumes
 from bake.profile.accelerators import Neuron, Nvidia
 from bake.profile.attesting import SigningKey
-from bake.profile.channels import Channel, Channels
-from bake.profile.channels import check as check_channels
-from bake.profile.fleet import Fleet
-from bake.profile.fleet import check as check_fleet
+from bake.profile.channels import Channel, Channels, check_channels
+from bake.profile.fleet import Fleet, check_fleet
 from bake.profile.patterns import CACHE, FLEETING, REMOVABLE
 from bake.profile.proxy import ProxyCommand
 from bake.profile.publishing import Publish

@@ -12,6 +12,7 @@ import pytest
 from bake import userdata
 from bake.fleet import template
 from bake.fleet.request import placed
+from flux_worker.host.cloudwatch import METRIC
 
 from .fleets import ACCOUNT, HOME, IMAGE, SPOT, TOPICS, fleet, resources, with_fleet
 
@@ -108,9 +109,10 @@ def test_the_root_volume_is_the_agreed_one() -> None:
 
 def test_the_user_data_is_that_of_bake_userdata() -> None:
     text = data(more={"FLUX_S3_PREFIX": "pictures/"})["UserData"]["Fn::Base64"]
-    own = {"queue": OWN_URL, "bucket": OWN_BUCKET, "bus": OWN}
-    more = {"FLUX_CLOUDWATCH_NAMESPACE": "FluxWorker", "FLUX_S3_PREFIX": "pictures/"}
-    assert text == userdata.make(with_fleet(worker=own), more, {}).content.decode()
+    own = {"queue": OWN_URL, "bucket": OWN_BUCKET, "bus": OWN, "cloudwatch_namespace": "FluxWorker"}
+    made = userdata.make(with_fleet(worker=own), {"FLUX_S3_PREFIX": "pictures/"}, {})
+    assert text == made.content.decode()
+    assert "\nFLUX_CLOUDWATCH_NAMESPACE=FluxWorker\n" in text
     assert f"\nFLUX_QUEUE_URL={OWN_URL}\n" in text
     assert f"\nSPOT_AWS_REGION={SPOT}\n" in text
 
@@ -188,7 +190,13 @@ def test_a_worker_that_loads_is_not_called_unready() -> None:
 
 
 def test_what_workers_publish_is_what_the_alarm_looks_at() -> None:
-    alarm = resources("workers", "UnreadyAlarm", more={"FLUX_CLOUDWATCH_NAMESPACE": "Mine"})
+    found = resources("workers", worker={"cloudwatch_namespace": "Mine"})
+    alarm = found["UnreadyAlarm"]["Properties"]
     assert alarm["Namespace"] == "Mine"
-    assert alarm["MetricName"] == "Ready"
+    assert alarm["MetricName"] == METRIC
     assert alarm["Dimensions"] == [{"Name": "QueueName", "Value": OWN}]
+    text = found["LaunchTemplate"]["Properties"]["LaunchTemplateData"]["UserData"]["Fn::Base64"]
+    assert "\nFLUX_CLOUDWATCH_NAMESPACE=Mine\n" in text
+    statements = found["WorkerRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+    [publish] = [one for one in statements if one["Action"] == "cloudwatch:PutMetricData"]
+    assert publish["Condition"] == {"StringEquals": {"cloudwatch:namespace": "Mine"}}

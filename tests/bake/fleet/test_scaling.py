@@ -115,7 +115,7 @@ def test_the_function_counts_jobs_in_one_region_and_tells_it_in_the_other(
     for _ in range(5):
         sqs.send_message(QueueUrl=url, MessageBody="{}")
     sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=2)  # in work: they count as well
-    function = resources("workers", "CountJobs", more={"FLUX_CLOUDWATCH_NAMESPACE": name})
+    function = resources("workers", "CountJobs", worker={"cloudwatch_namespace": name})
     given = {**function["Environment"]["Variables"], "QUEUE_URL": url}
     for variable, value in given.items():
         monkeypatch.setenv(variable, value)
