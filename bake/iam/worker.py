@@ -20,7 +20,7 @@ def statements(subject: Subject) -> Iterator[Statement]:
     )
     yield from at(subject, places)
     if own.cloudwatch_namespace:
-        yield _publish(own.cloudwatch_namespace)
+        yield publish(own.cloudwatch_namespace)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ def at(account: Account, places: Places) -> Iterator[Statement]:
     )
 
 
-def _publish(namespace: str) -> Statement:
+def publish(namespace: str) -> Statement:
+    """What a worker may do that publishes metrics."""
     return Statement(
         "PublishReady",
         "the metric `Ready`, in one namespace; there are no ARNs for metrics",
