@@ -14,18 +14,22 @@ from moto.autoscaling.models import AutoScalingBackend, autoscaling_backends
 from moto.autoscaling.responses import AutoScalingResponse
 from moto.ec2.exceptions import EC2ClientError
 
-from bake.localcloud.api import launch_templates
+from bake.localcloud.api import launch_templates, lifecycle_states
 
 _LARGEST_PAGE = 100
 # What a group is made of: one of these, by moto's names.
 _SOURCES = ("launch_config_name", "launch_template", "mixed_instances_policy")
 
 
-class LocalAutoScaling(AutoScalingBackend):  # type: ignore[misc]
+class LocalAutoScaling(lifecycle_states.LifecycleStates, AutoScalingBackend):  # type: ignore[misc]
     """One region's Auto Scaling groups."""
 
     # moto finds a service's URLs by the module of its backend's class.
     __module__ = AutoScalingBackend.__module__
+
+    def __init__(self, region_name: str, account_id: str) -> None:
+        self.members = {}
+        super().__init__(region_name, account_id)
 
     def create_auto_scaling_group(self, name: str, **asked: Any) -> Any:
         """Create a group of a template, a mixed policy or a launch configuration, without instances."""
@@ -150,6 +154,7 @@ def install() -> None:
         ("describe_launch_configurations", lambda backend: backend.launch_configurations),
     ):
         setattr(AutoScalingResponse, operation, _paged(getattr(AutoScalingResponse, operation), names))
+    lifecycle_states.install()
     autoscaling_backends.backend = LocalAutoScaling
 
 

@@ -26,6 +26,7 @@ from bake.localcloud.api import (
     image_usage,
     interruptions,
     kms,
+    lifecycle_states,
     parameter_store,
     s3,
     scheduler,
@@ -122,6 +123,7 @@ def start(
         **clock.routes(time),
         **egress.routes(groups.follow),
         **interruptions.routes(interruptions.Interruptions(instances, time)),
+        **lifecycle_states.routes(),
         **hub_control.routes(hub),
         **image_usage.routes(),
     }

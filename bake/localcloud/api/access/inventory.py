@@ -36,6 +36,10 @@ class Inventory(Protocol):
         """The ARN of the role in an instance profile, given by name or ARN; None if there is none."""
         ...
 
+    def auto_scaling_group(self, region: str, name: str) -> str:
+        """The ARN of an Auto Scaling group."""
+        ...
+
     def own_key(self, region: str, name: str) -> str | None:
         """The ARN of a KMS key of the account's own, by anything that names it; None for aws/ebs."""
         ...
@@ -105,6 +109,13 @@ class MotoInventory:
         profiles = list(iam_backends[ACCOUNT]["aws"].get_instance_profiles())
         roles: list[Any] = next((one.roles for one in profiles if profile in {one.name, one.arn}), [])
         return str(roles[0].arn) if roles else None
+
+    def auto_scaling_group(self, region: str, name: str) -> str:
+        from moto.autoscaling.models import autoscaling_backends
+
+        group = autoscaling_backends[ACCOUNT][region].autoscaling_groups.get(name)
+        absent = f"arn:aws:autoscaling:{region}:{ACCOUNT}:autoScalingGroup:*:autoScalingGroupName/{name}"
+        return str(group.arn) if group else absent
 
     def own_key(self, region: str, name: str) -> str | None:
         kms = _kms(region)

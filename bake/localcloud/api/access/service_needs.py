@@ -272,6 +272,9 @@ def _pricing(call: Call) -> Needs:
 
 def _auto_scaling(call: Call) -> Needs | None:
     """Whoever makes a group launches instances, which no entry of one call tells; looking needs no more."""
+    if call.operation == "CompleteLifecycleAction":
+        name = call.text("AutoScalingGroupName")
+        return iter([call.need(call.inventory.auto_scaling_group(call.region, name))])
     return iter([call.need("*")]) if call.operation.startswith("Describe") else None
 
 

@@ -63,6 +63,9 @@ SERVICES: Mapping[str, tuple[str, tuple[str, ...]]] = {
             *("DeleteAutoScalingGroup", "SetDesiredCapacity", "CreateLaunchConfiguration"),
             *("DescribeLaunchConfigurations", "DeleteLaunchConfiguration"),
             *("CreateOrUpdateTags", "DeleteTags", "DescribeTags"),
+            *("PutLifecycleHook", "DescribeLifecycleHooks", "DeleteLifecycleHook"),
+            # `bake.localcloud.api.lifecycle_states` knows of instances what it is told.
+            *("DescribeAutoScalingInstances", "CompleteLifecycleAction"),
         ),
     ),
     # Answered by `bake.localcloud.api.direct`: moto's knows no disks.
