@@ -26,7 +26,7 @@ BAKE = (
     "request",  # load a profile, plan it, compare it with the agreement
     "rehearsal",  # who calls there, with which rights
     "localcloud",  # where rehearsals run instead of AWS
-    "schedules",  # what bakes on a schedule: a workflow, a stack, units
+    "fleet schedules",  # what serves a channel: a stack; what bakes on a schedule: a workflow, a stack, units
     "lifecycle",  # what all bakes have in the account, and what expired ones left
     "planning",  # pure: profile + facts of the account -> plan
     "account",  # asks AWS and the Hub

@@ -41,7 +41,15 @@ GUARDED: dict[str, type | tuple[type, ...]] = {
     "publish.watermark": (str, type(None)),
     "channels": list,
     "base_updates": str,
+    **dict.fromkeys(("fleet.instance_types", "fleet.subnets", "fleet.security_groups"), list),
+    **dict.fromkeys(("fleet.max_size", "fleet.messages_per_instance", "fleet.idle_minutes"), int),
+    **dict.fromkeys(("fleet.keep_days", "fleet.volume_initialization_rate"), (int, type(None))),
+    "fleet.alarm_topics": list,
+    "fleet.jobs_region": str,
+    "fleet.uses": list,
 }
+# Those that a profile with a fleet alone has.
+OF_FLEET = tuple(name for name in GUARDED if name.startswith("fleet."))
 # Facts that were added later, each with the value that means "not used": an older lock file does not have the
 # fact, and needs no new agreement as long as nobody uses it.
 OFF: dict[str, FactValue] = {
@@ -60,7 +68,10 @@ OFF: dict[str, FactValue] = {
     "base_updates": "none",
 }
 # Lists whose order says nothing; instance types are tried in theirs.
-_UNORDERED = ("sharing", "base.remove", "publish.regions", "publish.kms_keys", "channels")
+_UNORDERED = (
+    *("sharing", "base.remove", "publish.regions", "publish.kms_keys", "channels"),
+    *("fleet.instance_types", "fleet.subnets", "fleet.security_groups", "fleet.alarm_topics", "fleet.uses"),
+)
 # Other inputs of the image, which the agreement pins as well. The weights have a lock of their own
 # (bake/weights/lock.py).
 PINNED: dict[str, type | tuple[type, ...]] = {"worker.lock": str}

@@ -13,7 +13,7 @@ from bake.planning.base_image import BaseImage
 from bake.planning.hardware import builder_setting
 from bake.planning.network import Network
 from bake.planning.sources import Sources
-from bake.profile import Profile
+from bake.profile import Profile, fleet
 from bake.profile.channels import facts_of
 from bake.profile.publishing import Publish
 
@@ -28,7 +28,7 @@ def facts(
     }
     stated = {fact.name: fact for fact in stated_facts(profile, origins)}
     everything = {**stated, **resolved}
-    return tuple(everything[name] for name in GUARDED)
+    return tuple(everything[name] for name in GUARDED if name in everything)
 
 
 def stated_facts(profile: Profile, origins: Mapping[str, str] | None = None) -> tuple[Fact, ...]:
@@ -60,6 +60,7 @@ def stated_facts(profile: Profile, origins: Mapping[str, str] | None = None) -> 
         ("proxy_command", shlex.join(builder.proxy_command or ()) or None, "builder.proxy_command"),
         *_published(profile.publish),
         ("channels", facts_of(profile.name, profile.channels), "channels"),
+        *_of_fleet(profile),
     ]
     if profile.base.ami is not None:
         stated.insert(5, ("base_ami", profile.base.ami, "base.ami"))
@@ -85,6 +86,16 @@ def _published(publish: Publish) -> list[tuple[str, FactValue, str]]:
         ("publish.launch_template", template, "publish.launch_template"),
         ("publish.watermark", publish.watermark, "publish.watermark"),
     ]
+
+
+def _of_fleet(profile: Profile) -> list[tuple[str, FactValue, str]]:
+    """What the fleet's stack creates or changes, and what it uses of the user's own."""
+    worker = profile.worker
+    places = {"queue": worker.queue, "bucket": worker.bucket, "bus": worker.bus}
+    used = fleet.used_places(profile.name, list(profile.channels), worker.region, places)
+    found = fleet.facts_of(profile.fleet, profile.worker_types, worker.region, used)
+    elsewhere = {"fleet.jobs_region": "worker.region", "fleet.uses": "worker"}
+    return [(name, value, elsewhere.get(name, name)) for name, value in found.items()]
 
 
 def _base_origin(profile: Profile, origins: Mapping[str, str]) -> str:

@@ -72,7 +72,7 @@ NO_INPUTS = {
     **dict.fromkeys(("waivers", "fail_on"), "what is made of the checks' results"),
     "reports": "where reports are kept",
     **dict.fromkeys(("rebuild.max_age", "rebuild.when_updates"), "when to bake again"),
-    **dict.fromkeys(("publish", "channels", "attest", "signing_key", "notices"), _AFTER),
+    **dict.fromkeys(("publish", "channels", "attest", "signing_key", "notices", "fleet"), _AFTER),
 }
 
 # Modules of bake that say what is done to the builder's disk. What the others decide is in the settings.

@@ -20,6 +20,8 @@ from bake.profile.accelerators import Neuron, Nvidia
 from bake.profile.attesting import SigningKey
 from bake.profile.channels import Channel, Channels
 from bake.profile.channels import check as check_channels
+from bake.profile.fleet import Fleet
+from bake.profile.fleet import check as check_fleet
 from bake.profile.patterns import CACHE, FLEETING, REMOVABLE
 from bake.profile.proxy import ProxyCommand
 from bake.profile.publishing import Publish
@@ -341,6 +343,7 @@ class Profile(Section):
     neuron: Neuron = Field(default_factory=Neuron)
     rebuild: Rebuild = Field(default_factory=Rebuild)
     publish: Publish = Field(default_factory=Publish)
+    fleet: Fleet = Field(default_factory=Fleet)
     checks: tuple[CheckFile, ...] = Field((), max_length=32)
     """Test files, or folders of `test_*.py`, that run beside bake's own checks; relative to the profile."""
     waivers: tuple[Waiver, ...] = Field((), max_length=100)
@@ -379,6 +382,7 @@ class Profile(Section):
             yield "waivers name a check twice"
         if self.rebuild.when_updates and self.base.updates == "none":
             yield "rebuild.when_updates needs base.updates"
+        yield from check_fleet(self.fleet, self.worker_types)
 
     @property
     def worker_types(self) -> tuple[str, ...]:

@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 
 from bake.agreement import approve, render
-from bake.agreement.facts import GUARDED, PINNED, Agreement, Fact, FactValue, Guarded, check_image, compare
+from bake.agreement.facts import (
+    GUARDED,
+    OF_FLEET,
+    PINNED,
+    Agreement,
+    Fact,
+    FactValue,
+    Guarded,
+    check_image,
+    compare,
+)
 from bake.errors import NotAgreed
 from bake.request import BakeRequest
 
@@ -69,7 +79,7 @@ def agreed(file: Path, now: Guarded | None = None) -> Agreement:
 
 
 def test_the_names_are_the_ones_that_are_documented() -> None:
-    assert list(FACTS) == list(GUARDED)
+    assert [*FACTS, *OF_FLEET] == list(GUARDED)
     assert sorted(PINS) == sorted(PINNED)
 
 

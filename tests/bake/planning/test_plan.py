@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bake import profile
-from bake.agreement.facts import GUARDED
+from bake.agreement.facts import GUARDED, OF_FLEET
 from bake.errors import UsageError
 from bake.planning.guarded import stated_facts
 from bake.planning.plan import Plan
@@ -71,7 +71,7 @@ def test_each_value_shows_where_it_came_from(plan: Plan) -> None:
 
 def test_the_guarded_facts_are_all_there_and_resolved(plan: Plan, account: Account) -> None:
     facts = {fact.name: fact for fact in plan.facts}
-    assert list(facts) == list(GUARDED)
+    assert [*facts, *OF_FLEET] == list(GUARDED)
     assert facts["base_ami"].value == account.variables["BASE_AMI_ID"]
     assert facts["instance_types"].value == ["g6e.xlarge"]
     assert facts["sharing"].value == []
