@@ -27,10 +27,6 @@ class LocalAutoScaling(lifecycle_states.LifecycleStates, AutoScalingBackend):  #
     # moto finds a service's URLs by the module of its backend's class.
     __module__ = AutoScalingBackend.__module__
 
-    def __init__(self, region_name: str, account_id: str) -> None:
-        self.members = {}
-        super().__init__(region_name, account_id)
-
     def create_auto_scaling_group(self, name: str, **asked: Any) -> Any:
         """Create a group of a template, a mixed policy or a launch configuration, without instances."""
         if name in self.autoscaling_groups:

@@ -35,7 +35,6 @@ class Member:
     """An instance of a group: its state, and the names of the hooks that it waits for."""
 
     group: str
-    instance: Any
     state: str
     hooks: set[str] = field(default_factory=set)
 
@@ -44,14 +43,14 @@ class Member:
         """The state that the instance is on its way to, as its metadata have it."""
         return "Terminated" if self.state.startswith("Terminating") else IN_SERVICE
 
-    def told(self) -> dict[str, Any]:
+    def told(self, instance: Any) -> dict[str, Any]:
         """An entry of DescribeAutoScalingInstances."""
         return {
             "AutoScalingGroupName": self.group,
-            "AvailabilityZone": self.instance.availability_zone,
+            "AvailabilityZone": instance.availability_zone,
             "HealthStatus": "HEALTHY",
-            "InstanceId": self.instance.id,
-            "InstanceType": self.instance.instance_type,
+            "InstanceId": instance.id,
+            "InstanceType": instance.instance_type,
             "LifecycleState": self.state,
             "ProtectedFromScaleIn": False,
         }
@@ -60,10 +59,15 @@ class Member:
 class LifecycleStates:
     """The part of a region's Auto Scaling that knows the groups' instances."""
 
-    members: dict[str, Member]
     ec2_backend: Any
     _known: Callable[[str], Any]
     describe_lifecycle_hooks: Callable[..., list[Any]]
+
+    @property
+    def members(self) -> dict[str, Member]:
+        """The groups' instances, by id. A cloud that was saved before there were any has none."""
+        found: dict[str, Member] = self.__dict__.setdefault("_members", {})
+        return found
 
     def move(self, group: str, identity: str, state: str) -> Member:
         """Put an instance into a state; it waits for the hooks of that transition, if the group has any."""
@@ -74,15 +78,18 @@ class LifecycleStates:
             for hook in self.describe_lifecycle_hooks(group)
             if hook.lifecycle_transition == transition
         }
-        instance = self.ec2_backend.get_instance(identity)
-        member = Member(group, instance, state if hooks or not after else after, hooks)
+        member = Member(group, state if hooks or not after else after, hooks)
         self.members[identity] = member
         return member
 
     def describe_auto_scaling_instances(self, instance_ids: list[str]) -> list[dict[str, Any]]:
         """The instances of groups; one that is terminated is of none any more."""
-        there = [one for one in list(self.members.values()) if one.instance._state.name != "terminated"]
-        return [one.told() for one in there if not instance_ids or one.instance.id in instance_ids]
+        there = {one.id: one for one in self.ec2_backend.all_instances() if one.state != "terminated"}
+        return [
+            member.told(there[identity])
+            for identity, member in list(self.members.items())
+            if identity in there and identity in (instance_ids or there)
+        ]
 
     def create_lifecycle_hook(self, name: str, as_name: str, transition: str, **asked: Any) -> Any:
         """As moto's, which takes hooks of any group and transition."""

@@ -23,7 +23,8 @@ from .node import ask
 ROOT = Path(__file__).parents[3]
 ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
 # On each request: who calls, and where.
-USUAL = {"aws:PrincipalAccount", "aws:PrincipalArn", "aws:RequestedRegion", "ec2:Region", "kms:CallerAccount"}
+USUAL = {"aws:PrincipalAccount", "aws:PrincipalArn", "aws:RequestedRegion", "aws:SecureTransport"}
+USUAL |= {"ec2:Region", "kms:CallerAccount"}
 
 
 def needed(cloud: Cloud, service: str, operation: str, parameters: dict[str, Any]) -> Expected:
