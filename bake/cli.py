@@ -53,6 +53,7 @@ class LazyGroup(click.Group):
         "new-profile": ("bake.commands.profiles", "new_profile", "Start a profile from another one."),
         "plan": ("bake.commands.plan", "plan", "Show what a bake would do and whether it is agreed."),
         "diff": ("bake.commands.diff", "diff", "Show what differs between two images, runs or reports."),
+        "fleet": ("bake.commands.fleet", "fleet", "Write the stack that serves a channel's AMI."),
         "images": ("bake.commands.images", "images", "List images: verdict, state, age, what changed."),
         "promote": ("bake.commands.promote", "promote", "Serve an AMI in a channel."),
         "publish": ("bake.commands.publish", "publish", "Publish what is missing of a good AMI."),
@@ -73,7 +74,7 @@ class LazyGroup(click.Group):
         "Bake": ("init", "new-profile", "profiles", "iam", "lock", "plan", "approve", "resume"),
         "Review": ("check", "report", "diff", "scan", "attest"),
         "Release": (
-            *("boot-check", "publish", "images", "userdata"),
+            *("boot-check", "publish", "images", "userdata", "fleet"),
             *("channels", "promote", "rollback", "revoke"),
         ),
         "Operate": ("schedule", "runs", "prune", "sweep", "completion"),

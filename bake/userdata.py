@@ -95,6 +95,8 @@ def _settings(profile: Profile, more: Mapping[str, str], origins: Mapping[str, s
     )
     found = {"AWS_REGION": worker.region, "SPOT_AWS_REGION": profile.builder.region}
     found |= worker_settings(worker.region, worker.queue or "", worker.bucket or "", worker.bus or "")
+    if worker.cloudwatch_namespace:
+        found["FLUX_CLOUDWATCH_NAMESPACE"] = worker.cloudwatch_namespace
     problems += [f"--set {name}: the profile says what it is" for name in more if name in found]
     found |= more
     problems += [

@@ -71,6 +71,7 @@ def samples() -> tuple[Subject, Subject, Subject]:
             "reaper_role": REAPER,
         },
         root_volume={"kms_key": "alias/bake"},
+        worker={"cloudwatch_namespace": "Flux"},
         image={**SHARED, "keep": 3},
     ).model_copy(
         update={

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from bake.aws import Aws
     from bake.localcloud import LocalCloud
-    from bake.profile import Profile
+    from bake.profile import Origins, Profile
 
 
 def local_cloud(stack: ExitStack) -> LocalCloud:
@@ -93,6 +93,13 @@ def profile_of(
 
     Never for the regions, nor for a variable of `needed`.
     """
+    return profile_with_origins(obj, name, local, needed)[0]
+
+
+def profile_with_origins(
+    obj: dict[str, Any], name: str, local: Mapping[str, str], needed: Collection[str] = ()
+) -> tuple[Profile, Origins]:
+    """The same, and where each value came from."""
     from bake import profile as profiles
     from bake.localcloud import EXAMPLES
 
@@ -103,4 +110,4 @@ def profile_of(
         if not variables.get(key) and key not in ("SPOT_AWS_REGION", "AWS_REGION", *needed)
     }
     known = variables.overlaid(absent, "an example")
-    return profiles.load(name, obj["directory"], known, lambda *_: EXAMPLES["HF_TOKEN"])
+    return profiles.load_with_origins(name, obj["directory"], known, lambda *_: EXAMPLES["HF_TOKEN"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bake.commands.options import say
+from bake.commands.serving import account_id
 from bake.errors import UsageError
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _subject(
     from bake.iam import Subject, partition_of
 
     aws = Aws(region=profile.builder.region, worker_region=profile.worker.region)
-    partition, number = partition_of(profile.builder.region), _account(account, aws)
+    partition, number = partition_of(profile.builder.region), account_id(aws, account)
     if audience != "caller":
         return Subject.of(profile, number, partition=partition)
     return Subject.of(
@@ -122,14 +123,6 @@ def _subject(
         kms_key=_key_of(profile, aws),
         secrets=secrets,
     )
-
-
-def _account(account: str | None, aws: Aws) -> str:
-    if account is None:
-        return str(aws.sts.get_caller_identity()["Account"])
-    if not re.fullmatch(r"[0-9]{12}", account):
-        raise UsageError(f"--account {account!r} is no account id", hint="it has twelve digits")
-    return account
 
 
 def _role_arn(role: str, partition: str, account: str) -> str:

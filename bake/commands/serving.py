@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bake.agreement.facts import FactValue
     from bake.aws import Aws
     from bake.localcloud import LocalCloud
-    from bake.profile import Profile
+    from bake.profile import Origins, Profile
     from bake.publish.channels import Channel
     from bake.request import BakeRequest
 
@@ -61,6 +61,7 @@ class Desk:
     profile: Profile
     aws: Aws
     agreed: dict[str, FactValue]
+    origins: Origins
 
     @property
     def venue(self) -> str:
@@ -89,16 +90,23 @@ def venue(rehearsal: bool) -> str:
 
 
 def desk(
-    obj: dict[str, Any], stack: ExitStack, name: str | None, *, rehearse: bool, agreed: tuple[str, ...]
+    obj: dict[str, Any],
+    stack: ExitStack,
+    name: str | None,
+    *,
+    rehearse: bool,
+    agreed: tuple[str, ...],
+    needed: tuple[str, ...] = (),
 ) -> Desk:
     """Load a profile, with clients of whoever promotes; NotAgreed unless these facts of it are agreed.
 
-    In a rehearsal nothing is the user's, so that without an agreement there what the profile says holds.
+    Examples stand for variables that are not set, but for those that are `needed`. In a rehearsal nothing is
+    the user's, so that without an agreement there what the profile says holds.
     """
     request = request_of(obj, name, rehearse=rehearse)
     cloud = local_cloud(stack) if request.rehearsal else None
-    profile = profile_of(obj, request.profile, cloud)
-    return Desk(request, profile, clients(cloud, profile), _agreed(request, profile, agreed))
+    profile, origins = _loaded(obj, request.profile, cloud, needed)
+    return Desk(request, profile, clients(cloud, profile), _agreed(request, profile, agreed), origins)
 
 
 def local_cloud(stack: ExitStack) -> LocalCloud:
@@ -110,9 +118,25 @@ def local_cloud(stack: ExitStack) -> LocalCloud:
 
 def profile_of(obj: dict[str, Any], name: str, cloud: LocalCloud | None) -> Profile:
     """A profile of which only the regions and the channels must be known."""
+    return _loaded(obj, name, cloud)[0]
+
+
+def _loaded(
+    obj: dict[str, Any], name: str, cloud: LocalCloud | None, needed: tuple[str, ...] = ()
+) -> tuple[Profile, Origins]:
     from bake.commands import account
 
-    return account.profile_of(obj, name, cloud.environment if cloud else {}, needed=["BAKE_LAUNCH_TEMPLATE"])
+    local = cloud.environment if cloud else {}
+    return account.profile_with_origins(obj, name, local, ["BAKE_LAUNCH_TEMPLATE", *needed])
+
+
+def account_id(aws: Aws, given: str | None) -> str:
+    """The account's id: what was given, or whose credentials these are."""
+    if given is None:
+        return str(aws.sts.get_caller_identity()["Account"])
+    if not re.fullmatch(r"[0-9]{12}", given):
+        raise UsageError(f"--account {given!r} is no account id", hint="it has twelve digits")
+    return given
 
 
 def clients(cloud: LocalCloud | None, profile: Profile) -> Aws:
@@ -176,7 +200,7 @@ def _agreed(request: BakeRequest, profile: Profile, names: tuple[str, ...]) -> d
     agreement = lockfile.read(request.lock).agreement
     if agreement is None and request.rehearsal:
         return {name: one.value for name, one in stated.items()}
-    guarded = Guarded(tuple(stated[name] for name in names), {})
+    guarded = Guarded(tuple(stated[name] for name in names if name in stated), {})
     if differences := compare(guarded, agreement):
         raise NotAgreed(
             f"{render.refusal(request, guarded, differences, new=agreement is None)}\n\nnothing was changed",

@@ -49,7 +49,7 @@ def userdata(
     if not name:
         raise UsageError("--profile NAME is missing", hint="bake profiles lists them")
     found, origins = _load(str(name), obj)
-    made = making.make(found, _pairs(more), origins)
+    made = making.make(found, pairs(more), origins)
     content = base64.b64encode(made.content) + b"\n" if encoded else made.content
     if not found.worker.source:
         click.echo("worker.source is not set: this user data runs no script from Git", err=True)
@@ -63,12 +63,13 @@ def userdata(
         click.echo(content, nl=False)
 
 
-def _pairs(more: tuple[str, ...]) -> dict[str, str]:
-    pairs = [item.partition("=") for item in more]
+def pairs(more: tuple[str, ...]) -> dict[str, str]:
+    """What `--set NAME=VALUE` was given; UsageError where one is none."""
+    found = [item.partition("=") for item in more]
     # Without a name this may be a value, and secret: report its position only.
-    if bad := [str(number) for number, (_, equals, _) in enumerate(pairs, 1) if not equals]:
-        raise UsageError(f"--set number {', '.join(bad)} of {len(pairs)}: write NAME=VALUE")
-    return {name: value for name, _, value in pairs}
+    if bad := [str(number) for number, (_, equals, _) in enumerate(found, 1) if not equals]:
+        raise UsageError(f"--set number {', '.join(bad)} of {len(found)}: write NAME=VALUE")
+    return {name: value for name, _, value in found}
 
 
 def _load(name: str, obj: dict[str, Any]) -> tuple[Profile, Origins]:

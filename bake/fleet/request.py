@@ -14,14 +14,14 @@ from bake.profile.fleet import bucket_of, name_of
 
 Kind = Literal["queue", "bucket", "bus"]
 NAMESPACE = "FluxWorker"
-"""CloudWatch's namespace of what workers publish (`Ready`) and of what the fleet goes by (`Backlog`)."""
-NAMESPACE_SETTING, DRAIN_SETTING = "FLUX_CLOUDWATCH_NAMESPACE", "FLUX_DRAIN_SECONDS"
+"""CloudWatch's namespace of `Ready` and `Backlog`, where the profile has no worker.cloudwatch_namespace."""
+DRAIN_SETTING = "FLUX_DRAIN_SECONDS"
 DRAIN_SECONDS = 90  # the worker's own, where nothing else is set
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """A channel's fleet in an account. `profile` names queue, bucket and bus; see `placed`.
+    """A channel's fleet in an account. `profile` names its queue, bucket and bus; see `placed`.
 
     `created` are those of them that the stack creates. `image` is the AMI's literal id, `root_device` its
     root device's name, `user_data` what instances are launched with: a script, or gzipped. `drain_seconds`
@@ -35,7 +35,6 @@ class Fleet:
     image: str
     root_device: str
     user_data: bytes
-    namespace: str = NAMESPACE
     drain_seconds: int = DRAIN_SECONDS
 
     @property
@@ -52,6 +51,11 @@ class Fleet:
     def jobs_region(self) -> str:
         """Where queue, bucket and bus are."""
         return self.profile.worker.region
+
+    @property
+    def namespace(self) -> str:
+        """CloudWatch's namespace of what workers publish, and of what the fleet goes by."""
+        return self.profile.worker.cloudwatch_namespace or NAMESPACE
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -91,7 +95,7 @@ class Fleet:
 
 
 def placed(profile: Profile, channel: str, account: str) -> tuple[Profile, frozenset[Kind]]:
-    """The profile with a name for its queue, bucket and bus, and which of them the fleet's stack creates.
+    """The profile with a name for its queue, bucket, bus and metrics, and what of it the stack creates.
 
     What the profile names is there and used, unless it has just the name that the stack gives: whoever sets
     FLUX_QUEUE_URL to the stack's own queue, to send jobs to it, must not take it out of the stack thereby.
@@ -105,6 +109,7 @@ def placed(profile: Profile, channel: str, account: str) -> tuple[Profile, froze
     }
     found: dict[str, str] = {kind: getattr(worker, kind) or value for kind, value in own.items()}
     created = frozenset(kind for kind, value in own.items() if found[kind] == value)
+    found["cloudwatch_namespace"] = worker.cloudwatch_namespace or NAMESPACE
     return profile.model_copy(update={"worker": worker.model_copy(update=found)}), created
 
 
@@ -123,9 +128,8 @@ def fleet_of(
     everything that can't be a setting (see bake.userdata).
     """
     named, created = placed(profile, channel, account)
-    settings = {NAMESPACE_SETTING: NAMESPACE, **(more or {})}
-    made = userdata.make(named, settings, origins or {})
-    drain = settings.get(DRAIN_SETTING, "")
+    made = userdata.make(named, more or {}, origins or {})
+    drain = (more or {}).get(DRAIN_SETTING, "")
     return Fleet(
         named,
         channel,
@@ -134,6 +138,5 @@ def fleet_of(
         image,
         root_device,
         made.content,
-        settings[NAMESPACE_SETTING],
         int(drain) if drain.isascii() and drain.isdigit() else DRAIN_SECONDS,
     )

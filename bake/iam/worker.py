@@ -18,7 +18,9 @@ def statements(subject: Subject) -> Iterator[Statement]:
     places = Places(
         (*queues, *first_jobs.queues), (*buckets, *first_jobs.buckets), (*buses, *first_jobs.buses)
     )
-    return at(subject, places)
+    yield from at(subject, places)
+    if own.cloudwatch_namespace:
+        yield publish(own.cloudwatch_namespace)
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,18 @@ def at(account: Account, places: Places) -> Iterator[Statement]:
         "in an Auto Scaling group: the worker is ready, or done",
         ("autoscaling:CompleteLifecycleAction",),
         (account.arn("autoscaling", "autoScalingGroup:*:autoScalingGroupName/*"),),
+    )
+
+
+def publish(namespace: str) -> Statement:
+    """What a worker may do that publishes metrics."""
+    return Statement(
+        "PublishReady",
+        "the metric `Ready`, in one namespace; there are no ARNs for metrics",
+        ("cloudwatch:PutMetricData",),
+        ("*",),
+        {"StringEquals": {"cloudwatch:namespace": namespace}},
+        when="`worker.cloudwatch_namespace`",
     )
 
 

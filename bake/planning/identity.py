@@ -67,6 +67,7 @@ NO_INPUTS = {
         ("weights.mirror", "weights.token"), "where the weights come from; the lock says what they are"
     ),
     **dict.fromkeys(("worker.region", "worker.queue", "worker.bucket", "worker.bus"), "comes with user data"),
+    "worker.cloudwatch_namespace": "comes with user data",
     "worker.start_hours": _WHEN,
     **dict.fromkeys(("image.name", "image.share_with", "image.keep", "image.keep_unproven"), _AFTER),
     **dict.fromkeys(("waivers", "fail_on"), "what is made of the checks' results"),

@@ -62,7 +62,7 @@ def facts_of(profile: str, channels: Mapping[str, Channel]) -> list[str]:
     ]
 
 
-def check(profile: str, channels: Mapping[str, Channel], published: str | None) -> None:
+def check_channels(profile: str, channels: Mapping[str, Channel], published: str | None) -> None:
     """Raise ValueError unless each channel has a parameter, and a template, of its own.
 
     `published` is the parameter that every good AMI is written to, whoever promotes it.

@@ -100,6 +100,7 @@ def _report(filled: Filled, item: Mapping[str, Any], meant: set[Path_]) -> Path_
     """
     path: Path_ = tuple(part for part in item["loc"] if part != "[key]")
     if item["type"] == "value_error" and (not path or (len(path) == 1 and path[0] in sections())):
+        _between_sections(filled, item)
         return None  # said by _conflicts, which hears of all sections, or by _refuse_…
     if path in filled.unresolved or any(path[:n] in filled.unresolved for n in range(1, len(path))):
         return path
@@ -110,6 +111,14 @@ def _report(filled: Filled, item: Mapping[str, Any], meant: set[Path_]) -> Path_
         at_key = item["type"] == "missing" or item["loc"][-1] == "[key]"
         filled.document.problem(path, text, hint, at_key=at_key)
     return path
+
+
+def _between_sections(filled: Filled, item: Mapping[str, Any]) -> None:
+    """Report what a fleet has that the rest of the profile does not allow: `fleet.KEY says what is wrong`."""
+    for line in str(item.get("ctx", {}).get("error", "")).splitlines():
+        where, _, text = line.partition(" ")
+        if where.startswith("fleet.") and not filled.document.partial:
+            filled.document.problem(tuple(where.split(".")), text)
 
 
 def _may_be_elsewhere(filled: Filled, path: Path_) -> bool:

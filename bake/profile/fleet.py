@@ -23,6 +23,7 @@ TopicArn = Annotated[
 LONGEST_BUCKET = (
     63  # characters: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 )
+MORE = "name it in worker.instance_types, so that the plan says whether the model fits it"
 NEEDED = ("subnets", "security_groups", "max_size", "messages_per_instance")
 
 
@@ -82,11 +83,15 @@ def name_of(profile: str, channel: str) -> str:
     return f"flux-{profile}-{channel}"
 
 
-def check(fleet: Fleet, image_types: Sequence[str]) -> Iterator[str]:
+def check_fleet(fleet: Fleet, image_types: Sequence[str], regions: Sequence[str]) -> Iterator[str]:
     """Conflicts with the rest of the profile: the plan checks that the model fits what the image is for."""
+    for topic in fleet.alarm_topics:
+        if topic.split(":")[3] not in regions:
+            yield f"fleet.alarm_topics has {topic}, and alarms are in {' and '.join(dict.fromkeys(regions))}"
     for name in fleet.instance_types or ():
         if name not in image_types:
-            yield f"fleet.instance_types has {name}, and the image is for {', '.join(image_types)} alone"
+            known = ", ".join(image_types)
+            yield f"fleet.instance_types has {name}, and the image is for {known} alone: {MORE}"
 
 
 def bucket_of(name: str, account: str, region: str) -> str:

@@ -18,10 +18,8 @@ from bake.checks.result import Severity
 from bake.profile import values, volumes
 from bake.profile.accelerators import Neuron, Nvidia
 from bake.profile.attesting import SigningKey
-from bake.profile.channels import Channel, Channels
-from bake.profile.channels import check as check_channels
-from bake.profile.fleet import Fleet
-from bake.profile.fleet import check as check_fleet
+from bake.profile.channels import Channel, Channels, check_channels
+from bake.profile.fleet import Fleet, check_fleet
 from bake.profile.patterns import CACHE, FLEETING, REMOVABLE
 from bake.profile.proxy import ProxyCommand
 from bake.profile.publishing import Publish
@@ -36,6 +34,7 @@ from bake.profile.types import (
     EventBus,
     GitUrl,
     InstanceTypeName,
+    Namespace,
     Owner,
     QueueUrl,
     Region,
@@ -277,6 +276,8 @@ class Worker(Section):
     """The bucket of finished images; checked when given."""
     bus: EventBus | None = Field(None, json_schema_extra=variable("FLUX_EVENT_BUS", optional=True))
     """The event bus; checked when given."""
+    cloudwatch_namespace: Namespace | None = None
+    """Where workers publish the metric `Ready`, in the builder's region; without it, nowhere."""
     source: GitUrl | None = Field(None, json_schema_extra=variable("FLUX_GIT_URL"))
     """The Git repository that the worker's code comes from; without it, the worker that comes with bake."""
     commit: Commit | None = None
@@ -382,7 +383,7 @@ class Profile(Section):
             yield "waivers name a check twice"
         if self.rebuild.when_updates and self.base.updates == "none":
             yield "rebuild.when_updates needs base.updates"
-        yield from check_fleet(self.fleet, self.worker_types)
+        yield from check_fleet(self.fleet, self.worker_types, (self.builder.region, self.worker.region))
 
     @property
     def worker_types(self) -> tuple[str, ...]:

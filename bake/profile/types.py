@@ -87,6 +87,10 @@ GitUrl = Annotated[
 QueueUrl = Annotated[str, Like(r"^https?://[^\s/@][^\s@]*$", "a queue's URL")]
 Bucket = Annotated[str, Like(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", "a bucket's name")]
 EventBus = Annotated[str, Like(r"^[A-Za-z0-9._/-]{1,256}$", "an event bus's name")]
+Namespace = Annotated[
+    str,
+    Like(r"^(?!AWS/)[A-Za-z0-9._#/-][A-Za-z0-9._#:/-]{0,254}$", "a CloudWatch namespace, not one of AWS"),
+]
 
 Repository = Annotated[str, Like(r"^https?://[^\s@]+$", "a package repository's URL")]
 # `gpg --fingerprint` prints it in groups; write it without blanks.

@@ -42,11 +42,11 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 def call(tmp_path: Path) -> Call:
     """`bake userdata --profile g6e-ubuntu …` in an environment that holds what is given and no more."""
 
-    def run(*arguments: str, **variables: str) -> Result:
+    def run(*arguments: str, profiles: Path = PROFILES, **variables: str) -> Result:
         kept = {
             name: None for name in os.environ if name.startswith(("FLUX_", "AWS_", "SPOT_", "BAKE_", "HF_"))
         }
-        command = [f"--profiles={PROFILES}", f"--env-file={tmp_path / 'none'}", "userdata"]
+        command = [f"--profiles={profiles}", f"--env-file={tmp_path / 'none'}", "userdata"]
         return CliRunner().invoke(
             main_group, [*command, "--profile", "g6e-ubuntu", *arguments], env={**kept, **variables}
         )
@@ -67,6 +67,14 @@ def test_it_writes_queue_bucket_bus_and_regions_and_nothing_else(call: Call) -> 
     assert "hf_never" not in result.output
     assert "git" not in result.stdout
     assert "worker.source is not set" in result.stderr
+
+
+def test_it_writes_the_namespace_of_metrics_that_the_profile_names(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "metered.yaml").write_text("extends: g6e-ubuntu\nworker: {cloudwatch_namespace: Flux}\n")
+    (tmp_path / "g6e-ubuntu.yaml").write_bytes((PROFILES / "g6e-ubuntu.yaml").read_bytes())
+    result = call("--profile=metered", profiles=tmp_path, **SETTINGS)
+    assert result.exit_code == 0, result.output
+    assert environment_of(result.stdout) == SETTINGS | {"FLUX_CLOUDWATCH_NAMESPACE": "Flux"}
 
 
 def test_it_needs_no_variable_beside_the_workers_and_names_all_that_are_missing(call: Call) -> None:

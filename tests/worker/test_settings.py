@@ -59,6 +59,8 @@ def test_all_missing_variables_are_named_at_once() -> None:
         pytest.param("FLUX_QUEUE_URL", "jobs", id="queue-name-as-url"),
         pytest.param("FLUX_BUCKET", "s3://pictures", id="bucket-as-url"),
         pytest.param("FLUX_EVENT_BUS", "a bus", id="blank-in-bus"),
+        pytest.param("FLUX_CLOUDWATCH_NAMESPACE", "AWS/SQS", id="namespace-of-aws"),
+        pytest.param("FLUX_CLOUDWATCH_NAMESPACE", ":flux", id="namespace-with-leading-colon"),
         pytest.param("FLUX_S3_PREFIX", "/images", id="prefix-with-leading-slash"),
         pytest.param("AWS_REGION", "Ireland", id="not-a-region"),
         pytest.param("FLUX_VISIBILITY_SECONDS", "soon", id="not-a-number"),

@@ -12,6 +12,8 @@ from .aws.clients import Clients
 from .aws.endpoints import endpoint_warnings
 from .errors import BadImage, ConfigurationError
 from .host import interruption
+from .host.cloudwatch import ReadyMetric
+from .host.imds import Imds
 from .host.monitor import Monitor
 from .host.notify import Notifier
 from .host.restarts import RestartCounter
@@ -44,8 +46,12 @@ def serve(settings: ServeSettings) -> None:
         with StartupMonitor(monitor) as startup:
             outbox = Outbox(settings.state_dir / "outbox")
             stack.callback(outbox.close)
+            metric = ReadyMetric(settings, monitor, Imds())
+            metric.start()
+            stack.callback(metric.join)
             watch = interruption.watch(stop, settings, monitor)
             stack.callback(watch.on_drained)
+            stack.callback(metric.end)  # its last value is published while hooks are completed
             stack.callback(monitor.stopping)
             restarts = stack.enter_context(_count_start(settings, monitor, stop))
             model = _load(settings, startup)

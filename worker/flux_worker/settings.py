@@ -182,6 +182,13 @@ class AwsSettings(QueueSettings):
         Field(alias="FLUX_EVENT_BUS"),
     ]
 
+    cloudwatch_namespace: Annotated[
+        str | None,
+        _matching(r"(?!AWS/)[A-Za-z0-9._#/-][A-Za-z0-9._#:/-]{0,254}", "a CloudWatch namespace, like Flux"),
+        Field(alias="FLUX_CLOUDWATCH_NAMESPACE"),
+    ] = None
+    """Where the metric `Ready` is published; None: nowhere."""
+
     def _region_mismatches(self) -> list[str]:
         wrong = super()._region_mismatches()
         if self.event_bus.startswith("arn:") and (bus := self.event_bus.split(":")[3]) != self.region:

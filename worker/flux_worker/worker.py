@@ -118,9 +118,10 @@ class Worker:
 
     def _pauses(self) -> Iterator[tuple[float, str]]:
         """For how long the worker must not receive, and why."""
-        if self.stop.paused:
-            self.monitor.blocked("stop", f"Not receiving: {self.stop.paused}")
-            yield PAUSED_SECONDS, self.stop.paused
+        paused = self.stop.paused
+        self.monitor.blocked("stop", f"Not receiving: {paused}" if paused else None)
+        if paused:
+            yield PAUSED_SECONDS, paused
         if remaining := self.generation_breaker.remaining():
             yield remaining, "jobs fail here although the warm-up succeeds: leaving them to other workers"
         if remaining := self.refusal_breaker.remaining():

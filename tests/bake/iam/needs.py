@@ -96,6 +96,14 @@ BY_THE_CODE = (
         NOTICES,
         IN_WORKERS,
     ),
+    # worker/flux_worker/host/cloudwatch.py; the local cloud has no CloudWatch.
+    _line(
+        FULL,
+        "cloudwatch:PutMetricData",
+        "*",
+        {**IN_EC2, "cloudwatch:namespace": (profiles.NAMESPACE,)},
+        "worker",
+    ),
     # bake/report/places.py: the report of an image that another machine baked.
     _line(FULL, "s3:GetObject", f"arn:aws:s3:::{profiles.STORE}/reports/object", IN_WORKERS),
     # bake/lifecycle/machines.py: a volume and a group that outlived their instance.

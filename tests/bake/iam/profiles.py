@@ -23,6 +23,7 @@ VARIABLES = {
 ACCOUNT, ROLE = "123456789012", "arn:aws:iam::123456789012:role/flux-rehearsal"
 TEMPLATE = "lt-0123456789abcdef0"
 PARAMETER, STORE, QUEUE, BUS = "/bake/base", "needs-store", "needs-jobs", "needs"
+NAMESPACE = "Needs"
 # The same in a rehearsal; those with names that bakes know are set aside there.
 GIVEN = {
     "NEEDS_SSH_FROM": "10.214.0.0/16",
@@ -49,6 +50,7 @@ worker:
   queue: ${{NEEDS_QUEUE_URL}}
   bucket: {STORE}
   bus: {BUS}
+  cloudwatch_namespace: {NAMESPACE}
 image: {{share_with: ["${{NEEDS_SHARE_WITH}}"], keep: 1}}
 reports: s3://{STORE}/reports
 notices: {BUS}

@@ -130,10 +130,19 @@ def test_the_worker_has_exactly_the_rights_that_it_looks_for_itself(folder: Path
             "FLUX_QUEUE_URL": profiles.GIVEN["NEEDS_QUEUE_URL"],
             "FLUX_BUCKET": profiles.STORE,
             "FLUX_EVENT_BUS": profiles.BUS,
+            "FLUX_CLOUDWATCH_NAMESPACE": profiles.NAMESPACE,
         }
     )
     wanted = {one.action for one in permissions(settings, Identity(None, "123456789012", "aws"))}
     assert actions(profiles.subject(FULL, folder), "worker") == wanted
+
+
+def test_metrics_are_published_in_one_namespace_and_only_where_the_profile_has_one(folder: Path) -> None:
+    assert "cloudwatch:PutMetricData" not in actions(profiles.subject(PLAIN, folder), "worker")
+    found = iam.document(iam.statements("worker", profiles.subject(FULL, folder)))["Statement"]
+    assert [one["Condition"] for one in found if one["Action"] == "cloudwatch:PutMetricData"] == [
+        {"StringEquals": {"cloudwatch:namespace": profiles.NAMESPACE}}
+    ]
 
 
 def test_the_tags_that_conditions_ask_for_are_in_every_call_that_creates(folder: Path) -> None:

@@ -129,6 +129,7 @@ OTHERS: dict[str, Any] = {
     "worker.queue": "https://sqs.eu-west-1.amazonaws.com/123456789012/another",
     "worker.bucket": "another-bucket",
     "worker.bus": "another",
+    "worker.cloudwatch_namespace": "Another",
     "worker.start_hours": 7,
     "worker.source": "https://example.org/worker.git",
     "worker.commit": "d" * 40,

@@ -170,6 +170,28 @@ def test_iam_is_asked_about_the_role_and_the_very_places(
     assert not any("ResourceArns.member.2" in form for form in proxy.simulated)
 
 
+def test_the_right_to_publish_metrics_is_asked_for_in_its_namespace_where_there_is_one(
+    check: Callable[..., Result], proxy: RefusingProxy
+) -> None:
+    action = "cloudwatch:PutMetricData"
+    proxy.policies = {action: IMPLICIT}
+    assert action not in states(check("--json"))
+    proxy.simulated.clear()
+    done = check("--json", FLUX_CLOUDWATCH_NAMESPACE="Flux")
+    assert done.exit_code == 0, "the worker draws without its metric"
+    assert facts(done)["optional_statements"] == [
+        {
+            "Effect": "Allow",
+            "Action": [action],
+            "Resource": "*",
+            "Condition": {"StringEquals": {"cloudwatch:namespace": "Flux"}},
+        }
+    ]
+    form = next(one for one in proxy.simulated if any(action in values for values in one.values()))
+    assert form["ContextEntries.member.2.ContextKeyName"] == ["cloudwatch:namespace"]
+    assert form["ContextEntries.member.2.ContextKeyValues.member.1"] == ["Flux"]
+
+
 def test_what_a_call_has_shown_is_not_asked_of_iam(
     check: Callable[..., Result], proxy: RefusingProxy
 ) -> None:

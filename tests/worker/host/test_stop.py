@@ -226,3 +226,31 @@ def test_what_python_dropped_is_heeded_once_the_model_is_loaded(
     flux_worker.serve.serve(ServeSettings.from_environment(environment))
     assert dropped == [Stopped]
     assert begun == []
+
+
+def test_a_pause_ends_by_itself_or_by_a_resume_and_a_later_one_is_heard_again(stop: StopRequest) -> None:
+    def heard() -> bool:
+        try:
+            with stop.interruptible():
+                return False
+        except Stopped:
+            return True
+
+    with stop.deferred():
+        stop.pause("rebalance", 600)
+        stop.pause("reboot")
+        assert heard()
+        assert not heard(), "the loop looks at `paused` by itself"
+        stop.resume("rebalance")
+        assert stop.paused == "reboot"
+        stop.resume("reboot")
+        stop.resume("never asked for")
+        assert stop.paused is None
+        assert not heard()
+        stop.pause("rebalance", 600)
+        assert heard()
+        stop.resume("rebalance")
+        stop.pause("for no time", 0)
+        assert stop.paused is None
+        assert not heard()
+        assert not stop.requested

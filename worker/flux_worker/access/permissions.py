@@ -30,13 +30,17 @@ class Identity:
 
 @dataclass(frozen=True)
 class Permission:
-    """An action on a resource as policies name it; `sample` is one such resource, for a simulation."""
+    """An action on a resource as policies name it; `sample` is one such resource, for a simulation.
+
+    `context` are the values of condition keys that limit it.
+    """
 
     action: str
     resource: str
     optional: bool = False
     sample: str = ""
     consequence: str = ""
+    context: tuple[tuple[str, str], ...] = ()
 
     @property
     def asked_on(self) -> str:
@@ -63,6 +67,14 @@ def permissions(settings: AwsSettings, identity: Identity) -> Iterator[Permissio
     hooks = "lifecycle hooks of an Auto Scaling group wait for their timeout"
     for action in ("DescribeAutoScalingInstances", "DescribeLifecycleHooks", "CompleteLifecycleAction"):
         yield Permission(f"autoscaling:{action}", "*", optional=True, consequence=hooks)
+    if namespace := settings.cloudwatch_namespace:
+        yield Permission(
+            "cloudwatch:PutMetricData",
+            "*",
+            optional=True,
+            consequence="the metric Ready is not published",
+            context=(("cloudwatch:namespace", namespace),),
+        )
 
 
 def key_permission(action: str, key: str, settings: AwsSettings, identity: Identity) -> Permission | None:

@@ -118,13 +118,15 @@ class Report:
 
     def statements(self, *, optional: bool = False) -> list[dict[str, Any]]:
         """The statements to add to the role's policy."""
-        by_resource: dict[str, list[str]] = {}
+        by_place: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
         for one in self.missing(optional=optional):
             if one.grant:
-                by_resource.setdefault(one.on, []).append(one.what)
+                known = self.permissions.get(one.what)
+                by_place.setdefault((one.on, known.context if known else ()), []).append(one.what)
         return [
             {"Effect": "Allow", "Action": actions, "Resource": resource}
-            for resource, actions in by_resource.items()
+            | ({"Condition": {"StringEquals": dict(context)}} if context else {})
+            for (resource, context), actions in by_place.items()
         ]
 
     @property

@@ -45,14 +45,19 @@ def policy_source(clients: Clients, arn: str | None) -> str | None:
 
 
 def _ask(clients: Clients, report: Report, source: str, resource: str, permissions: list[Permission]) -> None:
+    given = [pair for permission in permissions for pair in permission.context]
     answer = clients.iam.simulate_principal_policy(
         PolicySourceArn=source,
         ActionNames=[permission.action for permission in permissions],
         ResourceArns=[resource],
-        ContextEntries=[_SECURE],
+        ContextEntries=[_SECURE, *(_entry(*pair) for pair in given)],
     )
     for result in answer["EvaluationResults"]:
         _settle(report, result)
+
+
+def _entry(key: str, value: str) -> dict[str, Any]:
+    return {"ContextKeyName": key, "ContextKeyValues": [value], "ContextKeyType": "string"}
 
 
 def _settle(report: Report, result: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Outcome = Literal["drawn", "announced_again", "refused", "failed", "handed_back", "set_aside"]
-Interruption = Literal["spot", "rebalance", "autoscaling"]
+Interruption = Literal["spot", "rebalance", "autoscaling", "root_volume", "maintenance"]
 Service = Literal["sqs", "s3", "events"]
 Trip = Literal["drawing", "picture", "refusal"]
 
@@ -143,6 +143,12 @@ class Monitor:
         ready = self._serving and not self._blocked
         self._status |= {"ready": ready, "blocked": list(self._blocked.values()) or None}
         self._ready.set(ready)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the worker receives jobs, as `flux_ready` says."""
+        with self._lock:
+            return bool(self._status["ready"])
 
     def job(self, outcome: Outcome) -> None:
         """Count a job with this outcome."""

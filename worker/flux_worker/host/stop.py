@@ -22,16 +22,16 @@ class Stopped(BaseException):
 class StopRequest:
     """Requests, from any thread, to stop this process (`request`) or to receive no more jobs (`pause`).
 
-    A request raises `Stopped` once in the main thread, wherever it is, such as loading the model. Inside
-    `deferred` nothing is raised; check `requested`, `paused` and `remaining` there. Inside `interruptible`,
-    used for long polls within `deferred`, requests and pauses raise it. Create it in the main thread, where
-    Python handles signals.
+    A pause ends by itself or by `resume`; a request to stop stays. A request raises `Stopped` once in the
+    main thread, wherever it is, such as loading the model. Inside `deferred` nothing is raised; check
+    `requested`, `paused` and `remaining` there. Inside `interruptible`, used for long polls within
+    `deferred`, requests and pauses raise it. Create it in the main thread, where Python handles signals.
     """
 
     def __init__(self, drain_seconds: float = math.inf) -> None:
         self._drain_seconds = drain_seconds
         self._requests: list[tuple[float, str]] = []  # (deadline, reason); only appended to
-        self._pauses: list[str] = []
+        self._pauses: dict[str, float] = {}  # when each reason ends; replaced as a whole, never changed
         self._raised: set[str] = set()
         self._raises_for: tuple[str, ...] = ("ask",)
         # A byte in the pipe ends every wait. Not a threading.Event: a signal handler runs in the main thread
@@ -52,7 +52,8 @@ class StopRequest:
     @property
     def paused(self) -> str | None:
         """Why the worker must receive no more jobs although it keeps running; None if it may."""
-        return self._pauses[0] if self._pauses else None
+        now = time.monotonic()
+        return next((why for why, until in self._pauses.items() if until > now), None)
 
     @property
     def why(self) -> str | None:
@@ -74,10 +75,16 @@ class StopRequest:
         self._record(why, seconds)
         self._wake_main_thread()
 
-    def pause(self, why: str) -> None:
-        """Request to receive no more jobs; the process keeps running."""
-        self._pauses.append(why)
+    def pause(self, why: str, seconds: float = math.inf) -> None:
+        """Request to receive no more jobs for so long; the process keeps running."""
+        if not self.paused:
+            self._raised.discard("pause")  # for an earlier pause, which is over
+        self._pauses = {**self._pauses, why: time.monotonic() + seconds}
         self._wake_main_thread()
+
+    def resume(self, why: str) -> None:
+        """End the pause with this reason; others stay. Without effect if there is none."""
+        self._pauses = {other: until for other, until in self._pauses.items() if other != why}
 
     def wait(self, seconds: float) -> bool:
         """Sleep, at most until a request to stop; returns whether there is one."""
@@ -122,7 +129,7 @@ class StopRequest:
 
     def _raise_if_requested(self) -> None:
         """Raise Stopped if it may be raised now: once for requests to stop, once for pauses."""
-        came = {"ask": self._requests, "pause": self._pauses}
+        came = {"ask": self.requested, "pause": self.paused is not None}
         news = {kind for kind in self._raises_for if came[kind]} - self._raised
         if news:
             self._raised |= news
