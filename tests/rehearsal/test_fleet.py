@@ -100,7 +100,7 @@ def fleet(cloud: LocalCloud, aws: Aws, image: str, tmp_path_factory: pytest.Temp
 @pytest.fixture(scope="module")
 def served(cloud: LocalCloud, clients: Clients, fleet: Fleet) -> Iterator[Served]:
     """The backlog, sent to a fleet of no instances, and served to its end."""
-    planted = RemoteFaults(over_socket(Settings.load()))
+    scarce = RemoteFaults(over_socket(Settings.load()))
     with ExitStack() as stacks:
         jobs = stacks.enter_context(Stack(template(fleet, "jobs"), clients, fleet.jobs_region))
         workers = stacks.enter_context(Stack(template(fleet, "workers"), clients, fleet.region))
@@ -111,18 +111,25 @@ def served(cloud: LocalCloud, clients: Clients, fleet: Fleet) -> Iterator[Served
         )
         backlog.keep_versions(clients, places.bucket)
         count = counter(cloud, workers.read["CountJobs"], workers.properties("CountJobsRole"))
-        stacks.callback(planted.clear)
-        planted.plant("ec2", "RunInstances", "capacity", match=f"InstanceType={TYPES[0]}", times=1)
-        yield serve(clients, AutoScaling(workers, clients, count), places, workers)
+        stacks.callback(scarce.clear)
+        yield serve(clients, AutoScaling(workers, clients, count), places, workers, scarce)
 
 
-def serve(clients: Clients, scaling: AutoScaling, places: Places, workers: Stack) -> Served:
-    """Send the backlog, let the fleet grow, interrupt an instance, and wait for the end of all."""
+def serve(
+    clients: Clients, scaling: AutoScaling, places: Places, workers: Stack, scarce: RemoteFaults
+) -> Served:
+    """Send the backlog, let the fleet grow, interrupt an instance, and wait for the end of all.
+
+    There is no capacity for the first type until an instance is launched.
+    """
     sent = backlog.small_jobs(JOBS)
     scaling.look()
     assert not scaling.launched
     backlog.send(clients, places.jobs, sent)
+    scarce.plant("ec2", "RunInstances", "capacity", match=f"InstanceType={TYPES[0]}", times=None)
     try:
+        scaling.until("the first instance", lambda: bool(scaling.launched))
+        scarce.clear()
         scaling.until("all instances", lambda: len(scaling.in_service()) == LARGEST)
         victim, left = scaling.in_service()[0], scaling.backlog
         interrupt(victim)

@@ -166,9 +166,8 @@ def test_each_need_is_one_of_the_service_authorization_reference(cloud: Cloud) -
         assert not missing, (action, missing)
 
 
-# A condition key, and what a profile's own proxy command and a worker in an Auto Scaling group need.
+# A condition key, and what a profile's own proxy command needs.
 NO_CALL = {"ec2:CreateAction", "ssm:StartSession", "ssm:TerminateSession"}
-NO_CALL |= {"autoscaling:CompleteLifecycleAction"}
 
 
 def documented() -> list[str]:

@@ -22,7 +22,7 @@ from .resources import Clients
 from .stack import Stack
 
 LOOK_SECONDS = 1.0
-PATIENCE_SECONDS = 1500.0  # a busy host is ten times slower at times
+PATIENCE_SECONDS = 900.0  # a busy host is ten times slower at times
 GROUP = "AWS::AutoScaling::AutoScalingGroup"
 _GONE = {"shutting-down", "terminated"}
 _CAPACITY = "InsufficientInstanceCapacity"

@@ -120,7 +120,7 @@ def _delegates(of_key: list[str], need: Need) -> bool:
 
 
 def _of_request(role: str, need: Need, region: str) -> Context:
-    """The condition keys that each request has. The cloud stands for endpoints with TLS, without having it."""
+    """The condition keys that each request has. The cloud stands for endpoints that have TLS."""
     found: dict[str, tuple[str, ...]] = {
         "aws:PrincipalAccount": (ACCOUNT,),
         "aws:PrincipalArn": (role,),
