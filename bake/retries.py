@@ -239,7 +239,7 @@ class RetryPolicy:
         if not code:
             return False
         if ABSENT.search(code):
-            names = list(_texts(context.get(_PARAMETERS)))
+            names = [name for name in _texts(context.get(_PARAMETERS)) if name]  # "" is in any message
             meant = [name for name in names if name in str(error.get("Message", ""))]
             return self.fresh.any(iter(meant or names))
         if code in SETTLING.get(operation, ()):

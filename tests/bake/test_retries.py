@@ -103,6 +103,7 @@ def test_a_wait_goes_on_where_a_call_has_given_up(plan_cloud: PlanCloud) -> None
 def test_not_found_means_not_yet_for_what_was_made_a_moment_ago(plan_cloud: PlanCloud, aws: Aws) -> None:
     plant(plan_cloud, "*", "not-found", seconds=2)
     url = aws.sqs.create_queue(QueueName="fresh-queue")["QueueUrl"]
+    aws.sqs.tag_queue(QueueUrl=url, Tags={"empty": ""})
     assert aws.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
     aws.sqs.delete_queue(QueueUrl=url)
     vpc = aws.ec2.describe_vpcs()["Vpcs"][0]["VpcId"]

@@ -17,7 +17,7 @@ from typing import Any
 from moto.ec2.models import ec2_backends
 from moto.iam.models import iam_backends
 
-from bake.localcloud.api import auto_scaling, clock, ec2, parameter_store
+from bake.localcloud.api import auto_scaling, clock, ec2, lifecycle_states, parameter_store
 from bake.localcloud.api.access import backends
 from bake.localcloud.api.access.keys import Keys
 from bake.localcloud.api.clock import CloudClock
@@ -29,6 +29,7 @@ from bake.localcloud.images.bases import BaseAmi
 from bake.localcloud.images.store import ImageStore
 from bake.localcloud.lifecycle import fixtures
 from bake.localcloud.lifecycle.known_images import register
+from bake.localcloud.network.control import Control, Routes
 from bake.localcloud.network.server import serve
 from bake.localcloud.settings import ACCOUNT, SPOT_REGION, Settings
 
@@ -90,6 +91,12 @@ class RecordedInstances(LocalInstances):
         return instance
 
 
+def serve_routes(address: str, routes: Routes) -> str:
+    """Serve control routes over HTTP; their URL."""
+    server = serve(address, 0, Control(routes), "control")
+    return f"http://{address}:{server.server_port}"
+
+
 def start(folder: Path) -> dict[str, Any]:
     """Serve; return the URL, the owner's keys, and what the account has."""
     settings = Settings(folder / "cache", folder, ipaddress.IPv4Network("10.99.0.0/24"))
@@ -111,7 +118,9 @@ def start(folder: Path) -> dict[str, Any]:
     )
     api = Api(instances, Groups(instances, apply=lambda openings: None), AwsFaults(), keys)
     server = serve("127.0.0.1", 0, api, "AWS")
+    control = serve_routes("127.0.0.1", lifecycle_states.routes())
     return {
+        "control": control,
         "url": f"http://127.0.0.1:{server.server_port}",
         "key": keys.owner.id,
         "secret": keys.owner.secret,

@@ -71,10 +71,9 @@ def maintenance(instance: Any) -> dict[str, str]:
     return {"history": json.dumps(over, indent=2), "scheduled": json.dumps(active, indent=2)}
 
 
-def auto_scaling(instance: Any) -> dict[str, Any]:
-    """The metadata's `autoscaling` of one of moto's instances; nothing for one that is in no group."""
-    state = getattr(instance, "target_lifecycle_state", None)
-    return {"autoscaling": {"target-lifecycle-state": state}} if state else {}
+def target_of(instance: Any) -> str | None:
+    """The state in Auto Scaling that was announced to one of moto's instances; None if none was."""
+    return getattr(instance, "target_lifecycle_state", None)
 
 
 def _events(instance: Any) -> list[dict[str, str]]:

@@ -17,14 +17,14 @@ from moto.autoscaling.responses import AutoScalingResponse
 from moto.core.responses import ActionResult
 from moto.ec2.exceptions import EC2ClientError
 
-from bake.localcloud.api import instance_refreshes, launch_templates
+from bake.localcloud.api import instance_refreshes, launch_templates, lifecycle_states
 
 _LARGEST_PAGE = 100
 # What a group is made of: one of these, by moto's names.
 _SOURCES = ("launch_config_name", "launch_template", "mixed_instances_policy")
 
 
-class LocalAutoScaling(AutoScalingBackend):  # type: ignore[misc]
+class LocalAutoScaling(lifecycle_states.LifecycleStates, AutoScalingBackend):  # type: ignore[misc]
     """One region's Auto Scaling groups."""
 
     # moto finds a service's URLs by the module of its backend's class.
@@ -207,6 +207,7 @@ def install() -> None:
         setattr(AutoScalingResponse, operation, _paged(getattr(AutoScalingResponse, operation), names))
     for operation, answer in _REFRESHES.items():
         setattr(AutoScalingResponse, operation, answer)
+    lifecycle_states.install()
     autoscaling_backends.backend = LocalAutoScaling
 
 

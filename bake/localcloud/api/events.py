@@ -28,7 +28,8 @@ SERVICE: Final = Caller("Service", frozenset({"events.amazonaws.com"}))
 
 def delivers(inventory: Inventory, rule: str, queue: str) -> bool:
     """Whether the queue's policy lets EventBridge send messages for the rule; both by their ARNs."""
-    context = {"aws:SourceArn": (rule,), "aws:SourceAccount": (ACCOUNT,)}
+    context: dict[str, tuple[str, ...]] = {"aws:SourceArn": (rule,), "aws:SourceAccount": (ACCOUNT,)}
+    context |= {"aws:SecureTransport": ("true",)}
     need = Need("sqs:SendMessage", queue, context)
     return evaluate([], need, inventory.policies_of(queue), SERVICE).allowed
 

@@ -7,7 +7,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from bake.localcloud.api import announcements
+from bake.localcloud.api import announcements, lifecycle_states
 from bake.localcloud.api.access.keys import LASTING, Key, Keys
 from bake.localcloud.api.imds import Metadata, Tree
 from bake.localcloud.settings import ACCOUNT
@@ -57,7 +57,8 @@ def _tree(instance: Any, keys: Keys) -> Tree:
         "system": "nitro",
     }
     tree |= _keys(instance) | _role(instance, keys) | _public(instance) | _events(instance)
-    tree |= announcements.auto_scaling(instance)
+    if target := announcements.target_of(instance) or lifecycle_states.target_of(instance.id):
+        tree["autoscaling"] = {"target-lifecycle-state": target}
     if instance.metadata_options.instance_metadata_tags == "enabled":
         tree["tags"] = {"instance": {tag["key"]: tag["value"] for tag in instance.get_tags()}}
     return tree

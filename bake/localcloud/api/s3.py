@@ -1,4 +1,4 @@
-"""moto's S3, with tags in CreateBucket."""
+"""moto's S3, with tags in CreateBucket, and whose policies the gateway evaluates."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 from flask import request
 from moto.core import utils
+from moto.iam.access_control import PermissionResult
 from moto.s3.models import FakeBucket, S3Backend, s3_backends
 
 
@@ -41,5 +42,9 @@ def bucket_tags(body: bytes) -> dict[str, str]:
 
 
 def install() -> None:
-    """Make moto build its S3 from LocalS3; to be called before the first request."""
+    """Make moto build its S3 from LocalS3; to be called before the first request.
+
+    moto's own look at a bucket's policy passes over the statements' conditions.
+    """
+    FakeBucket.get_permission = lambda self, action, resource: PermissionResult.NEUTRAL
     s3_backends.backend = LocalS3

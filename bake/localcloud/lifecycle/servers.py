@@ -27,6 +27,7 @@ from bake.localcloud.api import (
     image_usage,
     interruptions,
     kms,
+    lifecycle_states,
     parameter_store,
     s3,
     scheduler,
@@ -124,6 +125,7 @@ def start(
         **egress.routes(groups.follow),
         **interruptions.routes(interruptions.Interruptions(instances, time)),
         **announcements.routes(announcements.Announcements(instances, time)),
+        **lifecycle_states.routes(),
         **hub_control.routes(hub),
         **image_usage.routes(),
     }

@@ -273,6 +273,29 @@ CASES: list[tuple[str, str, dict[str, Any], Expected]] = [
         [("autoscaling:DescribeLaunchConfigurations", "*", {})],
     ),
     (
+        "autoscaling",
+        "describe_auto_scaling_instances",
+        {},
+        [("autoscaling:DescribeAutoScalingInstances", "*", {})],
+    ),
+    (
+        "autoscaling",
+        "complete_lifecycle_action",
+        {
+            "AutoScalingGroupName": "none",
+            "LifecycleHookName": "ready",
+            "LifecycleActionResult": "CONTINUE",
+            "InstanceId": "i-0123456789abcdef0",
+        },
+        [
+            (
+                "autoscaling:CompleteLifecycleAction",
+                f"arn:aws:autoscaling:{REGION}:{ACCOUNT}:autoScalingGroup:*:autoScalingGroupName/none",
+                {},
+            )
+        ],
+    ),
+    (
         "secretsmanager",
         "get_secret_value",
         {"SecretId": "hub"},

@@ -203,6 +203,24 @@ def test_a_buckets_own_policy_counts(cloud: Cloud) -> None:
     assert said.endswith("with an explicit deny in a resource-based policy")
 
 
+def test_calls_are_as_those_of_endpoints_with_tls(cloud: Cloud) -> None:
+    """A policy that refuses all others, as queues and buckets have it, refuses none."""
+    sqs, name = cloud.client("sqs"), f"own-{uuid.uuid4().hex[:8]}"
+    url, arn = sqs.create_queue(QueueName=name)["QueueUrl"], f"arn:aws:sqs:{REGION}:123456789012:{name}"
+    mine = cloud.client("sqs", cloud.caller(allow("sqs:SendMessage", arn)))
+
+    def refuse(secure: str) -> None:
+        deny = {**allow("sqs:*", arn), "Effect": "Deny", "Principal": "*"}
+        deny["Condition"] = {"Bool": {"aws:SecureTransport": secure}}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+
+    refuse("false")
+    mine.send_message(QueueUrl=url, MessageBody="x")
+    refuse("true")
+    assert refusal(mine.send_message, QueueUrl=url, MessageBody="x")[:2] == ("AccessDenied", 403)
+
+
 # --- S3 --------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,8 @@ from .node import ask
 ROOT = Path(__file__).parents[3]
 ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
 # On each request: who calls, and where.
-USUAL = {"aws:PrincipalAccount", "aws:PrincipalArn", "aws:RequestedRegion", "ec2:Region", "kms:CallerAccount"}
+USUAL = {"aws:PrincipalAccount", "aws:PrincipalArn", "aws:RequestedRegion", "aws:SecureTransport"}
+USUAL |= {"ec2:Region", "kms:CallerAccount"}
 
 
 def needed(cloud: Cloud, service: str, operation: str, parameters: dict[str, Any]) -> Expected:
@@ -165,9 +166,8 @@ def test_each_need_is_one_of_the_service_authorization_reference(cloud: Cloud) -
         assert not missing, (action, missing)
 
 
-# A condition key, and what a profile's own proxy command and a worker in an Auto Scaling group need.
+# A condition key, and what a profile's own proxy command needs.
 NO_CALL = {"ec2:CreateAction", "ssm:StartSession", "ssm:TerminateSession"}
-NO_CALL |= {"autoscaling:CompleteLifecycleAction"}
 
 
 def documented() -> list[str]:

@@ -27,6 +27,7 @@ PATIENCE = 120.0
 class Account:
     """Clients that try each call once."""
 
+    control: str
     url: str
     key: str
     secret: str

@@ -24,6 +24,7 @@ KEYS: Final = frozenset(
         "aws:PrincipalArn",
         "aws:PrincipalAccount",
         "aws:RequestedRegion",
+        "aws:SecureTransport",
         "ec2:CreateAction",
         "ec2:LaunchTemplate",
         "ec2:Region",

@@ -120,11 +120,12 @@ def _delegates(of_key: list[str], need: Need) -> bool:
 
 
 def _of_request(role: str, need: Need, region: str) -> Context:
-    """The condition keys that each request has."""
+    """The condition keys that each request has. The cloud stands for endpoints that have TLS."""
     found: dict[str, tuple[str, ...]] = {
         "aws:PrincipalAccount": (ACCOUNT,),
         "aws:PrincipalArn": (role,),
         "aws:RequestedRegion": (region,),
+        "aws:SecureTransport": ("true",),
     }
     more = {"ec2:": ("ec2:Region", region), "kms:": ("kms:CallerAccount", ACCOUNT)}.get(need.action[:4])
     return found | ({more[0]: (more[1],)} if more else {})

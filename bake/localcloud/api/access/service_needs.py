@@ -275,7 +275,8 @@ def _auto_scaling(call: Call) -> Needs | None:
 
     What a refresh needs of EC2, `bake.localcloud.api.access.needed` adds.
     """
-    if call.operation in {"StartInstanceRefresh", "CancelInstanceRefresh", "RollbackInstanceRefresh"}:
+    refreshes = {"StartInstanceRefresh", "CancelInstanceRefresh", "RollbackInstanceRefresh"}
+    if call.operation in refreshes | {"CompleteLifecycleAction"}:
         group = call.inventory.scaling_group(call.region, call.text("AutoScalingGroupName"))
         return iter([call.need(call.arn(group.resource), has=group.tags)])
     return iter([call.need("*")]) if call.operation.startswith("Describe") else None

@@ -65,6 +65,9 @@ SERVICES: Mapping[str, tuple[str, tuple[str, ...]]] = {
             *("CreateOrUpdateTags", "DeleteTags", "DescribeTags", "SuspendProcesses", "ResumeProcesses"),
             *("StartInstanceRefresh", "DescribeInstanceRefreshes"),
             *("CancelInstanceRefresh", "RollbackInstanceRefresh"),
+            *("PutLifecycleHook", "DescribeLifecycleHooks", "DeleteLifecycleHook"),
+            # `bake.localcloud.api.lifecycle_states` knows of instances what it is told.
+            *("DescribeAutoScalingInstances", "CompleteLifecycleAction"),
         ),
     ),
     # Answered by `bake.localcloud.api.direct`: moto's knows no disks.
