@@ -167,6 +167,8 @@ def _told(found: Fleet, part: Part, out: Path | None) -> Iterator[str]:
             yield f"{found.queue_name} is yours: watch its dead letters yourself"
         if "bucket" not in found.created and asked.keep_days is not None:
             yield f"{found.profile.worker.bucket} is yours: fleet.keep_days says nothing of it"
+    if part != "jobs" and found.profile.root_volume.kms_key is not None:
+        yield "the policy of root_volume.kms_key must let AWSServiceRoleForAutoScaling use it (docs/fleet.md)"
     region = found.region if part == "workers" else found.jobs_region
     if not found.topics(region):
         yield f"alarms of {region} tell nobody: fleet.alarm_topics names no topic there"

@@ -11,9 +11,11 @@ GROUP = {"Ref": "Workers"}
 # Seconds until an instance that is not ready is given up. Reading the model from a new volume, which fills
 # from S3 as it is read, may take half an hour; the instance is no worker of the group before.
 LAUNCHING = 3600
-# Seconds beside the drain: to see the hook (the worker looks every 5 s), and to complete it.
+# Seconds that a job in hand has when its instance is ended: the worker gives it what the hook leaves, and
+# completes the hook as soon as it has drained.
+ENDING = 900
+# Seconds beside a longer drain: to see the hook (the worker asks once a minute), and to complete it.
 MARGIN = 120
-SHORTEST = 300
 METRICS = ("GroupDesiredCapacity", "GroupInServiceInstances", "GroupPendingInstances", "GroupTotalInstances")
 
 
@@ -69,7 +71,7 @@ def hooks(fleet: Fleet) -> list[dict[str, Any]]:
         {
             "LifecycleHookName": "drained",
             "LifecycleTransition": "autoscaling:EC2_INSTANCE_TERMINATING",
-            "HeartbeatTimeout": max(SHORTEST, fleet.drain_seconds + MARGIN),
+            "HeartbeatTimeout": max(ENDING, fleet.drain_seconds + MARGIN),
             "DefaultResult": "CONTINUE",
         },
     ]

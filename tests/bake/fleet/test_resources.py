@@ -149,7 +149,7 @@ def test_an_update_of_the_stack_leaves_the_groups_size_alone() -> None:
     }
 
 
-@pytest.mark.parametrize(("seconds", "waited"), [(None, 300), ("600", 720)])
+@pytest.mark.parametrize(("seconds", "waited"), [(None, 900), ("1200", 1320)])
 def test_the_hooks_wait_for_longer_than_the_worker_needs(seconds: str | None, waited: int) -> None:
     more = {"FLUX_DRAIN_SECONDS": seconds} if seconds else None
     hooks = resources("workers", "Workers", more=more)["LifecycleHookSpecificationList"]
