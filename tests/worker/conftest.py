@@ -227,6 +227,18 @@ def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
         time.sleep(0.05)
 
 
+def free_ports(number: int) -> int:
+    """The first of so many neighbouring ports that nobody has at this moment."""
+    while True:
+        with contextlib.suppress(OSError, OverflowError), contextlib.ExitStack() as bound:
+            first = bound.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            for next_port in range(port + 1, port + number):
+                bound.enter_context(socket.socket()).bind(("127.0.0.1", next_port))
+            return port
+
+
 def free_port() -> int:
     """A port that nobody has at this moment."""
     with socket.socket() as probe:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker.conftest import COMMAND, Aws, Served, serve_environment, serving, until
+from tests.worker.conftest import COMMAND, Aws, Served, free_ports, serve_environment, serving, until
 
 pytestmark = pytest.mark.integration
 MakeCache = Callable[[], tuple[Path, Path]]
@@ -48,16 +47,6 @@ def evict(files: list[Path]) -> None:
             os.posix_fadvise(content.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def two_ports() -> int:
-    """The first of two neighbouring ports that nobody has at this moment."""
-    while True:
-        with socket.socket() as first, contextlib.suppress(OSError), socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            second.bind(("127.0.0.1", port + 1))
-            return port
-
-
 def read_bytes(worker: Served) -> int:
     """What the kernel fetched from disks for a process."""
     text = Path(f"/proc/{worker.process.pid}/io").read_text()
@@ -79,7 +68,7 @@ class Pair:
 def pair(aws: Aws, lay_out: MakeCache, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     cache, snapshot = lay_out()
     weights = enlarge(snapshot, tmp_path_factory.mktemp("t5"))
-    state, port = tmp_path_factory.mktemp("state"), two_ports()
+    state, port = tmp_path_factory.mktemp("state"), free_ports(2)
     environment = serve_environment(aws, cache, state) | {"FLUX_WORKERS": "2", "FLUX_METRICS_PORT": str(port)}
     evict(weights)
     with contextlib.ExitStack() as stack:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.worker.conftest import free_port
+from tests.worker.conftest import free_ports
 
 COMMAND = str(Path(sys.executable).parent / "flux-worker")
 DONE = ("done", "announced again", "delivered from the outbox")
@@ -139,11 +139,16 @@ class Slot:
 
     def status(self) -> dict[str, Any]:
         """What the worker says at its own port, if it was given one."""
-        port = self.place.get("FLUX_METRICS_PORT")
-        if port is None:
+        if not self.place:
             return {}
+        port = int(self.place["FLUX_METRICS_PORT"]) + int(self.place["FLUX_DEVICE"])
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=60) as answer:
             return json.load(answer)  # type: ignore[no-any-return]
+
+    @property
+    def outbox(self) -> Path:
+        """Where the worker keeps its results: one of several has a folder of its own."""
+        return self.folder / "state" / self.place.get("FLUX_DEVICE", "") / "outbox"
 
     @property
     def life(self) -> Life:
@@ -223,11 +228,8 @@ def _places(runtime: Path, workers: int) -> list[dict[str, str]]:
         return [{}]
     runtime.mkdir(parents=True)
     shared = {"RUNTIME_DIRECTORY": str(runtime), "FLUX_WORKERS": str(workers)}
-    ports = list({free_port() for _ in range(10 * workers)})
-    return [
-        shared | {"FLUX_DEVICE": str(number), "FLUX_METRICS_PORT": str(ports[number])}
-        for number in range(workers)
-    ]
+    shared["FLUX_METRICS_PORT"] = str(free_ports(workers))
+    return [shared | {"FLUX_DEVICE": str(number)} for number in range(workers)]
 
 
 class Fleet:
@@ -277,7 +279,7 @@ class Fleet:
             entry
             for slot in self.slots
             if not (healthy and slot.gpu_fault)
-            for entry in (slot.folder / "state" / "outbox").glob("*")
+            for entry in slot.outbox.glob("*")
             if entry.name != "lock"
         ]
 
