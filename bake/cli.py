@@ -76,10 +76,10 @@ class LazyGroup(click.Group):
         "Bake": ("init", "new-profile", "profiles", "iam", "lock", "plan", "approve", "resume"),
         "Review": ("check", "report", "diff", "scan", "attest"),
         "Release": (
-            *("boot-check", "publish", "images", "userdata", "fleet"),
+            *("boot-check", "publish", "images", "userdata"),
             *("channels", "promote", "rollback", "revoke", "rollout"),
         ),
-        "Operate": ("schedule", "runs", "costs", "prune", "sweep", "completion"),
+        "Operate": ("fleet", "schedule", "runs", "costs", "prune", "sweep", "completion"),
         "Local": ("local",),
     }
     """How `bake --help` lists the commands; each is in one of them."""

@@ -26,10 +26,10 @@ BAKE = (
     "request",  # load a profile, plan it, compare it with the agreement
     "rehearsal",  # who calls there, with which rights
     "localcloud",  # where rehearsals run instead of AWS
-    "fleet schedules",  # what serves a channel: a stack; what bakes on a schedule: a workflow, a stack, units
+    "schedules",  # what bakes on a schedule: a workflow, a stack, units
     "rollout",  # a channel's AMI on the instances of an Auto Scaling group
     "lifecycle",  # what all bakes have in the account, and what expired ones left
-    "planning",  # pure: profile + facts of the account -> plan
+    "fleet planning",  # pure: profile + facts of the account -> a channel's stack, a plan
     "account",  # asks AWS and the Hub
     "publish",  # launch templates, parameters, copies, channels: what makes a finished AMI known
     "agreement iam launch_request notices userdata worker_source",

@@ -118,7 +118,7 @@ def _fleet(desk: Desk, channel: str, more: tuple[str, ...], account: str | None)
     from bake.fleet import fleet_of
 
     image, root_device = _served(desk, channel)
-    number = serving.account_id(desk.aws, account)
+    number = serving.account_id(account, desk.aws)
     return fleet_of(desk.profile, channel, number, image, root_device, pairs(more), desk.origins)
 
 
@@ -179,3 +179,10 @@ def _told(found: Fleet, part: Part, out: Path | None) -> Iterator[str]:
         f"  aws cloudformation deploy --region {region} --stack-name {name} "
         f"--template-file {file} --capabilities CAPABILITY_IAM"
     )
+    template = found.profile.channels[found.channel].launch_template
+    if part != "jobs" and template is not None:
+        yield "then, for bake promote and a rollout, which go on from the default version:"
+        yield (
+            f"  aws ec2 modify-launch-template --region {region} --launch-template-id {template} "
+            "--default-version LATEST  # the stack's output LaunchTemplateVersion"
+        )

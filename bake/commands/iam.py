@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bake.commands.options import say
-from bake.commands.serving import account_id
+from bake.commands.serving import account_id as _account
 from bake.errors import UsageError
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _subject(
     from bake.iam import Subject, partition_of
 
     aws = Aws(region=profile.builder.region, worker_region=profile.worker.region)
-    partition, number = partition_of(profile.builder.region), account_id(aws, account)
+    partition, number = partition_of(profile.builder.region), _account(account, aws)
     if audience not in ("caller", "rollout"):
         return Subject.of(profile, number, partition=partition)
     whose = _role_arn(role, partition, number) if role else _role_of(profile, partition, number, aws)

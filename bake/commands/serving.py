@@ -130,7 +130,7 @@ def _loaded(
     return account.profile_with_origins(obj, name, local, ["BAKE_LAUNCH_TEMPLATE", *needed])
 
 
-def account_id(aws: Aws, given: str | None) -> str:
+def account_id(given: str | None, aws: Aws) -> str:
     """The account's id: what was given, or whose credentials these are."""
     if given is None:
         return str(aws.sts.get_caller_identity()["Account"])

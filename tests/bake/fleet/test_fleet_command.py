@@ -62,6 +62,7 @@ def test_the_template_launches_what_the_channel_serves(shell: Shell) -> None:
         assert data["SecurityGroupIds"] == [shell.environment["BAKE_SECURITY_GROUP_ID"]]
     name = f"flux-{shell.name}-stable-workers"
     assert f"aws cloudformation deploy --region {SPOT} --stack-name {name} " in said
+    assert f"--launch-template-id {shell.bench.channel.template} --default-version" in said
 
 
 def test_json_is_the_same_template_and_out_a_file(shell: Shell) -> None:
