@@ -227,7 +227,7 @@ def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
         time.sleep(0.05)
 
 
-def free_ports(number: int) -> int:
+def free_ports(number: int = 1) -> int:
     """The first of so many neighbouring ports that nobody has at this moment."""
     while True:
         with contextlib.suppress(OSError, OverflowError), contextlib.ExitStack() as bound:
@@ -237,13 +237,6 @@ def free_ports(number: int) -> int:
             for next_port in range(port + 1, port + number):
                 bound.enter_context(socket.socket()).bind(("127.0.0.1", next_port))
             return port
-
-
-def free_port() -> int:
-    """A port that nobody has at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

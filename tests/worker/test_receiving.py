@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.worker.conftest import Aws, Served, free_port, serve_environment, serving, until
+from tests.worker.conftest import Aws, Served, free_ports, serve_environment, serving, until
 from tests.worker.refusing_proxy import RefusingProxy
 
 
@@ -23,7 +23,7 @@ def proxy(aws: Aws) -> Iterator[RefusingProxy]:
 
 @pytest.fixture(scope="module")
 def port() -> int:
-    return free_port()
+    return free_ports()
 
 
 @pytest.fixture(scope="module")

@@ -50,8 +50,8 @@ class Settling:
         try:
             yield
         except Exception as error:
-            if error is self.background.failure:
-                lease.return_to_queue()
+            if error is self.background.failure:  # not this job's fault, but the end of this process
+                self._interrupted(lease, job_id, Interrupted(f"the worker broke: {error}"))
                 raise
             self.background.wait()
             self._settle(lease, job_id, error)
