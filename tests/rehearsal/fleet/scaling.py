@@ -25,6 +25,7 @@ LOOK_SECONDS = 1.0
 PATIENCE_SECONDS = 900.0  # a busy host is ten times slower at times
 GROUP = "AWS::AutoScaling::AutoScalingGroup"
 _GONE = {"shutting-down", "terminated"}
+_NOTICE = "marked-for-termination"
 _CAPACITY = "InsufficientInstanceCapacity"
 _SPOT = {"MarketType": "spot", "SpotOptions": {"SpotInstanceType": "one-time"}}
 
@@ -42,6 +43,7 @@ class AutoScaling:
         self.policies = Policies.of(group, stack.read, {one: stack.ref(one) for one in stack.read})
         self._decisions = Decisions(self.policies)
         self._mixed = _all_spot(group["MixedInstancesPolicy"])
+        assert group["CapacityRebalance"] is True
         self._subnet = group["VPCZoneIdentifier"][0]
         self._clients, self._count = clients, count
         self._tell_cloud = over_socket(Settings.load())
@@ -51,6 +53,7 @@ class AutoScaling:
         self.launched: dict[str, str] = {}
         self.served: set[str] = set()
         self.lost: list[str] = []
+        self._leaving: set[str] = set()
 
     def until(self, what: str, condition: Callable[[], bool]) -> None:
         """Look at the jobs and the instances, again and again, until the condition holds."""
@@ -69,7 +72,8 @@ class AutoScaling:
         desired = self._decisions.minute(self.backlog)
         if desired != self.desired[-1]:
             self.desired.append(desired)
-        staying = [one for one, state in self.states.items() if not state.startswith("Terminating")]
+        staying = [one for one in self.states if one not in self._leaving]
+        staying = [one for one in staying if not self.states[one].startswith("Terminating")]
         for _ in range(desired - len(staying)):
             self._launch()
         for one in staying[desired:]:
@@ -89,6 +93,7 @@ class AutoScaling:
         ec2, scaling = self._clients("ec2"), self._clients("autoscaling")
         found = ec2.describe_instances(InstanceIds=list(self.states))["Reservations"] if self.states else []
         alive = {one["InstanceId"]: one["State"]["Name"] for group in found for one in group["Instances"]}
+        self._leaving |= self._noticed()
         for one in [one for one in self.states if alive[one] in _GONE]:
             if not self.states.pop(one).startswith("Terminating"):
                 self.lost.append(one)
@@ -104,6 +109,11 @@ class AutoScaling:
                 self.served.add(one)
             elif self.states[one] == "Terminating:Proceed":
                 ec2.terminate_instances(InstanceIds=[one])
+
+    def _noticed(self) -> set[str]:
+        """Instances that EC2 is about to take back: the group replaces them before they are gone."""
+        told = self._clients("ec2").describe_spot_instance_requests()["SpotInstanceRequests"]
+        return {one["InstanceId"] for one in told if one["Status"]["Code"] == _NOTICE} & set(self.states)
 
     def _launch(self) -> None:
         """Launch a spot instance from the template, of the first type that there is capacity for."""
