@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def checks(report: dict[str, Any], moment: str = "sealed") -> dict[str, dict[str
 
 def test_a_waiver_that_has_ended_is_a_failure(outcome: Outcome, report: dict[str, Any]) -> None:
     assert outcome.code == 4, outcome.errors
-    assert "1 of 95 checks did not pass" in outcome.errors
+    assert re.search(r"\b1 of \d+ checks did not pass", outcome.errors), outcome.errors
     audit = checks(report)["security.house.auditd"]
     assert (audit["outcome"], audit["waiver"]["until"]) == ("failed", "2020-03-31")
     assert "its waiver by reviewer@example.com ended on 2020-03-31" in audit["reason"]
