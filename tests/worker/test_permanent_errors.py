@@ -180,6 +180,32 @@ def test_a_worker_whose_claims_are_refused_draws_nothing(harness: WorkerHarness)
         assert "s3:PutObject is refused: claiming the job" in worker.refusal_breaker.why
 
 
+BAD = '{"id": "bad", "prompt": "a cat", "width": 7}'
+
+
+def test_a_refused_job_whose_failure_cannot_be_stored_ends_no_worker(harness: WorkerHarness) -> None:
+    """The bucket is gone: the next worker that receives the message may store it."""
+    message = harness.message(BAD)
+    with harness.worker() as worker:
+        with refusing(worker.delivery.results.s3, "GetObject", lambda _: True, "NoSuchBucket"):
+            worker.handle(message)
+        assert worker.refusal_breaker.suspects
+        harness.make_visible(message)
+        worker.handle(harness.receive())
+        assert not worker.refusal_breaker.suspects
+    assert [event["detail"]["id"] for event in harness.events()] == ["bad"]
+    assert harness.aws.left() == 0
+
+
+def test_a_refused_job_for_whose_event_there_is_no_time_comes_back(harness: WorkerHarness, stop: Any) -> None:
+    message = harness.message(BAD)
+    with stop.deferred(), harness.worker() as worker:
+        stop.request("SIGTERM", 0)
+        with refusing(worker.delivery.results.events, "PutEvents", lambda _: True, "ThrottlingException"):
+            worker.handle(message)
+    assert harness.receive().receives == 2
+
+
 def test_refusals_in_a_row_pause_longer_each_time_and_one_that_is_taken_ends_it() -> None:
     from flux_worker.breaker import RefusalBreaker
     from flux_worker.errors import CallRefused

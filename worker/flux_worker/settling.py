@@ -48,7 +48,11 @@ class Settling:
         In the main thread it waits for the background first, which may be at the same place.
         """
         try:
-            yield
+            try:
+                yield
+            except InvalidJob as error:
+                self.background.wait()
+                self._refuse(lease, error)
         except Exception as error:
             if error is self.background.failure:  # not this job's fault, but the end of this process
                 self._interrupted(lease, job_id, Interrupted(f"the worker broke: {error}"))
@@ -58,8 +62,6 @@ class Settling:
 
     def _settle(self, lease: MessageLease, job_id: str | None, error: Exception) -> None:
         match error:
-            case InvalidJob():
-                self._refuse(lease, error)
             case Interrupted():
                 self._interrupted(lease, job_id, error)
             case LeaseLost():
