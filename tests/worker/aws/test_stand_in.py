@@ -10,6 +10,7 @@ import itertools
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -22,7 +23,6 @@ from tests.bench.stand_in.process import stand_in_server, usage
 from tests.worker.conftest import Aws, until
 
 ATTRIBUTES = ["ApproximateReceiveCount", "SentTimestamp"]
-MOST_CPU_SECONDS = 0.001  # a call; botocore's side of it takes two to three times as much
 
 
 @pytest.fixture(scope="module")
@@ -285,17 +285,18 @@ def test_a_bus_is_there_or_not(either: Aws) -> None:
     assert code(lambda: events.describe_event_bus(Name="none")) == "ResourceNotFoundException"
 
 
-def test_a_call_costs_the_stand_in_little(stand_in: str) -> None:
+def test_a_call_costs_the_stand_in_less_than_its_caller(stand_in: str) -> None:
+    """So that a bench measures the worker, and not what stands for AWS."""
     aws = Aws(stand_in, "cost")
     bucket = Bucket(aws)
-    before = usage(stand_in)
+    before, began = usage(stand_in), time.process_time()
     for _ in range(100):
         bucket.put(b"x" * 100_000)
         bucket.get()["Body"].read()
         aws.send("job")
     spent = usage(stand_in).since(before)
     assert spent.calls["s3 PutObject"] == spent.calls["s3 GetObject"] == spent.calls["sqs SendMessage"] == 100
-    assert 0 < spent.cpu_seconds / 300 < MOST_CPU_SECONDS
+    assert 0 < spent.cpu_seconds < time.process_time() - began
 
 
 def test_nobody_receives_for_a_client_that_is_gone(stand_in: str) -> None:
