@@ -10,9 +10,8 @@ from typing import Annotated
 from pydantic import Field
 
 from bake.profile.section import Section, variable
-from bake.profile.types import InstanceTypeName, Like, SubnetId, Unit
+from bake.profile.types import InstanceTypeName, Like, SecurityGroupId, SubnetId, Unit
 
-GroupId = Annotated[str, Like(r"^sg-[0-9a-f]{8,17}$", "a security group id (sg-0123456789abcdef0)")]
 TopicArn = Annotated[
     str,
     Like(
@@ -36,7 +35,7 @@ class Fleet(Section):
         default=(), max_length=16, json_schema_extra=variable("BAKE_SUBNET_ID")
     )
     """The instances' subnets, in one or several zones of the builder's region."""
-    security_groups: tuple[GroupId, ...] = Field(
+    security_groups: tuple[SecurityGroupId, ...] = Field(
         default=(), max_length=5, json_schema_extra=variable("BAKE_SECURITY_GROUP_ID")
     )
     """The instances' security groups. A worker needs no port that is open to others."""

@@ -56,6 +56,7 @@ Owner = Annotated[str, Like(r"^(amazon|self|[0-9]{12})$", "amazon, self or an ac
 Region = Annotated[str, Like(r"^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$", "a region (eu-north-1)")]
 InstanceTypeName = Annotated[str, Like(r"^[a-z][a-z0-9-]*\.[a-z0-9-]+$", "an instance type (g6e.xlarge)")]
 SubnetId = Annotated[str, Like(r"^subnet-[0-9a-f]{8,17}$", "a subnet id (subnet-0123456789abcdef0)")]
+SecurityGroupId = Annotated[str, Like(r"^sg-[0-9a-f]{8,17}$", "a security group id (sg-0123456789abcdef0)")]
 SecurityGroup = Annotated[
     str,
     Like(

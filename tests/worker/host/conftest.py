@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 import pytest
 
-from flux_worker.host import autoscaling, interruption
+from flux_worker.host import interruption, regional
 from flux_worker.host.imds import Imds
 from flux_worker.host.interruption import InterruptionWatcher
 from flux_worker.host.monitor import Monitor
@@ -138,8 +138,8 @@ def watch(
     monkeypatch.setattr(interruption, "LOOK_EVERY_SECONDS", 0.05)
     monkeypatch.setattr(interruption, "_LAST_SECONDS", 60)
     # A call that is given up is made again, and a hook would be completed twice.
-    monkeypatch.setattr(autoscaling, "_CONNECT_SECONDS", 60)
-    monkeypatch.setattr(autoscaling, "_READ_SECONDS", 60)
+    monkeypatch.setattr(regional, "_CONNECT_SECONDS", 60)
+    monkeypatch.setattr(regional, "_READ_SECONDS", 60)
     imds = Imds(ec2.environment, patience=60)
     watching = InterruptionWatcher(stop, monitor, imds, region=None, drain_seconds=90)
     yield watching

@@ -22,20 +22,14 @@ from flux_worker.errors import WorkerError
 from flux_worker.host import status as host_status
 from flux_worker.host.monitor import Monitor
 from flux_worker.host.notify import Notifier
+from tests.worker.conftest import free_ports
 
 COMMAND = str(Path(sys.executable).parent / "flux-worker")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.fixture
 def monitor() -> Iterator[Monitor]:
-    while not (made := Monitor(Notifier({}), free_port())).address:
+    while not (made := Monitor(Notifier({}), free_ports())).address:
         pass  # somebody else was quicker
     yield made
     made.close()

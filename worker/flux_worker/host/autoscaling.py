@@ -11,10 +11,10 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
+from botocore.exceptions import ClientError
 
-from .imds import Imds, MetadataUnavailable
+from . import regional
+from .imds import Imds
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling import AutoScalingClient
@@ -42,7 +42,6 @@ _BEFORE = {
 }
 
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
-_CONNECT_SECONDS, _READ_SECONDS = 2, 3  # ten seconds are left for lifecycle hooks at the end
 
 
 class Group:
@@ -116,7 +115,7 @@ class Group:
     def _try(self, change: Change, call: Callable[[], T]) -> T | None:
         try:
             return call()
-        except (BotoCoreError, ClientError, ResponseParserError, MetadataUnavailable) as error:
+        except regional.FAILURES as error:
             self.denied = isinstance(error, ClientError) and error.response["Error"]["Code"] in _DENIED
             fate = "wait for their timeout" if self.denied else "are retried"
             if fate not in self._said:
@@ -126,15 +125,5 @@ class Group:
 
     @cached_property
     def _client(self) -> AutoScalingClient:
-        import boto3
-        from botocore.config import Config
-
-        # The group is in the instance's region, which may differ from the queue's (R-REGIONS).
-        region = self._region or self._imds.get("placement/region")
-        config = Config(
-            connect_timeout=_CONNECT_SECONDS,
-            read_timeout=_READ_SECONDS,
-            retries={"mode": "standard", "total_max_attempts": 2},
-        )
-        client: AutoScalingClient = boto3.client("autoscaling", region_name=region, config=config)
+        client: AutoScalingClient = regional.client("autoscaling", self._region, self._imds)
         return client

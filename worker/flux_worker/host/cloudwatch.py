@@ -8,11 +8,9 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
-
 from ..settings import ServeSettings
-from .imds import Imds, MetadataUnavailable
+from . import regional
+from .imds import Imds
 from .monitor import Monitor
 
 log = logging.getLogger(__name__)
@@ -20,7 +18,6 @@ log = logging.getLogger(__name__)
 METRIC = "Ready"
 EVERY_SECONDS = 60.0  # a finer resolution would be another, dearer kind of metric
 _LAST_SECONDS = 5.0  # for the last value, while lifecycle hooks are completed
-_CONNECT_SECONDS, _READ_SECONDS = 2, 3
 
 
 class ReadyMetric:
@@ -68,37 +65,24 @@ class ReadyMetric:
     def _publish(self) -> None:
         try:
             self._put(float(self._monitor.is_ready))
-        except (BotoCoreError, ClientError, ResponseParserError, MetadataUnavailable) as error:
+        except Exception as error:  # the worker goes on without its metric, whatever this is
             if not self._failed:
-                log.warning("the metric %s is not published, trying again: %s", METRIC, error)
+                unknown = None if isinstance(error, regional.FAILURES) else error
+                log.warning(
+                    "the metric %s is not published, trying again: %s", METRIC, error, exc_info=unknown
+                )
             self._failed = True
-        except Exception:  # the worker goes on without its metric, whatever this is
-            if not self._failed:
-                log.exception("the metric %s is not published, trying again", METRIC)
-            self._failed = True
-        else:
-            if self._failed:
-                log.info("the metric %s is published again", METRIC)
-            self._failed = False
+            return
+        if self._failed:
+            log.info("the metric %s is published again", METRIC)
+        self._failed = False
 
     def _put(self, value: float) -> None:
         if self._client is None:
-            self._client = self._connect()
+            # Where the instance and its group are, whose alarms look at it.
+            self._client = regional.client("cloudwatch", self._region, self._imds)
         dimensions = [{"Name": "QueueName", "Value": self._queue}]
         self._client.put_metric_data(
             Namespace=self._namespace,
             MetricData=[{"MetricName": METRIC, "Dimensions": dimensions, "Value": value, "Unit": "None"}],
         )
-
-    def _connect(self) -> Any:
-        import boto3
-        from botocore.config import Config
-
-        # Where the instance and its group are, whose alarms look at it; the queue's region may differ.
-        region = self._region or self._imds.get("placement/region")
-        config = Config(
-            connect_timeout=_CONNECT_SECONDS,
-            read_timeout=_READ_SECONDS,
-            retries={"mode": "standard", "total_max_attempts": 2},
-        )
-        return boto3.Session().client("cloudwatch", region_name=region, config=config)
