@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from bake.account.images import Ami
     from bake.localcloud import LocalCloud
     from bake.profile import Profile
-    from bake.profile.schema import Weights as WeightsSection
+    from bake.profile.weights import Weights as WeightsSection
 
 
 @dataclass(frozen=True)

@@ -41,9 +41,13 @@ GUARDED: dict[str, type | tuple[type, ...]] = {
     "publish.watermark": (str, type(None)),
     "channels": list,
     "base_updates": str,
+    "weights.stream": (str, type(None)),
+    "volume_initialization_rate": (int, type(None)),
+    "worker.compile_sizes": list,
+    "worker.remove_unused_libraries": str,
     **dict.fromkeys(("fleet.instance_types", "fleet.subnets", "fleet.security_groups"), list),
     **dict.fromkeys(("fleet.max_size", "fleet.messages_per_instance", "fleet.idle_minutes"), int),
-    **dict.fromkeys(("fleet.keep_days", "fleet.volume_initialization_rate"), (int, type(None))),
+    "fleet.keep_days": (int, type(None)),
     "fleet.alarm_topics": list,
     "fleet.jobs_region": str,
     "fleet.uses": list,
@@ -66,10 +70,14 @@ OFF: dict[str, FactValue] = {
     "publish.watermark": None,
     "channels": [],
     "base_updates": "none",
+    "weights.stream": None,
+    "volume_initialization_rate": None,
+    "worker.compile_sizes": [],
+    "worker.remove_unused_libraries": "no",
 }
 # Lists whose order says nothing; instance types are tried in theirs.
 _UNORDERED = (
-    *("sharing", "base.remove", "publish.regions", "publish.kms_keys", "channels"),
+    *("sharing", "base.remove", "publish.regions", "publish.kms_keys", "channels", "worker.compile_sizes"),
     *("fleet.instance_types", "fleet.subnets", "fleet.security_groups", "fleet.alarm_topics", "fleet.uses"),
 )
 # Other inputs of the image, which the agreement pins as well. The weights have a lock of their own

@@ -43,7 +43,7 @@ def _volume(fleet: Fleet) -> dict[str, Any]:
         "VolumeType": agreed.type,
         "Iops": agreed.iops,
         "Throughput": agreed.throughput,
-        "VolumeInitializationRate": fleet.profile.fleet.volume_initialization_rate,
+        "VolumeInitializationRate": fleet.profile.cold_start.volume_initialization_rate,
         "DeleteOnTermination": True,
     }
     return {key: value for key, value in volume.items() if value is not None}

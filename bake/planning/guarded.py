@@ -60,6 +60,7 @@ def stated_facts(profile: Profile, origins: Mapping[str, str] | None = None) -> 
         ("proxy_command", shlex.join(builder.proxy_command or ()) or None, "builder.proxy_command"),
         *_published(profile.publish),
         ("channels", facts_of(profile.name, profile.channels), "channels"),
+        *_of_starts(profile),
         *_of_fleet(profile),
     ]
     if profile.base.ami is not None:
@@ -85,6 +86,18 @@ def _published(publish: Publish) -> list[tuple[str, FactValue, str]]:
         ("publish.parameter", publish.parameter, "publish.parameter"),
         ("publish.launch_template", template, "publish.launch_template"),
         ("publish.watermark", publish.watermark, "publish.watermark"),
+    ]
+
+
+def _of_starts(profile: Profile) -> list[tuple[str, FactValue, str]]:
+    """What makes starts faster: read, paid for, put onto the image or taken from it."""
+    worker, rate = profile.worker, profile.cold_start.volume_initialization_rate
+    removes = "yes" if worker.remove_unused_libraries else "no"
+    return [
+        ("weights.stream", profile.weights.stream, "weights.stream"),
+        ("volume_initialization_rate", rate, "cold_start.volume_initialization_rate"),
+        ("worker.compile_sizes", list(worker.compile_sizes), "worker.compile_sizes"),
+        ("worker.remove_unused_libraries", removes, "worker.remove_unused_libraries"),
     ]
 
 

@@ -31,15 +31,20 @@ TAG = "bake:inputs"
 # Keys of a profile that count by their value. Those of an accelerator that the profile does not have don't.
 INPUTS = (
     *("base.os", "base.accelerator", "base.remove"),
-    "base.updates",  # where it is set: without it the base stays as it is
+    "base.updates",
     "builder.region",  # an AMI belongs to one
     *(f"root_volume.{key}" for key in ("size_gib", "type", "iops", "throughput", "kms_key")),
     *(f"weights.{key}" for key in ("repo", "revision", "cache", "precision", "keep_source")),
     "weights.scratch",  # the snapshot holds blocks that were ever written, also of files that are gone
+    *("worker.compile_sizes", "worker.remove_unused_libraries"),
     *("nvidia.driver", "nvidia.repository", "nvidia.fingerprint"),
     *("neuron.repository", "neuron.fingerprint", "neuron.nogpgcheck", "neuron.runtime_lib", "neuron.dkms"),
     *("neuron.collectives", "neuron.tools", "neuron.python_index", "neuron.sizes"),
 )
+# Lists whose order says nothing.
+_SETS = ("base.remove", "worker.compile_sizes")
+# Those that count where they are set: without them nothing is done.
+_WHERE_SET = {"base.updates": "none", "worker.compile_sizes": (), "worker.remove_unused_libraries": False}
 # Keys that count by what they lead to: the group of inputs that has it.
 BY_ANOTHER_NAME = {
     **dict.fromkeys(("base.ami", "base.ssm", "base.name", "base.owner", "base.follow"), "base"),
@@ -69,6 +74,8 @@ NO_INPUTS = {
     **dict.fromkeys(("worker.region", "worker.queue", "worker.bucket", "worker.bus"), "comes with user data"),
     "worker.cloudwatch_namespace": "comes with user data",
     "worker.start_hours": _WHEN,
+    "weights.stream": "comes with user data",
+    "cold_start": "what a start may take and cost",
     **dict.fromkeys(("image.name", "image.share_with", "image.keep", "image.keep_unproven"), _AFTER),
     **dict.fromkeys(("waivers", "fail_on"), "what is made of the checks' results"),
     "reports": "where reports are kept",
@@ -201,16 +208,16 @@ def of(
 
 
 def _values(profile: Profile) -> Iterator[tuple[str, str]]:
-    """The inputs of the profile, each as JSON; the order of what is removed does not matter."""
+    """The inputs of the profile, each as JSON."""
     other = {"cuda": ("neuron",), "neuron": ("nvidia",), "cpu": ("nvidia", "neuron")}
     for path in INPUTS:
         section, key = path.split(".")
         if section in other[profile.base.accelerator]:
             continue
         value = getattr(getattr(profile, section), key)
-        if path == "base.updates" and value == "none":
+        if path in _WHERE_SET and value == _WHERE_SET[path]:
             continue
-        yield path, json.dumps(sorted(value) if path == "base.remove" else value)
+        yield path, json.dumps(sorted(value) if path in _SETS else value)
 
 
 def _weights(lock: Lock | None) -> dict[str, str]:

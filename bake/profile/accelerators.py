@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
+from bake.profile import values
 from bake.profile.section import Section, variable
 from bake.profile.types import DriverVersion, Fingerprint, PackageVersion, Repository, Size
 
@@ -78,6 +79,5 @@ class Neuron(Section):
             yield "repository needs fingerprint, the key that it is signed with, or nogpgcheck: true"
         if not self.sizes:
             yield "sizes needs one at least"
-        sides = {int(side) for size in self.sizes for side in size.split("x")}
-        if wrong := sorted(side for side in sides if not 256 <= side <= 1440 or side % 16):
-            yield f"sizes are multiples of 16 from 256 to 1440, not {', '.join(map(str, wrong))}"
+        if wrong := values.wrong_sides(self.sizes):
+            yield f"sizes are multiples of 16 from 256 to 1440, not {wrong}"

@@ -49,10 +49,6 @@ class Fleet(Section):
     """Minutes that a job may wait before an alarm tells it."""
     keep_days: Annotated[int | None, Unit("days")] = Field(default=None, ge=1, le=3650, strict=True)
     """Days until images and records are deleted from a bucket that the stack creates; without it, never."""
-    volume_initialization_rate: Annotated[int | None, Unit("MiB/s")] = Field(
-        default=None, ge=100, le=300, strict=True
-    )
-    """MiB/s at which EBS fills a new root volume, at extra cost; without it, as blocks are first read."""
     alarm_topics: tuple[TopicArn, ...] = Field(
         default=(), max_length=2, json_schema_extra=variable("BAKE_ALARM_TOPIC")
     )
@@ -137,7 +133,6 @@ def facts_of(
         "fleet.messages_per_instance": fleet.messages_per_instance,
         "fleet.idle_minutes": fleet.idle_minutes,
         "fleet.keep_days": fleet.keep_days,
-        "fleet.volume_initialization_rate": fleet.volume_initialization_rate,
         "fleet.alarm_topics": list(fleet.alarm_topics),
         "fleet.jobs_region": region,
         "fleet.uses": used,

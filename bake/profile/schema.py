@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from bake import tokens
 from bake.checks.result import Severity
 from bake.profile import values, volumes
 from bake.profile.accelerators import Neuron, Nvidia
 from bake.profile.attesting import SigningKey
 from bake.profile.channels import Channel, Channels, check_channels
+from bake.profile.cold_start import ColdStart
 from bake.profile.fleet import Fleet, check_fleet
-from bake.profile.patterns import CACHE, FLEETING, REMOVABLE
+from bake.profile.patterns import REMOVABLE
 from bake.profile.proxy import ProxyCommand
 from bake.profile.publishing import Publish
 from bake.profile.rebuild import Rebuild
@@ -29,14 +28,9 @@ from bake.profile.section import Section, variable
 from bake.profile.types import (
     AccountId,
     AmiId,
-    Bucket,
-    Commit,
     EventBus,
-    GitUrl,
     InstanceTypeName,
-    Namespace,
     Owner,
-    QueueUrl,
     Region,
     RoleArn,
     SecurityGroup,
@@ -44,9 +38,9 @@ from bake.profile.types import (
     SubnetId,
     Unit,
 )
+from bake.profile.weights import Weights
+from bake.profile.worker import Worker
 from bake.systems import SystemName
-
-FLUX = "black-forest-labs/FLUX.1-dev"
 
 
 class Base(Section):
@@ -202,108 +196,6 @@ class RootVolume(Section):
         yield from volumes.refused(self.type, self.size_gib, self.iops, self.throughput)
 
 
-class Weights(Section):
-    """What is prefetched, in which precision it is served, and where it lies (R-CACHE, R-DTYPE)."""
-
-    repo: str = Field(FLUX, json_schema_extra={"const": FLUX})
-    """The model. There is one."""
-    revision: Commit
-    """A commit of the model's repository, never a branch."""
-    cache: str = Field("~/.cache/huggingface/hub", json_schema_extra={"pattern": CACHE})
-    """The Hugging Face cache on the image; on the root volume."""
-    precision: Literal["bf16", "int8"] = "bf16"
-    """The weights' type in the accelerator's memory; int8 is made of the bfloat16 files during the bake."""
-    keep_source: bool = True
-    """With int8: whether the bfloat16 files stay on the image, which does not need them."""
-    scratch: Literal["instance-store"] | None = None
-    """With int8 and `keep_source: false`: where the bfloat16 files lie meanwhile, off the root volume."""
-    mirror: str | None = Field(None, json_schema_extra=variable("FLUX_MIRROR", optional=True))
-    """A bucket and prefix (s3://bucket/prefix) that keep the large files by sha256 for the next bake."""
-    token: SecretStr = Field(min_length=1, json_schema_extra=variable("HF_TOKEN"))
-    """A Hugging Face token whose account accepted the model's licence; used while downloading only."""
-
-    def conflicts(self) -> Iterator[str]:
-        """In bfloat16 the source is what is served, and what is on the image must lie on EBS."""
-        if self.precision == "bf16" and not self.keep_source:
-            yield "keep_source: false goes with precision: int8; in bf16 the worker needs these files"
-        if self.scratch and (self.precision == "bf16" or self.keep_source):
-            yield (
-                f"scratch: {self.scratch} goes with precision: int8 and keep_source: false; "
-                "no image holds what is on an instance store (R-EBS)"
-            )
-
-    @field_validator("token")
-    @classmethod
-    def _sendable(cls, value: SecretStr) -> SecretStr:
-        if fault := tokens.fault(value.get_secret_value()):
-            raise ValueError(fault)
-        return value
-
-    @field_validator("repo")
-    @classmethod
-    def _the_model(cls, value: str) -> str:
-        if value != FLUX:
-            raise ValueError(f"must be {FLUX}: this pipeline serves that model and no other")
-        return value
-
-    @field_validator("mirror")
-    @classmethod
-    def _bucket(cls, value: str | None) -> str | None:
-        return values.bucket(value)
-
-    @field_validator("cache")
-    @classmethod
-    def _lasting(cls, value: str) -> str:
-        if not re.search(CACHE, value) or value.endswith("\n"):
-            raise ValueError("must be an absolute path, or start with ~/, of plain letters")
-        path = PurePosixPath(value)
-        if ".." in path.parts or "." in value.split("/"):
-            raise ValueError("must not go up with . or ..")
-        for place, why in FLEETING.items():
-            if path.is_relative_to(place):
-                raise ValueError(f"{place} {why}; the weights must lie on EBS to be in the image (R-EBS)")
-        return value
-
-
-class Worker(Section):
-    """Where the booted worker finds its queue and event bus (R-REGIONS), and what it runs on."""
-
-    region: Region = Field(json_schema_extra=variable("AWS_REGION"))
-    """Where SQS, Secrets Manager and EventBridge are."""
-    queue: QueueUrl | None = Field(None, json_schema_extra=variable("FLUX_QUEUE_URL"))
-    """The URL of the queue; checked when given."""
-    bucket: Bucket | None = Field(None, json_schema_extra=variable("FLUX_BUCKET", optional=True))
-    """The bucket of finished images; checked when given."""
-    bus: EventBus | None = Field(None, json_schema_extra=variable("FLUX_EVENT_BUS", optional=True))
-    """The event bus; checked when given."""
-    cloudwatch_namespace: Namespace | None = None
-    """Where workers publish the metric `Ready`, in the builder's region; without it, nowhere."""
-    source: GitUrl | None = Field(None, json_schema_extra=variable("FLUX_GIT_URL"))
-    """The Git repository that the worker's code comes from; without it, the worker that comes with bake."""
-    commit: Commit | None = None
-    """The commit of `source`, never a branch."""
-    instance_type: InstanceTypeName | None = None
-    """The instance type that the image is for, where the builder's is another; its boot check runs on it."""
-    instance_types: tuple[InstanceTypeName, ...] | None = Field(None, min_length=1, max_length=8)
-    """Instead of `instance_type`: several that it is for; the boot check tries them in this order."""
-    start_hours: int = Field(4, ge=1, le=48, strict=True)
-    """Hours that the boot check waits for a worker that gets on, such as one that reads from a slow disk."""
-
-    def conflicts(self) -> Iterator[str]:
-        """A repository without a commit would be another one tomorrow; types are named one way."""
-        if (self.source is None) != (self.commit is None):
-            yield "source and commit go together: where the code comes from, and which it is"
-        if self.instance_type is not None and self.instance_types is not None:
-            yield "has instance_type and instance_types: one type, or the list of them"
-        if self.instance_types is not None and len(set(self.instance_types)) < len(self.instance_types):
-            yield "instance_types names a type twice"
-
-    @property
-    def types(self) -> tuple[str, ...]:
-        """The instance types that the image is for; none where they are the builder's."""
-        return self.instance_types or ((self.instance_type,) if self.instance_type else ())
-
-
 class Image(Section):
     """What the AMI is called, and who may use it besides its owner."""
 
@@ -344,6 +236,7 @@ class Profile(Section):
     neuron: Neuron = Field(default_factory=Neuron)
     rebuild: Rebuild = Field(default_factory=Rebuild)
     publish: Publish = Field(default_factory=Publish)
+    cold_start: ColdStart = Field(default_factory=ColdStart)
     fleet: Fleet = Field(default_factory=Fleet)
     checks: tuple[CheckFile, ...] = Field((), max_length=32)
     """Test files, or folders of `test_*.py`, that run beside bake's own checks; relative to the profile."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 
 from bake.profile.patterns import MIRROR, REMOVABLE
 
@@ -33,6 +34,12 @@ def bucket(value: str | None) -> str | None:
     if value is not None and not re.fullmatch(MIRROR, value):
         raise ValueError("must be s3://bucket or s3://bucket/prefix, of plain letters")
     return value
+
+
+def wrong_sides(sizes: Iterable[str]) -> str:
+    """The sides that the worker can't draw, of sizes such as 1024x768: pixels, with commas; mostly empty."""
+    sides = {int(side) for size in sizes for side in size.split("x")}
+    return ", ".join(str(side) for side in sorted(sides) if not 256 <= side <= 1440 or side % 16)
 
 
 def removable(value: str) -> None:

@@ -15,7 +15,7 @@ from bake.weights.flux import WeightFile
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-    from bake.profile.schema import Weights
+    from bake.profile.weights import Weights
 
 PATIENCE = 30  # seconds for an answer about metadata
 NO_HUB = "is there a proxy or a login page in between?"

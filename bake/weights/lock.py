@@ -16,7 +16,7 @@ from bake.weights import flux
 from bake.weights.flux import WeightFile
 
 if TYPE_CHECKING:
-    from bake.profile.schema import Weights
+    from bake.profile.weights import Weights
 
 MOST_FILES = 20
 DIGITS = 12  # of a hash: enough to tell two apart by eye

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from bake import profile, tokens
 from bake.errors import UsageError
-from bake.profile.schema import Weights
+from bake.profile.weights import Weights
 from bake.request import BakeRequest, weights_of
 
 from .variables import VARIABLES

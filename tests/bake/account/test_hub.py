@@ -19,7 +19,7 @@ from bake.planning import weights as weights_of
 from bake.planning.findings import Findings
 from bake.planning.plan import Plan
 from bake.planning.sources import Sources
-from bake.profile.schema import Weights
+from bake.profile.weights import Weights
 from bake.request import ask_and_plan
 from bake.weights import flux
 from bake.weights import hub as of_the_hub

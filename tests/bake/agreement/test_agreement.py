@@ -52,6 +52,10 @@ FACTS: dict[str, FactValue] = {
     "publish.watermark": None,
     "channels": [],
     "base_updates": "none",
+    "weights.stream": None,
+    "volume_initialization_rate": None,
+    "worker.compile_sizes": [],
+    "worker.remove_unused_libraries": "no",
 }
 PINS: dict[str, FactValue] = {"worker.lock": f"sha256:{'b' * 64}"}
 
@@ -113,6 +117,10 @@ def test_without_an_agreement_everything_is_new() -> None:
         ("sharing", ["210987654321"]),
         ("base.remove", ["cuda-12.6"]),
         ("base_updates", "security"),
+        ("weights.stream", "s3://theirs/flux"),
+        ("volume_initialization_rate", 300),
+        ("worker.compile_sizes", ["1024x1024"]),
+        ("worker.remove_unused_libraries", "yes"),
         ("reaper_role", "arn:aws:iam::123456789012:role/bake-reaper"),
         ("address", "private"),
         ("proxy_command", "ssh -W '{host}:{port}' ada@bastion"),

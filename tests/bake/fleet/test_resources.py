@@ -96,7 +96,7 @@ def test_the_root_volume_is_the_agreed_one() -> None:
         "DeviceName": "/dev/sda1",
         "Ebs": {"VolumeSize": 80, "VolumeType": "gp3", "DeleteOnTermination": True},
     }
-    [asked] = data(volume={"iops": 6000, "throughput": 500}, volume_initialization_rate=300)[
+    [asked] = data(volume={"iops": 6000, "throughput": 500}, start={"volume_initialization_rate": 300})[
         "BlockDeviceMappings"
     ]
     assert asked["Ebs"] == {

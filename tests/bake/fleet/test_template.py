@@ -27,7 +27,7 @@ CASES: dict[str, dict[str, Any]] = {
     "all that may be": {
         "name": "g6e-amazon-linux",
         "keep_days": 30,
-        "volume_initialization_rate": 300,
+        "start": {"volume_initialization_rate": 300},
         "alarm_topics": TOPICS,
         "volume": {"iops": 6000, "throughput": 500},
         "more": {"FLUX_DRAIN_SECONDS": "600"},

@@ -145,6 +145,8 @@ OTHERS: dict[str, Any] = {
     "rebuild.max_age": timedelta(days=1),
     "rebuild.when_updates": "security",
     "base.updates": "security",
+    "worker.compile_sizes": ("1024x1024",),
+    "worker.remove_unused_libraries": True,
     "checks": ("checks/test_more.py",),
     "waivers": ("any",),
     "fail_on": "low",

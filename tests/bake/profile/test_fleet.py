@@ -53,7 +53,6 @@ def test_all_of_a_fleet_is_agreed_to(tmp_path: Path) -> None:
         "fleet.messages_per_instance": 20,
         "fleet.idle_minutes": 15,
         "fleet.keep_days": None,
-        "fleet.volume_initialization_rate": None,
         "fleet.alarm_topics": [],
         "fleet.jobs_region": "eu-west-1",
         "fleet.uses": [],
@@ -95,12 +94,12 @@ def test_what_is_used_of_the_users_own_is_agreed_to(
         ("fleet: {max_size: 3}", "fleet: needs subnets, security_groups, messages_per_instance"),
         (WHOLE.replace("max_size: 3", "max_size: 0"), "fleet.max_size: must be at least 1"),
         (
-            WHOLE + "  volume_initialization_rate: 301\n",
-            "fleet.volume_initialization_rate: must be at most 300",
+            "cold_start: {volume_initialization_rate: 301}",
+            "cold_start.volume_initialization_rate: must be at most 300",
         ),
         (
-            WHOLE + "  volume_initialization_rate: 99\n",
-            "fleet.volume_initialization_rate: must be at least 100",
+            "cold_start: {volume_initialization_rate: 99}",
+            "cold_start.volume_initialization_rate: must be at least 100",
         ),
         (
             WHOLE + "  instance_types: [g6e.2xlarge]\n",

@@ -13,7 +13,7 @@ from werkzeug.serving import make_server
 from bake.errors import BakeError, UsageError
 from bake.localcloud import Hub
 from bake.localcloud.hub.server import REVISION
-from bake.profile.schema import Weights
+from bake.profile.weights import Weights
 from bake.weights import hub as weights_hub
 from bake.weights import lock as locks
 

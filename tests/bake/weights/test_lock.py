@@ -17,7 +17,7 @@ from werkzeug.wrappers import Response
 from bake.errors import BakeError, UsageError
 from bake.localcloud import Hub
 from bake.localcloud.hub.server import REVISION
-from bake.profile.schema import Weights
+from bake.profile.weights import Weights
 from bake.weights import flux
 from bake.weights import lock as locks
 from bake.weights.flux import WeightFile
