@@ -138,7 +138,7 @@ def estimate(profile: Profile, types: Types, weights: WeightFiles, disk: Disk, p
     return Estimates(
         builder_seconds=BOOT + max(INSTALL, download) + quantize + check + trace + CHECKS,
         boot_check_seconds=BOOT + start + hydration + DRAWING,
-        moved_bytes=weights.bytes + quantizing + cold,
+        moved_bytes=weights.bytes + quantizing + (2 * cold if trace else cold),
         volume=volume,
         instance=instance,
         cold_start_seconds=start,

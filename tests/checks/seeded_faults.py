@@ -204,7 +204,7 @@ WEIGHTS = [
 DISK = [
     Fault(
         "disk.one_copy_of_each_weight",
-        "/copy = ",
+        "FLUX.1-dev/copy",
         "cp -p $BLOBS/$BLOB $SNAPSHOT/../../copy",
         "rm $SNAPSHOT/../../copy",
     ),
