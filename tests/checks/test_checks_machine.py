@@ -67,7 +67,10 @@ def test_int8_that_cannot_be_made_is_reported_with_the_reason(builder: Builder) 
 
 
 IMPORTS, TRACE_FILE = "/opt/bake/tracing/imports.py", "/usr/lib/flux-worker/trace.json"
-NEVER_TRACED = "systemctl stop 'bake-trace*'; rm -f /run/bake/bake-trace*"
+NEVER_TRACED = (
+    "systemctl stop 'bake-trace*'; systemctl reset-failed 'bake-trace*' 2>/dev/null || :;"
+    " rm -f /run/bake/bake-trace*"
+)
 BREAKS = {
     "the start fails": ("raise SystemExit('no such model')", "exit code 1: no such model"),
     # As the kernel does it where memory runs out: the recorder and all that it started.
