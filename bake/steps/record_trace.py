@@ -116,6 +116,8 @@ def _attempt(session: Session, run: Run, name: str, *words: str) -> dict[str, An
         with run.progress.unit("trace"):
             result = unit.wait(seconds=1.0)
         unit.save_logs(run, result)
+        if result.exit_code:  # else a failed unit would be the bake's own finding
+            session.run("systemctl", "reset-failed", name, sudo=True, check=False)
         result.check()
         found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
         return found

@@ -100,7 +100,7 @@ def test_a_recording_that_goes_wrong_leaves_a_list_and_the_bake_goes_on(
         (case,) = json.loads((run.directory / "facts/checks-sealed-trace.json").read_text())
         assert (case["outcome"], case["about"]["id"]) == ("failed", "performance.trace_recorded")
         assert why in case["reason"]
-        assert red(builder.check(select="trace or bytecode")) == {}
+        assert red(builder.check(select="trace or bytecode or failed_units")) == {}
     finally:
         builder.root(
             f"mv /root/imports.py {IMPORTS}; mv /root/trace.json {TRACE_FILE}; rm -f /dev/shm/started",
