@@ -76,7 +76,7 @@ BREAKS = {
     # As the kernel does it where memory runs out: the recorder and all that it started.
     "the recorder is killed": (
         "import signal; open('/dev/shm/started', 'w').close(); signal.pause()",
-        "the recorder ended without a result",
+        "the recorder ended with exit code 9: systemd: result signal",
     ),
 }
 
