@@ -12,10 +12,10 @@ Only the standard library, and little of it: on such a volume each module costs 
 Measured on the local cloud's lazy disk (30 ms a block of 512 KiB, 136 MB/s at most). A file of 419 MB in
 requests of 512 KiB: one thread 33 MB/s, 8 threads 126, 16 to 64 threads 134. Requests of 4 MiB are no faster
 and need 137 MiB of memory instead of 26. POSIX_FADV_WILLNEED: 134 MB/s in steps of 512 KiB, 24 in steps of
-4 MiB, since the kernel drops what exceeds one request; how deep it reads can be neither set nor seen. O_DIRECT
-is as fast for half the CPU time (3 % of a core against 7), but the worker would have to read everything again.
-4,000 Python modules (93 MB): one thread 7.3 s, 8 threads 2.6 s, 32 threads 1.3 s. So: 32 threads that read
-through the page cache, and past it only what would find no room there.
+4 MiB, since the kernel drops what exceeds one request; how deep it reads can be neither set nor seen.
+O_DIRECT is as fast for half the CPU time (3 % of a core against 7), but the worker would have to read all of
+it again. 4,000 Python modules (93 MB): one thread 7.3 s, 8 threads 2.6 s, 32 threads 1.3 s. So: 32 threads
+that read through the page cache, and past it only what would find no room there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from __future__ import annotations
 import json
 import mmap
 import os
-import re
 import signal
 import stat
 import sys
@@ -33,20 +32,20 @@ import time
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, HERE)  # which `python -I` leaves out
 from reading_order import FORMAT, Range, bytes_of, read_text, read_trace, static_order
+from surroundings import TICK, TICKS, Surroundings
 
 CHUNK = 512 << 10  # bytes of one request; EBS fetches blocks of that size
 THREADS = 32
-# While the system boots, what it reads waits behind at most so many requests of ours. (EC2's NVMe disks have
-# no I/O scheduler, and without one the unit's I/O class means nothing.)
-POLITE = 6
-BOOTS = 60.0  # seconds; afterwards the worker is what matters
-BUSY = 512 << 10  # bytes a second that others read
+# While the system boots, what it reads waits behind at most so many requests of ours: EC2's NVMe disks have
+# no I/O scheduler, and without one the unit's I/O class means nothing. 1,000 modules read one by one take
+# 6.3 s alone, 13.3 beside 32 requests, 7.5 beside 6, 6.2 beside 4.
+POLITE = 4
+# That ends when the worker starts: systemd makes its folder then. Or so many seconds after the kernel's start.
+STARTED, BOOTS = "/run/flux-worker", 60.0
 # Of the memory that is available, at most this share is filled: more would push out what the worker has not
 # read yet, and the oldest first, which it needs first.
 SHARE = 0.7
-MEMINFO = "/proc/meminfo"
 PAGE = 4096
-TICK, TICKS = 0.25, 4  # seconds; TICKS of them between two reports
 ENDS = {signal.SIGTERM, signal.SIGINT}
 WAKE = signal.SIGUSR1  # from the last thread to the main one
 
@@ -58,10 +57,9 @@ class Unfit(Exception):
 class Part:
     """A range whose file is opened for the first of its requests and closed after the last."""
 
-    devices: set = set()  # noqa: RUF012  # of all files: the disks that are read from
-
     def __init__(self, stage: str, of: Range, requests: int) -> None:
         self.stage, self.of, self._left = stage, of, requests
+        self.device = 0  # where it lies, once it is open
         self.failed = ""
         self._lock = threading.Lock()
         self._files: dict = {}  # flags -> file descriptor
@@ -88,7 +86,7 @@ class Part:
         if why:
             os.close(file)
             raise Unfit(why)
-        self.devices.add(found.st_dev)
+        self.device = found.st_dev
         # Only what is asked for, whatever the device's read-ahead.
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
         return file
@@ -136,52 +134,12 @@ def requests(stages: list):
                 yield part, edges[-left - 1], edges[-left] - edges[-left - 1]
 
 
-class Surroundings:
-    """What others leave for us: of memory, and of the disk."""
-
-    def __init__(self) -> None:
-        self.memory = 0  # bytes of page cache that may be filled
-        self._others: list = []  # bytes that others had read, at each of the last ticks
-
-    def look(self) -> None:
-        """Once a tick."""
-        self.memory = int(SHARE * _available())
-        read = sum(map(_read_from, list(Part.devices)))
-        self._others = [*self._others[-TICKS:], read - _read_here()]
-
-    def busy(self) -> bool:
-        """Whether others have read from our disks within the last second."""
-        return len(self._others) <= TICKS or self._others[-1] - self._others[0] > BUSY
-
-
-def _available() -> int:
-    """Bytes of memory; none if nobody can tell."""
-    try:
-        found = re.search(r"^MemAvailable: +(\d+) kB", read_text(MEMINFO), re.MULTILINE)
-    except OSError:
-        return 0
-    return int(found[1]) << 10 if found else 0
-
-
-def _read_from(device: int) -> int:
-    """Bytes that anybody has read from a disk; 0 where the kernel does not count: then nobody seems to."""
-    try:
-        return int(read_text(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat").split()[2]) * 512
-    except (OSError, IndexError):
-        return 0
-
-
-def _read_here() -> int:
-    """Bytes that this process has read from disks."""
-    found = re.search(r"^read_bytes: (\d+)", read_text("/proc/self/io"), re.MULTILINE)
-    return int(found[1]) if found else 0
-
-
 class Report:
     """What has been read of what, and how."""
 
     def __init__(self, file: str, recorded: str) -> None:
-        self._file, self._unwritten = file, ""
+        self.lock = threading.RLock()
+        self._file, self._unwritten = file, False
         self._begun = time.monotonic()
         self.facts = {"format": FORMAT, "recorded": recorded, "started": _boottime(), "ended": None}
         self.bytes = self.of = self.cached = self.unfit = 0  # bytes
@@ -234,27 +192,29 @@ class Report:
         }
 
     def write(self, state: str) -> None:
-        """Replace the file. That it can't be written is told, and does not end the reading."""
+        """Replace the file. That it can't be written is told once, and does not end the reading."""
+        with self.lock:
+            told = self.as_dict(state)
         try:
             with open(f"{self._file}.new", "w", encoding="utf-8") as file:
-                json.dump(self.as_dict(state), file)
+                json.dump(told, file)
             os.replace(f"{self._file}.new", self._file)
         except OSError as error:
-            why = f"the report {self._file} can't be written: {error.strerror}"
             if not self._unwritten:
-                print(why, flush=True)
-            self._unwritten = why
+                print(f"the report {self._file} can't be written: {error.strerror}", flush=True)
+            self._unwritten = True
 
     def end(self, state: str) -> None:
         """Write it for the last time, and say so in the journal."""
         self.facts["ended"] = _boottime()
-        told = self.as_dict(state)
+        with self.lock:
+            told = self.as_dict(state)
+        took, rate = told["seconds"], told["bytes"] / 1e6 / told["seconds"]
         for line in told["skipped"][len(self._notes) :]:
-            print(line, flush=True)
-        rate = told["bytes"] / 1e6 / told["seconds"]
+            print(line)
         print(
-            f"{state}: {told['bytes']:,} of {told['of']:,} bytes in {told['seconds']:.1f} s, {rate:.0f} MB/s, queue "
-            f" depth {told['queue_depth']}, {told['cpu_seconds']:.1f} s of CPU time",
+            f"{state}: {told['bytes']:,} of {told['of']:,} bytes in {took:.1f} s, {rate:.0f} MB/s, "
+            f"queue depth {told['queue_depth']}, {told['cpu_seconds']:.1f} s of CPU time",
             flush=True,
         )
         self.write(state)
@@ -269,58 +229,78 @@ class Reader:
     """Reads stages on many threads, in their order, until all is read or a signal of ENDS comes."""
 
     def __init__(self, report: Report) -> None:
-        self.report, self.stopped = report, False
+        self.report, self.state = report, "reading"
         self._surroundings = Surroundings()
-        self._turn = threading.Condition()
-        self._depth, self._flying, self._alive = POLITE, 0, 0
+        self._turn = threading.Condition(report.lock)
+        self._depth, self._flying, self._alive = 0, 0, 0
 
     def read(self, stages: list) -> None:
+        """`state` says how that ended: done, stopped or failed."""
         self.report.of += sum(bytes_of(one) for stage in stages for one in stage.ranges)
-        self._requests, self._alive = requests(stages), THREADS
+        self._requests, self._exhausted, self.state = requests(stages), False, "reading"
         self._look()
-        for _ in range(THREADS):
-            threading.Thread(target=self._work, daemon=True).start()
+        self._start()
         ticks = 0
-        while self._alive and not self.stopped:
-            self.stopped = (
-                got := signal.sigtimedwait(ENDS | {WAKE}, TICK)
-            ) is not None and got.si_signo in ENDS
+        while self._alive and self.state == "reading":
+            got = signal.sigtimedwait(ENDS | {WAKE}, TICK)
+            if got is not None and got.si_signo in ENDS:
+                self.state = "stopped"
             ticks += 1
             self._look()
             if ticks % TICKS == 0:
-                with self._turn:
-                    self.report.write("reading")
+                self.report.write("reading")
+        if self.state == "reading":
+            self.state = "done" if self._exhausted else "failed"
+
+    def _start(self) -> None:
+        """As many threads as there may be."""
+        for number in range(THREADS):
+            try:
+                threading.Thread(target=self._work, daemon=True).start()
+            except RuntimeError as error:
+                self.report.note(f"{number} threads instead of {THREADS}: {error}")
+                return
+            with self._turn:
+                self._alive += 1
 
     def _look(self) -> None:
         """Give way to a boot; past the page cache to everybody, since those bytes are read twice."""
         self._surroundings.look()
         busy = self._surroundings.busy()
+        boots = _boottime() < BOOTS and not os.path.exists(STARTED)
         with self._turn:
-            polite = POLITE if self.report.seconds() < BOOTS else THREADS
+            polite = POLITE if boots else THREADS
             self._depth = (0 if self._is_full() else polite) if busy else THREADS
             self._turn.notify_all()
 
     def _is_full(self) -> bool:
         """Whether the page cache has been given its share of the memory."""
-        return self.report.cached + self._flying * CHUNK > self._surroundings.memory
+        return self.report.cached + self._flying * CHUNK > SHARE * self._surroundings.memory
 
     def _work(self) -> None:
-        buffer = memoryview(mmap.mmap(-1, CHUNK + 2 * PAGE))
-        while (taken := self._take()) is not None:
-            self._do(*taken, buffer)
-        with self._turn:
-            self._alive -= 1
-        os.kill(os.getpid(), WAKE)
+        try:
+            buffer = memoryview(mmap.mmap(-1, CHUNK + 2 * PAGE))
+            while (taken := self._take()) is not None:
+                self._do(*taken, buffer)
+        except Exception as error:
+            with self._turn:
+                self.report.note(f"a thread ended by {type(error).__name__}: {error}")
+        finally:
+            with self._turn:
+                self._alive -= 1
+            os.kill(os.getpid(), WAKE)
 
     def _take(self):
-        """The next request, when it is its turn; None at the end."""
+        """(part, offset, length, past the page cache?) of the next request, at its turn; None at the end."""
         with self._turn:
-            self._turn.wait_for(lambda: self._flying < self._depth or self.stopped)
-            taken = None if self.stopped else next(self._requests, None)
-            if taken is not None:
-                self._flying += 1
-                self.report.begins(taken[0].stage)
-            return taken and (*taken, self._is_full())
+            self._turn.wait_for(lambda: self._flying < self._depth or self.state != "reading")
+            taken = next(self._requests, None) if self.state == "reading" else None
+            if taken is None:
+                self._exhausted = True
+                return None
+            self._flying += 1
+            self.report.begins(taken[0].stage)
+            return (*taken, self._is_full())
 
     def _do(self, part: Part, offset: int, length: int, direct: bool, buffer: memoryview) -> None:
         began, why = time.monotonic(), ""
@@ -332,6 +312,7 @@ class Reader:
         part.release()
         with self._turn:
             self._flying -= 1
+            self._surroundings.devices.add(part.device)
             if not why:
                 self.report.read(part, length, took, direct)
             elif not part.failed:
@@ -349,17 +330,16 @@ def warm(trace: str, report_file: str, worker_env: str) -> None:
         report.note(wrong)
     reader = Reader(report)
     try:
-        if stages:
-            reader.read(stages)
-        if not reader.stopped and report.unfit * 2 >= report.of:
-            report.note("half of the trace or more is of no use here: a static order follows")
+        reader.read(stages)
+        if reader.state == "done" and report.unfit * 2 >= report.of:
+            report.note("the trace is of little or no use here: a static order follows")
             report.facts["recorded"] = "static"
             reader.read(static_order(worker_env, sys.prefix))
+        state = reader.state
     except Exception as error:
-        report.note(f"ended by {type(error).__name__}: {error}; the worker starts without the rest")
-        report.end("failed")
-        return
-    report.end("stopped" if reader.stopped else "done")
+        report.note(f"ended by {type(error).__name__}: {error}; the worker reads the rest itself")
+        state = "failed"
+    report.end(state)
 
 
 def _go_on(report: Report, file: str) -> None:
