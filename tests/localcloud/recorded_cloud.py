@@ -43,7 +43,7 @@ class Recorded:
         self.hardware, self.directory, self.disk, self.root = (
             machine.hardware, machine.directory, machine.disk, machine.root,
         )  # fmt: skip
-        self.volumes = machine.volumes
+        self.volumes, self.lazy = machine.volumes, machine.lazy
         self._off = threading.Event()
         self._again = False
 
@@ -83,8 +83,8 @@ class RecordedInstance(LocalInstance):
 
 
 class RecordedInstances(LocalInstances):
-    def add(self, moto: Any) -> LocalInstance:
-        real = super().add(moto)
+    def add(self, moto: Any, rate: int | None = None) -> LocalInstance:
+        real = super().add(moto, rate)
         machine: Any = Recorded(real.machine)
         instance = RecordedInstance(moto, machine)
         self._instances[moto.id] = instance
