@@ -45,9 +45,16 @@ def _available() -> int:
 def _read_by_others(devices: list) -> int:
     """Bytes since some moment, more or less; 0 where the kernel does not count: then nobody seems to read."""
     try:
-        here = re.search(r"^read_bytes: (\d+)", read_text("/proc/self/io"), re.MULTILINE)
         stats = [read_text(f"/sys/dev/block/{os.major(one)}:{os.minor(one)}/stat") for one in devices if one]
     except OSError:
         return 0
-    sectors = sum(int(stat.split()[2]) for stat in stats)
-    return sectors * 512 - (int(here[1]) if here else 0)
+    return sum(int(stat.split()[2]) * 512 for stat in stats) - read_here()
+
+
+def read_here() -> int:
+    """Bytes that this process has read from disks; 0 where the kernel does not count."""
+    try:
+        found = re.search(r"^read_bytes: (\d+)", read_text("/proc/self/io"), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0

@@ -30,9 +30,10 @@ import threading
 import time
 
 HERE = os.path.dirname(os.path.realpath(__file__))
+VENV = os.path.dirname(os.path.dirname(sys.executable))
 sys.path.insert(0, HERE)  # which `python -I` leaves out
 from reading_order import FORMAT, Range, bytes_of, read_text, read_trace, static_order
-from surroundings import TICK, TICKS, Surroundings
+from surroundings import TICK, TICKS, Surroundings, read_here
 
 CHUNK = 512 << 10  # bytes of one request; EBS fetches blocks of that size
 THREADS = 32
@@ -40,7 +41,7 @@ THREADS = 32
 # no I/O scheduler, and without one the unit's I/O class means nothing. 1,000 modules read one by one take
 # 6.3 s alone, 13.3 beside 32 requests, 7.5 beside 6, 6.2 beside 4.
 POLITE = 4
-# That ends when the worker starts: systemd makes its folder then. Or so many seconds after the kernel's start.
+# That ends when the worker starts, for which systemd makes this folder, or so many seconds after the kernel.
 STARTED, BOOTS = "/run/flux-worker", 60.0
 # Of the memory that is available, at most this share is filled: more would push out what the worker has not
 # read yet, and the oldest first, which it needs first.
@@ -179,6 +180,7 @@ class Report:
             **self.facts,
             "bytes": self.bytes,
             "of": self.of,
+            "from_disk": read_here(),
             "past_cache": self.bytes - self.cached,
             "seconds": round(took, 3),
             "queue_depth": round(self._busy / took, 2),
@@ -334,7 +336,7 @@ def warm(trace: str, report_file: str, worker_env: str) -> None:
         if reader.state == "done" and report.unfit * 2 >= report.of:
             report.note("the trace is of little or no use here: a static order follows")
             report.facts["recorded"] = "static"
-            reader.read(static_order(worker_env, sys.prefix))
+            reader.read(static_order(worker_env, VENV))
         state = reader.state
     except Exception as error:
         report.note(f"ended by {type(error).__name__}: {error}; the worker reads the rest itself")
