@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from bake.localcloud.machines.filling import Bandwidth
 
 _PIECE = 128 << 10  # bytes sent at a time
 # Seconds that a sender may be behind and still catch up: a busy host wakes it late.
-_BEHIND = 0.05
+_BEHIND = 0.02
 
 
 class _Schedule:
     """When the next bytes of a rate may have been sent; monotonic seconds."""
 
-    def __init__(self) -> None:
-        self._next = 0.0
+    def __init__(self, now: float) -> None:
+        self._next = now
 
     def add(self, size: int, rate: float, now: float) -> float:
         """Take the time that `size` bytes need at `rate` MB/s, and return when it ends."""
@@ -29,10 +29,19 @@ class _Schedule:
 
 
 class Pacer:
-    """Paces bodies of answers, by the address of the client; `bandwidth` may be changed at any time."""
+    """Paces bodies of answers, by the address of the client; `bandwidth` may be changed at any time.
 
-    def __init__(self, bandwidth: Bandwidth | None = None) -> None:
+    An answer stands for a flow: clients have one connection for each answer that is on its way.
+    """
+
+    def __init__(
+        self,
+        bandwidth: Bandwidth | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.bandwidth = bandwidth or Bandwidth()
+        self._clock, self._sleep = clock, sleep
         self._lock = threading.Lock()
         self._clients: dict[str, _Schedule] = {}
 
@@ -42,25 +51,25 @@ class Pacer:
         return body if unlimited else self._pieces(address, body)
 
     def _pieces(self, address: str, body: Iterable[bytes]) -> Iterator[bytes]:
-        flow = _Schedule()
+        flow = _Schedule(self._clock())
         try:
             for content in body:
                 for start in range(0, len(content), _PIECE):
                     piece = content[start : start + _PIECE]
-                    if (late := self._due(address, flow, len(piece)) - time.monotonic()) > 0:
-                        time.sleep(late)
+                    if (late := self._due(address, flow, len(piece)) - self._clock()) > 0:
+                        self._sleep(late)
                     yield piece
         finally:
             if (close := getattr(body, "close", None)) is not None:
                 close()
 
     def _due(self, address: str, flow: _Schedule, size: int) -> float:
-        limits, now = self.bandwidth, time.monotonic()
+        limits, now = self.bandwidth, self._clock()
         due = now
         if limits.flow is not None:
             due = flow.add(size, limits.flow, now)
         if limits.s3 is not None:
             with self._lock:
-                shared = self._clients.setdefault(address, _Schedule())
+                shared = self._clients.setdefault(address, _Schedule(now))
                 due = max(due, shared.add(size, limits.s3, now))
         return due
