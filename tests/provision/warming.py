@@ -6,8 +6,10 @@ import ctypes
 import json
 import mmap
 import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,9 +84,10 @@ class WarmUp:
         read: object,
         changes: Mapping[str, object] | None = None,
         before: Sequence[str] = (),
+        report: Path | None = None,
     ) -> None:
         """`read` is the trace, or None for what lies there; `before` are words before the command."""
-        self.report, self.trace = folder / "report.json", folder / "trace.json"
+        self.report, self.trace = report or folder / "report.json", folder / "trace.json"
         self.settings = folder / "worker.env"
         if read is not None:
             self.trace.write_text(json.dumps(read), encoding="utf-8")
@@ -106,10 +109,14 @@ class WarmUp:
 
     def end(self) -> Warmed:
         """Wait for its end."""
-        _, status, used = os.wait4(self.process.pid, 0)
-        self.process.returncode = os.waitstatus_to_exitcode(status)
+        peak = 0
+        while self.process.poll() is None:
+            # Not what wait4(2) tells, which counts the parent's memory before exec(2).
+            found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())
+            peak = int(found[1]) << 10 if found else peak
+            time.sleep(0.01)
         said = self.log.read_text(encoding="utf-8")
-        return Warmed(self.process.returncode, said, self.told(), used.ru_maxrss << 10)
+        return Warmed(self.process.returncode, said, self.told(), peak)
 
 
 def warm(folder: Path, read: object, **changes: object) -> Warmed:

@@ -45,7 +45,7 @@ def _available() -> int:
 def _read_by_others(devices: list) -> int:
     """Bytes since some moment, more or less; 0 where the kernel does not count: then nobody seems to read."""
     try:
-        stats = [read_text(f"/sys/dev/block/{os.major(one)}:{os.minor(one)}/stat") for one in devices if one]
+        stats = [read_text(f"/sys/dev/block/{os.major(one)}:{os.minor(one)}/stat") for one in devices]
     except OSError:
         return 0
     return sum(int(stat.split()[2]) * 512 for stat in stats) - read_here()

@@ -20,6 +20,7 @@ that read through the page cache, and past it only what would find no room there
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import os
@@ -47,6 +48,7 @@ STARTED, BOOTS = "/run/flux-worker", 60.0
 # read yet, and the oldest first, which it needs first.
 SHARE = 0.7
 PAGE = 4096
+PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 ENDS = {signal.SIGTERM, signal.SIGINT}
 WAKE = signal.SIGUSR1  # from the last thread to the main one
 
@@ -153,9 +155,10 @@ class Report:
         return time.monotonic() - self._begun
 
     def note(self, text: str) -> None:
-        """For the journal, and for the report."""
-        print(text, flush=True)
-        self._notes.append(text)
+        """Once, for the journal and for the report."""
+        if text not in self._notes:
+            say(text)
+            self._notes.append(text)
 
     def begins(self, stage: str) -> None:
         self._stages.setdefault(stage, [0, self.seconds(), self.seconds()])
@@ -203,7 +206,7 @@ class Report:
             os.replace(f"{self._file}.new", self._file)
         except OSError as error:
             if not self._unwritten:
-                print(f"the report {self._file} can't be written: {error.strerror}", flush=True)
+                say(f"the report {self._file} can't be written: {error.strerror}")
             self._unwritten = True
 
     def end(self, state: str) -> None:
@@ -213,13 +216,18 @@ class Report:
             told = self.as_dict(state)
         took, rate = told["seconds"], told["bytes"] / 1e6 / told["seconds"]
         for line in told["skipped"][len(self._notes) :]:
-            print(line)
-        print(
+            say(line)
+        say(
             f"{state}: {told['bytes']:,} of {told['of']:,} bytes in {took:.1f} s, {rate:.0f} MB/s, "
-            f"queue depth {told['queue_depth']}, {told['cpu_seconds']:.1f} s of CPU time",
-            flush=True,
+            f"queue depth {told['queue_depth']}, {told['cpu_seconds']:.1f} s of CPU time"
         )
         self.write(state)
+
+
+def say(text: str) -> None:
+    """A line for the journal, if there is one."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
 
 
 def _boottime() -> float:
@@ -269,11 +277,15 @@ class Reader:
         """Give way to a boot; past the page cache to everybody, since those bytes are read twice."""
         self._surroundings.look()
         busy = self._surroundings.busy()
-        boots = _boottime() < BOOTS and not os.path.exists(STARTED)
         with self._turn:
-            polite = POLITE if boots else THREADS
-            self._depth = (0 if self._is_full() else polite) if busy else THREADS
+            self._depth = self._polite() if busy else THREADS
             self._turn.notify_all()
+
+    def _polite(self) -> int:
+        """How deep to read beside others."""
+        if self._is_full():
+            return 0 if self._surroundings.devices else 1  # by which a disk becomes known
+        return POLITE if _boottime() < BOOTS and not os.path.exists(STARTED) else THREADS
 
     def _is_full(self) -> bool:
         """Whether the page cache has been given its share of the memory."""
@@ -281,7 +293,7 @@ class Reader:
 
     def _work(self) -> None:
         try:
-            buffer = memoryview(mmap.mmap(-1, CHUNK + 2 * PAGE))
+            buffer = memoryview(mmap.mmap(-1, CHUNK + 2 * PAGE, PRIVATE))
             while (taken := self._take()) is not None:
                 self._do(*taken, buffer)
         except Exception as error:
@@ -314,7 +326,7 @@ class Reader:
         part.release()
         with self._turn:
             self._flying -= 1
-            self._surroundings.devices.add(part.device)
+            self._surroundings.devices |= {part.device} - {0}
             if not why:
                 self.report.read(part, length, took, direct)
             elif not part.failed:
@@ -361,7 +373,6 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {*ENDS, WAKE})  # before there are threads
     threading.stack_size(256 << 10)
     warm(*sys.argv[1:])
-    sys.stdout.flush()
     os._exit(0)  # requests in flight are not waited for
 
 
