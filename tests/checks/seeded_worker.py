@@ -43,13 +43,15 @@ exec(compile(_module.read_text(), str(_module), "exec"))"""
 
 
 def _code(red: str, found: str, module: str, *lines: str) -> Fault:
-    """Lines at the end of a module of the worker."""
-    folder, text = f"{PACKAGES}/flux_worker/{module.removesuffix('.py')}", "\n".join([_BEFORE, *lines])
+    """Lines at the end of a module of the worker, after those of an earlier fault."""
+    folder, text = f"{PACKAGES}/flux_worker/{module.removesuffix('.py')}", "\n".join(lines)
+    file, kept = f"{folder}/__init__.py", f"/root/code-{red}"
     return Fault(
         red,
         found,
-        f"install -d {folder}; cat >{folder}/__init__.py <<'END'\n{text}\nEND",
-        f"rm -r {folder}",
+        f"if [ -e {file} ]; then cp {file} {kept}; else install -d {folder}; cat >{file} <<'END'\n"
+        f"{_BEFORE}\nEND\nfi; cat >>{file} <<'END'\n{text}\nEND",
+        f"if [ -e {kept} ]; then mv {kept} {file}; else rm -r {folder}; fi",
     )
 
 
