@@ -110,6 +110,7 @@ NOT_SHAPING = (
     *("clean_up", "connect", "exclusive", "first_boot", "judge", "keep_interrupted", "launch", "locate"),
     *(
         "locate_python",
+        "measure_cold_start",
         "publish",
         "record_baseline",
         "record_image",
