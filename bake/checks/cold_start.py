@@ -8,9 +8,7 @@ from pydantic import Field
 
 from bake.checks.result import Record
 
-StageName = Literal[
-    "kernel", "userspace", "warm", "imports", "load", "first draw", "not divided", "first image"
-]
+StageName = Literal["kernel", "userspace", "warm", "imports", "load", "first draw", "other", "first image"]
 NOT_MEASURED: Final = "not measured"
 
 
@@ -55,6 +53,10 @@ class ColdStart(Record):
     hydration_bytes: int | None
     hydration_from: str
     """What read them; or why nobody knows."""
+    volume: str | None = None
+    """The root volume's type."""
+    volume_initialization_rate: int | None = None
+    """MiB/s at which EBS was asked to fill it."""
     notes: tuple[str, ...] = ()
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from bake.checks.cold_start import NOT_MEASURED, Bandwidth, ColdStart, StageName, StartStage
-from bake.checks.start_told import Machine, Start, Warm, Worker
+from bake.checks.start_told import Machine, Start, Warm, Worker, read_load
 
 OF_WORKER: Final[Mapping[str, StageName]] = {"imports": "imports", "load": "load", "first_draw": "first draw"}
 """Stages as the worker calls them, and as the report does."""
@@ -86,8 +86,10 @@ def _boot(told: Machine, last: Worker | None, zero: float | None) -> list[StartS
 def _warm_stage(warm: Warm | None, zero: float) -> StartStage:
     if warm is None:
         return _stage("warm", None, None, None, beside=True, note=NOT_MEASURED)
-    facts = warm.model_dump(include={"recorded", "of", "queue_depth", "cpu_seconds", "state", "skipped"})
-    facts["stages"] = [one.model_dump() for one in warm.stages]
+    facts = warm.model_dump(
+        mode="json", include={"recorded", "of", "queue_depth", "cpu_seconds", "state", "skipped"}
+    )
+    facts["stages"] = [one.model_dump(mode="json") for one in warm.stages]
     state = "" if warm.state == "done" else f"{warm.state}: {warm.bytes} of {warm.of} bytes"
     note = f"{state}; {warm.recorded}" if state and warm.recorded else state or warm.recorded
     began = _since(zero, warm.started)
@@ -108,8 +110,10 @@ def _of_worker(name: str, called: StageName, last: Start, starts: Sequence[Start
         return _stage(called, None, None, None, note=NOT_MEASURED)
     read = [two.bytes for start in starts for two in start.stages if two.name == name]
     known = [max(size, 0) for size in read if size is not None]
-    took = max(one.ended - one.began, 0.0)
-    return _stage(called, _since(zero, one.began), took, sum(known) if known else None, facts=one.facts)
+    took, size = max(one.ended - one.began, 0.0), sum(known) if known else None
+    told = read_load(one.facts) if name == "load" else None
+    note = told.note if told is not None else ""
+    return _stage(called, _since(zero, one.began), took, size, note=note, facts=one.facts)
 
 
 def _rest(stages: Sequence[StartStage], last: Worker | None, zero: float | None) -> list[StartStage]:
@@ -124,7 +128,7 @@ def _rest(stages: Sequence[StartStage], last: Worker | None, zero: float | None)
     rest = last.ready - zero - _covered(spans)
     if rest < 0.05:
         return []
-    return [_stage("not divided", None, rest, None, note="until READY, in no stage that was told")]
+    return [_stage("other", None, rest, None, note="until READY, in none of these stages")]
 
 
 def _covered(spans: Sequence[tuple[float, float]]) -> float:
@@ -223,13 +227,18 @@ def _hydration(warm: Warm | None, stages: Sequence[StartStage]) -> tuple[float |
     """The rate of first reads: the warm-up's if it read, else the load's."""
     load = next((one for one in stages if one.name == "load"), None)
     read = [("the warm-up", warm.bytes, warm.seconds)] if warm is not None else []
-    if load is not None and load.bytes is not None and load.seconds is not None:
-        read.append(("the load", load.bytes, load.seconds))
+    read += [("the load", *found)] if load is not None and (found := _loaded(load)) else []
     for read_by, size, seconds in read:
         if size >= LEAST and seconds > 0:
             return round(size / seconds / _MB, 1), size, read_by
-    return (
-        None,
-        None,
-        f"{NOT_MEASURED}: neither the warm-up nor the load read {LEAST >> 20} MiB from the disk",
-    )
+    return None, None, f"{NOT_MEASURED}: neither the warm-up nor the load read much from the disk"
+
+
+def _loaded(load: StartStage) -> tuple[int, float] | None:
+    """Bytes of weights that the load itself read from the disk, and its seconds; None where most of what it
+    read was not weights, or was in memory: libraries that are imported say nothing of the disk.
+    """
+    told = read_load(load.facts)
+    if told is None or not load.bytes or load.seconds is None or load.bytes < told.of_disk / 2:
+        return None
+    return min(load.bytes, told.of_disk), told.seconds or load.seconds

@@ -64,6 +64,57 @@ class Start(Told):
         return max((one.ended for one in self.stages if one.ended is not None), default=0.0)
 
 
+class Source(Told):
+    """One source of a streaming load, as its report has it."""
+
+    name: str
+    bytes: Count
+    seconds: Seconds = 0.0
+    dropped: str | None = None
+
+
+class _Stream(Told):
+    sources: tuple[Source, ...]
+
+
+class Load(Told):
+    """What the worker's load says of itself: bytes of all weights, and from which sources they came."""
+
+    weights_bytes: Count = 0
+    stream: _Stream | None = None
+
+    @property
+    def of_disk(self) -> int:
+        """Bytes of weights that came through the file system."""
+        return self._disk.bytes if self._disk is not None else self.weights_bytes
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds in which they did, where the load measured that."""
+        return self._disk.seconds if self._disk is not None else None
+
+    @property
+    def _disk(self) -> Source | None:
+        sources = self.stream.sources if self.stream is not None else ()
+        return next((one for one in sources if one.name == "disk"), None)
+
+    @property
+    def note(self) -> str:
+        """The bytes of each source, if there were several, and why one was given up."""
+        sources = self.stream.sources if self.stream is not None else ()
+        shares = [f"{one.name} {one.bytes / 1e9:.1f} GB" for one in sources] if len(sources) > 1 else []
+        gone = [f"{one.name} was given up: {one.dropped}" for one in sources if one.dropped]
+        return "; ".join([*([", ".join(shares)] if shares else []), *gone])
+
+
+def read_load(facts: dict[str, Any]) -> Load | None:
+    """The load's facts; None if they are others."""
+    try:
+        return Load.model_validate(facts)
+    except ValidationError:
+        return None
+
+
 class Worker(Told):
     unit: str
     started: Seconds | None = None

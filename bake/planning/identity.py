@@ -117,6 +117,7 @@ NOT_SHAPING = (
         "record_inventory",
         "retire",
         "survey",
+        "tag_hydration",
         "tags",
     ),
     *("take_over", "verify", "wait_for_worker", "wire_boot_check"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from bake import columns
 from bake.checks.cold_start import ColdStart, StartStage
 from bake.progress import readable
+from bake.report.text import line
 
 HEADER = ("stage", "began", "took", "read", "rate", "floor", "× floor", "note")
 _NONE = "–"
+_LONGEST = 160  # characters of a note
 
 
 def sentence(found: ColdStart) -> str:
@@ -51,9 +53,10 @@ def _row(one: StartStage) -> tuple[str, ...]:
 
 
 def table(found: ColdStart) -> str:
-    """The whole report of a start as text."""
-    more = [f"  {one}" for one in (hydration(found), *found.notes)]
-    return "\n".join([f"\n{sentence(found)}", columns.table(HEADER, rows(found)), *more])
+    """The whole report of a start for a terminal: what a machine wrote has no control characters in it."""
+    more = [f"  {line(one)}" for one in (hydration(found), *found.notes)]
+    cells = [tuple(line(cell, _LONGEST) for cell in row) for row in rows(found)]
+    return "\n".join([f"\n{sentence(found)}", columns.table(HEADER, cells), *more])
 
 
 def _seconds(value: float | None) -> str:

@@ -54,6 +54,8 @@ def measure_cold_start(
         bandwidth=bandwidth(plan.profile, plan.estimates, _type(plan, kind)),
         max_seconds=plan.profile.cold_start.max_seconds,
     )
+    volume, rate = plan.profile.root_volume.type, plan.profile.cold_start.volume_initialization_rate
+    found = found.model_copy(update={"volume": volume, "volume_initialization_rate": rate})
     run.keep(FACTS, found.model_dump_json(indent=1) + "\n")
     return found
 
