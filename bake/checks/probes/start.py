@@ -63,7 +63,7 @@ def workers() -> list[dict[str, object]]:
             "unit": one.get("Id"),
             "started": seconds(one, "ExecMainStartTimestampMonotonic"),
             "ready": seconds(one, "ActiveEnterTimestampMonotonic"),
-            "restarts": int(one.get("NRestarts") or 0),
+            "restarts": int(one["NRestarts"]) if one.get("NRestarts", "").isdigit() else 0,
         }
         for one in found
         if one.get("ActiveState") == "active"
