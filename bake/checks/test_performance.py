@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from bake import layout
 from bake.checks.declare import check
 from bake.checks.evidence import Compare, not_applicable
 from bake.checks.expectations import Expectations
@@ -64,3 +65,25 @@ def test_read_ahead_of_the_root_disk(answers: Answers, compare: Compare) -> None
     if not (found := answers["kib"].out.strip()):
         not_applicable("the root is on no EBS disk")
     compare.equal(answers["kib"], f"{READ_AHEAD_KIB} KiB", f"{found} KiB")
+
+
+def _compiles(expect: Expectations) -> str | None:
+    return None if expect.compiled_sizes else "nothing was to be compiled on this builder"
+
+
+@check(
+    "medium",
+    "What is not compiled is drawn eagerly, 1.4 times as long; what others may write is not used.",
+    "Bake again, on a builder with the workers' GPU: facts/compiled.json has what was compiled.",
+    asks=lambda expect: {
+        "made": f"cat {layout.COMPILED}/*/compiled.json",
+        "open": f"find {layout.COMPILED} ! -user root -o -perm /022",
+    },
+    applies=_compiles,
+)
+def test_compiled_blocks(answers: Answers, compare: Compare, expect: Expectations) -> None:
+    """The planned sizes of images are compiled, and nobody but root can change the code (R-SPOT)."""
+    made = answers["made"]
+    sizes = {f"{width}x{height}" for width, height in re.findall(r"\[(\d+), (\d+), \d+\]", made.out)}
+    compare.equal(made, set(expect.compiled_sizes), sizes)
+    compare.none(answers["open"], answers["open"].lines, "root's, and for nobody else to write")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from bake.account.instance_types import InstanceType
+from bake.planning import compiling
 from bake.planning.disk import Disk
 from bake.planning.findings import Findings
 from bake.planning.hardware import Types, bakes_without
@@ -132,9 +133,10 @@ def estimate(profile: Profile, types: Types, weights: WeightFiles, disk: Disk, p
         for size, rate in ((weights.bytes, network), (quantizing, speed), (cold, speed), (cold, workers))
     )
     quantize += cpu_drawing_seconds(kind) if int8 and bakes_without(profile, types) else 0
+    compile_ = compiling.seconds(profile, types, check)
     hydration = max(0.0, _seconds(cold, HYDRATION) - start)
     return Estimates(
-        builder_seconds=BOOT + max(INSTALL, download) + quantize + check + CHECKS,
+        builder_seconds=BOOT + max(INSTALL, download) + quantize + compile_ + check + CHECKS,
         boot_check_seconds=BOOT + start + hydration + DRAWING,
         moved_bytes=weights.bytes + quantizing + cold,
         volume=volume,
