@@ -92,6 +92,7 @@ SHAPING = (
     "steps/prefetch.py",
     "steps/provision.py",
     "steps/quantize.py",
+    "steps/record_ranges.py",
     "steps/seal.py",
     "steps/stop_upgrades.py",
 )
@@ -107,6 +108,7 @@ NOT_SHAPING = (
         "check_script",
         "check_worker_rights",
     ),
+    "fill_stream",
     *("clean_up", "connect", "exclusive", "first_boot", "judge", "keep_interrupted", "launch", "locate"),
     *(
         "locate_python",
