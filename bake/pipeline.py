@@ -14,6 +14,7 @@ from bake.steps.boot_check import boot_check
 from bake.steps.clean_up import clean_up
 from bake.steps.connect import connect_to_builder
 from bake.steps.create_image import create_image
+from bake.steps.fill_stream import fill_stream
 from bake.steps.judge import judge
 from bake.steps.launch import Instance, launch_builder
 from bake.steps.publish import publish
@@ -28,10 +29,7 @@ from bake.undo import Undo
 
 
 def bake(plan: Plan, aws: Aws, run: Run) -> Release:
-    """Turn a plan into a verified AMI and leave nothing else behind.
-
-    A run that was cut goes on where it was. Raises BakeError once what was created is removed, or named.
-    """
+    """Turn a plan into a verified AMI; a cut run goes on. Raises BakeError once all is removed, or named."""
     with Lease(plan.lease, aws, run), Undo(run.progress.status, run.leaks, run.journal.write) as undo:
         earlier = take_over(plan, aws, run, undo)  # nothing, in a new run
         wiring = wire_boot_check(plan, aws, run, undo, earlier.wiring)
@@ -59,6 +57,7 @@ def build(builder: Instance, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Buil
             provision.run_scripts(session, run, download.check)
             weights = download.wait()
             checkpoint = run.once("quantize", Checkpoint | None, lambda: quantize(session, plan, run))
+            fill_stream(session, plan, aws, run, undo, checkpoint)
             provision.compile_for_neuron(session, plan.provision, run)
             report = verify(session, plan, aws, run, builder, base.baseline)
         seal(session, plan, aws, run)
