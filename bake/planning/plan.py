@@ -25,6 +25,7 @@ from bake.planning import (
     quotas,
     reaching,
     review,
+    streaming,
     wiring,
 )
 from bake.planning import disk as disk_of
@@ -50,6 +51,7 @@ from bake.planning.weights import WeightFiles
 from bake.profile import Profile
 from bake.systems import SYSTEMS, System
 from bake.weights.lock import Lock
+from bake.wiring import stream_settings
 from bake.worker_source import WorkerSource
 
 
@@ -133,11 +135,11 @@ def make(
     publishing.check(profile, facts.publishing, findings)
     files = weights_of.find(profile, sources.sizes, lock, facts.hub, findings)
     wiring.check_mirror(profile, facts, findings)
-    wiring.check_reports(profile, facts, findings)
+    streaming.check(profile, files, facts, findings)
     reviewed = review.check(profile, sources, facts, findings)
     memories, builder_memory = _check_types(profile, types, files, facts, findings)
     drivers = drivers_of.decide(profile, sources.requirements, types, sources.devices)
-    image.check_user_data(profile, {**sources.worker, **drivers.launched_with}, findings)
+    image.check_user_data(profile, _booted_with(profile, sources, drivers), findings)
     code = _code(facts, findings)
     drivers_of.check(profile, drivers, sources.neuron, findings)
     _check_base(profile, base, types, where, files, facts, findings)
@@ -199,8 +201,13 @@ def _code(facts: AccountFacts, findings: Findings) -> WorkerSource | None:
 def _launch(
     profile: Profile, sources: Sources, base: BaseImage, types: Types, where: Network, drivers: Drivers
 ) -> LaunchPlan:
-    settings = {**sources.worker, **drivers.launched_with}
+    settings = _booted_with(profile, sources, drivers)
     return LaunchPlan(base, types.builder, types.worker, where, settings, Reach.of(profile, sources))
+
+
+def _booted_with(profile: Profile, sources: Sources, drivers: Drivers) -> dict[str, str]:
+    """What the booted worker is told beside its queue, bucket and bus."""
+    return {**sources.worker, **drivers.launched_with, **stream_settings(profile.weights.stream)}
 
 
 def _check_types(
