@@ -100,7 +100,11 @@ def _load(settings: ServeSettings, startup: StartupMonitor) -> FluxModel:
 
     started = time.monotonic()
     startup.doing("Loading the model")
-    model = load(settings, on_found=lambda size: startup.doing("Loading the model", size))
+    model = load(
+        settings,
+        on_found=lambda size: startup.doing("Loading the model", size),
+        on_read=startup.streamed,
+    )
     loaded = time.monotonic()
     startup.doing("Drawing a warm-up")
     try:

@@ -207,6 +207,17 @@ def test_a_file_that_shrinks_meanwhile_ends_the_load_with_its_name(weights: Weig
         weights.load(disk, Other(weights.content, threads=0))
 
 
+def test_a_disk_that_fails_ends_the_load_with_its_error() -> None:
+    """The kernel answers a read of a process's memory at address 0 with an I/O error."""
+    file = Path("/proc/self/mem")
+    place = HostMemory({file: memoryview(bytearray(RANGE))})
+    with (
+        Feed([Range(file, 0, RANGE)], [Disk([file])], place) as feed,
+        pytest.raises(OSError, match="Errno 5"),
+    ):
+        feed.wait()
+
+
 def test_a_missing_file_is_named(weights: Weights) -> None:
     weights.file.unlink()
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):

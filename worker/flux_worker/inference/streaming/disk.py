@@ -15,6 +15,10 @@ from .ranges import Range
 THREADS = 32
 
 
+class FileEnds(OSError):
+    """A file is shorter than it was when the load began."""
+
+
 class Disk:
     """Reads files that stay open from the beginning: replacing one by another meanwhile changes nothing."""
 
@@ -31,12 +35,12 @@ class Disk:
             raise
 
     def read(self, part: Range, into: memoryview) -> None:
-        """Fill `into`. Raises OSError, also if the file ends before the range does."""
+        """Fill `into`. Raises OSError; FileEnds if the file ends before the range does."""
         done = 0
         while done < part.size:
             read = os.preadv(self._files[part.file], [into[done:]], part.offset + done)
             if not read:
-                raise OSError(f"{part.file} ends at {part.offset + done:,} bytes, before its weights do")
+                raise FileEnds(f"{part.file} ends at {part.offset + done:,} bytes, before its weights do")
             done += read
 
     def close(self) -> None:

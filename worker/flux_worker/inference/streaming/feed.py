@@ -126,7 +126,6 @@ class Feed:
         if self._error is not None:
             raise self._error
         self._destination.finish()
-        self._ended = time.monotonic()
         return self.report()
 
     def report(self) -> StreamReport:
@@ -202,6 +201,7 @@ class Feed:
             done = sum(crew.bytes for crew in self._crews)
             self._lock.notify_all()
             if not self._schedule.left:
+                self._ended = self._ended or time.monotonic()
                 self._over.set()
         self._on_landed(done)
 
