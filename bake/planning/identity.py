@@ -94,8 +94,10 @@ SHAPING = (
     "steps/prefetch.py",
     "steps/provision.py",
     "steps/quantize.py",
+    "steps/record_ranges.py",
     "steps/record_trace.py",
     "steps/seal.py",
+    "steps/speed_up_starts.py",
     "steps/stop_upgrades.py",
 )
 # Those that launch, connect, look, wait, check, judge or clean up.
@@ -110,6 +112,7 @@ NOT_SHAPING = (
         "check_script",
         "check_worker_rights",
     ),
+    "fill_stream",
     *("clean_up", "connect", "exclusive", "first_boot", "judge", "keep_interrupted", "launch", "locate"),
     *(
         "locate_python",

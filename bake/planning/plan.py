@@ -28,6 +28,7 @@ from bake.planning import (
     reaching,
     review,
     starts,
+    streaming,
     wiring,
 )
 from bake.planning import disk as disk_of
@@ -58,6 +59,7 @@ from bake.profile import Profile
 from bake.systems import SYSTEMS, System
 from bake.weights.flux import GIB
 from bake.weights.lock import Lock
+from bake.wiring import stream_settings
 from bake.worker_source import WorkerSource
 
 
@@ -143,11 +145,11 @@ def make(
     publishing.check(profile, facts.publishing, findings)
     files = weights_of.find(profile, sources.sizes, lock, facts.hub, findings)
     wiring.check_mirror(profile, facts, findings)
-    wiring.check_reports(profile, facts, findings)
+    streaming.check(profile, files, facts, findings)
     reviewed = review.check(profile, sources, facts, findings)
     memories, builder_memory = _check_types(profile, types, files, facts, findings)
     drivers = drivers_of.decide(profile, sources.requirements, types, sources.devices)
-    image.check_user_data(profile, {**sources.worker, **drivers.launched_with}, findings)
+    image.check_user_data(profile, _booted_with(profile, sources, drivers), findings)
     code = _code(facts, findings)
     drivers_of.check(profile, drivers, sources.neuron, findings)
     compiling.check(profile, types, drivers.lacks, findings)
@@ -229,8 +231,13 @@ def _code(facts: AccountFacts, findings: Findings) -> WorkerSource | None:
 def _launch(
     profile: Profile, sources: Sources, base: BaseImage, types: Types, where: Network, drivers: Drivers
 ) -> LaunchPlan:
-    settings = {**sources.worker, **drivers.launched_with}
+    settings = _booted_with(profile, sources, drivers)
     return LaunchPlan(base, types.builder, types.worker, where, settings, Reach.of(profile, sources))
+
+
+def _booted_with(profile: Profile, sources: Sources, drivers: Drivers) -> dict[str, str]:
+    """What the booted worker is told beside its queue, bucket and bus."""
+    return {**sources.worker, **drivers.launched_with, **stream_settings(profile.weights.stream)}
 
 
 def _check_types(
