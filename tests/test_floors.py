@@ -41,7 +41,7 @@ BAKE = (
     "attest reaper",  # what a snapshot holds, signed; schedules that end an instance which hangs
     "instance lease builder_lease wiring image creation resources systems interpreter",
     "aws ssh units undo run",
-    "costs",
+    "costs hydration",
     "journal",
     "aws_errors git progress tokens",
     "background columns errors interrupt layout redaction retries surroundings terminal trees waits",

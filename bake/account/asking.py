@@ -18,7 +18,16 @@ from bake.account.proxy import ask_program
 from bake.account.publishing import ask_publishing
 from bake.account.quotas import ask_quotas
 from bake.account.signing import ask_signing_key
-from bake.account.wiring import ask_bucket, ask_bus, ask_mirror, ask_notices, ask_queue, ask_reports
+from bake.account.starts import ask_starts
+from bake.account.wiring import (
+    ask_bucket,
+    ask_bus,
+    ask_mirror,
+    ask_notices,
+    ask_queue,
+    ask_reports,
+    ask_stream,
+)
 from bake.account.worker_code import ask_code
 from bake.aws import Aws
 from bake.background import start
@@ -58,8 +67,9 @@ def ask(
     prices = start(lambda: ask_prices(profile, lambda: _zone(subnet.result()), aws))
     preflight = start(lambda: ask_preflight(profile, aws, Before(base, subnet, group, instance_profile)))
     publishing = start(lambda: ask_publishing(profile, aws))
+    starts = start(lambda: ask_starts(profile, aws))
     in_order = (base, types, subnet, group, instance_profile, wiring, taken, keys, files)
-    for question in (*in_order, signing, quotas, code, zones, prices, preflight, publishing):
+    for question in (*in_order, signing, quotas, code, zones, prices, preflight, publishing, starts):
         question.result()
     return AccountFacts(
         region=aws.region,
@@ -78,6 +88,7 @@ def ask(
         signing=signing.result(),
         preflight=preflight.result(),
         publishing=publishing.result(),
+        starts=starts.result(),
     )
 
 
@@ -86,10 +97,17 @@ def _ask_wiring(profile: Profile, aws: Aws) -> WiringFacts:
     bucket = start(lambda: ask_bucket(profile, aws))
     bus = start(lambda: ask_bus(profile, aws))
     mirror = start(lambda: ask_mirror(profile, aws))
+    stream = start(lambda: ask_stream(profile, aws))
     reports = start(lambda: ask_reports(profile, aws))
     notices = ask_notices(profile, aws)
     return WiringFacts(
-        queue.result(), bucket.result(), bus.result(), mirror.result(), reports.result(), notices
+        queue=queue.result(),
+        bucket=bucket.result(),
+        bus=bus.result(),
+        mirror=mirror.result(),
+        stream=stream.result(),
+        reports=reports.result(),
+        notices=notices,
     )
 
 

@@ -18,6 +18,7 @@ from bake.account.proxy import Program
 from bake.account.publishing import PublishFacts
 from bake.account.quotas import Quota
 from bake.account.signing import SigningKey
+from bake.account.starts import StartFacts
 from bake.account.wiring import Bucket, Bus, Queue
 from bake.account.worker_code import WorkerCode
 from bake.weights.hub import Refusal, Revision
@@ -38,7 +39,7 @@ class NetworkFacts:
 
 @dataclass(frozen=True)
 class WiringFacts:
-    """The worker's queue, bucket and bus, the mirror, the bucket of reports, and the bus of notices.
+    """The worker's queue, bucket and bus, the buckets of mirror, stream and reports, and the bus of notices.
 
     None is what does not exist, or is not named.
     """
@@ -47,6 +48,7 @@ class WiringFacts:
     bucket: Bucket | Unanswered | None = None
     bus: Bus | Unanswered | None = None
     mirror: Bucket | Unanswered | None = None
+    stream: Bucket | Unanswered | None = None
     reports: Bucket | Unanswered | None = None
     notices: Bus | Unanswered | None = None
 
@@ -83,6 +85,7 @@ class AccountFacts:
     signing: SigningKey | Unanswered | None = None
     preflight: PreflightFacts = field(default_factory=PreflightFacts)
     publishing: PublishFacts = field(default_factory=PublishFacts)
+    starts: StartFacts = field(default_factory=StartFacts)
 
 
 @dataclass(frozen=True)

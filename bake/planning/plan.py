@@ -13,9 +13,11 @@ from bake.planning import (
     attesting,
     base_image,
     builder,
+    compiling,
     estimates,
     guarded,
     hardware,
+    hydration,
     identity,
     image,
     network,
@@ -25,6 +27,8 @@ from bake.planning import (
     quotas,
     reaching,
     review,
+    starts,
+    streaming,
     wiring,
 )
 from bake.planning import disk as disk_of
@@ -34,22 +38,28 @@ from bake.planning import weights as weights_of
 from bake.planning.attesting import Attesting
 from bake.planning.base_image import BaseImage
 from bake.planning.builder import BuilderMemory
+from bake.planning.disk import Disk
 from bake.planning.drivers import Drivers
 from bake.planning.estimates import Estimates
 from bake.planning.findings import Findings
 from bake.planning.hardware import Types
+from bake.planning.hydration import Hydration
 from bake.planning.identity import Identity
 from bake.planning.memory import Memory
 from bake.planning.network import Network
 from bake.planning.parts import ImagePlan, LaunchPlan, ProvisionPlan, VerifyPlan, WeightsPlan
 from bake.planning.preflight import Answer
+from bake.planning.prices import Prices
 from bake.planning.publishing import Copy
 from bake.planning.reaching import Reach
 from bake.planning.sources import Sources
+from bake.planning.starts import Start
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
 from bake.systems import SYSTEMS, System
+from bake.weights.flux import GIB
 from bake.weights.lock import Lock
+from bake.wiring import stream_settings
 from bake.worker_source import WorkerSource
 
 
@@ -58,10 +68,11 @@ class Plan:
     """Everything that a bake needs, decided before it starts anything: a part for each stage, and the rest.
 
     `identity` is what the image is made of, `base` what is known of its base AMI and that AMI's family, and
-    `facts` what the user has to agree to. `origins` says where each setting came from. `unchecked` are
-    questions nobody answered, `preflight` what AWS said that it would do. `attesting` is None where the image
-    is not attested, `copies` is what those in other regions cost. `unbakeable` says why the profile can be
-    planned and not baked: by this version, or in the time that the credentials have.
+    `facts` what the user has to agree to. `hydration` is how a new volume gets what a start reads. `origins`
+    says where each setting came from. `unchecked` are questions nobody answered, `preflight` what AWS said
+    that it would do. `attesting` is None where the image is not attested, `copies` is what those in other
+    regions cost. `unbakeable` says why the profile can be planned and not baked: by this version, or in the
+    time that the credentials have.
     """
 
     profile: Profile
@@ -75,6 +86,7 @@ class Plan:
     image: ImagePlan
     attesting: Attesting | None
     estimates: Estimates
+    hydration: Hydration
     facts: tuple[Fact, ...]
     origins: Mapping[str, str]
     warnings: tuple[str, ...]
@@ -132,14 +144,13 @@ def make(
     image.check(profile, facts, findings)
     publishing.check(profile, facts.publishing, findings)
     files = weights_of.find(profile, sources.sizes, lock, facts.hub, findings)
-    wiring.check_mirror(profile, facts, findings)
-    wiring.check_reports(profile, facts, findings)
+    _check_buckets_of_weights(profile, files, facts, findings)
     reviewed = review.check(profile, sources, facts, findings)
     memories, builder_memory = _check_types(profile, types, files, facts, findings)
     drivers = drivers_of.decide(profile, sources.requirements, types, sources.devices)
-    image.check_user_data(profile, {**sources.worker, **drivers.launched_with}, findings)
+    image.check_user_data(profile, _booted_with(profile, sources, drivers), findings)
     code = _code(facts, findings)
-    drivers_of.check(profile, drivers, sources.neuron, findings)
+    _check_drivers(profile, types, drivers, sources, findings)
     _check_base(profile, base, types, where, files, facts, findings)
     asked = preflight.check(profile, sources, facts, findings)
     disk = disk_of.estimate(profile, base, files) if base is not None else None
@@ -147,8 +158,8 @@ def make(
     findings.stop_if_any()
     assert base is not None and code is not None and disk is not None  # or it would be among the findings
     found = prices.find(profile, types, facts.types.prices, findings)
-    weights = WeightsPlan.of(profile, files, lock)
-    estimated = estimates.estimate(profile, types, files, disk, found)
+    filled, start = _start(profile, types, files, disk, found, facts, findings)
+    estimated = estimates.estimate(profile, types, files, disk, found, start)
     ending, too_short = preflight.check_credentials(facts, estimated.seconds, findings)
     return Plan(
         profile=profile,
@@ -156,12 +167,13 @@ def make(
         base=facts.base,
         sources=sources,
         launch=_launch(profile, sources, base, types, where, drivers),
-        weights=weights,
+        weights=WeightsPlan.of(profile, files, lock),
         provision=ProvisionPlan.of(profile, sources, code, drivers),
         verify=VerifyPlan(drivers, memories, builder_memory, reviewed.waivers, reviewed.files),
         image=ImagePlan.of(profile, disk),
         attesting=attested,
         estimates=estimated,
+        hydration=filled,
         facts=guarded.facts(profile, base, where, findings.origins),
         origins=findings.origins,
         warnings=tuple(findings.warnings),
@@ -171,6 +183,20 @@ def make(
         preflight=asked + ending,
         copies=publishing.copies(profile, facts.publishing, estimated.snapshot_gb),
     )
+
+
+def _check_buckets_of_weights(
+    profile: Profile, files: WeightFiles, facts: AccountFacts, findings: Findings
+) -> None:
+    wiring.check_mirror(profile, facts, findings)
+    streaming.check(profile, files, facts, findings)
+
+
+def _check_drivers(
+    profile: Profile, types: Types, drivers: Drivers, sources: Sources, findings: Findings
+) -> None:
+    drivers_of.check(profile, drivers, sources.neuron, findings)
+    compiling.check(profile, types, drivers.lacks, findings)
 
 
 def _check_base(
@@ -189,6 +215,23 @@ def _check_base(
     disk_of.check_scratch(profile, types.builder, files, findings)
 
 
+def _start(
+    profile: Profile,
+    types: Types,
+    files: WeightFiles,
+    disk: Disk,
+    found: Prices,
+    facts: AccountFacts,
+    findings: Findings,
+) -> tuple[Hydration, Start]:
+    """How an instance of the image gets its bytes, and how long its start takes."""
+    newest, snapshot = facts.starts.newest, (disk.stored / GIB, disk.at_most)
+    filled = hydration.find(profile, files, types.worker[0], snapshot, newest, found)
+    start = starts.of(starts.load(filled), newest)
+    starts.check(profile, filled, start, facts.starts, findings)
+    return filled, start
+
+
 def _code(facts: AccountFacts, findings: Findings) -> WorkerSource | None:
     """Return the worker's code; report what is wrong with it."""
     for wrong in facts.code.objections:
@@ -199,8 +242,13 @@ def _code(facts: AccountFacts, findings: Findings) -> WorkerSource | None:
 def _launch(
     profile: Profile, sources: Sources, base: BaseImage, types: Types, where: Network, drivers: Drivers
 ) -> LaunchPlan:
-    settings = {**sources.worker, **drivers.launched_with}
+    settings = _booted_with(profile, sources, drivers)
     return LaunchPlan(base, types.builder, types.worker, where, settings, Reach.of(profile, sources))
+
+
+def _booted_with(profile: Profile, sources: Sources, drivers: Drivers) -> dict[str, str]:
+    """What the booted worker is told beside its queue, bucket and bus."""
+    return {**sources.worker, **drivers.launched_with, **stream_settings(profile.weights.stream)}
 
 
 def _check_types(

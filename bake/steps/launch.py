@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -48,13 +49,17 @@ RELEASES = 300.0
 
 @dataclass(frozen=True)
 class Instance:
-    """A launched instance: its root volume, the login, the operating system it should have, and its role."""
+    """A launched instance: its root volume, the login, the operating system it should have, and its role.
+
+    `seen_running` is when EC2 first said that it runs (time.monotonic()); None where nobody looked.
+    """
 
     id: str
     root_volume: str
     login: Login
     system: System
     role: str = "builder"
+    seen_running: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,13 @@ class LaunchSpec:
         """
         return self.role == "builder"
 
+    def initialization_rate(self, plan: Plan) -> int | None:
+        """MiB/s at which EBS fills its root volume: as agreed, for an instance of the new image.
+
+        A builder's volume is filled from the base AMI, of which a bake reads little: that is not paid for.
+        """
+        return None if self.role == "builder" else plan.profile.cold_start.volume_initialization_rate
+
 
 def launch_builder(plan: Plan, aws: Aws, run: Run, undo: Undo) -> Instance:
     """Launch the builder from the base AMI."""
@@ -119,10 +131,11 @@ def launch(spec: LaunchSpec, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Inst
     run.progress.status(f"{instance_id} is starting")
     what = f"{spec.role} {instance_id}"
     volume = aws.wait(what, lambda: _when_running(aws, instance_id), timeout=600)
+    seen_running = time.monotonic()
     keys = "".join(key.private for key in logins)
     login = Login("", plan.system.user, keys, host_key="\n".join(key.public for key in hosts))
     login = locate(plan.launch.reach, aws, instance_id, login)
-    return Instance(instance_id, volume, login, plan.system, spec.role)
+    return Instance(instance_id, volume, login, plan.system, spec.role, seen_running)
 
 
 def made_reaper(plan: Plan, aws: Aws, run: Run, undo: Undo, name: str) -> Reaper | None:
@@ -254,6 +267,7 @@ def _request(
         key_name=name,
         security_group=_security_group(plan, aws, run, undo, name, all_tags),
         user_data=data,
+        initialization_rate=spec.initialization_rate(plan),
     ).arguments(plan.profile)
 
 

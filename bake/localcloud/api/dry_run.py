@@ -102,7 +102,7 @@ class _NoMachines:
     """In place of LocalInstances, for the instances of a copy."""
 
     closing = True  # nothing is launched again
-    lazy_rate = None
+    speeds = None
     volumes = _NOTHING
 
     def __init__(self, backend: Any) -> None:
@@ -122,7 +122,7 @@ class _NoMachines:
     def _of(self, moto: Any) -> _NoMachine:
         return _NoMachine(moto, self._real[moto.id].changed if moto.id in self._real else None)
 
-    def add(self, moto: Any) -> _NoMachine:
+    def add(self, moto: Any, rate: int | None = None) -> _NoMachine:
         return _NoMachine(moto)
 
 
