@@ -325,7 +325,7 @@ def _line(event: dict[str, Any]) -> str:
             return f"    {event['text']}"
         case "run":
             return f"\nRun {event['id']}, kept in {event['directory']}"
-        case "plan" | "released" | "proved" | "reported" | "changed" | "unchanged":
+        case "plan" | "cold_start" | "released" | "proved" | "reported" | "changed" | "unchanged":
             return str(event["text"])
         case "transfer":
             line = f"    {event['what']}: {readable(event['done'])} of {readable(event['total'])}"

@@ -62,7 +62,7 @@ class RichScreen:
                 self._live.console.print(f"  [dim]{_escape(event['text'])}[/]")
             case "run":
                 self._live.console.print(f"\nRun {event['id']}, kept in {_escape(event['directory'])}")
-            case "plan" | "released" | "proved" | "reported" | "changed" | "unchanged":
+            case "plan" | "cold_start" | "released" | "proved" | "reported" | "changed" | "unchanged":
                 self._live.console.print(_escape(event["text"]))
             case "transfer":
                 self._transfer(event)

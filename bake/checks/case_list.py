@@ -231,6 +231,16 @@ _BOOTED = (
         "steps/wait_for_worker.py",
     ),
     _about(
+        "performance.cold_start",
+        "medium",
+        "R-SPOT",
+        "The first image comes within cold_start.max_seconds of the running instance",
+        "A spot worker is paid for from its launch, and draws from its first image on.",
+        "See which stage took most; `bake boot-check AMI` measures again, with another volume. Faster are a "
+        "higher cold_start.volume_initialization_rate, an instance type with more of EBS, and int8.",
+        "steps/measure_cold_start.py",
+    ),
+    _about(
         "drivers.daemons",
         "high",
         "R-HW",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bake import hydration
 from bake.creation import EXPIRES_TAG
 from bake.iam import attesting, publishing, retention
 from bake.iam.statement import Statement
@@ -16,7 +17,7 @@ from bake.image import STATE_TAG
 from bake.report.places import REPORT_TAG, SHA256_TAG
 
 # What is changed in the tags of something that is there: never whose it is.
-MOVING = (EXPIRES_TAG, STATE_TAG, REPORT_TAG, SHA256_TAG)
+MOVING = (EXPIRES_TAG, STATE_TAG, REPORT_TAG, SHA256_TAG, hydration.TAG)
 TEMPORARY = "temporary"
 _DESCRIBED = (
     *("Images", "Snapshots", "Instances", "InstanceTypes", "InstanceTypeOfferings", "Subnets"),

@@ -25,6 +25,7 @@ from bake.report.model import (
     Agreement,
     Attestation,
     Changes,
+    ColdStart,
     Cost,
     Log,
     Note,
@@ -41,6 +42,7 @@ from bake.report.verdict import Ending, ending, first_line, verdict
 
 MOMENTS = ("base", "sealed", "booted")
 ATTESTATION = "facts/attestation.json"
+COLD_START = "facts/cold-start.json"
 UPDATES = "facts/updates.json"
 TAIL, LINES = 8000, 60  # of a log: bytes and lines
 OLD = "this run was made by an older bake: manifest.json and junit.xml have its checks"
@@ -74,6 +76,7 @@ def collect(directory: Path) -> Report:
         weights=run.part("the weights", lambda: content.weights(run), None),
         disk=run.part("the disk", lambda: content.disk(run), ()),
         timeline=run.part("events.jsonl", lambda: timeline.spans(run.events), ()),
+        cold_start=run.part(COLD_START, lambda: _cold_start(run), None),
         cost=run.part("the journal", lambda: _cost(run, came_to), None),
         attestation=run.part(ATTESTATION, lambda: _attestation(run), None),
         warnings=run.part("plan.json", lambda: tuple(map(str, run.plan.get("warnings", ()))), ()),
@@ -165,6 +168,11 @@ def _agreement(run: RunDirectory) -> Agreement | None:
 def _attestation(run: RunDirectory) -> Attestation | None:
     told = run.json(ATTESTATION)
     return Attestation.model_validate(told) if told else None
+
+
+def _cold_start(run: RunDirectory) -> ColdStart | None:
+    told = run.json(COLD_START)
+    return ColdStart.model_validate(told) if told else None
 
 
 def _publication(run: RunDirectory) -> tuple[Publication, ...]:

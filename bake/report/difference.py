@@ -129,13 +129,15 @@ def vulnerabilities(a: Report, b: Report) -> Iterator[Change]:
 
 
 def times(report: Report) -> dict[str, float]:
-    """Seconds of each step, over all attempts, and until the worker was ready."""
+    """Seconds of each step, over all attempts; until the worker was ready, and of the whole cold start."""
     found: dict[str, float] = {}
     for span in report.timeline:
         name = span.name if span.lane == "bake" else f"{span.name} (on the builder)"
         found[name] = found.get(name, 0.0) + span.seconds
     ready = [one.ready_seconds for one in report.pictures if one.ready_seconds is not None]
-    return {**found, **({"until READY": ready[0]} if ready else {})}
+    start = report.cold_start.seconds if report.cold_start else None
+    found |= {"until READY": ready[0]} if ready else {}
+    return found | ({"cold start": start} if start is not None else {})
 
 
 def costs(report: Report) -> dict[str, float]:

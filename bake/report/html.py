@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bake.report import drawing, page
+from bake.report import cold_start, drawing, page
 from bake.report.model import Report
 from bake.report.pictures import Shown
 from bake.report.pictures import shown as prepare
@@ -88,6 +88,7 @@ def _render(report: Report, shown: tuple[Shown, ...], caps: Caps) -> str:
         waivers=page.waivers(report, all_rows),
         inventory=page.image_inventory(report),
         timelines=drawing.timelines(report.timeline),
+        cold_start=cold_start,
         slices=drawing.slices(report.disk),
         plan=json.dumps(report.plan, indent=1, ensure_ascii=False) if report.plan else "",
         requirements=REQUIREMENTS,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from bake.checks.result import GROUPS, SEVERITIES, Waiver
 from bake.costs import dollars
+from bake.report import cold_start
 from bake.report.text import line
 
 if TYPE_CHECKING:
@@ -170,6 +171,7 @@ def _sections(report: Report) -> Iterator[Section]:
         unmeant = [one for one in changes.changes if not one.meant]
         yield _changes("Changed on the machine, and not meant to be", unmeant)
     yield _publication(report)
+    yield _cold_start(report)
     yield _scan(report)
     yield _checks(report)
     yield _versions(report)
@@ -222,6 +224,15 @@ def _publication(report: Report) -> Section:
     ]
     title = f"Published: {len(rows) - failed} of {len(rows)}"
     return Section(title, rows, ("what", "region", "id", "state"))
+
+
+def _cold_start(report: Report) -> Section:
+    found = report.cold_start
+    if found is None:
+        return Section("", [])
+    table = [_row(*(text(cell) for cell in cells)) for cells in cold_start.rows(found)]
+    more = [f"\n{text(one, LONG)}" for one in (cold_start.hydration(found), *found.notes)]
+    return Section(text(cold_start.sentence(found), LONG), [*table, *more], cold_start.HEADER)
 
 
 def _scan(report: Report) -> Section:

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
+from bake.checks.cold_start import ColdStart as ColdStart
 from bake.checks.inventory import Inventory as Inventory
 from bake.checks.inventory import Package as Package
 from bake.checks.result import Check, Record, Waiver
@@ -350,6 +351,8 @@ class Report(Record):
     weights: Weights | None = None
     disk: tuple[Part, ...] = ()
     timeline: tuple[Span, ...] = ()
+    cold_start: ColdStart | None = None
+    """What the start of the booted image took; null where no boot check came so far."""
     cost: Cost | None = None
     attestation: Attestation | None = None
     scan: Scan | None = None

@@ -33,6 +33,7 @@ from bake.steps.check_worker_rights import ask_rights, check_receives, judge_rig
 from bake.steps.connect import WrongMachine, check_source, log_in
 from bake.steps.first_boot import check_first_boot
 from bake.steps.launch import Instance, LaunchSpec, launch
+from bake.steps.measure_cold_start import judge_cold_start, measure_cold_start, show_cold_start
 from bake.steps.record_inventory import record_inventory
 from bake.steps.survey import Survey
 from bake.steps.verify import expectations, run_checks
@@ -119,6 +120,8 @@ def _boot_check(
             try:
                 seconds = _start(session, plan, aws, run, cases, survey, Watched(aws, instance))
                 drawing, detail = _first_image(session, plan, aws, run, wiring, seconds, cases)
+                start = measure_cold_start(session, instance, kind, drawing.seconds, plan, run)
+                judge_cold_start(start, cases)
                 recorded = background.start(lambda: record_inventory(session, plan, run, "booted"))
                 memory = check_first_boot(session, cases)
                 found = _checks(session, plan, aws, run, instance, survey)
@@ -129,6 +132,7 @@ def _boot_check(
             _keep_journal(session, run)
         drawing = replace(drawing, instance=instance.id, instance_type=kind, memory_bytes=memory)
         run.keep(FACTS, json.dumps(asdict(drawing), indent=1, default=str) + "\n")
+        show_cold_start(start, run)
         wanted = plan.profile.weights.precision
         with cases.case("worker.precision") as case:
             case(wanted, detail["precision"], "the worker's event")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -48,13 +49,17 @@ RELEASES = 300.0
 
 @dataclass(frozen=True)
 class Instance:
-    """A launched instance: its root volume, the login, the operating system it should have, and its role."""
+    """A launched instance: its root volume, the login, the operating system it should have, and its role.
+
+    `seen_running` is when EC2 first said that it runs (time.monotonic()); None where nobody looked.
+    """
 
     id: str
     root_volume: str
     login: Login
     system: System
     role: str = "builder"
+    seen_running: float | None = None
 
 
 @dataclass(frozen=True)
@@ -126,10 +131,11 @@ def launch(spec: LaunchSpec, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Inst
     run.progress.status(f"{instance_id} is starting")
     what = f"{spec.role} {instance_id}"
     volume = aws.wait(what, lambda: _when_running(aws, instance_id), timeout=600)
+    seen_running = time.monotonic()
     keys = "".join(key.private for key in logins)
     login = Login("", plan.system.user, keys, host_key="\n".join(key.public for key in hosts))
     login = locate(plan.launch.reach, aws, instance_id, login)
-    return Instance(instance_id, volume, login, plan.system, spec.role)
+    return Instance(instance_id, volume, login, plan.system, spec.role, seen_running)
 
 
 def made_reaper(plan: Plan, aws: Aws, run: Run, undo: Undo, name: str) -> Reaper | None:

@@ -126,9 +126,18 @@ def test_a_bake_outlasts_all_that_passes_and_a_full_disk(
     assert images_of_run(machine.aws, run) == [image]
 
 
+def with_limit(profiles: Path, seconds: int) -> Path:
+    """The profiles, of which `again` wants its first image within so many seconds."""
+    file = profiles / "again.yaml"
+    kept = [line for line in file.read_text().splitlines() if not line.startswith("cold_start:")]
+    file.write_text("\n".join([*kept, f"cold_start: {{max_seconds: {seconds}}}", ""]))
+    return profiles
+
+
 def test_an_interrupted_boot_check_keeps_the_image_and_another_proves_it(
     machine: Machine, profiles: Path, tmp_path: Path
 ) -> None:
+    """One whose start is too slow for the profile proves nothing either; without that limit it is good."""
     process = start(tmp_path, "again", profiles=profiles)
     seen = until(process, event="step_started", step="boot check")
     process.send_signal(signal.SIGTERM)
@@ -143,8 +152,19 @@ def test_an_interrupted_boot_check_keeps_the_image_and_another_proves_it(
     report = json.loads((tmp_path / ".bake/runs" / run / "report.json").read_text())
     assert (report["verdict"]["state"], report["image"]["id"], report["pictures"]) == ("unproven", image, [])
 
-    proved = boot_check(tmp_path, image, str(profiles))
+    slow = boot_check(tmp_path, image, str(with_limit(profiles, 10)))
+    assert slow.code == 4, slow.errors
+    assert "cold_start.max_seconds is 10; most of it was" in slow.errors
+    assert f"bake boot-check {image} --rehearse" in slow.errors
+    assert state(machine.aws, image) == "unproven"
+    assert slow.report["verdict"]["state"] == "unproven"
+    failed = [one["about"]["id"] for one in slow.report["checks"] if one["outcome"] == "failed"]
+    assert failed == ["performance.cold_start"]
+    assert slow.report["cold_start"]["seconds"] > slow.report["cold_start"]["max_seconds"] == 10
+
+    proved = boot_check(tmp_path, image, str(with_limit(profiles, 7200)))
     assert proved.code == 0, proved.errors
+    assert proved.report["cold_start"]["max_seconds"] == 7200
     assert state(machine.aws, image) == "good"
     assert proved.of("proved")[0]["image"] == image
     assert (proved.report["run"]["command"], proved.report["verdict"]["state"]) == ("boot-check", "good")

@@ -83,6 +83,7 @@ def with_time(name: str, seconds: float) -> Report:
         ),
         (with_time("provision", 300.0), ("time", "provision"), ("160 s", "300 s")),
         (with_time("prefetch", 20.0), ("time", "prefetch (on the builder)"), ("90 s", "20 s")),
+        (updated("cold_start", seconds=98.0), ("time", "cold start"), ("58 s", "98 s")),
         (updated("cost", dollars=1.2), ("cost", "of the run"), ("$0.58", "$1.20")),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) and None not in value else "",
@@ -97,9 +98,10 @@ def test_each_part_is_compared(other: Report, key: tuple[str, str], expected: tu
         with_time("verify", 17.0),  # most of it, but not ten seconds
         with_time("provision", 175.0),  # fifteen seconds, but not a fifth
         updated("cost", dollars=0.60),
+        updated("cold_start", seconds=63.0),
         updated("scan", at="2026-12-01T00:00:00Z"),
     ],
-    ids=["few seconds", "a small share", "a few cents", "another day"],
+    ids=["few seconds", "a small share", "a few cents", "about as soon", "another day"],
 )
 def test_noise_is_no_difference(other: Report) -> None:
     assert difference(GOOD, other).changes == ()

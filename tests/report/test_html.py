@@ -324,6 +324,13 @@ def test_a_run_without_an_image_says_why_and_what_is_left() -> None:
     assert "Not recorded of the base AMI: sysctl, ports" in re.sub(r"\s+", " ", shown)
 
 
+def test_the_stages_of_a_start_are_a_table() -> None:
+    text = Page(html(GOOD, {})).section("cold-start")
+    assert "it took 58.0 s (cold_start.max_seconds: 120), 1.9 times the floor" in text
+    assert "warm (beside) 9.0 s 40.0 s 3.0 GB 75.0 MB/s 30.0 s 1.33 start on cuda" in text
+    assert "First reads: 75.0 MB/s, 3.0 GB by the warm-up. flux-worker.service was restarted once." in text
+
+
 def test_figures_for_people() -> None:
     assert [size(number) for number in (536, 430_386, 33_745_689_731)] == ["536 bytes", "430.4 kB", "33.7 GB"]
     times = [duration(seconds) for seconds in (0, 0.012, 9.03, 192, 7260)]

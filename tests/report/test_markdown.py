@@ -77,7 +77,11 @@ def all_bad() -> Report:
         update={"profile": BAD, "id": BAD, "plan": BAD, "account": BAD, "region": BAD, "bake_version": BAD}
     )
     inventory = samples.BASE.model_copy(update={"versions": {BAD: BAD}})
-    assert samples.GOOD.image and samples.GOOD.base
+    assert samples.GOOD.image and samples.GOOD.base and samples.GOOD.cold_start
+    stages = [one.model_copy(update={"note": BAD}) for one in samples.GOOD.cold_start.stages]
+    cold_start = samples.GOOD.cold_start.model_copy(
+        update={"stages": tuple(stages), "floor_from": BAD, "hydration_from": BAD, "notes": (BAD,)}
+    )
     return samples.GOOD.model_copy(
         update={
             "venue": Venue(name="REHEARSAL", differences=(BAD,)),
@@ -91,6 +95,7 @@ def all_bad() -> Report:
             "changed_on_machine": changes,
             "last_good": BAD,
             "scan": scan,
+            "cold_start": cold_start,
             "inventories": (inventory,),
         }
     )
@@ -140,6 +145,8 @@ def test_what_a_reviewer_asks_is_there() -> None:
         "Vulnerabilities: 1, by grype with its database of 2026-11-28T06:00:00Z",
         "The whole report is report.html of run 20261129-030709-9572df.",
         "/usr/bin/newgidmap",
+        "to the first image it took 58.0 s (cold_start.max_seconds: 120), 1.9 times the floor",
+        "First reads: 75.0 MB/s, 3.0 GB by the warm-up",
     ):
         assert part in text, part
 
@@ -170,7 +177,7 @@ def test_hostile_texts_stay_text(report: Report) -> None:
     page = Page(text)
     assert set(page.elements) <= OURS
     assert not page.links
-    assert page.elements.count("details") == text.count("<details>") <= 8
+    assert page.elements.count("details") == text.count("<details>") <= 9
     assert not UNSAFE.search(text.replace("\u2060", ""))
 
 

@@ -55,6 +55,10 @@ def test_ready_comes_after_loading_and_a_warm_up(worker: Any) -> None:
     loaded = next(line for line in worker.lines() if line["message"] == "model loaded")
     assert loaded["device"] == "cpu"
     assert loaded["warm_up_seconds"] >= 0
+    imports, load, first_draw = loaded["stages"]
+    assert [one["name"] for one in loaded["stages"]] == ["imports", "load", "first_draw"]
+    assert imports["began"] < imports["ended"] <= load["began"] < load["ended"] <= first_draw["began"]
+    assert load["facts"]["weights_bytes"] > 0
 
 
 def test_a_queue_without_a_dead_letter_queue_is_said_once(worker: Any) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .aws.clients import Clients
 from .aws.endpoints import endpoint_warnings
@@ -18,6 +19,7 @@ from .host.imds import Imds
 from .host.monitor import Monitor
 from .host.notify import Notifier
 from .host.restarts import RestartCounter
+from .host.stages import Stage, Stages
 from .host.startup import STALL_SECONDS, StartupMonitor
 from .host.stop import Stopped, StopRequest
 from .jobs.claims import Claims
@@ -93,28 +95,42 @@ def _count_start(settings: ServeSettings, monitor: Monitor, stop: StopRequest) -
 
 
 def _load(settings: ServeSettings, startup: StartupMonitor) -> FluxModel:
+    stages = Stages.of_worker(os.environ, settings.number, settings.workers)
     startup.doing("Loading the libraries")
-    # torch and CUDA are gigabytes, which a fresh volume also loads lazily.
-    from .inference.image_checks import REMEDY
-    from .inference.model import load
+    with stages.stage("imports", since_start=True):
+        # torch and CUDA are gigabytes, which a fresh volume also loads lazily.
+        from .inference.model import load
 
-    started = time.monotonic()
     startup.doing("Loading the model")
-    model = load(settings, on_found=lambda size: startup.doing("Loading the model", size))
-    loaded = time.monotonic()
+    with stages.stage("load") as loading:
+
+        def on_found(size: int) -> None:
+            startup.doing("Loading the model", size)
+            loading.tell({"weights_bytes": size})
+
+        model = load(settings, on_found=on_found)
     startup.doing("Drawing a warm-up")
+    with stages.stage("first_draw") as drawing:
+        _warm_up(model, startup)
+    log.info("model loaded", extra={"facts": _loaded_facts(model, stages, loading, drawing)})
+    return model
+
+
+def _warm_up(model: FluxModel, startup: StartupMonitor) -> None:
+    from .inference.image_checks import REMEDY
+
     try:
         model.warm_up(lambda _: startup.step())
     except BadImage as error:
         raise ConfigurationError(f"the warm-up gave no valid image: {error}. {REMEDY}") from error
+
+
+def _loaded_facts(model: FluxModel, stages: Stages, loading: Stage, drawing: Stage) -> dict[str, Any]:
     seconds = {
-        "load_seconds": round(loaded - started, 1),
-        "warm_up_seconds": round(time.monotonic() - loaded, 1),
+        "load_seconds": round(loading.seconds or 0, 1),
+        "warm_up_seconds": round(drawing.seconds or 0, 1),
     }
-    log.info(
-        "model loaded", extra={"facts": {"device": model.device, "revision": model.origin.revision} | seconds}
-    )
-    return model
+    return {"device": model.device, "revision": model.origin.revision} | seconds | stages.facts()
 
 
 def _worker(
