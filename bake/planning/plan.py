@@ -47,11 +47,9 @@ from bake.planning.memory import Memory
 from bake.planning.network import Network
 from bake.planning.parts import ImagePlan, LaunchPlan, ProvisionPlan, VerifyPlan, WeightsPlan
 from bake.planning.preflight import Answer
-from bake.planning.prices import Prices
 from bake.planning.publishing import Copy
 from bake.planning.reaching import Reach
 from bake.planning.sources import Sources
-from bake.planning.starts import Start
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
 from bake.systems import SYSTEMS, System
@@ -155,10 +153,7 @@ def make(
     attested = attesting.find(profile, sources, disk, facts, findings) if disk is not None else None
     findings.stop_if_any()
     assert base is not None and code is not None and disk is not None  # or it would be among the findings
-    found = prices.find(profile, types, facts.types.prices, findings)
-    weights = WeightsPlan.of(profile, files, lock)
-    filled, start = _start(profile, types, files, disk, found, facts, findings)
-    estimated = estimates.estimate(profile, types, files, disk, found, start)
+    filled, estimated = _estimate(profile, types, files, disk, facts, findings)
     ending, too_short = preflight.check_credentials(facts, estimated.seconds, findings)
     return Plan(
         profile=profile,
@@ -166,7 +161,7 @@ def make(
         base=facts.base,
         sources=sources,
         launch=_launch(profile, sources, base, types, where, drivers),
-        weights=weights,
+        weights=WeightsPlan.of(profile, files, lock),
         provision=ProvisionPlan.of(profile, sources, code, drivers),
         verify=VerifyPlan(drivers, memories, builder_memory, reviewed.waivers, reviewed.files),
         image=ImagePlan.of(profile, disk),
@@ -200,21 +195,16 @@ def _check_base(
     disk_of.check_scratch(profile, types.builder, files, findings)
 
 
-def _start(
-    profile: Profile,
-    types: Types,
-    files: WeightFiles,
-    disk: Disk,
-    found: Prices,
-    facts: AccountFacts,
-    findings: Findings,
-) -> tuple[Hydration, Start]:
-    """How an instance of the image gets its bytes, and how long its start takes."""
+def _estimate(
+    profile: Profile, types: Types, files: WeightFiles, disk: Disk, facts: AccountFacts, findings: Findings
+) -> tuple[Hydration, Estimates]:
+    """How an instance of the image gets its bytes, and what all of it takes and costs."""
+    found = prices.find(profile, types, facts.types.prices, findings)
     newest, snapshot = facts.starts.newest, (disk.stored / GIB, disk.at_most)
     filled = hydration.find(profile, files, types.worker[0], snapshot, newest, found)
     start = starts.of(starts.load(filled), newest)
     starts.check(profile, filled, start, facts.starts, findings)
-    return filled, start
+    return filled, estimates.estimate(profile, types, files, disk, found, start)
 
 
 def _code(facts: AccountFacts, findings: Findings) -> WorkerSource | None:
