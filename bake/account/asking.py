@@ -18,6 +18,7 @@ from bake.account.proxy import ask_program
 from bake.account.publishing import ask_publishing
 from bake.account.quotas import ask_quotas
 from bake.account.signing import ask_signing_key
+from bake.account.starts import ask_starts
 from bake.account.wiring import ask_bucket, ask_bus, ask_mirror, ask_notices, ask_queue, ask_reports
 from bake.account.worker_code import ask_code
 from bake.aws import Aws
@@ -58,8 +59,9 @@ def ask(
     prices = start(lambda: ask_prices(profile, lambda: _zone(subnet.result()), aws))
     preflight = start(lambda: ask_preflight(profile, aws, Before(base, subnet, group, instance_profile)))
     publishing = start(lambda: ask_publishing(profile, aws))
+    starts = start(lambda: ask_starts(profile, aws))
     in_order = (base, types, subnet, group, instance_profile, wiring, taken, keys, files)
-    for question in (*in_order, signing, quotas, code, zones, prices, preflight, publishing):
+    for question in (*in_order, signing, quotas, code, zones, prices, preflight, publishing, starts):
         question.result()
     return AccountFacts(
         region=aws.region,
@@ -78,6 +80,7 @@ def ask(
         signing=signing.result(),
         preflight=preflight.result(),
         publishing=publishing.result(),
+        starts=starts.result(),
     )
 
 

@@ -18,6 +18,7 @@ from bake.account.proxy import Program
 from bake.account.publishing import PublishFacts
 from bake.account.quotas import Quota
 from bake.account.signing import SigningKey
+from bake.account.starts import StartFacts
 from bake.account.wiring import Bucket, Bus, Queue
 from bake.account.worker_code import WorkerCode
 from bake.weights.hub import Refusal, Revision
@@ -83,6 +84,7 @@ class AccountFacts:
     signing: SigningKey | Unanswered | None = None
     preflight: PreflightFacts = field(default_factory=PreflightFacts)
     publishing: PublishFacts = field(default_factory=PublishFacts)
+    starts: StartFacts = field(default_factory=StartFacts)
 
 
 @dataclass(frozen=True)

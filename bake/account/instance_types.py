@@ -42,6 +42,7 @@ class InstanceType:
     ebs_baseline: float
     ebs_maximum: float
     network_baseline: float
+    network_peak: float = 0.0
 
 
 def ask_types(profile: Profile, aws: Aws) -> Mapping[str, InstanceType]:
@@ -98,6 +99,7 @@ def _read(facts: Any) -> InstanceType:
         ebs_baseline=ebs.get("BaselineThroughputInMBps", 0.0),
         ebs_maximum=ebs.get("MaximumThroughputInMBps", 0.0),
         network_baseline=cards[0].get("BaselineBandwidthInGbps", 0.0) * 1000 / 8,
+        network_peak=cards[0].get("PeakBandwidthInGbps", 0.0) * 1000 / 8,
     )
 
 

@@ -61,7 +61,7 @@ def _arguments(name: str, profile: Profile, aws: Aws, base: Ami) -> dict[str, An
     builder, accelerator = profile.builder, profile.base.accelerator
     role = "builder" if name in builder.types else "boot-check"
     labels = Labels(profile.name, "preflight", "preflight", profile.base.os, accelerator)
-    now = aws.now()
+    now, rate = aws.now(), profile.cold_start.volume_initialization_rate
     return LaunchRequest(
         image=base.id,
         root_device=base.root_device,
@@ -69,6 +69,7 @@ def _arguments(name: str, profile: Profile, aws: Aws, base: Ami) -> dict[str, An
         valid_until=now + timedelta(days=1),
         ends_itself=role == "builder",
         security_group=None if builder.security_group == TEMPORARY else builder.security_group,
+        initialization_rate=rate if name in profile.worker_types else None,
     ).arguments(profile)
 
 

@@ -21,13 +21,15 @@ class PriceFacts:
     """Dollars: an hour of each type, a GB-month of snapshot. None where the API knows no price.
 
     `block` and `block_list` are a GetSnapshotBlock and a ListSnapshotBlocks, where the image is attested.
-    A price list that did not answer is not asked again: then later types are missing in `hours`.
+    `fast_restore` is an hour of Fast Snapshot Restore of a snapshot in a zone. A price list that did not
+    answer is not asked again: then later types are missing in `hours`.
     """
 
     hours: Mapping[str, Price] = field(default_factory=dict)
     snapshot: Price = None
     block: Price = None
     block_list: Price = None
+    fast_restore: Price = None
 
 
 def ask_prices(profile: Profile, zone: Callable[[], str | None], aws: Aws) -> PriceFacts:
@@ -43,9 +45,11 @@ def ask_prices(profile: Profile, zone: Callable[[], str | None], aws: Aws) -> Pr
             hours[name] = on_demand_hour(name, aws)
             if isinstance(hours[name], Unanswered):
                 return PriceFacts(hours)
+    snapshot = snapshot_month(aws)
+    restore = snapshot if isinstance(snapshot, Unanswered) else fast_restore_hour(aws)
     if not profile.attest:
-        return PriceFacts(hours, snapshot_month(aws))
-    return PriceFacts(hours, snapshot_month(aws), *direct_reads(aws))
+        return PriceFacts(hours, snapshot, fast_restore=restore)
+    return PriceFacts(hours, snapshot, *direct_reads(aws), fast_restore=restore)
 
 
 def spot_hour(name: str, zone: str | None, aws: Aws) -> Price:
@@ -84,6 +88,11 @@ def volume_month(kind: str, aws: Aws) -> Price:
 def snapshot_month(aws: Aws) -> Price:
     """Dollars of a GB-month of snapshots."""
     return _product(aws, productFamily="Storage Snapshot", storageMedia="Amazon S3")
+
+
+def fast_restore_hour(aws: Aws) -> Price:
+    """Dollars of an hour in which a snapshot has Fast Snapshot Restore in one zone."""
+    return _product(aws, productFamily="Fast Snapshot Restore")
 
 
 def direct_reads(aws: Aws) -> tuple[Price, Price]:

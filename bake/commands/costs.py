@@ -96,17 +96,19 @@ def _ask(obj: dict[str, Any], profile: Profile, aws: Aws, usage: Usage, rehearsa
     from bake.account.answers import Unanswered, ask
     from bake.account.instance_types import ask_types
     from bake.account.serving_prices import ask_serving_prices
+    from bake.account.starts import ask_starts
     from bake.agreement import lockfile
     from bake.background import start
     from bake.planning import weights
     from bake.planning.serving import cost
 
     types = start(lambda: ask(lambda: ask_types(profile, aws)))
+    measured = start(lambda: ask_starts(profile, aws).newest)
     prices, kinds = ask_serving_prices(profile, aws), types.result()
     known = {} if isinstance(kinds, Unanswered) else kinds
     lock = lockfile.path_of(profile.name, obj["directory"], rehearsal=False)
     held = None if rehearsal else lockfile.read(lock).weights  # a rehearsal's model is tiny
-    return cost.compute(profile, prices, known, weights.counted(held), usage)
+    return cost.compute(profile, prices, known, weights.counted(held), usage, measured.result())
 
 
 def _usage(

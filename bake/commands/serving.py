@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 AMI = re.compile(r"ami-[0-9a-f]{8,17}")
 # What must be agreed before a channel changes, and before another AMI than one of its own history is served.
-OF_CHANNELS = ("region", "channels")
+OF_CHANNELS = ("region", "channels", "volume_initialization_rate")
 OF_IMAGES = (
     *OF_CHANNELS,
     *("os", "instance_types", "worker_instance_types"),

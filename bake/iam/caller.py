@@ -21,7 +21,8 @@ MOVING = (EXPIRES_TAG, STATE_TAG, REPORT_TAG, SHA256_TAG, hydration.TAG)
 TEMPORARY = "temporary"
 _DESCRIBED = (
     *("Images", "Snapshots", "Instances", "InstanceTypes", "InstanceTypeOfferings", "Subnets"),
-    *("SecurityGroups", "Volumes", "KeyPairs", "Tags", "RouteTables", "VpcEndpoints"),
+    *("SecurityGroups", "Volumes", "VolumeStatus", "FastSnapshotRestores", "KeyPairs", "Tags"),
+    *("RouteTables", "VpcEndpoints"),
 )
 # What refers to an AMI, as EC2 knows it: asked before an unproven one goes.
 _ALWAYS = ("ec2:DescribeImageReferences",)

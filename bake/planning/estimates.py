@@ -11,29 +11,19 @@ from bake.planning.disk import Disk
 from bake.planning.findings import Findings
 from bake.planning.hardware import Types, bakes_without
 from bake.planning.prices import Prices
+from bake.planning.starts import BOOT, Start
+from bake.planning.volume import steadily, throughput
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
-from bake.profile.schema import RootVolume
 from bake.weights import flux
 from bake.weights.flux import GIB
 
 # Steps of the image that is drawn in bfloat16 and in int8 to compare them. In bfloat16 each step reads the
 # transformer anew: where int8 is wanted, neither the GPU nor the host's memory holds it.
 COMPARED_STEPS = 2
-# Seconds that hardly depend on the weights, all assumed: both boots with cloud-init; installing the worker
+# Seconds that hardly depend on the weights, all assumed: the builder's boot; installing the worker
 # (beside the download); checks and seal; the boot check's drawing and clean-up.
-BOOT, INSTALL, CHECKS, DRAWING = 90, 300, 120, 90
-MIB_PER_S = 1.048576  # MB/s
-# MB/s at which a volume made from a snapshot is read first, by a mapping of files as the worker does it: each
-# block is fetched from S3 then. The source is shown with the figure.
-HYDRATION = 77.0
-HYDRATION_SOURCE = (
-    "first reads of a volume made from a snapshot fetch its blocks from S3: 77 MB/s with the read-ahead of "
-    "2,560 KiB that the image sets, 20 MB/s with Linux's 128 KiB (measured on a simulated disk)"
-)
-# MiB/s of the fastest VolumeInitializationRate that a launch template can ask for.
-# https://docs.aws.amazon.com/ebs/latest/userguide/initalize-volume.html
-INITIALIZATION = 300
+INSTALL, CHECKS, DRAWING = 300, 120, 90
 # Both images of the comparison, where the builder's CPU draws them: two operations a parameter and token, of
 # the transformer (11.9 B; 256 patches of the image, 512 tokens) at each step, of T5 (4.8 B) once.
 DRAWING_OPERATIONS = 2 * (COMPARED_STEPS * 2 * 11.9e9 * (256 + 512) + 2 * 4.8e9 * 512)
@@ -57,9 +47,8 @@ class Estimates:
 
     `volume` is the root volume's throughput, `instance` what the builder's type gives to EBS steadily.
     `download_note` says what limits the download, where the internet gateway does.
-    `moved_bytes` go through the builder; the boot check moves `cold_start_bytes`, in `cold_start_seconds`
-    from a volume that is filled. One that is still empty takes `hydration_seconds` more, at `hydration_rate`;
-    filled by the fastest VolumeInitializationRate it has the bytes after `initialized_seconds`.
+    `moved_bytes` go through the builder; the boot check moves `cold_start_bytes`, and `start` is what an
+    instance of the image takes, on a volume that is still empty.
     """
 
     builder_seconds: float
@@ -67,12 +56,8 @@ class Estimates:
     moved_bytes: int
     volume: float
     instance: float
-    cold_start_seconds: float
+    start: Start
     cold_start_bytes: int
-    hydration_seconds: float
-    hydration_rate: float
-    hydration_source: str
-    initialized_seconds: float
     snapshot_gb: float
     at_most: bool
     prices: Prices
@@ -114,48 +99,38 @@ class Estimates:
         return None if price is None else price * self.snapshot_gb
 
 
-def estimate(profile: Profile, types: Types, weights: WeightFiles, disk: Disk, prices: Prices) -> Estimates:
+def estimate(
+    profile: Profile, types: Types, weights: WeightFiles, disk: Disk, prices: Prices, start: Start
+) -> Estimates:
     """The weights move three times: from the Hub, through the checks, and into the booted image's memory.
 
     int8 is made of them and hashed with them, and both are drawn with.
     """
     kind = types.builder[0]
     volume, instance = throughput(profile.root_volume), kind.ebs_baseline
-    speed, workers = (_speed(profile.root_volume, one) for one in (kind, types.worker[0]))
+    speed = steadily(profile.root_volume, kind)
     fastest = min(speed, kind.network_baseline) if kind.network_baseline else speed
     network = fastest if profile.weights.mirror else min(fastest, gateway(kind))
     cold = flux.resident_bytes(weights.files, profile.weights.precision)
     int8 = profile.weights.precision == "int8"
     quantizing = _quantizing_bytes(weights) if int8 else 0
-    download, quantize, check, start = (
-        _seconds(size, rate)
-        for size, rate in ((weights.bytes, network), (quantizing, speed), (cold, speed), (cold, workers))
+    download, quantize, check = (
+        _seconds(size, rate) for size, rate in ((weights.bytes, network), (quantizing, speed), (cold, speed))
     )
     quantize += cpu_drawing_seconds(kind) if int8 and bakes_without(profile, types) else 0
-    hydration = max(0.0, _seconds(cold, HYDRATION) - start)
     return Estimates(
         builder_seconds=BOOT + max(INSTALL, download) + quantize + check + CHECKS,
-        boot_check_seconds=BOOT + start + hydration + DRAWING,
+        boot_check_seconds=start.seconds + DRAWING,
         moved_bytes=weights.bytes + quantizing + cold,
         volume=volume,
         instance=instance,
-        cold_start_seconds=start,
+        start=start,
         cold_start_bytes=cold,
-        hydration_seconds=hydration,
-        hydration_rate=HYDRATION,
-        hydration_source=HYDRATION_SOURCE,
-        initialized_seconds=_seconds(cold, INITIALIZATION * MIB_PER_S),
         snapshot_gb=disk.stored / GIB,
         at_most=disk.at_most,
         prices=prices,
         download_note=GATEWAY_SOURCE.format(network) if network < fastest else "",
     )
-
-
-def cold_start(profile: Profile, weights: WeightFiles, kind: InstanceType) -> float:
-    """Seconds from a launch to a loaded model, on a volume that is still empty; the boot's are assumed."""
-    size = flux.resident_bytes(weights.files, profile.weights.precision)
-    return BOOT + max(_seconds(size, HYDRATION), _seconds(size, _speed(profile.root_volume, kind)))
 
 
 def gateway(kind: InstanceType) -> float:
@@ -188,11 +163,6 @@ def cpu_drawing_seconds(kind: InstanceType) -> float:
     return DRAWING_OPERATIONS / (VCPU * max(kind.vcpus, 1))
 
 
-def _speed(volume: RootVolume, kind: InstanceType) -> float:
-    """MB/s between the volume and an instance of this type: the lower of both limits."""
-    return min(throughput(volume), kind.ebs_baseline or throughput(volume))
-
-
 def _seconds(size: int, rate: float) -> float:
     return size / (rate * 1e6)
 
@@ -200,17 +170,3 @@ def _seconds(size: int, rate: float) -> float:
 def lease(seconds: float) -> timedelta:
     """The lease of a bake that is estimated to take so many seconds, unless the profile sets another."""
     return max(3 * timedelta(seconds=seconds), SHORTEST_LEASE)
-
-
-def throughput(volume: RootVolume) -> float:
-    """MB/s of a volume. https://docs.aws.amazon.com/ebs/latest/userguide/ebs-volume-types.html"""
-    iops = volume.iops or 0
-    mib = {
-        "gp3": volume.throughput or 125,
-        # Up to 170 GiB; larger ones reach 250 MiB/s, below 334 GiB while their burst credits last.
-        "gp2": 128 if volume.size_gib <= 170 else 250,
-        # 256 KiB an operation up to 500 MiB/s, beyond 32,000 IOPS 16 KiB an operation up to 1,000 MiB/s.
-        "io1": min(iops / 4, 500) if iops <= 32_000 else min(iops / 64, 1000),
-        "io2": min(iops / 4, 4000),
-    }[volume.type]
-    return mib * MIB_PER_S

@@ -120,7 +120,7 @@ NOT_SHAPING = (
         "tag_hydration",
         "tags",
     ),
-    *("take_over", "verify", "wait_for_worker", "wire_boot_check"),
+    *("take_over", "verify", "volume_initialization", "wait_for_worker", "wire_boot_check"),
 )
 # Of `provision/`: user data is no part of the image, and of the locks only those that are used count.
 _NOT_PROVISIONED = ("launch/", "locks/")

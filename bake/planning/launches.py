@@ -23,6 +23,7 @@ _ABOUT = (
     (r"InvalidGroup|InvalidSecurityGroup|SecurityGroup", "builder.security_group"),
     (r"(?i)iam ?instance ?profile", "builder.instance_profile"),
     (r"(?i)kms", "root_volume.kms_key"),
+    (r"(?i)volume ?initiali[sz]ation ?rate", "cold_start.volume_initialization_rate"),
     (r"(?i)\biops\b", "root_volume.iops"),
     (r"(?i)throughput", "root_volume.throughput"),
     (r"(?i)volume ?size|volume of size|smaller than snapshot", "root_volume.size_gib"),

@@ -200,6 +200,7 @@ def wanted_of(profile: Profile) -> Wanted:
         parameter=asked.parameter,
         template=asked.launch_template,
         source=asked.source_version,
+        initialization_rate=profile.cold_start.volume_initialization_rate,
         deprecate_after=asked.deprecate_after,
         protect=asked.protect,
         watermark=asked.watermark,

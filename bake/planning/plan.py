@@ -16,6 +16,7 @@ from bake.planning import (
     estimates,
     guarded,
     hardware,
+    hydration,
     identity,
     image,
     network,
@@ -25,6 +26,7 @@ from bake.planning import (
     quotas,
     reaching,
     review,
+    starts,
     wiring,
 )
 from bake.planning import disk as disk_of
@@ -34,21 +36,26 @@ from bake.planning import weights as weights_of
 from bake.planning.attesting import Attesting
 from bake.planning.base_image import BaseImage
 from bake.planning.builder import BuilderMemory
+from bake.planning.disk import Disk
 from bake.planning.drivers import Drivers
 from bake.planning.estimates import Estimates
 from bake.planning.findings import Findings
 from bake.planning.hardware import Types
+from bake.planning.hydration import Hydration
 from bake.planning.identity import Identity
 from bake.planning.memory import Memory
 from bake.planning.network import Network
 from bake.planning.parts import ImagePlan, LaunchPlan, ProvisionPlan, VerifyPlan, WeightsPlan
 from bake.planning.preflight import Answer
+from bake.planning.prices import Prices
 from bake.planning.publishing import Copy
 from bake.planning.reaching import Reach
 from bake.planning.sources import Sources
+from bake.planning.starts import Start
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
 from bake.systems import SYSTEMS, System
+from bake.weights.flux import GIB
 from bake.weights.lock import Lock
 from bake.worker_source import WorkerSource
 
@@ -58,10 +65,11 @@ class Plan:
     """Everything that a bake needs, decided before it starts anything: a part for each stage, and the rest.
 
     `identity` is what the image is made of, `base` what is known of its base AMI and that AMI's family, and
-    `facts` what the user has to agree to. `origins` says where each setting came from. `unchecked` are
-    questions nobody answered, `preflight` what AWS said that it would do. `attesting` is None where the image
-    is not attested, `copies` is what those in other regions cost. `unbakeable` says why the profile can be
-    planned and not baked: by this version, or in the time that the credentials have.
+    `facts` what the user has to agree to. `hydration` is how a new volume gets what a start reads. `origins`
+    says where each setting came from. `unchecked` are questions nobody answered, `preflight` what AWS said
+    that it would do. `attesting` is None where the image is not attested, `copies` is what those in other
+    regions cost. `unbakeable` says why the profile can be planned and not baked: by this version, or in the
+    time that the credentials have.
     """
 
     profile: Profile
@@ -75,6 +83,7 @@ class Plan:
     image: ImagePlan
     attesting: Attesting | None
     estimates: Estimates
+    hydration: Hydration
     facts: tuple[Fact, ...]
     origins: Mapping[str, str]
     warnings: tuple[str, ...]
@@ -148,7 +157,8 @@ def make(
     assert base is not None and code is not None and disk is not None  # or it would be among the findings
     found = prices.find(profile, types, facts.types.prices, findings)
     weights = WeightsPlan.of(profile, files, lock)
-    estimated = estimates.estimate(profile, types, files, disk, found)
+    filled, start = _start(profile, types, files, disk, found, facts, findings)
+    estimated = estimates.estimate(profile, types, files, disk, found, start)
     ending, too_short = preflight.check_credentials(facts, estimated.seconds, findings)
     return Plan(
         profile=profile,
@@ -162,6 +172,7 @@ def make(
         image=ImagePlan.of(profile, disk),
         attesting=attested,
         estimates=estimated,
+        hydration=filled,
         facts=guarded.facts(profile, base, where, findings.origins),
         origins=findings.origins,
         warnings=tuple(findings.warnings),
@@ -187,6 +198,23 @@ def _check_base(
         hardware.check(profile, base, types, where.zone, facts.types, findings)
         disk_of.check(profile, base, disk_of.estimate(profile, base, files), findings)
     disk_of.check_scratch(profile, types.builder, files, findings)
+
+
+def _start(
+    profile: Profile,
+    types: Types,
+    files: WeightFiles,
+    disk: Disk,
+    found: Prices,
+    facts: AccountFacts,
+    findings: Findings,
+) -> tuple[Hydration, Start]:
+    """How an instance of the image gets its bytes, and how long its start takes."""
+    newest, snapshot = facts.starts.newest, (disk.stored / GIB, disk.at_most)
+    filled = hydration.find(profile, files, types.worker[0], snapshot, newest, found)
+    start = starts.of(starts.load(filled), newest)
+    starts.check(profile, filled, start, facts.starts, findings)
+    return filled, start
 
 
 def _code(facts: AccountFacts, findings: Findings) -> WorkerSource | None:

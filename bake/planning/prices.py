@@ -13,11 +13,15 @@ from bake.profile import Profile
 
 @dataclass(frozen=True)
 class Prices:
-    """Dollars: an hour of the builder and of a worker, a GB-month of snapshot; None where it is not known."""
+    """Dollars: an hour of the builder and of a worker, a GB-month of snapshot; None where it is not known.
+
+    `fast_restore` is an hour of Fast Snapshot Restore in a zone.
+    """
 
     builder_hour: float | None
     worker_hour: float | None
     snapshot_month: float | None
+    fast_restore: float | None = None
 
 
 def find(profile: Profile, types: Types, facts: PriceFacts, findings: Findings) -> Prices:
@@ -31,4 +35,7 @@ def find(profile: Profile, types: Types, facts: PriceFacts, findings: Findings) 
         if isinstance(answer, Unanswered) and not spot:
             return Prices(None, None, None)
     snapshot = findings.answered("the price of snapshots", facts.snapshot)
-    return Prices(hours[builder], hours[worker], snapshot)
+    restore = None
+    if not isinstance(facts.snapshot, Unanswered):
+        restore = findings.answered("the price of Fast Snapshot Restore", facts.fast_restore)
+    return Prices(hours[builder], hours[worker], snapshot, restore)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bake.account.instance_types import InstanceType
-from bake.planning import attesting
+from bake.planning import attesting, hydration_text
 from bake.planning import disk as disk_of
 from bake.planning import memory as memory_of
 from bake.planning.builder import BuilderMemory
@@ -54,7 +54,9 @@ def as_dict(plan: Plan) -> dict[str, Any]:
             "seconds": plan.estimates.seconds,
             "bake_dollars": plan.estimates.bake_dollars,
             "month_dollars": plan.estimates.month_dollars,
+            "cold_start_seconds": plan.estimates.start.seconds,
         },
+        "hydration": hydration_text.as_dict(plan.hydration),
         "facts": {fact.name: {"value": fact.value, "origin": fact.origin} for fact in plan.facts},
         "origins": dict(plan.origins),
         "worker": {**asdict(plan.provision.worker), "version": plan.provision.worker.version},
@@ -94,6 +96,7 @@ def as_text(plan: Plan) -> str:
         *(_memory(plan, memory) for memory in plan.verify.memory),
         *(_builder_memory(memory) for memory in plan.verify.builder_memory),
         _table("Estimates, rough", _estimates(plan)),
+        hydration_text.section(plan.hydration),
         _table("What the builder must reach", _egress(plan)),
         _waivers(plan),
         _preflight(plan),
@@ -333,7 +336,7 @@ def _estimates(plan: Plan) -> list[tuple[str, str, str]]:
         ),
         *attesting.rows(plan.attesting, plan.profile.builder.region),
         *_copies(plan),
-        *_cold_start(plan),
+        *hydration_text.cold_start(estimates.start, plan.hydration),
     ]
 
 
@@ -348,29 +351,6 @@ def _copies(plan: Plan) -> list[tuple[str, str, str]]:
         )
         for one in plan.copies
     ]
-
-
-def _cold_start(plan: Plan) -> list[tuple[str, str, str]]:
-    """Rows of the seconds to read the weights, from a full volume and from a new one."""
-    found = plan.estimates
-    rows = [
-        (
-            "cold start",
-            f"{found.cold_start_seconds + found.hydration_seconds:.0f} s",
-            f"reads {found.cold_start_bytes / 1e9:.1f} GB: {found.cold_start_seconds:.0f} s "
-            "from a full volume,",
-        ),
-        (
-            "",
-            "",
-            f"{found.hydration_seconds:.0f} s more from a new one, filled at {found.hydration_rate:.0f} MB/s",
-        ),
-    ]
-    source = [("", "", line) for line in textwrap.wrap(f"({found.hydration_source};", 76)]
-    best = (
-        f"a launch template's VolumeInitializationRate fills it in {found.initialized_seconds:.0f} s at best)"
-    )
-    return [*rows, *source, ("", "", best)]
 
 
 def _dollars(amount: float | None, per: str = "") -> str:

@@ -32,12 +32,16 @@ NEVER = datetime.fromtimestamp(0, UTC)
 
 @dataclass(frozen=True)
 class Channel:
-    """One channel of a profile: its parameter, and the launch template that follows it (None: none)."""
+    """One channel of a profile: its parameter, and the launch template that follows it (None: none).
+
+    `rate` is the VolumeInitializationRate of root volumes in that template, in MiB/s; None leaves it.
+    """
 
     profile: str
     name: str
     parameter: str
     template: str | None = None
+    rate: int | None = None
 
     @property
     def lock(self) -> str:
@@ -82,7 +86,13 @@ NOTHING = Version(0, "")
 def channels_of(profile: Profile) -> tuple[Channel, ...]:
     """All channels of a profile."""
     return tuple(
-        Channel(profile.name, name, parameter_of(profile.name, name, one), one.launch_template)
+        Channel(
+            profile.name,
+            name,
+            parameter_of(profile.name, name, one),
+            one.launch_template,
+            profile.cold_start.volume_initialization_rate,
+        )
         for name, one in profile.channels.items()
     )
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bake.aws import Aws
 from bake.errors import BakeError
-from bake.publish import launch_template
+from bake.publish import launch_template, root_volume
 from bake.publish.channels import Channel
 from bake.publish.launch_template import BY_PARAMETER, Version
+from bake.publish.root_volume import RootVolume
 
 
 def check(aws: Aws, channel: Channel) -> None:
@@ -18,15 +19,18 @@ def check(aws: Aws, channel: Channel) -> None:
 def follow(aws: Aws, channel: Channel, image: str) -> int | None:
     """Make the version with this AMI the template's default; return its number, None without a template.
 
-    It is a version with all other settings of the present default: one that is there, or a new one. So what
-    somebody changed in the template since an AMI was served first is not lost when it is served again.
+    It is a version with all other settings of the present default but the channel's rate: one that is there,
+    or a new one. So what somebody changed in the template since an AMI was served first is not lost when it
+    is served again.
     """
     if channel.template is None:
         return None
     known, now = _default(aws, channel)
-    if in_step(now, channel, image):
+    by_parameter = now.image != image and in_step(now, channel, image)
+    root = None if by_parameter else root_volume.of_image(aws, image, channel.rate)
+    if in_step(now, channel, image) and (root is None or root.is_within(now.data)):
         return now.number
-    wanted = _alike(known, now, image) or launch_template.make(aws, now, image)
+    wanted = _alike(known, now, image, root) or launch_template.make(aws, now, image, root)
     launch_template.set_default(aws, channel.template, wanted.number, expected=now.number)
     return wanted.number
 
@@ -56,10 +60,7 @@ def _default(aws: Aws, channel: Channel) -> tuple[list[Version], Version]:
     return known, now
 
 
-def _alike(known: list[Version], now: Version, image: str) -> Version | None:
-    """The newest version with this AMI that has all other settings of the present default."""
-
-    def rest(version: Version) -> dict[str, object]:
-        return {name: value for name, value in version.data.items() if name != "ImageId"}
-
-    return next((one for one in reversed(known) if one.image == image and rest(one) == rest(now)), None)
+def _alike(known: list[Version], now: Version, image: str, root: RootVolume | None) -> Version | None:
+    """The newest version with this AMI that has all other settings of the present default, and the rate."""
+    data = {**(root.within(now.data) if root else now.data), "ImageId": image}
+    return next((one for one in reversed(known) if dict(one.data) == data), None)

@@ -7,6 +7,7 @@ A version never changes once it is there, so what was launched by its number yes
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from bake.aws import Aws
 from bake.creation import unless_absent
 from bake.errors import BakeError
+from bake.publish.root_volume import RootVolume
 
 # In place of an AMI's id: https://docs.aws.amazon.com/autoscaling/ec2/userguide/using-systems-manager-parameters.html
 BY_PARAMETER = "resolve:ssm:"
@@ -78,17 +80,21 @@ def source_of(known: list[Version], template: str, source: int | None = None) ->
     return found
 
 
-def ensure_version(aws: Aws, template: str, image: str, source: int | None = None) -> Version:
+def ensure_version(
+    aws: Aws, template: str, image: str, source: int | None = None, root: RootVolume | None = None
+) -> Version:
     """Return the numbered version with this AMI's literal id; make it of a source version if there is none.
 
-    The source is the current default unless `source` names another. All else of it stays, and the default
-    stays what it is. A second call makes no second version. Raises BakeError for a template or a source that
-    is not there or goes by an SSM parameter, and if EC2 made something else than was asked for.
+    The source is the current default unless `source` names another. All else of it stays but the rate of
+    `root`, and the default stays what it is. A second call makes no second version. Raises BakeError for a
+    template or a source that is not there or goes by an SSM parameter, and if EC2 made something else than
+    was asked for.
     """
     known = _known(aws, template)
-    if (there := of_image(known, image)) is not None:
+    there = of_image(known, image)
+    if there is not None and (root is None or root.is_within(there.data)):
         return there
-    return make(aws, source_of(known, template, source), image)
+    return make(aws, source_of(known, template, source), image, root)
 
 
 def default_version(aws: Aws, template: str) -> Version:
@@ -133,9 +139,11 @@ def set_default_by_hand(aws: Aws, template: str, number: int, when: str = "") ->
     return f"{when.format(number)}: {command}" if when else command
 
 
-def ensure_by_hand(aws: Aws, template: str, image: str, source: int | None) -> str:
-    """The command that makes a version with this AMI."""
-    data = f'{{"ImageId":"{image}"}}'
+def ensure_by_hand(
+    aws: Aws, template: str, image: str, source: int | None, root: RootVolume | None = None
+) -> str:
+    """The command that makes a version with this AMI. With `root` it names no other disk of the source."""
+    data = json.dumps({"ImageId": image, **(root.within({}) if root else {})}, separators=(",", ":"))
     what = ("--source-version", str(source or "$Default"), "--launch-template-data", data)
     return aws.command("ec2", "create-launch-template-version", "--launch-template-id", template, *what)
 
@@ -150,15 +158,17 @@ def _known(aws: Aws, template: str) -> list[Version]:
     return known
 
 
-def make(aws: Aws, source: Version, image: str) -> Version:
+def make(aws: Aws, source: Version, image: str, root: RootVolume | None = None) -> Version:
     """Make a version of a source version with this AMI's literal id; BakeError if EC2 made another one."""
-    data = {"ImageId": image, **_lost_otherwise(source.data)}
+    wanted = {**(root.within(source.data) if root else source.data), "ImageId": image}
+    disks = {name: wanted[name] for name in ("BlockDeviceMappings",) if root}
+    data = {"ImageId": image, **_lost_otherwise(source.data), **disks}
     answer = aws.ec2.create_launch_template_version(
         LaunchTemplateId=source.template,
         SourceVersion=str(source.number),
         VersionDescription=f"bake: {image}",
         LaunchTemplateData=data,  # type: ignore[arg-type]
-        ClientToken=_token(source, image),
+        ClientToken=_token(source, image, root),
     )
     number = answer["LaunchTemplateVersion"]["VersionNumber"]
     told = [str(one.get("Message", "")) for one in answer.get("Warning", {}).get("Errors", [])]
@@ -167,7 +177,7 @@ def make(aws: Aws, source: Version, image: str) -> Version:
         return next((one for one in versions(aws, source.template) or () if one.number == number), None)
 
     made = aws.wait(f"version {number} of {source.template}", shown, timeout=SHOWN)
-    _check(source, made, image)
+    _check(source, made, wanted)
     return Version(made.template, made.number, made.image, made.default, made.data, "; ".join(told))
 
 
@@ -182,15 +192,14 @@ def _lost_otherwise(data: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def _token(source: Version, image: str) -> str:
-    """The same for the same source and AMI, so that a call that is sent twice makes one version."""
-    text = f"{source.template} {source.number} {image}"
+def _token(source: Version, image: str, root: RootVolume | None) -> str:
+    """The same for the same source, AMI and rate, so that a call that is sent twice makes one version."""
+    text = " ".join((source.template, str(source.number), image, *([str(root.rate)] if root else [])))
     return f"bake-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
-def _check(source: Version, made: Version, image: str) -> None:
-    """Compare what EC2 made with its source: the AMI alone may differ."""
-    wanted = {**source.data, "ImageId": image}
+def _check(source: Version, made: Version, wanted: Mapping[str, Any]) -> None:
+    """Compare what EC2 made with what was asked for: of its source, AMI and rate alone may differ."""
     if other := sorted(name for name in {*wanted, *made.data} if wanted.get(name) != made.data.get(name)):
         raise BakeError(
             f"version {made.number} of {source.template} differs from its source, version {source.number}, "

@@ -15,6 +15,7 @@ from bake.errors import BakeError
 from bake.image import Image, describe_image
 from bake.publish import copies, launch_template, marks, parameter
 from bake.publish.copies import Source
+from bake.publish.root_volume import RootVolume
 from bake.publish.wanted import Published, Wanted
 
 
@@ -41,7 +42,7 @@ class Publishing:
             start(lambda region=region: self._region(Source(self.aws.region, facts), region))  # type: ignore[misc]
             for region in self.wanted.regions
         ]
-        here += [*self._parameter(self.aws, self.image.id), *self._template()]
+        here += [*self._parameter(self.aws, self.image.id), *self._template(facts.get("RootDeviceName", ""))]
         return (*here, *(row for one in copying for row in one.result()))
 
     def _region(self, source: Source, region: str) -> list[Published]:
@@ -78,15 +79,16 @@ class Publishing:
             by_hand = parameter.by_hand(aws, name, image, self.profile)
             yield _attempt("SSM parameter", aws.region, f"{name} = {image}", put, by_hand)
 
-    def _template(self) -> Iterator[Published]:
-        template, source = self.wanted.template, self.wanted.source
+    def _template(self, device: str) -> Iterator[Published]:
+        template, source, rate = self.wanted.template, self.wanted.source, self.wanted.initialization_rate
+        root = None if rate is None else RootVolume(device, rate)
         if template is not None:
 
             def put() -> str:
-                made = launch_template.ensure_version(self.aws, template, self.image.id, source)
+                made = launch_template.ensure_version(self.aws, template, self.image.id, source, root)
                 return f"{template} version {made.number}"
 
-            by_hand = launch_template.ensure_by_hand(self.aws, template, self.image.id, source)
+            by_hand = launch_template.ensure_by_hand(self.aws, template, self.image.id, source, root)
             yield _attempt("launch template", self.aws.region, template, put, by_hand)
 
 

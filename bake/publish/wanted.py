@@ -20,7 +20,8 @@ class NotOurs(BakeError):
 class Wanted:
     """What the profile asks for; nothing by itself. `keys` are those of the copies, by region.
 
-    `source` is the version of the launch template that the new one is made from. `types` are the instance
+    `source` is the version of the launch template that the new one is made from, in which root volumes are
+    filled at `initialization_rate` (MiB/s; None: as the source says). `types` are the instance
     types that the AMI enforces; none if it enforces nothing.
     """
 
@@ -29,6 +30,7 @@ class Wanted:
     parameter: str | None = None
     template: str | None = None
     source: int | None = None
+    initialization_rate: int | None = None
     deprecate_after: timedelta | None = None
     protect: bool = False
     watermark: str | None = None

@@ -37,6 +37,7 @@ from bake.steps.measure_cold_start import judge_cold_start, measure_cold_start, 
 from bake.steps.record_inventory import record_inventory
 from bake.steps.survey import Survey
 from bake.steps.verify import expectations, run_checks
+from bake.steps.volume_initialization import Watched
 from bake.steps.wait_for_worker import ImageIsBad, raise_if_failed, services, wait_until_ready
 from bake.steps.wire_boot_check import BOOT_CHECK, new_wiring
 from bake.undo import Undo
@@ -117,7 +118,7 @@ def _boot_check(
         kind = check_source(instance, image, aws, cases)
         with _log_in(instance, plan, aws, run, cases) as session:
             try:
-                seconds = _start(session, plan, aws, run, cases, survey)
+                seconds = _start(session, plan, aws, run, cases, survey, Watched(aws, instance))
                 drawing, detail = _first_image(session, plan, aws, run, wiring, seconds, cases)
                 start = measure_cold_start(session, instance, kind, drawing.seconds, plan, run)
                 judge_cold_start(start, cases)
@@ -151,7 +152,15 @@ def _log_in(instance: Instance, plan: Plan, aws: Aws, run: Run, cases: Cases) ->
         raise ImageIsBad(error.message, hint=error.hint) from error
 
 
-def _start(session: Session, plan: Plan, aws: Aws, run: Run, cases: Cases, survey: Survey | None) -> float:
+def _start(
+    session: Session,
+    plan: Plan,
+    aws: Aws,
+    run: Run,
+    cases: Cases,
+    survey: Survey | None,
+    volume: Watched,
+) -> float:
     """Wait for the worker, and check what it needs before a job waits in vain; return seconds since boot."""
     asked = background.start(lambda: ask_rights(session))  # needs the network alone, while the model loads
     with cases.case("system.stays_on") as case:
@@ -161,7 +170,7 @@ def _start(session: Session, plan: Plan, aws: Aws, run: Run, cases: Cases, surve
     with cases.case("worker.ready") as case:
         stall = STALL_ON_NEURON if plan.verify.drivers.compiled else STALL
         limit = 3600 * plan.profile.worker.start_hours
-        seconds = wait_until_ready(session, aws, run, stall=stall, limit=limit)
+        seconds = wait_until_ready(session, aws, run, stall=stall, limit=limit, volume=volume)
         case("READY=1", f"active {seconds} s after the boot", "systemctl show flux-worker.service")
     with cases.case("performance.ready_time") as case:
         by = "UserspaceTimestampMonotonic and ActiveEnterTimestampMonotonic"

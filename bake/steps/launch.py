@@ -94,6 +94,13 @@ class LaunchSpec:
         """
         return self.role == "builder"
 
+    def initialization_rate(self, plan: Plan) -> int | None:
+        """MiB/s at which EBS fills its root volume: as agreed, for an instance of the new image.
+
+        A builder's volume is filled from the base AMI, of which a bake reads little: that is not paid for.
+        """
+        return None if self.role == "builder" else plan.profile.cold_start.volume_initialization_rate
+
 
 def launch_builder(plan: Plan, aws: Aws, run: Run, undo: Undo) -> Instance:
     """Launch the builder from the base AMI."""
@@ -260,6 +267,7 @@ def _request(
         key_name=name,
         security_group=_security_group(plan, aws, run, undo, name, all_tags),
         user_data=data,
+        initialization_rate=spec.initialization_rate(plan),
     ).arguments(plan.profile)
 
 

@@ -16,6 +16,7 @@ from bake.errors import BakeError, NotVerified, TimedOut
 from bake.layout import SERVICE, SERVICE_OF_SEVERAL, WORKERS_ENV
 from bake.run import Run
 from bake.ssh import Session
+from bake.steps.volume_initialization import Watched
 
 # A start that timed out is the disk's fault if bytes were read within these last seconds.
 LATELY = 300
@@ -81,12 +82,14 @@ class _Start:
         return time.monotonic() - self.read < LATELY
 
 
-def wait_until_ready(session: Session, aws: Aws, run: Run, *, stall: float, limit: float) -> float:
+def wait_until_ready(
+    session: Session, aws: Aws, run: Run, *, stall: float, limit: float, volume: Watched | None = None
+) -> float:
     """Wait for the worker's READY=1, which makes its unit active; return the seconds since boot.
 
     With several workers, one a GPU, wait for all. Waits `limit` seconds in all, and `stall` seconds without
-    progress. Raises ImageIsBad if a worker fails or hangs, and another BakeError if its disk is slow, which
-    says nothing about the image.
+    progress. How far `volume` is filled is shown meanwhile. Raises ImageIsBad if a worker fails or hangs, and
+    another BakeError if its disk is slow, which says nothing about the image.
     """
     starts: dict[str, _Start] = defaultdict(_Start)
 
@@ -94,7 +97,8 @@ def wait_until_ready(session: Session, aws: Aws, run: Run, *, stall: float, limi
         found = services(session)
         waits = [one for one in found if not _is_ready(one, starts[one["Id"]], stall, session, run)]
         if waits:
-            run.progress.status(f"worker: {waits[0].get('StatusText') or waits[0].get('SubState')}")
+            said = waits[0].get("StatusText") or waits[0].get("SubState")
+            run.progress.status("; ".join(filter(None, (f"worker: {said}", volume.text() if volume else ""))))
         return None if waits else [one["Id"] for one in found]
 
     try:

@@ -9,6 +9,17 @@ from typing import Any
 
 from bake.account.instance_types import Device, InstanceType
 
+# MB/s of the network for a while, of types that have more than their baseline.
+_PEAKS = {
+    "t3.micro": 625.0,
+    **dict.fromkeys(("g5.xlarge", "g6.xlarge", "r5.2xlarge", "m5.xlarge"), 1250.0),
+    **dict.fromkeys(("g5.2xlarge", "g6.2xlarge", "m5.4xlarge"), 1250.0),
+    **dict.fromkeys(("m7i.large", "m7i.xlarge", "m7g.xlarge", "r7i.2xlarge"), 1562.5),
+    "inf2.xlarge": 1875.0,
+    **dict.fromkeys(("g6e.xlarge", "g6e.2xlarge"), 2500.0),
+    **dict.fromkeys(("g4dn.xlarge", "g5.4xlarge", "g6.4xlarge", "inf2.8xlarge"), 3125.0),
+}
+
 
 def _row(
     name: str,
@@ -32,6 +43,7 @@ def _row(
         ebs_baseline=ebs[0],
         ebs_maximum=ebs[1],
         network_baseline=network,
+        network_peak=_PEAKS.get(name, network),
         **usual,
     )
     return kind, tuple(f"eu-north-1{letter}" for letter in zones)

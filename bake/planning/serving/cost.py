@@ -10,7 +10,9 @@ from bake.account.answers import Unanswered
 from bake.account.instance_types import InstanceType
 from bake.account.price_list import Price
 from bake.account.serving_prices import ServingPrices
-from bake.planning.estimates import cold_start
+from bake.account.starts import Started
+from bake.planning import starts
+from bake.planning.hydration import MONTH
 from bake.planning.serving import speed
 from bake.planning.serving.calls import (
     CALLS_OF_A_JOB,
@@ -22,10 +24,10 @@ from bake.planning.serving.calls import (
     Call,
 )
 from bake.planning.serving.speed import Seconds
+from bake.planning.starts import Start
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
 
-MONTH = 730.0  # hours, as AWS's own calculator counts
 BYTES_A_PIXEL = 3
 
 
@@ -98,8 +100,13 @@ class Serving:
     drawing: Dollars | None
     image: Dollars | None
     idle: Dollars
-    cold_seconds: float | None
+    start: Start | None
     cold: Dollars | None
+
+    @property
+    def cold_seconds(self) -> float | None:
+        """Seconds of a start."""
+        return self.start.seconds if self.start else None
 
 
 @dataclass(frozen=True)
@@ -157,6 +164,7 @@ class _Shared:
     weights: WeightFiles
     beside: Dollars
     waiting: Dollars
+    started: Started | Unanswered | None
 
 
 def compute(
@@ -165,8 +173,9 @@ def compute(
     types: Mapping[str, InstanceType],
     weights: WeightFiles,
     usage: Usage,
+    started: Started | Unanswered | None = None,
 ) -> Costs:
-    """Add up what serving costs; `types` are those that EC2 described."""
+    """Add up what serving costs; `types` are those that EC2 described, `started` what a start was last."""
     pricing = _Pricing(prices)
     drawn = {name: _seconds(profile, types.get(name), usage) for name in profile.worker_types}
     renewals = _renewals([one for one in drawn.values() if one is not None], usage)
@@ -179,7 +188,7 @@ def compute(
     standing = tuple(pricing.line(one.what, one.product, one.count) for one in STANDING)
     alone = [line for line, one in zip(standing, STANDING, strict=True) if not one.needs_workers]
     beside = requests * (1 / usage.images) + kept + moved
-    shared = _Shared(profile, prices, weights, beside, total(line.dollars for line in idle))
+    shared = _Shared(profile, prices, weights, beside, total(line.dollars for line in idle), started)
     servings = tuple(
         _serving(shared, name, market, types.get(name), drawn[name])
         for name in profile.worker_types
@@ -235,7 +244,7 @@ def _serving(
     devices = _devices(profile, kind)
     per_second = (hour + volume) * (1 / 3600)
     drawing = None if seconds is None or devices is None else per_second * (seconds.value / devices)
-    cold_seconds = None if kind is None else cold_start(profile, shared.weights, kind)
+    start = None if kind is None else starts.expected(profile, shared.weights, kind, shared.started)
     return Serving(
         type=name,
         market=market,
@@ -246,9 +255,15 @@ def _serving(
         drawing=drawing,
         image=None if drawing is None else drawing + shared.beside,
         idle=hour + volume + shared.waiting * (devices or 1),
-        cold_seconds=cold_seconds,
-        cold=None if cold_seconds is None else per_second * cold_seconds,
+        start=start,
+        cold=None if start is None else per_second * start.seconds + _beside(profile),
     )
+
+
+def _beside(profile: Profile) -> Dollars:
+    """What a launch costs beside its seconds: a rate is billed by the snapshot's data, which a plan knows."""
+    asked = profile.cold_start.volume_initialization_rate is not None
+    return Dollars(without=("VolumeInitializationRate (bake plan tells it)",) if asked else ())
 
 
 def _devices(profile: Profile, kind: InstanceType | None) -> int | None:

@@ -148,8 +148,16 @@ def _cold(costs: Costs) -> Iterator[str]:
         for one in costs.servings
     ]
     yield table(("type", "market", "estimated", "costs"), rows)
-    yield from _wrapped(
-        "estimated as bake plan does: an assumed boot, and the weights read from a new volume"
+    yield from _without(*(one.cold for one in costs.servings if one.cold is not None))
+    yield from _wrapped(_estimated(costs))
+
+
+def _estimated(costs: Costs) -> str:
+    """Where a cold start's seconds are from."""
+    measured = next((one.start.measured for one in costs.servings if one.start and one.start.measured), "")
+    how = f"the boot check of {measured} measured it" if measured else "assumed: no start was measured yet"
+    return (
+        f"estimated as bake plan does: boot and first drawing ({how}), and all that is read from a new volume"
     )
 
 

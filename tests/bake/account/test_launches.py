@@ -10,12 +10,15 @@ from botocore.exceptions import ClientError
 from bake.account.launches import ask_launches
 from bake.errors import UsageError
 from bake.planning.render import as_dict, as_text
+from bake.profile import Profile
+from bake.profile.cold_start import ColdStart
 
 from ..facts import AMI
 
 if TYPE_CHECKING:
     from tests.bake.conftest import PlanCloud
 
+RATE = "BlockDeviceMapping.1.Ebs.VolumeInitializationRate"
 DRY = {"match": "DryRun=true", "times": None}
 PASS_ROLE = (
     "You are not authorized to perform this operation. User: arn:aws:sts::123456789012:assumed-role/b/ci "
@@ -28,14 +31,23 @@ OTHER_GROUP = PASS_ROLE.replace("iam:PassRole", "ec2:RunInstances").replace(
 TEMPORARY = {"security_group": "temporary", "ssh_from": "192.0.2.7/32"}
 
 
-def asked(cloud: PlanCloud, **builder: Any) -> dict[str, Any]:
+def asked(cloud: PlanCloud, cold_start: ColdStart | None = None, **builder: Any) -> dict[str, Any]:
     """The parameters of the plan's RunInstances."""
+    [sent] = all_asked(cloud, cloud.profile(builder=builder), cold_start).values()
+    return sent
+
+
+def all_asked(
+    cloud: PlanCloud, profile: Profile, cold_start: ColdStart | None = None
+) -> dict[str, dict[str, Any]]:
+    """The parameters of each RunInstances, by instance type."""
     sent: list[dict[str, Any]] = []
     aws = cloud.aws()
-    aws.ec2.meta.events.register("before-call.ec2.RunInstances", lambda params, **_: sent.append(params))
-    profile = cloud.profile(builder=builder)
-    ask_launches(profile, aws, AMI)
-    return dict(sent[0]["body"])
+    aws.ec2.meta.events.register(
+        "before-call.ec2.RunInstances", lambda params, **_: sent.append(params["body"])
+    )
+    ask_launches(profile.model_copy(update={"cold_start": cold_start or profile.cold_start}), aws, AMI)
+    return {one["InstanceType"]: dict(one) for one in sent}
 
 
 def test_the_launch_is_asked_as_it_will_be_made(plan_cloud: PlanCloud) -> None:
@@ -52,6 +64,19 @@ def test_the_launch_is_asked_as_it_will_be_made(plan_cloud: PlanCloud) -> None:
     assert kinds == {"instance", "volume", "network-interface", "spot-instances-request"}
     assert "bake:run" in sent.values()
     assert plan_cloud.aws().ec2.describe_instances()["Reservations"] == before
+
+
+def test_the_rate_is_asked_of_the_workers_types_alone(plan_cloud: PlanCloud) -> None:
+    """EC2 says now what it would say to the boot check; a builder is launched without a rate."""
+    rate = ColdStart(volume_initialization_rate=300)
+    assert asked(plan_cloud, rate)[RATE] == 300
+    assert RATE not in asked(plan_cloud)
+    apart = plan_cloud.profile(
+        builder={"instance_type": "m5.4xlarge"}, worker={"instance_type": "g6e.xlarge"}
+    )
+    sent = all_asked(plan_cloud, apart, rate)
+    assert RATE not in sent["m5.4xlarge"]
+    assert sent["g6e.xlarge"][RATE] == 300
 
 
 def test_no_key_pair_and_no_temporary_group_is_made_for_the_question(plan_cloud: PlanCloud) -> None:
@@ -116,6 +141,16 @@ def test_a_denial_of_the_group_that_stands_in_is_not_believed(plan_cloud: PlanCl
         ("InvalidSubnet.Conflict", "no", "builder.subnet"),
         ("InvalidKMSKey.InvalidState", "no", "root_volume.kms_key"),
         ("InvalidAMIID.Unavailable", "no", "base.ami"),
+        (
+            "InvalidParameterValue",
+            "VolumeInitializationRate for a volume is not supported in this zone",
+            "cold_start.volume_initialization_rate",
+        ),
+        (
+            "VolumeLimitExceeded",
+            "the cumulative volume initialization rate exceeds your quota, 5000 MiB/s of throughput",
+            "cold_start.volume_initialization_rate",
+        ),
     ],
 )
 def test_what_ec2_would_refuse_is_told_at_its_setting(

@@ -87,6 +87,7 @@ def test_planning_changes_nothing(plan_cloud: PlanCloud) -> None:
 def test_one_question_is_one_call(plan_cloud: PlanCloud) -> None:
     aws = plan_cloud.aws()
     ask_and_plan(plan_cloud.profile(), aws, Sources(sizes=flux.SIZES))
-    # AMI, its snapshot, type, zones, subnet, group, instance profile, quota, prices; and of the preflight
-    # the launch, two route tables, endpoints, who calls, and the worker's rights, which moto does not tell.
-    assert aws.tally.api_calls == 9 + 6
+    # AMI, its snapshot, type, zones, subnet, group, instance profile, quota, prices, earlier images; and of
+    # the preflight the launch, two route tables, endpoints, who calls, and the worker's rights, which moto
+    # does not tell.
+    assert aws.tally.api_calls == 10 + 6

@@ -16,6 +16,7 @@ from bake.aws import Aws
 from bake.errors import UsageError
 from bake.planning.findings import Findings
 from bake.planning.hardware import Types
+from bake.planning.hydration_text import section
 from bake.planning.prices import Prices, find
 from bake.planning.render import as_text
 from bake.planning.sources import Sources
@@ -123,7 +124,11 @@ def test_without_an_api_that_tells_no_price_is_made_up(plan_cloud: PlanCloud) ->
     assert plan.estimates.bake_dollars is None
     assert "0.4 h, price not known here" in as_text(plan)
     assert "prices (AWS answers 500)" in plan.unchecked
-    assert "$" not in as_text(plan)
+    hydration = "\n".join(section(plan.hydration))  # has published figures, and says so
+    assert "$" not in as_text(plan).replace(hydration, "")
+    assert {
+        way.name: plan.hydration.waiting(way) for way in plan.hydration.ways if plan.hydration.waiting(way)
+    } == {}
 
 
 def test_prices_of_the_price_list(plan_cloud: PlanCloud) -> None:
@@ -236,6 +241,6 @@ def test_quota_and_price_are_those_of_both(plan_cloud: PlanCloud) -> None:
 def test_one_question_is_still_one_call(plan_cloud: PlanCloud) -> None:
     aws = plan_cloud.aws()
     ask_and_plan(plan_cloud.profile(builder=CHEAP, worker=FOR_G6E), aws, Sources(sizes=flux.SIZES))
-    # AMI, its snapshot, types, zones, subnet, group, instance profile, two quotas, prices; and of the
-    # preflight two launches, two route tables, endpoints, who calls, and the worker's rights.
-    assert aws.tally.api_calls == 10 + 7
+    # AMI, its snapshot, types, zones, subnet, group, instance profile, two quotas, prices, earlier images;
+    # and of the preflight two launches, two route tables, endpoints, who calls, and the worker's rights.
+    assert aws.tally.api_calls == 11 + 7

@@ -16,15 +16,18 @@ from bake.account.answers import Unanswered
 from bake.account.instance_types import InstanceType
 from bake.account.price_list import Price
 from bake.account.serving_prices import Hour, ServingPrices, products_of
+from bake.account.starts import Started
 from bake.commands.costs import costs
 from bake.errors import UsageError
+from bake.hydration import Measured
 from bake.localcloud import prices as local
 from bake.planning import weights
-from bake.planning.estimates import BOOT
 from bake.planning.serving import calls, cost, render, speed
 from bake.planning.serving.cost import Costs, Dollars, Usage
 from bake.planning.serving.speed import Seconds
+from bake.planning.starts import BOOT
 from bake.profile import Profile
+from bake.profile.cold_start import ColdStart
 from docs.policies import VARIABLES
 from flux_worker import worker
 from flux_worker.settings import ServeSettings
@@ -183,8 +186,27 @@ def test_a_type_that_ec2_did_not_describe_has_its_hour_alone() -> None:
 def test_a_cold_start_is_a_boot_and_the_weights_from_a_new_volume() -> None:
     one = computed().servings[0]
     assert one.cold_seconds is not None and one.cold is not None
-    assert BOOT + 400 < one.cold_seconds < BOOT + 460  # 33.6 GB at 77 MB/s
+    assert BOOT + 330 < one.cold_seconds < BOOT + 340  # 33.7 GB at 100 MB/s
     assert one.cold.known == pytest.approx((one.hour.known + one.volume.known) * one.cold_seconds / 3600)
+
+
+def test_a_cold_start_is_what_the_newest_image_measured() -> None:
+    measured = Measured(200.0, 34_000_000_000, 0, boot=20.0, imports=10.0, first_draw=6.0, volume="gp3")
+    started = Started("ami-0123456789abcdef0", "2026-11-30T00:00:00.000Z", measured)
+    of = loaded()
+    of = of.model_copy(update={"root_volume": of.root_volume.model_copy(update={"throughput": 500})})
+    found = cost.compute(of, priced(of, Hour(3.5, 1.7)), TYPES, weights.counted(None), TEN, started)
+    assert found.servings[0].cold_seconds == pytest.approx(36 + 33_741e6 / 200e6, rel=0.001)
+    assert "(the boot check of ami-0123456789abcdef0 measured it)" in " ".join(
+        render.as_text(found, "AWS").split()
+    )
+
+
+def test_a_rate_is_among_what_a_cold_start_is_without() -> None:
+    of = loaded()
+    of = of.model_copy(update={"cold_start": ColdStart(volume_initialization_rate=300)})
+    cold = computed(of=of).servings[0].cold
+    assert cold is not None and cold.without == ("VolumeInitializationRate (bake plan tells it)",)
 
 
 def test_without_instances_alarms_cost_and_what_counts_the_jobs() -> None:
