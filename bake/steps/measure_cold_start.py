@@ -51,7 +51,7 @@ def measure_cold_start(
         told,
         running=running,
         drawing=drawing,
-        bandwidth=bandwidth(plan.profile, plan.estimates, _type(plan, kind)),
+        bandwidth=bandwidth(plan.profile, plan.hydration, _type(plan, kind)),
         max_seconds=plan.profile.cold_start.max_seconds,
     )
     volume, rate = plan.profile.root_volume.type, plan.profile.cold_start.volume_initialization_rate
