@@ -135,7 +135,7 @@ class Worker(Told):
 
 
 class Machine(Told):
-    """What the probe `start` tells."""
+    """What the probe `start_times` tells."""
 
     now: Seconds
     container: bool = False
