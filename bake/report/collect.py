@@ -72,6 +72,7 @@ def collect(directory: Path) -> Report:
         inventories=_inventories(run),
         pictures=content.pictures(run),
         weights=run.part("the weights", lambda: content.weights(run), None),
+        trace=run.part("facts/trace.json", lambda: content.trace(run), None),
         disk=run.part("the disk", lambda: content.disk(run), ()),
         timeline=run.part("events.jsonl", lambda: timeline.spans(run.events), ()),
         cost=run.part("the journal", lambda: _cost(run, came_to), None),
