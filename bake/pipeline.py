@@ -19,6 +19,7 @@ from bake.steps.launch import Instance, launch_builder
 from bake.steps.publish import publish
 from bake.steps.quantize import Checkpoint, quantize
 from bake.steps.record_image import record_image
+from bake.steps.record_trace import record_trace
 from bake.steps.seal import seal
 from bake.steps.survey import Survey, survey
 from bake.steps.take_over import take_over
@@ -28,10 +29,7 @@ from bake.undo import Undo
 
 
 def bake(plan: Plan, aws: Aws, run: Run) -> Release:
-    """Turn a plan into a verified AMI and leave nothing else behind.
-
-    A run that was cut goes on where it was. Raises BakeError once what was created is removed, or named.
-    """
+    """Turn a plan into a verified AMI; after a BakeError only what it names is left. A cut run goes on."""
     with Lease(plan.lease, aws, run), Undo(run.progress.status, run.leaks, run.journal.write) as undo:
         earlier = take_over(plan, aws, run, undo)  # nothing, in a new run
         wiring = wire_boot_check(plan, aws, run, undo, earlier.wiring)
@@ -60,6 +58,7 @@ def build(builder: Instance, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Buil
             weights = download.wait()
             checkpoint = run.once("quantize", Checkpoint | None, lambda: quantize(session, plan, run))
             provision.compile_for_neuron(session, plan.provision, run)
+            record_trace(session, plan, run)
             report = verify(session, plan, aws, run, builder, base.baseline)
         seal(session, plan, aws, run)
         return Built(base, weights, checkpoint, report)

@@ -118,8 +118,10 @@ def estimate(
         _seconds(size, rate) for size, rate in ((weights.bytes, network), (quantizing, speed), (cold, speed))
     )
     quantize += cpu_drawing_seconds(kind) if int8 and bakes_without(profile, types) else 0
+    # Where the builder has the GPU, a start of the whole worker is recorded; else its imports, in seconds.
+    trace = check if profile.base.accelerator == "cuda" and not bakes_without(profile, types) else 0
     return Estimates(
-        builder_seconds=BOOT + max(INSTALL, download) + quantize + check + CHECKS,
+        builder_seconds=BOOT + max(INSTALL, download) + quantize + check + trace + CHECKS,
         boot_check_seconds=start.seconds + DRAWING,
         moved_bytes=weights.bytes + quantizing + cold,
         volume=volume,

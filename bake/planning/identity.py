@@ -92,6 +92,7 @@ SHAPING = (
     "steps/prefetch.py",
     "steps/provision.py",
     "steps/quantize.py",
+    "steps/record_trace.py",
     "steps/seal.py",
     "steps/stop_upgrades.py",
 )
