@@ -13,6 +13,8 @@ VENV = f"{WORKER}/venv"
 NEURON_VENV = f"{WORKER}/neuron-venv"
 NEURON_MODELS = f"{WORKER}/neuron"
 """What was compiled for NeuronCores, a folder a size."""
+COMPILED = f"{WORKER}/compiled"
+"""Blocks that were compiled on the builder for its GPU, a folder for each GPU and set of versions."""
 INT8_MODEL = f"{WORKER}/int8"
 WORKER_ENV = "/etc/flux-worker/worker.env"
 """What every worker of an image shares; written by the bake."""
@@ -21,6 +23,8 @@ INSTANCE_ENV = "/etc/flux-worker/instance.env"
 LIBRARY = "/usr/lib/flux-worker"
 TRACE = f"{LIBRARY}/trace.json"
 """What a start reads, in which order; written by the bake before the seal."""
+RANGES = f"{LIBRARY}/ranges.json"
+"""The hashes of the weights' ranges, by which a worker checks what it reads from S3."""
 NOTICE = "/usr/share/doc/flux-worker/NOTICE"
 UNITS = "/etc/systemd/system"
 SERVICE = "flux-worker.service"
@@ -71,6 +75,7 @@ SETTINGS = {
     "WORKER_VENV": VENV,
     "NEURON_VENV": NEURON_VENV,
     "NEURON_MODELS": NEURON_MODELS,
+    "COMPILED": COMPILED,
     "WORKER_ENV": WORKER_ENV,
     "INSTANCE_ENV": INSTANCE_ENV,
     "WORKER_LIBRARY": LIBRARY,

@@ -14,13 +14,14 @@ from bake.steps.boot_check import boot_check
 from bake.steps.clean_up import clean_up
 from bake.steps.connect import connect_to_builder
 from bake.steps.create_image import create_image
+from bake.steps.fill_stream import fill_stream
 from bake.steps.judge import judge
 from bake.steps.launch import Instance, launch_builder
 from bake.steps.publish import publish
 from bake.steps.quantize import Checkpoint, quantize
 from bake.steps.record_image import record_image
-from bake.steps.record_trace import record_trace
 from bake.steps.seal import seal
+from bake.steps.speed_up_starts import speed_up_starts
 from bake.steps.survey import Survey, survey
 from bake.steps.take_over import take_over
 from bake.steps.verify import verify
@@ -57,8 +58,8 @@ def build(builder: Instance, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Buil
             provision.run_scripts(session, run, download.check)
             weights = download.wait()
             checkpoint = run.once("quantize", Checkpoint | None, lambda: quantize(session, plan, run))
-            provision.compile_for_neuron(session, plan.provision, run)
-            record_trace(session, plan, run)
+            fill_stream(session, plan, aws, run, undo, checkpoint)
+            speed_up_starts(session, plan, run)
             report = verify(session, plan, aws, run, builder, base.baseline)
         seal(session, plan, aws, run)
         return Built(base, weights, checkpoint, report)

@@ -135,7 +135,7 @@ class Worker(Told):
 
 
 class Machine(Told):
-    """What the probe `start_times` tells."""
+    """What the probe `boot_times` tells."""
 
     now: Seconds
     container: bool = False

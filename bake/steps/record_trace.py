@@ -116,13 +116,18 @@ def _attempt(session: Session, run: Run, name: str, *words: str) -> dict[str, An
         with run.progress.unit("trace"):
             result = unit.wait(seconds=1.0)
         unit.save_logs(run, result)
-        result.check()
+        if result.exit_code:
+            # A failed unit that stays would be the bake's own finding.
+            session.run("systemctl", "reset-failed", name, sudo=True, check=False)
+            said = result.stderr.strip().splitlines()[-1:]
+            return {"why": f"the recorder ended with exit code {result.exit_code}: {' '.join(said)}"}
         found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
         return found
     except (ConnectionLost, Resumable):
         raise
     except (BakeError, ValueError, IndexError) as error:
-        return {"why": f"the recorder ended without a result: {str(error).splitlines()[0]}"}
+        said = str(error).splitlines()[:1] or [type(error).__name__]
+        return {"why": f"the recorder ended without a result: {said[0]}"}
 
 
 def told(facts: Mapping[str, Any]) -> str:

@@ -26,7 +26,8 @@ STATIC = "static"
 LEFT_OUT = (".h", ".hpp", ".cuh", ".cu", ".cpp", ".c", ".inl", ".pyi", ".a", ".cmake", ".pxd", ".md")
 MOST_STAYED = 0.2
 """Share of bytes that stay in memory with which a recording says nothing."""
-DRIVERS = ("/usr/lib", "/lib")
+SYSTEM = ("/usr/", "/lib", "/opt/")
+"""Where libraries lie; caches of /etc are made anew, and the rest is no business of an image."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -43,7 +44,6 @@ def main(words: Sequence[str] | None = None) -> int:
             facts["why"] = str(failed)
         except Exception as error:  # the image is as good without: say it, and write what is known
             facts["why"] = f"{type(error).__name__}: {error}"
-            facts["bug"] = not isinstance(error, OSError)
     stages = _stages(options, seen)
     recorded = options.recorded if seen else STATIC
     content = json.dumps(trace(options.image, recorded, stages), separators=(",", ":")).encode()
@@ -142,7 +142,9 @@ def _outside(venv: Path, seen: Seen) -> tuple[Range, ...]:
     known = {one.path for one in seen.ranges}
     inside = f"{venv}/"
     return tuple(
-        one for one in wholes(seen.mapped) if one.path not in known and not one.path.startswith(inside)
+        one
+        for one in wholes(seen.mapped)
+        if one.path.startswith(SYSTEM) and one.path not in known and not one.path.startswith(inside)
     )
 
 

@@ -204,7 +204,7 @@ WEIGHTS = [
 DISK = [
     Fault(
         "disk.one_copy_of_each_weight",
-        "/copy = ",
+        "FLUX.1-dev/copy",
         "cp -p $BLOBS/$BLOB $SNAPSHOT/../../copy",
         "rm $SNAPSHOT/../../copy",
     ),
@@ -228,6 +228,11 @@ DISK = [
 PACKAGES = "/opt/flux-worker/venv/lib/$PY/site-packages"
 TORCH = f"{PACKAGES}/torch/lib/libtorch_cpu.so"
 READ_AHEAD = "/etc/udev/rules.d/60-bake-read-ahead.rules"
+# The source of some bytecode that a start reads.
+TRACED = (
+    "grep -o '[^\"]*/site-packages/[a-z]*/__pycache__/__init__[^\"]*pyc' /usr/lib/flux-worker/trace.json |"
+    " head -n 1 | sed 's#__pycache__/.*#__init__.py#' >/root/source"
+)
 PERFORMANCE = [
     Fault(
         "performance.read_ahead_rule",
@@ -244,9 +249,9 @@ PERFORMANCE = [
     ),
     Fault(
         "performance.bytecode",
-        "click/__init__.py: it is newer than its bytecode",
-        f"touch -r {PACKAGES}/click/__init__.py /root/source; touch {PACKAGES}/click/__init__.py",
-        f"touch -r /root/source {PACKAGES}/click/__init__.py; rm /root/source",
+        "it is newer than its bytecode",
+        f"{TRACED}; touch -r $(cat /root/source) /root/time; touch $(cat /root/source)",
+        "touch -r /root/time $(cat /root/source); rm /root/source /root/time",
     ),
 ]
 

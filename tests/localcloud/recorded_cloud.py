@@ -17,7 +17,7 @@ from typing import Any
 from moto.ec2.models import ec2_backends
 from moto.iam.models import iam_backends
 
-from bake.localcloud.api import auto_scaling, clock, ec2, lifecycle_states, parameter_store
+from bake.localcloud.api import auto_scaling, clock, ec2, lazy_disks, lifecycle_states, parameter_store, s3
 from bake.localcloud.api.access import backends
 from bake.localcloud.api.access.keys import Keys
 from bake.localcloud.api.clock import CloudClock
@@ -43,7 +43,7 @@ class Recorded:
         self.hardware, self.directory, self.disk, self.root = (
             machine.hardware, machine.directory, machine.disk, machine.root,
         )  # fmt: skip
-        self.volumes = machine.volumes
+        self.volumes, self.lazy = machine.volumes, machine.lazy
         self._off = threading.Event()
         self._again = False
 
@@ -83,8 +83,8 @@ class RecordedInstance(LocalInstance):
 
 
 class RecordedInstances(LocalInstances):
-    def add(self, moto: Any) -> LocalInstance:
-        real = super().add(moto)
+    def add(self, moto: Any, rate: int | None = None) -> LocalInstance:
+        real = super().add(moto, rate)
         machine: Any = Recorded(real.machine)
         instance = RecordedInstance(moto, machine)
         self._instances[moto.id] = instance
@@ -106,6 +106,7 @@ def start(folder: Path) -> dict[str, Any]:
     clock.install(time)
     ec2.install(instances, store, time)
     parameter_store.install()
+    s3.install()
     auto_scaling.install()
     backends.install()
     region = ec2_backends[ACCOUNT][SPOT_REGION]
@@ -118,7 +119,8 @@ def start(folder: Path) -> dict[str, Any]:
     )
     api = Api(instances, Groups(instances, apply=lambda openings: None), AwsFaults(), keys)
     server = serve("127.0.0.1", 0, api, "AWS")
-    control = serve_routes("127.0.0.1", lifecycle_states.routes())
+    routes = {**lifecycle_states.routes(), **lazy_disks.routes(instances, api.pacer)}
+    control = serve_routes("127.0.0.1", routes)
     return {
         "control": control,
         "url": f"http://127.0.0.1:{server.server_port}",

@@ -265,11 +265,20 @@ def seen_inside(session: Session) -> int:
 
 
 def test_a_machine_boots_from_one_and_follows_its_own_rule(own: Settings, account_of: Any) -> None:
-    account = account_of(localcloud.up(lazy_disks="40"))
+    account, ask = account_of(localcloud.up(lazy_disks="40")), over_socket(own)
     machine = account.launch()
     account.reach(machine.id, "running")
     with connect(machine.login) as session:
         assert seen_inside(session) == 128
+        told = ask("GET", f"/-/lazy-disks/{machine.id}", None)
+        assert told["held"] > told["touched"] > 0
+        assert told["ranges"][0][0] == 0, "the file system begins there"
+        [volume] = account.ec2.describe_volumes(
+            Filters=[{"Name": "attachment.instance-id", "Values": [machine.id]}]
+        )["Volumes"]
+        assert told["progress"] <= initialized(account, volume["VolumeId"]) < 100
+        changed = ask("POST", f"/-/lazy-disks/{volume['VolumeId']}?latency=1&stall=0", None)
+        assert (changed["latency"], changed["ceiling"]) == (1, 320)
         assert "lazy disk's process" in " ".join(leftovers(own))
         session.run("mkdir", "-p", f"/{Path(RULE).parent}", sudo=True)
         rule = (ROOTFS / RULE).read_bytes()
@@ -277,11 +286,19 @@ def test_a_machine_boots_from_one_and_follows_its_own_rule(own: Settings, accoun
     image = account.image_of(machine.id, "with-the-rule")
     account.terminate(machine.id)
     assert leftovers_of_disks(own) == []
-    again = account.launch(image)
+    root = [{"DeviceName": "/dev/sda1", "Ebs": {"VolumeInitializationRate": 300}}]
+    again = account.launch(image, BlockDeviceMappings=root)
     account.reach(again.id, "running")
     with connect(again.login) as session:
         assert seen_inside(session) == 2560
-    over_socket(own)("DELETE", "/-/lazy-disks", None)
+        [volume] = account.ec2.describe_volumes(
+            Filters=[{"Name": "attachment.instance-id", "Values": [again.id]}]
+        )["Volumes"]
+        account.wait(
+            "its volume's initialization", lambda: initialized(account, volume["VolumeId"]) == 100 or None
+        )
+        assert ask("GET", f"/-/lazy-disks/{again.id}", None)["background"] > told["touched"]
+    ask("DELETE", "/-/lazy-disks", None)
     whole = account.launch(image)
     account.reach(whole.id, "running")
     assert len(list(own.instances.glob("*/lazy.img"))) == 1
@@ -291,6 +308,12 @@ def test_a_machine_boots_from_one_and_follows_its_own_rule(own: Settings, accoun
     localcloud.down(said.append)
     assert leftovers(own) == []
     assert any("lazy disk's process" in line for line in said)
+
+
+def initialized(account: Any, volume: str) -> int:
+    """The percent that DescribeVolumeStatus tells."""
+    [status] = account.ec2.describe_volume_status(VolumeIds=[volume])["VolumeStatuses"]
+    return int(status["InitializationStatusDetails"]["Progress"])
 
 
 def leftovers_of_disks(settings: Settings) -> list[str]:

@@ -152,7 +152,7 @@ def test_the_console_is_the_machines_own(machine: Any, session: Session, account
 
 def test_what_the_local_cloud_lacks_is_refused_at_once(account: Any) -> None:
     with pytest.raises(ClientError, match="UnsupportedOperation") as refused:
-        account.ec2.describe_volume_status()
+        account.ec2.describe_bundle_tasks()
     assert refused.value.response["ResponseMetadata"]["RetryAttempts"] == 0
 
 

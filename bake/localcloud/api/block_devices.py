@@ -34,6 +34,8 @@ class Volume:
     delete: bool
     snapshot_id: str | None
     encryption: Encryption
+    initialization_rate: int | None = None
+    """MiB/s at which EBS fills it."""
 
     @property
     def kms_key(self) -> str | None:
@@ -57,6 +59,7 @@ class Volume:
         volume = backend.get_volume(instance.block_device_mapping[self.device].volume_id)
         volume.volume_type, volume.iops, volume.throughput = self.kind, self.iops, self.throughput
         volume.snapshot_id = self.snapshot_id or ""
+        volume.volume_initialization_rate = self.initialization_rate
         return volume
 
 
@@ -132,7 +135,9 @@ def _volume(device: str, ebs: Mapping[str, Any], backend: Any) -> Volume:
     encryption = backend.encryption(true(ebs.get("Encrypted", False)), key, snapshot)
     delete = true(ebs.get("DeleteOnTermination", True))
     snapshot_id = snapshot.id if snapshot else None
-    return Volume(device, gib, kind, iops, throughput, delete, snapshot_id, encryption)
+    rate = number(ebs.get("VolumeInitializationRate"))
+    volume_limits.check_initialization(rate, from_snapshot=snapshot is not None)
+    return Volume(device, gib, kind, iops, throughput, delete, snapshot_id, encryption, rate)
 
 
 def sized(ebs: Mapping[str, Any], backend: Any) -> tuple[Any, int, str, int | None, int | None]:

@@ -122,7 +122,7 @@ class _NoMachines:
     def _of(self, moto: Any) -> _NoMachine:
         return _NoMachine(moto, self._real[moto.id].changed if moto.id in self._real else None)
 
-    def add(self, moto: Any) -> _NoMachine:
+    def add(self, moto: Any, rate: int | None = None) -> _NoMachine:
         return _NoMachine(moto)
 
 

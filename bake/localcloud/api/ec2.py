@@ -26,6 +26,7 @@ from bake.localcloud.api import (
     image_marks,
     image_relations,
     image_usage,
+    initialization,
     launched,
     metadata_options,
     networks,
@@ -112,7 +113,7 @@ class LocalEc2(
             self.give_public_addresses(instance)
             self.keep_or_delete_with(instance, CALL.get())
             prepare = preparation(self.local_instances.settings, image.ebs_snapshot.hostile_base)
-            local = self.local_instances.add(instance)
+            local = self.local_instances.add(instance, volumes[0].initialization_rate)
             self.plug_all(local)
             if market:
                 tags = (kwargs.get("tags") or {}).get("spot-instances-request", {})
@@ -229,7 +230,7 @@ def install(instances: LocalInstances, store: ImageStore, clock: CloudClock) -> 
     # moto rejects instance stores; block_devices reads the mappings itself.
     InstanceResponse._validate_block_device_mapping = staticmethod(lambda mapping: None)
     attributes.install()
-    for part in (image_attributes, image_marks, image_relations, image_usage):
+    for part in (image_attributes, image_marks, image_relations, image_usage, initialization):
         part.install()
     volumes_of_ec2.install()
     launched.install()

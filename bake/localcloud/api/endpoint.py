@@ -22,6 +22,7 @@ from bake.localcloud.api.faults.faults import AwsFaults
 from bake.localcloud.api.faults.middleware import Faulty, WsgiApp
 from bake.localcloud.api.instances import LocalInstances
 from bake.localcloud.api.security_groups import Groups
+from bake.localcloud.network.pacing import Pacer
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +55,18 @@ class Api:
         faulty = Faulty(consistent(self._aws), faults, is_instance=lambda address: not self._of_host(address))
         self._gateway = Gateway(faulty, keys, authoriser)
         self._moto = Backends()
+        self.pacer = Pacer()
+        """Paces S3's answers to instances."""
         self._ec2 = front.Front(self._answer_ec2)
         self.called: dict[str, int] = {}
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        return self._gateway(environ, start_response)
+        answer = self._gateway(environ, start_response)
+        requested: OperationRequest | None = environ.get(OPERATION_REQUEST)
+        address = environ.get("REMOTE_ADDR", "")
+        if requested is None or requested.service != "s3" or self._of_host(address):
+            return answer
+        return self.pacer.paced(address, answer)
 
     def prepare(self) -> None:
         """Load what the first calls need; a cloud's first user asks a dozen questions at once."""

@@ -277,13 +277,17 @@ class LocalInstances:
     def all(self) -> list[LocalInstance]:
         return list(self._instances.values())
 
-    def add(self, moto: Any) -> LocalInstance:
-        """Add a machine for a new instance of moto's; `launch` starts it."""
+    def add(self, moto: Any, rate: int | None = None) -> LocalInstance:
+        """Add a machine for a new instance of moto's; `launch` starts it.
+
+        `rate` is the MiB/s at which EBS is to fill its root volume.
+        """
         hardware = Hardware(moto.private_ip, moto.nics[0].mac_address, *hardware_of(moto.instance_type))
         instance = LocalInstance(moto, Machine(self.settings, moto.id, hardware))
         instance.network_changed = lambda: self.network_changed()
         if self.speeds is not None:
-            instance.machine.lazy = LazyDisk(instance.machine.disk, self.speeds.filling)
+            filling = replace(self.speeds.filling, **({"initialization_rate": rate} if rate else {}))
+            instance.machine.lazy = LazyDisk(instance.machine.disk, filling)
         self._instances[moto.id] = instance
         return instance
 

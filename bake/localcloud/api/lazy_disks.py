@@ -7,27 +7,29 @@ from typing import Any
 
 from bake.errors import UsageError
 from bake.localcloud.api.instances import LocalInstances
-from bake.localcloud.machines.filling import parse_speeds, speeds_of
+from bake.localcloud.machines.filling import Bandwidth, parse_speeds, speeds_of
 from bake.localcloud.machines.lazy import LazyDisk
 from bake.localcloud.network.control import Route
+from bake.localcloud.network.pacing import Pacer
 
 PATH = "/-/lazy-disks"
 _LONGEST_STALL = 3600
 
 
-def routes(instances: LocalInstances) -> dict[tuple[str, str], Route]:
+def routes(instances: LocalInstances, pacer: Pacer) -> dict[tuple[str, str], Route]:
     """Set, show and end how later instances' disks fill; look at one instance's, and change it."""
 
     def fill(request: Any) -> dict[str, Any]:
         text = request.get_data(as_text=True)
         instances.speeds = parse_speeds(text) if text else speeds_of(request.args)
+        pacer.bandwidth = instances.speeds.bandwidth
         return shown(request)
 
     def shown(request: Any) -> dict[str, Any]:
         return instances.speeds.described() if instances.speeds else {}
 
     def complete(request: Any) -> dict[str, Any]:
-        instances.speeds = None
+        instances.speeds, pacer.bandwidth = None, Bandwidth()
         return {}
 
     def figures(request: Any) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def _disk(instances: LocalInstances, path: str) -> LazyDisk:
     for instance in instances.all():
         root = instance.moto.block_device_mapping.get(instance.moto.root_device_name)
         if name in {instance.moto.id, root.volume_id if root else None}:
-            if instance.machine.lazy is None or not instance.machine.disk.exists():
+            if instance.machine.lazy is None or not instance.machine.lazy.is_known:
                 raise UsageError(f"the disk of {name} is no lazy one", hint="bake local up --lazy-disks")
             return instance.machine.lazy
     raise UsageError(f"there is no instance or root volume {name[:60]!r}", hint="bake local status")

@@ -11,7 +11,7 @@ from typing import Any
 
 from moto.ec2.exceptions import EC2ClientError
 
-from bake.localcloud.api import launch_checks, launch_tags, launch_templates, launched
+from bake.localcloud.api import initialization, launch_checks, launch_tags, launch_templates, launched
 from bake.localcloud.api.parameters import Tree, invalid, model_of
 
 _MOST, _COUNTS = 1000, ("Count", "Quantity", "Capacity", "Days")
@@ -183,6 +183,7 @@ _MORE: Mapping[str, Callable[[Tree, Any], None]] = {
     "AllocateHosts": _hosts,
     "AssociateIamInstanceProfile": _profile,
     "AssociateVpcCidrBlock": _one_of("CidrBlock", "AmazonProvidedIpv6CidrBlock"),
+    "CreateImage": initialization.refuse,
     "CreateLaunchTemplateVersion": _template,
     "CreateSubnet": _one_of("CidrBlock"),
     "CreateTags": _created_tags,
@@ -196,6 +197,7 @@ _MORE: Mapping[str, Callable[[Tree, Any], None]] = {
     "ModifyInstanceAttribute": _mapped,
     "ModifyLaunchTemplate": _template,
     "ModifySecurityGroupRules": _rules,
+    "RegisterImage": initialization.refuse,
     "ReleaseAddress": _one_of("AllocationId", "PublicIp"),
     "ReplaceIamInstanceProfileAssociation": _profile,
     "ReplaceNetworkAclAssociation": _acl_association,

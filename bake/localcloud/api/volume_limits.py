@@ -37,6 +37,7 @@ VOLUME_TYPES: Mapping[str, VolumeType] = {
         VolumeType("standard", (1, 1024)),
     )
 }
+INITIALIZATION_RATE = (100, 300)  # MiB/s from and to, of VolumeInitializationRate
 GP3_IOPS, GP3_THROUGHPUT = 3000, (125, 2000)  # the defaults' IOPS; MiB/s from and to
 _GP3_IOPS_PER_MIBS = 4
 
@@ -55,6 +56,19 @@ def check(kind: str, gib: int, iops: int | None, throughput: int | None, *, boot
         raise _value(f"The volume type {kind} is not supported for boot volumes.")
     _check_iops(of, gib, iops)
     _check_throughput(kind, iops, throughput)
+
+
+def check_initialization(rate: int | None, *, from_snapshot: bool) -> None:
+    """Raise EC2ClientError unless EBS initializes a volume at so many MiB/s; None where none are asked."""
+    if rate is None:
+        return
+    if not from_snapshot:
+        raise _combined("VolumeInitializationRate is only supported for volumes created from snapshots.")
+    low, high = INITIALIZATION_RATE
+    if rate < low:
+        raise _value(f"VolumeInitializationRate (MiBps) of {rate} is too low; minimum is {low}.")
+    if rate > high:
+        raise _value(f"VolumeInitializationRate (MiBps) of {rate} is too high; maximum is {high}.")
 
 
 def _check_iops(of: VolumeType, gib: int, iops: int | None) -> None:

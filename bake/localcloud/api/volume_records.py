@@ -8,9 +8,13 @@ from moto.ec2.models.elastic_block_store import Volume, VolumeAttachment
 
 
 class LocalVolume(Volume):  # type: ignore[misc]
-    """A volume; `making` is its state as long as it can't be used: "creating" or "error"."""
+    """A volume; `making` is its state as long as it can't be used: "creating" or "error".
+
+    `volume_initialization_rate` is the MiB/s at which EBS was asked to fill it.
+    """
 
     making = ""
+    volume_initialization_rate: int | None = None
 
     @property
     def status(self) -> str:

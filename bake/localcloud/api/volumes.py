@@ -74,9 +74,11 @@ class Volumes(EC2Backend):  # type: ignore[misc]
                 f"{snapshot.gib}GiB",
             )
         _, gib, kind, iops, throughput = block_devices.sized(asked, self)
+        rate = block_devices.number(CALL.get().get("VolumeInitializationRate"))
+        volume_limits.check_initialization(rate, from_snapshot=snapshot is not None)
         encryption = self.encryption(encrypted, kms_key_id, snapshot)
         volume = self._recorded(gib, zone, snapshot_id, encryption, kind, iops, throughput)
-        volume.making = "creating"
+        volume.making, volume.volume_initialization_rate = "creating", rate
         threading.Thread(target=self._make, args=(volume, snapshot, encryption), daemon=True).start()
         return volume
 

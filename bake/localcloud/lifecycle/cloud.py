@@ -35,6 +35,7 @@ from bake.localcloud.lifecycle.state import Status
 from bake.localcloud.lifecycle.sweep import sweep
 from bake.localcloud.lifecycle.users import User
 from bake.localcloud.machines import isolation
+from bake.localcloud.machines.filling import parse_speeds
 from bake.localcloud.network import bridge, control, egress
 from bake.localcloud.packages import neuron_sdk, python_release
 from bake.localcloud.packages.needed import require_packages
@@ -70,6 +71,8 @@ def up(
     up keeps its `delays`. UsageError without root, if a tool or the network is not available, or if machines
     would have this host's root and the caller doesn't `trust_guests`.
     """
+    if lazy_disks is not None:
+        parse_speeds(lazy_disks)  # before anything is started
     host.require_root()
     settings = Settings.load().with_delays(delays)
     host.require_tools()

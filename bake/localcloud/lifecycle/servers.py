@@ -117,7 +117,7 @@ def start(
         **_owner_routes(owners),
         **_fault_routes(faults),
         **callers.routes(keys, needs),
-        **lazy_disks.routes(instances),
+        **lazy_disks.routes(instances, api.pacer),
         ("POST", "/-/save"): lambda request: records.save(
             Path(request.get_data(as_text=True)), instances, store, time, about["environment"]
         ),

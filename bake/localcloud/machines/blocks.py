@@ -118,7 +118,8 @@ class BlockMap:
         )  # fmt: skip
 
     def _count(self, mask: int) -> int:
-        return sum(1 for flags in self.flags if flags & mask == mask)
+        flags = bytes(self.flags)
+        return sum(flags.count(known) for known in range(2 * BACKGROUND) if known & mask == mask)
 
 
 class Blocks:

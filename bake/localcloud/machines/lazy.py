@@ -103,6 +103,11 @@ class LazyDisk:
         self._map = None
 
     @property
+    def is_known(self) -> bool:
+        """Whether it has been mounted, and has figures to tell."""
+        return self._map is not None
+
+    @property
     def _blocks(self) -> BlockMap:
         if self._map is None:
             self._map = BlockMap(self._disk)

@@ -291,7 +291,7 @@ def test_an_error_is_an_exception_of_the_service(cloud: Cloud) -> None:
 @pytest.mark.parametrize(
     ("service", "operation", "parameters"),
     [
-        ("ec2", "describe_volume_status", {}),
+        ("ec2", "describe_volume_attribute", {"Attribute": "autoEnableIO", "VolumeId": "vol-0"}),
         ("kms", "describe_custom_key_stores", {}),
         ("sqs", "list_message_move_tasks", {"SourceArn": "arn:aws:sqs:eu-west-1:123456789012:flux"}),
         ("service-quotas", "list_services", {}),
