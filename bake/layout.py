@@ -13,18 +13,28 @@ VENV = f"{WORKER}/venv"
 NEURON_VENV = f"{WORKER}/neuron-venv"
 NEURON_MODELS = f"{WORKER}/neuron"
 """What was compiled for NeuronCores, a folder a size."""
+COMPILED = f"{WORKER}/compiled"
+"""Blocks that were compiled on the builder for its GPU, a folder for each GPU and set of versions."""
 INT8_MODEL = f"{WORKER}/int8"
 WORKER_ENV = "/etc/flux-worker/worker.env"
 """What every worker of an image shares; written by the bake."""
 INSTANCE_ENV = "/etc/flux-worker/instance.env"
 """Queue, bucket, bus and region of one instance; written when it is launched."""
 LIBRARY = "/usr/lib/flux-worker"
+TRACE = f"{LIBRARY}/trace.json"
+"""What a start reads, in which order; written by the bake before the seal."""
+RANGES = f"{LIBRARY}/ranges.json"
+"""The hashes of the weights' ranges, by which a worker checks what it reads from S3."""
 NOTICE = "/usr/share/doc/flux-worker/NOTICE"
 UNITS = "/etc/systemd/system"
 SERVICE = "flux-worker.service"
 """The worker; where there are several GPUs, what starts and stops all workers."""
 SERVICE_OF_SEVERAL = "flux-worker@.service"
 """One of several workers, rendered from the same text; its instances are the indexes of the GPUs."""
+WARM_SERVICE = "flux-warm.service"
+"""Reads what the worker will need, from the start of a boot on (docs/cold-start.md)."""
+WARM_REPORT = "/run/flux-warm/report.json"
+"""What it has read, replaced once a second."""
 UNIT_ENV = "/run/%N.env"
 """FLUX_WORKERS, written at each start of a unit of that name, by `workers.sh` in LIBRARY."""
 WORKERS_ENV = UNIT_ENV.replace("%N", SERVICE.removesuffix(".service"))
@@ -65,9 +75,12 @@ SETTINGS = {
     "WORKER_VENV": VENV,
     "NEURON_VENV": NEURON_VENV,
     "NEURON_MODELS": NEURON_MODELS,
+    "COMPILED": COMPILED,
     "WORKER_ENV": WORKER_ENV,
     "INSTANCE_ENV": INSTANCE_ENV,
     "WORKER_LIBRARY": LIBRARY,
     "WORKER_STATE": STATE,
+    "TRACE": TRACE,
+    "WARM_REPORT": WARM_REPORT,
     "UNIT_ENV": UNIT_ENV,
 }

@@ -14,12 +14,14 @@ from bake.steps.boot_check import boot_check
 from bake.steps.clean_up import clean_up
 from bake.steps.connect import connect_to_builder
 from bake.steps.create_image import create_image
+from bake.steps.fill_stream import fill_stream
 from bake.steps.judge import judge
 from bake.steps.launch import Instance, launch_builder
 from bake.steps.publish import publish
 from bake.steps.quantize import Checkpoint, quantize
 from bake.steps.record_image import record_image
 from bake.steps.seal import seal
+from bake.steps.speed_up_starts import speed_up_starts
 from bake.steps.survey import Survey, survey
 from bake.steps.take_over import take_over
 from bake.steps.verify import verify
@@ -28,10 +30,7 @@ from bake.undo import Undo
 
 
 def bake(plan: Plan, aws: Aws, run: Run) -> Release:
-    """Turn a plan into a verified AMI and leave nothing else behind.
-
-    A run that was cut goes on where it was. Raises BakeError once what was created is removed, or named.
-    """
+    """Turn a plan into a verified AMI; after a BakeError only what it names is left. A cut run goes on."""
     with Lease(plan.lease, aws, run), Undo(run.progress.status, run.leaks, run.journal.write) as undo:
         earlier = take_over(plan, aws, run, undo)  # nothing, in a new run
         wiring = wire_boot_check(plan, aws, run, undo, earlier.wiring)
@@ -59,7 +58,8 @@ def build(builder: Instance, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Buil
             provision.run_scripts(session, run, download.check)
             weights = download.wait()
             checkpoint = run.once("quantize", Checkpoint | None, lambda: quantize(session, plan, run))
-            provision.compile_for_neuron(session, plan.provision, run)
+            fill_stream(session, plan, aws, run, undo, checkpoint)
+            speed_up_starts(session, plan, run)
             report = verify(session, plan, aws, run, builder, base.baseline)
         seal(session, plan, aws, run)
         return Built(base, weights, checkpoint, report)

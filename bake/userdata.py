@@ -23,7 +23,7 @@ from bake.profile.schema import sections
 from bake.profile.variables import SECRET_NAME, STORED
 from bake.profile.yaml_source import printable
 from bake.redaction import redact
-from bake.wiring import environment_text, worker_settings
+from bake.wiring import environment_text, stream_settings, worker_settings
 
 FOLDER = "provision/launch"
 # The script for each kind of instance type, by a pattern of the shell's `case`; the last matches all others.
@@ -97,6 +97,7 @@ def _settings(profile: Profile, more: Mapping[str, str], origins: Mapping[str, s
     found |= worker_settings(worker.region, worker.queue or "", worker.bucket or "", worker.bus or "")
     if worker.cloudwatch_namespace:
         found["FLUX_CLOUDWATCH_NAMESPACE"] = worker.cloudwatch_namespace
+    found |= stream_settings(profile.weights.stream)
     problems += [f"--set {name}: the profile says what it is" for name in more if name in found]
     found |= more
     problems += [
@@ -124,7 +125,7 @@ def _stored(origins: Mapping[str, str]) -> list[str]:
     return [
         f"{path}: comes from Secrets Manager, and user data holds nothing secret"
         for path, origin in origins.items()
-        if path.startswith("worker.") and origin.startswith(STORED)
+        if path.startswith(("worker.", "weights.stream")) and origin.startswith(STORED)
     ]
 
 

@@ -55,6 +55,11 @@ def worker_settings(region: str, queue: str, bucket: str, bus: str) -> dict[str,
     return {"AWS_REGION": region, "FLUX_QUEUE_URL": queue, "FLUX_BUCKET": bucket, "FLUX_EVENT_BUS": bus}
 
 
+def stream_settings(stream: str | None) -> dict[str, str]:
+    """Where a worker reads weights from beside its volume (`weights.stream`); nothing where it does not."""
+    return {"FLUX_STREAM": stream} if stream is not None else {}
+
+
 def environment_text(settings: Mapping[str, str]) -> str:
     """`KEY=value` lines that systemd and a shell read alike."""
     return "".join(f"{key}={shlex.quote(value)}\n" for key, value in settings.items())

@@ -1,8 +1,9 @@
 """Make the int8 checkpoint on the builder, and compare one image of it with bfloat16's.
 
-Runs under the worker's Python and does the worker's own work: quantize.py SOURCE TARGET PICTURES DEVICE,
-where SOURCE is the snapshot in the Hugging Face cache, TARGET the new folder, PICTURES the folder for both
-images, and DEVICE cuda or cpu. Prints one JSON object a line on stdout:
+Runs under the worker's Python and does the worker's own work: quantize.py SOURCE TARGET PICTURES DEVICE
+RANGES, where SOURCE is the snapshot in the Hugging Face cache, TARGET the new folder, PICTURES the folder for
+both images, DEVICE cuda or cpu, and RANGES the file for the hashes of the checkpoint's ranges. Prints one
+JSON object a line on stdout:
 
   {"event": "progress", "done", "total"}                   bytes of the source
   {"event": "quantized", "bytes", "seconds", "peak_ram"}   peak_ram: bytes without mapped files
@@ -32,6 +33,7 @@ from flux_worker.inference import library_logging
 from flux_worker.inference.checkpoint import commit_of
 from flux_worker.inference.images import GeneratedImages, Origin
 from flux_worker.inference.memory import anonymous_ram
+from flux_worker.inference.streaming.manifest import Manifest
 from flux_worker.jobspec.job import Job
 from flux_worker.settings import MODEL, ModelSettings
 
@@ -44,8 +46,8 @@ def tell(event: str, **facts: Any) -> None:
     print(json.dumps({"event": event, **facts}), flush=True)
 
 
-def make_checkpoint(source: Path, target: Path) -> None:
-    """Make the checkpoint; report progress twice a second."""
+def make_checkpoint(source: Path, target: Path, ranges: Path) -> None:
+    """Make the checkpoint, and hash its ranges; report progress twice a second."""
     from flux_worker.inference.quantize import quantize
 
     started = time.monotonic()
@@ -59,6 +61,8 @@ def make_checkpoint(source: Path, target: Path) -> None:
 
     with peak_ram() as peak:
         made = quantize(source, target, progress)
+    weights = {name: file.sha256 for name, file in made.outputs.items() if name.endswith(".safetensors")}
+    Manifest.of(target, weights).write(ranges)
     size = sum(file.bytes for file in made.outputs.values())
     tell("quantized", bytes=size, seconds=round(time.monotonic() - started, 1), peak_ram=peak[0])
 
@@ -163,10 +167,10 @@ def compare(source: Path, target: Path, pictures: Path, device: str) -> None:
 
 def main() -> int:
     source, target, pictures = map(Path, sys.argv[1:4])
-    device = sys.argv[4]
+    device, ranges = sys.argv[4], Path(sys.argv[5])
     try:
         require(device)
-        make_checkpoint(source, target)
+        make_checkpoint(source, target, ranges)
         compare(source, target, pictures, device)
     except WorkerError as error:
         tell("refused", reason=str(error))

@@ -10,6 +10,7 @@ from bake.planning.plan import Plan
 from bake.planning.reaching import Reach
 from bake.planning.sources import Sources
 from bake.profile import Profile
+from bake.wiring import stream_settings
 
 
 def changed(
@@ -29,7 +30,11 @@ def changed(
         sources=sources,
         launch=replace(
             plan.launch,
-            settings={**sources.worker, **drivers.launched_with},
+            settings={
+                **sources.worker,
+                **drivers.launched_with,
+                **stream_settings(profile.weights.stream),
+            },
             reach=Reach.of(profile, sources),
         ),
         weights=weights,

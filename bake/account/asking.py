@@ -19,7 +19,15 @@ from bake.account.publishing import ask_publishing
 from bake.account.quotas import ask_quotas
 from bake.account.signing import ask_signing_key
 from bake.account.starts import ask_starts
-from bake.account.wiring import ask_bucket, ask_bus, ask_mirror, ask_notices, ask_queue, ask_reports
+from bake.account.wiring import (
+    ask_bucket,
+    ask_bus,
+    ask_mirror,
+    ask_notices,
+    ask_queue,
+    ask_reports,
+    ask_stream,
+)
 from bake.account.worker_code import ask_code
 from bake.aws import Aws
 from bake.background import start
@@ -89,10 +97,17 @@ def _ask_wiring(profile: Profile, aws: Aws) -> WiringFacts:
     bucket = start(lambda: ask_bucket(profile, aws))
     bus = start(lambda: ask_bus(profile, aws))
     mirror = start(lambda: ask_mirror(profile, aws))
+    stream = start(lambda: ask_stream(profile, aws))
     reports = start(lambda: ask_reports(profile, aws))
     notices = ask_notices(profile, aws)
     return WiringFacts(
-        queue.result(), bucket.result(), bus.result(), mirror.result(), reports.result(), notices
+        queue=queue.result(),
+        bucket=bucket.result(),
+        bus=bus.result(),
+        mirror=mirror.result(),
+        stream=stream.result(),
+        reports=reports.result(),
+        notices=notices,
     )
 
 

@@ -39,7 +39,7 @@ class NetworkFacts:
 
 @dataclass(frozen=True)
 class WiringFacts:
-    """The worker's queue, bucket and bus, the mirror, the bucket of reports, and the bus of notices.
+    """The worker's queue, bucket and bus, the buckets of mirror, stream and reports, and the bus of notices.
 
     None is what does not exist, or is not named.
     """
@@ -48,6 +48,7 @@ class WiringFacts:
     bucket: Bucket | Unanswered | None = None
     bus: Bus | Unanswered | None = None
     mirror: Bucket | Unanswered | None = None
+    stream: Bucket | Unanswered | None = None
     reports: Bucket | Unanswered | None = None
     notices: Bus | Unanswered | None = None
 

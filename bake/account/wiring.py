@@ -1,4 +1,4 @@
-"""Ask for the worker's queue, bucket and bus in AWS_REGION, and for the buckets of mirror and reports."""
+"""Ask for the worker's queue, bucket and bus in AWS_REGION, and for the other buckets of a profile."""
 
 from __future__ import annotations
 
@@ -88,6 +88,12 @@ def ask_mirror(profile: Profile, aws: Aws) -> Bucket | Unanswered | None:
     """Return the bucket of `weights.mirror`; None if it does not exist, or the profile names none."""
     mirror = profile.weights.mirror
     return None if mirror is None else _bucket(Place.of(mirror).bucket, aws, aws.region)
+
+
+def ask_stream(profile: Profile, aws: Aws) -> Bucket | Unanswered | None:
+    """Return the bucket of `weights.stream`; None if it does not exist, or the profile names none."""
+    stream = profile.weights.stream
+    return None if stream is None else _bucket(Place.of(stream).bucket, aws, aws.region)
 
 
 def ask_reports(profile: Profile, aws: Aws) -> Bucket | Unanswered | None:

@@ -78,6 +78,8 @@ class Build:
     parameters: Mapping[str, Any]
     inputs: Mapping[str, str]
     materials: Sequence[Mapping[str, Any]]
+    byproducts: Sequence[Mapping[str, Any]] = ()
+    """What the build made beside the image's content as planned: no input, and in no plan's id."""
 
 
 def provenance(subject: Subject, build: Build) -> dict[str, Any]:
@@ -109,6 +111,7 @@ def provenance(subject: Subject, build: Build) -> dict[str, Any]:
                     "startedOn": build.started,
                     "finishedOn": build.finished,
                 },
+                **({"byproducts": [dict(one) for one in build.byproducts]} if build.byproducts else {}),
             },
         },
     )

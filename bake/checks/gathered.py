@@ -116,6 +116,7 @@ def _inputs(expect: Expectations) -> dict[str, dict[str, Any]]:
         "updates": {"packages": expect.packages, "index": layout.UPDATES, "held": list(expect.not_updated)},
         "cache": {**where, "files": dict(expect.files)},
         "checkpoint": {"folder": expect.model_dir},
+        "start": {"trace": layout.TRACE, "weights": [expect.cache_dir, expect.model_dir]},
     }
 
 

@@ -182,6 +182,12 @@ def checkpoint(gathered: Gathered) -> Facts:
 
 
 @pytest.fixture(scope="session")
+def start(gathered: Gathered) -> Facts:
+    """Facts about what a start reads: trace, bytecode, copies of weights."""
+    return gathered.facts("start")
+
+
+@pytest.fixture(scope="session")
 def secrets(gathered: Gathered) -> Facts:
     """Places of secrets: files, processes, the journal."""
     return gathered.facts("secrets")

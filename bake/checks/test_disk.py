@@ -128,3 +128,13 @@ def test_cache_not_on_instance_store(cache: Facts, compare: Compare) -> None:
         "a disk that is no instance store",
         model or "a disk without a model",
     )
+
+
+@check(
+    "low",
+    "A copy is paid for in each snapshot and volume, and is read at each hydration.",
+    "Find what put the copy there, and remove it on the base AMI or in the scripts.",
+)
+def test_one_copy_of_each_weight(start: Facts, compare: Compare) -> None:
+    """The cache, and the int8 checkpoint, hold one copy of each large file (R-CACHE, R-DISK)."""
+    compare.none(start, start["copies"], "no two files of the same content")

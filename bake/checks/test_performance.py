@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
+from bake import layout
 from bake.checks.declare import check
 from bake.checks.evidence import Compare, not_applicable
 from bake.checks.expectations import Expectations
-from bake.checks.gathered import Answers
+from bake.checks.gathered import Answers, Facts
 
 READ_AHEAD_RULE = "/etc/udev/rules.d/60-bake-read-ahead.rules"
 READ_AHEAD_KIB = 2560
@@ -64,3 +65,60 @@ def test_read_ahead_of_the_root_disk(answers: Answers, compare: Compare) -> None
     if not (found := answers["kib"].out.strip()):
         not_applicable("the root is on no EBS disk")
     compare.equal(answers["kib"], f"{READ_AHEAD_KIB} KiB", f"{found} KiB")
+
+
+STAGES = ("libraries", "text_encoders", "transformer", "vae")
+STAGES_ON_NEURON = ("libraries", "transformer")
+READ = (
+    "A boot reads ahead of the worker what the trace names; what is not in it waits for the worker's faults."
+)
+
+
+@check(
+    "medium",
+    READ,
+    "See logs/bake-trace*.log in the run directory; nothing may change the image after the step trace.",
+    booted=True,
+)
+def test_trace(start: Facts, compare: Compare, expect: Expectations) -> None:
+    """The image says what a start reads, in order, and its files are still those (R-SPOT)."""
+    trace = start["trace"]
+    compare.equal(start, "a trace", trace["error"] or "a trace")
+    wanted = STAGES_ON_NEURON if expect.neuron_sizes else STAGES
+    named = tuple(name for name in trace["stages"] if name in STAGES)
+    compare.equal(start, wanted, named)
+    compare.none(start, trace["changed"], f"{trace['files']} files as they were traced")
+
+
+@check(
+    "medium",
+    "The worker can't write bytecode beside root's code, so it would compile that at each start.",
+    "uv compiles packages (--compile-bytecode), 20-worker.sh the pinned Python: what came or changed since?",
+)
+def test_bytecode(start: Facts, compare: Compare) -> None:
+    """A start compiles no Python: all that it imports has its bytecode on the image (R-SPOT)."""
+    if start["trace"]["error"]:
+        not_applicable("there is no trace that would say what a start imports")
+    compare.none(start, start["compiled"], "no module without valid bytecode")
+
+
+def _compiles(expect: Expectations) -> str | None:
+    return None if expect.compiled_sizes else "nothing was to be compiled on this builder"
+
+
+@check(
+    "medium",
+    "What is not compiled is drawn eagerly, 1.4 times as long; what others may write is not used.",
+    "Bake again, on a builder with the workers' GPU: facts/compiled.json has what was compiled.",
+    asks=lambda expect: {
+        "made": f"cat {layout.COMPILED}/*/compiled.json",
+        "open": f"find {layout.COMPILED} ! -user root -o -perm /022",
+    },
+    applies=_compiles,
+)
+def test_compiled_blocks(answers: Answers, compare: Compare, expect: Expectations) -> None:
+    """The planned sizes of images are compiled, and nobody but root can change the code (R-SPOT)."""
+    made = answers["made"]
+    sizes = {f"{width}x{height}" for width, height in re.findall(r"\[(\d+), (\d+), \d+\]", made.out)}
+    compare.equal(made, set(expect.compiled_sizes), sizes)
+    compare.none(answers["open"], answers["open"].lines, "root's, and for nobody else to write")

@@ -16,7 +16,8 @@ def resources(fleet: Fleet) -> Resources:
         (subject.bucket(str(fleet.profile.worker.bucket)),),
         (str(subject.bus),),
     )
-    policy = iam.document([*worker.at(subject, places), worker.publish(fleet.namespace)])
+    weights = worker.read_weights(subject, fleet.profile.weights.stream)
+    policy = iam.document([*worker.at(subject, places), *weights, worker.publish(fleet.namespace)])
     role = {
         "Description": f"Workers of {fleet.about}",
         "AssumeRolePolicyDocument": worker.trust(subject).as_dict(),

@@ -6,7 +6,7 @@ https://docs.aws.amazon.com/service-authorization/latest/reference/reference_pol
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from bake import hydration
 from bake.creation import EXPIRES_TAG
@@ -104,7 +104,8 @@ def _sources(subject: Subject) -> Iterator[Statement]:
 def _places(subject: Subject) -> Iterator[Statement]:
     """What the profile names in SQS, S3 and EventBridge."""
     profile = subject.profile
-    urls = [url for url in (profile.weights.mirror, profile.reports) if url is not None]
+    kept = tuple(dict.fromkeys((profile.weights.mirror, profile.weights.stream)))
+    urls = [url for url in (*kept, profile.reports) if url is not None]
     buckets = [*([profile.worker.bucket] if profile.worker.bucket else []), *(place(url)[0] for url in urls)]
     looks = {
         "sqs:GetQueueAttributes": [subject.queue] if subject.queue else [],
@@ -118,10 +119,11 @@ def _places(subject: Subject) -> Iterator[Statement]:
             "the plan looks whether queue, buckets and bus are there",
             tuple(there),
             tuple(arn for arns in there.values() for arn in arns),
-            when="`worker.queue`, `worker.bucket`, `worker.bus`, `weights.mirror`, `reports`, `notices`",
+            when="`worker.queue`, `worker.bucket`, `worker.bus`, `weights.mirror`, `weights.stream`, "
+            "`reports`, `notices`",
         )
-    if profile.weights.mirror is not None:
-        yield from _mirror(subject, *place(profile.weights.mirror))
+    if stores := [place(url) for url in kept if url is not None]:
+        yield _mirrors(subject, stores)
     if profile.reports is not None:
         bucket, prefix = place(profile.reports)
         yield Statement(
@@ -141,13 +143,14 @@ def _places(subject: Subject) -> Iterator[Statement]:
         )
 
 
-def _mirror(subject: Subject, bucket: str, prefix: str) -> Iterator[Statement]:
-    yield Statement(
+def _mirrors(subject: Subject, stores: Sequence[tuple[str, str]]) -> Statement:
+    objects = (subject.bucket(bucket, f"{prefix}*") for bucket, prefix in stores)
+    return Statement(
         "UseTheMirror",
         "the builder reads and fills it by URLs that whoever bakes has signed; forgotten uploads are ended",
         ("s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListBucketMultipartUploads"),
-        (subject.bucket(bucket), subject.bucket(bucket, f"{prefix}*")),
-        when="`weights.mirror`",
+        tuple(dict.fromkeys((*(subject.bucket(bucket) for bucket, _ in stores), *objects))),
+        when="`weights.mirror`, `weights.stream`",
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bake.iam.statement import Statement, Trust
-from bake.iam.subject import OURS, Account, Subject
+from bake.iam.subject import OURS, Account, Subject, place
 
 
 def statements(subject: Subject) -> Iterator[Statement]:
@@ -19,6 +19,7 @@ def statements(subject: Subject) -> Iterator[Statement]:
         (*queues, *first_jobs.queues), (*buckets, *first_jobs.buckets), (*buses, *first_jobs.buses)
     )
     yield from at(subject, places)
+    yield from read_weights(subject, subject.profile.weights.stream)
     if own.cloudwatch_namespace:
         yield publish(own.cloudwatch_namespace)
 
@@ -81,6 +82,20 @@ def at(account: Account, places: Places) -> Iterator[Statement]:
         "in an Auto Scaling group: the worker is ready, or done",
         ("autoscaling:CompleteLifecycleAction",),
         (account.arn("autoscaling", "autoScalingGroup:*:autoScalingGroupName/*"),),
+    )
+
+
+def read_weights(account: Account, stream: str | None) -> Iterator[Statement]:
+    """What a worker may do that reads weights from a bucket beside its volume; nothing where it does not."""
+    if stream is None:
+        return
+    bucket, prefix = place(stream)
+    yield Statement(
+        "ReadWeights",
+        "weights beside the volume's; without it the volume alone is read",
+        ("s3:GetObject",),
+        (account.bucket(bucket, f"{prefix}*"),),
+        when="`weights.stream`",
     )
 
 

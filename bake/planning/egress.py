@@ -29,6 +29,7 @@ def find(profile: Profile, sources: Sources, archive: Archive) -> tuple[Egress, 
     """List the hosts in the order of a bake. What a base AMI has already is not fetched."""
     return (
         *_mirror(profile),
+        *_stream(profile),
         _python(profile, sources, archive),
         _index(sources),
         _weights(profile, sources),
@@ -48,6 +49,14 @@ def _mirror(profile: Profile) -> Iterator[Egress]:
         bucket = Place.of(profile.weights.mirror).bucket
         why = "the mirror of the weights and of Python; an endpoint of S3 in the VPC will do"
         yield Egress((f"{bucket}.s3.*.amazonaws.com",), why)  # of the bucket's own region
+
+
+def _stream(profile: Profile) -> Iterator[Egress]:
+    stream, mirror = profile.weights.stream, profile.weights.mirror
+    if stream is None or (mirror and Place.of(mirror).bucket == Place.of(stream).bucket):
+        return
+    why = "to put there what workers read beside their volume; an endpoint of S3 in the VPC will do"
+    yield Egress((f"{Place.of(stream).bucket}.s3.*.amazonaws.com",), why)
 
 
 def _python(profile: Profile, sources: Sources, archive: Archive) -> Egress:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from bake.account.instance_types import InstanceType
+from bake.planning import compiling
 from bake.planning.disk import Disk
 from bake.planning.findings import Findings
 from bake.planning.hardware import Types, bakes_without
@@ -118,10 +119,13 @@ def estimate(
         _seconds(size, rate) for size, rate in ((weights.bytes, network), (quantizing, speed), (cold, speed))
     )
     quantize += cpu_drawing_seconds(kind) if int8 and bakes_without(profile, types) else 0
+    compile_ = compiling.seconds(profile, types, check)
+    # Where the builder has the GPU, a start of the whole worker is recorded; else its imports, in seconds.
+    trace = check if profile.base.accelerator == "cuda" and not bakes_without(profile, types) else 0
     return Estimates(
-        builder_seconds=BOOT + max(INSTALL, download) + quantize + check + CHECKS,
+        builder_seconds=BOOT + max(INSTALL, download) + quantize + compile_ + check + trace + CHECKS,
         boot_check_seconds=start.seconds + DRAWING,
-        moved_bytes=weights.bytes + quantizing + cold,
+        moved_bytes=weights.bytes + quantizing + (2 * cold if trace else cold),
         volume=volume,
         instance=instance,
         start=start,

@@ -13,6 +13,7 @@ from bake.planning import (
     attesting,
     base_image,
     builder,
+    compiling,
     estimates,
     guarded,
     hardware,
@@ -27,6 +28,7 @@ from bake.planning import (
     reaching,
     review,
     starts,
+    streaming,
     wiring,
 )
 from bake.planning import disk as disk_of
@@ -55,6 +57,7 @@ from bake.profile import Profile
 from bake.systems import SYSTEMS, System
 from bake.weights.flux import GIB
 from bake.weights.lock import Lock
+from bake.wiring import stream_settings
 from bake.worker_source import WorkerSource
 
 
@@ -139,14 +142,13 @@ def make(
     image.check(profile, facts, findings)
     publishing.check(profile, facts.publishing, findings)
     files = weights_of.find(profile, sources.sizes, lock, facts.hub, findings)
-    wiring.check_mirror(profile, facts, findings)
-    wiring.check_reports(profile, facts, findings)
+    _check_buckets_of_weights(profile, files, facts, findings)
     reviewed = review.check(profile, sources, facts, findings)
     memories, builder_memory = _check_types(profile, types, files, facts, findings)
     drivers = drivers_of.decide(profile, sources.requirements, types, sources.devices)
-    image.check_user_data(profile, {**sources.worker, **drivers.launched_with}, findings)
+    image.check_user_data(profile, _booted_with(profile, sources, drivers), findings)
     code = _code(facts, findings)
-    drivers_of.check(profile, drivers, sources.neuron, findings)
+    _check_drivers(profile, types, drivers, sources, findings)
     _check_base(profile, base, types, where, files, facts, findings)
     asked = preflight.check(profile, sources, facts, findings)
     disk = disk_of.estimate(profile, base, files) if base is not None else None
@@ -177,6 +179,20 @@ def make(
         preflight=asked + ending,
         copies=publishing.copies(profile, facts.publishing, estimated.snapshot_gb),
     )
+
+
+def _check_buckets_of_weights(
+    profile: Profile, files: WeightFiles, facts: AccountFacts, findings: Findings
+) -> None:
+    wiring.check_mirror(profile, facts, findings)
+    streaming.check(profile, files, facts, findings)
+
+
+def _check_drivers(
+    profile: Profile, types: Types, drivers: Drivers, sources: Sources, findings: Findings
+) -> None:
+    drivers_of.check(profile, drivers, sources.neuron, findings)
+    compiling.check(profile, types, drivers.lacks, findings)
 
 
 def _check_base(
@@ -217,8 +233,13 @@ def _code(facts: AccountFacts, findings: Findings) -> WorkerSource | None:
 def _launch(
     profile: Profile, sources: Sources, base: BaseImage, types: Types, where: Network, drivers: Drivers
 ) -> LaunchPlan:
-    settings = {**sources.worker, **drivers.launched_with}
+    settings = _booted_with(profile, sources, drivers)
     return LaunchPlan(base, types.builder, types.worker, where, settings, Reach.of(profile, sources))
+
+
+def _booted_with(profile: Profile, sources: Sources, drivers: Drivers) -> dict[str, str]:
+    """What the booted worker is told beside its queue, bucket and bus."""
+    return {**sources.worker, **drivers.launched_with, **stream_settings(profile.weights.stream)}
 
 
 def _check_types(

@@ -21,6 +21,7 @@ def check(profile: Profile, facts: AccountFacts, findings: Findings) -> None:
         _check_bus("worker.bus", worker.bus, facts.wiring.bus, facts, findings)
     if profile.notices is not None:
         _check_bus("notices", profile.notices, facts.wiring.notices, facts, findings)
+    _check_reports(profile, facts, findings)
 
 
 def _check_queue(url: str, facts: AccountFacts, findings: Findings) -> None:
@@ -73,7 +74,7 @@ def check_mirror(profile: Profile, facts: AccountFacts, findings: Findings) -> N
         )
 
 
-def check_reports(profile: Profile, facts: AccountFacts, findings: Findings) -> None:
+def _check_reports(profile: Profile, facts: AccountFacts, findings: Findings) -> None:
     """Check the bucket of `reports`: after a bake of hours would be too late to hear that there is none."""
     if profile.reports is None:
         return

@@ -74,6 +74,7 @@ def collect(directory: Path) -> Report:
         inventories=_inventories(run),
         pictures=content.pictures(run),
         weights=run.part("the weights", lambda: content.weights(run), None),
+        trace=run.part("facts/trace.json", lambda: content.trace(run), None),
         disk=run.part("the disk", lambda: content.disk(run), ()),
         timeline=run.part("events.jsonl", lambda: timeline.spans(run.events), ()),
         cold_start=run.part(COLD_START, lambda: _cold_start(run), None),

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bake.report.model import Part, Picture, WeightFile, Weights
+from bake.report.model import Part, Picture, StartTrace, TraceStage, WeightFile, Weights
 from bake.report.run_directory import RunDirectory
 
 LICENCE = "FLUX.1 [dev] Non-Commercial License"
@@ -40,6 +40,20 @@ def weights(run: RunDirectory) -> Weights | None:
         planned_bytes=sum(one["bytes"] for one in planned.values()),
         fetched=fetched["fetched"] > 0 if fetched else None,
         int8_psnr_db=int8.get("comparison", {}).get("psnr"),
+    )
+
+
+def trace(run: RunDirectory) -> StartTrace | None:
+    """The trace of a start, without its ranges: the image has those."""
+    told = run.json("facts/trace.json")
+    if not told:
+        return None
+    stages = told.get("stages", ())
+    return StartTrace(
+        recorded=told.get("recorded", "none"),
+        why=told.get("why", ""),
+        sha256=told.get("sha256"),
+        stages=tuple(TraceStage(name=one["name"], bytes=one["bytes"], files=one["files"]) for one in stages),
     )
 
 

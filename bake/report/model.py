@@ -207,6 +207,25 @@ class Weights(Record):
     int8_psnr_db: float | None = None
 
 
+class TraceStage(Record):
+    """What a part of a start reads, of how many files."""
+
+    name: str
+    bytes: int
+    files: int
+
+
+class StartTrace(Record):
+    """The trace of a start on the image: how it was recorded, and what it names."""
+
+    recorded: str
+    """`start on cuda`, `start on cpu`, or `static`, from a list; `none` if there is no trace."""
+    why: str = ""
+    """Why no start was recorded."""
+    sha256: str | None = None
+    stages: tuple[TraceStage, ...] = ()
+
+
 class Change(Record):
     """One difference between two inventories or reports."""
 
@@ -349,6 +368,7 @@ class Report(Record):
     inventories: tuple[Inventory, ...] = ()
     pictures: tuple[Picture, ...] = ()
     weights: Weights | None = None
+    trace: StartTrace | None = None
     disk: tuple[Part, ...] = ()
     timeline: tuple[Span, ...] = ()
     cold_start: ColdStart | None = None

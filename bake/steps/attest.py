@@ -24,6 +24,7 @@ from bake.planning.plan import Plan
 from bake.redaction import redact_all
 from bake.run import Run
 from bake.steps.attempt import attempt
+from bake.steps.record_trace import recorded
 
 if TYPE_CHECKING:
     from securesystemslib.signer._signer import Signer
@@ -189,7 +190,18 @@ def _build(reader: Reader, run: Run) -> Build:
         parameters=chosen,
         inputs=plan.inputs,
         materials=_materials(reader),
+        byproducts=_byproducts(run),
     )
+
+
+def _byproducts(run: Run) -> list[dict[str, Any]]:
+    """The trace of a start, which the image ships and no plan knows."""
+    trace = recorded(run)
+    if trace is None:
+        return []
+    told = {"recorded": trace.recorded}
+    digest = {"sha256": trace.sha256}
+    return [{"name": "trace", "uri": f"file://{trace.path}", "digest": digest, "annotations": told}]
 
 
 def _time(moment: datetime) -> str:

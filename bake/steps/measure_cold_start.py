@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FACTS = "facts/cold-start.json"
 CASE = "performance.cold_start"
-BY = "EC2's state of the instance, and the probe start"
+BY = "EC2's state of the instance, and the probe boot_times"
 _SECONDS = 30
 
 
@@ -50,7 +50,7 @@ def measure_cold_start(
     nothing of it that is missing is an error.
     """
     asked = time.monotonic()
-    told = _told(probe("start").run(session, {}, _SECONDS))
+    told = _told(probe("boot_times").run(session, {}, _SECONDS))
     machine_now = (asked + time.monotonic()) / 2  # by this machine's clock
     running = None
     if told is not None and instance.seen_running is not None:

@@ -22,6 +22,7 @@ from bake.run import Run
 from bake.ssh import CommandResult, Session
 from bake.steps.launch import Instance
 from bake.steps.mount_scratch import mount_scratch
+from bake.steps.record_ranges import Ranges, record_ranges
 from bake.undo import Undo
 from bake.weights.lock import Lock
 from bake.weights.mirror import Mirror
@@ -143,6 +144,7 @@ class Download:
         self._job = job
         self._progress = job.run.progress
         self._weights: Weights | None = None
+        self._ranges = Ranges()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._follow, args=(unit,), name=UNIT, daemon=True)
         self._thread.start()
@@ -161,6 +163,7 @@ class Download:
             self.check()
             assert self._weights is not None
             self._progress.transfer("weights", self._weights.bytes, self._weights.bytes)
+            record_ranges(self._job.session, self._job.plan, self._ranges)
             self._job.run.remember("prefetch", Weights, self._weights)
             told = {**asdict(self._weights), "bytes": self._weights.bytes}
             self._job.run.keep(FACTS, json.dumps(told, indent=1) + "\n")
@@ -216,6 +219,8 @@ class Download:
         if event["event"] == "uploaded":
             self._progress.tally.moved("the mirror was given a file")
             self._job.complete(event)
+        elif event["event"] == "ranges":
+            self._ranges.take(event)
         elif event["event"] == "progress":
             self._progress.transfer(
                 "weights", event["done"], event["total"], event.get("rate"), event.get("seconds_left")

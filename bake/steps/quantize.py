@@ -10,7 +10,7 @@ from typing import Any
 
 from bake import units
 from bake.errors import BakeError, NotVerified
-from bake.layout import BAKE, VENV
+from bake.layout import BAKE, RANGES, VENV
 from bake.planning.plan import Plan
 from bake.progress import readable
 from bake.run import Run
@@ -76,7 +76,7 @@ def quantize(session: Session, plan: Plan, run: Run) -> Checkpoint | None:
 def _make(session: Session, plan: Plan, folder: str, run: Run) -> Mapping[str, Mapping[str, Any]]:
     """Run `provision/quantize.py` as root, so that the worker can't change its model."""
     device = "cuda" if plan.verify.drivers.on_builder else "cpu"
-    argv = (f"{VENV}/bin/python", f"{BAKE}/quantize.py", snapshot(plan), folder, PICTURES, device)
+    argv = (f"{VENV}/bin/python", f"{BAKE}/quantize.py", snapshot(plan), folder, PICTURES, device, RANGES)
     unit = units.start(session, UNIT, *argv, directory=BAKE)
     events = Events()
 

@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from prefetch.cache import Cache
 from prefetch.disk import Disk, Place, require_ebs, require_instance_store, require_space, trace
 from prefetch.events import say
+from prefetch.hashing import RANGE_BYTES
 from prefetch.hub import Hub
 from prefetch.mirror import Mirror
 from prefetch.patience import Patience
@@ -38,6 +39,7 @@ def download(wanted: Wanted, secrets: Secrets, patience: Patience) -> None:
     _tell_disk(place, wanted, transfers)
     _run(transfers, sources.mirror, cache)
     folder = cache.publish()
+    _tell_ranges(wanted, transfers)
     last_byte = max(transfer.last_byte for transfer in transfers)
     say(
         "done",
@@ -50,6 +52,14 @@ def download(wanted: Wanted, secrets: Secrets, patience: Patience) -> None:
         seconds=round(time.monotonic() - started, 2),
         verified_seconds=round(max(transfer.hashed for transfer in transfers) - last_byte, 2),
     )
+
+
+def _tell_ranges(wanted: Wanted, transfers: list[Transfer]) -> None:
+    """Tell the hashes of each weights file's ranges, which workers check when they read them from S3."""
+    ranges = {transfer.file.etag: transfer.ranges for transfer in transfers if transfer.ranges}
+    for name, file in wanted.files.items():
+        if file.etag in ranges:
+            say("ranges", file=name, range_bytes=RANGE_BYTES, sha256=ranges[file.etag])
 
 
 def _tell_leftovers(cache: Cache) -> None:

@@ -48,6 +48,7 @@ class Transfer:
         self.written = self.found = cache.there(file)
         self.fetched = 0
         self.from_mirror = 0
+        self.ranges: list[str] = []
         self.last_byte = self.hashed = time.monotonic()
         self._cache = cache
         self._sources = sources
@@ -86,7 +87,9 @@ class Transfer:
         hashing = Hashing(path, self.file)
         try:
             self._fill(descriptor, hashing)
-            return hashing.result()
+            etag = hashing.result()
+            self.ranges = hashing.ranges
+            return etag
         except BaseException:
             hashing.give_up()
             raise

@@ -23,6 +23,13 @@ if [ "$(readlink --canonicalize "$venv/bin/python")" != "$(readlink --canonicali
   "$uv" venv --quiet --clear --python "$python" "$venv"
 fi
 echo "note: the worker runs on $("$python" -V) of $python"
+# A system's Python has its bytecode. The pinned one comes without, and each start would compile what it imports.
+case $python in
+  "$WORKER_FOLDER"/*)
+    "$python" -I -m compileall -q -j 0 -x '/(site-packages|test|tests|idlelib|lib2to3|tkinter|turtledemo)/' \
+      "$("$python" -I -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
+    ;;
+esac
 
 # `sync` also removes packages that are not locked. Bytecode is compiled now, since the worker can't write here
 # and would compile everything at each start.

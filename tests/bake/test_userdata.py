@@ -77,6 +77,17 @@ def test_it_writes_the_namespace_of_metrics_that_the_profile_names(call: Call, t
     assert environment_of(result.stdout) == SETTINGS | {"FLUX_CLOUDWATCH_NAMESPACE": "Flux"}
 
 
+def test_it_writes_where_weights_are_read_beside_the_volume(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "fast.yaml").write_text("extends: g6e-ubuntu\nweights: {stream: 's3://weights/flux'}\n")
+    (tmp_path / "g6e-ubuntu.yaml").write_bytes((PROFILES / "g6e-ubuntu.yaml").read_bytes())
+    result = call("--profile=fast", profiles=tmp_path, **SETTINGS)
+    assert result.exit_code == 0, result.output
+    assert environment_of(result.stdout) == SETTINGS | {"FLUX_STREAM": "s3://weights/flux"}
+    again = call("--profile=fast", "--set=FLUX_STREAM=s3://others", profiles=tmp_path, **SETTINGS)
+    assert isinstance(again.exception, UsageError)
+    assert "--set FLUX_STREAM: the profile says what it is" in again.exception.message
+
+
 def test_it_needs_no_variable_beside_the_workers_and_names_all_that_are_missing(call: Call) -> None:
     result = call(AWS_REGION="eu-west-1", SPOT_AWS_REGION="eu-north-1", FLUX_BUCKET="pictures")
     assert isinstance(result.exception, UsageError)

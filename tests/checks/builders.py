@@ -17,6 +17,7 @@ from bake.run import Run
 from bake.ssh import Session
 from bake.steps import prefetch, provision
 from bake.steps.launch import Instance
+from bake.steps.record_trace import record_trace
 from bake.steps.verify import expectations
 from bake.undo import Undo
 
@@ -70,6 +71,7 @@ def provisioned(machine: Machine) -> Builder:
     download = prefetch.start(session, plan, machine.aws, run, Undo(), machine.instance)
     provision.run_scripts(session, run, download.check)
     download.wait()
+    record_trace(session, plan, run)
     expect = expectations(plan, machine.aws, machine.instance)
     return Builder(plan, machine.aws, run, machine.instance, session, expect)
 

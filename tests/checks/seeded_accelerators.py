@@ -17,6 +17,7 @@ from .seeded_faults import CACHE
 PERSISTENCED = "/etc/systemd/system/nvidia-persistenced.service"
 DAEMON = "[Service]\\nExecStart=/bin/true\\n[Install]\\nWantedBy=multi-user.target\\n"
 TORCH = "/opt/flux-worker/venv/lib/$PY/site-packages/torch"
+BESIDE = "/opt/flux-worker/venv/lib/python0/site-packages/torch"
 
 
 def _package(name: str, version: str = "1") -> str:
@@ -51,8 +52,9 @@ DRIVERS = [
     Fault(
         "drivers.torch_is_built_for_the_planned_cuda",
         "found CUDA 12",
-        f"cp -a {TORCH}/version.py /root/; sed -i \"s/^cuda.*/cuda = '12.8'/\" {TORCH}/version.py",
-        f"mv /root/version.py {TORCH}/",
+        # Beside torch's own file, whose bytecode and trace would not fit any more.
+        f"install -d {BESIDE}; sed \"s/^cuda.*/cuda = '12.8'/\" {TORCH}/version.py >{BESIDE}/version.py",
+        "rm -r /opt/flux-worker/venv/lib/python0",
     ),
     Fault(
         "drivers.no_source_of_the_bake_is_left",
@@ -195,6 +197,25 @@ NEURON = Batch(
             "mkdir /var/tmp/neuron-compile-cache",
             "rmdir /var/tmp/neuron-compile-cache",
         ),
+    ],
+)  # fmt: skip
+
+COMPILED = "/opt/flux-worker/compiled"
+
+
+def _blocks(width: int) -> str:
+    told = f'{{"format": 1, "sizes": [[{width}, 1024, 512]]}}'.replace('"', '\\"')
+    return f'install -d {COMPILED}/gpu; echo "{told}" >{COMPILED}/gpu/compiled.json'
+
+
+BLOCKS = Batch(
+    seed=_blocks(1024),
+    mend=f"rm -r {COMPILED}",
+    select="compiled_blocks",
+    expect=lambda expect: {"compiled_sizes": ("1024x1024",)},
+    faults=[
+        Fault("performance.compiled_blocks", "found 768x1024", _blocks(768)),
+        Fault("performance.compiled_blocks", f"found {COMPILED}/gpu", f"chmod 777 {COMPILED}/gpu"),
     ],
 )  # fmt: skip
 

@@ -202,6 +202,12 @@ WEIGHTS = [
     ),
 ]
 DISK = [
+    Fault(
+        "disk.one_copy_of_each_weight",
+        "FLUX.1-dev/copy",
+        "cp -p $BLOBS/$BLOB $SNAPSHOT/../../copy",
+        "rm $SNAPSHOT/../../copy",
+    ),
     Fault("disk.volume_size_as_agreed", "found 81 GiB", expect=lambda expect: {"volume_gib": 81}),
     Fault("disk.volume_type_as_agreed", "found gp2", expect=lambda expect: {"volume_type": "gp2"}),
     Fault(
@@ -219,13 +225,33 @@ DISK = [
         "rm /srv/full",
     ),
 ]
+PACKAGES = "/opt/flux-worker/venv/lib/$PY/site-packages"
+TORCH = f"{PACKAGES}/torch/lib/libtorch_cpu.so"
 READ_AHEAD = "/etc/udev/rules.d/60-bake-read-ahead.rules"
+# The source of some bytecode that a start reads.
+TRACED = (
+    "grep -o '[^\"]*/site-packages/[a-z]*/__pycache__/__init__[^\"]*pyc' /usr/lib/flux-worker/trace.json |"
+    " head -n 1 | sed 's#__pycache__/.*#__init__.py#' >/root/source"
+)
 PERFORMANCE = [
     Fault(
         "performance.read_ahead_rule",
         'expected 2560 KiB for KERNEL=="xvd*"',
         f"cp {READ_AHEAD} /root/rule; sed -i '/xvd/d' {READ_AHEAD}",
         f"mv /root/rule {READ_AHEAD}",
+    ),
+    # Written to again after it was traced, with the same content: a boot would not read it ahead.
+    Fault(
+        "performance.trace",
+        "libtorch_cpu.so: changed after it was traced",
+        f"touch -r {TORCH} /root/kept; touch {TORCH}",
+        f"touch -r /root/kept {TORCH}; rm /root/kept",
+    ),
+    Fault(
+        "performance.bytecode",
+        "it is newer than its bytecode",
+        f"{TRACED}; touch -r $(cat /root/source) /root/time; touch $(cat /root/source)",
+        "touch -r /root/time $(cat /root/source); rm /root/source /root/time",
     ),
 ]
 

@@ -34,15 +34,24 @@ def _environment(red: str, found: str, change: str) -> Fault:
     )
 
 
-def _code(name: str, red: str, found: str, module: str, *lines: str) -> Fault:
-    """Lines at the end of a module of the worker; in a new file, since uv's cache may share the other."""
-    file, kept = f"{PACKAGES}/flux_worker/{module}", f"/root/code-{name}"
-    text = "\n".join(lines)
+# A package of a module's name comes before the module, whose file, bytecode and trace stay as they are.
+_BEFORE = """\
+from pathlib import Path as _Path
+_module = _Path(__file__).parent.with_suffix(".py")
+__package__ = __name__.rpartition(".")[0]
+exec(compile(_module.read_text(), str(_module), "exec"))"""
+
+
+def _code(red: str, found: str, module: str, *lines: str) -> Fault:
+    """Lines at the end of a module of the worker, after those of an earlier fault."""
+    folder, text = f"{PACKAGES}/flux_worker/{module.removesuffix('.py')}", "\n".join(lines)
+    file, kept = f"{folder}/__init__.py", f"/root/code-{red}"
     return Fault(
         red,
         found,
-        f"mv {file} {kept}; cp -a {kept} {file}; cat >>{file} <<'END'\n{text}\nEND",
-        f"mv {kept} {file}",
+        f"if [ -e {file} ]; then cp {file} {kept}; else install -d {folder}; cat >{file} <<'END'\n"
+        f"{_BEFORE}\nEND\nfi; cat >>{file} <<'END'\n{text}\nEND",
+        f"if [ -e {kept} ]; then mv {kept} {file}; else rm -r {folder}; fi",
     )
 
 
@@ -50,9 +59,7 @@ def _loading(red: str, found: str, change: str) -> Fault:
     """A worker whose `load` does something more."""
     before = f"_without_{red}"
     lines = (f"{before} = load", "def load(*given, **named):", f"    model = {before}(*given, **named)")
-    return _code(
-        red, f"weights.{red}", found, "inference/model.py", *lines, f"    {change}", "    return model"
-    )
+    return _code(f"weights.{red}", found, "inference/model.py", *lines, f"    {change}", "    return model")
 
 
 def _package(name: str, *more: str) -> tuple[str, str]:
@@ -125,6 +132,12 @@ SERVICE = [
         "worker.enabled", "disabled", "systemctl disable -q flux-worker", "systemctl enable -q flux-worker"
     ),
     Fault(
+        "worker.warm_up",
+        "found disabled",
+        "systemctl disable -q flux-warm; chown ubuntu /usr/lib/flux-worker/warm.py",
+        "systemctl enable -q flux-warm; chown root /usr/lib/flux-worker/warm.py",
+    ),
+    Fault(
         "worker.environment_is_roots",
         f"{ENVIRONMENT} ubuntu 644",
         f"chown ubuntu {ENVIRONMENT}",
@@ -148,7 +161,7 @@ SERVICE = [
     _environment("no_token_for_worker", "found a token", "$aHF_TOKEN=anything"),
     Fault("worker.no_xformers", "found 1.0", *_package("xformers")),
     Fault("worker.packages_fit", "not-there", *_package("misfit", "Requires-Dist: not-there")),
-    _code("command", "worker.command_runs", "exit code 1", "cli.py", "raise SystemExit('broken')"),
+    _code("worker.command_runs", "exit code 1", "cli.py", "raise SystemExit('broken')"),
     Fault("worker.python", "expected 3.99", expect=lambda expect: {"python": "3.99"}),
 ]
 MODEL = [
@@ -179,8 +192,13 @@ NO_ACCELERATE = Change(
     f"cd {PACKAGES}; mv accelerate-*.dist-info /root/; cd flux_worker-*.dist-info;"
     " mv METADATA /root/; grep -v '^Requires-Dist: accelerate' /root/METADATA >METADATA",
     f"cd {PACKAGES}; mv /root/accelerate-*.dist-info .; mv /root/METADATA flux_worker-*.dist-info/",
-    {"worker.accelerate": "found not installed", "weights.loads_offline": "'accelerate", **NOT_LOADED},
-    why="transformers can't be imported without accelerate, and so the model does not load",
+    {
+        "worker.accelerate": "found not installed",
+        "weights.loads_offline": "'accelerate",
+        "performance.trace": "accelerate-",
+        **NOT_LOADED,
+    },
+    why="transformers can't be imported without accelerate: the model does not load, and a start read of it",
 )
 
 

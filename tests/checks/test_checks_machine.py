@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from bake import background
+from bake import run as runs_of
 from bake.errors import BakeError
 from bake.localcloud import Settings
 from bake.steps import provision
 from bake.steps.create_image import stop
 from bake.steps.quantize import quantize
+from bake.steps.record_trace import record_trace
 from bake.steps.seal import seal
 from tests.plans import changed
 
@@ -60,6 +64,48 @@ def test_int8_that_cannot_be_made_is_reported_with_the_reason(builder: Builder) 
         quantize(builder.session, changed(plan, drivers=drivers), builder.run)
     builder.root(AS_NEVER_QUANTIZED)
     assert red(builder.check(select="weights")) == {}  # nothing was removed for it
+
+
+IMPORTS, TRACE_FILE = "/opt/bake/tracing/imports.py", "/usr/lib/flux-worker/trace.json"
+NEVER_TRACED = (
+    "systemctl stop 'bake-trace*'; systemctl reset-failed 'bake-trace*' 2>/dev/null || :;"
+    " rm -f /run/bake/bake-trace*"
+)
+BREAKS = {
+    "the start fails": ("raise SystemExit('no such model')", "exit code 1: no such model"),
+    # As the kernel does it where memory runs out: the recorder and all that it started.
+    "the recorder is killed": (
+        "import signal; open('/dev/shm/started', 'w').close(); signal.pause()",
+        "the recorder ended with exit code 9: systemd: result signal",
+    ),
+}
+
+
+@pytest.mark.parametrize(("imports", "why"), BREAKS.values(), ids=BREAKS)
+def test_a_recording_that_goes_wrong_leaves_a_list_and_the_bake_goes_on(
+    builder: Builder, tmp_path: Path, imports: str, why: str
+) -> None:
+    run = runs_of.new(tmp_path, builder.run.progress)
+    builder.root(NEVER_TRACED, f"cp -a {IMPORTS} {TRACE_FILE} /root/; cat >{IMPORTS} <<'END'\n{imports}\nEND")
+    try:
+        recorded = background.start(lambda: record_trace(builder.session, builder.plan, run))
+        if "pause" in imports:
+            builder.root(
+                "until [ -e /dev/shm/started ]; do sleep 0.1; done; systemctl kill -s KILL bake-trace"
+            )
+        trace = recorded.result()
+        assert trace is not None and trace.recorded == "static"
+        found = json.loads((run.directory / "facts/trace.json").read_text())
+        assert why in found["why"]
+        (case,) = json.loads((run.directory / "facts/checks-sealed-trace.json").read_text())
+        assert (case["outcome"], case["about"]["id"]) == ("failed", "performance.trace_recorded")
+        assert why in case["reason"]
+        assert red(builder.check(select="trace or bytecode or failed_units")) == {}
+    finally:
+        builder.root(
+            f"mv /root/imports.py {IMPORTS}; mv /root/trace.json {TRACE_FILE}; rm -f /dev/shm/started",
+            NEVER_TRACED,
+        )
 
 
 def test_an_image_for_another_backend(builder: Builder) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import hashlib
 import os
 import shutil
 import subprocess
@@ -16,9 +17,10 @@ from huggingface_hub import scan_cache_dir, snapshot_download, try_to_load_from_
 
 from bake.localcloud.hub.server import REPO, REVISION
 
-from .downloads import FOLDER, LARGEST, TOKEN, Downloads, HubProcess, lock_of
+from .downloads import FOLDER, LARGEST, SIZES, TOKEN, Downloads, HubProcess, lock_of, make_repository
 
 pytestmark = pytest.mark.integration
+RANGE_BYTES = 8 << 20
 
 
 def assert_whole(downloads: Downloads, repository: Path) -> None:
@@ -63,6 +65,28 @@ def test_a_download_is_whole_and_a_second_one_fetches_nothing(
     again = downloads.run().last("done")
     assert (again["fetched"], again["reused"], hub.sent()) == (0, downloads.bytes, 0)
     assert_whole(downloads, repository)
+
+
+def test_the_ranges_of_weights_are_hashed_also_of_what_was_there(hub: HubProcess, tmp_path: Path) -> None:
+    """Of a weights file with more than one range, and of no other file."""
+    folder = tmp_path / "hub" / "repository"
+    make_repository(folder, {**SIZES, LARGEST: 2 * RANGE_BYTES + 5})
+    larger = HubProcess(folder)
+    try:
+        downloads = Downloads(larger.url, lock_of(folder), tmp_path / "cache")
+        first, again = downloads.run().all("ranges"), downloads.run().all("ranges")
+    finally:
+        larger.stop()
+    assert first == again
+    assert {one["file"] for one in first} == {
+        name for name in downloads.files if ".safetensors" in name[-12:]
+    }
+    (largest,) = [one for one in first if one["file"] == LARGEST]
+    content = (folder / LARGEST).read_bytes()
+    step = largest["range_bytes"]
+    parts = [content[start : start + step] for start in range(0, len(content), step)]
+    assert len(parts) == 3
+    assert largest["sha256"] == [hashlib.sha256(part).hexdigest() for part in parts]
 
 
 def test_what_is_there_is_enough_without_the_hub(repeated: Downloads, repository: Path) -> None:

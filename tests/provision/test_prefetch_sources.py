@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -15,7 +17,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from .downloads import LARGEST, SIZES, Downloads, HubProcess, Run, lock_of, make_repository
+from .downloads import LARGEST, ROOT, SIZES, Downloads, HubProcess, Run, lock_of, make_repository
 from .test_prefetch import assert_whole
 
 pytestmark = pytest.mark.integration
@@ -213,6 +215,39 @@ def test_the_whole_model_from_the_mirror_alone(
     downloads.hub = "http://127.0.0.1:9"
     assert downloads.run().last("done")["from_mirror"] == downloads.bytes
     assert_whole(downloads, repository)
+
+
+def test_files_that_are_there_are_uploaded_where_they_are_lacking(s3: Any, tmp_path: Path) -> None:
+    """`prefetch.upload`, by which a bake fills the bucket that workers read from."""
+    _empty(s3)
+    contents = {"vae/model.safetensors": b"v" * 1000, "unet/model.safetensors": b"u" * 10}
+    files = {}
+    for name, content in contents.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(content)
+        files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    key = f"{PREFIX}/{files['vae/model.safetensors']['sha256']}"
+    upload = s3.create_multipart_upload(Bucket=BUCKET, Key=key)["UploadId"]
+    url = _signed(s3, "upload_part", Key=key, UploadId=upload, PartNumber=1)
+    put = {files["vae/model.safetensors"]["sha256"]: {"part_bytes": PART, "parts": [url]}}
+    done = subprocess.run(
+        [sys.executable, "-m", "prefetch.upload", str(tmp_path)],
+        input=json.dumps({"files": files, "mirror": {"name": "s3://x", "get": {}, "put": put}}),
+        cwd=ROOT / "provision",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    uploaded, last = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (uploaded["event"], uploaded["file"], last["event"]) == (
+        "uploaded",
+        "vae/model.safetensors",
+        "done",
+    )
+    assert url not in done.stdout + done.stderr
+    parts = [{"PartNumber": 1, "ETag": uploaded["etags"][0]}]
+    s3.complete_multipart_upload(Bucket=BUCKET, Key=key, UploadId=upload, MultipartUpload={"Parts": parts})
+    assert s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() == contents["vae/model.safetensors"]
 
 
 def test_what_the_mirror_lacks_is_brought_to_it_in_parts(hub: HubProcess, tmp_path: Path, s3: Any) -> None:

@@ -29,7 +29,7 @@ from bake.localcloud import LocalCloud, RemoteFaults, Settings
 from bake.undo import Undo
 from bake.wiring import wire
 from tests.bake.iam import profiles as of_iam
-from tests.bake.iam.profiles import AGAIN, BUS, FULL, PARAMETER, PLAIN, QUEUE, REFUSED, SPOT, STORE
+from tests.bake.iam.profiles import AGAIN, BUS, FULL, PARAMETER, PLAIN, QUEUE, REFUSED, SPOT, STORE, STREAM
 
 from .bakes import Outcome, called, finish, resume, start
 
@@ -206,6 +206,9 @@ def _prepare(at: Recorder) -> str:
     if STORE not in {one["Name"] for one in at.aws.s3.list_buckets()["Buckets"]}:
         where: Any = {"LocationConstraint": at.aws.worker_region}
         at.aws.s3.create_bucket(Bucket=STORE, CreateBucketConfiguration=where)
+        at.aws.presigner(at.aws.region).create_bucket(
+            Bucket=STREAM, CreateBucketConfiguration={"LocationConstraint": at.aws.region}
+        )  # type: ignore[typeddict-item]
         at.aws.sqs.create_queue(QueueName=QUEUE)
         at.aws.events.create_event_bus(Name=BUS)
     return base

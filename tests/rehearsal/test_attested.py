@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from pathlib import Path
@@ -33,6 +34,11 @@ def test_the_images_bytes_are_those_that_were_attested(baked: Outcome, image: st
     code, found = verify(baked, image, "--key", str(baked.directory / "attestation.pub"))
     assert (code, found["verified"], found["verdict"], found["venue"]) == (0, True, "PASSED", "REHEARSAL")
     assert (found["signature"], found["tag"]) == ("trusted", f"sha256:{told['digest']}")
+    line = (baked.directory / "attestation.intoto.jsonl").read_text().splitlines()[0]
+    statement = json.loads(base64.b64decode(json.loads(line)["payload"]))
+    [trace] = statement["predicate"]["runDetails"]["byproducts"]
+    assert trace["uri"] == "file:///usr/lib/flux-worker/trace.json"
+    assert trace["digest"]["sha256"] == baked.kept("facts/trace.json")["sha256"]
     listed = (baked.directory / "SHA256SUMS").read_text()
     assert "  attestation.intoto.jsonl\n" in listed
 

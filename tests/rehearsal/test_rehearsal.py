@@ -69,8 +69,8 @@ def images(aws: Aws, run: str) -> list[str]:
 def test_the_plan_comes_first_and_says_how_a_rehearsal_differs(baked: Outcome) -> None:
     kinds = [event["event"] for event in baked.events]
     steps = [event["step"] for event in baked.events if event["event"] == "step_started"]
-    expected = "local cloud, plan, wiring, launch, connect, survey, fit, tools, provision, prefetch, verify, "
-    expected += "seal, stop, create image, remove builder, boot check, clean up, attest, publish"
+    expected = "local cloud, plan, wiring, launch, connect, survey, fit, tools, provision, prefetch, trace, "
+    expected += "verify, seal, stop, create image, remove builder, boot check, clean up, attest, publish"
     assert steps == expected.split(", ")
     launched = next(i for i, event in enumerate(baked.events) if event.get("step") == "launch")
     assert kinds.index("plan") < launched
@@ -112,6 +112,28 @@ def test_checks_of_all_three_moments_passed_and_are_kept_as_junit_xml(
     assert len(list(suites.iter("testcase"))) >= len(report["checks"])
     assert "REHEARSAL" in str(next(suites.iter("testsuite")).get("name"))
     assert not list(suites.iter("failure"))
+
+
+def test_the_image_has_the_trace_of_a_start_with_torch_first_and_the_weights_as_they_are_loaded(
+    baked: Outcome, report: dict[str, Any]
+) -> None:
+    facts = baked.kept("facts/trace.json")
+    assert (facts["recorded"], facts["why"]) == ("start on cpu", "")
+    sizes = {one["name"]: one["bytes"] for one in facts["stages"]}
+    assert list(sizes) == ["libraries", "text_encoders", "transformer", "vae"]
+    opened = {Path(one).name for one in facts["opened_libraries"]}
+    assert {"libtorch_cpu.so", "libtorch_python.so", "_safetensors_rust.abi3.so"} <= opened
+    files = {one["path"]: one["bytes"] for one in report["weights"]["files"]}
+    large = {path: size for path, size in files.items() if path.endswith(".safetensors")}
+    for stage, parts in {"transformer": ("transformer/",), "vae": ("vae/",)}.items():
+        assert sizes[stage] == sum(size for path, size in large.items() if path.startswith(parts))
+    assert report["trace"]["sha256"] == facts["sha256"]
+    own = [one for one in report["checks"] if one["id"].startswith("performance.trace")]
+    assert {(one["id"], one["moment"], one["outcome"]) for one in own} == {
+        ("performance.trace_recorded", "sealed", "passed"),
+        ("performance.trace", "sealed", "passed"),
+        ("performance.trace", "booted", "passed"),
+    }
 
 
 def test_it_ends_with_verdict_and_report(baked: Outcome, directory: Path) -> None:

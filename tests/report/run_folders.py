@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from bake.checks.case_list import BOOT_CHECK, CONNECT, IMAGE, SEAL, SURVEY
+from bake.checks.case_list import BOOT_CHECK, CONNECT, IMAGE, SEAL, SURVEY, TRACE
 from bake.checks.cases import not_run
 from bake.report.collect import collect
 from bake.report.model import Report
@@ -103,6 +103,9 @@ def results(moment: Any, ids: tuple[str, ...]) -> list[Any]:
     return [one.model_dump(mode="json") for one in passed]
 
 
+STAGE = {"name": "libraries", "bytes": 430, "files": 9, "ranges": 12}
+
+
 def whole(folder: Folder) -> Folder:
     """A bake that ended well."""
     journal = [
@@ -132,6 +135,8 @@ def whole(folder: Folder) -> Folder:
     folder.put(facts__checks_booted_boot_check=results("booted", BOOT_CHECK))
     folder.put(facts__checks_base_connect=results("base", CONNECT))
     folder.put(facts__checks_base_survey=results("base", SURVEY))
+    folder.put(facts__checks_sealed_trace=results("sealed", TRACE))
+    folder.put(facts__trace={"recorded": "start on cpu", "why": "", "sha256": "ab", "stages": [STAGE]})
     folder.put(facts__checks_sealed_seal=results("sealed", SEAL))
     folder.put(facts__checks_sealed_verify=[], facts__checks_booted_checks=[])
     folder.put(facts__checks_sealed_image=results("sealed", IMAGE))

@@ -28,6 +28,8 @@ from bake.report.model import (
     RunFacts,
     Scan,
     Span,
+    StartTrace,
+    TraceStage,
     Venue,
     Verdict,
     Volume,
@@ -273,6 +275,16 @@ GOOD = Report(
         bytes=167667438,
         planned_bytes=33745689731,
         fetched=True,
+    ),
+    trace=StartTrace(
+        recorded="start on cuda",
+        sha256="7a" * 32,
+        stages=(
+            TraceStage(name="libraries", bytes=1_200_000_000, files=5100),
+            TraceStage(name="text_encoders", bytes=9_770_792_936, files=20),
+            TraceStage(name="transformer", bytes=23_802_953_840, files=3),
+            TraceStage(name="vae", bytes=167_666_902, files=1),
+        ),
     ),
     disk=(
         Part(name="base AMI", bytes=24_000_000_000, measured=True),

@@ -48,6 +48,8 @@ def test_a_whole_run_is_told_whole(folder: Folder) -> None:
     assert report.weights is not None
     assert (report.weights.bytes, report.weights.planned_bytes, report.weights.fetched) == (7, 33, True)
     assert report.weights.files[0].hash == f"sha256:{'ab' * 32}"
+    assert report.trace is not None and report.trace.recorded == "start on cpu"
+    assert [(one.name, one.bytes, one.files) for one in report.trace.stages] == [("libraries", 430, 9)]
     assert report.cost is not None and (report.cost.hours, report.cost.dollars) == (0.5, 1.0)
     assert [log.file for log in report.logs] == ["logs/seal.log"]
     assert [(note.text, note.warning) for note in report.notes] == [("/boot is tight", True)]

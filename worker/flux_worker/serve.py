@@ -108,7 +108,9 @@ def _load(settings: ServeSettings, startup: StartupMonitor) -> FluxModel:
             startup.doing("Loading the model", size)
             loading.tell({"weights_bytes": size})
 
-        model = load(settings, on_found=on_found)
+        model = load(settings, on_found=on_found, on_read=startup.streamed)
+        if model.streamed is not None:
+            loading.tell({"stream": model.streamed.as_json()})
     startup.doing("Drawing a warm-up")
     with stages.stage("first_draw") as drawing:
         _warm_up(model, startup)

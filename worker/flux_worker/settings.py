@@ -22,6 +22,8 @@ DEFAULT_METRICS_PORT = 9471
 MOST_WORKERS = 99  # far more than any instance type has GPUs
 BackendChoice = Literal["auto", "cuda", "cpu", "neuron"]
 _REGION = r"[a-z]{2,4}(-[a-z]+)+-\d+"
+_BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+_S3_PLACE = rf"s3://{_BUCKET}(/(?!\.\.?(/|$))[A-Za-z0-9._-]+)*"
 
 
 def region_of(host: str) -> str | None:
@@ -145,6 +147,15 @@ class ModelSettings(_Settings):
     workers: Annotated[int, Field(ge=1, le=MOST_WORKERS, alias="FLUX_WORKERS")] = 1
     """How many workers this instance has, one a GPU: their devices are 0, 1, …"""
 
+    stream: Annotated[
+        str | None, _matching(_S3_PLACE, "s3://bucket or s3://bucket/prefix"), Field(alias="FLUX_STREAM")
+    ] = None
+    """Where weights are read from beside the disk, as `bake` put them there; None: nowhere."""
+    instance_region: Annotated[
+        str | None, _matching(_REGION, "a region, like eu-north-1"), Field(alias="SPOT_AWS_REGION")
+    ] = None
+    """The region of this instance and its Auto Scaling group; None: as the instance metadata says."""
+
     @model_validator(mode="after")
     def _is_one_of_them(self) -> Self:
         if self.workers > 1 and self.number >= self.workers:
@@ -164,7 +175,7 @@ class QueueSettings(_Settings):
     queue_url: Annotated[str, AfterValidator(_queue_url), Field(alias="FLUX_QUEUE_URL")]
     bucket: Annotated[
         str,
-        _matching(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "an S3 bucket's name"),
+        _matching(_BUCKET, "an S3 bucket's name"),
         Field(alias="FLUX_BUCKET"),
     ]
     prefix: Annotated[
@@ -224,10 +235,6 @@ class ServeSettings(ModelSettings, AwsSettings):
     """The longest time from SIGTERM to the exit; the unit's TimeoutStopSec must be longer."""
     metrics_port: Annotated[int, Field(ge=0, le=65_535, alias="FLUX_METRICS_PORT")] = DEFAULT_METRICS_PORT
     """The port on loopback of the instance's first worker; 0: none."""
-    instance_region: Annotated[
-        str | None, _matching(_REGION, "a region, like eu-north-1"), Field(alias="SPOT_AWS_REGION")
-    ] = None
-    """The region of this instance and its Auto Scaling group; None: as the instance metadata says."""
 
     @model_validator(mode="after")
     def _has_a_port(self) -> Self:

@@ -110,6 +110,10 @@ BY_THE_CODE = (
         {**IN_EC2, "cloudwatch:namespace": (profiles.NAMESPACE,)},
         "worker",
     ),
+    # worker/flux_worker/inference/streaming: no rehearsal's machine reads weights from S3.
+    _line(FULL, "s3:GetObject", f"arn:aws:s3:::{profiles.STREAM}/flux/{'0' * 64}", IN_EC2, "worker"),
+    # bake/steps/fill_stream.py: what the bucket lacks, by URLs that whoever bakes has signed.
+    _line(FULL, "s3:PutObject", f"arn:aws:s3:::{profiles.STREAM}/flux/{'0' * 64}", IN_EC2),
     # bake/report/places.py: the report of an image that another machine baked.
     _line(FULL, "s3:GetObject", f"arn:aws:s3:::{profiles.STORE}/reports/object", IN_WORKERS),
     # bake/lifecycle/machines.py: a volume and a group that outlived their instance.

@@ -23,6 +23,7 @@ VARIABLES = {
 ACCOUNT, ROLE = "123456789012", "arn:aws:iam::123456789012:role/flux-rehearsal"
 TEMPLATE = "lt-0123456789abcdef0"
 PARAMETER, STORE, QUEUE, BUS = "/bake/base", "needs-store", "needs-jobs", "needs"
+STREAM = "needs-stream"
 NAMESPACE = "Needs"
 # The same in a rehearsal; those with names that bakes know are set aside there.
 GIVEN = {
@@ -45,7 +46,7 @@ builder:
   reaper: scheduler
   reaper_role: ${{BAKE_REAPER_ROLE}}
   lease_hours: 0.1
-weights: {{mirror: "s3://{STORE}/weights"}}
+weights: {{mirror: "s3://{STORE}/weights", stream: "s3://{STREAM}/flux"}}
 worker:
   queue: ${{NEEDS_QUEUE_URL}}
   bucket: {STORE}

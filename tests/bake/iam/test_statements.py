@@ -137,6 +137,18 @@ def test_the_worker_has_exactly_the_rights_that_it_looks_for_itself(folder: Path
     assert actions(profiles.subject(FULL, folder), "worker") == wanted
 
 
+def test_a_worker_reads_weights_below_the_prefix_alone_and_only_where_the_profile_says_so(
+    folder: Path,
+) -> None:
+    plain, full = (profiles.subject(name, folder) for name in (PLAIN, FULL))
+    assert resources(full, "ReadWeights", "worker") == ("arn:aws:s3:::needs-stream/flux/*",)
+    assert "ReadWeights" not in {one.sid for one in iam.statements("worker", plain)}
+    assert resources(full, "UseTheMirror")[2:] == (
+        "arn:aws:s3:::needs-store/weights/*",
+        "arn:aws:s3:::needs-stream/flux/*",
+    )
+
+
 def test_metrics_are_published_in_one_namespace_and_only_where_the_profile_has_one(folder: Path) -> None:
     assert "cloudwatch:PutMetricData" not in actions(profiles.subject(PLAIN, folder), "worker")
     found = iam.document(iam.statements("worker", profiles.subject(FULL, folder)))["Statement"]

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from bake.account.answers import Unanswered
-from bake.account.facts import TypeFacts
+from bake.account.facts import TypeFacts, WiringFacts
 from bake.account.prices import PriceFacts
 from bake.account.starts import Started, StartFacts
+from bake.account.wiring import Bucket
 from bake.hydration import Measured
 from bake.planning.hydration import Hydration, Way, at_once, credits_of, rate_price
 from bake.planning.hydration_text import section
@@ -38,6 +39,7 @@ def plan_of(
     **facts: Any,
 ) -> Plan:
     of = loaded(root_volume=volume or {}, weights={"stream": stream})
+    facts.setdefault("wiring", WiringFacts(stream=Bucket("eu-north-1")))
     return planned(of.model_copy(update={"cold_start": ColdStart(**cold or {})}), **facts)
 
 

@@ -22,7 +22,6 @@ from bake.creation import tag_of
 from bake.errors import NotVerified
 from bake.image import describe_image
 from bake.planning.floor import bandwidth
-from bake.planning.hydration import Rate
 from bake.progress import PlainScreen, Progress
 from bake.report.cold_start import table
 from bake.run import Run
@@ -167,14 +166,18 @@ def test_the_report_is_printed(measure: Measure, tmp_path: Path) -> None:
 
 def test_the_floor_is_the_lowest_of_what_is_known(one_run: OneRun) -> None:
     plan, kind = one_run.plan, one_run.plan.launch.worker_types[0]
-    hydration = replace(plan.hydration, lazy=Rate(80.0, 90.0, "published"))
-    assert bandwidth(plan.profile, hydration, kind).mb_per_s == 90.0
+    lazy = replace(plan.hydration.lazy, best=90.0)
+    hydration = replace(plan.hydration, lazy=lazy)
+    found = bandwidth(plan.profile, hydration, kind)
+    assert (found.mb_per_s, found.limit) == (90.0, "first reads of a new volume, as published")
+    known = replace(hydration, lazy=replace(lazy, image="ami-1"))
+    assert bandwidth(plan.profile, known, kind).limit.endswith("measured before")
     fast = plan.profile.cold_start.model_copy(update={"volume_initialization_rate": 300})
     profile = plan.profile.model_copy(update={"cold_start": fast})
     found = bandwidth(profile, hydration, kind)
-    assert (found.limit, round(found.mb_per_s)) == ("the volume's throughput", 131)
-    slow = replace(kind, ebs_maximum=50.0)
-    assert bandwidth(profile, hydration, replace(slow, ebs_baseline=25.0)).limit == f"{kind.name}'s EBS limit"
+    assert (found.limit, round(found.mb_per_s)) == ("the volume's throughput (gp3)", 131)
+    slow = replace(kind, ebs_maximum=50.0, ebs_baseline=50.0)
+    assert bandwidth(profile, hydration, slow).limit == f"{kind.name}'s EBS limit"
     assert bandwidth(profile, hydration, None).mb_per_s == found.mb_per_s
 
 

@@ -52,11 +52,12 @@ def test_everything_is_bfloat16(model: Any) -> None:
         assert {weight.dtype for weight in network.parameters()} == {torch.bfloat16}, name
 
 
-def test_weights_are_mapped_from_the_files_and_not_copied(model: Any) -> None:
+def test_the_libraries_map_weights_from_the_files_and_copy_none(pipeline: Any) -> None:
+    """From there the stream knows which bytes a weight is, and none is read twice."""
     ranges = re.findall(r"^(\w+)-(\w+) .*/blobs/\w+$", Path("/proc/self/maps").read_text(), re.M)
     mapped = [(int(start, 16), int(end, 16)) for start, end in ranges]
     for name in ("transformer", "text_encoder_2"):
-        weights = list(networks(model)[name].parameters())
+        weights = list(pipeline.components[name].parameters())
         inside = [w for w in weights if any(start <= w.data_ptr() < end for start, end in mapped)]
         # A tensor that lies unaligned in its file is copied; there are few.
         assert len(inside) > 0.8 * len(weights), name

@@ -16,6 +16,7 @@ from PIL import Image
 
 from flux_worker.inference.checkpoint import Provenance
 from flux_worker.inference.quantize import psnr
+from flux_worker.inference.streaming.manifest import Manifest
 
 pytestmark = pytest.mark.integration
 PROGRAM = Path(__file__).parents[3] / "provision" / "quantize.py"
@@ -23,7 +24,7 @@ PROGRAM = Path(__file__).parents[3] / "provision" / "quantize.py"
 
 def run(program: Path, *arguments: Path, device: str = "cpu") -> tuple[int, list[dict[str, Any]]]:
     done = subprocess.run(
-        [sys.executable, program, *arguments, device],
+        [sys.executable, program, *arguments, device, ranges_file(program)],
         capture_output=True,
         text=True,
         check=False,
@@ -33,6 +34,10 @@ def run(program: Path, *arguments: Path, device: str = "cpu") -> tuple[int, list
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert events, done.stderr
     return done.returncode, events
+
+
+def ranges_file(program: Path) -> Path:
+    return program.parent / "library" / "ranges.json"
 
 
 @pytest.fixture
@@ -57,6 +62,11 @@ def test_it_makes_int8_and_compares_an_image(
     assert first.size == second.size == (256, 256)
     assert last["compared"]["psnr"] == round(psnr(first, second), 2)
     assert last["compared"]["psnr"] > 30
+    manifest = Manifest.read(ranges_file(program))
+    assert manifest.files.keys() == {str(file.relative_to(target)) for file in target.rglob("*.safetensors")}
+    assert {name: file.sha256 for name, file in manifest.files.items()} == {
+        name: file.sha256 for name, file in Provenance.read(target).outputs.items() if name in manifest.files
+    }
     record = json.loads((target / "comparison.json").read_text())
     assert record["psnr"] == last["compared"]["psnr"]
     assert record["job"]["seed"] == 7

@@ -3,8 +3,8 @@
 A fresh volume fetches each block from S3 on first read: 34 GB may take half an hour, while TimeoutStartSec=
 is meant for a worker that hangs. So the timeout is extended (EXTEND_TIMEOUT_USEC, sd_notify(3)) while bytes
 come in or steps are finished. Workers of one instance map the same files, and what one has read from the disk
-is there for the others: so pages that are mapped anew count as bytes that are read. CPU load counts for a
-limited time only: a process that waits in vain for a GPU may be spinning.
+is there for the others: so weights that were streamed count, wherever they came from, and pages that are
+mapped anew. CPU load counts for a limited time only: a process that waits in vain for a GPU may be spinning.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ _BUSY = 0.1
 
 @dataclass(frozen=True)
 class Usage:
-    """Bytes read from disks and CPU seconds until the monotonic time `at`; bytes of files mapped by then."""
+    """Bytes read from disks and CPU seconds until the monotonic time `at`; bytes of files mapped by then, and
+    of weights that were streamed."""
 
     read: int
     cpu: float
     at: float
     mapped: int = 0
+    streamed: int = 0
 
     @classmethod
     def now(cls) -> Usage:
@@ -46,7 +48,8 @@ class Usage:
 
     def came_since(self, before: Usage) -> int:
         """Bytes that came into this process since then, whoever read them from the disk."""
-        return max(self.read - before.read, self.mapped - before.mapped, 0)
+        streamed = self.streamed - before.streamed
+        return max(self.read - before.read, self.mapped - before.mapped, streamed, 0)
 
 
 def _bytes_read() -> int:
@@ -114,6 +117,7 @@ class StartupMonitor:
         self._previous = Usage.now()
         self._progress = Progress(self._previous)
         self._what, self._size, self._came = "", 0, 0
+        self._streamed = 0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="start-up", daemon=True)
 
@@ -121,6 +125,10 @@ class StartupMonitor:
         """Begin a phase of the start, in which `size` bytes will be read if that is known."""
         self._what, self._size, self._came = text, size, 0
         self._monitor.doing(text)
+
+    def streamed(self, size: int) -> None:
+        """So many bytes of weights have been read by now; may be called from any thread."""
+        self._streamed = max(self._streamed, size)
 
     def step(self) -> None:
         """A step is finished."""
@@ -140,7 +148,7 @@ class StartupMonitor:
 
     def _watch(self) -> None:
         while not self._over.wait(self._interval):
-            now = Usage.now()
+            now = replace(Usage.now(), streamed=self._streamed)
             if self._progress.made_progress(now):
                 self._monitor.extend_start(self._stall_seconds)
             came = now.came_since(self._previous)

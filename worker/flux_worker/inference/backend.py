@@ -12,6 +12,7 @@ from .checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from .compilation import Shape
+    from .streaming.report import StreamReport
 
 BackendName = Literal["cuda", "cpu", "neuron"]
 
@@ -31,6 +32,8 @@ class Loaded(Protocol):
     """A model on its device. `pipeline` is diffusers' FluxPipeline, or behaves like it."""
 
     pipeline: Any
+    streamed: StreamReport | None
+    """How its weights were read; None if not by the stream."""
 
     def check(self, job: Job) -> None:
         """Raise InvalidJob if this backend does not support the job's image size."""
@@ -62,8 +65,18 @@ class Backend(Protocol):
     def report(self, checkpoint: Checkpoint) -> Report:
         """The report of `flux-worker check`."""
 
-    def load(self, checkpoint: Checkpoint, settings: ModelSettings, *, compile_missing: bool) -> Loaded:
-        """Load from local files. Raises ConfigurationError if they are not as expected."""
+    def load(
+        self,
+        checkpoint: Checkpoint,
+        settings: ModelSettings,
+        *,
+        compile_missing: bool,
+        on_read: Callable[[int], None],
+    ) -> Loaded:
+        """Load from local files. Raises ConfigurationError if they are not as expected.
+
+        `on_read` is called, from any thread, with the bytes of weights that have been read so far.
+        """
 
     def finish_step(self) -> None:
         """Wait until the device has finished the step."""

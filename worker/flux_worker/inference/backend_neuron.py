@@ -22,6 +22,7 @@ from .checkpoint import Checkpoint
 from .compilation import Shape
 from .memory import available_ram
 from .neuron_artifacts import CORES, Facts
+from .streaming.report import StreamReport
 
 EXPERIMENTAL = "the backend neuron is experimental: it has not run on Neuron hardware yet"
 
@@ -74,6 +75,8 @@ class Verdict:
 
 class NeuronModel:
     """One pipeline for each compiled size."""
+
+    streamed: StreamReport | None = None
 
     def __init__(self, pipelines: dict[Shape, Any]) -> None:
         self._pipelines = pipelines
@@ -136,7 +139,14 @@ class NeuronBackend:
         model = {"folder": str(checkpoint.folder), "revision": checkpoint.revision}
         return Report(verdict.fits, lines, {"model": model, "neuron": facts})
 
-    def load(self, checkpoint: Checkpoint, settings: ModelSettings, *, compile_missing: bool) -> NeuronModel:
+    def load(
+        self,
+        checkpoint: Checkpoint,
+        settings: ModelSettings,
+        *,
+        compile_missing: bool,
+        on_read: Callable[[int], None],
+    ) -> NeuronModel:
         """Load every compiled size; `compile_missing` is for torch only, Neuron has `flux-worker compile`."""
         compiled = self._compiled(checkpoint)
         return NeuronModel({facts.shape: _load(folder, facts) for folder, facts in compiled.items()})

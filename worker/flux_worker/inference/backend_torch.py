@@ -1,8 +1,10 @@
-"""The backends `cuda` and `cpu`: diffusers' pipeline, with weights mapped from the model's files."""
+"""The backends `cuda` and `cpu`: diffusers' pipeline, with weights read from the model's files."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,16 +19,30 @@ from . import capacity, devices, library_logging
 from .backend import Report
 from .checkpoint import Checkpoint
 from .compilation import CompiledBlocks, Shape, compiled_blocks
+from .streaming.report import StreamReport
+from .streaming.stream import Stream
 from .validation import assert_on_device, assert_valid
+
+log = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 
 
 class TorchModel:
-    """A pipeline on a GPU or the CPU; `blocks`: its compiled transformer blocks, if any."""
+    """A pipeline on a GPU or the CPU; `blocks`: its compiled transformer blocks, if any.
 
-    def __init__(self, pipeline: Any, device: str, blocks: CompiledBlocks | None = None) -> None:
+    `streamed`: how its weights were read; None if they were mapped.
+    """
+
+    def __init__(
+        self,
+        pipeline: Any,
+        device: str,
+        blocks: CompiledBlocks | None = None,
+        streamed: StreamReport | None = None,
+    ) -> None:
         self.pipeline = pipeline
+        self.streamed = streamed
         self._device = device
         self._blocks = blocks
 
@@ -81,12 +97,18 @@ class TorchBackend:
             facts=capacity.as_json(machine, checkpoint, both),
         )
 
-    def load(self, checkpoint: Checkpoint, settings: ModelSettings, *, compile_missing: bool) -> TorchModel:
-        """Map the weights, and move them to the device."""
+    def load(
+        self,
+        checkpoint: Checkpoint,
+        settings: ModelSettings,
+        *,
+        compile_missing: bool,
+        on_read: Callable[[int], None] = lambda _: None,
+    ) -> TorchModel:
+        """Read the weights into the device's memory, while the libraries build the model."""
         machine = self._machine()
-        pipeline = _from_files(checkpoint.folder)
-        assert_valid(pipeline, checkpoint.precision)
-        pipeline.to(self.name)
+        pipeline, streamed = self._read(checkpoint, machine, on_read)
+        pipeline.to(self.name)  # what was not streamed
         assert_on_device(pipeline, self.name)
         _decode_in_tiles(pipeline.vae, capacity.tile_side(machine, checkpoint))
         pipeline.set_progress_bar_config(disable=True)
@@ -94,7 +116,28 @@ class TorchBackend:
         if settings.compile == "regional":
             cache, precision = settings.compile_cache, checkpoint.precision
             blocks = compiled_blocks(pipeline.transformer, cache, precision, self.name, fill=compile_missing)
-        return TorchModel(pipeline, self.name, blocks)
+        return TorchModel(pipeline, self.name, blocks, streamed)
+
+    def _read(
+        self, checkpoint: Checkpoint, machine: capacity.Machine, on_read: Callable[[int], None]
+    ) -> tuple[Any, StreamReport | None]:
+        with self._stream(checkpoint, machine, on_read) as stream:
+            pipeline = _from_files(checkpoint.folder)
+            assert_valid(pipeline, checkpoint.precision)
+            return pipeline, stream.fill(pipeline) if stream else None
+
+    def _stream(
+        self, checkpoint: Checkpoint, machine: capacity.Machine, on_read: Callable[[int], None]
+    ) -> contextlib.AbstractContextManager[Stream | None]:
+        """The weights on their way; nothing, with a warning, where memory does not suffice."""
+        why = capacity.no_room_to_stream(replace(machine, workers=self._workers), checkpoint)
+        if why is None:
+            try:
+                return Stream(checkpoint.folder, self.name, on_read=on_read)
+            except (RuntimeError, MemoryError) as error:
+                why = str(error)
+        log.warning("the weights are mapped and not read into memory, which is slower: %s", why)
+        return contextlib.nullcontext()
 
     def finish_step(self) -> None:
         """Wait for the GPU, which runs kernels asynchronously: otherwise a finished step would only be a

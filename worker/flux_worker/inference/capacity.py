@@ -155,6 +155,22 @@ def _source_sizes(checkpoint: Checkpoint) -> dict[str, int]:
     return sizes
 
 
+def no_room_to_stream(machine: Machine, checkpoint: Checkpoint) -> str | None:
+    """Why the weights cannot be read into memory, but must stay mapped from the files; None if they can.
+
+    On the CPU each worker then has them for itself, whichever loads first.
+    """
+    if machine.gpu:
+        return None  # they are read into VRAM
+    weights = checkpoint.weights()
+    verdict = assess(machine, weights, checkpoint.precision)
+    one = verdict.weights + verdict.working + loading_bytes(verdict.weights)
+    if one <= machine.ram_available and machine.workers * one <= machine.ram_total:
+        return None
+    needs = [f"{_gib(verdict.weights)} weights", f"{_gib(one - verdict.weights)} to load and draw"]
+    return _ram(machine, needs, machine.workers * one)
+
+
 def tile_side(machine: Machine, checkpoint: Checkpoint) -> int | None:
     """The side of the VAE's tiles in pixels for this checkpoint; None: whole images."""
     return assess(machine, checkpoint.weights(), checkpoint.precision).tile
@@ -240,7 +256,8 @@ def lines(machine: Machine, checkpoint: Checkpoint, both: dict[Precision, Verdic
                 f"            VRAM is tight: the VAE decodes slices, in tiles of {verdict.tile} pixels"
             )
     if not gpu:
-        text.append("            on the CPU, weights that do not fit into RAM are read from disk again")
+        why = no_room_to_stream(machine, checkpoint)
+        text.append(f"            the weights {'stay mapped: ' + why if why else 'are read into RAM'}")
     elif machine.workers > 1 and both[checkpoint.precision].weights > machine.ram_total:
         text.append(
             "            RAM is smaller than the weights: workers that start together share most of what they"

@@ -26,6 +26,8 @@ from .select_backend import select_backend
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from .streaming.report import StreamReport
+
 log = logging.getLogger(__name__)
 
 OnStep = Callable[[int], None]
@@ -46,6 +48,11 @@ class FluxModel:
     def pipeline(self) -> Any:
         """diffusers' pipeline, or one that behaves like it."""
         return self._loaded.pipeline
+
+    @property
+    def streamed(self) -> StreamReport | None:
+        """How the weights were read; None if they were mapped."""
+        return self._loaded.streamed
 
     @property
     def device(self) -> str:
@@ -184,12 +191,14 @@ def load(
     *,
     compile_missing: bool = False,
     on_found: Callable[[int], None] = lambda _: None,
+    on_read: Callable[[int], None] = lambda _: None,
 ) -> FluxModel:
     """Load the model with the backend that the settings name.
 
     Raises ConfigurationError if the model is missing, incomplete or too large, or if installed packages would
     break it. `compile_missing`: with FLUX_COMPILE=regional, compile what the cache lacks, and store it there.
-    `on_found` is called with the bytes of weights that will be read, if the checkpoint tells.
+    `on_found` is called with the bytes of weights that will be read, if the checkpoint tells,
+    `on_read`, from other threads, with those that have been read so far.
     """
     backend = select_backend(settings)
     backend.check_packages()
@@ -197,7 +206,7 @@ def load(
     backend.require(checkpoint)
     if backend.name != "neuron":  # each size compiled for Neuron has its own weights
         on_found(sum(checkpoint.weights().values()))
-    loaded = backend.load(checkpoint, settings, compile_missing=compile_missing)
+    loaded = backend.load(checkpoint, settings, compile_missing=compile_missing, on_read=on_read)
     return FluxModel(loaded, backend, _origin(checkpoint, backend))
 
 
