@@ -20,6 +20,8 @@ from .report import Depth, SourceReport, StreamReport
 
 # A source that failed at so many ranges is dropped.
 FAILURES = 3
+# Closing waits this long for reads under way. One that ends while Python exits may end the process badly.
+_CLOSING_SECONDS = 0.5
 
 
 class SourceFailed(Exception):
@@ -109,6 +111,7 @@ class Feed:
         self._closed = False
         self._error: BaseException | None = None
         self._over = threading.Event()
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Start the threads. They are daemons: a read that hangs must not keep the process."""
@@ -118,7 +121,9 @@ class Feed:
         for crew in self._crews:
             for number in range(crew.source.threads):
                 name = f"{crew.source.name}-{number}"
-                threading.Thread(target=self._work, args=(crew,), name=name, daemon=True).start()
+                thread = threading.Thread(target=self._work, args=(crew,), name=name, daemon=True)
+                self._threads.append(thread)
+                thread.start()
 
     def wait(self) -> StreamReport:
         """Wait until all ranges are in their places. Raises what the disk or the destination raised."""
@@ -138,12 +143,15 @@ class Feed:
             )
 
     def close(self) -> None:
-        """Let all threads end after what they read now. Without effect once it is closed."""
+        """Let all threads end after what they read now, and wait for those that end soon."""
         with self._lock:
             self._closed = True
             self._lock.notify_all()
         for crew in self._crews:
             crew.source.close()
+        deadline = time.monotonic() + _CLOSING_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def __enter__(self) -> Feed:
         self.start()

@@ -76,17 +76,21 @@ class Stream:
     def __exit__(self, *_: object) -> None:
         self._feed.close()
 
-    def fill(self, pipeline: Any) -> StreamReport:
-        """Wait for the weights, and move the pipeline's networks, which are mapped from the files, to them.
+    def wait(self) -> StreamReport:
+        """Wait until all bytes are on the device.
 
         Raises ConfigurationError if a file is shorter than it was, WorkerError if the disk fails.
         """
         try:
-            report = self._feed.wait()
+            return self._feed.wait()
         except FileEnds as error:
             raise ConfigurationError(f"The model in {self._folder} is damaged: {error}") from error
         except OSError as error:
             raise WorkerError(f"The model in {self._folder} cannot be read: {error}") from error
+
+    def fill(self, pipeline: Any) -> StreamReport:
+        """Wait, and move the pipeline's networks, which are mapped from the files, to the bytes read."""
+        report = self.wait()
         for name, why in report.dropped.items():
             log.warning("the rest of the weights came from the disk, since %s was dropped: %s", name, why)
         placement = Placement(self._files)
