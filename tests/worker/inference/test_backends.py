@@ -21,7 +21,7 @@ import flux_worker
 from bake.localcloud.packages import neuron_sdk
 from flux_worker.cli import main
 from flux_worker.errors import BadImage, ConfigurationError, InvalidJob
-from flux_worker.inference import backend_neuron, capacity, devices
+from flux_worker.inference import backend_neuron, capacity, devices, nvidia_driver
 from flux_worker.inference.backend_neuron import Verdict
 from flux_worker.inference.backend_torch import TorchBackend
 from flux_worker.inference.checkpoint import Checkpoint
@@ -359,7 +359,7 @@ def test_what_keeps_a_gpu_from_torch_is_told(
     monkeypatch.setattr(torch.cuda, "init", init)
     monkeypatch.setattr(torch, "__version__", "2")
     monkeypatch.setattr(devices, "_PCI", tmp_path / "pci")
-    monkeypatch.setattr(devices, "_DRIVER", tmp_path / "version")
+    monkeypatch.setattr(nvidia_driver, "_FILE", tmp_path / "version")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if hidden is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from flux_worker.errors import BadImage
-from flux_worker.inference.compilation import CompiledBlocks, Shape, cache_name, compiled_blocks
+from flux_worker.inference.compilation import CompiledBlocks, Shape, compiled_blocks
+from flux_worker.inference.compiled_cache import key_of, name_of
 from flux_worker.jobspec.job import Job
 from tests.worker.inference.blocks import OTHER, SMALL, run, warnings
 
@@ -30,16 +31,18 @@ def test_what_was_compiled_by_hand_is_used_and_other_sizes_are_drawn_eagerly(
     assert made
     has_compiler = bool(shutil.which(os.environ.get("CXX", "g++")))
     assert run(made, transformer, SMALL)[1] == (1 if has_compiler else 0)
-    kept = tmp_path / cache_name("bf16", "cpu")
+    kept = tmp_path / name_of(key_of("bf16", "cpu"))
     if not has_compiler:
         assert not kept.exists()
         assert "cannot be compiled, running eagerly" in warnings(caplog)[0]
         return
-    assert json.loads((kept / "shapes.json").read_text()) == [[256, 256, 512]]
+    assert json.loads((kept / "compiled.json").read_text())["sizes"] == [[256, 256, 512]]
     before = sorted(kept.rglob("*"))
+    assert [file.name for file in before] == ["blocks.tar", "compiled.json"]
     import torch
 
     torch.compiler.reset()
+    del made  # and with it the folder that the blocks were compiled in
     used = compiled_blocks(transformer, tmp_path, "bf16", "cpu", fill=False)
     assert used
     assert run(used, transformer, SMALL)[1] == 1
@@ -58,7 +61,7 @@ def test_without_a_cache_serving_is_eager_and_says_how_to_make_one(
 ) -> None:
     assert compiled_blocks(transformer, tmp_path, "bf16", "cpu", fill=False) is None
     assert compiled_blocks(transformer, None, "bf16", "cpu", fill=False) is None
-    assert str(tmp_path / cache_name("bf16", "cpu")) in warnings(caplog)[0]
+    assert str(tmp_path / name_of(key_of("bf16", "cpu"))) in warnings(caplog)[0]
     assert "`flux-worker draw` on this machine compiles it" in warnings(caplog)[0]
     assert "FLUX_COMPILE_CACHE, which is not set" in warnings(caplog)[1]
     assert not any(block._compiled_call_impl for block in transformer.blocks)
@@ -76,7 +79,7 @@ def test_a_failing_compiler_is_survived_and_said_once(
         assert [run(blocks, transformer, job)[1] >= 0 for job in (SMALL, SMALL, OTHER)] == [True] * 3
     assert len(warnings(caplog)) == 1
     assert "cannot be compiled, running eagerly" in warnings(caplog)[0]
-    assert not list(tmp_path.rglob("shapes.json"))
+    assert not list(tmp_path.rglob("compiled.json"))
 
 
 def _tritons() -> Exception:
@@ -107,7 +110,7 @@ def test_a_kernel_that_fails_at_its_first_launch_is_survived(
     assert [blocks.run(SMALL, generate) for _ in range(2)] == ["drawn", "drawn"]
     assert len(warnings(caplog)) == 1
     assert "cannot be compiled, running eagerly" in warnings(caplog)[0]
-    assert not list(tmp_path.rglob("shapes.json"))
+    assert not list(tmp_path.rglob("compiled.json"))
 
 
 @pytest.mark.parametrize("kind", [MemoryError, BadImage, RuntimeError])
@@ -162,16 +165,19 @@ def test_whatever_the_compilers_files_raise_is_survived_but_not_a_lack_of_memory
     [
         pytest.param(lambda kept: kept.chmod(0o777), "others may write to it", id="open-to-others"),
         pytest.param(lambda kept: kept.parent.chmod(0o777), "others may write to it", id="parent-open"),
-        pytest.param(lambda kept: (kept / "shapes.json").write_text("["), "cannot be read", id="not-json"),
-        pytest.param(lambda kept: (kept / "shapes.json").write_text("[7]"), "cannot be read", id="no-shapes"),
+        pytest.param(lambda kept: (kept / "compiled.json").write_text("["), "cannot be read", id="not-json"),
+        pytest.param(
+            lambda kept: (kept / "compiled.json").write_text("[7]"), "cannot be read", id="no-facts"
+        ),
+        pytest.param(lambda kept: (kept / "compiled.json").write_text("{}"), "cannot be read", id="no-sizes"),
     ],
 )
 def test_a_cache_that_cannot_be_trusted_is_not_run(
     transformer: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, spoil: Any, message: str
 ) -> None:
-    kept = tmp_path / cache_name("bf16", "cpu")
+    kept = tmp_path / name_of(key_of("bf16", "cpu"))
     kept.mkdir(mode=0o755)
-    (kept / "shapes.json").write_text("[[256, 256, 512]]")
+    (kept / "compiled.json").touch()
     spoil(kept)
     assert compiled_blocks(transformer, tmp_path, "bf16", "cpu", fill=False) is None
     assert message in warnings(caplog)[0]
@@ -180,7 +186,7 @@ def test_a_cache_that_cannot_be_trusted_is_not_run(
 def test_the_caches_name_tells_hardware_versions_and_precision() -> None:
     import torch
 
-    name = cache_name("bf16", "cpu")
+    name = name_of(key_of("bf16", "cpu"))
     assert f"torch-{torch.__version__}" in name
     assert "triton-" in name
     assert name.endswith("_bf16")
@@ -230,10 +236,10 @@ def test_where_nothing_temporary_can_be_executed_the_cache_is_worked_in(
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec", "none", temporary], check=True)
     try:
-        blocks = CompiledBlocks(transformer, kept=None, shapes=set(), fill=True)
+        blocks = CompiledBlocks(transformer, entry=None, target=None, fill=True)
         assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).parent == cache
         del blocks
     finally:
         subprocess.run(["umount", temporary], check=True)
-    CompiledBlocks(transformer, kept=None, shapes=set(), fill=True)
+    CompiledBlocks(transformer, entry=None, target=None, fill=True)
     assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).parent == temporary

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from flux_worker.inference.compilation import cache_name, compiled_blocks
+from flux_worker.inference.compilation import compiled_blocks
+from flux_worker.inference.compiled_cache import key_of, name_of
 from flux_worker.jobspec.job import Job
 from tests.worker.inference.blocks import OTHER, SMALL, run, warnings
 
@@ -36,8 +37,8 @@ def kept(transformer: Any, tmp_path: Path) -> Iterator[Path]:
     assert made
     run(made, transformer, SMALL)
     torch.compiler.reset()
-    kept = cache / cache_name("bf16", "cpu")
-    assert (kept / "shapes.json").is_file()
+    kept = cache / name_of(key_of("bf16", "cpu"))
+    assert (kept / "compiled.json").is_file()
     yield kept
 
 
@@ -49,30 +50,36 @@ def drawn_eagerly(transformer: Any, cache: Path, jobs: tuple[Job, ...] = (SMALL,
 
 def damage(kept: Path) -> None:
     """As a disk does it: what lies there has its size, and other bytes."""
-    for file in kept.glob("*/**/*"):
-        if file.is_file():
-            file.write_bytes(file.read_bytes()[:64] + bytes(max(0, file.stat().st_size - 64)))
+    with (kept / "blocks.tar").open("r+b") as file:
+        file.seek(-20_000, os.SEEK_END)
+        file.write(bytes(1000))
+
+
+def cut(kept: Path) -> None:
+    os.truncate(kept / "blocks.tar", 5000)
 
 
 def lose(kept: Path) -> None:
-    shutil.rmtree(next(kept.glob("fxgraph")))
+    (kept / "blocks.tar").unlink()
 
 
-def fill_with_a_pipe(kept: Path) -> None:
-    """No cache has one; copying of it fails as copying to a full disk does."""
-    os.mkfifo(kept / "pipe")
+def replace_by_a_folder(kept: Path) -> None:
+    """Reading it fails, as reading from a broken disk does."""
+    lose(kept)
+    (kept / "blocks.tar").mkdir()
 
 
 def nest(kept: Path) -> None:
-    (kept / "shapes.json").write_text("[" * 100_000)
+    (kept / "compiled.json").write_text("[" * 100_000)
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         pytest.param(damage, "is damaged and not used: remove it", id="damaged"),
+        pytest.param(cut, "is damaged and not used: remove it", id="cut"),
         pytest.param(lose, "is damaged and not used: remove it", id="half-lost"),
-        pytest.param(fill_with_a_pipe, "no folder to compile in, .* is a named pipe", id="not-copied"),
+        pytest.param(replace_by_a_folder, "no folder to compile in, .*Is a directory", id="not-read"),
         pytest.param(nest, "cannot be read", id="nested"),
     ],
 )

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import torch
 
-from . import backend_neuron
+from . import backend_neuron, nvidia_driver
 
 CPU_HINT = "FLUX_BACKEND=cpu uses the CPU, where a step takes minutes"
 
-_DRIVER = Path("/proc/driver/nvidia/version")
 _PCI = Path("/sys/bus/pci/devices")
 _NVIDIA, _DISPLAYS = "0x10de", "0x03"  # vendor and device class on the PCI bus
 
@@ -67,7 +66,7 @@ def _first_sentence(error: Exception) -> str:
 
 def _of_kernel() -> Iterator[str]:
     gpus = sum(_is_gpu(device) for device in _PCI.glob("*"))
-    driver = _driver()
+    driver = nvidia_driver.version()
     if driver:
         yield f"NVIDIA driver {driver} is loaded, nvidia-smi shows its GPUs"
     elif gpus:
@@ -82,14 +81,6 @@ def _is_gpu(device: Path) -> bool:
     except OSError:
         return False
     return vendor == _NVIDIA and kind.startswith(_DISPLAYS)
-
-
-def _driver() -> str | None:
-    try:
-        found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", _DRIVER.read_text())
-    except OSError:
-        return None
-    return found[0] if found else "of unknown version"
 
 
 def _of_neuron() -> Iterator[str]:
