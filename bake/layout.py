@@ -13,6 +13,8 @@ VENV = f"{WORKER}/venv"
 NEURON_VENV = f"{WORKER}/neuron-venv"
 NEURON_MODELS = f"{WORKER}/neuron"
 """What was compiled for NeuronCores, a folder a size."""
+COMPILED = f"{WORKER}/compiled"
+"""Blocks that were compiled on the builder for its GPU, a folder for each GPU and set of versions."""
 INT8_MODEL = f"{WORKER}/int8"
 WORKER_ENV = "/etc/flux-worker/worker.env"
 """What every worker of an image shares; written by the bake."""
@@ -67,6 +69,7 @@ SETTINGS = {
     "WORKER_VENV": VENV,
     "NEURON_VENV": NEURON_VENV,
     "NEURON_MODELS": NEURON_MODELS,
+    "COMPILED": COMPILED,
     "WORKER_ENV": WORKER_ENV,
     "INSTANCE_ENV": INSTANCE_ENV,
     "WORKER_LIBRARY": LIBRARY,

@@ -12,6 +12,7 @@ from bake.steps import keep_interrupted, prefetch, provision
 from bake.steps.attest import attested
 from bake.steps.boot_check import boot_check
 from bake.steps.clean_up import clean_up
+from bake.steps.compile_model import compile_model
 from bake.steps.connect import connect_to_builder
 from bake.steps.create_image import create_image
 from bake.steps.judge import judge
@@ -57,7 +58,7 @@ def build(builder: Instance, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Buil
             provision.run_scripts(session, run, download.check)
             weights = download.wait()
             checkpoint = run.once("quantize", Checkpoint | None, lambda: quantize(session, plan, run))
-            provision.compile_for_neuron(session, plan.provision, run)
+            compile_model(session, plan, run)
             record_trace(session, plan, run)
             report = verify(session, plan, aws, run, builder, base.baseline)
         seal(session, plan, aws, run)

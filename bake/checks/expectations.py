@@ -67,6 +67,8 @@ class Expectations:
     neuron_venv: str = layout.NEURON_VENV
     neuron_sizes: tuple[str, ...] = ()
     """Image sizes compiled for Neuron; empty for other backends."""
+    compiled_sizes: tuple[str, ...] = ()
+    """Image sizes that the worker's blocks are compiled for; empty where the builder had no such GPU."""
     removed: tuple[str, ...] = ()
     """Names of what the profile removes from the base AMI."""
     updates: str = "none"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from bake import layout
 from bake.checks.declare import check
 from bake.checks.evidence import Compare, not_applicable
 from bake.checks.expectations import Expectations
@@ -99,3 +100,25 @@ def test_bytecode(start: Facts, compare: Compare) -> None:
     if start["trace"]["error"]:
         not_applicable("there is no trace that would say what a start imports")
     compare.none(start, start["compiled"], "no module without valid bytecode")
+
+
+def _compiles(expect: Expectations) -> str | None:
+    return None if expect.compiled_sizes else "nothing was to be compiled on this builder"
+
+
+@check(
+    "medium",
+    "What is not compiled is drawn eagerly, 1.4 times as long; what others may write is not used.",
+    "Bake again, on a builder with the workers' GPU: facts/compiled.json has what was compiled.",
+    asks=lambda expect: {
+        "made": f"cat {layout.COMPILED}/*/compiled.json",
+        "open": f"find {layout.COMPILED} ! -user root -o -perm /022",
+    },
+    applies=_compiles,
+)
+def test_compiled_blocks(answers: Answers, compare: Compare, expect: Expectations) -> None:
+    """The planned sizes of images are compiled, and nobody but root can change the code (R-SPOT)."""
+    made = answers["made"]
+    sizes = {f"{width}x{height}" for width, height in re.findall(r"\[(\d+), (\d+), \d+\]", made.out)}
+    compare.equal(made, set(expect.compiled_sizes), sizes)
+    compare.none(answers["open"], answers["open"].lines, "root's, and for nobody else to write")

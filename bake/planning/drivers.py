@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bake.planning import compiling
 from bake.planning.findings import Findings
 from bake.planning.hardware import Types, bakes_without
 from bake.profile import Profile
@@ -39,6 +40,10 @@ class Drivers:
     """Whether the builder has the accelerator: what can't be checked without one is checked there."""
     on_worker: bool = False
     """Whether what boots from the image has it, and must draw on it."""
+    compiles: tuple[str, ...] = ()
+    """The sizes of images that the worker's blocks are compiled for on the builder, with its GPU."""
+    lacks: str = ""
+    """Why nothing is compiled for a GPU on the builder, nor seen of what it opens; empty if that is done."""
 
     @property
     def backend(self) -> Backend:
@@ -59,6 +64,15 @@ class Drivers:
         """What a launch tells the worker where no instance has what the image draws on."""
         return {} if self.drawn_on == self.backend else {"FLUX_BACKEND": self.drawn_on}
 
+    @property
+    def told(self) -> str:
+        """The backend, what is compiled for it, and what a launch sets where no instance has its device."""
+        compiled = f"; compiled on the builder for {', '.join(self.compiles)}" if self.compiles else ""
+        return f"{self.backend}{compiled}" + "".join(
+            f"; launched with {name}={value}, for no instance here has it"
+            for name, value in self.launched_with.items()
+        )
+
     def __str__(self) -> str:
         if self.accelerator == "cpu":
             return "none"
@@ -74,6 +88,7 @@ def decide(profile: Profile, requirements: Path, types: Types, devices: Collecti
     """
     cuda = cuda_of(requirements)
     there = profile.base.accelerator in devices
+    lacks = compiling.lacks(profile, types, there=there)
     return Drivers(
         profile.base.accelerator,
         cuda,
@@ -83,6 +98,8 @@ def decide(profile: Profile, requirements: Path, types: Types, devices: Collecti
         profile.neuron.sizes if draws_on_neuron(profile) else (),
         on_builder=there and not bakes_without(profile, types),
         on_worker=there,
+        compiles=() if lacks else profile.worker.compile_sizes,
+        lacks=lacks,
     )
 
 
@@ -164,4 +181,7 @@ def settings(profile: Profile, drivers: Drivers) -> dict[str, str]:
         "NEURON_NOGPGCHECK": "yes" if neuron.nogpgcheck else "no",
         "NEURON_PYTHON_INDEX": neuron.python_index or "" if drivers.accelerator == "neuron" else "",
         "NEURON_SIZES": " ".join(drivers.compiled),
+        # What worker.env says of compiled blocks: their sizes, or why there are none.
+        "COMPILED_SIZES": ", ".join(drivers.compiles),
+        "NOT_COMPILED": drivers.lacks if profile.worker.compile_sizes else "",
     }

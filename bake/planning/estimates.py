@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from bake.account.instance_types import InstanceType
+from bake.planning import compiling
 from bake.planning.disk import Disk
 from bake.planning.findings import Findings
 from bake.planning.hardware import Types, bakes_without
@@ -134,9 +135,10 @@ def estimate(profile: Profile, types: Types, weights: WeightFiles, disk: Disk, p
     quantize += cpu_drawing_seconds(kind) if int8 and bakes_without(profile, types) else 0
     # Where the builder has the GPU, a start of the whole worker is recorded; else its imports, in seconds.
     trace = check if profile.base.accelerator == "cuda" and not bakes_without(profile, types) else 0
+    compile_ = compiling.seconds(profile, types, check)
     hydration = max(0.0, _seconds(cold, HYDRATION) - start)
     return Estimates(
-        builder_seconds=BOOT + max(INSTALL, download) + quantize + check + trace + CHECKS,
+        builder_seconds=BOOT + max(INSTALL, download) + quantize + compile_ + check + trace + CHECKS,
         boot_check_seconds=BOOT + start + hydration + DRAWING,
         moved_bytes=weights.bytes + quantizing + (2 * cold if trace else cold),
         volume=volume,

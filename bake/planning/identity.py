@@ -60,7 +60,8 @@ _HOW, _WHEN, _AFTER = (
 NO_INPUTS = {
     "name": "what the profile is called",
     # The types decide what is checked on the builder, and where the boot check runs. What is installed
-    # follows from base.accelerator, and is the same for all types that have it.
+    # follows from base.accelerator, and is the same for all types that have it; where something is compiled
+    # or removed on the builder they count (_values).
     **dict.fromkeys(("builder.instance_type", "builder.instance_types"), "what bakes"),
     **dict.fromkeys(("worker.instance_type", "worker.instance_types"), "what boots from the image"),
     **dict.fromkeys(("builder.market", "builder.subnet", "builder.security_group"), _HOW),
@@ -87,6 +88,7 @@ NO_INPUTS = {
 SHAPING = (
     "layout.py",
     "steps/check_capacity.py",
+    "steps/compile_model.py",
     "steps/create_image.py",
     "steps/mount_scratch.py",
     "steps/prefetch.py",
@@ -124,7 +126,7 @@ NOT_SHAPING = (
 # Of `provision/`: user data is no part of the image, and of the locks only those that are used count.
 _NOT_PROVISIONED = ("launch/", "locks/")
 # Settings that say what the builder has and how long to wait.
-_NOT_INSTALLED = {"BAKE_DEVICE", "PACKAGES_LOCK_TIMEOUT"}
+_NOT_INSTALLED = {"BAKE_DEVICE", "COMPILED_SIZES", "NOT_COMPILED", "PACKAGES_LOCK_TIMEOUT"}
 _DIGITS = 8  # of a hash, in a tag and for people
 
 
@@ -219,6 +221,9 @@ def _values(profile: Profile) -> Iterator[tuple[str, str]]:
         if path in _WHERE_SET and value == _WHERE_SET[path]:
             continue
         yield path, json.dumps(sorted(value) if path in _SETS else value)
+    if profile.worker.compile_sizes or profile.worker.remove_unused_libraries:
+        # Whether that can be done follows from the builder's GPU and the workers'.
+        yield "builder and worker types", json.dumps([profile.builder.types, profile.worker_types])
 
 
 def _weights(lock: Lock | None) -> dict[str, str]:

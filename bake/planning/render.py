@@ -139,7 +139,7 @@ def _used(plan: Plan) -> list[tuple[str, str, str]]:
         *_workers(plan),
         ("driver", str(drivers), "nvidia.driver" if profile.base.accelerator == "cuda" else ""),
         *(("", f"{package} {version}", "") for package, version in drivers.packages.items()),
-        ("backend", _backend(plan), ""),
+        ("backend", drivers.told, ""),
         ("network", f"{where.subnet} in {where.zone}", "builder.subnet"),
         ("", where.vpc or "", ""),
         ("", where.security_group, "builder.security_group"),
@@ -166,14 +166,6 @@ def _reached(plan: Plan) -> list[tuple[str, str, str]]:
     if reach.proxy:
         rows.append(("", f"reached through {shlex.join(reach.proxy)}", "builder.proxy_command"))
     return rows
-
-
-def _backend(plan: Plan) -> str:
-    """Name the worker's backend, and the one that a launch sets if no instance has its device."""
-    told = plan.provision.drivers.launched_with
-    return plan.provision.drivers.backend + "".join(
-        f"; launched with {name}={value}, for no instance here has it" for name, value in told.items()
-    )
 
 
 def _egress(plan: Plan) -> list[tuple[str, str, str]]:

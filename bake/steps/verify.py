@@ -132,6 +132,7 @@ def expected(
         updates=profile.base.updates,
         not_updated=HELD,
         neuron_sizes=plan.verify.drivers.compiled,
+        compiled_sizes=plan.verify.drivers.compiles,
         baseline=baseline,
         token=token,
     )

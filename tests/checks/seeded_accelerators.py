@@ -198,6 +198,25 @@ NEURON = Batch(
     ],
 )  # fmt: skip
 
+COMPILED = "/opt/flux-worker/compiled"
+
+
+def _blocks(width: int) -> str:
+    told = f'{{"format": 1, "sizes": [[{width}, 1024, 512]]}}'.replace('"', '\\"')
+    return f'install -d {COMPILED}/gpu; echo "{told}" >{COMPILED}/gpu/compiled.json'
+
+
+BLOCKS = Batch(
+    seed=_blocks(1024),
+    mend=f"rm -r {COMPILED}",
+    select="compiled_blocks",
+    expect=lambda expect: {"compiled_sizes": ("1024x1024",)},
+    faults=[
+        Fault("performance.compiled_blocks", "found 768x1024", _blocks(768)),
+        Fault("performance.compiled_blocks", f"found {COMPILED}/gpu", f"chmod 777 {COMPILED}/gpu"),
+    ],
+)  # fmt: skip
+
 # A checkpoint that is right in all that the checks look at.
 INT8_MODEL = "/srv/int8"
 

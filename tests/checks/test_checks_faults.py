@@ -38,6 +38,7 @@ BATCHES = {
     "an NVIDIA driver": accelerators.NVIDIA,
     "a Neuron stack": accelerators.NEURON,
     "an int8 checkpoint": accelerators.INT8,
+    "compiled blocks": accelerators.BLOCKS,
     "security updates": updates.UPDATES_PENDING,
 }
 CHANGES = {

@@ -110,9 +110,13 @@ def model_settings() -> ModelSettings:
 
 
 def log_errors_only() -> None:
-    """Hide the libraries' warnings from interactive users."""
+    """Hide the libraries' warnings from interactive users, not the worker's own."""
+
+    def shown(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR or record.name.startswith("flux_worker.")
+
     handler = logging.StreamHandler()
-    handler.setLevel(logging.ERROR)
+    handler.addFilter(shown)
     logging.basicConfig(handlers=[handler])
 
 
