@@ -8,11 +8,10 @@ from bake.lease import Lease
 from bake.planning.plan import Plan
 from bake.release import Built, Release, release
 from bake.run import Run
-from bake.steps import keep_interrupted, prefetch, provision
+from bake.steps import compile_model, keep_interrupted, prefetch, provision, remove_libraries
 from bake.steps.attest import attested
 from bake.steps.boot_check import boot_check
 from bake.steps.clean_up import clean_up
-from bake.steps.compile_model import compile_model
 from bake.steps.connect import connect_to_builder
 from bake.steps.create_image import create_image
 from bake.steps.judge import judge
@@ -58,8 +57,9 @@ def build(builder: Instance, plan: Plan, aws: Aws, run: Run, undo: Undo) -> Buil
             provision.run_scripts(session, run, download.check)
             weights = download.wait()
             checkpoint = run.once("quantize", Checkpoint | None, lambda: quantize(session, plan, run))
-            compile_model(session, plan, run)
+            compile_model.compile_model(session, plan, run)
             record_trace(session, plan, run)
+            remove_libraries.remove_libraries(session, plan, run)
             report = verify(session, plan, aws, run, builder, base.baseline)
         seal(session, plan, aws, run)
         return Built(base, weights, checkpoint, report)

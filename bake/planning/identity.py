@@ -95,6 +95,7 @@ SHAPING = (
     "steps/provision.py",
     "steps/quantize.py",
     "steps/record_trace.py",
+    "steps/remove_libraries.py",
     "steps/seal.py",
     "steps/stop_upgrades.py",
 )
