@@ -139,6 +139,7 @@ def listed(packages: Path, trace: Mapping[str, object]) -> dict[str, object]:
             "path": str(file.relative_to(packages)),
             "bytes": file.stat().st_size,
             "opened": file in seen if seen else None,
+            "unused": file not in reasons,
             "why": reasons.get(file) or ("" if seen else UNKNOWN),
         }
         for file in files
