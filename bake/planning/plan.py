@@ -13,7 +13,6 @@ from bake.planning import (
     attesting,
     base_image,
     builder,
-    compiling,
     estimates,
     guarded,
     hardware,
@@ -140,8 +139,7 @@ def make(
     drivers = drivers_of.decide(profile, sources.requirements, types, sources.devices)
     image.check_user_data(profile, {**sources.worker, **drivers.launched_with}, findings)
     code = _code(facts, findings)
-    drivers_of.check(profile, drivers, sources.neuron, findings)
-    compiling.check(profile, types, drivers.lacks, findings)
+    drivers_of.check(profile, types, drivers, sources.neuron, findings)
     _check_base(profile, base, types, where, files, facts, findings)
     asked = preflight.check(profile, sources, facts, findings)
     disk = disk_of.estimate(profile, base, files) if base is not None else None

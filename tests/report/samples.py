@@ -36,7 +36,7 @@ from bake.report.model import (
     WeightFile,
     Weights,
 )
-from bake.report.readied import CompiledBlocks, CompiledSize, Library, UnusedLibraries
+from tests.report.samples_readied import COMPILED, UNUSED
 
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 WAIVER = Waiver(
@@ -286,26 +286,8 @@ GOOD = Report(
             TraceStage(name="vae", bytes=167_666_902, files=1),
         ),
     ),
-    compiled=CompiledBlocks(
-        asked=("1024x1024", "768x1344"),
-        compiled=tuple(
-            CompiledSize(
-                size=size,
-                seconds=41.5,
-                key={"GPU": "NVIDIA L40S sm89", "driver": "580.95.05", "torch": "2.13.0"},
-                bytes=31_000_000,
-            )
-            for size in ("1024x1024", "768x1344")
-        ),
-        why_not="",
-    ),
-    unused_libraries=UnusedLibraries(
-        recorded="start on cuda",
-        libraries=(Library(path="nvidia/cu13/lib/libcusolverMg.so.12", bytes=163_000_000),),
-        bytes=163_000_000,
-        removed=False,
-        why_not="worker.remove_unused_libraries is not set",
-    ),
+    compiled=COMPILED,
+    unused_libraries=UNUSED,
     disk=(
         Part(name="base AMI", bytes=24_000_000_000, measured=True),
         Part(name="packages", bytes=2_000_000_000, measured=True),
