@@ -29,6 +29,10 @@ SERVICE = "flux-worker.service"
 """The worker; where there are several GPUs, what starts and stops all workers."""
 SERVICE_OF_SEVERAL = "flux-worker@.service"
 """One of several workers, rendered from the same text; its instances are the indexes of the GPUs."""
+WARM_SERVICE = "flux-warm.service"
+"""Reads what the worker will need, from the start of a boot on (docs/cold-start.md)."""
+WARM_REPORT = "/run/flux-warm/report.json"
+"""What it has read, replaced once a second."""
 UNIT_ENV = "/run/%N.env"
 """FLUX_WORKERS, written at each start of a unit of that name, by `workers.sh` in LIBRARY."""
 WORKERS_ENV = UNIT_ENV.replace("%N", SERVICE.removesuffix(".service"))
@@ -74,5 +78,7 @@ SETTINGS = {
     "INSTANCE_ENV": INSTANCE_ENV,
     "WORKER_LIBRARY": LIBRARY,
     "WORKER_STATE": STATE,
+    "TRACE": TRACE,
+    "WARM_REPORT": WARM_REPORT,
     "UNIT_ENV": UNIT_ENV,
 }

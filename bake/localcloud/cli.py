@@ -56,9 +56,11 @@ def _say(text: str) -> None:
 @delays
 @click.option(
     "--lazy-disks",
-    type=click.FloatRange(0.1, 10_000),
-    metavar="MB/S",
-    help="Root volumes fill at this rate while they are read first, as EBS does from snapshots (about 17).",
+    is_flag=False,
+    flag_value="",
+    metavar="[SPEC]",
+    help="Root volumes fill while they are read first, as EBS's do from snapshots. SPEC: latency=30 (ms), "
+    "ceiling=100 (MB/s), initialization_rate=300 (MiB/s); s3=400,flow=200 (MB/s); or MB/s in sequence.",
 )
 @click.option(
     "--saved",
@@ -73,7 +75,7 @@ def _say(text: str) -> None:
     help="Machines reach this host outside, and none that was not declared; a name, *.name or address. "
     "Give it once a host.",
 )
-def up(lazy_disks: float | None, saved: Path | None, egress: tuple[str, ...]) -> None:
+def up(lazy_disks: str | None, saved: Path | None, egress: tuple[str, ...]) -> None:
     """Bring the local cloud up; it stays until `down`.
 
     The first time builds its base AMI, a tiny FLUX and a set of wheels, which takes two or three minutes.
@@ -81,7 +83,8 @@ def up(lazy_disks: float | None, saved: Path | None, egress: tuple[str, ...]) ->
     \b
     Example:
       bake local up
-      bake local up --lazy-disks 17
+      bake local up --lazy-disks
+      bake local up --lazy-disks latency=60,ceiling=100,s3=400
       bake local up --egress pypi.org --egress '*.pythonhosted.org'
       bake local up --saved /var/tmp/before
       bake local up --lenient
@@ -96,7 +99,7 @@ def up(lazy_disks: float | None, saved: Path | None, egress: tuple[str, ...]) ->
     up = cloud.up(
         trust_guests=trusted(),
         delays=asked_delays(),
-        lazy_rate=lazy_disks,
+        lazy_disks=lazy_disks,
         egress_hosts=egress,
         saved=saved,
         say=_say,

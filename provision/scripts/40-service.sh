@@ -12,3 +12,5 @@ install --directory --owner="$BAKE_USER" --group="$(id --group --name "$BAKE_USE
 systemctl daemon-reload
 # The path unit starts the worker if its settings are written after the boot.
 systemctl enable --quiet flux-worker.service flux-worker.path
+# Each boot reads ahead what the worker will need; not this one, where the bake's folder is.
+systemctl enable --quiet flux-warm.service

@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from bake.localcloud import host  # noqa: E402
 from bake.localcloud.machines import disks  # noqa: E402
+from bake.localcloud.machines.filling import Filling  # noqa: E402
 from bake.localcloud.machines.lazy import LazyDisk  # noqa: E402
 from tests.localcloud.test_lazy_disks import ROOTFS, RULE, mapped, read_ahead  # noqa: E402
 
@@ -62,7 +63,7 @@ def filling(megabytes: int, rate: float, *, rule: bool) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         disk, where = Path(folder) / "disk.img", Path(folder) / "root"
         make(disk, megabytes, rule=rule)
-        lazy = LazyDisk(disk, rate)
+        lazy = LazyDisk(disk, Filling.in_sequence(rate))
         lazy.mount(where)
         try:
             yield where

@@ -19,6 +19,7 @@ from bake.localcloud import host
 from bake.localcloud.lifecycle import cloud as localcloud
 from bake.localcloud.lifecycle.sweep import leftovers
 from bake.localcloud.machines import disks, lazy, udev
+from bake.localcloud.machines.filling import BLOCK, Bandwidth, Filling, Speeds, parse_speeds
 from bake.localcloud.machines.lazy import LazyDisk
 from bake.localcloud.network.control import over_socket
 from bake.localcloud.settings import Settings
@@ -65,7 +66,7 @@ def disk(tmp_path: Path) -> Path:
 @pytest.fixture
 def mounted(disk: Path, tmp_path: Path) -> Iterator[Path]:
     """It, mounted as one that fills lazily."""
-    filling, where = LazyDisk(disk, RATE), tmp_path / "root"
+    filling, where = LazyDisk(disk, Filling.in_sequence(RATE)), tmp_path / "root"
     filling.mount(where)
     yield where
     disks.unmount(where)
@@ -89,7 +90,7 @@ def test_without_a_rule_the_first_read_is_slow_and_the_second_is_not(mounted: Pa
 def test_what_is_filled_stays_filled_and_what_is_written_is_kept(disk: Path, tmp_path: Path) -> None:
     where = tmp_path / "root"
     for text in ("first", "second"):
-        filling = LazyDisk(disk, RATE)
+        filling = LazyDisk(disk, Filling.in_sequence(RATE))
         filling.mount(where)
         rate = mapped(where / "model")
         assert (rate > 3 * RATE) == (text == "second")
@@ -107,7 +108,7 @@ def test_the_images_own_rule_makes_it_fast(disk: Path, tmp_path: Path) -> None:
     disks.mount(disk, where)
     (where / RULE).write_text((ROOTFS / RULE).read_text())
     disks.unmount(where)
-    filling = LazyDisk(disk, RATE)
+    filling = LazyDisk(disk, Filling.in_sequence(RATE))
     filling.mount(where)
     try:
         assert read_ahead(where) == 2560
@@ -125,7 +126,7 @@ def test_freed_blocks_go_back_to_the_host(mounted: Path, disk: Path) -> None:
 
 
 def test_a_disk_without_its_process_fails_and_goes(disk: Path, tmp_path: Path) -> None:
-    filling, where = LazyDisk(disk, RATE), tmp_path / "root"
+    filling, where = LazyDisk(disk, Filling.in_sequence(RATE)), tmp_path / "root"
     filling.mount(where)
     assert filling._server is not None
     filling._server.kill()
@@ -136,10 +137,30 @@ def test_a_disk_without_its_process_fails_and_goes(disk: Path, tmp_path: Path) -
     assert str(tmp_path) not in " ".join(disks.mounted())
 
 
-@pytest.mark.parametrize("rate", ["", "fast", "0", "-1", "nan", "inf"])
-def test_a_rate_that_is_none(rate: str) -> None:
-    with pytest.raises(UsageError, match="disks fill at"):
-        lazy.rate_of(rate)
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        *((rate, "rate of lazy disks is 0.1 to 10,000 MB/s") for rate in ("fast", "0", "-1", "nan", "inf")),
+        ("latency=0", "latency of lazy disks is 0.1 to 60,000 ms, not '0'"),
+        ("latency=30,celing=100", "no setting 'celing': ceiling, flow"),
+        ("latency=30,100", "'100' is no setting"),
+        ("latency=30,latency=60", "'latency=60' is no setting of lazy disks, or is there twice"),
+        ("rate=17,latency=30", "rate and latency of lazy disks say the same"),
+        ("s3=", "s3 of lazy disks is 0.1 to 10,000 MB/s, not ''"),
+    ],
+)
+def test_settings_that_there_are_not(spec: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        parse_speeds(spec)
+
+
+def test_what_is_not_set_is_as_on_ebs() -> None:
+    assert parse_speeds("") == Speeds(Filling(30, 100, None), Bandwidth(None, None))
+    assert parse_speeds("latency=60, s3=400") == Speeds(Filling(60, 100, None), Bandwidth(400, None))
+    assert parse_speeds("17").filling == Filling.in_sequence(17) == Filling(BLOCK / 17e3, 136.0)
+    asked = "latency=5,ceiling=7,initialization_rate=300,s3=9,flow=8"
+    told = {"latency": 5, "ceiling": 7, "initialization_rate": 300, "s3": 9, "flow": 8}
+    assert parse_speeds(asked).described() == told
 
 
 DEVICE_RULE = 'KERNEL=="nvme*", ATTR{queue/read_ahead_kb}="4096"'
@@ -244,7 +265,7 @@ def seen_inside(session: Session) -> int:
 
 
 def test_a_machine_boots_from_one_and_follows_its_own_rule(own: Settings, account_of: Any) -> None:
-    account = account_of(localcloud.up(lazy_rate=40.0))
+    account = account_of(localcloud.up(lazy_disks="40"))
     machine = account.launch()
     account.reach(machine.id, "running")
     with connect(machine.login) as session:

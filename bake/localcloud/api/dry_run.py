@@ -102,7 +102,7 @@ class _NoMachines:
     """In place of LocalInstances, for the instances of a copy."""
 
     closing = True  # nothing is launched again
-    lazy_rate = None
+    speeds = None
     volumes = _NOTHING
 
     def __init__(self, backend: Any) -> None:

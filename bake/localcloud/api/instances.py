@@ -16,6 +16,7 @@ from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
 from bake.localcloud.machines import disks
+from bake.localcloud.machines.filling import Speeds
 from bake.localcloud.machines.lazy import LazyDisk
 from bake.localcloud.machines.nspawn import Hardware, Machine
 from bake.localcloud.machines.volumes import VolumeFiles
@@ -258,8 +259,8 @@ class LocalInstances:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.lazy_rate: float | None = None
-        """MB/s at which disks of later instances fill while they are read; None: complete at once."""
+        self.speeds: Speeds | None = None
+        """How disks of later instances fill while they are read; None: complete at once."""
         self.closing = False
         """Whether the cloud goes down: nothing is launched any more."""
         self.volumes = VolumeFiles(settings.instances)
@@ -281,8 +282,8 @@ class LocalInstances:
         hardware = Hardware(moto.private_ip, moto.nics[0].mac_address, *hardware_of(moto.instance_type))
         instance = LocalInstance(moto, Machine(self.settings, moto.id, hardware))
         instance.network_changed = lambda: self.network_changed()
-        if self.lazy_rate is not None:
-            instance.machine.lazy = LazyDisk(instance.machine.disk, self.lazy_rate)
+        if self.speeds is not None:
+            instance.machine.lazy = LazyDisk(instance.machine.disk, self.speeds.filling)
         self._instances[moto.id] = instance
         return instance
 

@@ -56,7 +56,7 @@ def up(
     owner_pid: int | None = None,
     trust_guests: bool = False,
     delays: Delays = ANY_DELAYS,
-    lazy_rate: float | None = None,
+    lazy_disks: str | None = None,
     egress_hosts: Sequence[str] = (),
     saved: Path | None = None,
     say: Say = _quiet,
@@ -64,10 +64,10 @@ def up(
     """Bring the cloud up unless it is up, and return it.
 
     With `owner_pid` it goes down by itself once that process and all other owners have ended; without, it
-    stays until `down`. With `lazy_rate`, root volumes of instances launched from now on fill at so many MB/s
-    while they are read. With `egress_hosts`, machines reach these hosts outside, and no others. With `saved`,
-    the folder of a saved cloud, it comes up as a copy of that one. A cloud that is up keeps its `delays`.
-    UsageError without root, if a tool or the network is not available, or if machines
+    stays until `down`. With `lazy_disks`, root volumes of instances launched from now on fill while they
+    are read, as it says (machines/filling.py). With `egress_hosts`, machines reach these hosts outside, and
+    no others. With `saved`, the folder of a saved cloud, it comes up as a copy of that one. A cloud that is
+    up keeps its `delays`. UsageError without root, if a tool or the network is not available, or if machines
     would have this host's root and the caller doesn't `trust_guests`.
     """
     host.require_root()
@@ -94,8 +94,8 @@ def up(
             running = _health(settings) or {}
         elif differing := _other_delays(running, settings, delays):
             say(differing)
-        if lazy_rate is not None:
-            control.over_socket(settings)("POST", f"/-/lazy-disks?rate={lazy_rate}", None)
+        if lazy_disks is not None:
+            control.over_socket(settings)("POST", "/-/lazy-disks", lazy_disks.encode())
         if egress_hosts:
             declare_egress(egress_hosts, everybody=True)
         return describe(settings, running)

@@ -27,6 +27,7 @@ from bake.localcloud.api import (
     image_usage,
     interruptions,
     kms,
+    lazy_disks,
     lifecycle_states,
     parameter_store,
     s3,
@@ -56,7 +57,6 @@ from bake.localcloud.lifecycle.known_images import register
 from bake.localcloud.lifecycle.owners import Owners
 from bake.localcloud.lifecycle.prepared import Prepared
 from bake.localcloud.lifecycle.state import report
-from bake.localcloud.machines.lazy import rate_of
 from bake.localcloud.network import bridge, names
 from bake.localcloud.network.control import Route
 from bake.localcloud.network.egress import Egress
@@ -117,7 +117,7 @@ def start(
         **_owner_routes(owners),
         **_fault_routes(faults),
         **callers.routes(keys, needs),
-        **_lazy_disk_routes(instances),
+        **lazy_disks.routes(instances),
         ("POST", "/-/save"): lambda request: records.save(
             Path(request.get_data(as_text=True)), instances, store, time, about["environment"]
         ),
@@ -225,20 +225,6 @@ def _owner_routes(owners: Owners) -> dict[tuple[str, str], Route]:
         ("DELETE", "/-/owners"): release,
         ("POST", "/-/keep"): keep,
     }
-
-
-def _lazy_disk_routes(instances: LocalInstances) -> dict[tuple[str, str], Route]:
-    """Routes for the rate at which disks of later instances fill while they are read."""
-
-    def fill(request: Any) -> dict[str, float]:
-        instances.lazy_rate = rate_of(request.args.get("rate", ""))
-        return {"rate": instances.lazy_rate}
-
-    def complete(request: Any) -> dict[str, None]:
-        instances.lazy_rate = None
-        return {"rate": None}
-
-    return {("POST", "/-/lazy-disks"): fill, ("DELETE", "/-/lazy-disks"): complete}
 
 
 def _fault_routes(faults: AwsFaults) -> dict[tuple[str, str], Route]:

@@ -1,6 +1,8 @@
 """A FUSE file system of one file: a disk whose blocks are slow when they are first read.
 
-`python -m bake.localcloud.machines.fuse_disk DISK FILE RATE` mounts it at FILE and ends when it is unmounted.
+`python -m bake.localcloud.machines.fuse_disk DISK FILE` mounts it at FILE and ends when it is unmounted. It
+asks blocks.py when a block is there.
+
 It speaks the kernel's protocol itself (linux/fuse.h, fuse(4)): a root that is a regular file needs few of its
 calls, and so neither libfuse nor a package for it.
 """
@@ -9,74 +11,26 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import mmap
 import os
 import struct
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from bake.localcloud.machines import disks
+from bake.localcloud.machines.blocks import Blocks
 
-BLOCK = 512 << 10  # bytes fetched at once, as EBS fetches blocks of a snapshot
-# Reads in parallel are at most so many times as fast as reads in sequence: EBS has given 100 to 140 MB/s
-# against 5 to 20.
-DEEP = 8
 _THREADS = 64  # parallel reads; a deep queue must be faster, as on EBS
-_MAX_WRITE, _MAX_PAGES = 128 << 10, 256
+# A request's bytes: as much as a block, since each request costs as much time whatever its size.
+_MOST, _MAX_PAGES = 512 << 10, 128
 _REQUEST, _ANSWER = struct.Struct("IIQQIIII"), struct.Struct("IiQ")
 _GETATTR, _OPEN, _READ, _WRITE, _STATFS, _FSYNC, _FLUSH, _INIT, _FALLOCATE = 3, 14, 15, 16, 17, 20, 25, 26, 43
 _RELEASE, _ACCESS, _DESTROY = 18, 34, 38
 _UNANSWERED = {2, 36, 42}  # FORGET, INTERRUPT, BATCH_FORGET
-# Parallel reads, also direct ones of one file, of up to 256 pages.
+# Parallel reads, also direct ones of one file, of many pages.
 _ASYNC_READ, _BIG_WRITES, _ASYNC_DIO, _HAS_MAX_PAGES = 1 << 0, 1 << 5, 1 << 15, 1 << 22
 _FILE_MODE = 0o100600
-
-
-class Blocks:
-    """The time at which each block is there: at once, or `seconds` after its first read.
-
-    Only what the disk held when it was made comes lazily; what was never written has nothing to fetch. Which
-    blocks are filled stands in the file `memory`, a byte each, so that a reboot does not empty the volume.
-    """
-
-    def __init__(self, disk: Path, memory: Path, seconds: float) -> None:
-        self._seconds = seconds
-        self._lock = threading.Lock()
-        self._coming: dict[int, float] = {}
-        self._last = 0.0  # when the last requested block arrives
-        if not memory.exists():
-            memory.write_bytes(_filled(disk))
-        with memory.open("r+b") as file:
-            self._filled = mmap.mmap(file.fileno(), 0)
-
-    def fetch(self, offset: int, size: int) -> None:
-        """Wait until these bytes are there. Blocks arrive in parallel, up to a limit."""
-        now = time.monotonic()
-        with self._lock:
-            numbers = range(offset // BLOCK, (offset + max(1, size) - 1) // BLOCK + 1)
-            for number in numbers:
-                if not self._filled[number]:
-                    self._filled[number] = 1
-                    self._last = max(now, self._last) + self._seconds / DEEP
-                    self._coming[number] = max(now + self._seconds, self._last)
-            latest = max(self._coming.get(number, now) for number in numbers)
-        if latest > now:
-            time.sleep(latest - now)
-
-
-def _filled(disk: Path) -> bytes:
-    """One byte per block: 0 if the disk holds data there, 1 if not."""
-    size = disk.stat().st_size
-    filled = bytearray(b"\1") * (size // BLOCK + 1)
-    with disk.open("rb") as file:
-        for start, end in disks.extents(file.fileno(), size):
-            for number in range(start // BLOCK, (end - 1) // BLOCK + 1):
-                filled[number] = 0
-    return bytes(filled)
 
 
 class FuseDisk:
@@ -87,7 +41,7 @@ class FuseDisk:
         self._disk = os.open(disk, os.O_RDWR | os.O_CLOEXEC)
         self._blocks = blocks
         nothing: Callable[[memoryview], bytes] = lambda body: b""  # noqa: E731
-        self._calls: dict[int, Callable[[memoryview], bytes]] = {
+        self._calls: dict[int, Callable[[memoryview], bytes | memoryview]] = {
             _INIT: self._init,
             _GETATTR: self._attributes,
             _OPEN: lambda body: struct.pack("QIi", 1, 0, 0),
@@ -108,10 +62,10 @@ class FuseDisk:
             thread.join()
 
     def _loop(self) -> None:
-        buffer = memoryview(bytearray(_MAX_WRITE + 4096))
+        buffer = memoryview(bytearray(_MOST + 4096))  # of requests, and of what is read
         while True:
             try:
-                length = os.readv(self._device, [buffer])
+                os.readv(self._device, [buffer])
             except OSError as error:
                 if error.errno == errno.ENODEV:  # unmounted
                     return
@@ -120,10 +74,10 @@ class FuseDisk:
                 raise
             _, call, unique, *_ = _REQUEST.unpack_from(buffer)
             if call not in _UNANSWERED:
-                self._answer(unique, *self._result(call, buffer[_REQUEST.size : length]))
+                self._answer(unique, *self._result(call, buffer[_REQUEST.size :]))
 
-    def _result(self, call: int, body: memoryview) -> tuple[int, bytes]:
-        """The error number or 0, and the answer."""
+    def _result(self, call: int, body: memoryview) -> tuple[int, bytes | memoryview]:
+        """The error number or 0, and the answer, which may lie in `body`."""
         handler = self._calls.get(call)
         if handler is None:
             return errno.ENOSYS, b""
@@ -132,7 +86,7 @@ class FuseDisk:
         except OSError as error:
             return error.errno or errno.EIO, b""
 
-    def _answer(self, unique: int, error: int, content: bytes) -> None:
+    def _answer(self, unique: int, error: int, content: bytes | memoryview) -> None:
         head = _ANSWER.pack(_ANSWER.size + len(content), -error, unique)
         with suppress(FileNotFoundError):  # the request was withdrawn
             os.writev(self._device, [head, content])
@@ -140,7 +94,7 @@ class FuseDisk:
     def _init(self, body: memoryview) -> bytes:
         _, minor, read_ahead, offered = struct.unpack_from("IIII", body)
         flags = offered & (_ASYNC_READ | _BIG_WRITES | _ASYNC_DIO | _HAS_MAX_PAGES)
-        kept = (7, min(minor, 31), read_ahead, flags, _THREADS, _THREADS, _MAX_WRITE, 1, _MAX_PAGES)
+        kept = (7, min(minor, 31), read_ahead, flags, _THREADS, _THREADS, _MOST, 1, _MAX_PAGES)
         return struct.pack("IIIIHHIIHHI7I", *kept, 0, 0, *[0] * 7)
 
     def _attributes(self, _body: memoryview) -> bytes:
@@ -148,14 +102,14 @@ class FuseDisk:
         attributes = (1, found.st_size, found.st_blocks, 0, 0, 0, 0, 0, 0, _FILE_MODE, 1, 0, 0, 0, 4096, 0)
         return struct.pack("QII6Q10I", 3600, 0, 0, *attributes)
 
-    def _read(self, body: memoryview) -> bytes:
+    def _read(self, body: memoryview) -> memoryview:
         _, offset, size = struct.unpack_from("QQI", body)
-        self._blocks.fetch(offset, size)
-        return os.pread(self._disk, size, offset)
+        self._blocks.fetch(offset, size, read=True)
+        return body[: os.preadv(self._disk, [body[:size]], offset)]
 
     def _write(self, body: memoryview) -> bytes:
         _, offset, size = struct.unpack_from("QQI", body)
-        self._blocks.fetch(offset, size)  # writing a part of a block needs the whole block
+        self._blocks.fetch(offset, size, read=False)  # writing a part of a block needs the whole block
         return struct.pack("II", os.pwrite(self._disk, body[40 : 40 + size], offset), 0)
 
     def _fallocate(self, body: memoryview) -> bytes:
@@ -171,16 +125,17 @@ class FuseDisk:
         return struct.pack("5Q4I6I", *sizes, found.f_bsize, 255, found.f_frsize, 0, *[0] * 6)
 
 
-def main(disk: Path, file: Path, rate: float) -> None:
+def main(disk: Path, file: Path) -> None:
     """Mount `disk` at `file` and serve it until it is unmounted."""
-    blocks = Blocks(disk, disk.with_name("filled"), BLOCK / (rate * 1e6))
+    blocks = Blocks(disk)
     device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     options = f"fd={device},rootmode={_FILE_MODE:o},user_id=0,group_id=0"
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mount(b"bake-lazy", os.fsencode(file), b"fuse", 0, options.encode()) != 0:
         sys.exit(f"mount: {os.strerror(ctypes.get_errno())}: is there FUSE in this kernel?")
+    threading.Thread(target=blocks.fill, daemon=True).start()
     FuseDisk(device, disk, blocks).serve()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

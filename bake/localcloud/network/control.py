@@ -21,7 +21,10 @@ HOST = "local-cloud"  # the Host header on the socket; no name server knows this
 _TIMEOUT = 60.0  # a busy host's daemon answers late; a dead one refuses at once
 Route = Callable[[Request], Any]
 Routes = Mapping[tuple[str, str], Route]
-"""(method, path) -> a function whose result is sent as JSON; it raises UsageError for a wrong request."""
+"""(method, path) -> a function whose result is sent as JSON; it raises UsageError for a wrong request.
+
+A path that ends in `/*` is for whatever stands there, unless that has a route of its own.
+"""
 Ask = Callable[[str, str, bytes | None], Any]
 """Calls a route: method, path, content -> the answer. UsageError for a wrong request, else BakeError."""
 
@@ -40,7 +43,9 @@ class Control:
         return self._answer(Request(environ))(environ, start_response)
 
     def _answer(self, request: Request) -> Response:
+        any_below = f"{request.path.rpartition('/')[0]}/*"
         route = self._routes.get((request.method, request.path))
+        route = route or self._routes.get((request.method, any_below))
         if route is None:
             return Response("", 404)
         try:
