@@ -13,7 +13,6 @@ from bake.planning import (
     attesting,
     base_image,
     builder,
-    compiling,
     estimates,
     guarded,
     hardware,
@@ -148,7 +147,7 @@ def make(
     drivers = drivers_of.decide(profile, sources.requirements, types, sources.devices)
     image.check_user_data(profile, _booted_with(profile, sources, drivers), findings)
     code = _code(facts, findings)
-    _check_drivers(profile, types, drivers, sources, findings)
+    drivers_of.check(profile, types, drivers, sources.neuron, findings)
     _check_base(profile, base, types, where, files, facts, findings)
     asked = preflight.check(profile, sources, facts, findings)
     disk = disk_of.estimate(profile, base, files) if base is not None else None
@@ -186,13 +185,6 @@ def _check_buckets_of_weights(
 ) -> None:
     wiring.check_mirror(profile, facts, findings)
     streaming.check(profile, files, facts, findings)
-
-
-def _check_drivers(
-    profile: Profile, types: Types, drivers: Drivers, sources: Sources, findings: Findings
-) -> None:
-    drivers_of.check(profile, drivers, sources.neuron, findings)
-    compiling.check(profile, types, drivers.lacks, findings)
 
 
 def _check_base(
