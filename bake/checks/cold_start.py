@@ -57,6 +57,10 @@ class ColdStart(Record):
     """The root volume's type."""
     volume_initialization_rate: int | None = None
     """MiB/s at which EBS was asked to fill it."""
+    initialization: str | None = None
+    """How EBS fills it, in EC2's words: default, or provisioned-rate."""
+    initialized_percent: int | None = None
+    """How much of it EBS had filled once the first image was there, as EC2 tells it."""
     notes: tuple[str, ...] = ()
 
     @property

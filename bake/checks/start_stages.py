@@ -14,6 +14,7 @@ from bake.checks.start_told import Machine, Start, Warm, Worker, read_load
 
 OF_WORKER: Final[Mapping[str, StageName]] = {"imports": "imports", "load": "load", "first_draw": "first draw"}
 """Stages as the worker calls them, and as the report does."""
+OF_WARM: Final = {"recorded", "bytes", "of", "queue_depth", "cpu_seconds", "state", "skipped"}
 LEAST: Final = 16 << 20
 """Bytes; fewer say nothing of a disk's rate, since single requests take most of their time."""
 _MB: Final = 1e6
@@ -86,14 +87,10 @@ def _boot(told: Machine, last: Worker | None, zero: float | None) -> list[StartS
 def _warm_stage(warm: Warm | None, zero: float) -> StartStage:
     if warm is None:
         return _stage("warm", None, None, None, beside=True, note=NOT_MEASURED)
-    facts = warm.model_dump(
-        mode="json", include={"recorded", "of", "queue_depth", "cpu_seconds", "state", "skipped"}
-    )
+    facts = warm.model_dump(mode="json", include=OF_WARM)
     facts["stages"] = [one.model_dump(mode="json") for one in warm.stages]
-    state = "" if warm.state == "done" else f"{warm.state}: {warm.bytes} of {warm.of} bytes"
-    note = f"{state}; {warm.recorded}" if state and warm.recorded else state or warm.recorded
     began = _since(zero, warm.started)
-    return _stage("warm", began, warm.seconds, warm.bytes, beside=True, note=note, facts=facts)
+    return _stage("warm", began, warm.seconds, warm.read, beside=True, note=warm.note, facts=facts)
 
 
 def _of_workers(starts: Sequence[Start], zero: float | None) -> list[StartStage]:
@@ -224,9 +221,9 @@ def _ratio(seconds: float | None, floor: float | None) -> float | None:
 
 
 def _hydration(warm: Warm | None, stages: Sequence[StartStage]) -> tuple[float | None, int | None, str]:
-    """The rate of first reads: the warm-up's if it read, else the load's."""
+    """The rate of first reads: the warm-up's if it read from the disk, else the load's."""
     load = next((one for one in stages if one.name == "load"), None)
-    read = [("the warm-up", warm.bytes, warm.seconds)] if warm is not None else []
+    read = [("the warm-up", warm.read, warm.seconds)] if warm is not None else []
     read += [("the load", *found)] if load is not None and (found := _loaded(load)) else []
     for read_by, size, seconds in read:
         if size >= LEAST and seconds > 0:

@@ -35,12 +35,24 @@ class Warm(Told):
     ended: Seconds | None = None
     bytes: Count
     of: Count = 0
+    from_disk: Count | None = None
     seconds: Seconds
     queue_depth: Seconds | None = None
     cpu_seconds: Seconds | None = None
     stages: tuple[WarmStage, ...] = ()
     state: str
     skipped: tuple[str, ...] = ()
+
+    @property
+    def read(self) -> int:
+        """Bytes that came from the disk; the rest was in memory."""
+        return self.bytes if self.from_disk is None else self.from_disk
+
+    @property
+    def note(self) -> str:
+        """In which order it read, how far it came unless it is done, and what it left out first."""
+        state = "" if self.state == "done" else f"{self.state}: {self.bytes} of {self.of} bytes"
+        return "; ".join(filter(None, (state, self.recorded, *self.skipped[:1])))
 
 
 class WorkerStage(Told):
@@ -123,7 +135,7 @@ class Worker(Told):
 
 
 class Machine(Told):
-    """What the probe `start` tells."""
+    """What the probe `boot_times` tells."""
 
     now: Seconds
     container: bool = False

@@ -209,6 +209,32 @@ def test_enabled(answers: Answers, unit: Facts, compare: Compare) -> None:
     compare.holds(unit, "cloud-final.service" in after.split(), "After=cloud-final.service", f"After={after}")
 
 
+def _of_warm_up(expect: Expectations) -> dict[str, str]:
+    programs = " ".join(f"{layout.LIBRARY}/{name}.py" for name in ("warm", "reading_order", "surroundings"))
+    return {
+        "enabled": f"systemctl is-enabled {layout.WARM_SERVICE}",
+        "said": f"systemd-analyze verify --man=no {layout.WARM_SERVICE} 2>&1",
+        "files": f"stat --format='%n %U %a' {layout.UNITS}/{layout.WARM_SERVICE} {programs}",
+    }
+
+
+@check(
+    "medium",
+    "A fresh volume is filled from S3 while it is read: without reading ahead a start takes minutes longer.",
+    "`systemctl enable` the unit in provision/40-service.sh, and find what replaced it or changed its owner.",
+    asks=_of_warm_up,
+)
+def test_warm_up(answers: Answers, compare: Compare) -> None:
+    """Each boot reads ahead what the worker needs, by a unit that only root can change (R-SPOT)."""
+    enabled, said, files = (answers[name] for name in ("enabled", "said", "files"))
+    compare.equal(enabled, "enabled", enabled.said)
+    compare.none(said, [line for line in said.lines if layout.WARM_SERVICE in line], "no remark on the unit")
+    compare.holds(files, files.code == 0 and len(files.lines) == 4, "four files", files.said)
+    rows = [line.rsplit(" ", 2) for line in files.lines]
+    wrong = [" ".join(row) for row in rows if row[1] != "root" or int(row[2], 8) & 0o022]
+    compare.none(files, wrong, "root's, and for nobody else to write")
+
+
 @check(
     "high",
     "What a run leaves in its state would be on every instance.",

@@ -114,11 +114,12 @@ def cuda_of(requirements: Path) -> int | None:
     return int(found[1] or found[2]) if found else None
 
 
-def check(profile: Profile, drivers: Drivers, sdk_lock: Path, findings: Findings) -> None:
+def check(profile: Profile, types: Types, drivers: Drivers, sdk_lock: Path, findings: Findings) -> None:
     """A pinned driver that is too old is a problem; what nobody verifies, or runs yet, a warning.
 
     `sdk_lock` is the lock of the worker's environment for Neuron.
     """
+    compiling.check(profile, types, drivers.lacks, findings)
     wrong = {"cuda": "neuron", "neuron": "nvidia"}.get(profile.base.accelerator)
     pinned = {"neuron": bool(profile.neuron.pinned), "nvidia": profile.nvidia.driver is not None}
     if wrong and pinned[wrong]:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from bake.account.instance_types import InstanceType
 from bake.checks.cold_start import Bandwidth
-from bake.planning.volume import MIB_PER_S, throughput
+from bake.planning.hydration import Hydration
+from bake.planning.volume import MIB_PER_S, at_start
 from bake.profile import Profile
 
 
-def bandwidth(profile: Profile, lazy: float, kind: InstanceType | None) -> Bandwidth:
-    """The lowest of what is known: the volume's throughput, what the type gets from EBS for a while, and the
-    rate at which EBS fills a volume made from a snapshot, `lazy` without a rate that was asked for. `kind` is
-    None where nobody told the type.
+def bandwidth(profile: Profile, hydration: Hydration, kind: InstanceType | None) -> Bandwidth:
+    """The lower of what the volume and the type's link to EBS give, and of the best that is known of the rate
+    at which EBS fills a volume made from a snapshot. `kind` is None where nobody told the type.
     """
-    limits = {"the volume's throughput": throughput(profile.root_volume)}
-    if kind is not None and kind.ebs_maximum:
-        limits[f"the EBS limit of {kind.name}"] = kind.ebs_maximum
+    reading = hydration.reading if kind is None else at_start(profile.root_volume, kind)
+    limits = {reading.limit: reading.mb_per_s}
     rate = (profile.cold_start.volume_initialization_rate or 0) * MIB_PER_S
-    if rate > lazy:
+    if rate > hydration.lazy.best:
         limits["cold_start.volume_initialization_rate"] = rate
     else:
-        limits["first reads of a volume made from a snapshot"] = lazy
+        known = "measured before" if hydration.lazy.image else "as published"
+        limits[f"first reads of a new volume, {known}"] = hydration.lazy.best
     lowest = min(limits, key=limits.__getitem__)
     return Bandwidth(mb_per_s=limits[lowest], limit=lowest)

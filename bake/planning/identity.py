@@ -96,6 +96,7 @@ SHAPING = (
     "steps/quantize.py",
     "steps/record_ranges.py",
     "steps/record_trace.py",
+    "steps/remove_libraries.py",
     "steps/seal.py",
     "steps/speed_up_starts.py",
     "steps/stop_upgrades.py",

@@ -13,7 +13,6 @@ from bake.planning import (
     attesting,
     base_image,
     builder,
-    compiling,
     estimates,
     guarded,
     hardware,
@@ -49,11 +48,9 @@ from bake.planning.memory import Memory
 from bake.planning.network import Network
 from bake.planning.parts import ImagePlan, LaunchPlan, ProvisionPlan, VerifyPlan, WeightsPlan
 from bake.planning.preflight import Answer
-from bake.planning.prices import Prices
 from bake.planning.publishing import Copy
 from bake.planning.reaching import Reach
 from bake.planning.sources import Sources
-from bake.planning.starts import Start
 from bake.planning.weights import WeightFiles
 from bake.profile import Profile
 from bake.systems import SYSTEMS, System
@@ -150,16 +147,14 @@ def make(
     drivers = drivers_of.decide(profile, sources.requirements, types, sources.devices)
     image.check_user_data(profile, _booted_with(profile, sources, drivers), findings)
     code = _code(facts, findings)
-    _check_drivers(profile, types, drivers, sources, findings)
+    drivers_of.check(profile, types, drivers, sources.neuron, findings)
     _check_base(profile, base, types, where, files, facts, findings)
     asked = preflight.check(profile, sources, facts, findings)
     disk = disk_of.estimate(profile, base, files) if base is not None else None
     attested = attesting.find(profile, sources, disk, facts, findings) if disk is not None else None
     findings.stop_if_any()
     assert base is not None and code is not None and disk is not None  # or it would be among the findings
-    found = prices.find(profile, types, facts.types.prices, findings)
-    filled, start = _start(profile, types, files, disk, found, facts, findings)
-    estimated = estimates.estimate(profile, types, files, disk, found, start)
+    filled, estimated = _estimate(profile, types, files, disk, facts, findings)
     ending, too_short = preflight.check_credentials(facts, estimated.seconds, findings)
     return Plan(
         profile=profile,
@@ -192,13 +187,6 @@ def _check_buckets_of_weights(
     streaming.check(profile, files, facts, findings)
 
 
-def _check_drivers(
-    profile: Profile, types: Types, drivers: Drivers, sources: Sources, findings: Findings
-) -> None:
-    drivers_of.check(profile, drivers, sources.neuron, findings)
-    compiling.check(profile, types, drivers.lacks, findings)
-
-
 def _check_base(
     profile: Profile,
     base: BaseImage | None,
@@ -215,21 +203,16 @@ def _check_base(
     disk_of.check_scratch(profile, types.builder, files, findings)
 
 
-def _start(
-    profile: Profile,
-    types: Types,
-    files: WeightFiles,
-    disk: Disk,
-    found: Prices,
-    facts: AccountFacts,
-    findings: Findings,
-) -> tuple[Hydration, Start]:
-    """How an instance of the image gets its bytes, and how long its start takes."""
+def _estimate(
+    profile: Profile, types: Types, files: WeightFiles, disk: Disk, facts: AccountFacts, findings: Findings
+) -> tuple[Hydration, Estimates]:
+    """How an instance of the image gets its bytes, and what all of it takes and costs."""
+    found = prices.find(profile, types, facts.types.prices, findings)
     newest, snapshot = facts.starts.newest, (disk.stored / GIB, disk.at_most)
     filled = hydration.find(profile, files, types.worker[0], snapshot, newest, found)
     start = starts.of(starts.load(filled), newest)
     starts.check(profile, filled, start, facts.starts, findings)
-    return filled, start
+    return filled, estimates.estimate(profile, types, files, disk, found, start)
 
 
 def _code(facts: AccountFacts, findings: Findings) -> WorkerSource | None:

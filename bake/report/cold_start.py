@@ -34,6 +34,15 @@ def hydration(found: ColdStart) -> str:
     return f"First reads: {found.hydration_mb_per_s:.1f} MB/s, {size} by {found.hydration_from}"
 
 
+def remarks(found: ColdStart) -> list[str]:
+    """What is told below the table."""
+    told = [hydration(found)]
+    if found.initialized_percent is not None:
+        how = f" ({found.initialization})" if found.initialization else ""
+        told.append(f"Volume: EBS had filled {found.initialized_percent} % of it{how} by the first image")
+    return [*told, *found.notes]
+
+
 def rows(found: ColdStart) -> list[tuple[str, ...]]:
     """A row for each stage, as HEADER has the columns."""
     return [_row(one) for one in found.stages]
@@ -54,7 +63,7 @@ def _row(one: StartStage) -> tuple[str, ...]:
 
 def table(found: ColdStart) -> str:
     """The whole report of a start for a terminal: what a machine wrote has no control characters in it."""
-    more = [f"  {line(one)}" for one in (hydration(found), *found.notes)]
+    more = [f"  {line(one)}" for one in remarks(found)]
     cells = [tuple(line(cell, _LONGEST) for cell in row) for row in rows(found)]
     return "\n".join([f"\n{sentence(found)}", columns.table(HEADER, cells), *more])
 

@@ -18,7 +18,7 @@ from bake import costs
 from bake.checks.inventory import Inventory
 from bake.checks.result import Check, Waiver
 from bake.errors import UsageError
-from bake.report import check_facts, content, last_good, meant, timeline
+from bake.report import check_facts, content, last_good, meant, readied, timeline
 from bake.report.image_facts import base_facts, image_facts
 from bake.report.meant import Intended
 from bake.report.model import (
@@ -75,6 +75,8 @@ def collect(directory: Path) -> Report:
         pictures=content.pictures(run),
         weights=run.part("the weights", lambda: content.weights(run), None),
         trace=run.part("facts/trace.json", lambda: content.trace(run), None),
+        compiled=run.part(readied.COMPILED, lambda: readied.compiled(run), None),
+        unused_libraries=run.part(readied.LIBRARIES, lambda: readied.libraries(run), None),
         disk=run.part("the disk", lambda: content.disk(run), ()),
         timeline=run.part("events.jsonl", lambda: timeline.spans(run.events), ()),
         cold_start=run.part(COLD_START, lambda: _cold_start(run), None),

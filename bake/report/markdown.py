@@ -231,7 +231,7 @@ def _cold_start(report: Report) -> Section:
     if found is None:
         return Section("", [])
     table = [_row(*(text(cell) for cell in cells)) for cells in cold_start.rows(found)]
-    more = [f"\n{text(one, LONG)}" for one in (cold_start.hydration(found), *found.notes)]
+    more = [f"\n{text(one, LONG)}" for one in cold_start.remarks(found)]
     return Section(text(cold_start.sentence(found), LONG), [*table, *more], cold_start.HEADER)
 
 

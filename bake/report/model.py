@@ -14,6 +14,7 @@ from bake.checks.cold_start import ColdStart as ColdStart
 from bake.checks.inventory import Inventory as Inventory
 from bake.checks.inventory import Package as Package
 from bake.checks.result import Check, Record, Waiver
+from bake.report.readied import CompiledBlocks, UnusedLibraries
 
 SCHEMA: Final = "bake-report/1"
 """Goes up by one when a field changes its meaning or goes away; new fields do not change it."""
@@ -369,6 +370,9 @@ class Report(Record):
     pictures: tuple[Picture, ...] = ()
     weights: Weights | None = None
     trace: StartTrace | None = None
+    compiled: CompiledBlocks | None = None
+    """What the worker's blocks are compiled for; null where the profile does not ask for it."""
+    unused_libraries: UnusedLibraries | None = None
     disk: tuple[Part, ...] = ()
     timeline: tuple[Span, ...] = ()
     cold_start: ColdStart | None = None

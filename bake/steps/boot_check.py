@@ -37,7 +37,7 @@ from bake.steps.measure_cold_start import judge_cold_start, measure_cold_start, 
 from bake.steps.record_inventory import record_inventory
 from bake.steps.survey import Survey
 from bake.steps.verify import expectations, run_checks
-from bake.steps.volume_initialization import Watched
+from bake.steps.volume_initialization import Watched, volume_initialization
 from bake.steps.wait_for_worker import ImageIsBad, raise_if_failed, services, wait_until_ready
 from bake.steps.wire_boot_check import BOOT_CHECK, new_wiring
 from bake.undo import Undo
@@ -120,7 +120,8 @@ def _boot_check(
             try:
                 seconds = _start(session, plan, aws, run, cases, survey, Watched(aws, instance))
                 drawing, detail = _first_image(session, plan, aws, run, wiring, seconds, cases)
-                start = measure_cold_start(session, instance, kind, drawing.seconds, plan, run)
+                filled = volume_initialization(aws, instance)
+                start = measure_cold_start(session, instance, kind, drawing.seconds, plan, run, filled)
                 judge_cold_start(start, cases)
                 recorded = background.start(lambda: record_inventory(session, plan, run, "booted"))
                 memory = check_first_boot(session, cases)

@@ -23,6 +23,7 @@ from bake.run import Run
 from bake.ssh import CommandResult, Session
 from bake.ssh.program import facts
 from bake.steps.launch import Instance
+from bake.steps.volume_initialization import Initialization
 
 if TYPE_CHECKING:
     from bake.account.instance_types import InstanceType
@@ -34,12 +35,19 @@ _SECONDS = 30
 
 
 def measure_cold_start(
-    session: Session, instance: Instance, kind: str | None, drawing: float | None, plan: Plan, run: Run
+    session: Session,
+    instance: Instance,
+    kind: str | None,
+    drawing: float | None,
+    plan: Plan,
+    run: Run,
+    filled: Initialization | None = None,
 ) -> ColdStart:
     """Ask the machine how it started, after its first image, and keep the answer for the report.
 
-    `kind` is the instance's type as EC2 told it; `drawing` the seconds that the first image took. Nothing of
-    what the machine tells is trusted, and nothing of it that is missing is an error.
+    `kind` is the instance's type as EC2 told it; `drawing` the seconds that the first image took; `filled`
+    how much of its volume EC2 says that EBS has filled. Nothing of what the machine tells is trusted, and
+    nothing of it that is missing is an error.
     """
     asked = time.monotonic()
     told = _told(probe("boot_times").run(session, {}, _SECONDS))
@@ -51,11 +59,18 @@ def measure_cold_start(
         told,
         running=running,
         drawing=drawing,
-        bandwidth=bandwidth(plan.profile, plan.hydration.lazy.best, _type(plan, kind)),
+        bandwidth=bandwidth(plan.profile, plan.hydration, _type(plan, kind)),
         max_seconds=plan.profile.cold_start.max_seconds,
     )
     volume, rate = plan.profile.root_volume.type, plan.profile.cold_start.volume_initialization_rate
-    found = found.model_copy(update={"volume": volume, "volume_initialization_rate": rate})
+    found = found.model_copy(
+        update={
+            "volume": volume,
+            "volume_initialization_rate": rate,
+            "initialization": (filled.kind or None) if filled else None,
+            "initialized_percent": filled.percent if filled else None,
+        }
+    )
     run.keep(FACTS, found.model_dump_json(indent=1) + "\n")
     return found
 

@@ -40,7 +40,7 @@ SIZES: Mapping[str, int] = MappingProxyType(_FACTS["files"])
 # Peak reserved VRAM of one 1024 x 1024 image, in GiB, by precision.
 PEAK_GIB: Mapping[str, float] = MappingProxyType(_FACTS["peak_vram_gib"])
 
-# Anonymous host memory while loading, as a share of the weights: they are mapped from the disk.
+# Anonymous host memory while loading, as a share of the weights, without the weights themselves.
 LOADING_SHARE: float = _FACTS["loading_share"]
 
 

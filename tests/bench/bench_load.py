@@ -1,6 +1,6 @@
 """How fast the model's weights come into host memory from a disk that fills while it is read, path by path.
 
-    sudo python3 tests/bench/bench_load.py                  # 1.9 GB of random weights, as EBS fills
+    sudo python3 tests/bench/bench_load.py                  # 2.5 GB of random weights, as EBS fills
     sudo python3 tests/bench/bench_load.py --latency 60 --ceiling 200 --paths feed runai
 
 Each path runs in a process of its own, on the same disk mounted anew with nothing of it in memory, and ends

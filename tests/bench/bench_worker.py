@@ -4,10 +4,12 @@
     PYTHONPATH=worker python3 tests/bench/bench_worker.py --shape part --load-only   # 4 GB of weights
     PYTHONPATH=worker python3 tests/bench/bench_worker.py --device cuda   # FLUX.1-dev's true shape
 
-Prints Markdown tables. The true shape needs 55 GB of disk. On a GPU each way of drawing runs twice, with the
-allocator held to 22,888 and to 45,776 MiB. Weights are random: the pictures mean nothing, the figures do, but
-for the PSNR of int8 against bfloat16, which is that of random weights. Each row is a process of its own that
-has loaded a tiny model before: what imports take is not counted.
+Prints Markdown tables: ways of drawing (eager, compiled, int8, fp8), and the load by each path. Without a
+GPU `--device cuda` says "not measured" in each row, and measures on the CPU what can be. The true shape needs
+55 GB of disk. On a GPU each way of drawing runs twice, with the allocator held to 22,888 and to 45,776 MiB.
+Weights are random: the pictures mean nothing, the figures do, but for the PSNR of int8 against bfloat16,
+which is that of random weights. Each row is a process of its own that has loaded a tiny model before: what
+imports take is not counted.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ MIB = 1 << 20
 CAPS_MIB = (22_888, 45_776)  # A10G and L4, L40S, as EC2 reports them
 SHAPES = {"tiny": (256, 4), "part": (256, 2), "dev": (1024, 28)}  # a picture's side in pixels, and steps
 PART = {"double_blocks": 2, "single_blocks": 4, "t5_blocks": 2}
-WAYS = ("diffusers bf16", "bf16", "int8", "bf16 compiled", "int8 compiled")
+WAYS = ("diffusers bf16", "bf16", "int8", "bf16 compiled", "int8 compiled", "fp8", "fp8 compiled")
+GPU_ONLY = ("compiled", "fp8")
+NO_FP8 = "not measured: fp8 needs a GPU of compute capability 8.9 or newer"
 
 
 def snapshot(cache: Path) -> Path:
@@ -142,18 +146,13 @@ def time_drawing(drawing: Any, file: Path, shape: str) -> dict[str, Any]:
 
 def load(folder: Path, shape: str, way: str) -> Any:
     """A function of side and steps that draws one image in this way."""
-    if way.startswith("diffusers"):
-        return plain_diffusers(snapshot(folder / shape))
-    import torch
-
+    if way.startswith(("diffusers", "fp8")):
+        return plain_diffusers(snapshot(folder / shape), way)
     from flux_worker.inference.model import load as load_model
     from flux_worker.jobspec.job import Job
     from flux_worker.settings import ModelSettings
 
-    environment = {"FLUX_MODEL_REVISION": REVISION, "HF_HUB_CACHE": str(folder / shape)}
-    environment["FLUX_BACKEND"] = "cuda" if torch.cuda.is_available() else "cpu"
-    if "int8" in way:
-        environment["FLUX_MODEL_DIR"] = str(folder / f"{shape}-int8")
+    environment = environment_of(folder, shape, way)
     if "compiled" in way:
         environment |= {"FLUX_COMPILE": "regional", "FLUX_COMPILE_CACHE": str(folder / "compiled")}
     model = load_model(ModelSettings.from_environment(environment), compile_missing=True)
@@ -162,13 +161,32 @@ def load(folder: Path, shape: str, way: str) -> Any:
     ).images[0]
 
 
-def plain_diffusers(model: Path) -> Any:
-    """What the documentation of diffusers shows, without anything of the worker."""
+def environment_of(folder: Path, shape: str, way: str) -> dict[str, str]:
+    """The worker's settings for a way of drawing or a precision."""
+    import torch
+
+    environment = {"FLUX_MODEL_REVISION": REVISION, "HF_HUB_CACHE": str(folder / shape)}
+    environment["FLUX_BACKEND"] = "cuda" if torch.cuda.is_available() else "cpu"
+    if "int8" in way:
+        environment["FLUX_MODEL_DIR"] = str(folder / f"{shape}-int8")
+    return environment
+
+
+def plain_diffusers(model: Path, way: str) -> Any:
+    """What the documentation of diffusers shows, without anything of the worker, which has no fp8 yet."""
     import torch
     from diffusers import FluxPipeline
 
     pipeline = FluxPipeline.from_pretrained(model, dtype=torch.bfloat16)
+    if "fp8" in way:
+        if not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 9):
+            sys.exit(NO_FP8)
+        from torchao.quantization import Float8DynamicActivationFloat8WeightConfig, quantize_
+
+        quantize_(pipeline.transformer, Float8DynamicActivationFloat8WeightConfig(), device="cuda")
     pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+    if "compiled" in way:
+        pipeline.transformer.compile_repeated_blocks(fullgraph=True)
     return lambda side, steps: pipeline(
         prompt="a photo of a cat on a roof",
         width=side,
@@ -177,6 +195,51 @@ def plain_diffusers(model: Path) -> Any:
         generator=torch.Generator("cpu").manual_seed(7),
         max_sequence_length=512,
     ).images[0]
+
+
+def measure_load(options: argparse.Namespace) -> dict[str, Any]:
+    """One row of the second table: load by a path, in a precision."""
+    import load_paths
+
+    path, precision = options.row.removeprefix("load ").split(", ")
+    model = snapshot(options.folder / options.shape)
+    if precision == "int8":
+        model = options.folder / f"{options.shape}-int8"
+    load(options.folder, "tiny", precision)  # what imports take is not counted
+    try:
+        settings = environment_of(options.folder, options.shape, precision)
+        return load_paths.measure(settings, model, path, options.stream)
+    except load_paths.NotMeasured as why:
+        return {"failed": f"not measured: {why}"}
+
+
+def print_loads(options: argparse.Namespace) -> None:
+    """The load by each path."""
+    import load_paths
+
+    print(f"\n{load_paths.HEADER}", flush=True)
+    for precision in ("bf16", "int8"):
+        model = options.folder / f"{options.shape}-int8"
+        weights = size_of(model if precision == "int8" else snapshot(options.folder / options.shape))
+        for path in load_paths.PATHS:
+            row = in_a_process(options, f"load {path}, {precision}", None)
+            print(load_paths.line(path, precision, weights, row), flush=True)
+
+
+def say_not_measured() -> None:
+    """The tables without a GPU: each row, and nothing in it."""
+    import load_paths
+
+    print("No GPU is at hand: on a GPU not measured.\n")
+    print(HEADER)
+    for way in WAYS:
+        for cap in CAPS_MIB:
+            print(f"| {way} | {cap:,} |" + " not measured |" * 6)
+    print(f"\n{load_paths.HEADER}")
+    for precision in ("bf16", "int8"):
+        for path in load_paths.PATHS:
+            print(f"| {path} | {precision} |" + " not measured |" * 4)
+    print("\nOn the CPU of this machine:\n", flush=True)
 
 
 def in_a_process(options: argparse.Namespace, way: str, cap_mib: int | None) -> dict[str, Any]:
@@ -193,6 +256,7 @@ def in_a_process(options: argparse.Namespace, way: str, cap_mib: int | None) -> 
     ]
     command += ["--cap", str(cap_mib)] if cap_mib else []
     command += ["--load-only"] if options.load_only else []
+    command += ["--stream", options.stream] if options.stream else []
     environment = os.environ | ({"CUDA_VISIBLE_DEVICES": ""} if options.device == "cpu" else {})
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode == 0:
@@ -202,13 +266,15 @@ def in_a_process(options: argparse.Namespace, way: str, cap_mib: int | None) -> 
     return {"failed": said[-1] if said else f"exit code {done.returncode}"}
 
 
+HEADER = (
+    "| way | held to MiB | load s | host RAM while loading, MiB (of weights) | first draw s | s a step |"
+    " s an image | VRAM peak MiB |\n|---|---|---|---|---|---|---|---|"
+)
+
+
 def print_rows(options: argparse.Namespace, ways: list[str]) -> None:
     """The table, a row as soon as it is measured."""
-    print(
-        "| way | held to MiB | load s | host RAM while loading, MiB (of weights) | first draw s | s a step |",
-        end="",
-    )
-    print(" s an image | VRAM peak MiB |\n|---|---|---|---|---|---|---|---|", flush=True)
+    print(HEADER, flush=True)
     for way in ways:
         for cap in CAPS_MIB if options.device == "cuda" else (None,):
             row = in_a_process(options, way, cap)
@@ -266,10 +332,18 @@ def measure(options: argparse.Namespace) -> None:
         f"quantize: {made['seconds']:.0f} s, peak of anonymous host RAM {made['peak'] / MIB:,.0f} MiB for "
         f"{made['source'] / MIB:,.0f} MiB of weights, which become {made['target'] / MIB:,.0f} MiB\n"
     )
-    print_rows(
-        options, options.way or [way for way in WAYS if options.device == "cuda" or "compiled" not in way]
-    )
+    gpu = options.device == "cuda"
+    here = [way for way in WAYS if gpu or not any(word in way for word in GPU_ONLY)]
+    print_rows(options, options.way or here)
     print_psnr(options.folder)
+    print_loads(options)
+
+
+def has_gpu() -> bool:
+    """Whether torch finds one."""
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
 def main() -> None:
@@ -282,12 +356,15 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where models are written; kept, and used again")
     parser.add_argument("--way", action="append", choices=WAYS, help="only this; may be given again")
     parser.add_argument("--load-only", action="store_true", help="do not draw: drawing takes long on a CPU")
+    parser.add_argument("--stream", help="s3://bucket/prefix with the weights, for the load by two paths")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     parser.add_argument("--cap", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     if options.row == "quantize":
         print(json.dumps(quantize(options.folder, options.shape)))
+    elif options.row and options.row.startswith("load "):
+        print(json.dumps(measure_load(options)))
     elif options.row:
         print(
             json.dumps(
@@ -295,6 +372,9 @@ def main() -> None:
             )
         )
     else:
+        if options.device == "cuda" and not has_gpu():
+            say_not_measured()
+            options.device = "cpu"
         options.shape = options.shape or ("dev" if options.device == "cuda" else "tiny")
         kept = nullcontext(options.folder) if options.folder else tempfile.TemporaryDirectory(prefix="bench-")
         with kept as folder:

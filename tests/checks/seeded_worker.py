@@ -132,6 +132,12 @@ SERVICE = [
         "worker.enabled", "disabled", "systemctl disable -q flux-worker", "systemctl enable -q flux-worker"
     ),
     Fault(
+        "worker.warm_up",
+        "found disabled",
+        "systemctl disable -q flux-warm; chown ubuntu /usr/lib/flux-worker/warm.py",
+        "systemctl enable -q flux-warm; chown root /usr/lib/flux-worker/warm.py",
+    ),
+    Fault(
         "worker.environment_is_roots",
         f"{ENVIRONMENT} ubuntu 644",
         f"chown ubuntu {ENVIRONMENT}",

@@ -41,7 +41,7 @@ def test_needs_the_standard_library_alone(program: Path) -> None:
 def test_there_are_probes() -> None:
     assert {path.stem for path in PROBES} == {
         "system", "rights", "packages", "cache", "checkpoint", "secrets", "model", "power",
-        "commands", "inventory", "installed", "sources", "updates", "first_boot", "start",
+        "commands", "inventory", "installed", "sources", "updates", "first_boot", "start", "boot_times",
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from bake.checks.start_told import Machine
 from bake.report.cold_start import hydration, sentence, table
 
 GB = 10**9
+LEFT_OUT = ["2 left out, such as /a: is gone", "1 left out, such as /b: is gone"]
 DISK = Bandwidth(mb_per_s=100, limit="the volume's throughput")
 WARM = {
     "format": 1, "recorded": "start on cuda", "started": 4.0, "ended": 44.0, "bytes": 3 * GB, "of": 3 * GB,
@@ -217,17 +218,25 @@ def test_a_load_from_two_sources_says_what_each_gave() -> None:
     assert load.note == "disk 1.0 GB, s3 3.0 GB; s3 was given up: its bytes were others"
 
 
+def test_what_was_in_memory_already_is_not_what_the_disk_gave() -> None:
+    found = of(told(warm=json.dumps(WARM | {"from_disk": 2 * GB})))
+    warm = found.stage("warm")
+    assert warm is not None
+    assert (warm.bytes, warm.facts["bytes"], found.hydration_mb_per_s) == (2 * GB, 3 * GB, 50.0)
+
+
 def test_a_limit_is_kept_or_not() -> None:
     assert [of(told(), max_seconds=limit).too_slow for limit in (None, 59, 58)] == [False, False, True]
 
 
 def test_a_restart_and_an_unfinished_warm_up_are_told() -> None:
     worker = {"unit": "flux-worker.service", "started": 20.0, "ready": 52.5, "restarts": 2}
-    unfinished = WARM | {"state": "reading", "ended": None, "bytes": GB}
+    unfinished = WARM | {"state": "reading", "ended": None, "bytes": GB, "skipped": LEFT_OUT}
     found = of(told(workers=[worker], warm=json.dumps(unfinished)))
     assert any("restarted 2 times" in note for note in found.notes)
     warm = found.stage("warm")
-    assert warm is not None and warm.note.startswith("reading: ")
+    assert warm is not None
+    assert warm.note == f"reading: {GB} of {3 * GB} bytes; start on cuda; 2 left out, such as /a: is gone"
 
 
 def test_the_table_has_a_line_for_each_stage() -> None:

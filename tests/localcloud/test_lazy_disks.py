@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.config import Config
 
 from bake.errors import UsageError
 from bake.localcloud import host
@@ -39,6 +40,14 @@ with open(sys.argv[1], "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT
         content[place]
     print(len(content) / (time.monotonic() - started) / 1e6)
 """
+
+GET = """
+import sys, time, urllib.request
+started = time.monotonic()
+size = len(urllib.request.build_opener(urllib.request.ProxyHandler({})).open(sys.argv[1]).read())
+print(size / (time.monotonic() - started) / 1e6)
+"""
+S3_RATE = 1.0  # MB/s
 
 
 def mapped(file: Path) -> float:
@@ -291,6 +300,8 @@ def test_a_machine_boots_from_one_and_follows_its_own_rule(own: Settings, accoun
     account.reach(again.id, "running")
     with connect(again.login) as session:
         assert seen_inside(session) == 2560
+        ask("POST", f"/-/lazy-disks?rate=40&s3={S3_RATE}", None)
+        assert from_s3(account, session) < 1.1 * S3_RATE
         [volume] = account.ec2.describe_volumes(
             Filters=[{"Name": "attachment.instance-id", "Values": [again.id]}]
         )["Volumes"]
@@ -314,6 +325,15 @@ def initialized(account: Any, volume: str) -> int:
     """The percent that DescribeVolumeStatus tells."""
     [status] = account.ec2.describe_volume_status(VolumeIds=[volume])["VolumeStatuses"]
     return int(status["InitializationStatusDetails"]["Progress"])
+
+
+def from_s3(account: Any, session: Session) -> float:
+    """MB/s at which a machine gets an object."""
+    s3, bucket = account.client("s3", config=Config(signature_version="s3v4")), "from-s3-of-lazy-disks"
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": s3.meta.region_name})
+    s3.put_object(Bucket=bucket, Key="object", Body=bytes(2_000_000))
+    url = s3.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "object"})
+    return float(session.run("python3", "-c", GET, url).stdout)
 
 
 def leftovers_of_disks(settings: Settings) -> list[str]:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from tests.conftest import Machine
 
 pytestmark = pytest.mark.root
-# MB/s one block after the other; with the image's read-ahead some five come at once.
-RATE = 4.0
+# MB/s one block after the other; with the image's read-ahead some five come at once. MB/s of all at most.
+RATE, CEILING = 4.0, 100.0
 # Seconds that the unit gives the worker: too few to read its libraries at that rate.
 LIMIT = 20
 # What the worker reads before it can ask for more time; the limit of a real unit is far above that.
@@ -87,7 +87,7 @@ def short(machine: Machine, image: str) -> Iterator[str]:
 def lazily(settings: Settings) -> Iterator[None]:
     """Disks of instances that are launched meanwhile fill while they are read."""
     ask = over_socket(settings)
-    ask("POST", f"/-/lazy-disks?rate={RATE}", None)
+    ask("POST", f"/-/lazy-disks?rate={RATE}&ceiling={CEILING}", None)
     try:
         yield
     finally:

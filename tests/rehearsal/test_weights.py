@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,10 +17,12 @@ from bake import run as runs_of
 from bake import ssh
 from bake.aws import ClientError
 from bake.errors import BakeError, ConnectionLost, RemoteCommandError
+from bake.layout import RANGES
 from bake.localcloud import LocalCloud, RemoteHub, Settings, over_socket
 from bake.planning.plan import Plan
 from bake.progress import Progress
 from bake.steps import prefetch, provision
+from bake.steps.fill_stream import Filled, fill_stream
 from bake.steps.prefetch import Download, Weights
 from bake.undo import Undo
 from bake.weights.mirror import Place
@@ -48,6 +51,16 @@ class Bench:
         self.forget_units()
         undo = undo or Undo()
         return prefetch.start(machine.session, plan or machine.plan, machine.aws, run, undo, machine.instance)
+
+    def fill(self, plan: Plan) -> Filled | None:
+        """What a bake does with the bucket of `weights.stream`."""
+        machine = self.machine
+        self.root(
+            "systemctl stop 'bake-fill*'; systemctl reset-failed 'bake-fill*'; rm -f /run/bake/bake-fill*"
+        )
+        run = runs_of.new(self.runs, Progress(self.heard))
+        with Undo() as undo:
+            return fill_stream(machine.session, plan, machine.aws, run, undo, None)
 
     def forget_units(self) -> None:
         """An earlier test's: on a builder each is started once."""
@@ -322,6 +335,31 @@ def test_a_mirror_that_is_not_there_leaves_the_hub(bench: Bench) -> None:
     weights = bench.start(changed(bench.machine.plan, mirror="s3://no-such-bucket-here")).wait()
     bench.check_cache(weights)
     assert "no mirror, the Hub serves: AWS answers 404" in bench.heard.notes
+
+
+def test_a_bucket_that_workers_read_gets_what_is_served_and_the_image_its_hashes(
+    bench: Bench, mirrored: Plan
+) -> None:
+    plan = changed(bench.machine.plan, stream=f"s3://{BUCKET}/stream")
+    bench.start(plan).wait()
+    assert plan.weights.lock is not None
+    served = {path: file for path, file in plan.weights.lock.files.items() if path.endswith(".safetensors")}
+    first, second = bench.fill(plan), bench.fill(plan)
+    assert first is not None and second is not None
+    assert (first.there, set(first.uploaded), first.lacking) == ((), served.keys(), ()), bench.heard.notes
+    assert (set(second.there), second.uploaded, second.lacking) == (served.keys(), (), ())
+    s3 = bench.machine.aws.presigner("eu-north-1")
+    stored = {item["Key"]: item["Size"] for item in s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])}
+    assert stored == {f"stream/{file.sha256}": file.bytes for file in served.values()}
+    manifest = json.loads(bench.root(f"cat {RANGES}"))
+    # Each is smaller than a range, so that its only one has the hash of the whole.
+    assert manifest["files"] == {
+        path: {"bytes": file.bytes, "sha256": file.sha256, "ranges": [file.sha256]}
+        for path, file in served.items()
+    }
+    assert bench.root(f"stat -c '%U %a' {RANGES}").split() == ["root", "644"]
+    assert bench.fill(changed(plan, stream="s3://no-such-bucket-here")) is None
+    assert "s3://no-such-bucket-here gets no weights, workers read their volume alone" in bench.heard.notes
 
 
 def test_presigned_urls_are_in_no_file_of_the_run(bench: Bench, mirrored: Plan) -> None:

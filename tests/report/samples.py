@@ -37,6 +37,7 @@ from bake.report.model import (
     WeightFile,
     Weights,
 )
+from tests.report.samples_readied import COMPILED, UNUSED
 
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 WAIVER = Waiver(
@@ -286,6 +287,8 @@ GOOD = Report(
             TraceStage(name="vae", bytes=167_666_902, files=1),
         ),
     ),
+    compiled=COMPILED,
+    unused_libraries=UNUSED,
     disk=(
         Part(name="base AMI", bytes=24_000_000_000, measured=True),
         Part(name="packages", bytes=2_000_000_000, measured=True),

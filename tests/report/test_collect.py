@@ -189,6 +189,7 @@ def test_a_run_of_an_older_bake_says_where_its_checks_are(folder: Folder) -> Non
         "plan.json", "events.jsonl", "facts/identity.json", "facts/image.json", "facts/boot-check.json",
         "facts/agreement.json", "facts/checks-base-connect.json", "facts/inventory-base.json",
         "facts/intended.json", "facts/updates.json", "facts/weights.json", "facts/scan.json",
+        "facts/compiled.json", "facts/unused-libraries.json",
         "base-content.json",
     ],
 )  # fmt: skip

@@ -10,7 +10,8 @@ layers outside the blocks, which stay in bfloat16.
 `peak_vram_gib`: peak reserved VRAM of one 1024 x 1024 image, 50 steps, on an H100; int8 is torchao's
 weight-only quantization of the transformer and T5. https://huggingface.co/blog/diffusers-quantization
 
-`loading_share`: anonymous host memory while loading, as a share of the weights. They are mapped, not read.
+`loading_share`: anonymous host memory while loading, as a share of the weights: libraries and the buffers
+through which weights are read, but not the weights themselves, which may stay mapped on the CPU.
 """
 
 from __future__ import annotations

@@ -126,7 +126,24 @@ class _Settings(BaseModel):
         return {}
 
 
-class ModelSettings(_Settings):
+class StreamSettings(_Settings):
+    """Where weights are read from beside the disk, and from which region."""
+
+    stream: Annotated[
+        str | None, _matching(_S3_PLACE, "s3://bucket or s3://bucket/prefix"), Field(alias="FLUX_STREAM")
+    ] = None
+    """Where weights are read from beside the disk, as `bake` put them there; None: nowhere."""
+    stream_ranges: Annotated[Path, AfterValidator(_absolute), Field(alias="FLUX_STREAM_RANGES")] = Path(
+        "/usr/lib/flux-worker/ranges.json"
+    )
+    """The hashes by which what FLUX_STREAM gives is checked; where the bake leaves them."""
+    instance_region: Annotated[
+        str | None, _matching(_REGION, "a region, like eu-north-1"), Field(alias="SPOT_AWS_REGION")
+    ] = None
+    """The region of this instance and its Auto Scaling group; None: as the instance metadata says."""
+
+
+class ModelSettings(StreamSettings):
     """The model and its backend: all that `flux-worker draw` needs."""
 
     repo: Annotated[str, AfterValidator(_only_model), Field(alias="FLUX_MODEL_REPO")] = MODEL
@@ -146,15 +163,6 @@ class ModelSettings(_Settings):
     """The index of the GPU to use; None: the first."""
     workers: Annotated[int, Field(ge=1, le=MOST_WORKERS, alias="FLUX_WORKERS")] = 1
     """How many workers this instance has, one a GPU: their devices are 0, 1, …"""
-
-    stream: Annotated[
-        str | None, _matching(_S3_PLACE, "s3://bucket or s3://bucket/prefix"), Field(alias="FLUX_STREAM")
-    ] = None
-    """Where weights are read from beside the disk, as `bake` put them there; None: nowhere."""
-    instance_region: Annotated[
-        str | None, _matching(_REGION, "a region, like eu-north-1"), Field(alias="SPOT_AWS_REGION")
-    ] = None
-    """The region of this instance and its Auto Scaling group; None: as the instance metadata says."""
 
     @model_validator(mode="after")
     def _is_one_of_them(self) -> Self:
@@ -198,7 +206,7 @@ class QueueSettings(_Settings):
         return self
 
 
-class AwsSettings(QueueSettings):
+class AwsSettings(QueueSettings, StreamSettings):
     """All AWS resources of a worker: all that `flux-worker check --aws` needs."""
 
     event_bus: Annotated[

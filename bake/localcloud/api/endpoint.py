@@ -21,8 +21,8 @@ from bake.localcloud.api.call import CALL
 from bake.localcloud.api.faults.faults import AwsFaults
 from bake.localcloud.api.faults.middleware import Faulty, WsgiApp
 from bake.localcloud.api.instances import LocalInstances
+from bake.localcloud.api.pacing import Pacer
 from bake.localcloud.api.security_groups import Groups
-from bake.localcloud.network.pacing import Pacer
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from bake.errors import UsageError
 from bake.localcloud.api.instances import LocalInstances
+from bake.localcloud.api.pacing import Pacer
 from bake.localcloud.machines.filling import Bandwidth, parse_speeds, speeds_of
 from bake.localcloud.machines.lazy import LazyDisk
 from bake.localcloud.network.control import Route
-from bake.localcloud.network.pacing import Pacer
 
 PATH = "/-/lazy-disks"
 _LONGEST_STALL = 3600

@@ -74,10 +74,10 @@ def describe(settings: Settings, running: dict[str, Any]) -> LocalCloud:
             "machine's /dev/neuron* are /dev/null, as many as its type has devices, and optimum-neuron's "
             "compiler copies the model and fixes its shapes, which the CPU then draws.",
             "The model is a tiny FLUX with random weights: the same files and code, pictures of noise.",
-            "Disks are sparse files: no EBS speeds, no lazy loading from S3 and no bandwidth to it unless "
-            "asked for by `bake local up --lazy-disks`, for root volumes; these grow at launch, and by "
-            "ModifyVolume when the machine next starts. Volumes beside the root volume are block devices "
-            "that a machine can read and write, but not mount. Encrypted ones are only called so. Memory "
+            "Disks are sparse files: no EBS speeds, no lazy loading from S3 and no bandwidth to it unless it "
+            "was asked for by `bake local up --lazy-disks`, for root volumes; these grow at launch, and by "
+            "ModifyVolume when the machine next starts. Volumes beside the root volume are block devices, "
+            "which a machine can read and write, but not mount. Encrypted ones are only called so. Memory "
             "(tmpfs) stands for an instance store where weights.scratch wants one.",
             "A bake, a sweep, machines and schedules may do what `bake iam` prints, by resource and by "
             "condition; who has the pair of `bake local env` may do everything.",

@@ -15,6 +15,7 @@ import os
 import struct
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -85,6 +86,9 @@ class FuseDisk:
             return 0, handler(body)
         except OSError as error:
             return error.errno or errno.EIO, b""
+        except Exception:  # any: whoever waits for the answer would wait for ever
+            traceback.print_exc()
+            return errno.EIO, b""
 
     def _answer(self, unique: int, error: int, content: bytes | memoryview) -> None:
         head = _ANSWER.pack(_ANSWER.size + len(content), -error, unique)

@@ -25,12 +25,19 @@ TOPICS = tuple(f"arn:aws:sns:{region}:{ACCOUNT}:alarms" for region in (HOME, SPO
 
 
 def with_fleet(
-    name: str = "g6e-ubuntu", *, worker: Any = None, volume: Any = None, start: Any = None, **changes: Any
+    name: str = "g6e-ubuntu",
+    *,
+    worker: Any = None,
+    volume: Any = None,
+    start: Any = None,
+    weights: Any = None,
+    **changes: Any,
 ) -> Profile:
     """A profile with a fleet; `changes` are keys of the fleet, the others those of their sections."""
     found = profile.load(name, PROFILES, {**EXAMPLES, **VARIABLES})
     sections: dict[str, Any] = {"fleet": Section(**{**SECTION, **changes})}
-    for section, values in (("worker", worker), ("root_volume", volume), ("cold_start", start)):
+    given = {"worker": worker, "root_volume": volume, "cold_start": start, "weights": weights}
+    for section, values in given.items():
         if values:
             sections[section] = getattr(found, section).model_copy(update=values)
     return found.model_copy(update=sections)

@@ -132,6 +132,18 @@ def test_the_role_may_do_what_bake_iam_says_at_the_fleets_own_places_alone() -> 
     assert "bake-*" not in json.dumps(policy)
 
 
+def test_workers_are_told_where_to_read_weights_and_may_read_there_alone() -> None:
+    found = resources("workers", weights={"stream": "s3://some-weights/flux"})
+    data = found["LaunchTemplate"]["Properties"]["LaunchTemplateData"]["UserData"]["Fn::Base64"]
+    assert "FLUX_STREAM=s3://some-weights/flux\n" in data
+    [policy] = found["WorkerRole"]["Properties"]["Policies"]
+    by_sid = {one["Sid"]: one for one in policy["PolicyDocument"]["Statement"]}
+    assert (by_sid["ReadWeights"]["Action"], by_sid["ReadWeights"]["Resource"]) == (
+        "s3:GetObject",
+        "arn:aws:s3:::some-weights/flux/*",
+    )
+
+
 def test_the_group_allows_another_root_volume_and_a_rollback() -> None:
     """Each override has an AMI, no version is `$Latest`: what StartInstanceRefresh needs for these."""
     policy = resources("workers", "Workers", name="g6e-ubuntu")["MixedInstancesPolicy"]["LaunchTemplate"]

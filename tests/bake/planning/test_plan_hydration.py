@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from ..facts import ZONE
 from ..instance_types import TYPES
 from .test_pure import loaded, planned
 
+PAGE = Path(__file__).parents[3] / "docs/cold-start.md"
 WEIGHTS = 33_741e6  # bytes of FLUX.1-dev in bfloat16
 RATE = "VolumeInitializationRate 300"
 IMAGE = "ami-0aaaaaaaaaaaaaaaa"
@@ -52,6 +54,12 @@ def measured(mb_per_s: float = 93.1, **more: Any) -> StartFacts:
 
 def flat(found: Hydration) -> str:
     return " ".join("\n".join(section(found)).split())
+
+
+def test_the_page_shows_what_the_program_prints() -> None:
+    """docs/cold-start.md has one of these plans."""
+    found = plan_of({"volume_initialization_rate": 300, "launches_per_hour": 12}, FAST).hydration
+    assert "\n".join(section(found)) in PAGE.read_text(encoding="utf-8")
 
 
 # --- seconds ---------------------------------------------------------------------------------------

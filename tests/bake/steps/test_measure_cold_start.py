@@ -23,6 +23,7 @@ from bake.errors import NotVerified
 from bake.image import describe_image
 from bake.planning.floor import bandwidth
 from bake.progress import PlainScreen, Progress
+from bake.report.cold_start import table
 from bake.run import Run
 from bake.ssh import CommandResult
 from bake.steps.boot_check import raise_if_wrong
@@ -30,6 +31,7 @@ from bake.steps.launch import Instance
 from bake.steps.measure_cold_start import CASE, FACTS, judge_cold_start, measure_cold_start, show_cold_start
 from bake.steps.record_image import record_image
 from bake.steps.tag_hydration import measured_of
+from bake.steps.volume_initialization import Initialization
 from tests.checks.test_start_stages import GB, WARM, told
 
 if TYPE_CHECKING:
@@ -164,14 +166,31 @@ def test_the_report_is_printed(measure: Measure, tmp_path: Path) -> None:
 
 def test_the_floor_is_the_lowest_of_what_is_known(one_run: OneRun) -> None:
     plan, kind = one_run.plan, one_run.plan.launch.worker_types[0]
-    assert bandwidth(plan.profile, 90.0, kind).mb_per_s == 90.0
+    lazy = replace(plan.hydration.lazy, best=90.0)
+    hydration = replace(plan.hydration, lazy=lazy)
+    found = bandwidth(plan.profile, hydration, kind)
+    assert (found.mb_per_s, found.limit) == (90.0, "first reads of a new volume, as published")
+    known = replace(hydration, lazy=replace(lazy, image="ami-1"))
+    assert bandwidth(plan.profile, known, kind).limit.endswith("measured before")
     fast = plan.profile.cold_start.model_copy(update={"volume_initialization_rate": 300})
     profile = plan.profile.model_copy(update={"cold_start": fast})
-    found = bandwidth(profile, 90.0, kind)
-    assert (found.limit, round(found.mb_per_s)) == ("the volume's throughput", 131)
-    slow = replace(kind, ebs_maximum=50.0)
-    assert bandwidth(profile, 90.0, slow).limit == f"the EBS limit of {kind.name}"
-    assert bandwidth(profile, 90.0, None).mb_per_s == found.mb_per_s
+    found = bandwidth(profile, hydration, kind)
+    assert (found.limit, round(found.mb_per_s)) == ("the volume's throughput (gp3)", 131)
+    slow = replace(kind, ebs_maximum=50.0, ebs_baseline=50.0)
+    assert bandwidth(profile, hydration, slow).limit == f"{kind.name}'s EBS limit"
+    assert bandwidth(profile, hydration, None).mb_per_s == found.mb_per_s
+
+
+def test_what_ec2_tells_of_the_volume_is_in_the_report(one_run: OneRun) -> None:
+    plan, login, session = one_run.plan, None, Machine(told().model_dump_json())
+    instance = Instance("i-1", "vol-1", login, plan.system, "boot-check")  # type: ignore[arg-type]
+    filled = Initialization("vol-1", "provisioned-rate", 43, 61)
+    found = measure_cold_start(session, instance, None, 1.5, plan, one_run.run, filled)  # type: ignore[arg-type]
+    assert (found.initialization, found.initialized_percent) == ("provisioned-rate", 43)
+    assert "Volume: EBS had filled 43 % of it (provisioned-rate) by the first image" in table(found)
+    silent = Initialization("vol-1", why="AWS answers UnauthorizedOperation")
+    found = measure_cold_start(session, instance, None, 1.5, plan, one_run.run, silent)  # type: ignore[arg-type]
+    assert "Volume:" not in table(found)
 
 
 def test_what_was_measured_is_a_tag_of_the_kept_image(measure: Measure, one_run: OneRun) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from bake.errors import UsageError
+from bake.localcloud.api.pacing import Pacer
 from bake.localcloud.machines.filling import Bandwidth
 from bake.localcloud.network.control import over_http
-from bake.localcloud.network.pacing import Pacer
 
 from .conftest import Account, new, refusal
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -14,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from flux_worker.cli import main
+from flux_worker.inference.streaming.manifest import Manifest
 from tests.worker.conftest import CREDENTIALS, REGION, Aws
 from tests.worker.refusing_proxy import RefusingProxy
 
@@ -329,3 +332,58 @@ assert not {"torch", "diffusers", "transformers", "huggingface_hub"} & set(sys.m
         "FLUX_EVENT_BUS": aws.bus,
     }
     subprocess.run([sys.executable, "-c", program], env=environment, check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def weights(aws: Aws, tmp_path: Path) -> dict[str, str]:
+    """Settings of a worker whose weights are in a bucket, but for one file of two."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    digests = {}
+    for name in ("a.safetensors", "b.safetensors"):
+        (folder / name).write_bytes(name.encode())
+        digests[name] = hashlib.sha256(name.encode()).hexdigest()
+    Manifest.of(folder, digests).write(tmp_path / "ranges.json")
+    key = f"weights/{digests['a.safetensors']}"
+    aws.client("s3").put_object(Bucket=aws.bucket, Key=key, Body=b"a.safetensors")
+    return {"FLUX_STREAM": f"s3://{aws.bucket}/weights", "FLUX_STREAM_RANGES": str(tmp_path / "ranges.json")}
+
+
+def of_weights(done: Result) -> dict[str, Any]:
+    """The finding about the weights in the bucket."""
+    assert done.exit_code == 0  # whatever it is
+    (found,) = [one for one in facts(done)["findings"] if "weights" in one["what"] + one["why"]]
+    return found  # type: ignore[no-any-return]
+
+
+def test_weights_that_a_bucket_lacks_are_named(
+    check: Callable[..., Result], aws: Aws, weights: dict[str, str]
+) -> None:
+    found = of_weights(check("--json", **weights))
+    assert (found["state"], found["what"]) == ("note", f"the weights in s3://{aws.bucket}/weights")
+    assert found["why"] == "b.safetensors are not there, and come from the volume alone"
+    key = f"weights/{hashlib.sha256(b'b.safetensors').hexdigest()}"
+    aws.client("s3").put_object(Bucket=aws.bucket, Key=key, Body=b"b.safetensors")
+    found = of_weights(check("--json", **weights))
+    assert (found["state"], found["why"]) == ("holds", "all 2 files are there")
+
+
+def test_weights_that_may_not_be_read_are_optional_with_the_statement_that_allows_it(
+    check: Callable[..., Result], proxy: RefusingProxy, aws: Aws, weights: dict[str, str]
+) -> None:
+    proxy.refuse("s3:HeadBucket")  # as the proxy calls every HEAD
+    done = check("--json", **weights)
+    found = of_weights(done)
+    assert (found["state"], found["optional"]) == ("missing", True)
+    (statement,) = facts(done)["optional_statements"]
+    assert statement["Resource"] == f"arn:aws:s3:::{aws.bucket}/weights/*"
+    assert statement["Action"] == ["s3:GetObject"]
+    assert "(without it" not in check(**weights).stdout.partition("weights in")[2].partition("\n")[0]
+
+
+def test_without_a_manifest_the_weights_are_not_looked_at(
+    check: Callable[..., Result], weights: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "ranges.json").unlink()
+    found = of_weights(check("--json", **weights))
+    assert (found["state"], found["why"][:14]) == ("note", "not looked at,")

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,12 @@ def test_what_another_worker_has_read_is_progress_where_it_is_mapped() -> None:
     maps = [50, 100, 2, 4, 4]
     found = made_progress(*(usage(5 * n, mapped=size) for n, size in enumerate(maps, 1)))
     assert found == [True, True, False, True, False]
+
+
+def test_weights_that_another_has_read_are_progress_where_they_are_streamed() -> None:
+    """Reads of what is in memory already are neither reads from the disk nor mappings."""
+    looks = [replace(usage(5 * n), streamed=size * MB) for n, size in enumerate([0, 50, 50, 90], 1)]
+    assert made_progress(*looks) == [False, True, False, True]
 
 
 def test_pages_that_come_and_go_are_none() -> None:
@@ -157,6 +164,20 @@ def test_systemd_is_asked_for_more_time_and_told_how_far_it_is(
     assert "STATUS=Loading the model" in told()
     assert any(line.startswith("STATUS=Loading the model: 0.1 of 0.5 GB read, ") for line in told())
     assert all(line.endswith(" MB/s") for line in told() if "read" in line)
+
+
+def test_streamed_weights_are_told_and_get_more_time(
+    told: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Usage, "now", lambda: Usage(0, 0, time.monotonic()))
+    with StartupMonitor(Monitor(Notifier()), stall_seconds=7, interval=0.05) as startup:
+        startup.doing("Loading the model", 500_000_000)
+        startup.streamed(123_000_000)
+        until(lambda: any(": 0.1 of 0.5 GB read, " in line for line in told()))
+        startup.streamed(100_000_000)  # of another thread, late
+        startup.streamed(500_000_000)
+        until(lambda: any(": 0.5 of 0.5 GB read, " in line for line in told()))
+    assert "EXTEND_TIMEOUT_USEC=7000000" in told()
 
 
 def test_a_worker_that_hangs_is_given_no_more_time(

@@ -11,6 +11,7 @@ from ..settings import AwsSettings
 from .read_checks import read
 from .report import Report
 from .simulation import simulate
+from .weights_check import look_at_weights
 from .write_checks import write as write_probe
 
 
@@ -20,6 +21,7 @@ def check(settings: AwsSettings, environment: Mapping[str, str], *, write: bool)
     clients = Clients.from_settings(settings)
     given = [environment.get(str(field.alias), "").strip() for field in AwsSettings.model_fields.values()]
     report = read(settings, clients, [value for value in given if is_reference(value)])
+    look_at_weights(settings, clients, report)
     if write:
         write_probe(settings, clients, report)
     simulate(clients, report)

@@ -158,7 +158,7 @@ class Report:
             groups.setdefault((state, one.why), []).append(one)
         for (state, why), several in sorted(groups.items(), key=lambda group: _ORDER.index(group[0][0])):
             lost = {self.permissions[one.what].consequence for one in several if one.what in self.permissions}
-            without = f" (without it, {', '.join(sorted(lost))})" if state == "optional" else ""
+            without = f" (without it, {', '.join(sorted(lost))})" if state == "optional" and any(lost) else ""
             yield f"{state:<8} {_named(several)}: {why}{without}"
         yield from (f"failed   {text}" for text in self.unreachable)
         for statements, what in (

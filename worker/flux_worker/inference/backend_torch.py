@@ -20,6 +20,7 @@ from .backend import Report
 from .checkpoint import Checkpoint
 from .compilation import CompiledBlocks, Shape, compiled_blocks
 from .streaming.report import StreamReport
+from .streaming.second_path import second_path
 from .streaming.stream import Stream
 from .validation import assert_on_device, assert_valid
 
@@ -107,7 +108,7 @@ class TorchBackend:
     ) -> TorchModel:
         """Read the weights into the device's memory, while the libraries build the model."""
         machine = self._machine()
-        pipeline, streamed = self._read(checkpoint, machine, on_read)
+        pipeline, streamed = self._read(checkpoint, settings, machine, on_read)
         pipeline.to(self.name)  # what was not streamed
         assert_on_device(pipeline, self.name)
         _decode_in_tiles(pipeline.vae, capacity.tile_side(machine, checkpoint))
@@ -119,21 +120,32 @@ class TorchBackend:
         return TorchModel(pipeline, self.name, blocks, streamed)
 
     def _read(
-        self, checkpoint: Checkpoint, machine: capacity.Machine, on_read: Callable[[int], None]
+        self,
+        checkpoint: Checkpoint,
+        settings: ModelSettings,
+        machine: capacity.Machine,
+        on_read: Callable[[int], None],
     ) -> tuple[Any, StreamReport | None]:
-        with self._stream(checkpoint, machine, on_read) as stream:
+        with self._stream(checkpoint, settings, machine, on_read) as stream:
             pipeline = _from_files(checkpoint.folder)
             assert_valid(pipeline, checkpoint.precision)
             return pipeline, stream.fill(pipeline) if stream else None
 
     def _stream(
-        self, checkpoint: Checkpoint, machine: capacity.Machine, on_read: Callable[[int], None]
+        self,
+        checkpoint: Checkpoint,
+        settings: ModelSettings,
+        machine: capacity.Machine,
+        on_read: Callable[[int], None],
     ) -> contextlib.AbstractContextManager[Stream | None]:
         """The weights on their way; nothing, with a warning, where memory does not suffice."""
         why = capacity.no_room_to_stream(replace(machine, workers=self._workers), checkpoint)
         if why is None:
+            other = second_path(settings, checkpoint.folder)
             try:
-                return Stream(checkpoint.folder, self.name, on_read=on_read)
+                return Stream(
+                    checkpoint.folder, self.name, others=other.sources, hashed=other.hashed, on_read=on_read
+                )
             except (RuntimeError, MemoryError) as error:
                 why = str(error)
         log.warning("the weights are mapped and not read into memory, which is slower: %s", why)

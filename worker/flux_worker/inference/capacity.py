@@ -109,7 +109,7 @@ def assess(machine: Machine, weights: dict[str, int], precision: Precision) -> V
 
 
 def loading_bytes(size: int) -> int:
-    """Anonymous host memory while weights of this size are loaded: they are mapped, not read into memory."""
+    """Anonymous host memory while weights of this size are loaded, without the weights themselves."""
     return round(FACTS.loading_share * size)
 
 

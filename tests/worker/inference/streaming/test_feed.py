@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ import pytest
 from flux_worker.inference.streaming.disk import Disk
 from flux_worker.inference.streaming.feed import Feed, SourceFailed
 from flux_worker.inference.streaming.host_memory import HostMemory
-from flux_worker.inference.streaming.ranges import Range
+from flux_worker.inference.streaming.ranges import Range, Schedule
 from flux_worker.inference.streaming.report import StreamReport
 
 RANGE = 1 << 14
@@ -192,12 +192,13 @@ def test_a_source_that_hangs_holds_nothing_up(weights: Weights) -> None:
     released.set()
 
 
-def test_what_has_no_hash_comes_from_the_disk(weights: Weights) -> None:
-    weights.ranges = [Range(r.file, r.offset, r.size) for r in weights.ranges]
-    other = Other(weights.content)
-    report = weights.load(Disk([weights.file]), other)
-    assert weights.place == weights.content
-    assert other.asked == [] and shares(report)["s3"] == 0
+def test_what_has_no_hash_is_the_disks_alone_and_stays_in_order(weights: Weights) -> None:
+    third = weights.ranges[2]
+    parts = [part if part is third else replace(part, sha256=None) for part in weights.ranges]
+    schedule = Schedule(parts)
+    assert [schedule.next_for_other("s3", 0.0) for _ in range(3)] == [parts[2], None, None]
+    disks = [part for _ in parts if (part := schedule.next_for_disk(0.0))]
+    assert disks == [*parts[:2], *parts[3:]]
 
 
 def test_a_file_that_shrinks_meanwhile_ends_the_load_with_its_name(weights: Weights) -> None:

@@ -10,13 +10,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flux_worker.inference.streaming import second_path as second_paths
+from flux_worker.inference.streaming import ranges
 from flux_worker.inference.streaming.disk import Disk
 from flux_worker.inference.streaming.feed import FAILURES, Feed
 from flux_worker.inference.streaming.host_memory import HostMemory
@@ -31,7 +31,6 @@ from tests.worker.conftest import CREDENTIALS, REGION, REVISION
 pytestmark = pytest.mark.integration
 RANGE = 1 << 14
 RANGES = 40  # of each of the two files
-_buckets = itertools.count(1)
 
 
 class S3Proxy(AwsProxy):
@@ -79,11 +78,11 @@ class Model:
     bucket: str
     s3: Any
     log: pytest.LogCaptureFixture
-    disk: PatientDisk = field(init=False)
+    disk: PatientDisk | None = None
 
     def load(self, until: Callable[[Feed, S3Proxy], bool] = lambda _feed, _proxy: True) -> StreamReport:
         """Load all of it, the disk from when `until` is true on; every byte must be right."""
-        path = second_path(self.settings, self.files, self.folder)
+        path = second_path(self.settings, self.folder)
         plain = [Range(file, 0, file.stat().st_size) for file in self.files]
         self.disk = PatientDisk(self.files, lambda: until(feed, self.proxy))
         places = {file: bytearray(file.stat().st_size) for file in self.files}
@@ -131,10 +130,10 @@ def model(
         s3.put_object(Bucket=aws.bucket, Key=f"flux/{digest}", Body=content)
     manifest = tmp_path / "ranges.json"
     Manifest.of(folder, digests, RANGE).write(manifest)
-    monkeypatch.setattr(second_paths, "MANIFEST", manifest)
     settings = {
         "FLUX_MODEL_REVISION": REVISION,
         "FLUX_STREAM": f"s3://{aws.bucket}/flux",
+        "FLUX_STREAM_RANGES": str(manifest),
         "SPOT_AWS_REGION": REGION,
     }
     return Model(
@@ -142,13 +141,19 @@ def model(
     )
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk takes nothing over at the end, however slow a busy host is."""
+    monkeypatch.setattr(ranges, "PATIENCE_SECONDS", 120.0)
+
+
 def brought(report: StreamReport) -> dict[str, int]:
     return {source.name: source.bytes for source in report.sources}
 
 
-def of_s3(ranges: int) -> Callable[[Feed, S3Proxy], bool]:
+def of_s3(number: int) -> Callable[[Feed, S3Proxy], bool]:
     """S3 has brought so many ranges."""
-    return lambda feed, _: brought(feed.report())["s3"] >= ranges * (RANGE - 5)
+    return lambda feed, _: brought(feed.report())["s3"] >= number * (RANGE - 5)
 
 
 def dropped(feed: Feed, _: S3Proxy) -> bool:
@@ -160,12 +165,13 @@ def object_of(model: Model, file: Path) -> str:
     return f"flux/{hashlib.sha256(file.read_bytes()).hexdigest()}"
 
 
+@pytest.mark.usefixtures("patient")
 def test_both_paths_bring_the_weights_the_disk_from_the_front_and_s3_from_the_back(model: Model) -> None:
     report = model.load(of_s3(10))
     shares = brought(report)
     assert min(shares.values()) > 0 and sum(shares.values()) == 2 * (RANGE * RANGES - 5)
     assert not report.dropped and not model.log.records
-    assert model.disk.read_parts[0][0] == "model.safetensors"
+    assert model.disk and model.disk.read_parts[0][0] == "model.safetensors"
     assert {("model.safetensors", 0), ("model.safetensors", RANGE)} & set(model.disk.read_parts[:2])
     first = max(int(text.removeprefix("bytes=").partition("-")[0]) for text in model.proxy.asked[:32])
     assert first == RANGE * (RANGES - 1)
@@ -222,11 +228,12 @@ def test_an_s3_that_only_fails_is_dropped_after_a_few_tries(
 
 def test_an_s3_that_goes_in_the_middle_leaves_the_rest_to_the_disk(model: Model) -> None:
     def gone_after_ten(call: Call) -> Answer | None:
-        if len(model.proxy.asked) <= 10:
+        if next(numbers) < 10:
             return call.forward()
         call.reset()
         return None
 
+    numbers = itertools.count()
     model.proxy.fault = gone_after_ten
     report = model.load(dropped)
     assert min(brought(report).values()) > 0
@@ -312,3 +319,44 @@ def test_several_workers_share_what_one_reads_from_the_disk(model: Model) -> Non
     model.settings = model.settings.model_copy(update={"workers": 4, "device": 0})
     assert brought(model.load()) == {"disk": 2 * (RANGE * RANGES - 5)}
     assert "the 4 workers of this instance share" in model.said
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_model_from_both_paths_is_the_one_from_the_disk(
+    model: Model, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tiny FLUX, as the worker loads it; the disk begins when S3 has brought something."""
+    import torch
+
+    from flux_worker.inference.backend_torch import TorchBackend
+    from flux_worker.inference.checkpoint import Checkpoint
+
+    folder = cache / "models--black-forest-labs--FLUX.1-dev" / "snapshots" / REVISION
+    digests = {str(file.relative_to(folder)): file.resolve().name for file in folder.glob("*/*.safetensors")}
+    for name, digest in digests.items():
+        model.s3.put_object(Bucket=model.bucket, Key=f"flux/{digest}", Body=(folder / name).read_bytes())
+    Manifest.of(folder, digests, 4096).write(model.manifest)
+    asked = model.proxy.asked
+
+    def after_s3(self: Disk, part: Range, into: memoryview) -> None:
+        deadline = time.monotonic() + 120
+        while not asked:  # what S3 has taken the disk does not read
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        read(self, part, into)
+
+    read = Disk.read
+    monkeypatch.setattr(Disk, "read", after_s3)
+    checkpoint = Checkpoint(folder, REVISION, "bf16")
+    backend = TorchBackend("cpu")
+    both = backend.load(checkpoint, model.settings, compile_missing=False)
+    alone = backend.load(
+        checkpoint, model.settings.model_copy(update={"stream": None}), compile_missing=False
+    )
+    assert both.streamed and alone.streamed
+    assert min(brought(both.streamed).values()) > 0 and not both.streamed.dropped
+    assert brought(alone.streamed).keys() == {"disk"}
+    for name in ("transformer", "text_encoder", "text_encoder_2", "vae"):
+        first, second = (getattr(one.pipeline, name).state_dict() for one in (both, alone))
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[key], second[key]) for key in first)

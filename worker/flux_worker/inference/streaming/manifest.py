@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .ranges import Range
 
-MANIFEST = Path("/usr/lib/flux-worker/ranges.json")
 RANGE_BYTES = 8 << 20
 """Of a new manifest: large enough for S3's latency, and a buffer for each read under way stays small."""
 

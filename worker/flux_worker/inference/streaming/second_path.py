@@ -10,7 +10,7 @@ from pathlib import Path
 from ...settings import ModelSettings
 from .bucket import Place
 from .feed import Source
-from .manifest import MANIFEST, Manifest, ManifestUnusable
+from .manifest import Manifest, ManifestUnusable
 from .ranges import Range
 from .s3 import S3
 
@@ -31,8 +31,8 @@ class SecondPath:
         return [part for file in dict.fromkeys(one.file for one in ranges) for part in self._ranges[file]]
 
 
-def second_path(settings: ModelSettings, files: Sequence[Path], folder: Path) -> SecondPath:
-    """The second path for the weight files (real paths) of the model in `folder`; never raises.
+def second_path(settings: ModelSettings, folder: Path) -> SecondPath:
+    """The second path for all weight files of the model in `folder`; never raises.
 
     Where it can't be used, a warning says why, and the disk alone is read.
     """
@@ -43,21 +43,19 @@ def second_path(settings: ModelSettings, files: Sequence[Path], folder: Path) ->
         why = f"the {settings.workers} workers of this instance share what one reads from the volume"
     else:
         try:
-            return _opened(settings, files, folder, settings.stream)
+            return _opened(settings, folder, settings.stream)
         except (ManifestUnusable, OSError) as error:
             why = str(error)
     log.warning("the weights come from the volume alone, not also from %s: %s", settings.stream, why)
     return SecondPath()
 
 
-def _opened(settings: ModelSettings, files: Sequence[Path], folder: Path, uri: str) -> SecondPath:
-    manifest = Manifest.read(MANIFEST)
+def _opened(settings: ModelSettings, folder: Path, uri: str) -> SecondPath:
+    manifest = Manifest.read(settings.stream_ranges)
     ranges: dict[Path, Sequence[Range]] = {}
     hashes: dict[Path, str] = {}
-    for name in sorted(str(file.relative_to(folder)) for file in folder.glob("*/*.safetensors")):
-        file = (folder / name).resolve()
-        ranges[file] = manifest.ranges(folder, name)
-        hashes[file] = manifest.files[name].sha256
-    if unknown := set(files) - ranges.keys():
-        raise ManifestUnusable(f"{len(unknown)} weight files are not among the model's")
+    for file in sorted(folder.glob("*/*.safetensors")):
+        name = str(file.relative_to(folder))
+        ranges[file.resolve()] = manifest.ranges(folder, name)
+        hashes[file.resolve()] = manifest.files[name].sha256
     return SecondPath((S3(Place.of(uri), hashes, settings.instance_region),), ranges)

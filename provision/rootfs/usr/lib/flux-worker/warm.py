@@ -289,7 +289,7 @@ class Reader:
 
     def _is_full(self) -> bool:
         """Whether the page cache has been given its share of the memory."""
-        return self.report.cached + self._flying * CHUNK > SHARE * self._surroundings.memory
+        return self.report.cached + (self._flying + 1) * CHUNK > SHARE * self._surroundings.memory
 
     def _work(self) -> None:
         try:
