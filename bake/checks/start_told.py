@@ -132,7 +132,7 @@ def read_load(facts: dict[str, Any]) -> Load | None:
 
 
 class Worker(Told):
-    """A worker's unit as systemd knows it: when its process started, and said READY, in seconds since boot."""
+    """A worker's unit as systemd knows it: when its process started, and was READY, in seconds since boot."""
 
     unit: str
     started: Seconds | None = None
