@@ -21,6 +21,8 @@ class Told(BaseModel):
 
 
 class WarmStage(Told):
+    """What the warm-up read of one stage of the trace: its bytes, and the seconds between first and last."""
+
     name: str
     bytes: Count = 0
     seconds: Seconds = 0.0
@@ -56,6 +58,8 @@ class Warm(Told):
 
 
 class WorkerStage(Told):
+    """One stage of a worker's start, in seconds since boot; `ended` is null if it has not."""
+
     name: str
     began: Seconds
     ended: Seconds | None = None
@@ -128,6 +132,8 @@ def read_load(facts: dict[str, Any]) -> Load | None:
 
 
 class Worker(Told):
+    """A worker's unit as systemd knows it: when its process started, and was READY, in seconds since boot."""
+
     unit: str
     started: Seconds | None = None
     ready: Seconds | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import date
 
-from bake.checks.cold_start import ColdStart, StartStage
 from bake.checks.result import About, Check, Evidence, Waiver
 from bake.report.model import (
     Agreed,
@@ -37,6 +36,7 @@ from bake.report.model import (
     WeightFile,
     Weights,
 )
+from tests.report.sample_start import COLD_START
 from tests.report.samples_readied import COMPILED, UNUSED
 
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
@@ -303,43 +303,7 @@ GOOD = Report(
         Span(name="provision", began=24.0, seconds=160.0, outcome="done", waited=159.0),
         Span(name="verify", began=184.0, seconds=9.0, outcome="done", waited=8.0),
     ),
-    cold_start=ColdStart(
-        seconds=58.0,
-        max_seconds=120,
-        stages=(
-            StartStage(
-                name="kernel",
-                began=0.0,
-                seconds=8.0,
-                bytes=None,
-                mb_per_s=None,
-                floor_seconds=None,
-                ratio=None,
-            ),
-            StartStage(
-                name="warm",
-                began=9.0,
-                seconds=40.0,
-                bytes=3_000_000_000,
-                mb_per_s=75.0,
-                floor_seconds=30.0,
-                ratio=1.33,
-                beside=True,
-                note="start on cuda",
-                facts={"stages": [{"name": "libraries", "bytes": 1_000_000_000, "seconds": 12.0}]},
-            ),
-        ),
-        bytes=3_000_000_000,
-        floor_mb_per_s=100.0,
-        floor_from="the volume's throughput",
-        floor_seconds=30.0,
-        ratio=1.93,
-        hydration_mb_per_s=75.0,
-        hydration_bytes=3_000_000_000,
-        hydration_from="the warm-up",
-        volume="gp3",
-        notes=("flux-worker.service was restarted once",),
-    ),
+    cold_start=COLD_START,
     cost=Cost(hours=0.31, dollars=0.58, kept_month=4.0),
     attestation=Attestation(
         digest="cb" * 32,
