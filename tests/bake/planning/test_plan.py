@@ -49,7 +49,7 @@ def test_the_text_is_complete_and_calm(plan: Plan) -> None:
         "builder      g6e.xlarge in eu-north-1, on-demand",
         "g6e.xlarge: 4 vCPUs, 32,768 MiB, L40S with 45,776 MiB; 250 GB of instance store stay unused",
         "root volume  80 GiB gp3 ",
-        "removed again, in about 0.6 h",
+        "removed again, in about 0.4 h",
         "+ one AMI and its snapshot of 80 GiB",
         "✓ 80 GiB root volume: fits",
         "✓ g6e.xlarge in bf16: fits",
