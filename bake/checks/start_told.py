@@ -21,6 +21,8 @@ class Told(BaseModel):
 
 
 class WarmStage(Told):
+    """One stage of the warm-up: its bytes, and the seconds that it took."""
+
     name: str
     bytes: Count = 0
     seconds: Seconds = 0.0

@@ -122,7 +122,7 @@ def test_families_share_quotas(name: str, expected: str | None) -> None:
 def test_without_an_api_that_tells_no_price_is_made_up(plan_cloud: PlanCloud) -> None:
     plan = plan_cloud.plan()
     assert plan.estimates.bake_dollars is None
-    assert "0.5 h, price not known here" in as_text(plan)
+    assert "0.4 h, price not known here" in as_text(plan)
     assert "prices (AWS answers 500)" in plan.unchecked
     hydration = "\n".join(section(plan.hydration))  # has published figures, and says so
     assert "$" not in as_text(plan).replace(hydration, "")
@@ -138,7 +138,7 @@ def test_prices_of_the_price_list(plan_cloud: PlanCloud) -> None:
     hours = plan.estimates.seconds / 3600
     assert plan.estimates.bake_dollars == pytest.approx(1.9725 * hours)
     text = as_text(plan)
-    assert f"0.5 h, ${1.9725 * hours:.2f} " in text
+    assert f"0.4 h, ${1.9725 * hours:.2f} " in text
     assert f"GB-month, ${0.0475 * plan.estimates.snapshot_gb:.2f} a month" in text
 
 
