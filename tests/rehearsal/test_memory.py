@@ -52,7 +52,9 @@ class Small:
 
     def load(self, code: str) -> int:
         """Run Python as the worker's user does; its exit code, 128 + 9 where it was killed."""
-        environment = ["FLUX_BACKEND=cpu", f"FLUX_MODEL_REVISION={REVISION}", f"HF_HUB_CACHE={CACHE}"]
+        # Inside the machine its limit cannot be seen where version 1 of control groups counts memory.
+        environment = ["FLUX_BACKEND=cpu", "FLUX_LOAD=mapped", f"FLUX_MODEL_REVISION={REVISION}"]
+        environment += [f"HF_HUB_CACHE={CACHE}"]
         # The shell tells a process that was killed from a connection that was lost.
         command = ("sh", "-c", '"$@" >&2; echo $?', "sh", "env", *environment, PYTHON, "-c", code)
         done = self.session.run(*command)

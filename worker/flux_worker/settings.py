@@ -155,6 +155,8 @@ class ModelSettings(StreamSettings):
     compile: Annotated[Literal["off", "regional"], Field(alias="FLUX_COMPILE")] = "off"
     compile_cache: Annotated[Path | None, AfterValidator(_absolute), Field(alias="FLUX_COMPILE_CACHE")] = None
     """The cache of compiled kernels; created if missing. None: kernels are not kept."""
+    load: Annotated[Literal["stream", "mapped"], Field(alias="FLUX_LOAD")] = "stream"
+    """How weights come to the device: read by the stream, or by page faults of mapped files."""
     backend: Annotated[BackendChoice, Field(alias="FLUX_BACKEND")] = "auto"
     """The backend; auto: a GPU, else Neuron if its packages are installed, never the CPU."""
     neuron_dir: Annotated[Path | None, AfterValidator(_absolute), Field(alias="FLUX_NEURON_DIR")] = None

@@ -94,6 +94,29 @@ def test_several_workers_on_less_ram_than_weights_are_told_how_the_disk_is_read(
     assert ("RAM is smaller than the weights: workers that start together" in text) == said
 
 
+@pytest.mark.parametrize(
+    ("ram_total", "ram_available", "workers", "why"),
+    [
+        pytest.param(64, 60, 1, None, id="enough"),
+        pytest.param(
+            64, 30, 1, "RAM 31.4 weights + 6.3 to load and draw = 37.8 of 30.0 GiB", id="too-little"
+        ),
+        pytest.param(64, 60, 2, "RAM 2 workers x (31.4 weights + 6.3 to", id="not-for-both"),
+        pytest.param(128, 60, 2, None, id="another-has-its-own-by-now"),
+    ],
+)
+def test_weights_are_read_into_ram_where_every_worker_can_have_them(
+    checkpoint: Checkpoint, ram_total: int, ram_available: int, workers: int, why: str | None
+) -> None:
+    has = Machine(None, ram_total * GIB, ram_available * GIB, cores=4, workers=workers)
+    whole = Whole(**dataclasses.asdict(checkpoint))
+    found = capacity.no_room_to_stream(has, whole)
+    assert found is None if why is None else why in str(found)
+    lines = "\n".join(capacity.lines(has, whole, capacity.assess_both(has, whole)))
+    assert (f"the weights stay mapped: {why}" if why else "the weights are read into RAM") in lines
+    assert capacity.no_room_to_stream(machine(45_776, ram_gib=2), whole) is None
+
+
 @pytest.fixture
 def checkpoint(cache: Path) -> Checkpoint:
     folder = cache / "models--black-forest-labs--FLUX.1-dev" / "snapshots" / REVISION

@@ -108,7 +108,8 @@ class TorchBackend:
     ) -> TorchModel:
         """Read the weights into the device's memory, while the libraries build the model."""
         machine = self._machine()
-        pipeline, streamed = self._read(checkpoint, settings, machine, on_read)
+        stream = self._stream(checkpoint, settings, machine, on_read) if settings.load == "stream" else None
+        pipeline, streamed = self._build(checkpoint, stream)
         pipeline.to(self.name)  # what was not streamed
         assert_on_device(pipeline, self.name)
         _decode_in_tiles(pipeline.vae, capacity.tile_side(machine, checkpoint))
@@ -119,14 +120,8 @@ class TorchBackend:
             blocks = compiled_blocks(pipeline.transformer, cache, precision, self.name, fill=compile_missing)
         return TorchModel(pipeline, self.name, blocks, streamed)
 
-    def _read(
-        self,
-        checkpoint: Checkpoint,
-        settings: ModelSettings,
-        machine: capacity.Machine,
-        on_read: Callable[[int], None],
-    ) -> tuple[Any, StreamReport | None]:
-        with self._stream(checkpoint, settings, machine, on_read) as stream:
+    def _build(self, checkpoint: Checkpoint, stream: Stream | None) -> tuple[Any, StreamReport | None]:
+        with stream or contextlib.nullcontext():
             pipeline = _from_files(checkpoint.folder)
             assert_valid(pipeline, checkpoint.precision)
             return pipeline, stream.fill(pipeline) if stream else None
@@ -137,8 +132,8 @@ class TorchBackend:
         settings: ModelSettings,
         machine: capacity.Machine,
         on_read: Callable[[int], None],
-    ) -> contextlib.AbstractContextManager[Stream | None]:
-        """The weights on their way; nothing, with a warning, where memory does not suffice."""
+    ) -> Stream | None:
+        """The weights' stream; None, with a warning, where memory does not suffice."""
         why = capacity.no_room_to_stream(replace(machine, workers=self._workers), checkpoint)
         if why is None:
             other = second_path(settings, checkpoint.folder)
@@ -149,7 +144,7 @@ class TorchBackend:
             except (RuntimeError, MemoryError) as error:
                 why = str(error)
         log.warning("the weights are mapped and not read into memory, which is slower: %s", why)
-        return contextlib.nullcontext()
+        return None
 
     def finish_step(self) -> None:
         """Wait for the GPU, which runs kernels asynchronously: otherwise a finished step would only be a

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from flux_worker.inference.streaming.disk import Disk
-from flux_worker.inference.streaming.feed import Feed, SourceFailed
+from flux_worker.inference.streaming.feed import GENTLE, Feed, SourceFailed
 from flux_worker.inference.streaming.host_memory import HostMemory
 from flux_worker.inference.streaming.ranges import Range, Schedule
 from flux_worker.inference.streaming.report import StreamReport
@@ -103,6 +106,28 @@ def test_the_disk_alone_brings_every_byte_with_several_reads_at_once(weights: We
     assert shares(report) == {"disk": len(weights.content)}
     assert report.peak_depth == report.sources[0].peak_depth == 4
     assert report.seconds > 0 and 0 < report.mean_depth <= 4 and not report.dropped
+
+
+def test_the_disk_is_read_gently_until_somebody_waits(weights: Weights) -> None:
+    """Reads end only when all twelve threads are there."""
+    together = threading.Barrier(12)
+    begun: list[int] = []
+
+    class Together(Disk):
+        def read(self, part: Range, into: memoryview) -> None:
+            begun.append(part.offset)
+            together.wait(60)
+            super().read(part, into)
+
+    weights.ranges = weights.ranges[:60]  # five times twelve
+    disk = Together([weights.file], threads=12)
+    with Feed(weights.ranges, [disk], HostMemory({weights.file: memoryview(weights.place)})) as feed:
+        while len(begun) < GENTLE:
+            time.sleep(0.001)
+        assert {thread.name for thread in threading.enumerate() if thread.name.startswith("disk-")} == {
+            f"disk-{number}" for number in range(GENTLE)
+        }
+        assert feed.wait().peak_depth == 12
 
 
 def test_another_source_takes_from_the_back_while_the_disk_takes_from_the_front(weights: Weights) -> None:
@@ -253,6 +278,40 @@ def test_closing_ends_the_threads(weights: Weights) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert sum(shares(feed.report()).values()) < len(weights.content)
+
+
+HANGS = """
+import sys, threading
+from pathlib import Path
+from flux_worker.host.stop import Stopped, StopRequest
+from flux_worker.inference.streaming.disk import Disk
+from flux_worker.inference.streaming.feed import Feed
+from flux_worker.inference.streaming.host_memory import HostMemory
+from flux_worker.inference.streaming.ranges import Range
+
+class Hanging(Disk):
+    def read(self, part, into):
+        print("reading", flush=True)
+        threading.Event().wait()
+
+file = Path(sys.argv[1])
+stop = StopRequest()
+try:
+    with Feed([Range(file, 0, 1)], [Hanging([file])], HostMemory({file: memoryview(bytearray(1))})) as feed:
+        feed.wait()
+except Stopped:
+    print("stopped", flush=True)
+"""
+
+
+def test_a_request_to_stop_ends_a_load_whose_reads_hang(weights: Weights) -> None:
+    command = [sys.executable, "-c", HANGS, str(weights.file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as loading:
+        assert loading.stdout is not None
+        assert loading.stdout.readline() == "reading\n"
+        loading.send_signal(signal.SIGTERM)
+        assert loading.communicate(timeout=60)[0] == "stopped\n"
+    assert loading.returncode == 0
 
 
 def test_progress_is_told_with_bytes(weights: Weights) -> None:

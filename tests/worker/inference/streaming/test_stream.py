@@ -159,6 +159,16 @@ def test_without_memory_for_all_workers_weights_stay_mapped_and_it_says_why(
             assert all(a.equal(b) for a, b in zip(parts(weight), parts(theirs[key]), strict=True)), key
 
 
+def test_weights_stay_mapped_if_that_is_asked_for(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from flux_worker.inference.model import load as load_model
+
+    environment = {"FLUX_MODEL_REVISION": REVISION, "HF_HUB_CACHE": str(cache), "FLUX_BACKEND": "cpu"}
+    model = load_model(ModelSettings.from_environment(environment | {"FLUX_LOAD": "mapped"}))
+    assert model.streamed is None
+    assert re.search(r"^\w+-\w+ .*/blobs/\w+$", maps(), re.M)
+    assert not caplog.records
+
+
 def test_a_file_that_is_cut_after_its_header_was_read_is_damaged(lay_out: MakeCache) -> None:
     from flux_worker.inference.backend_torch import _from_files
     from flux_worker.inference.streaming.stream import Stream

@@ -20,6 +20,9 @@ from .report import Depth, SourceReport, StreamReport
 
 # A source that failed at so many ranges is dropped.
 FAILURES = 3
+# Until somebody waits for the feed, the disk has so many threads at most: meanwhile libraries are imported
+# from the same disk, in small reads that would queue behind those of more threads (worker/README.md).
+GENTLE = 8
 # Closing waits this long for reads under way. One that ends while Python exits may end the process badly.
 _CLOSING_SECONDS = 0.5
 
@@ -91,6 +94,7 @@ class _Crew:
 class Feed:
     """Reads ranges from sources into a destination. `with Feed(…) as feed:` starts it and closes it.
 
+    The disk is read by few threads at first, and by all as soon as `wait` is called.
     `on_landed` is called, by the threads, with the bytes that have arrived so far.
     """
 
@@ -114,19 +118,24 @@ class Feed:
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Start the threads. They are daemons: a read that hangs must not keep the process."""
+        """Start the threads."""
         self._started = time.monotonic()
         if not self._schedule.left:
             self._over.set()
         for crew in self._crews:
-            for number in range(crew.source.threads):
-                name = f"{crew.source.name}-{number}"
-                thread = threading.Thread(target=self._work, args=(crew,), name=name, daemon=True)
-                self._threads.append(thread)
-                thread.start()
+            self._start(crew, 0, min(crew.source.threads, GENTLE) if crew.is_disk else crew.source.threads)
+
+    def _start(self, crew: _Crew, first: int, end: int) -> None:
+        """Start some threads of a source. They are daemons: a read that hangs must not keep the process."""
+        for number in range(first, end):
+            name = f"{crew.source.name}-{number}"
+            thread = threading.Thread(target=self._work, args=(crew,), name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def wait(self) -> StreamReport:
         """Wait until all ranges are in their places. Raises what the disk or the destination raised."""
+        self._start(self._crews[0], GENTLE, self._crews[0].source.threads)
         self._over.wait()
         if self._error is not None:
             raise self._error
