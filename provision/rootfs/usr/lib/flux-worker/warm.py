@@ -248,6 +248,7 @@ class Reader:
         """`state` says how that ended: done, stopped or failed."""
         self.report.of += sum(bytes_of(one) for stage in stages for one in stage.ranges)
         self._requests, self._exhausted, self.state = requests(stages), False, "reading"
+        self.report.write("reading")
         self._look()
         self._start()
         ticks = 0
