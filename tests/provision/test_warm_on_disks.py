@@ -30,9 +30,10 @@ OTHERS = """
 import mmap, os, sys
 file = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECT)
 buffer = mmap.mmap(-1, 1 << 20)
+os.preadv(file, [buffer], 0)
+print(flush=True)
 while True:
     os.preadv(file, [buffer], 0)
-    print(flush=True)
 """
 
 
@@ -104,8 +105,10 @@ def others(file: Path) -> Iterator[None]:
     with subprocess.Popen([sys.executable, "-c", OTHERS, str(file)], stdout=subprocess.PIPE) as reader:
         assert reader.stdout is not None
         reader.stdout.readline()
-        yield
-        reader.kill()
+        try:
+            yield
+        finally:
+            reader.kill()
 
 
 def read_from(where: Path) -> int:
@@ -125,7 +128,7 @@ def test_it_reads_what_the_trace_says_deep_and_once_and_needs_little_memory(
     assert volume.size <= report["from_disk"] <= 1.1 * volume.size, "modules end in the middle of a page"
     assert figures.depth_peak > 16
     assert figures.touched < 1.1 * volume.size + 8 * MIB, "blocks of folders and inodes beside it"
-    assert done.peak < 64 * MIB
+    assert done.peak < 48 * MIB
     before = read_from(volume.where)
     assert volume.resident() == [1.0] * WEIGHTS
     for file in volume.modules + volume.weights:
@@ -135,10 +138,10 @@ def test_it_reads_what_the_trace_says_deep_and_once_and_needs_little_memory(
 
 def test_of_a_part_it_reads_no_more_whatever_the_read_ahead(volume: Volume, tmp_path: Path) -> None:
     lazy.set_read_ahead(disks.mounted()[str(volume.where)], 2560)
-    parts = [part(file, MIB + 100, 64 << 10) for file in volume.weights]
+    parts = [part(file, at, 64 << 10) for file in volume.weights for at in (0, MIB + 100)]
     report = warm(tmp_path, trace(transformer=parts)).report
-    assert report["bytes"] == WEIGHTS * 64 << 10
-    assert [cached(file) for file in volume.weights] == [17] * WEIGHTS
+    assert report["bytes"] == 2 * WEIGHTS * 64 << 10
+    assert [cached(file) for file in volume.weights] == [16 + 17] * WEIGHTS
 
 
 def test_stopped_in_the_middle_it_has_read_in_order(made: Volume, tmp_path: Path) -> None:
@@ -176,7 +179,7 @@ def test_on_a_disk_that_does_not_answer_it_ends_when_it_is_told_to(volume: Volum
     volume.lazy.stall(600)
     try:
         warming = WarmUp(tmp_path, volume.entries)
-        until(warming, has_read(warming, 0))
+        until(warming, lambda: warming.told().get("seconds", 0) > 0.5)
         warming.process.send_signal(signal.SIGTERM)
         while warming.told()["state"] == "reading":
             time.sleep(0.02)
@@ -201,7 +204,7 @@ def test_with_memory_for_a_part_it_keeps_what_comes_first(volume: Volume, tmp_pa
     read = volume.resident()
     assert read[:4] == [1.0] * 4
     assert max(read[-2:]) < 0.01, "one page a request, to see whether it is there"
-    assert done.peak < 64 * MIB
+    assert done.peak < 48 * MIB
     figures = volume.lazy.figures()
     assert figures.touched >= volume.size, "all of it was fetched"
 
@@ -211,7 +214,7 @@ def test_without_memory_it_gives_way_to_all_who_read_and_goes_on_after_them(
 ) -> None:
     with others(volume.weights[-1]):
         warming = WarmUp(tmp_path, volume.entries, memory(tmp_path, 0))
-        until(warming, has_read(warming, 0))
+        until(warming, lambda: warming.told().get("seconds", 0) > 0.5)
         assert warming.told()["bytes"] < volume.size / 10
     done = warming.end()
     assert (done.report["state"], done.report["past_cache"]) == ("done", volume.size)

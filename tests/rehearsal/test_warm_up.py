@@ -151,6 +151,7 @@ def test_a_boot_of_the_image_reads_before_the_network_is_there(
             assert order == ["shutdown.target"], "nothing waits for it"
 
             put(session, layout.TRACE, "no trace")
+            session.run("rm", layout.WARM_REPORT, sudo=True)
             session.run("systemctl", "restart", layout.WARM_SERVICE, sudo=True)
             static = wait(
                 machine, "its end", lambda: report(session).get("state") == "done" and report(session)

@@ -23,10 +23,10 @@ class Surroundings:
         self.devices: set = set()  # the disks that we read from, as os.stat numbers them
         self._others: list = []  # bytes that others had read, at each of the last ticks
 
-    def look(self) -> None:
-        """Once a tick."""
+    def look(self, asked: int) -> None:
+        """Once a tick. `asked` bytes are on their way to us: a disk counts them when they have come."""
         self.memory = _available()
-        self._others = [*self._others[-TICKS:], _read_by_others(list(self.devices))]
+        self._others = [*self._others[-TICKS:], _read_by_others(list(self.devices)) + asked]
 
     def busy(self) -> bool:
         """Whether others have read from these disks within the last second."""

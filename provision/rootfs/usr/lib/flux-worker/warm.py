@@ -243,11 +243,13 @@ class Reader:
         self._surroundings = Surroundings()
         self._turn = threading.Condition(report.lock)
         self._depth, self._flying, self._alive = 0, 0, 0
+        self._asked = 0  # bytes of the requests in flight
 
     def read(self, stages: list) -> None:
         """`state` says how that ended: done, stopped or failed."""
         self.report.of += sum(bytes_of(one) for stage in stages for one in stage.ranges)
         self._requests, self._exhausted, self.state = requests(stages), False, "reading"
+        self.report.write("reading")
         self._look()
         self._start()
         ticks = 0
@@ -275,7 +277,7 @@ class Reader:
 
     def _look(self) -> None:
         """Give way to a boot; past the page cache to everybody, since those bytes are read twice."""
-        self._surroundings.look()
+        self._surroundings.look(self._asked)
         busy = self._surroundings.busy()
         with self._turn:
             self._depth = self._polite() if busy else THREADS
@@ -313,6 +315,7 @@ class Reader:
                 self._exhausted = True
                 return None
             self._flying += 1
+            self._asked += taken[2]
             self.report.begins(taken[0].stage)
             return (*taken, self._is_full())
 
@@ -326,6 +329,7 @@ class Reader:
         part.release()
         with self._turn:
             self._flying -= 1
+            self._asked -= length
             self._surroundings.devices |= {part.device} - {0}
             if not why:
                 self.report.read(part, length, took, direct)
