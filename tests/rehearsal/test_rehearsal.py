@@ -67,7 +67,9 @@ def test_the_plan_comes_first_and_says_how_a_rehearsal_differs(baked: Outcome) -
     kinds = [event["event"] for event in baked.events]
     steps = [event["step"] for event in baked.events if event["event"] == "step_started"]
     expected = "local cloud, plan, wiring, launch, connect, survey, fit, tools, provision, prefetch, trace, "
-    expected += "verify, seal, stop, create image, remove builder, boot check, clean up, attest, publish"
+    expected += (
+        "libraries, verify, seal, stop, create image, remove builder, boot check, clean up, attest, publish"
+    )
     assert steps == expected.split(", ")
     launched = next(i for i, event in enumerate(baked.events) if event.get("step") == "launch")
     assert kinds.index("plan") < launched
@@ -131,6 +133,18 @@ def test_the_image_has_the_trace_of_a_start_with_torch_first_and_the_weights_as_
         ("performance.trace", "sealed", "passed"),
         ("performance.trace", "booted", "passed"),
     }
+
+
+def test_the_report_lists_the_libraries_that_torch_does_not_link_to_and_keeps_them(
+    baked: Outcome, report: dict[str, Any]
+) -> None:
+    """No start was recorded on a GPU here, so that nothing more is known, and nothing is removed."""
+    told = baked.kept("facts/unused-libraries.json")
+    names = {Path(row["path"]).name: row["unused"] for row in told["libraries"]}
+    assert names["libtorch_cpu.so"] is names["libtorch_python.so"] is False
+    assert (told["recorded"], told["removed"]) == ("start on cpu", False)
+    assert report["unused_libraries"]["why_not"] == "worker.remove_unused_libraries is not set"
+    assert report["compiled"] is None
 
 
 def test_it_ends_with_verdict_and_report(baked: Outcome, directory: Path) -> None:
