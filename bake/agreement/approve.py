@@ -32,7 +32,7 @@ class Approval:
             wanted[name] = value if equals else None
             if name == "all":
                 problems.append("--fact all: name each fact that you agree to")
-            elif name.startswith("weights."):
+            elif name.startswith("weights.") and name not in NAMES:
                 problems.append(f"--fact {name}: the weights are pinned by `bake lock`")
             elif name not in NAMES:
                 close = difflib.get_close_matches(name, NAMES, 1)

@@ -9,7 +9,7 @@ import pytest
 
 from bake.agreement import approve
 from bake.agreement.approve import Approval
-from bake.agreement.facts import Agreement, Difference, Fact, Guarded, compare
+from bake.agreement.facts import NAMES, Agreement, Difference, Fact, Guarded, compare
 from bake.errors import NotAgreed, UsageError
 from bake.request import BakeRequest
 
@@ -72,6 +72,11 @@ def test_what_is_agreed_already_may_be_named_again_with_its_value_only() -> None
         choose([*names, "os=amazon-linux"], None)
     with pytest.raises(NotAgreed, match="none of the named facts differs"):
         choose(["os"], True)
+
+
+def test_each_fact_can_be_named_also_one_of_the_weights() -> None:
+    assert "weights.stream" in NAMES  # what `bake lock` pins has other names
+    assert set(Approval.of(NAMES, "x").facts) == set(NAMES)
 
 
 @pytest.mark.parametrize(
