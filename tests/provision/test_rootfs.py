@@ -27,6 +27,8 @@ SETTINGS = layout.SETTINGS | {
     "MODEL_REVISION": "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21",
     "MODEL_DIR": "",
     "WORKER_BACKEND": "cuda",
+    "COMPILED_SIZES": "",
+    "NOT_COMPILED": "",
 }
 
 

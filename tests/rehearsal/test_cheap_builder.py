@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,18 @@ def test_builder_and_boot_check_have_the_types_that_were_agreed_to(cloud: LocalC
     assert "and the plan has problems:" in errors
     assert "m7i.xlarge has no NVIDIA GPU" in errors
     assert "worker.instance_type" in errors
-    checkout.edit("\nworker:\n", "\nworker:\n  instance_type: g6e.xlarge\n")
+    more = "  instance_type: g6e.xlarge\n  compile_sizes: [1024x1024]\n  remove_unused_libraries: true\n"
+    checkout.edit("\nworker:\n", f"\nworker:\n{more}")
     code, _, errors = checkout.run()
     assert code == 3
-    assert "worker_instance_types  the builder's  g6e.xlarge  profiles/mine.yaml:" in errors
-    assert checkout.approve("instance_types", "worker_instance_types")[0] == 0
+    assert re.search(r"worker_instance_types +the builder's +g6e\.xlarge +profiles/mine\.yaml:", errors)
+    agreed = (
+        "instance_types",
+        "worker_instance_types",
+        "worker.compile_sizes",
+        "worker.remove_unused_libraries",
+    )
+    assert checkout.approve(*agreed)[0] == 0
     process = checkout.start("--json")
     out, errors = process.communicate(timeout=3600)
     assert process.returncode == 0, errors
@@ -51,3 +59,11 @@ def test_builder_and_boot_check_have_the_types_that_were_agreed_to(cloud: LocalC
     assert outcomes["drivers.kernel_is_held"] == "passed"
     assert outcomes["drivers.gpus_answer"] == "not applicable"
     assert report["pictures"][0]["device"] == "cpu"  # no stand-in has a GPU
+    why = "the builder m7i.xlarge has no L40S"
+    assert report["compiled"] == {"asked": ["1024x1024"], "compiled": [], "why_not": why}
+    assert (report["unused_libraries"]["removed"], report["unused_libraries"]["why_not"]) == (False, why)
+    warnings = [text for text in report["warnings"] if why in text]
+    assert [text.partition(":")[0] for text in warnings] == [
+        "worker.compile_sizes",
+        "worker.remove_unused_libraries",
+    ]

@@ -67,7 +67,9 @@ def test_the_plan_comes_first_and_says_how_a_rehearsal_differs(baked: Outcome) -
     kinds = [event["event"] for event in baked.events]
     steps = [event["step"] for event in baked.events if event["event"] == "step_started"]
     expected = "local cloud, plan, wiring, launch, connect, survey, fit, tools, provision, prefetch, trace, "
-    expected += "verify, seal, stop, create image, remove builder, boot check, clean up, attest, publish"
+    expected += (
+        "libraries, verify, seal, stop, create image, remove builder, boot check, clean up, attest, publish"
+    )
     assert steps == expected.split(", ")
     launched = next(i for i, event in enumerate(baked.events) if event.get("step") == "launch")
     assert kinds.index("plan") < launched
@@ -109,6 +111,15 @@ def test_checks_of_all_three_moments_passed_and_are_kept_as_junit_xml(
     assert len(list(suites.iter("testcase"))) >= len(report["checks"])
     assert "REHEARSAL" in str(next(suites.iter("testsuite")).get("name"))
     assert not list(suites.iter("failure"))
+
+
+def test_libraries_that_torch_does_not_link_to_are_listed_and_stay(baked: Outcome) -> None:
+    """No start was recorded on a GPU here: nothing more is known, and nothing is removed."""
+    told = baked.kept("facts/unused-libraries.json")["libraries"]
+    names = {Path(row["path"]).name: row["unused"] for row in told}
+    assert names["libtorch_cpu.so"] is names["libtorch_python.so"] is False
+    assert baked.report["unused_libraries"]["why_not"] == "worker.remove_unused_libraries is not set"
+    assert baked.report["compiled"] is None
 
 
 def test_it_ends_with_verdict_and_report(baked: Outcome, directory: Path) -> None:

@@ -145,23 +145,6 @@ def _keys(cache: Path) -> list[Mapping[str, str]]:
     return keys
 
 
-class _Hashed:
-    """A file, read or written in one sweep, and its SHA-256."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.sha256 = hashlib.sha256()
-
-    def read(self, size: int) -> bytes:
-        part = self._file.read(size)
-        self.sha256.update(part)
-        return part
-
-    def write(self, part: bytes) -> int:
-        self.sha256.update(part)
-        return self._file.write(part)
-
-
 def unpack(entry: Entry, folder: Path) -> None:
     """Unpack the blocks into an existing folder, where they can be used.
 
@@ -169,17 +152,15 @@ def unpack(entry: Entry, folder: Path) -> None:
     """
     try:
         with (entry.folder / _BLOCKS).open("rb") as file:
-            hashed = _Hashed(file)
-            with tarfile.open(fileobj=hashed, mode="r|", bufsize=_PART) as tar:  # type: ignore[call-overload]
+            if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
+                raise Unusable(_DAMAGED)
+            file.seek(0)  # from memory now
+            with tarfile.open(fileobj=file) as tar:
                 # Debian 12's Python 3.11.2 knows no filters.
                 tar.extraction_filter = getattr(tarfile, "data_filter", None)
                 tar.extractall(folder)  # noqa: S202
-            while hashed.read(_PART):
-                pass
     except (tarfile.TarError, FileNotFoundError) as error:
         raise Unusable(f"{_DAMAGED} ({error})") from error
-    if hashed.sha256.hexdigest() != entry.sha256:
-        raise Unusable(_DAMAGED)
     _move_lists(folder, entry.made_in)
 
 
@@ -188,8 +169,21 @@ _DAMAGED = "is damaged and not used: remove it, and `flux-worker draw` makes it 
 
 def _move_lists(folder: Path, made_in: str) -> None:
     """Let Triton's lists of files name the files of this folder."""
-    for file in folder.rglob(_LISTS):
-        file.write_text(file.read_text().replace(json.dumps(made_in)[1:-1], json.dumps(str(folder))[1:-1]))
+    old, new = (json.dumps(one)[1:-1].encode() for one in (made_in, str(folder)))
+    for file in folder.rglob(_LISTS) if old else ():
+        file.write_bytes(file.read_bytes().replace(old, new))
+
+
+class _Hashed:
+    """A file that is written in one sweep, and its SHA-256."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+
+    def write(self, part: bytes) -> int:
+        self.sha256.update(part)
+        return self._file.write(part)
 
 
 def store(work: Path, folder: Path, key: Mapping[str, str], sizes: Collection[Size]) -> None:
