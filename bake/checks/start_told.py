@@ -58,6 +58,8 @@ class Warm(Told):
 
 
 class WorkerStage(Told):
+    """One stage of a worker's start, as it tells it."""
+
     name: str
     began: Seconds
     ended: Seconds | None = None
@@ -130,6 +132,8 @@ def read_load(facts: dict[str, Any]) -> Load | None:
 
 
 class Worker(Told):
+    """One worker's process and what it tells of its start."""
+
     unit: str
     started: Seconds | None = None
     ready: Seconds | None = None
