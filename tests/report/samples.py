@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import date
 
-from bake.checks.cold_start import ColdStart, StartStage
 from bake.checks.result import About, Check, Evidence, Waiver
 from bake.report.model import (
     Agreed,
@@ -28,8 +27,6 @@ from bake.report.model import (
     RunFacts,
     Scan,
     Span,
-    StartTrace,
-    TraceStage,
     Venue,
     Verdict,
     Volume,
@@ -37,6 +34,7 @@ from bake.report.model import (
     WeightFile,
     Weights,
 )
+from tests.report.samples_of_starts import COLD_START, TRACE
 from tests.report.samples_readied import COMPILED, UNUSED
 
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
@@ -277,16 +275,7 @@ GOOD = Report(
         planned_bytes=33745689731,
         fetched=True,
     ),
-    trace=StartTrace(
-        recorded="start on cuda",
-        sha256="7a" * 32,
-        stages=(
-            TraceStage(name="libraries", bytes=1_200_000_000, files=5100),
-            TraceStage(name="text_encoders", bytes=9_770_792_936, files=20),
-            TraceStage(name="transformer", bytes=23_802_953_840, files=3),
-            TraceStage(name="vae", bytes=167_666_902, files=1),
-        ),
-    ),
+    trace=TRACE,
     compiled=COMPILED,
     unused_libraries=UNUSED,
     disk=(
@@ -303,43 +292,7 @@ GOOD = Report(
         Span(name="provision", began=24.0, seconds=160.0, outcome="done", waited=159.0),
         Span(name="verify", began=184.0, seconds=9.0, outcome="done", waited=8.0),
     ),
-    cold_start=ColdStart(
-        seconds=58.0,
-        max_seconds=120,
-        stages=(
-            StartStage(
-                name="kernel",
-                began=0.0,
-                seconds=8.0,
-                bytes=None,
-                mb_per_s=None,
-                floor_seconds=None,
-                ratio=None,
-            ),
-            StartStage(
-                name="warm",
-                began=9.0,
-                seconds=40.0,
-                bytes=3_000_000_000,
-                mb_per_s=75.0,
-                floor_seconds=30.0,
-                ratio=1.33,
-                beside=True,
-                note="start on cuda",
-                facts={"stages": [{"name": "libraries", "bytes": 1_000_000_000, "seconds": 12.0}]},
-            ),
-        ),
-        bytes=3_000_000_000,
-        floor_mb_per_s=100.0,
-        floor_from="the volume's throughput",
-        floor_seconds=30.0,
-        ratio=1.93,
-        hydration_mb_per_s=75.0,
-        hydration_bytes=3_000_000_000,
-        hydration_from="the warm-up",
-        volume="gp3",
-        notes=("flux-worker.service was restarted once",),
-    ),
+    cold_start=COLD_START,
     cost=Cost(hours=0.31, dollars=0.58, kept_month=4.0),
     attestation=Attestation(
         digest="cb" * 32,
