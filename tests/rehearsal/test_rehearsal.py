@@ -70,7 +70,9 @@ def test_the_plan_comes_first_and_says_how_a_rehearsal_differs(baked: Outcome) -
     kinds = [event["event"] for event in baked.events]
     steps = [event["step"] for event in baked.events if event["event"] == "step_started"]
     expected = "local cloud, plan, wiring, launch, connect, survey, fit, tools, provision, prefetch, trace, "
-    expected += "verify, seal, stop, create image, remove builder, boot check, clean up, attest, publish"
+    expected += (
+        "libraries, verify, seal, stop, create image, remove builder, boot check, clean up, attest, publish"
+    )
     assert steps == expected.split(", ")
     launched = next(i for i, event in enumerate(baked.events) if event.get("step") == "launch")
     assert kinds.index("plan") < launched
