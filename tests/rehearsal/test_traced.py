@@ -26,8 +26,8 @@ def test_the_image_has_the_trace_of_a_start_with_torch_first_and_the_weights_as_
     for stage, parts in {"transformer": ("transformer/",), "vae": ("vae/",)}.items():
         assert sizes[stage] == sum(size for path, size in large.items() if path.startswith(parts))
     assert report["trace"]["sha256"] == facts["sha256"]
-    own = [one for one in report["checks"] if one["id"].startswith("performance.trace")]
-    assert {(one["id"], one["moment"], one["outcome"]) for one in own} == {
+    own = [one for one in report["checks"] if one["about"]["id"].startswith("performance.trace")]
+    assert {(one["about"]["id"], one["moment"], one["outcome"]) for one in own} == {
         ("performance.trace_recorded", "sealed", "passed"),
         ("performance.trace", "sealed", "passed"),
         ("performance.trace", "booted", "passed"),

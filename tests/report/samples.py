@@ -27,8 +27,6 @@ from bake.report.model import (
     RunFacts,
     Scan,
     Span,
-    StartTrace,
-    TraceStage,
     Venue,
     Verdict,
     Volume,
@@ -36,7 +34,7 @@ from bake.report.model import (
     WeightFile,
     Weights,
 )
-from tests.report.sample_start import COLD_START
+from tests.report.samples_of_starts import COLD_START, TRACE
 from tests.report.samples_readied import COMPILED, UNUSED
 
 REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
@@ -277,16 +275,7 @@ GOOD = Report(
         planned_bytes=33745689731,
         fetched=True,
     ),
-    trace=StartTrace(
-        recorded="start on cuda",
-        sha256="7a" * 32,
-        stages=(
-            TraceStage(name="libraries", bytes=1_200_000_000, files=5100),
-            TraceStage(name="text_encoders", bytes=9_770_792_936, files=20),
-            TraceStage(name="transformer", bytes=23_802_953_840, files=3),
-            TraceStage(name="vae", bytes=167_666_902, files=1),
-        ),
-    ),
+    trace=TRACE,
     compiled=COMPILED,
     unused_libraries=UNUSED,
     disk=(
