@@ -19,6 +19,7 @@ from typing import Any
 HEADS = {"attention_head_dim": 16, "num_attention_heads": 2, "axes_dims_rope": [4, 4, 8]}
 BLOCKS = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
 PLAIN = {"use_quant_conv": False, "use_post_quant_conv": False, "shift_factor": 0.1, "scaling_factor": 0.4}
+CLIENTS = ("s3", "sqs", "events", "autoscaling")
 BY_ANOTHER = ("neuron", "quantize", "shards")  # parts of the worker that this start has no use for
 
 
@@ -31,6 +32,15 @@ def service() -> None:
     for module in pkgutil.walk_packages(flux_worker.inference.__path__, "flux_worker.inference."):
         if not any(part in module.name for part in BY_ANOTHER):
             importlib.import_module(module.name)
+
+
+def clients() -> None:
+    """Make the clients that the service makes, which reads what botocore knows of each; AWS is asked nothing."""
+    import boto3
+
+    session = boto3.Session("none", "none", region_name="us-east-1")
+    made = {name: session.client(name) for name in CLIENTS}
+    made["s3"].generate_presigned_url("get_object", Params={"Bucket": "none", "Key": "none"})
 
 
 def networks(folder: Path) -> dict[str, Any]:
@@ -78,6 +88,7 @@ def main() -> None:
     """What the libraries log is nobody's business here."""
     logging.disable(logging.ERROR)
     service()
+    clients()
     draw(Path(sys.argv[1]))
 
 

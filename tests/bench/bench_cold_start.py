@@ -194,12 +194,14 @@ def _describe(options: Any, image: Path) -> None:
         disks.mount(image, where)
         stack.callback(disks.unmount, where)
         disk_of.refresh(where)
+        recorded = disk_of.record_trace(where)
         if not _bucket(image).exists():
             bucket.fill(snapshot(where), _bucket(image), image.with_name("ranges.json"))
         options.weights = sum(file.stat().st_size for file in snapshot(where).glob("*/*.safetensors"))
     print(
         f"{options.weights / GB:.2f} GB of weights; {options.lazy}; the bucket at {options.s3:g} MB/s; "
-        f"torch {torch.__version__}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n"
+        f"the trace: {recorded}; torch {torch.__version__}, {os.cpu_count()} cores, "
+        f"load {os.getloadavg()[0]:.1f}\n"
     )
     print(f"| {' | '.join(_HEAD)} |\n|{'---|' * len(_HEAD)}", flush=True)
 
@@ -224,6 +226,7 @@ def _print_row(name: str, way: Way, row: dict[str, Any]) -> None:
         share,
     )
     print(f"| {' | '.join(cells)} |", flush=True)
+    print(f"{name}: {json.dumps(row['report'])}", file=sys.stderr, flush=True)
 
 
 def _ratios(rows: dict[str, dict[str, Any]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import compileall
 import importlib.metadata
 import io
+import json
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,8 @@ from bake.localcloud.machines import disks
 ROOT = Path(__file__).parents[3]
 REVISION = "0" * 40
 RULE = "etc/udev/rules.d/60-bake-read-ahead.rules"
-WARM = ROOT / "provision/rootfs/usr/lib/flux-worker"
+PROVISION = ROOT / "provision"
+WARM = PROVISION / "rootfs/usr/lib/flux-worker"
 SHAPES = {
     "2": {"double_blocks": 1, "single_blocks": 1, "t5_blocks": 1},
     "4": {"double_blocks": 2, "single_blocks": 4, "t5_blocks": 2},
@@ -61,6 +63,24 @@ def refresh(where: Path) -> None:
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         compileall.compile_dir(target, quiet=2)
+
+
+def record_trace(where: Path) -> str:
+    """Record what a start reads, as a bake without a GPU does; returns how, as the trace says."""
+    model = snapshot(where)
+    words = ["--venv", where / "venv", "--out", where / "trace.json", "--model", model]
+    words += ["--recorded", "start on cpu", "--scratch", where.with_name("tracing")]
+    for setting in (f"PYTHONPATH={where / 'now'}", "FLUX_BACKEND=cpu", f"HF_HUB_CACHE={where / 'hub'}"):
+        words += ["--set", setting]
+    words += ["--", where / "venv/bin/python", "-B", PROVISION / "tracing/imports.py", model]
+    done = subprocess.run(
+        [sys.executable, "-m", "tracing", *map(str, words)],
+        cwd=PROVISION,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    told = json.loads(done.stdout)
+    return f"{told['recorded']} {told['why']}".strip()
 
 
 def _install(venv: Path) -> None:

@@ -80,7 +80,8 @@ def worker(settings: dict[str, str], marks: dict[str, float]) -> Any:
     model = load(ModelSettings.from_environment(settings))
     marks["loaded"] = now()
     model.warm_up()
-    return getattr(model, "report", None)
+    streamed = getattr(model, "streamed", None)  # the worker before has none
+    return streamed and streamed.as_json()
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from .report import Depth, SourceReport, StreamReport
 FAILURES = 3
 # Until somebody waits for the feed, the disk has so many threads at most: meanwhile libraries are imported
 # from the same disk, in small reads that would queue behind those of more threads (worker/README.md).
-GENTLE = 8
+GENTLE = 2
 # Closing waits this long for reads under way. One that ends while Python exits may end the process badly.
 _CLOSING_SECONDS = 0.5
 

@@ -13,6 +13,7 @@ from ...errors import ConfigurationError, WorkerError
 from .device_memory import CudaCopies, DeviceMemory
 from .disk import Disk, FileEnds
 from .feed import Destination, Feed, Source
+from .first_pages import read_first_pages
 from .host_memory import HostMemory
 from .placement import Placement
 from .ranges import Range
@@ -71,6 +72,7 @@ class Stream:
 
     def __enter__(self) -> Stream:
         self._feed.start()
+        read_first_pages(self._files)
         return self
 
     def __exit__(self, *_: object) -> None:
