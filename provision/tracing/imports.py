@@ -35,7 +35,7 @@ def service() -> None:
 
 
 def clients() -> None:
-    """Make the clients that the service makes, which reads what botocore knows of each; AWS is asked nothing."""
+    """Make the clients that the service makes: botocore reads what it knows of each. AWS is asked nothing."""
     import boto3
 
     session = boto3.Session("none", "none", region_name="us-east-1")

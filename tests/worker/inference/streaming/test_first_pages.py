@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from flux_worker.inference.streaming.first_pages import read_first_pages, tensor_starts
 from safetensors.torch import load_file, save_file
 
+from flux_worker.inference.streaming.first_pages import read_first_pages, tensor_starts
 from tests.worker.conftest import until
 
 PAGE = mmap.PAGESIZE
