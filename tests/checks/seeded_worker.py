@@ -133,7 +133,7 @@ SERVICE = [
     ),
     Fault(
         "worker.warm_up",
-        "found disabled",
+        "exit code 1: disabled",
         "systemctl disable -q flux-warm; chown ubuntu /usr/lib/flux-worker/warm.py",
         "systemctl enable -q flux-warm; chown root /usr/lib/flux-worker/warm.py",
     ),
