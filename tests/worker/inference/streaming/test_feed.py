@@ -217,6 +217,22 @@ def test_a_source_that_hangs_holds_nothing_up(weights: Weights) -> None:
     released.set()
 
 
+@pytest.mark.parametrize(("held_for", "slow"), [(1.0, False), (3.9, False), (4.1, True)])
+def test_only_a_source_that_is_far_slower_than_usual_is_called_slow(held_for: float, slow: bool) -> None:
+    """The disk takes over what is left at the end in any case."""
+    parts = [Range(Path("weights"), number, 1, "0" * 64) for number in range(3)]
+    schedule = Schedule(parts)
+    brought = schedule.next_for_other("s3", 0.0)
+    assert brought is not None and schedule.landed(brought)
+    schedule.other_ended(brought, 1.0, failed=False)
+    held = schedule.next_for_other("s3", 1.0)
+    own = schedule.next_for_disk(1.0)
+    assert own is not None and schedule.landed(own)
+    schedule.disk_ended(own, 1.01)
+    assert schedule.next_for_disk(1.0 + held_for) == held
+    assert bool(schedule.too_slow) is slow
+
+
 def test_what_has_no_hash_is_the_disks_alone_and_stays_in_order(weights: Weights) -> None:
     third = weights.ranges[2]
     parts = [part if part is third else replace(part, sha256=None) for part in weights.ranges]

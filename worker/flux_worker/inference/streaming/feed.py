@@ -245,7 +245,7 @@ class Feed:
         if crew.is_disk:
             self._schedule.disk_ended(part, now)
             return
-        self._schedule.other_ended(part, failed=wrong is not None)
+        self._schedule.other_ended(part, now, failed=wrong is not None)
         crew.failures += wrong is not None
         if crew.failures >= FAILURES:
             crew.dropped = crew.dropped or wrong

@@ -39,10 +39,11 @@ class Schedule:
         self._by_others: dict[Range, tuple[str, float]] = {}  # whom and since when, unless the disk took over
         self._disk_seconds = 0.0
         self._disk_ranges = 0
+        self._brought: dict[str, tuple[float, int]] = {}  # seconds and number of what each other has brought
         self.left = len(self._todo)
         """How many ranges have not landed."""
         self.too_slow: dict[str, str] = {}
-        """Sources from which the disk took over a range, and why."""
+        """Sources from which the disk took over what they held far longer than usual, and why."""
 
     def next_for_disk(self, now: float) -> Range | None:
         """The disk's next range; None: there is none by now, and there may be one after `patience`."""
@@ -87,10 +88,14 @@ class Schedule:
         self._disk_seconds += now - self._by_disk.pop(part)
         self._disk_ranges += 1
 
-    def other_ended(self, part: Range, *, failed: bool) -> None:
+    def other_ended(self, part: Range, now: float, *, failed: bool) -> None:
         """Another source is done with the range; if it failed, the disk reads it."""
-        held = self._by_others.pop(part, None) is not None
-        if failed and held and part not in self._landed and part not in self._by_disk:
+        held = self._by_others.pop(part, None)
+        if held is not None and not failed:
+            name, since = held
+            seconds, number = self._brought.get(name, (0.0, 0))
+            self._brought[name] = (seconds + now - since, number + 1)
+        if failed and held is not None and part not in self._landed and part not in self._by_disk:
             self._for_disk.append(part)
 
     def _from_front(self) -> Range | None:
@@ -106,7 +111,9 @@ class Schedule:
         del self._by_others[part]
         if part in self._by_disk or part in self._landed:
             return self._overdue(now)
-        self.too_slow[name] = f"too slow: it held {part.size:,} bytes for {now - since:.1f} s"
+        seconds, number = self._brought.get(name, (0.0, 0))
+        if now - since > PATIENCE * seconds / max(number, 1):  # else the disk is only faster at the end
+            self.too_slow[name] = f"too slow: it held {part.size:,} bytes for {now - since:.1f} s"
         return part
 
     def _from_back(self) -> Range | None:
