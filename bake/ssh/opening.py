@@ -152,7 +152,12 @@ def _connect(login: Login, key: paramiko.PKey, hosts: list[paramiko.PKey]) -> pa
 
 def end(transport: paramiko.Transport) -> None:
     """Close a connection, and wait until the command through which it goes, if any, has ended."""
-    transport.close()
+    try:
+        transport.close()
+    except AttributeError:
+        # An interrupt while a channel was opened leaves one that does not know its transport yet, and
+        # paramiko fails to take it off. It must not hide the interrupt; the socket alone is still open.
+        transport.sock.close()
     if isinstance(transport.sock, Proxy):
         transport.sock.close()
 

@@ -14,7 +14,7 @@ import paramiko
 import pytest
 
 from bake import ssh
-from bake.errors import BakeError
+from bake.errors import BakeError, Interrupted
 from bake.instance import KeyPair
 from bake.ssh import Login, Session, opening
 from bake.steps.connect import gone
@@ -63,6 +63,17 @@ def refused(login: Login) -> str:
 def test_the_pinned_key_is_let_through(login: Login) -> None:
     with ssh.connect(login, timeout=TIMEOUT) as session:
         assert session.login == login
+
+
+def test_an_interrupt_while_a_channel_is_opened_ends_as_one(login: Login) -> None:
+    """Between taking a number for a channel and telling it its transport, paramiko can't close."""
+    with pytest.raises(Interrupted), ssh.connect(login, timeout=TIMEOUT) as session:
+        transport = session._client.get_transport()
+        assert transport is not None
+        half_open = paramiko.Channel(7)
+        transport._channels.put(7, half_open)
+        raise Interrupted("SIGTERM")
+    assert not transport.is_active() and transport.sock.fileno() == -1
 
 
 @pytest.mark.parametrize(
