@@ -111,6 +111,11 @@ def others(file: Path) -> Iterator[None]:
             reader.kill()
 
 
+def assert_in_memory(shares: list[float]) -> None:
+    """All but a page or two of each file, which a host that is short of memory may have taken back."""
+    assert min(shares, default=1.0) > 0.995
+
+
 def read_from(where: Path) -> int:
     """Bytes that anybody has read from the disk which is mounted there."""
     device = where.stat().st_dev
@@ -130,7 +135,7 @@ def test_it_reads_what_the_trace_says_deep_and_once_and_needs_little_memory(
     assert figures.touched < 1.1 * volume.size + 8 * MIB, "blocks of folders and inodes beside it"
     assert done.peak < 48 * MIB
     before = read_from(volume.where)
-    assert volume.resident() == [1.0] * WEIGHTS
+    assert_in_memory(volume.resident())
     for file in volume.modules + volume.weights:
         file.read_bytes()
     assert read_from(volume.where) == before, "the worker finds all of it in memory"
@@ -155,8 +160,8 @@ def test_stopped_in_the_middle_it_has_read_in_order(made: Volume, tmp_path: Path
     read = made.resident()
     last = max(number for number, share in enumerate(read) if share)
     assert last < WEIGHTS - 1, "it was stopped"
-    behind = max(0, last - 32 * BLOCK // (4 * MIB) - 1)  # requests in flight
-    assert read[:behind] == [1.0] * behind
+    missing = sum(1 - share for share in read[:last]) * 4 * MIB
+    assert missing < 33 * BLOCK, "more than the 32 requests that were in flight"
     assert done.report["stages"][0]["bytes"] == len(made.modules) * 3000
 
 
@@ -172,7 +177,7 @@ def test_killed_in_the_middle_the_next_one_goes_on(made: Volume, tmp_path: Path)
     assert done.report["from_disk"] < made.size - left / 2, "what the first has read comes from memory"
     assert done.report["started"] == started
     assert "killed after" in done.said
-    assert made.resident() == [1.0] * WEIGHTS
+    assert_in_memory(made.resident())
 
 
 def test_on_a_disk_that_does_not_answer_it_ends_when_it_is_told_to(volume: Volume, tmp_path: Path) -> None:
@@ -202,7 +207,7 @@ def test_with_memory_for_a_part_it_keeps_what_comes_first(volume: Volume, tmp_pa
     assert (done.report["state"], done.report["bytes"]) == ("done", volume.size)
     assert 0 < done.report["past_cache"] < volume.size
     read = volume.resident()
-    assert read[:4] == [1.0] * 4
+    assert_in_memory(read[:4])
     assert max(read[-2:]) < 0.01, "one page a request, to see whether it is there"
     assert done.peak < 48 * MIB
     figures = volume.lazy.figures()
