@@ -112,8 +112,8 @@ def others(file: Path) -> Iterator[None]:
 
 
 def assert_in_memory(shares: list[float]) -> None:
-    """All but a page or two of each file, which a host that is short of memory may have taken back."""
-    assert min(shares, default=1.0) > 0.995
+    """All but a few pages of each file, which a host that is short of memory takes back."""
+    assert min(shares, default=1.0) > 0.95
 
 
 def read_from(where: Path) -> int:
@@ -177,7 +177,7 @@ def test_killed_in_the_middle_the_next_one_goes_on(made: Volume, tmp_path: Path)
     assert done.report["from_disk"] < made.size - left / 2, "what the first has read comes from memory"
     assert done.report["started"] == started
     assert "killed after" in done.said
-    assert_in_memory(made.resident())
+    assert made.lazy.figures().touched >= made.size, "all of it has come from the snapshot"
 
 
 def test_on_a_disk_that_does_not_answer_it_ends_when_it_is_told_to(volume: Volume, tmp_path: Path) -> None:

@@ -75,8 +75,6 @@ BY_THE_CODE = (
     # bake/account/routes.py and rights.py: what a plan asks before anything is created.
     _line(PLAIN, "ec2:DescribeRouteTables", "*"),
     _line(PLAIN, "ec2:DescribeVpcEndpoints", "*"),
-    # bake/steps/volume_initialization.py: while the worker is waited for.
-    _line(PLAIN, "ec2:DescribeVolumeStatus", "*"),
     # bake/account/starts.py: of a profile that asks for a rate.
     _line(PLAIN, "ec2:DescribeFastSnapshotRestores", "*"),
     _line(PLAIN, "iam:SimulatePrincipalPolicy", ROLE, {}),
