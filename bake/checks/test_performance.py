@@ -93,7 +93,7 @@ def test_trace(start: Facts, compare: Compare, expect: Expectations) -> None:
 @check(
     "medium",
     "The worker can't write bytecode beside root's code, so it would compile that at each start.",
-    "uv compiles packages (--compile-bytecode), 20-worker.sh the pinned Python: what came or changed since?",
+    "Find what came or changed since: uv compiles packages, and 20-worker.sh the pinned Python.",
 )
 def test_bytecode(start: Facts, compare: Compare) -> None:
     """A start compiles no Python: all that it imports has its bytecode on the image (R-SPOT)."""

@@ -55,6 +55,7 @@ NOT_ON_A_CPU_BUILDER = {
     "drivers.neuron_module",
     "drivers.neuron_devices_are_there",
     "drivers.compiled_for_neuron",
+    "performance.compiled_blocks",
     "drivers.worker_finds_what_is_compiled",
     "drivers.compiler_left_nothing_else",
     *(
