@@ -329,7 +329,7 @@ def test_what_ends_the_bake_ends_the_checks(tmp_path: Path, error: BaseException
 
     with pytest.raises(type(error)):
         run(answer, tmp_path)
-    assert 1 <= len(asked) <= 8  # what is asked at once: seven probes, and all commands
+    assert 1 <= len(asked) <= 9  # what is asked at once: eight probes, and all commands
 
 
 def test_expectations_alone_decide_on_the_volume(tmp_path: Path) -> None:
